@@ -1,0 +1,2 @@
+//! Load tools for Staunch.
+fn main() {}

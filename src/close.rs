@@ -1,0 +1,189 @@
+//! Why a session ended: one enum, each reason with its culprit.
+
+use crate::names::{Culprit, Side};
+
+/// The reason in the closing log line and the `staunch_sessions_closed_total` metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Close {
+    /// Both sides ended cleanly.
+    Done,
+    /// The first byte was not TLS: refused. The text names what it looked like.
+    NotTls(Plaintext),
+    /// The deadline from accept to permitted ran out in this stage.
+    Deadline(Stage),
+    /// The TLS handshake of a leg failed.
+    Handshake(Side),
+    /// The client named no route (no SNI, or a name that no route has).
+    NoRoute,
+    /// The client's first bytes do not fit the route's protocol.
+    WrongProtocol,
+    /// The identity could not be established, or the policy said no.
+    Refused,
+    /// The upstream could not be reached or its certificate does not verify.
+    Dial,
+    /// A peer broke a rule of TLS after the handshake.
+    Record(Side),
+    /// A peer broke a rule of the route's protocol.
+    Protocol(Side),
+    /// A leg ended without close_notify: what was sent may have been cut.
+    Truncated(Side),
+    /// A leg was reset.
+    Reset(Side),
+    /// A leg sent a fatal alert.
+    Alert(Side),
+    /// Nothing moved for as long as the route allows.
+    Idle,
+    /// The peer stopped reading for as long as the route allows.
+    Stalled(Side),
+    /// The permit ended (`on_expiry` cut or grace).
+    Expired,
+    /// The drain deadline ran out.
+    Drained,
+    /// A limit of connections was reached.
+    Limit,
+    /// A leg reached the AEAD limit of TLS 1.2, which cannot renew its keys.
+    KeyLimit,
+    /// A fault of the gateway itself.
+    Internal,
+}
+
+/// What a connection that is not TLS looked like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Plaintext {
+    /// A plaintext HTTP/1.x request.
+    Http,
+    /// The HTTP/2 preface in clear.
+    Http2,
+    /// A PostgreSQL startup or SSLRequest.
+    Postgres,
+    /// An SSH banner.
+    Ssh,
+    /// An SSLv2-style or pre-TLS-1.0 hello.
+    OldTls,
+    /// Anything else.
+    Other,
+}
+
+/// Stages of a session, which are also function, module and metric names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stage {
+    /// The connection was accepted.
+    Accept,
+    /// The client's TLS handshake.
+    Handshake,
+    /// The first plaintext bytes.
+    Sniff,
+    /// Who speaks.
+    Identify,
+    /// Whether they may.
+    Authorise,
+    /// The upstream connection and its TLS handshake.
+    Dial,
+    /// Bytes move.
+    Relay,
+    /// The end.
+    Close,
+}
+
+impl Stage {
+    /// All stages in order.
+    pub const ALL: [Stage; 8] = [
+        Stage::Accept,
+        Stage::Handshake,
+        Stage::Sniff,
+        Stage::Identify,
+        Stage::Authorise,
+        Stage::Dial,
+        Stage::Relay,
+        Stage::Close,
+    ];
+
+    /// The word used in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Accept => "accept",
+            Stage::Handshake => "handshake",
+            Stage::Sniff => "sniff",
+            Stage::Identify => "identify",
+            Stage::Authorise => "authorise",
+            Stage::Dial => "dial",
+            Stage::Relay => "relay",
+            Stage::Close => "close",
+        }
+    }
+}
+
+impl Plaintext {
+    /// The word used in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Plaintext::Http => "http",
+            Plaintext::Http2 => "http2",
+            Plaintext::Postgres => "postgres",
+            Plaintext::Ssh => "ssh",
+            Plaintext::OldTls => "old_tls",
+            Plaintext::Other => "other",
+        }
+    }
+}
+
+impl Close {
+    /// The word used in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Close::Done => "done",
+            Close::NotTls(_) => "not_tls",
+            Close::Deadline(_) => "deadline",
+            Close::Handshake(_) => "handshake",
+            Close::NoRoute => "no_route",
+            Close::WrongProtocol => "wrong_protocol",
+            Close::Refused => "refused",
+            Close::Dial => "dial",
+            Close::Record(_) => "record",
+            Close::Protocol(_) => "protocol",
+            Close::Truncated(_) => "truncated",
+            Close::Reset(_) => "reset",
+            Close::Alert(_) => "alert",
+            Close::Idle => "idle",
+            Close::Stalled(_) => "stalled",
+            Close::Expired => "expired",
+            Close::Drained => "drained",
+            Close::Limit => "limit",
+            Close::KeyLimit => "key_limit",
+            Close::Internal => "internal",
+        }
+    }
+
+    /// Who caused it.
+    pub fn culprit(self) -> Culprit {
+        match self {
+            Close::Done => Culprit::Nobody,
+            Close::NotTls(_)
+            | Close::Deadline(_)
+            | Close::NoRoute
+            | Close::WrongProtocol
+            | Close::Refused
+            | Close::Expired => Culprit::Client,
+            Close::Dial => Culprit::Upstream,
+            Close::Handshake(side)
+            | Close::Record(side)
+            | Close::Protocol(side)
+            | Close::Truncated(side)
+            | Close::Reset(side)
+            | Close::Alert(side)
+            | Close::Stalled(side) => side.into(),
+            Close::Idle | Close::Drained | Close::Limit | Close::KeyLimit | Close::Internal => {
+                Culprit::Gateway
+            }
+        }
+    }
+
+    /// What the reason alone does not tell: the stage, or what the plaintext looked like.
+    pub fn detail(self) -> Option<&'static str> {
+        match self {
+            Close::NotTls(kind) => Some(kind.name()),
+            Close::Deadline(stage) => Some(stage.name()),
+            _ => None,
+        }
+    }
+}

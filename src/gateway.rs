@@ -1,0 +1,174 @@
+//! What workers share: made once from the configuration, read-only, swapped whole on reload.
+
+use crate::credential::HeaderInjection;
+use crate::dial::Upstream;
+use crate::identify::certificate::CertificateMapping;
+use crate::identify::oidc::Issuers;
+use crate::identify::slots::Slot;
+use crate::names::RouteName;
+use crate::policy::Policy;
+use crate::tls::server::ClientCertificates;
+use rustls::ServerConfig;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything a session needs to know that is not its own.
+pub struct Gateway {
+    /// Where to listen. Changing it needs a restart; a reload that does is refused.
+    pub listeners: Vec<Listener>,
+    /// All routes.
+    pub routes: Vec<Arc<Route>>,
+    /// Who verifies tokens.
+    pub issuers: Arc<Issuers>,
+    /// Limits that hold for the gateway as a whole.
+    pub limits: Limits,
+    /// SNI name (lower case) → index into `routes`. A leading `*.` stands for exactly one label.
+    names: HashMap<String, usize>,
+}
+
+/// One listening address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Address and port. An IPv6 wildcard is dual stack.
+    pub address: SocketAddr,
+    /// Networks from which a PROXY protocol header (v1 or v2) is required and believed; empty: none, and none is looked for.
+    pub proxy_protocol_from: Vec<Network>,
+}
+
+/// An address range in CIDR notation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The base address.
+    pub base: IpAddr,
+    /// How many leading bits count.
+    pub bits: u8,
+}
+
+impl Network {
+    /// True when `address` lies in the range. An IPv4-mapped IPv6 address counts as IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        fn same(a: &[u8], b: &[u8], bits: usize) -> bool {
+            let (whole, part) = (bits / 8, bits % 8);
+            a[..whole] == b[..whole] && (part == 0 || (a[whole] ^ b[whole]) >> (8 - part) == 0)
+        }
+        match (self.base, address.to_canonical()) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => same(&a.octets(), &b.octets(), self.bits as usize),
+            (IpAddr::V6(a), IpAddr::V6(b)) => same(&a.octets(), &b.octets(), self.bits as usize),
+            _ => false,
+        }
+    }
+}
+
+/// Which protocol a route speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RouteProtocol {
+    /// HTTP/1.1, HTTP/2, gRPC, server-sent events, WebSocket: a permit per request.
+    Http,
+    /// Opaque bytes after a client certificate: a permit per connection.
+    Raw,
+}
+
+/// Application protocols that an HTTP route may offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Alpn {
+    /// Whatever the upstream turns out to speak: `h2` and `http/1.1`, or only one of them.
+    Auto,
+    /// Only `http/1.1`.
+    Http1,
+    /// Only `h2`.
+    Http2,
+}
+
+/// A name → upstream, with its protocol, policy and credential.
+pub struct Route {
+    /// The configured name.
+    pub name: RouteName,
+    /// SNI names, lower case; `*.example.com` stands for one label.
+    pub sni: Vec<String>,
+    /// Which protocol.
+    pub protocol: RouteProtocol,
+    /// Which application protocols to offer.
+    pub alpn: Alpn,
+    /// The client leg, ALPN empty; [`crate::session`] derives the variants that it needs.
+    pub server: Arc<ServerConfig>,
+    /// SHA-256 of the certificate that clients of this route are shown.
+    pub server_certificate: [u8; 32],
+    /// Whether clients show a certificate.
+    pub client_certificates: ClientCertificates,
+    /// How a client certificate becomes an identity; `None`: it does not, it is only required.
+    pub certificate_identity: Option<CertificateMapping>,
+    /// Where tokens are looked for; empty: tokens are not accepted.
+    pub slots: Vec<Slot>,
+    /// Where it goes.
+    pub upstream: Upstream,
+    /// Replaces `Host` / `:authority`; `None` keeps the client's.
+    pub authority: Option<String>,
+    /// Who may.
+    pub policy: Policy,
+    /// Headers that the gateway sets.
+    pub inject: Vec<HeaderInjection>,
+    /// This route's timeouts.
+    pub timeouts: Timeouts,
+}
+
+/// Timeouts of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Upstream name resolution, connect and TLS handshake together. Default 5 s.
+    pub connect: Duration,
+    /// HTTP: no request under way. Default 5 min.
+    pub between_requests: Duration,
+    /// Raw and tunnels: no byte either way. Default 1 h. Does not count while a response is awaited.
+    pub idle: Duration,
+    /// A peer that does not read while there is something to send. Default 2 min.
+    pub stall: Duration,
+}
+
+/// Limits of the gateway as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// From accept to permitted, never reset. Default 10 s.
+    pub permit_deadline: Duration,
+    /// Client connections in all. Default (descriptors − 512) / 2.
+    pub connections: usize,
+    /// Client connections per source address; 0: no limit. Default 0.
+    pub connections_per_address: usize,
+    /// Connections that are not permitted yet, per source address. Default 64.
+    pub half_open_per_address: usize,
+    /// From TERM to exit. Default 30 s.
+    pub drain: Duration,
+    /// Bytes of a request head. Default 32 KiB.
+    pub head: usize,
+    /// Fields of a request head. Default 100.
+    pub fields: usize,
+    /// Concurrent HTTP/2 streams of a connection. Default 100.
+    pub streams: u32,
+    /// Records sealed or opened under one key before it is renewed (TLS 1.3) or the leg closed (TLS 1.2). Default 2^24 for AES-GCM.
+    pub records_per_key: u64,
+}
+
+impl Gateway {
+    /// Puts the parts together. Names must be unique among routes; the configuration has checked that.
+    pub fn new(listeners: Vec<Listener>, routes: Vec<Route>, issuers: Arc<Issuers>, limits: Limits) -> Self {
+        let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
+        let mut names = HashMap::new();
+        for (index, route) in routes.iter().enumerate() {
+            for name in &route.sni {
+                names.insert(name.clone(), index);
+            }
+        }
+        Gateway { listeners, routes, issuers, limits, names }
+    }
+
+    /// The route that a client's SNI names: an exact name first, then a wildcard of one label.
+    pub fn route(&self, sni: &str) -> Option<&Arc<Route>> {
+        let sni = sni.strip_suffix('.').unwrap_or(sni).to_ascii_lowercase();
+        let index = self.names.get(&sni).or_else(|| {
+            let (_, parent) = sni.split_once('.')?;
+            self.names.get(&format!("*.{parent}"))
+        })?;
+        Some(&self.routes[*index])
+    }
+}

@@ -1,0 +1,5 @@
+//! Who speaks: a token ([`oidc`]) found in a [`slots`] of the request, or a client [`certificate`].
+
+pub mod certificate;
+pub mod oidc;
+pub mod slots;

@@ -1,0 +1,3 @@
+//! OIDC tokens. (interface being filled in)
+/// All configured issuers.
+pub struct Issuers {}

@@ -1,0 +1,13 @@
+//! Staunch: an identity-aware TLS gateway for streaming traffic.
+#![forbid(unsafe_code)]
+
+pub mod close;
+pub mod credential;
+pub mod dial;
+pub mod gateway;
+pub mod identify;
+pub mod names;
+pub mod policy;
+pub mod protocol;
+pub mod secret;
+pub mod tls;

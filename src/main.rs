@@ -1,0 +1,2 @@
+//! Staunch.
+fn main() {}

@@ -1,0 +1,228 @@
+//! Who may use a route. Pure: no clock, no I/O; the empty policy denies.
+
+use crate::names::{IssuerName, RouteName};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// Who speaks, as proven by a token or a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Which issuer vouches for it: a configured OIDC issuer, or a client certificate authority.
+    pub issuer: IssuerName,
+    /// `sub` of the token, or the name taken from the certificate.
+    pub subject: Arc<str>,
+    /// Groups from the configured claim, or mapped from the certificate.
+    pub groups: Vec<Arc<str>>,
+    /// Claims that policies may ask for, flattened with dots; only strings, numbers and booleans, as text.
+    /// A list of strings appears once per element in [`Identity::groups`] or, here, joined by one space.
+    pub claims: BTreeMap<Arc<str>, Arc<str>>,
+    /// How it was proven.
+    pub proof: Proof,
+    /// When the proof ends (`exp`, or the certificate's notAfter).
+    pub expires: SystemTime,
+}
+
+/// How an identity was proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Proof {
+    /// An OIDC token (JWT).
+    Token,
+    /// A client certificate.
+    Certificate,
+}
+
+impl Proof {
+    /// The word used in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Proof::Token => "token",
+            Proof::Certificate => "certificate",
+        }
+    }
+}
+
+/// One line of a route's `allow` list. Every condition that is given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// Required issuer; `None` means any configured issuer.
+    pub issuer: Option<IssuerName>,
+    /// At least one of these groups; empty means no condition.
+    pub groups: Vec<Arc<str>>,
+    /// One of these subjects; empty means no condition.
+    pub subjects: Vec<Arc<str>>,
+    /// Each claim must have exactly this value; empty means no condition.
+    pub claims: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+impl Rule {
+    fn holds(&self, identity: &Identity) -> bool {
+        self.issuer.as_ref().is_none_or(|i| *i == identity.issuer)
+            && (self.groups.is_empty() || self.groups.iter().any(|g| identity.groups.contains(g)))
+            && (self.subjects.is_empty() || self.subjects.contains(&identity.subject))
+            && self.claims.iter().all(|(name, value)| identity.claims.get(name) == Some(value))
+    }
+}
+
+/// What happens to what was admitted when its token expires.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnExpiry {
+    /// What was admitted may finish; what is new is refused.
+    #[default]
+    Drain,
+    /// Ends it at the moment of expiry.
+    Cut,
+    /// Ends it this long after expiry.
+    Grace(Duration),
+}
+
+/// A route's policy: the rules of `allow`, any of which permits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// The rules; none permits nobody.
+    pub rules: Vec<Rule>,
+    /// What expiry does to what was admitted.
+    pub on_expiry: OnExpiry,
+}
+
+/// Proof that a policy said yes to an identity on a route. Only [`Policy::permit`] makes one,
+/// and an upstream cannot be dialled without one.
+#[derive(Clone, Debug)]
+pub struct Permit {
+    route: RouteName,
+    identity: Arc<Identity>,
+    rule: usize,
+    ends: Option<SystemTime>,
+}
+
+impl Permit {
+    /// The route that was permitted.
+    pub fn route(&self) -> &RouteName {
+        &self.route
+    }
+    /// Who was permitted.
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.identity
+    }
+    /// Which line of `allow` said yes, from 0.
+    pub fn rule(&self) -> usize {
+        self.rule
+    }
+    /// When what was admitted under this permit must end; `None` lets it finish (`drain`).
+    pub fn ends(&self) -> Option<SystemTime> {
+        self.ends
+    }
+}
+
+/// The policy said no: the identity is known, and nothing in `allow` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// No rule names this identity.
+    NoRule,
+    /// The identity's proof had expired at the time of asking.
+    Expired,
+}
+
+impl Policy {
+    /// Asks whether `identity` may use `route` at the time `now`.
+    pub fn permit(
+        &self,
+        route: &RouteName,
+        identity: &Arc<Identity>,
+        now: SystemTime,
+    ) -> Result<Permit, Refused> {
+        if identity.expires + CLOCK_SKEW < now {
+            return Err(Refused::Expired);
+        }
+        let rule = self.rules.iter().position(|rule| rule.holds(identity)).ok_or(Refused::NoRule)?;
+        let ends = match self.on_expiry {
+            OnExpiry::Drain => None,
+            OnExpiry::Cut => Some(identity.expires),
+            OnExpiry::Grace(extra) => Some(identity.expires + extra),
+        };
+        Ok(Permit { route: route.clone(), identity: identity.clone(), rule, ends })
+    }
+}
+
+/// How far two honest clocks may differ; granted on `exp` and `nbf`.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(issuer: &str, subject: &str, groups: &[&str], claims: &[(&str, &str)]) -> Arc<Identity> {
+        Arc::new(Identity {
+            issuer: IssuerName(issuer.into()),
+            subject: subject.into(),
+            groups: groups.iter().map(|g| Arc::from(*g)).collect(),
+            claims: claims.iter().map(|(k, v)| (Arc::from(*k), Arc::from(*v))).collect(),
+            proof: Proof::Token,
+            expires: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000),
+        })
+    }
+
+    fn rule(issuer: Option<&str>, groups: &[&str], subjects: &[&str], claims: &[(&str, &str)]) -> Rule {
+        Rule {
+            issuer: issuer.map(|i| IssuerName(i.into())),
+            groups: groups.iter().map(|g| Arc::from(*g)).collect(),
+            subjects: subjects.iter().map(|g| Arc::from(*g)).collect(),
+            claims: claims.iter().map(|(k, v)| (Arc::from(*k), Arc::from(*v))).collect(),
+        }
+    }
+
+    fn verdict(rules: Vec<Rule>, identity: &Arc<Identity>) -> Result<usize, Refused> {
+        let policy = Policy { rules, on_expiry: OnExpiry::Drain };
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(500);
+        policy.permit(&RouteName("r".into()), identity, now).map(|p| p.rule())
+    }
+
+    #[test]
+    fn identity_times_rule_to_verdict() {
+        let ann = identity("corp", "ann", &["ml", "ops"], &[("tenant", "a")]);
+        let table: Vec<(&str, Vec<Rule>, Result<usize, Refused>)> = vec![
+            ("the empty policy denies", vec![], Err(Refused::NoRule)),
+            ("any identity of the issuer", vec![rule(Some("corp"), &[], &[], &[])], Ok(0)),
+            ("another issuer", vec![rule(Some("other"), &[], &[], &[])], Err(Refused::NoRule)),
+            ("one group of two", vec![rule(None, &["agents", "ml"], &[], &[])], Ok(0)),
+            ("a group it lacks", vec![rule(None, &["agents"], &[], &[])], Err(Refused::NoRule)),
+            ("group names do not match by prefix", vec![rule(None, &["m"], &[], &[])], Err(Refused::NoRule)),
+            ("subject", vec![rule(None, &[], &["ann"], &[])], Ok(0)),
+            ("subject is case-sensitive", vec![rule(None, &[], &["Ann"], &[])], Err(Refused::NoRule)),
+            ("claim", vec![rule(None, &[], &[], &[("tenant", "a")])], Ok(0)),
+            ("claim of another value", vec![rule(None, &[], &[], &[("tenant", "b")])], Err(Refused::NoRule)),
+            ("absent claim", vec![rule(None, &[], &[], &[("plan", "x")])], Err(Refused::NoRule)),
+            (
+                "all conditions of a rule",
+                vec![rule(Some("corp"), &["ml"], &["bob"], &[])],
+                Err(Refused::NoRule),
+            ),
+            ("the second rule", vec![rule(None, &[], &["bob"], &[]), rule(None, &["ops"], &[], &[])], Ok(1)),
+        ];
+        for (name, rules, expected) in table {
+            assert_eq!(verdict(rules, &ann), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_expired_identity_is_refused_beyond_the_skew() {
+        let ann = identity("corp", "ann", &[], &[]);
+        let policy = Policy { rules: vec![rule(None, &[], &[], &[])], on_expiry: OnExpiry::Cut };
+        let at = |s| SystemTime::UNIX_EPOCH + Duration::from_secs(s);
+        let route = RouteName("r".into());
+        assert!(policy.permit(&route, &ann, at(1_030)).is_ok());
+        assert_eq!(policy.permit(&route, &ann, at(1_031)).unwrap_err(), Refused::Expired);
+    }
+
+    #[test]
+    fn expiry_policy_sets_the_end_of_what_was_admitted() {
+        let ann = identity("corp", "ann", &[], &[]);
+        let ends = |on_expiry| {
+            let policy = Policy { rules: vec![rule(None, &[], &[], &[])], on_expiry };
+            policy.permit(&RouteName("r".into()), &ann, SystemTime::UNIX_EPOCH).unwrap().ends()
+        };
+        assert_eq!(ends(OnExpiry::Drain), None);
+        assert_eq!(ends(OnExpiry::Cut), Some(ann.expires));
+        assert_eq!(ends(OnExpiry::Grace(Duration::from_secs(5))), Some(ann.expires + Duration::from_secs(5)));
+    }
+}

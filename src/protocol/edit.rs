@@ -1,0 +1,117 @@
+//! How a protocol changes a stretch of plaintext without copying what it leaves alone.
+
+/// A stretch of plaintext on its way through, read front to back exactly once.
+///
+/// ```text
+///   data   | dealt with (kept or skipped) | not yet looked at |
+///          0                              at                  data.len()
+///   out    | what is sent instead of data[..at], once the two differ |
+/// ```
+///
+/// As long as everything is kept, `out` stays empty and the caller seals `data` where it lies. The first
+/// [`Edit::skip`] or [`Edit::insert`] makes the two diverge; from then on kept bytes are copied to `out`.
+/// Bytes may be changed in place at equal length through [`Edit::rest_mut`] before they are kept.
+pub struct Edit<'a> {
+    data: &'a mut [u8],
+    at: usize,
+    out: &'a mut Vec<u8>,
+    diverged: bool,
+}
+
+impl<'a> Edit<'a> {
+    /// Starts at the front of `data`. `out` must be empty.
+    pub fn new(data: &'a mut [u8], out: &'a mut Vec<u8>) -> Self {
+        debug_assert!(out.is_empty());
+        Edit { data, at: 0, out, diverged: false }
+    }
+
+    /// What was not yet dealt with.
+    pub fn rest(&self) -> &[u8] {
+        &self.data[self.at..]
+    }
+
+    /// What was not yet dealt with, to be changed at equal length.
+    pub fn rest_mut(&mut self) -> &mut [u8] {
+        &mut self.data[self.at..]
+    }
+
+    /// True when all of the input was dealt with.
+    pub fn is_done(&self) -> bool {
+        self.at == self.data.len()
+    }
+
+    /// How many bytes were dealt with.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Lets the next `n` bytes pass.
+    pub fn keep(&mut self, n: usize) {
+        if self.diverged {
+            self.out.extend_from_slice(&self.data[self.at..self.at + n]);
+        }
+        self.at += n;
+        debug_assert!(self.at <= self.data.len());
+    }
+
+    /// Takes the next `n` bytes out.
+    pub fn skip(&mut self, n: usize) {
+        if n > 0 {
+            self.diverge();
+            self.at += n;
+            debug_assert!(self.at <= self.data.len());
+        }
+    }
+
+    /// Puts bytes in before what is next.
+    pub fn insert(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.insert_with().extend_from_slice(bytes);
+        }
+    }
+
+    /// Where to append bytes that go before what is next.
+    pub fn insert_with(&mut self) -> &mut Vec<u8> {
+        self.diverge();
+        self.out
+    }
+
+    /// True when what is to be sent is no longer a prefix of the input.
+    pub fn diverged(&self) -> bool {
+        self.diverged
+    }
+
+    fn diverge(&mut self) {
+        if !self.diverged {
+            self.diverged = true;
+            self.out.extend_from_slice(&self.data[..self.at]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeping_everything_copies_nothing() {
+        let (mut data, mut out) = (*b"abcdef", Vec::new());
+        let mut edit = Edit::new(&mut data, &mut out);
+        edit.keep(2);
+        edit.keep(4);
+        assert!(edit.is_done() && !edit.diverged());
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn skip_and_insert_diverge_once_and_keep_the_order() {
+        let (mut data, mut out) = (*b"abcdef", Vec::new());
+        let mut edit = Edit::new(&mut data, &mut out);
+        edit.keep(2);
+        edit.skip(1);
+        edit.insert(b"XY");
+        edit.keep(3);
+        assert!(edit.is_done() && edit.diverged());
+        assert_eq!(out, b"abXYdef");
+    }
+}

@@ -1,0 +1,299 @@
+//! Protocols as pure state machines: bytes in, bytes and events out; no I/O, no clock, no configuration.
+//!
+//! HTTP/1.1 ([`http1`]) and HTTP/2 ([`http2`]) follow heads and frame lengths in both directions and touch no
+//! body: the work is O(heads and frames), not O(bytes). Both implement [`Http`], which is all that a session
+//! knows of them. A new protocol is one file here and one row in [`Sniffed`].
+
+pub mod edit;
+pub mod fields;
+pub mod hpack;
+pub mod http1;
+pub mod http2;
+pub mod sniff;
+
+pub use edit::Edit;
+pub use fields::Fields;
+pub use sniff::{Sniffed, sniff};
+
+use crate::names::{Culprit, RequestId};
+
+/// Names one exchange within its connection. HTTP/1.1: counted from 1. HTTP/2: the stream identifier.
+pub type Key = u32;
+
+/// A request's head, whole and strictly parsed, before any of it was sent on.
+#[derive(Debug, Default)]
+pub struct Request {
+    /// Which exchange of this connection.
+    pub key: Key,
+    /// The method, case as sent.
+    pub method: Vec<u8>,
+    /// The request target as sent (`/v1/chat?x=1`, `*`); query values must not be logged, see [`Request::path`].
+    pub target: Vec<u8>,
+    /// `Host` or `:authority`, empty if absent.
+    pub authority: Vec<u8>,
+    /// All regular fields in order, pseudo-header fields left out.
+    pub fields: Fields,
+    /// What kind of exchange follows.
+    pub kind: Kind,
+    /// True when no body follows.
+    pub ends: bool,
+}
+
+impl Request {
+    /// The target without its query: what may be logged.
+    pub fn path(&self) -> &[u8] {
+        let end = memchr::memchr2(b'?', b'#', &self.target).unwrap_or(self.target.len());
+        &self.target[..end]
+    }
+}
+
+/// What kind of exchange a request opens; decides how a refusal is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// An ordinary request.
+    #[default]
+    Plain,
+    /// HTTP/2 with `content-type: application/grpc…`: refusals are trailers-only.
+    Grpc,
+    /// HTTP/1.1 `Upgrade`, or HTTP/2 extended CONNECT (RFC 8441): a tunnel once the upstream agreed.
+    Upgrade,
+}
+
+/// How a permitted request's head is changed on its way up. Borrowed for one call.
+#[derive(Debug)]
+pub struct Rewrite<'a> {
+    /// Fields to take out, lower case: the token slots that held a token and what the gateway sets itself.
+    pub strip: &'a [&'a str],
+    /// Fields to put in, name in lower case. The values are the credential and forwarding facts.
+    pub set: &'a [(&'a str, &'a [u8])],
+    /// Replaces `Host` / `:authority`; `None` keeps the client's.
+    pub authority: Option<&'a str>,
+}
+
+/// Why a request is refused, in the client's terms. Each protocol encodes it in its own way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The request's id, also in the log.
+    pub id: RequestId,
+    /// What to say.
+    pub why: Why,
+}
+
+/// The reasons for which a request can be refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// No token in any slot that the route reads: 401, `WWW-Authenticate: Bearer`.
+    NoToken,
+    /// The token does not verify: 401 `error="invalid_token"`.
+    InvalidToken,
+    /// The token verifies and has expired: 401 `error="invalid_token"`, says so.
+    ExpiredToken,
+    /// Two different tokens in one request: 400 `error="invalid_request"`.
+    TwoTokens,
+    /// The identity is known, the policy says no: 403 `error="insufficient_scope"`.
+    Forbidden,
+    /// The issuer's keys cannot be had just now: 503, culprit gateway side, `Retry-After`.
+    IssuerUnavailable,
+    /// The upstream cannot be reached or verified: 502.
+    BadGateway,
+    /// The gateway is draining: 503, `Retry-After`, the connection closes.
+    Draining,
+    /// The gateway is at a limit: 503, `Retry-After`.
+    Overloaded,
+    /// The head breaks a rule of its protocol: 400, and on HTTP/1.1 the connection closes.
+    BadRequest,
+    /// The head is larger than the limit: 431.
+    HeadTooLarge,
+    /// A method that cannot pass (`CONNECT` outside RFC 8441, `TRACE` is fine): 405.
+    MethodNotAllowed,
+}
+
+impl Why {
+    /// HTTP status.
+    pub fn status(self) -> u16 {
+        match self {
+            Why::NoToken | Why::InvalidToken | Why::ExpiredToken => 401,
+            Why::TwoTokens | Why::BadRequest => 400,
+            Why::Forbidden => 403,
+            Why::BadGateway => 502,
+            Why::IssuerUnavailable | Why::Draining | Why::Overloaded => 503,
+            Why::HeadTooLarge => 431,
+            Why::MethodNotAllowed => 405,
+        }
+    }
+
+    /// gRPC status code (`UNAUTHENTICATED` 16, `PERMISSION_DENIED` 7, `UNAVAILABLE` 14, `INTERNAL` 13, `RESOURCE_EXHAUSTED` 8).
+    pub fn grpc_status(self) -> u8 {
+        match self {
+            Why::NoToken | Why::InvalidToken | Why::ExpiredToken => 16,
+            Why::Forbidden => 7,
+            Why::BadGateway | Why::IssuerUnavailable | Why::Draining => 14,
+            Why::Overloaded | Why::HeadTooLarge => 8,
+            Why::TwoTokens | Why::BadRequest | Why::MethodNotAllowed => 13,
+        }
+    }
+
+    /// The word in the JSON body, logs and metrics.
+    pub fn code(self) -> &'static str {
+        match self {
+            Why::NoToken => "no_token",
+            Why::InvalidToken => "invalid_token",
+            Why::ExpiredToken => "expired_token",
+            Why::TwoTokens => "two_tokens",
+            Why::Forbidden => "forbidden",
+            Why::IssuerUnavailable => "issuer_unavailable",
+            Why::BadGateway => "bad_gateway",
+            Why::Draining => "draining",
+            Why::Overloaded => "overloaded",
+            Why::BadRequest => "bad_request",
+            Why::HeadTooLarge => "head_too_large",
+            Why::MethodNotAllowed => "method_not_allowed",
+        }
+    }
+
+    /// One sentence for the person who reads the answer.
+    pub fn message(self) -> &'static str {
+        match self {
+            Why::NoToken => "This route needs a token; send it as 'Authorization: Bearer <token>'.",
+            Why::InvalidToken => "The token does not verify for this route.",
+            Why::ExpiredToken => "The token has expired; get a new one.",
+            Why::TwoTokens => "The request carries two different tokens; send one.",
+            Why::Forbidden => "The identity is known, and this route's policy does not permit it.",
+            Why::IssuerUnavailable => "The issuer's keys cannot be fetched just now; try again.",
+            Why::BadGateway => "The upstream cannot be reached or does not verify.",
+            Why::Draining => "The gateway is going away; open a new connection.",
+            Why::Overloaded => "The gateway is at a limit; try again.",
+            Why::BadRequest => "The request breaks a rule of HTTP.",
+            Why::HeadTooLarge => "The request head is larger than this gateway takes.",
+            Why::MethodNotAllowed => "This method cannot pass the gateway.",
+        }
+    }
+
+    /// The `WWW-Authenticate` value (RFC 6750 section 3), where one belongs.
+    pub fn challenge(self) -> Option<&'static str> {
+        match self {
+            Why::NoToken => Some(r#"Bearer realm="staunch""#),
+            Why::InvalidToken => Some(r#"Bearer realm="staunch", error="invalid_token""#),
+            Why::ExpiredToken => Some(
+                r#"Bearer realm="staunch", error="invalid_token", error_description="the token has expired""#,
+            ),
+            Why::TwoTokens => Some(r#"Bearer realm="staunch", error="invalid_request""#),
+            Why::Forbidden => Some(r#"Bearer realm="staunch", error="insufficient_scope""#),
+            _ => None,
+        }
+    }
+}
+
+impl Refusal {
+    /// The JSON body of a refusal: `{"error":{"code","message","id"}}`, shaped like the model APIs' own errors.
+    pub fn body(&self) -> String {
+        format!(
+            r#"{{"error":{{"code":"{}","message":"{}","id":"{}"}}}}"#,
+            self.why.code(),
+            self.why.message(),
+            self.id
+        )
+    }
+}
+
+/// What an [`Http`] noticed while bytes went by; drained with [`Http::event`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The final (not 1xx, but 101 counts) response head went down.
+    Response {
+        /// Which exchange.
+        key: Key,
+        /// HTTP status.
+        status: u16,
+    },
+    /// The exchange is over, in whichever way.
+    Ended {
+        /// Which exchange.
+        key: Key,
+        /// Body bytes (payload of DATA frames, decoded chunks) that went up.
+        up: u64,
+        /// Body bytes that went down.
+        down: u64,
+        /// How it ended.
+        how: Ended,
+    },
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ended {
+    /// Both messages are complete.
+    Whole,
+    /// The client reset the stream or left before the response was complete.
+    ByClient,
+    /// The upstream reset the stream or left before the response was complete.
+    ByUpstream,
+    /// The gateway refused or cut it.
+    ByGateway,
+}
+
+/// What [`Http::up`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Up {
+    /// All input was dealt with.
+    Done,
+    /// A request head is whole and withheld: read it with [`Http::request`], then call [`Http::permit`] or
+    /// [`Http::refuse`] with the same edit (or, after a wait, a new edit of the rest), then [`Http::up`] again.
+    Request,
+    /// Input beyond this point waits for something that comes from above or below (HTTP/1.1: the answer to an
+    /// `Upgrade`; pipelined requests beyond the limit). The rest of the edit was not dealt with: keep it, and call
+    /// again after the next [`Http::down`].
+    Wait,
+}
+
+/// A rule was broken; the connection cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{rule} ({source_of_rule})", source_of_rule = self.section)]
+pub struct Fault {
+    /// Who broke it.
+    pub culprit: Culprit,
+    /// Which rule, in a few words for the log.
+    pub rule: &'static str,
+    /// Where the rule stands: an RFC section, a CVE, or `limit`.
+    pub section: &'static str,
+}
+
+/// One client connection's HTTP, both directions.
+///
+/// The session feeds opened plaintext of each direction through [`Http::up`] and [`Http::down`] and seals what
+/// comes out. What the gateway itself has to say (refusals, credits, resets, GOAWAY) is queued inside and comes out
+/// at the next boundary: call `up` or `down` with an empty edit when [`Http::wants_up`] or [`Http::wants_down`].
+pub trait Http {
+    /// Deals with bytes from the client. On a fault nothing further may be sent upstream; [`Http::wants_down`] may
+    /// hold a last answer (a 400, a GOAWAY) for the client.
+    fn up(&mut self, edit: &mut Edit<'_>) -> Result<Up, Fault>;
+    /// The head that [`Up::Request`] spoke of.
+    fn request(&self) -> &Request;
+    /// Sends the withheld head on, rewritten.
+    fn permit(&mut self, edit: &mut Edit<'_>, rewrite: &Rewrite<'_>);
+    /// Drops the withheld head and answers in its place, in order; what else of it arrives is swallowed.
+    fn refuse(&mut self, refusal: &Refusal);
+    /// Deals with bytes from the upstream, and puts in what the gateway has to say where that is allowed.
+    fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault>;
+    /// The next thing noticed, if any.
+    fn event(&mut self) -> Option<Event>;
+    /// True when `up` with an empty edit would emit something now.
+    fn wants_up(&self) -> bool;
+    /// True when `down` with an empty edit would emit something now.
+    fn wants_down(&self) -> bool;
+    /// The client ended its direction cleanly (close_notify). `Err`: in the middle of a message.
+    fn up_ended(&mut self) -> Result<(), Fault>;
+    /// The upstream ended its direction cleanly (close_notify). `Err`: in the middle of a message.
+    fn down_ended(&mut self) -> Result<(), Fault>;
+    /// No more new requests: GOAWAY, or `Connection: close` semantics; what is under way goes on.
+    fn drain(&mut self);
+    /// Ends one exchange now: RST_STREAM both ways. `false` where the protocol can only cut the connection (HTTP/1.1).
+    fn cut(&mut self, key: Key) -> bool;
+    /// Exchanges under way: permitted and not yet over.
+    fn in_flight(&self) -> usize;
+    /// True when the connection is to be closed once what `wants_down` tells of was sent
+    /// (HTTP/1.1: `Connection: close`, a refused body; drained with nothing in flight).
+    fn is_over(&self) -> bool;
+    /// True after a 101 (HTTP/1.1): bytes are opaque from here on, both ways, and half-close is the peers' business.
+    fn is_tunnel(&self) -> bool;
+}

@@ -1,0 +1,60 @@
+//! Tells protocols apart by their first plaintext bytes.
+
+/// What the first bytes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sniffed {
+    /// HTTP/1.x: a method, a space.
+    Http1,
+    /// The HTTP/2 connection preface (RFC 9113 section 3.4).
+    Http2,
+    /// Neither.
+    Unknown,
+}
+
+/// The HTTP/2 connection preface.
+pub const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The longest method that is taken for HTTP (`VERSION-CONTROL` of RFC 3253 has 15).
+const LONGEST_METHOD: usize = 24;
+
+/// Looks at the first bytes; `None` while more are needed. Consumes nothing.
+pub fn sniff(first: &[u8]) -> Option<Sniffed> {
+    let preface = first.len().min(HTTP2_PREFACE.len());
+    if !first.is_empty() && first[..preface] == HTTP2_PREFACE[..preface] {
+        return if preface == HTTP2_PREFACE.len() { Some(Sniffed::Http2) } else { None };
+    }
+    for (i, &byte) in first.iter().enumerate() {
+        match byte {
+            b' ' if i > 0 => return Some(Sniffed::Http1),
+            b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'_' if i < LONGEST_METHOD => {}
+            _ => return Some(Sniffed::Unknown),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_bytes_to_protocol() {
+        let table: &[(&[u8], Option<Sniffed>)] = &[
+            (b"", None),
+            (b"G", None),
+            (b"GET", None),
+            (b"GET ", Some(Sniffed::Http1)),
+            (b"M-SEARCH * HTTP/1.1", Some(Sniffed::Http1)),
+            (b" GET", Some(Sniffed::Unknown)),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r", None),
+            (HTTP2_PREFACE, Some(Sniffed::Http2)),
+            (b"PRI * HTTP/1.1\r\n", Some(Sniffed::Http1)),
+            (b"\x16\x03\x01", Some(Sniffed::Unknown)),
+            (b"\0", Some(Sniffed::Unknown)),
+            (b"AAAAAAAAAAAAAAAAAAAAAAAAA", Some(Sniffed::Unknown)),
+        ];
+        for (bytes, expected) in table {
+            assert_eq!(sniff(bytes), *expected, "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! TLS, both legs: configuration and handshakes through rustls, records through our own hands afterwards.
+//!
+//! [`server`] answers clients, [`client`] speaks to upstreams; both end in a [`leg::Leg`], which holds the socket
+//! and the traffic [`keys`]. [`record`] is the pure part: one TLS record opened or sealed in place.
+
+pub mod client;
+pub mod server;
+
+use rustls::NamedGroup;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
+use std::sync::Arc;
+
+/// Post-quantum key exchange (X25519MLKEM768) on a leg.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PostQuantum {
+    /// First choice where both ends can.
+    #[default]
+    Prefer,
+    /// Nothing else: a peer without it is refused. Implies TLS 1.3.
+    Require,
+    /// Not offered.
+    Off,
+}
+
+/// True when this processor can compute X25519MLKEM768 with the implementation at hand.
+pub fn post_quantum_available() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        has!("aes") && has!("ssse3") && has!("avx2") && has!("adx") && has!("bmi2") && has!("pclmulqdq")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
+/// The ring provider, with the key exchange groups that `pq` asks for.
+///
+/// `None` when `pq` is [`PostQuantum::Require`] and this processor cannot.
+pub fn provider(pq: PostQuantum) -> Option<Arc<CryptoProvider>> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    let hybrid: &'static dyn SupportedKxGroup = rustls_graviola::kx::X25519MLKEM768;
+    match (pq, post_quantum_available()) {
+        (PostQuantum::Require, false) => return None,
+        (PostQuantum::Require, true) => provider.kx_groups = vec![hybrid],
+        (PostQuantum::Prefer, true) => provider.kx_groups.insert(0, hybrid),
+        (PostQuantum::Prefer, false) | (PostQuantum::Off, _) => {}
+    }
+    Some(Arc::new(provider))
+}
+
+/// The name of a key exchange group as OpenSSL and the registries spell it.
+pub fn group_name(group: NamedGroup) -> &'static str {
+    match group {
+        NamedGroup::X25519MLKEM768 => "X25519MLKEM768",
+        NamedGroup::X25519 => "X25519",
+        NamedGroup::secp256r1 => "P-256",
+        NamedGroup::secp384r1 => "P-384",
+        NamedGroup::secp521r1 => "P-521",
+        _ => "other",
+    }
+}

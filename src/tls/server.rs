@@ -1,0 +1,90 @@
+//! The client leg: one server configuration per route.
+
+use super::{PostQuantum, provider};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+use std::sync::Arc;
+
+/// Whether a route asks clients for a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ClientCertificates {
+    /// Does not ask.
+    #[default]
+    None,
+    /// Asks, verifies what is sent, and goes on without.
+    Optional,
+    /// The handshake fails without.
+    Required,
+}
+
+/// What a route's client leg is made of.
+pub struct ServerSettings {
+    /// Certificate chain, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The leaf's private key.
+    pub key: PrivateKeyDer<'static>,
+    /// Application protocols, preferred first; empty: none negotiated.
+    pub alpn: Vec<Vec<u8>>,
+    /// Post-quantum key exchange.
+    pub pq: PostQuantum,
+    /// Whether clients show a certificate.
+    pub client_certificates: ClientCertificates,
+    /// Authorities for client certificates; must not be empty unless `client_certificates` is `None`.
+    pub client_ca: Vec<CertificateDer<'static>>,
+    /// Revocation lists for client certificates. When any is given, every certificate of the chain must be covered.
+    pub client_crl: Vec<CertificateRevocationListDer<'static>>,
+}
+
+/// Why a leg's configuration could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// rustls refuses it: for example a key that does not fit the certificate.
+    #[error("{0}")]
+    Tls(#[from] rustls::Error),
+    /// The authorities or revocation lists for client certificates cannot be used.
+    #[error("client certificates cannot be verified: {0}")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+    /// `pq = "require"` on a processor without the instructions for it.
+    #[error("post-quantum key exchange is required and this processor cannot compute it")]
+    PostQuantum,
+}
+
+/// Makes the server configuration of one route.
+///
+/// Each route has its own ticketer and no session cache, so that a session never resumes on another route
+/// (nginx CVE-2025-23419). Early data is never accepted: it can be replayed.
+pub fn server_config(settings: ServerSettings) -> Result<Arc<ServerConfig>, BuildError> {
+    let provider = provider(settings.pq).ok_or(BuildError::PostQuantum)?;
+    let versions: &[_] = match settings.pq {
+        PostQuantum::Require => &[&rustls::version::TLS13],
+        _ => &[&rustls::version::TLS13, &rustls::version::TLS12],
+    };
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions)?;
+    let builder = match settings.client_certificates {
+        ClientCertificates::None => builder.with_no_client_auth(),
+        mode => {
+            let mut roots = RootCertStore::empty();
+            for ca in settings.client_ca {
+                roots.add(ca)?;
+            }
+            let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .with_crls(settings.client_crl);
+            if mode == ClientCertificates::Optional {
+                verifier = verifier.allow_unauthenticated();
+            }
+            builder.with_client_cert_verifier(verifier.build()?)
+        }
+    };
+    let mut config = builder.with_single_cert(settings.chain, settings.key)?;
+    config.alpn_protocols = settings.alpn;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+    config.send_tls13_tickets = TICKETS;
+    config.max_early_data_size = 0;
+    config.enable_secret_extraction = true;
+    Ok(Arc::new(config))
+}
+
+/// Session tickets sent after a TLS 1.3 handshake: one suffices for a client that opens one connection at a time.
+const TICKETS: usize = 1;
