@@ -9,5 +9,6 @@ pub mod identify;
 pub mod names;
 pub mod policy;
 pub mod protocol;
+pub mod relay;
 pub mod secret;
 pub mod tls;

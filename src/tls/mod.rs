@@ -4,6 +4,9 @@
 //! and the traffic [`keys`]. [`record`] is the pure part: one TLS record opened or sealed in place.
 
 pub mod client;
+pub mod handshake;
+pub mod leg;
+pub mod record;
 pub mod server;
 
 use rustls::NamedGroup;

@@ -1,0 +1,257 @@
+//! Moves records between two legs, in place, both ways, in one task.
+//!
+//! A relay promises: bytes in order, nothing sealed twice, no more than [`MAX_HELD`] kept for a peer that does not
+//! read, nothing that waits for more to come, and an end that looks on one leg as it looked on the other. It does not
+//! know protocols: what may pass and what is changed on the way is said by a [`Traffic`].
+//!
+//! ```text
+//!   client.rx ──open──▶ traffic.up ──seal──▶ upstream.tx        pump(Up)
+//!   client.tx ◀──seal── traffic.down ◀──open── upstream.rx      pump(Down)
+//! ```
+
+mod buffer;
+mod pump;
+
+use crate::close::Close;
+use crate::names::{Direction, Side};
+use crate::protocol::Edit;
+use crate::tls::leg::{Leg, LegFault};
+use pump::Half;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+
+/// Bytes read from one leg at a time: three full records. Larger gains little and is held by every stalled peer.
+pub const BATCH: usize = 48 * 1024;
+/// Bytes kept per connection, both ways together, for peers that do not read. One more record may be on its way.
+pub const MAX_HELD: usize = 64 * 1024;
+/// The longest time between two looks at the clock.
+const CHECK: Duration = Duration::from_secs(30);
+
+/// What passes, what is changed on the way, and when it must end. One per connection.
+pub trait Traffic {
+    /// Deals with plaintext from the client. `Pending`: the rest of the edit waits, for a verdict (which wakes `cx`)
+    /// or for something from the other direction; it is offered again.
+    fn up(&mut self, cx: &mut Context<'_>, edit: &mut Edit<'_>) -> Poll<Result<(), Close>>;
+    /// Deals with plaintext from the upstream.
+    fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Close>;
+    /// True when there is something to send in that direction without input.
+    fn wants(&self, direction: Direction) -> bool;
+    /// The source of that direction said close_notify.
+    fn ended(&mut self, direction: Direction) -> Result<(), Close>;
+    /// The source of that direction went away without close_notify: harmless, or a truncation?
+    fn may_vanish(&self, direction: Direction) -> bool;
+    /// True when the connection is to be closed as soon as everything is written.
+    fn is_over(&self) -> bool;
+    /// How long nothing may move just now; `None` while a response is awaited.
+    fn idle_limit(&self) -> Option<Duration>;
+    /// When something that was admitted must end.
+    fn expires(&self) -> Option<Instant>;
+    /// That moment has come. `Err` ends the session.
+    fn expire(&mut self, now: Instant) -> Result<(), Close>;
+    /// The gateway is going away: no new work.
+    fn drain(&mut self);
+}
+
+/// What the rest of the gateway may tell a live session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing special.
+    #[default]
+    Go,
+    /// Finish what is under way.
+    Drain,
+    /// End now, for this reason.
+    Stop(Close),
+}
+
+/// Where a relay hears of orders. Whoever changes the order wakes the relay's task.
+pub trait Orders {
+    /// The order in force; registers `cx` for the next change.
+    fn poll_order(&self, cx: &mut Context<'_>) -> Order;
+}
+
+/// Two legs and the traffic between them.
+pub struct Relay<T, O> {
+    /// The client leg.
+    pub client: Leg,
+    /// The upstream leg.
+    pub upstream: Leg,
+    /// What passes between them.
+    pub traffic: T,
+    orders: O,
+    up: Half,
+    down: Half,
+    drained: bool,
+    stall: Duration,
+    moved: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// What went through, for the closing line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Application bytes from the client, as it sent them.
+    pub up: u64,
+    /// Application bytes from the upstream, as it sent them.
+    pub down: u64,
+    /// Records opened, both ways.
+    pub records: u64,
+}
+
+impl<T: Traffic, O: Orders> Relay<T, O> {
+    /// Joins two legs. `first` is plaintext from the client that `traffic` has dealt with already and that goes up
+    /// before anything else; `waiting` is plaintext that it has not seen.
+    pub fn new(
+        client: Leg,
+        mut upstream: Leg,
+        traffic: T,
+        orders: O,
+        stall: Duration,
+        first: &[u8],
+        waiting: Vec<u8>,
+    ) -> Result<Self, LegFault> {
+        upstream.queue(first)?;
+        let (mut up, down) = (Half::default(), Half::default());
+        up.waiting = waiting;
+        let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
+        let moved = Instant::now();
+        Ok(Relay { client, upstream, traffic, orders, up, down, drained: false, stall, moved, timer })
+    }
+
+    /// Runs until the session ends and says why.
+    pub async fn run(&mut self) -> (Close, Option<String>) {
+        let ended = std::future::poll_fn(|cx| self.poll(cx)).await;
+        (ended.close, ended.detail)
+    }
+
+    /// What went through so far.
+    pub fn moved(&self) -> Moved {
+        Moved { up: self.up.bytes, down: self.down.bytes, records: self.up.records + self.down.records }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        match self.step(cx) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(())) => Poll::Ready(Ended::new(Close::Done)),
+            Err(ended) => Poll::Ready(ended),
+        }
+    }
+
+    fn step(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Ended> {
+        match self.orders.poll_order(cx) {
+            Order::Go => {}
+            Order::Drain if self.drained => {}
+            Order::Drain => {
+                self.drained = true;
+                self.traffic.drain();
+            }
+            Order::Stop(close) => return Err(Ended::new(close)),
+        }
+        let before = (self.up.bytes, self.down.bytes);
+        loop {
+            self.pump(Direction::Up, cx)?;
+            let down = self.down.bytes;
+            self.pump(Direction::Down, cx)?;
+            // What came down may be what the upward direction waits for (the answer to an Upgrade, a free slot);
+            // what came down or went up may have left something to say on the other leg (a refusal, a credit).
+            let answered = down != self.down.bytes && !self.up.waiting.is_empty();
+            let up = self.traffic.wants(Direction::Up) && self.upstream.unsent() == 0;
+            if !answered && !up {
+                break;
+            }
+        }
+        // Answers to key updates stand on the leg that asked, which is the other pump's sink.
+        for leg in [&mut self.client, &mut self.upstream] {
+            if leg.unsent() > 0 && leg.poll_flush(cx).is_ready() {
+                buffer::with(|scratch| scratch.take_back(leg.unsent_buffer()));
+            }
+        }
+        if before != (self.up.bytes, self.down.bytes) {
+            self.moved = Instant::now();
+        }
+        let idle = self.client.unsent() == 0 && self.upstream.unsent() == 0;
+        if (self.up.finished && self.down.finished) || (self.traffic.is_over() && idle) {
+            return Ok(Poll::Ready(()));
+        }
+        self.look_at_the_clock(cx)?;
+        Ok(Poll::Pending)
+    }
+
+    /// Deadlines are looked up when the timer fires, so that moving bytes never touches a timer.
+    fn look_at_the_clock(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        if let Some(at) = self.traffic.expires()
+            && at < self.timer.deadline()
+        {
+            self.timer.as_mut().reset(at);
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let mut next = now + CHECK;
+            if let Some(at) = self.traffic.expires() {
+                if at <= now {
+                    self.traffic.expire(now)?;
+                    cx.waker().wake_by_ref();
+                } else {
+                    next = next.min(at);
+                }
+            }
+            if let Some(limit) = self.traffic.idle_limit() {
+                if self.moved + limit <= now {
+                    return Err(Ended::new(Close::Idle));
+                }
+                next = next.min(self.moved + limit);
+            }
+            for (half, side) in [(&self.up, Side::Upstream), (&self.down, Side::Client)] {
+                if let Some(since) = half.stalled {
+                    if since + self.stall <= now {
+                        return Err(Ended::new(Close::Stalled(side)));
+                    }
+                    next = next.min(since + self.stall);
+                }
+            }
+            self.timer.as_mut().reset(next.min(now + self.stall).max(now + TICK));
+        }
+        Ok(())
+    }
+}
+
+/// The timer's resolution; deadlines closer together are met together.
+const TICK: Duration = Duration::from_millis(5);
+
+/// The end of a session, with what the reason's name does not tell.
+#[derive(Debug)]
+struct Ended {
+    close: Close,
+    detail: Option<String>,
+}
+
+impl Ended {
+    fn new(close: Close) -> Self {
+        Ended { close, detail: None }
+    }
+
+    /// A leg broke: says so with the leg's peer as culprit.
+    fn leg(side: Side, fault: LegFault) -> Self {
+        let close = close_of(side, &fault);
+        Ended { close, detail: Some(fault.to_string()) }
+    }
+}
+
+impl From<Close> for Ended {
+    fn from(close: Close) -> Self {
+        Ended::new(close)
+    }
+}
+
+/// The close reason for a fault of one leg.
+pub fn close_of(side: Side, fault: &LegFault) -> Close {
+    match fault {
+        LegFault::Record(_) | LegFault::Message(_) => Close::Record(side),
+        LegFault::Alert(_) => Close::Alert(side),
+        LegFault::Truncated => Close::Truncated(side),
+        LegFault::Io(_) => Close::Reset(side),
+        LegFault::KeyLimit => Close::KeyLimit,
+    }
+}

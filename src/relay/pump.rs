@@ -1,0 +1,347 @@
+//! One direction of a relay: read records, open, let the traffic see them, seal, write.
+
+use super::buffer::{self, Scratch};
+use super::{BATCH, Ended, MAX_HELD, Orders, Relay, Traffic};
+use crate::close::Close;
+use crate::names::{Direction, Side};
+use crate::protocol::Edit;
+use crate::tls::leg::{Leg, LegFault, Received};
+use crate::tls::record::{MAX_RECORD, record_length};
+use std::task::{Context, Poll};
+use tokio::time::Instant;
+
+/// What a direction keeps between two polls.
+#[derive(Default)]
+pub(super) struct Half {
+    /// Opened plaintext that the traffic does not take yet.
+    pub(super) waiting: Vec<u8>,
+    /// Since when the sink has not taken what is unsent.
+    pub(super) stalled: Option<Instant>,
+    /// The source's end was passed on; what is unsent is the last.
+    ending: bool,
+    /// The sink has everything and was told that it is all.
+    pub(super) finished: bool,
+    /// Application bytes from the source.
+    pub(super) bytes: u64,
+    /// Records from the source.
+    pub(super) records: u64,
+}
+
+/// Batches moved in one poll before other connections of the worker get their turn.
+const BATCHES: usize = 8;
+
+impl<T: Traffic, O: Orders> Relay<T, O> {
+    /// Moves what can be moved in one direction. Registers `cx` for whatever it has to wait for.
+    pub(super) fn pump(&mut self, direction: Direction, cx: &mut Context<'_>) -> Result<(), Ended> {
+        let held = self.client.unsent() + self.upstream.unsent() + self.up.waiting.len();
+        let room = MAX_HELD.saturating_sub(held).min(BATCH);
+        let (source, sink, half, sides) = match direction {
+            Direction::Up => {
+                (&mut self.client, &mut self.upstream, &mut self.up, (Side::Client, Side::Upstream))
+            }
+            Direction::Down => {
+                (&mut self.upstream, &mut self.client, &mut self.down, (Side::Upstream, Side::Client))
+            }
+        };
+        let mut pump = Pump { source, sink, half, traffic: &mut self.traffic, direction, sides, room };
+        buffer::with(|scratch| pump.run(cx, scratch))
+    }
+}
+
+struct Pump<'a, T> {
+    source: &'a mut Leg,
+    sink: &'a mut Leg,
+    half: &'a mut Half,
+    traffic: &'a mut T,
+    direction: Direction,
+    /// (source, sink)
+    sides: (Side, Side),
+    /// How much may be read at once.
+    room: usize,
+}
+
+/// What moving a batch came to.
+enum Batch {
+    /// The source has nothing more just now, or is to be waited for.
+    Dry,
+    /// There may be more.
+    More,
+}
+
+impl<T: Traffic> Pump<'_, T> {
+    fn run(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), Ended> {
+        for _ in 0..BATCHES {
+            if self.half.finished || !self.flush(cx, scratch)? {
+                return Ok(());
+            }
+            if self.half.ending {
+                if self.sink.poll_shutdown(cx).is_ready() {
+                    self.half.finished = true;
+                }
+                return Ok(());
+            }
+            if self.traffic.wants(self.direction) {
+                self.speak(cx, scratch)?;
+            } else if !self.half.waiting.is_empty() {
+                if !self.offer_again(cx, scratch)? {
+                    return Ok(());
+                }
+            } else if self.source.rx.closed {
+                self.traffic.ended(self.direction)?;
+                self.sink.queue_close().map_err(|fault| self.sink_fault(fault))?;
+                self.half.ending = true;
+            } else if let Batch::Dry = self.batch(cx, scratch)? {
+                return Ok(());
+            }
+        }
+        // There is more, and others have waited long enough.
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// True when nothing is left to write.
+    fn flush(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, Ended> {
+        match self.sink.poll_flush(cx) {
+            Poll::Ready(written) => {
+                written.map_err(|e| self.sink_fault(e.into()))?;
+                self.half.stalled = None;
+                scratch.take_back(self.sink.unsent_buffer());
+                Ok(true)
+            }
+            Poll::Pending => {
+                self.half.stalled.get_or_insert_with(Instant::now);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Lets the traffic say what it has to say without input.
+    fn speak(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), Ended> {
+        scratch.edited.clear();
+        let mut edit = Edit::new(&mut [], &mut scratch.edited);
+        // An empty edit has nothing to wait for.
+        if let Poll::Ready(dealt) = self.traffic_sees(cx, &mut edit) {
+            dealt?;
+        }
+        let said = std::mem::take(&mut scratch.edited);
+        let queued = self.queue(scratch, &said);
+        scratch.edited = said;
+        queued
+    }
+
+    /// Offers waiting plaintext again; true when some of it was taken.
+    fn offer_again(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, Ended> {
+        let mut waiting = std::mem::take(&mut self.half.waiting);
+        scratch.edited.clear();
+        let mut edit = Edit::new(&mut waiting, &mut scratch.edited);
+        let seen = self.traffic_sees(cx, &mut edit);
+        let (taken, diverged) = (edit.position(), edit.diverged());
+        if let Poll::Ready(dealt) = seen {
+            dealt?;
+        }
+        if diverged {
+            let edited = std::mem::take(&mut scratch.edited);
+            self.queue(scratch, &edited)?;
+            scratch.edited = edited;
+        } else {
+            self.queue(scratch, &waiting[..taken])?;
+        }
+        waiting.drain(..taken);
+        self.half.waiting = waiting;
+        if self.half.waiting.is_empty() {
+            scratch.take_back(&mut self.half.waiting);
+        }
+        Ok(taken > 0 || diverged)
+    }
+
+    /// Reads once, and moves every whole record.
+    fn batch(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<Batch, Ended> {
+        let mut read = std::mem::take(&mut scratch.read);
+        let moved = self.batch_in(cx, scratch, &mut read);
+        scratch.read = read;
+        moved
+    }
+
+    fn batch_in(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        read: &mut [u8],
+    ) -> Result<Batch, Ended> {
+        let kept = self.source.rx.partial.len();
+        read[..kept].copy_from_slice(&self.source.rx.partial);
+        self.source.rx.partial.clear();
+        scratch.take_back(&mut self.source.rx.partial);
+        let whole = match record_length(&read[..kept]) {
+            Ok(length) => length.is_some_and(|length| length <= kept),
+            Err(fault) => return Err(self.source_fault(fault.into())),
+        };
+        let mut filled = kept;
+        let mut full = true;
+        if !whole {
+            let end = read.len().min(kept + self.room.max(MAX_RECORD));
+            match self.source.poll_read(cx, &mut read[kept..end]) {
+                Poll::Ready(Ok(0)) => return self.vanished(),
+                Poll::Ready(Ok(n)) => {
+                    filled += n;
+                    full = filled == end;
+                }
+                Poll::Ready(Err(error)) => return Err(self.source_fault(error.into())),
+                Poll::Pending => {
+                    self.keep(scratch, &read[..kept]);
+                    return Ok(Batch::Dry);
+                }
+            }
+        }
+        let done = self.records(cx, scratch, &mut read[..filled])?;
+        self.keep(scratch, &read[done..filled]);
+        // A read that did not fill the buffer emptied the socket: the next one would only say so.
+        let go_on = full || self.sink.unsent() > 0 || self.source.rx.closed || !self.half.waiting.is_empty();
+        Ok(if go_on || self.traffic.wants(self.direction) { Batch::More } else { self.rearm(cx) })
+    }
+
+    /// Registers for the next arrival. The socket is known to be empty, so this costs no system call.
+    fn rearm(&mut self, cx: &mut Context<'_>) -> Batch {
+        match self.source.tcp.poll_read_ready(cx) {
+            Poll::Pending => Batch::Dry,
+            Poll::Ready(_) => Batch::More,
+        }
+    }
+
+    fn keep(&mut self, scratch: &mut Scratch, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            scratch.lend(&mut self.source.rx.partial);
+            self.source.rx.partial.extend_from_slice(bytes);
+        }
+    }
+
+    /// Moves the whole records at the front of `bytes`; returns how many bytes they were.
+    ///
+    /// ```text
+    ///   bytes   | written or queued | sealed in place: the run | this record | not looked at |
+    ///           0                   run.start             run.end = at
+    /// ```
+    fn records(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        bytes: &mut [u8],
+    ) -> Result<usize, Ended> {
+        let in_place = self.sink.fits(self.source);
+        let (mut at, mut run) = (0, 0..0);
+        let ended = loop {
+            let length = match record_length(&bytes[at..]) {
+                Ok(Some(length)) if at + length <= bytes.len() => length,
+                Ok(_) => break Ok(()),
+                Err(fault) => break Err(self.source_fault(fault.into())),
+            };
+            let record = &mut bytes[at..at + length];
+            let received = match self.source.receive(record) {
+                Ok(received) => received,
+                Err(fault) => break Err(self.source_fault(fault)),
+            };
+            at += length;
+            let (start, end) = match received {
+                Received::Control => continue,
+                Received::Closed => break Ok(()),
+                Received::Data(start, end) => (start, end),
+            };
+            self.half.records += 1;
+            self.half.bytes += (end - start) as u64;
+            scratch.edited.clear();
+            let mut edit = Edit::new(&mut record[start..end], &mut scratch.edited);
+            let seen = self.traffic_sees(cx, &mut edit);
+            let (taken, diverged) = (edit.position(), edit.diverged());
+            if let Poll::Ready(Err(close)) = seen {
+                break Err(close.into());
+            }
+            let untouched = !diverged && taken == end - start;
+            if untouched && in_place && self.sink.unsent() == 0 && !self.sink.is_worn() {
+                self.sink.reseal(record).map_err(|fault| self.sink_fault(fault))?;
+                if run.end != at - length {
+                    self.queue_run(scratch, &bytes[run]);
+                    run = at - length..at;
+                    if self.sink.unsent() > 0 {
+                        self.queue_run(scratch, &bytes[run]);
+                        run = at..at;
+                    }
+                } else {
+                    run.end = at;
+                }
+                continue;
+            }
+            self.queue_run(scratch, &bytes[run]);
+            run = at..at;
+            if diverged {
+                let edited = std::mem::take(&mut scratch.edited);
+                self.queue(scratch, &edited)?;
+                scratch.edited = edited;
+            } else {
+                self.queue(scratch, &bytes[at - length + start..at - length + start + taken])?;
+            }
+            if seen.is_pending() {
+                scratch.lend(&mut self.half.waiting);
+                self.half.waiting.extend_from_slice(&bytes[at - length + start + taken..at - length + end]);
+                break Ok(());
+            }
+        };
+        self.write_run(cx, scratch, &bytes[run])?;
+        ended.map(|()| at)
+    }
+
+    /// Writes what was sealed in place; what the sink does not take is kept as it is.
+    fn write_run(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch, run: &[u8]) -> Result<(), Ended> {
+        if run.is_empty() {
+            return Ok(());
+        }
+        let mut written = 0;
+        if self.sink.unsent() == 0 {
+            match self.sink.poll_write_sealed(cx, run) {
+                Poll::Ready(Ok(n)) => written = n,
+                Poll::Ready(Err(error)) => return Err(self.sink_fault(error.into())),
+                Poll::Pending => {}
+            }
+        }
+        self.queue_run(scratch, &run[written..]);
+        Ok(())
+    }
+
+    fn queue_run(&mut self, scratch: &mut Scratch, sealed: &[u8]) {
+        if !sealed.is_empty() {
+            scratch.lend(self.sink.unsent_buffer());
+            self.sink.queue_sealed(sealed);
+        }
+    }
+
+    fn queue(&mut self, scratch: &mut Scratch, plaintext: &[u8]) -> Result<(), Ended> {
+        scratch.lend(self.sink.unsent_buffer());
+        self.sink.queue(plaintext).map_err(|fault| self.sink_fault(fault))
+    }
+
+    fn traffic_sees(&mut self, cx: &mut Context<'_>, edit: &mut Edit<'_>) -> Poll<Result<(), Close>> {
+        match self.direction {
+            Direction::Up => self.traffic.up(cx, edit),
+            Direction::Down => Poll::Ready(self.traffic.down(edit)),
+        }
+    }
+
+    /// The source ended without close_notify.
+    fn vanished(&mut self) -> Result<Batch, Ended> {
+        if !self.traffic.may_vanish(self.direction) {
+            return Err(self.source_fault(LegFault::Truncated));
+        }
+        self.source.rx.closed = true;
+        Ok(Batch::More)
+    }
+
+    fn source_fault(&mut self, fault: LegFault) -> Ended {
+        if let Some(alert) = fault.alert() {
+            self.source.queue_alert(alert);
+        }
+        Ended::leg(self.sides.0, fault)
+    }
+
+    fn sink_fault(&self, fault: LegFault) -> Ended {
+        Ended::leg(self.sides.1, fault)
+    }
+}

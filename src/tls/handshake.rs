@@ -1,0 +1,263 @@
+//! Drives rustls' unbuffered connections to the end of the handshake and takes the keys over.
+//!
+//! It waits as long as its caller lets it: the deadline is the session's.
+
+use super::leg::{Agreed, Leg};
+use super::record::MAX_RECORD;
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::{Acceptor, ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
+use rustls::{ClientConfig, CommonState, HandshakeKind, NamedGroup, ProtocolVersion, ServerConfig};
+use std::io;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// What was agreed on a leg: the evidence of its encryption.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Protocol version.
+    pub version: ProtocolVersion,
+    /// Cipher suite by its registered name.
+    pub cipher: &'static str,
+    /// Key exchange group; `None` only when TLS 1.2 resumed a session, which has no key exchange.
+    pub group: Option<NamedGroup>,
+    /// True when a session was resumed.
+    pub resumed: bool,
+    /// The application protocol, if one was negotiated.
+    pub alpn: Option<Box<str>>,
+    /// SHA-256 of the peer's certificate, if it showed one that verified.
+    pub peer_certificate: Option<[u8; 32]>,
+}
+
+/// Why a handshake came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeFault {
+    /// The peer broke a rule, or what it showed does not verify.
+    #[error("{0}")]
+    Tls(#[from] rustls::Error),
+    /// The connection ended or failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The peer's hello or flight is larger than anything honest.
+    #[error("handshake messages larger than {MAX_INCOMING} bytes")]
+    TooLarge,
+    /// The handover of keys failed: a suite that records cannot be made of.
+    #[error("the negotiated suite cannot be relayed")]
+    Unsupported,
+}
+
+/// Most handshake bytes that are held at once: a certificate chain of a few dozen certificates fits.
+const MAX_INCOMING: usize = 128 * 1024;
+/// First guess for outgoing flights; a chain of three ECDSA certificates fits.
+const OUTGOING: usize = 4 * 1024;
+/// What is read at once during the handshake.
+const READ: usize = 4 * 1024;
+
+/// A leg, fresh from its handshake.
+pub struct Shaken {
+    /// The connection.
+    pub leg: Leg,
+    /// What was agreed.
+    pub facts: Facts,
+    /// The peer's verified certificate.
+    pub certificate: Option<CertificateDer<'static>>,
+    /// Data that came together with the end of the handshake, already opened.
+    pub early: Vec<u8>,
+}
+
+/// A ClientHello, and the bytes it was read from.
+pub struct Hello {
+    /// The name it asks for, lower case; `None` without SNI.
+    pub sni: Option<String>,
+    /// Application protocols it offers, in its order.
+    pub alpn: Vec<Vec<u8>>,
+    bytes: Vec<u8>,
+}
+
+/// Reads a whole ClientHello. `bytes` is what was read of it already.
+pub async fn read_hello(tcp: &mut TcpStream, mut bytes: Vec<u8>) -> Result<Hello, HandshakeFault> {
+    let mut acceptor = Acceptor::default();
+    let mut seen = 0;
+    loop {
+        while seen < bytes.len() {
+            seen += acceptor.read_tls(&mut &bytes[seen..])?;
+        }
+        match acceptor.accept() {
+            Ok(Some(accepted)) => {
+                let hello = accepted.client_hello();
+                let sni = hello.server_name().map(str::to_ascii_lowercase);
+                let alpn = hello.alpn().map(|list| list.map(<[u8]>::to_vec).collect()).unwrap_or_default();
+                return Ok(Hello { sni, alpn, bytes });
+            }
+            Ok(None) => read_more(tcp, &mut bytes).await?,
+            Err((error, mut alert)) => {
+                let mut out = Vec::new();
+                alert.write_all(&mut out)?;
+                // The peer is told if it still listens; the fault stands either way.
+                let _ = tcp.write_all(&out).await;
+                return Err(error.into());
+            }
+        }
+    }
+}
+
+/// Answers a client whose hello was read, with its route's configuration.
+pub async fn accept(
+    tcp: TcpStream,
+    hello: Hello,
+    config: Arc<ServerConfig>,
+    records_per_key: u64,
+) -> Result<Shaken, HandshakeFault> {
+    let connection = UnbufferedServerConnection::new(config)?;
+    drive(tcp, connection, hello.bytes, records_per_key).await
+}
+
+/// Opens the upstream leg on a fresh TCP connection.
+pub async fn connect(
+    tcp: TcpStream,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    records_per_key: u64,
+) -> Result<Shaken, HandshakeFault> {
+    let connection = UnbufferedClientConnection::new(config, name)?;
+    drive(tcp, connection, Vec::new(), records_per_key).await
+}
+
+async fn drive<C: Unbuffered>(
+    mut tcp: TcpStream,
+    mut connection: C,
+    mut incoming: Vec<u8>,
+    records_per_key: u64,
+) -> Result<Shaken, HandshakeFault> {
+    let (mut outgoing, mut early, mut closed) = (Vec::new(), Vec::new(), false);
+    loop {
+        let UnbufferedStatus { discard, state } = connection.process(&mut incoming);
+        let mut blocked = false;
+        match state {
+            Ok(ConnectionState::EncodeTlsData(mut data)) => append(&mut outgoing, |b| data.encode(b))?,
+            // Written when we have to wait for the peer, or left for the leg: tickets go out with the first data.
+            Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+            Ok(ConnectionState::BlockedHandshake) => blocked = true,
+            Ok(ConnectionState::ReadTraffic(mut data)) => {
+                while let Some(record) = data.next_record() {
+                    early.extend_from_slice(record?.payload);
+                }
+            }
+            Ok(ConnectionState::PeerClosed) => closed = true,
+            Ok(ConnectionState::WriteTraffic(_)) | Ok(ConnectionState::Closed) => break,
+            Ok(_) => return Err(rustls::Error::General("an unexpected handshake state".into()).into()),
+            Err(error) => {
+                tell(&mut tcp, &mut connection, outgoing).await;
+                return Err(error.into());
+            }
+        }
+        incoming.drain(..discard);
+        if blocked {
+            tcp.write_all(&outgoing).await?;
+            outgoing.clear();
+            read_more(&mut tcp, &mut incoming).await?;
+        }
+    }
+    let certificate = connection.common().peer_certificates().and_then(|chain| chain.first());
+    let certificate = certificate.map(|leaf| leaf.clone().into_owned());
+    let facts = facts(connection.common(), certificate.as_ref()).ok_or(HandshakeFault::Unsupported)?;
+    let (secrets, agreed) = connection.into_parts()?;
+    let leg = Leg::new(tcp, secrets, facts.version, agreed, incoming, records_per_key);
+    let mut leg = leg.ok_or(HandshakeFault::Unsupported)?;
+    leg.queue_handshake(&outgoing);
+    leg.rx.closed = closed;
+    Ok(Shaken { leg, facts, certificate, early })
+}
+
+/// Sends the alert that rustls has ready after an error, as far as the peer takes it.
+async fn tell<C: Unbuffered>(tcp: &mut TcpStream, connection: &mut C, mut outgoing: Vec<u8>) {
+    while let Ok(ConnectionState::EncodeTlsData(mut data)) = connection.process(&mut []).state {
+        if append(&mut outgoing, |b| data.encode(b)).is_err() {
+            break;
+        }
+    }
+    let _ = tcp.write_all(&outgoing).await;
+}
+
+fn append(
+    outgoing: &mut Vec<u8>,
+    mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
+) -> Result<(), HandshakeFault> {
+    let from = outgoing.len();
+    outgoing.resize(from + OUTGOING, 0);
+    let written = loop {
+        match encode(&mut outgoing[from..]) {
+            Ok(written) => break written,
+            Err(EncodeError::InsufficientSize(size)) => outgoing.resize(from + size.required_size, 0),
+            Err(EncodeError::AlreadyEncoded) => break 0,
+        }
+    };
+    outgoing.truncate(from + written);
+    Ok(())
+}
+
+async fn read_more(tcp: &mut TcpStream, incoming: &mut Vec<u8>) -> Result<(), HandshakeFault> {
+    if incoming.len() + MAX_RECORD > MAX_INCOMING {
+        return Err(HandshakeFault::TooLarge);
+    }
+    incoming.reserve(READ);
+    match tcp.read_buf(incoming).await? {
+        0 => Err(HandshakeFault::Io(io::ErrorKind::UnexpectedEof.into())),
+        _ => Ok(()),
+    }
+}
+
+fn facts(common: &CommonState, certificate: Option<&CertificateDer<'_>>) -> Option<Facts> {
+    Some(Facts {
+        version: common.protocol_version()?,
+        cipher: common.negotiated_cipher_suite()?.suite().as_str().unwrap_or("other"),
+        group: common.negotiated_key_exchange_group().map(|group| group.name()),
+        resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
+        alpn: common.alpn_protocol().map(|name| String::from_utf8_lossy(name).into()),
+        peer_certificate: certificate.map(|leaf| fingerprint(leaf)),
+    })
+}
+
+/// SHA-256 of a certificate as it stands on the wire.
+pub fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// What both of rustls' unbuffered connections can do.
+trait Unbuffered {
+    type Data;
+    fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+    fn common(&self) -> &CommonState;
+    fn into_parts(self) -> Result<(rustls::ExtractedSecrets, Agreed), rustls::Error>;
+}
+
+impl Unbuffered for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+    fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(incoming)
+    }
+    fn common(&self) -> &CommonState {
+        self
+    }
+    fn into_parts(self) -> Result<(rustls::ExtractedSecrets, Agreed), rustls::Error> {
+        let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
+        Ok((secrets, Agreed::Server(Box::new(kernel))))
+    }
+}
+
+impl Unbuffered for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+    fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(incoming)
+    }
+    fn common(&self) -> &CommonState {
+        self
+    }
+    fn into_parts(self) -> Result<(rustls::ExtractedSecrets, Agreed), rustls::Error> {
+        let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
+        Ok((secrets, Agreed::Client(Box::new(kernel))))
+    }
+}

@@ -1,0 +1,435 @@
+//! One TLS connection after its handshake: the socket, the keys of both directions, and what rustls keeps for key
+//! updates and tickets.
+//!
+//! A leg knows what records mean (data, alerts, key updates, tickets) and answers for them with every guard that
+//! rustls' own connection would have had. It does not know who is on the other leg: that is the relay.
+
+use super::record::{Content, MAX_RECORD, Opener, RecordFault, Sealer, Secrets, record_length};
+use rustls::client::ClientConnectionData;
+use rustls::kernel::KernelConnection;
+use rustls::server::ServerConnectionData;
+use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, ProtocolVersion};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A TLS connection whose records are in our own hands.
+pub struct Leg {
+    /// The socket.
+    pub tcp: TcpStream,
+    /// What comes in.
+    pub rx: Rx,
+    /// What goes out.
+    pub tx: Tx,
+    agreed: Agreed,
+}
+
+/// The receiving direction of a leg.
+pub struct Rx {
+    opener: Opener,
+    /// Ciphertext that was read and not opened: at most a record that is not whole, or what waits for its turn.
+    pub partial: Vec<u8>,
+    /// A handshake message that is not whole.
+    message: Vec<u8>,
+    /// Key updates since the last data.
+    updates: u8,
+    /// Warning alerts so far.
+    warnings: u8,
+    /// True once the peer said close_notify.
+    pub closed: bool,
+}
+
+/// The sending direction of a leg.
+///
+/// ```text
+///   unsent   | on the wire already | sealed and still to be written |
+///            0                     written                          unsent.len()
+/// ```
+/// What stands here is ciphertext and is never sealed again: a short write only moves `written`.
+pub struct Tx {
+    sealer: Sealer,
+    unsent: Vec<u8>,
+    written: usize,
+    /// True once close_notify was sealed; nothing can follow it.
+    closed: bool,
+    /// Keys renewed because of the record limit.
+    renewals: u64,
+}
+
+/// What rustls keeps after it handed the keys over.
+pub(super) enum Agreed {
+    Server(Box<KernelConnection<ServerConnectionData>>),
+    Client(Box<KernelConnection<ClientConnectionData>>),
+}
+
+/// What a record from the peer means to whoever reads the leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// Application data at these bytes of the record.
+    Data(usize, usize),
+    /// It was for the leg itself and has been dealt with.
+    Control,
+    /// close_notify: the peer will send nothing more.
+    Closed,
+}
+
+/// How a leg broke. Each names the peer's offence; the leg's owner knows which peer it is.
+#[derive(Debug, thiserror::Error)]
+pub enum LegFault {
+    /// A record broke a rule.
+    #[error("{0}")]
+    Record(#[from] RecordFault),
+    /// A post-handshake message broke a rule.
+    #[error("{0}")]
+    Message(&'static str),
+    /// The peer sent a fatal alert with this description.
+    #[error("fatal alert {0}")]
+    Alert(u8),
+    /// The connection ended without close_notify.
+    #[error("the connection ended without close_notify")]
+    Truncated,
+    /// The connection was reset or failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// TLS 1.2 reached the record limit of its key and cannot renew it (RFC 5246 has no key update).
+    #[error("the key's record limit is reached and TLS 1.2 cannot renew keys")]
+    KeyLimit,
+}
+
+impl LegFault {
+    /// The alert to send for it, if the peer can still be told (RFC 8446 section 6.2).
+    pub fn alert(&self) -> Option<u8> {
+        match self {
+            LegFault::Record(fault) => Some(fault.alert()),
+            LegFault::Message(_) => Some(UNEXPECTED_MESSAGE),
+            LegFault::KeyLimit => Some(INTERNAL_ERROR),
+            LegFault::Alert(_) | LegFault::Truncated | LegFault::Io(_) => None,
+        }
+    }
+}
+
+const CLOSE_NOTIFY: u8 = 0;
+const UNEXPECTED_MESSAGE: u8 = 10;
+const INTERNAL_ERROR: u8 = 80;
+const USER_CANCELED: u8 = 90;
+const NO_RENEGOTIATION: u8 = 100;
+const WARNING: u8 = 1;
+const FATAL: u8 = 2;
+
+const HELLO_REQUEST: u8 = 0;
+const NEW_SESSION_TICKET: u8 = 4;
+const KEY_UPDATE: u8 = 24;
+
+/// Key updates without data between them; each costs us a key derivation.
+const MAX_UPDATES: u8 = 32;
+/// Warning alerts on one leg; they carry nothing.
+const MAX_WARNINGS: u8 = 4;
+/// Bytes of one post-handshake message; a session ticket needs at most 64 KiB, real ones a few hundred bytes.
+const MAX_MESSAGE: usize = 65_536 + 512;
+/// Control replies that may wait to be written; a peer that does not read them must not make us hoard them.
+const MAX_UNSENT_CONTROL: usize = 256 * 1024;
+
+impl Leg {
+    /// Takes over after the handshake. `left` is what was read beyond it and not opened.
+    pub(super) fn new(
+        tcp: TcpStream,
+        secrets: ExtractedSecrets,
+        version: ProtocolVersion,
+        agreed: Agreed,
+        left: Vec<u8>,
+        records_per_key: u64,
+    ) -> Option<Self> {
+        let (rx_sequence, rx_secret) = secrets.rx;
+        let (tx_sequence, tx_secret) = secrets.tx;
+        let opener = Opener::new(&Secrets::from_rustls(&rx_secret, version)?, rx_sequence)?;
+        let sealer = Sealer::new(&Secrets::from_rustls(&tx_secret, version)?, tx_sequence, records_per_key)?;
+        let rx = Rx { opener, partial: left, message: Vec::new(), updates: 0, warnings: 0, closed: false };
+        let tx = Tx { sealer, unsent: Vec::new(), written: 0, closed: false, renewals: 0 };
+        Some(Leg { tcp, rx, tx, agreed })
+    }
+
+    /// Reads from the socket, without waiting beyond `cx`. `Ok(0)`: the end of the stream.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Opens one whole record in place and deals with it unless it is data.
+    pub fn receive(&mut self, record: &mut [u8]) -> Result<Received, LegFault> {
+        if self.rx.closed {
+            return Err(LegFault::Message("data after close_notify"));
+        }
+        let opened = self.rx.opener.open(record)?;
+        match opened.content {
+            Content::Data => {
+                if !self.rx.message.is_empty() {
+                    return Err(LegFault::Message("data inside a fragmented handshake message"));
+                }
+                if opened.start != opened.end {
+                    self.rx.updates = 0;
+                }
+                Ok(Received::Data(opened.start, opened.end))
+            }
+            Content::Alert => self.alert(&record[opened.start..opened.end]),
+            Content::Handshake => {
+                self.rx.message.extend_from_slice(&record[opened.start..opened.end]);
+                self.messages()?;
+                Ok(Received::Control)
+            }
+        }
+    }
+
+    /// RFC 8446 section 6: close_notify and user_canceled are not faults, everything else is; TLS 1.2 has warnings.
+    fn alert(&mut self, body: &[u8]) -> Result<Received, LegFault> {
+        let &[level, description] = body else { return Err(LegFault::Message("an alert of a wrong length")) };
+        match (level, description) {
+            (_, CLOSE_NOTIFY) => {
+                self.rx.closed = true;
+                Ok(Received::Closed)
+            }
+            (WARNING, description) if description == USER_CANCELED || !self.tx.sealer.can_rekey() => {
+                self.rx.warnings += 1;
+                if self.rx.warnings > MAX_WARNINGS {
+                    return Err(LegFault::Message("too many warning alerts"));
+                }
+                Ok(Received::Control)
+            }
+            (_, description) => Err(LegFault::Alert(description)),
+        }
+    }
+
+    /// Takes whole messages off the front of what was gathered.
+    fn messages(&mut self) -> Result<(), LegFault> {
+        let mut gathered = std::mem::take(&mut self.rx.message);
+        let mut at = 0;
+        while let [kind, a, b, c, rest @ ..] = &gathered[at..] {
+            let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+            if length > MAX_MESSAGE {
+                return Err(LegFault::Message("a handshake message that is too long"));
+            }
+            let Some(body) = rest.get(..length) else { break };
+            let last = rest.len() == length;
+            self.message(*kind, body, last)?;
+            at += 4 + length;
+        }
+        gathered.drain(..at);
+        if !gathered.is_empty() {
+            self.rx.message = gathered;
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, kind: u8, body: &[u8], last: bool) -> Result<(), LegFault> {
+        match (kind, &mut self.agreed) {
+            (KEY_UPDATE, _) if self.tx.sealer.can_rekey() => self.key_update(body, last),
+            (NEW_SESSION_TICKET, Agreed::Client(agreed)) if self.tx.sealer.can_rekey() => {
+                // A ticket that rustls cannot use costs a full handshake next time, nothing else.
+                let _ = agreed.handle_new_session_ticket(body);
+                Ok(())
+            }
+            (HELLO_REQUEST, Agreed::Client(_)) if !self.tx.sealer.can_rekey() && body.is_empty() => {
+                self.push(Content::Alert, &[WARNING, NO_RENEGOTIATION])
+            }
+            _ => Err(LegFault::Message("a handshake message that cannot stand here")),
+        }
+    }
+
+    /// RFC 8446 section 4.6.3. The answer goes out under the old key, which then is renewed.
+    fn key_update(&mut self, body: &[u8], last: bool) -> Result<(), LegFault> {
+        if !last {
+            return Err(LegFault::Message("a key update that does not end its record"));
+        }
+        self.rx.updates += 1;
+        if self.rx.updates > MAX_UPDATES {
+            return Err(LegFault::Message("too many key updates without data"));
+        }
+        let answer = match body {
+            [0] => false,
+            [1] => true,
+            _ => return Err(LegFault::Message("a malformed key update")),
+        };
+        let (_, secret) = match &mut self.agreed {
+            Agreed::Server(agreed) => agreed.update_rx_secret(),
+            Agreed::Client(agreed) => agreed.update_rx_secret(),
+        }
+        .map_err(|_| LegFault::Message("a key update that the handshake state refuses"))?;
+        self.rx.opener.rekey(&tls13(&secret)?)?;
+        if answer && !self.tx.closed {
+            self.renew_key()?;
+        }
+        Ok(())
+    }
+
+    /// Renews the sending key if its record limit is reached.
+    pub fn renew_worn_key(&mut self) -> Result<(), LegFault> {
+        if !self.tx.sealer.is_worn() {
+            return Ok(());
+        }
+        if !self.tx.sealer.can_rekey() {
+            return Err(LegFault::KeyLimit);
+        }
+        self.renew_key()
+    }
+
+    fn renew_key(&mut self) -> Result<(), LegFault> {
+        self.push(Content::Handshake, &[KEY_UPDATE, 0, 0, 1, 0])?;
+        let (_, secret) = match &mut self.agreed {
+            Agreed::Server(agreed) => agreed.update_tx_secret(),
+            Agreed::Client(agreed) => agreed.update_tx_secret(),
+        }
+        .map_err(|_| LegFault::Message("a key update that the handshake state refuses"))?;
+        self.tx.sealer.rekey(&tls13(&secret)?)?;
+        self.tx.renewals += 1;
+        Ok(())
+    }
+
+    fn push(&mut self, content: Content, body: &[u8]) -> Result<(), LegFault> {
+        if self.tx.unsent.len() - self.tx.written > MAX_UNSENT_CONTROL {
+            return Err(LegFault::Message("control messages that it does not read the answers to"));
+        }
+        self.tx.sealer.seal(content, body, &mut self.tx.unsent)?;
+        Ok(())
+    }
+
+    /// True when this leg's outgoing records fit the other leg's incoming ones: they can be sealed in place.
+    pub fn fits(&self, source: &Leg) -> bool {
+        self.tx.sealer.fits(&source.rx.opener)
+    }
+
+    /// Seals an opened record of a fitting leg in place; the caller writes it. The key must not be worn.
+    pub fn reseal(&mut self, record: &mut [u8]) -> Result<(), LegFault> {
+        Ok(self.tx.sealer.reseal(record)?)
+    }
+
+    /// True when the next data must go through [`Leg::queue`], because the key wants renewing first.
+    pub fn is_worn(&self) -> bool {
+        self.tx.sealer.is_worn()
+    }
+
+    /// Seals data behind everything that is still unsent, renewing the key where its limit falls.
+    pub fn queue(&mut self, mut data: &[u8]) -> Result<(), LegFault> {
+        while !data.is_empty() {
+            self.renew_worn_key()?;
+            let (now, later) = data.split_at(data.len().min(super::record::MAX_PLAINTEXT));
+            self.tx.sealer.seal(Content::Data, now, &mut self.tx.unsent)?;
+            data = later;
+        }
+        Ok(())
+    }
+
+    /// Puts ciphertext that was sealed in place behind everything that is still unsent.
+    pub fn queue_sealed(&mut self, sealed: &[u8]) {
+        self.tx.unsent.extend_from_slice(sealed);
+    }
+
+    /// Puts handshake bytes that rustls sealed before the keys were handed over behind everything that is unsent.
+    pub(super) fn queue_handshake(&mut self, bytes: &[u8]) {
+        self.tx.unsent.extend_from_slice(bytes);
+    }
+
+    /// Says close_notify, once; nothing can be queued afterwards.
+    pub fn queue_close(&mut self) -> Result<(), LegFault> {
+        if !self.tx.closed {
+            self.push(Content::Alert, &[WARNING, CLOSE_NOTIFY])?;
+            self.tx.closed = true;
+        }
+        Ok(())
+    }
+
+    /// Says why this leg ends, if there is something to say and it can still be said.
+    pub fn queue_alert(&mut self, description: u8) {
+        if !self.tx.closed {
+            // The leg ends either way; an alert that cannot be sealed changes nothing.
+            let _ = self.push(Content::Alert, &[FATAL, description]);
+            self.tx.closed = true;
+        }
+    }
+
+    /// How many sealed bytes wait to be written.
+    pub fn unsent(&self) -> usize {
+        self.tx.unsent.len() - self.tx.written
+    }
+
+    /// How often the sending key was renewed.
+    pub fn renewals(&self) -> u64 {
+        self.tx.renewals
+    }
+
+    /// Writes what is unsent. `Ready` when nothing is left.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.tx.written < self.tx.unsent.len() {
+            let n = ready!(Pin::new(&mut self.tcp).poll_write(cx, &self.tx.unsent[self.tx.written..]))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.tx.written += n;
+        }
+        self.tx.unsent.clear();
+        self.tx.written = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes sealed bytes past `unsent`, which must be empty; returns how many went.
+    pub fn poll_write_sealed(&mut self, cx: &mut Context<'_>, sealed: &[u8]) -> Poll<io::Result<usize>> {
+        debug_assert_eq!(self.unsent(), 0);
+        Pin::new(&mut self.tcp).poll_write(cx, sealed)
+    }
+
+    /// The buffer behind `unsent`, to be lent while there is something to send and taken back when there is not.
+    pub fn unsent_buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.tx.unsent
+    }
+
+    /// Ends our direction of the TCP connection.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+
+    /// Waits for data and appends it to `plaintext`; false at a clean end. For the stages before the relay.
+    pub async fn read(&mut self, plaintext: &mut Vec<u8>) -> Result<bool, LegFault> {
+        loop {
+            while let Some(length) = record_length(&self.rx.partial)? {
+                if self.rx.partial.len() < length {
+                    break;
+                }
+                let mut partial = std::mem::take(&mut self.rx.partial);
+                let received = self.receive(&mut partial[..length]);
+                if let Ok(Received::Data(start, end)) = received {
+                    plaintext.extend_from_slice(&partial[start..end]);
+                }
+                partial.drain(..length);
+                if !partial.is_empty() {
+                    self.rx.partial = partial;
+                }
+                match received? {
+                    Received::Data(start, end) if start != end => return Ok(true),
+                    Received::Data(..) => {}
+                    Received::Control => self.flush().await?,
+                    Received::Closed => return Ok(false),
+                }
+            }
+            let from = self.rx.partial.len();
+            self.rx.partial.resize(from + MAX_RECORD.max(from), 0);
+            let mut partial = std::mem::take(&mut self.rx.partial);
+            let read = std::future::poll_fn(|cx| self.poll_read(cx, &mut partial[from..])).await;
+            partial.truncate(from + *read.as_ref().unwrap_or(&0));
+            self.rx.partial = partial;
+            if read? == 0 {
+                return Err(LegFault::Truncated);
+            }
+        }
+    }
+
+    /// Waits until everything queued is written.
+    pub async fn flush(&mut self) -> Result<(), LegFault> {
+        Ok(std::future::poll_fn(|cx| self.poll_flush(cx)).await?)
+    }
+}
+
+fn tls13(secret: &ConnectionTrafficSecrets) -> Result<Secrets<'_>, LegFault> {
+    Secrets::from_rustls(secret, ProtocolVersion::TLSv1_3)
+        .ok_or(LegFault::Message("a key update that the handshake state refuses"))
+}
