@@ -1,17 +1,239 @@
 //! Reaching the upstream: needs a permit, verifies always, never downgrades.
+//!
+//! The client's handshake settles on an application protocol before anyone is permitted, so the gateway must know
+//! beforehand what the upstream speaks. It asks: [`Upstream::choose`] makes a TLS handshake that offers exactly the
+//! protocol in question, sends nothing on it, and remembers the answer until a later dial contradicts it.
 
-use rustls::ClientConfig;
+use crate::policy::Permit;
+use crate::tls::handshake::{HandshakeFault, Shaken, connect};
+use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig};
+use socket2::{SockRef, TcpKeepalive};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+
+/// ALPN name of HTTP/2.
+pub const H2: &[u8] = b"h2";
+/// ALPN name of HTTP/1.1.
+pub const HTTP11: &[u8] = b"http/1.1";
 
 /// A route's upstream.
 pub struct Upstream {
-    /// Host name or address, and port, as configured: `("api.example.com", 443)`.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// The name sent as SNI and verified in the certificate: the host, unless `sni` overrides it.
-    pub server_name: ServerName<'static>,
-    /// The leg's configuration; ALPN is set per dial.
-    pub tls: Arc<ClientConfig>,
+    host: String,
+    port: u16,
+    server_name: ServerName<'static>,
+    plain: Arc<ClientConfig>,
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
+    spoken: Mutex<Spoken>,
+}
+
+/// What is known of the protocols that an upstream speaks, and since when.
+#[derive(Clone, Copy, Default)]
+struct Spoken {
+    http1: Option<(bool, Instant)>,
+    http2: Option<(bool, Instant)>,
+}
+
+/// How long a "no" is believed; an upstream that learns a protocol is found out after this. A "yes" holds until a dial
+/// contradicts it.
+const NO_HOLDS: Duration = Duration::from_secs(60);
+/// A silent upstream's TCP connection is given up after this much unacknowledged data time.
+pub const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Idle time before the kernel asks whether the peer is still there.
+pub const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Why the upstream leg could not be opened. The culprit is the upstream, or the way to it.
+#[derive(Debug, thiserror::Error)]
+pub enum DialFault {
+    /// The name does not resolve.
+    #[error("{0} does not resolve: {1}")]
+    Resolve(String, io::Error),
+    /// No address of it accepts a connection.
+    #[error("{0} does not accept a connection: {1}")]
+    Connect(SocketAddr, io::Error),
+    /// The handshake failed: not TLS, not verified, nothing in common.
+    #[error("TLS with {0} failed: {1}")]
+    Tls(SocketAddr, HandshakeFault),
+    /// It took longer than the route allows.
+    #[error("no connection within {0:?}")]
+    Timeout(Duration),
+    /// The upstream agreed to another protocol than the one that the client speaks.
+    #[error("{0} does not speak {1} any more")]
+    Alpn(SocketAddr, &'static str),
+}
+
+/// A fresh upstream leg.
+pub struct Dialled {
+    /// The connection, with what was agreed.
+    pub shaken: Shaken,
+    /// Where it leads.
+    pub address: SocketAddr,
+}
+
+/// The protocol that both legs are to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Application {
+    /// Nothing negotiated.
+    None,
+    /// `http/1.1`.
+    Http1,
+    /// `h2`.
+    Http2,
+}
+
+impl Application {
+    /// The ALPN name, if one is negotiated.
+    pub fn alpn(self) -> Option<&'static [u8]> {
+        match self {
+            Application::None => None,
+            Application::Http1 => Some(HTTP11),
+            Application::Http2 => Some(H2),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Application::None => "without ALPN",
+            Application::Http1 => "http/1.1",
+            Application::Http2 => "h2",
+        }
+    }
+}
+
+impl Upstream {
+    /// `host` and `port` are where to connect, `server_name` what is sent as SNI and verified in the certificate.
+    pub fn new(host: String, port: u16, server_name: ServerName<'static>, tls: Arc<ClientConfig>) -> Self {
+        let with = |protocol: &[u8]| {
+            let mut config = (*tls).clone();
+            config.alpn_protocols = vec![protocol.to_vec()];
+            Arc::new(config)
+        };
+        let (http1, http2) = (with(HTTP11), with(H2));
+        Upstream { host, port, server_name, plain: tls, http1, http2, spoken: Mutex::default() }
+    }
+
+    /// `host:port`, as configured.
+    pub fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// Opens a leg for what `permit` allows.
+    pub async fn dial(
+        &self,
+        _permit: &Permit,
+        application: Application,
+        timeout: Duration,
+        records_per_key: u64,
+    ) -> Result<Dialled, DialFault> {
+        self.open(application, timeout, records_per_key).await
+    }
+
+    /// The first of `wanted` that the upstream speaks; asks it where that is not known. With the upstream out of
+    /// reach it is the first of `wanted`, so that the client can be told in a protocol that it understands.
+    pub async fn choose(&self, wanted: &[Application], timeout: Duration) -> Option<Application> {
+        for &application in wanted {
+            match self.known(application) {
+                Some(true) => return Some(application),
+                Some(false) => continue,
+                None => {}
+            }
+            match self.open(application, timeout, u64::MAX).await {
+                Ok(_) => return Some(application),
+                Err(DialFault::Alpn(..)) => continue,
+                Err(_) if self.known(application) == Some(false) => continue,
+                Err(_) => return wanted.first().copied(),
+            }
+        }
+        None
+    }
+
+    fn known(&self, application: Application) -> Option<bool> {
+        let spoken = self.spoken.lock();
+        let entry = match application {
+            Application::None => return Some(true),
+            Application::Http1 => spoken.http1,
+            Application::Http2 => spoken.http2,
+        };
+        entry.filter(|(yes, since)| *yes || since.elapsed() < NO_HOLDS).map(|(yes, _)| yes)
+    }
+
+    fn learn(&self, application: Application, yes: bool) {
+        let mut spoken = self.spoken.lock();
+        match application {
+            Application::None => {}
+            Application::Http1 => spoken.http1 = Some((yes, Instant::now())),
+            Application::Http2 => spoken.http2 = Some((yes, Instant::now())),
+        }
+    }
+
+    async fn open(
+        &self,
+        application: Application,
+        timeout: Duration,
+        records_per_key: u64,
+    ) -> Result<Dialled, DialFault> {
+        let opened = tokio::time::timeout(timeout, self.open_unbounded(application, records_per_key)).await;
+        opened.map_err(|_| DialFault::Timeout(timeout))?
+    }
+
+    async fn open_unbounded(
+        &self,
+        application: Application,
+        records_per_key: u64,
+    ) -> Result<Dialled, DialFault> {
+        let (tcp, address) = self.connect().await?;
+        let config = match application {
+            Application::None => &self.plain,
+            Application::Http1 => &self.http1,
+            Application::Http2 => &self.http2,
+        };
+        let shaken = connect(tcp, config.clone(), self.server_name.clone(), records_per_key).await;
+        let shaken = shaken.map_err(|fault| {
+            if let HandshakeFault::Tls(rustls::Error::AlertReceived(
+                AlertDescription::NoApplicationProtocol,
+            )) = &fault
+            {
+                self.learn(application, false);
+                return DialFault::Alpn(address, application.name());
+            }
+            DialFault::Tls(address, fault)
+        })?;
+        // A server without ALPN speaks HTTP/1.1 if it speaks HTTP (RFC 9113 section 3.3 wants ALPN for HTTP/2).
+        let agreed = shaken.facts.alpn.as_deref();
+        let speaks = agreed == Some(application.name()) || (agreed.is_none() && application != Application::Http2);
+        self.learn(application, speaks);
+        if !speaks {
+            return Err(DialFault::Alpn(address, application.name()));
+        }
+        Ok(Dialled { shaken, address })
+    }
+
+    async fn connect(&self) -> Result<(TcpStream, SocketAddr), DialFault> {
+        let resolve = |error| DialFault::Resolve(self.host.clone(), error);
+        let addresses = tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(resolve)?;
+        let mut last = resolve(io::ErrorKind::NotFound.into());
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(tcp) => {
+                    set_options(&tcp).map_err(|error| DialFault::Connect(address, error))?;
+                    return Ok((tcp, address));
+                }
+                Err(error) => last = DialFault::Connect(address, error),
+            }
+        }
+        Err(last)
+    }
+}
+
+/// What every connection of the data path wants of its socket.
+pub fn set_options(tcp: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(tcp);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))
 }

@@ -7,8 +7,7 @@ use crate::identify::oidc::Issuers;
 use crate::identify::slots::Slot;
 use crate::names::RouteName;
 use crate::policy::Policy;
-use crate::tls::server::ClientCertificates;
-use rustls::ServerConfig;
+use crate::tls::server::{ClientCertificates, ServerVariants};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -81,6 +80,18 @@ pub enum Alpn {
     Http2,
 }
 
+impl Alpn {
+    /// True when `http/1.1` may be settled on.
+    pub fn http1(self) -> bool {
+        self != Alpn::Http2
+    }
+
+    /// True when `h2` may be settled on.
+    pub fn http2(self) -> bool {
+        self != Alpn::Http1
+    }
+}
+
 /// A name → upstream, with its protocol, policy and credential.
 pub struct Route {
     /// The configured name.
@@ -91,8 +102,8 @@ pub struct Route {
     pub protocol: RouteProtocol,
     /// Which application protocols to offer.
     pub alpn: Alpn,
-    /// The client leg, ALPN empty; [`crate::session`] derives the variants that it needs.
-    pub server: Arc<ServerConfig>,
+    /// The client leg, for each application protocol.
+    pub server: ServerVariants,
     /// SHA-256 of the certificate that clients of this route are shown.
     pub server_certificate: [u8; 32],
     /// Whether clients show a certificate.

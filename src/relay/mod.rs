@@ -96,8 +96,10 @@ pub struct Moved {
     pub up: u64,
     /// Application bytes from the upstream, as it sent them.
     pub down: u64,
-    /// Records opened, both ways.
-    pub records: u64,
+    /// Records from the client.
+    pub records_up: u64,
+    /// Records from the upstream.
+    pub records_down: u64,
 }
 
 impl<T: Traffic, O: Orders> Relay<T, O> {
@@ -128,7 +130,7 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
 
     /// What went through so far.
     pub fn moved(&self) -> Moved {
-        Moved { up: self.up.bytes, down: self.down.bytes, records: self.up.records + self.down.records }
+        Moved { up: self.up.bytes, down: self.down.bytes, records_up: self.up.records, records_down: self.down.records }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {

@@ -24,8 +24,6 @@ pub struct ServerSettings {
     pub chain: Vec<CertificateDer<'static>>,
     /// The leaf's private key.
     pub key: PrivateKeyDer<'static>,
-    /// Application protocols, preferred first; empty: none negotiated.
-    pub alpn: Vec<Vec<u8>>,
     /// Post-quantum key exchange.
     pub pq: PostQuantum,
     /// Whether clients show a certificate.
@@ -34,6 +32,35 @@ pub struct ServerSettings {
     pub client_ca: Vec<CertificateDer<'static>>,
     /// Revocation lists for client certificates. When any is given, every certificate of the chain must be covered.
     pub client_crl: Vec<CertificateRevocationListDer<'static>>,
+}
+
+/// A route's server configuration, once for each application protocol that may be settled on. All share one ticketer:
+/// they are the same route.
+pub struct ServerVariants {
+    none: Arc<ServerConfig>,
+    http1: Arc<ServerConfig>,
+    http2: Arc<ServerConfig>,
+}
+
+impl ServerVariants {
+    /// Makes the variants of a configuration that has no ALPN of its own.
+    pub fn new(base: Arc<ServerConfig>) -> Self {
+        let with = |protocol: &[u8]| {
+            let mut config = (*base).clone();
+            config.alpn_protocols = vec![protocol.to_vec()];
+            Arc::new(config)
+        };
+        ServerVariants { http1: with(b"http/1.1"), http2: with(b"h2"), none: base }
+    }
+
+    /// The configuration that offers exactly this ALPN name; `None` offers nothing.
+    pub fn offering(&self, alpn: Option<&[u8]>) -> Arc<ServerConfig> {
+        match alpn {
+            Some(b"h2") => self.http2.clone(),
+            Some(_) => self.http1.clone(),
+            None => self.none.clone(),
+        }
+    }
 }
 
 /// Why a leg's configuration could not be made.
@@ -77,7 +104,6 @@ pub fn server_config(settings: ServerSettings) -> Result<Arc<ServerConfig>, Buil
         }
     };
     let mut config = builder.with_single_cert(settings.chain, settings.key)?;
-    config.alpn_protocols = settings.alpn;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = rustls::crypto::ring::Ticketer::new()?;
     config.send_tls13_tickets = TICKETS;

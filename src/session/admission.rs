@@ -1,0 +1,149 @@
+//! How many connections are let in: in all, per source address, and not yet permitted per source address.
+
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Counts what all workers together let in.
+#[derive(Default)]
+pub struct Admission {
+    counts: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    all: usize,
+    addresses: HashMap<IpAddr, Address>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Address {
+    connections: usize,
+    half_open: usize,
+}
+
+/// Which limit kept a connection out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// Connections in all.
+    Connections,
+    /// Connections of this address.
+    Address,
+    /// Connections of this address that are not permitted yet.
+    HalfOpen,
+}
+
+impl Full {
+    /// The word used in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Full::Connections => "connections",
+            Full::Address => "connections_per_address",
+            Full::HalfOpen => "half_open_per_address",
+        }
+    }
+}
+
+/// The limits in force; 0 means no limit.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Connections in all.
+    pub connections: usize,
+    /// Per source address.
+    pub per_address: usize,
+    /// Not yet permitted, per source address.
+    pub half_open_per_address: usize,
+}
+
+impl Admission {
+    /// Lets a connection in, or says which limit keeps it out.
+    pub fn admit(self: &Arc<Self>, address: IpAddr, bounds: Bounds) -> Result<Admitted, Full> {
+        let over = |count: usize, bound: usize| bound > 0 && count >= bound;
+        let mut counts = self.counts.lock();
+        if over(counts.all, bounds.connections) {
+            return Err(Full::Connections);
+        }
+        let of_address = counts.addresses.get(&address).copied().unwrap_or_default();
+        if over(of_address.connections, bounds.per_address) {
+            return Err(Full::Address);
+        }
+        if over(of_address.half_open, bounds.half_open_per_address) {
+            return Err(Full::HalfOpen);
+        }
+        counts.all += 1;
+        let entry = counts.addresses.entry(address).or_default();
+        entry.connections += 1;
+        entry.half_open += 1;
+        Ok(Admitted { admission: self.clone(), address, half_open: true })
+    }
+
+    /// Connections in all.
+    pub fn count(&self) -> usize {
+        self.counts.lock().all
+    }
+}
+
+/// One connection's share of the counts; given back when dropped.
+pub struct Admitted {
+    admission: Arc<Admission>,
+    address: IpAddr,
+    half_open: bool,
+}
+
+impl Admitted {
+    /// The connection was permitted: it is not half-open any more.
+    pub fn permitted(&mut self) {
+        if std::mem::take(&mut self.half_open)
+            && let Some(entry) = self.admission.counts.lock().addresses.get_mut(&self.address)
+        {
+            entry.half_open -= 1;
+        }
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.permitted();
+        let mut counts = self.admission.counts.lock();
+        counts.all -= 1;
+        if let Some(entry) = counts.addresses.get_mut(&self.address) {
+            entry.connections -= 1;
+            if entry.connections == 0 {
+                counts.addresses.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { connections: 4, per_address: 3, half_open_per_address: 2 };
+
+    #[test]
+    fn each_limit_keeps_out_and_says_which() {
+        let admission = Arc::new(Admission::default());
+        let (ann, bob) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
+        let mut first = admission.admit(ann, BOUNDS).unwrap();
+        let _second = admission.admit(ann, BOUNDS).unwrap();
+        assert_eq!(admission.admit(ann, BOUNDS).err(), Some(Full::HalfOpen));
+        first.permitted();
+        first.permitted();
+        let _third = admission.admit(ann, BOUNDS).unwrap();
+        assert_eq!(admission.admit(ann, BOUNDS).err(), Some(Full::Address));
+        let _fourth = admission.admit(bob, BOUNDS).unwrap();
+        assert_eq!(admission.admit(bob, BOUNDS).err(), Some(Full::Connections));
+        drop(first);
+        assert!(admission.admit(bob, BOUNDS).is_ok());
+    }
+
+    #[test]
+    fn nothing_is_left_behind_when_all_are_gone() {
+        let admission = Arc::new(Admission::default());
+        drop(admission.admit(IpAddr::from([127, 0, 0, 1]), BOUNDS).unwrap());
+        assert_eq!(admission.count(), 0);
+        assert!(admission.counts.lock().addresses.is_empty());
+    }
+}

@@ -1,0 +1,465 @@
+//! HTTP under identity: each request is identified and authorised by itself, and leaves a line in the log.
+//!
+//! [`Conversation`] joins a protocol ([`crate::protocol::Http`]), which knows bytes, with the route, which knows who
+//! may. Before the relay it is driven by [`super::states`]; in the relay it is the [`Traffic`].
+
+use super::raw::instant_of;
+use super::{Session, Shared};
+use crate::audit;
+use crate::close::Close;
+use crate::gateway::Route;
+use crate::identify::oidc::{TokenFault, Verdict};
+use crate::identify::slots::{self, Found};
+use crate::names::{Culprit, Direction, RequestId, Side};
+use crate::policy::{Identity, Permit, Refused};
+use crate::protocol::http1::Http1;
+use crate::protocol::http2::Http2;
+use crate::protocol::{
+    Edit, Ended, Event, Fault, Http, Key, Kind, Refusal, Request, Rewrite, Sniffed, Up, Why,
+};
+use crate::relay::Traffic;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
+
+/// One client connection's HTTP with the route's identity and policy applied.
+pub struct Conversation {
+    http: Protocol,
+    session: Rc<Session>,
+    route: Arc<Route>,
+    exchanges: Vec<Exchange>,
+    /// Waits for an issuer's keys on behalf of the withheld request.
+    fetching: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    /// The withheld request has had its one fetch.
+    fetched: bool,
+    /// The first fault of a peer, for the closing line.
+    fault: Option<Fault>,
+    ticked: Instant,
+    over: bool,
+    requests: u64,
+}
+
+/// A permitted request on its way.
+struct Exchange {
+    key: Key,
+    started: Instant,
+    first_byte: Option<Duration>,
+    status: Option<u16>,
+    head: Head,
+    permit: Permit,
+    ends: Option<Instant>,
+}
+
+/// What the log keeps of a request's head.
+struct Head {
+    method: Box<[u8]>,
+    path: Box<[u8]>,
+    authority: Box<[u8]>,
+    kind: Kind,
+}
+
+/// Why a request is refused: what the client is told, and what only the log says.
+pub struct Denial {
+    /// For the client.
+    pub why: Why,
+    /// For the log; never holds a token.
+    pub detail: &'static str,
+    /// Who it was, when that much was known.
+    pub identity: Option<Arc<Identity>>,
+}
+
+/// Whether a withheld request may pass.
+pub enum Decision {
+    /// It may.
+    Permit(Permit),
+    /// It may not.
+    Deny(Denial),
+}
+
+enum Protocol {
+    One(Box<Http1>),
+    Two(Box<Http2>),
+}
+
+impl Protocol {
+    fn http(&mut self) -> &mut dyn Http {
+        match self {
+            Protocol::One(http) => &mut **http,
+            Protocol::Two(http) => &mut **http,
+        }
+    }
+
+    fn http_ref(&self) -> &dyn Http {
+        match self {
+            Protocol::One(http) => &**http,
+            Protocol::Two(http) => &**http,
+        }
+    }
+}
+
+impl Conversation {
+    /// Starts a conversation in the protocol that was sniffed.
+    pub fn new(session: Rc<Session>, route: Arc<Route>, sniffed: Sniffed) -> Self {
+        let limits = &session.gateway.limits;
+        let http = match sniffed {
+            Sniffed::Http2 => {
+                Protocol::Two(Box::new(Http2::new(crate::protocol::http2::Limits {
+                    head: limits.head,
+                    fields: limits.fields,
+                    streams: limits.streams,
+                    ..Default::default()
+                })))
+            }
+            _ => Protocol::One(Box::new(Http1::new(crate::protocol::http1::Limits {
+                head: limits.head,
+                fields: limits.fields,
+                ..Default::default()
+            }))),
+        };
+        Conversation {
+            http,
+            session,
+            route,
+            exchanges: Vec::new(),
+            fetching: None,
+            fetched: false,
+            fault: None,
+            ticked: Instant::now(),
+            over: false,
+            requests: 0,
+        }
+    }
+
+    /// The protocol's own rules.
+    pub fn http(&mut self) -> &mut dyn Http {
+        self.http.http()
+    }
+
+    /// How many requests came.
+    pub fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// The first rule that a peer broke.
+    pub fn fault(&self) -> Option<&Fault> {
+        self.fault.as_ref()
+    }
+
+    /// True when nothing is under way: closing cuts nothing.
+    pub fn is_idle(&self) -> bool {
+        self.http.http_ref().in_flight() == 0
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.session.shared
+    }
+
+    /// Who sent the withheld request. `Pending` while an issuer's keys are fetched.
+    pub fn poll_identify(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arc<Identity>, Denial>> {
+        if let Some(fetching) = &mut self.fetching {
+            std::task::ready!(fetching.as_mut().poll(cx));
+            self.fetching = None;
+        }
+        loop {
+            match self.identify() {
+                Ok(identified) => {
+                    self.fetched = false;
+                    return Poll::Ready(identified);
+                }
+                Err(_) if self.fetched => {
+                    self.fetched = false;
+                    let (why, detail) = (Why::IssuerUnavailable, "the issuer's keys are not to be had");
+                    return Poll::Ready(Err(Denial { why, detail, identity: None }));
+                }
+                Err(mut wanted) => {
+                    self.fetched = true;
+                    if wanted.as_mut().poll(cx).is_pending() {
+                        self.fetching = Some(wanted);
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+
+    /// `Err`: an issuer's keys are wanted first.
+    #[allow(clippy::type_complexity, reason = "one private use")]
+    fn identify(&mut self) -> Result<Result<Arc<Identity>, Denial>, Pin<Box<dyn Future<Output = ()>>>> {
+        let deny = |why, detail| Ok(Err(Denial { why, detail, identity: None }));
+        let request = self.http.http_ref().request();
+        let token = match slots::find(&self.route.slots, &request.fields) {
+            Found::Two => return deny(Why::TwoTokens, "two different tokens in one request"),
+            Found::One { token, .. } => token,
+            Found::None => {
+                return match &self.session.certificate_identity() {
+                    Some(identity) => Ok(Ok(identity.clone())),
+                    None => deny(Why::NoToken, "no token in any slot of this route"),
+                };
+            }
+        };
+        let mut cache = self.session.shared.tokens.borrow_mut();
+        let issuers = &self.session.gateway.issuers;
+        match issuers.verify(&mut cache, token, SystemTime::now()) {
+            Verdict::Verified(identity) => Ok(Ok(identity)),
+            Verdict::Refused(fault) => {
+                let fault: TokenFault = fault;
+                deny(fault.why(), fault.reason())
+            }
+            Verdict::Fetch(wanted) => Err(Box::pin(async move {
+                wanted.wait().await;
+            })),
+        }
+    }
+
+    /// Asks the route's policy.
+    pub fn authorise(&self, identity: Arc<Identity>) -> Decision {
+        match self.route.policy.permit(&self.route.name, &identity, SystemTime::now()) {
+            Ok(permit) => Decision::Permit(permit),
+            Err(Refused::NoRule) => {
+                let (why, detail) = (Why::Forbidden, "no rule of the route names this identity");
+                Decision::Deny(Denial { why, detail, identity: Some(identity) })
+            }
+            Err(Refused::Expired) => {
+                let (why, detail) = (Why::ExpiredToken, "the proof of identity has expired");
+                Decision::Deny(Denial { why, detail, identity: Some(identity) })
+            }
+        }
+    }
+
+    /// Sends the withheld head on, without the token and with the credential.
+    pub fn permit(&mut self, edit: &mut Edit<'_>, permit: Permit) {
+        self.requests += 1;
+        let http = self.http.http();
+        let request = http.request();
+        let (key, head) = (request.key, Head::of(request));
+        let id = RequestId { session: self.session.id, number: key }.to_string();
+        let address = self.session.remote.0.ip().to_canonical().to_string();
+        let mut set: Vec<(&str, &[u8])> = Vec::with_capacity(self.route.inject.len() + 3);
+        set.push(("x-forwarded-for", address.as_bytes()));
+        set.push(("x-forwarded-proto", b"https"));
+        set.push(("x-request-id", id.as_bytes()));
+        for header in &self.route.inject {
+            set.push((&header.name, header.value.expose()));
+        }
+        let authority = self.route.authority.as_deref();
+        let strip = &*self.route.strip;
+        http.permit(edit, &Rewrite { strip, set: &set, authority });
+        self.shared().metrics.request_begun();
+        self.session.identified(permit.identity());
+        let ends = permit.ends().map(instant_of);
+        let started = Instant::now();
+        self.exchanges.push(Exchange { key, started, first_byte: None, status: None, head, permit, ends });
+    }
+
+    /// Answers the withheld request in its place and writes its line.
+    pub fn deny(&mut self, denial: &Denial) {
+        self.requests += 1;
+        let http = self.http.http();
+        let request = http.request();
+        let id = RequestId { session: self.session.id, number: request.key };
+        let head = Head::of(request);
+        http.refuse(&Refusal { id, why: denial.why });
+        let metrics = &self.shared().metrics;
+        metrics.refused(denial.why.code());
+        audit::request(&audit::RequestLine {
+            id,
+            route: &self.route.name,
+            method: &head.method,
+            path: &head.path,
+            authority: &head.authority,
+            kind: head.kind,
+            status: Some(denial.why.status()),
+            up: 0,
+            down: 0,
+            first_byte: None,
+            duration: Duration::ZERO,
+            identity: denial.identity.as_deref(),
+            verdict: audit::Verdict::Refused { code: denial.why.code(), detail: denial.detail },
+            ended: Ended::ByGateway,
+        });
+    }
+
+    /// Takes note of what went by.
+    pub fn notice(&mut self) {
+        while let Some(event) = self.http.http().event() {
+            match event {
+                Event::Response { key, status } => {
+                    let metrics = self.session.shared.metrics.clone();
+                    if let Some(exchange) = self.exchanges.iter_mut().find(|e| e.key == key) {
+                        let took = exchange.started.elapsed();
+                        exchange.first_byte = Some(took);
+                        exchange.status = Some(status);
+                        metrics.first_byte(took);
+                    }
+                }
+                Event::Ended { key, up, down, how } => {
+                    if let Some(place) = self.exchanges.iter().position(|e| e.key == key) {
+                        let exchange = self.exchanges.swap_remove(place);
+                        self.write_line(&exchange, up, down, how);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes the lines of what is still under way when the session ends.
+    pub fn abandon(&mut self, culprit: Culprit) {
+        self.notice();
+        let how = match culprit {
+            Culprit::Client => Ended::ByClient,
+            Culprit::Upstream => Ended::ByUpstream,
+            Culprit::Gateway | Culprit::Nobody => Ended::ByGateway,
+        };
+        for exchange in std::mem::take(&mut self.exchanges) {
+            self.write_line(&exchange, 0, 0, how);
+        }
+    }
+
+    fn write_line(&self, exchange: &Exchange, up: u64, down: u64, how: Ended) {
+        self.shared().metrics.request(exchange.status);
+        audit::request(&audit::RequestLine {
+            id: RequestId { session: self.session.id, number: exchange.key },
+            route: &self.route.name,
+            method: &exchange.head.method,
+            path: &exchange.head.path,
+            authority: &exchange.head.authority,
+            kind: exchange.head.kind,
+            status: exchange.status,
+            up,
+            down,
+            first_byte: exchange.first_byte,
+            duration: exchange.started.elapsed(),
+            identity: Some(exchange.permit.identity()),
+            verdict: audit::Verdict::Permitted { rule: exchange.permit.rule() },
+            ended: how,
+        });
+    }
+
+    /// Keeps the first fault and turns it into a close reason.
+    pub fn blame(&mut self, fault: Fault) -> Close {
+        let side = if fault.culprit == Culprit::Upstream { Side::Upstream } else { Side::Client };
+        self.fault.get_or_insert(fault);
+        Close::Protocol(side)
+    }
+
+    fn tick(&mut self) {
+        if let Protocol::Two(http) = &mut self.http {
+            let elapsed = self.ticked.elapsed().as_millis() as u64;
+            if elapsed > 0 {
+                http.tick(elapsed);
+                self.ticked = Instant::now();
+            }
+        }
+    }
+}
+
+impl Head {
+    fn of(request: &Request) -> Self {
+        Head {
+            method: request.method.as_slice().into(),
+            path: request.path().into(),
+            authority: request.authority.as_slice().into(),
+            kind: request.kind,
+        }
+    }
+}
+
+impl Traffic for Conversation {
+    fn up(&mut self, cx: &mut Context<'_>, edit: &mut Edit<'_>) -> Poll<Result<(), Close>> {
+        self.tick();
+        loop {
+            // A request that was withheld before is still the one that is asked for.
+            if self.fetching.is_none() {
+                match self.http.http().up(edit) {
+                    Err(fault) => return Poll::Ready(Err(self.blame(fault))),
+                    Ok(Up::Done) => break,
+                    Ok(Up::Wait) => {
+                        self.notice();
+                        return Poll::Pending;
+                    }
+                    Ok(Up::Request) => {}
+                }
+            }
+            match std::task::ready!(self.poll_identify(cx)) {
+                Err(denial) => self.deny(&denial),
+                Ok(identity) => match self.authorise(identity) {
+                    Decision::Permit(permit) => self.permit(edit, permit),
+                    Decision::Deny(denial) => self.deny(&denial),
+                },
+            }
+        }
+        self.notice();
+        Poll::Ready(Ok(()))
+    }
+
+    fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Close> {
+        let dealt = self.http.http().down(edit);
+        self.notice();
+        dealt.map_err(|fault| self.blame(fault))
+    }
+
+    fn wants(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Up => self.http.http_ref().wants_up(),
+            Direction::Down => self.http.http_ref().wants_down(),
+        }
+    }
+
+    fn ended(&mut self, direction: Direction) -> Result<(), Close> {
+        let (ended, side) = match direction {
+            Direction::Up => (self.http.http().up_ended(), Side::Client),
+            Direction::Down => (self.http.http().down_ended(), Side::Upstream),
+        };
+        self.notice();
+        if let Err(fault) = ended {
+            self.fault.get_or_insert(fault);
+            return Err(Close::Truncated(side));
+        }
+        let http = self.http.http_ref();
+        self.over |= http.in_flight() == 0 && !http.is_tunnel();
+        Ok(())
+    }
+
+    fn may_vanish(&self, _: Direction) -> bool {
+        let http = self.http.http_ref();
+        http.in_flight() == 0 && !http.is_tunnel()
+    }
+
+    fn is_over(&self) -> bool {
+        let http = self.http.http_ref();
+        (self.over || http.is_over()) && !http.wants_down()
+    }
+
+    fn idle_limit(&self) -> Option<Duration> {
+        let http = self.http.http_ref();
+        // A response that is awaited may take as long as raw traffic may be silent: models think for minutes.
+        let busy = http.in_flight() > 0 || http.is_tunnel();
+        Some(if busy { self.route.timeouts.idle } else { self.route.timeouts.between_requests })
+    }
+
+    fn expires(&self) -> Option<Instant> {
+        self.exchanges.iter().filter_map(|exchange| exchange.ends).min()
+    }
+
+    fn expire(&mut self, now: Instant) -> Result<(), Close> {
+        let ended = |exchange: &Exchange| exchange.ends.is_some_and(|ends| ends <= now);
+        let keys: Vec<Key> = self.exchanges.iter().filter(|e| ended(e)).map(|e| e.key).collect();
+        for key in keys {
+            if !self.http.http().cut(key) {
+                return Err(Close::Expired);
+            }
+        }
+        self.notice();
+        // A cut exchange that left no event must not come up again.
+        self.exchanges.retain(|exchange| exchange.ends.is_none_or(|ends| ends > now));
+        Ok(())
+    }
+
+    fn drain(&mut self) {
+        self.http.http().drain();
+    }
+}

@@ -1,0 +1,169 @@
+//! THE pipeline: what happens to one client connection, from accept to close.
+//!
+//! ```text
+//!   accept ─▶ handshake ─▶ sniff ─▶ identify ─▶ authorise ─▶ dial ─▶ relay ─▶ close
+//!             SNI→route             ▲               │ no: answered in the client's own protocol
+//!                                   └───────────────┘ (HTTP may try again on the same connection)
+//! ```
+//! [`run`] is the only place that names every stage. Each stage consumes the one before it ([`states`]), so none can
+//! be skipped; an upstream cannot be dialled without a [`crate::policy::Permit`]. One deadline runs from accept to
+//! permitted and is never reset by a stage.
+
+pub mod admission;
+pub mod http;
+pub mod live;
+pub mod plaintext;
+pub mod raw;
+pub mod states;
+mod trail;
+
+use crate::close::{Close, Stage};
+use crate::gateway::{Gateway, Listener};
+use crate::identify::cache::TokenCache;
+use crate::metrics::WorkerMetrics;
+use crate::names::{Remote, SessionId};
+use crate::policy::Identity;
+use admission::Admitted;
+use live::Live;
+use states::{Accepted, Authorised, Connected};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+pub use trail::Trail;
+
+/// What all sessions of a worker share.
+pub struct Shared {
+    /// Which worker, from 0.
+    pub worker: usize,
+    /// Counters.
+    pub metrics: Arc<WorkerMetrics>,
+    /// Tokens that were verified.
+    pub tokens: RefCell<TokenCache>,
+    /// Sessions that can be told to drain.
+    pub live: Rc<Live>,
+    ids: Cell<u64>,
+}
+
+impl Shared {
+    /// `seed` makes the session ids of this worker differ from everybody else's.
+    pub fn new(worker: usize, metrics: Arc<WorkerMetrics>, seed: u64) -> Self {
+        let (tokens, live) = (RefCell::new(TokenCache::default()), Rc::default());
+        Shared { worker, metrics, tokens, live, ids: Cell::new(seed) }
+    }
+
+    /// The next session id: SplitMix64, which visits every value once. Unique, not secret.
+    fn next_id(&self) -> SessionId {
+        let state = self.ids.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.ids.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        SessionId(mixed ^ (mixed >> 31))
+    }
+}
+
+/// What is known of a session from its start.
+pub struct Session {
+    /// Its name.
+    pub id: SessionId,
+    /// The worker's things.
+    pub shared: Rc<Shared>,
+    /// The configuration that was in force when it was accepted; a reload does not change it.
+    pub gateway: Arc<Gateway>,
+    /// The listener that accepted it.
+    pub listener: Listener,
+    /// The client's address; the one that the PROXY protocol told where it is believed.
+    pub remote: Remote,
+    certificate_identity: OnceCell<Arc<Identity>>,
+    first_identity: OnceCell<Arc<Identity>>,
+}
+
+impl Session {
+    /// The identity that the client's certificate proved, if the route maps certificates and one was shown.
+    pub fn certificate_identity(&self) -> Option<Arc<Identity>> {
+        self.certificate_identity.get().cloned()
+    }
+
+    fn identified(&self, identity: &Arc<Identity>) {
+        // Only the first is kept for the closing line; every request's own line has its own.
+        let _ = self.first_identity.set(identity.clone());
+    }
+}
+
+/// A connection fresh from the listener.
+pub struct Arrival {
+    /// The socket.
+    pub tcp: TcpStream,
+    /// Who connected.
+    pub remote: Remote,
+    /// Where.
+    pub listener: Listener,
+    /// When.
+    pub at: Instant,
+    /// Its share of the connection counts.
+    pub admitted: Admitted,
+}
+
+/// Runs one session from accept to close.
+pub async fn run(shared: Rc<Shared>, gateway: Arc<Gateway>, arrival: Arrival) {
+    shared.metrics.session_opened();
+    let id = shared.next_id();
+    let ticket = shared.live.enter(id);
+    let deadline = arrival.at + gateway.limits.permit_deadline;
+    let mut admitted = arrival.admitted;
+    let mut trail = Trail::new(arrival.at);
+    let accepted = Accepted {
+        id,
+        shared: shared.clone(),
+        gateway,
+        listener: arrival.listener,
+        remote: arrival.remote,
+        tcp: arrival.tcp,
+    };
+    let permitted = Box::pin(tokio::time::timeout_at(deadline, to_permitted(accepted, &mut trail))).await;
+    let ended = match permitted {
+        Err(_) => Err(Close::Deadline(trail.stage)),
+        Ok(Err(close)) => Err(close),
+        Ok(Ok(authorised)) => {
+            admitted.permitted();
+            shared.metrics.permitted();
+            trail.stage = Stage::Dial;
+            Box::pin(authorised.dial(&mut trail)).await
+        }
+    };
+    let close = match ended {
+        Err(close) => close,
+        Ok(connected) => {
+            trail.stage = Stage::Relay;
+            relay(connected, &ticket, &mut trail).await
+        }
+    };
+    shared.metrics.session_closed(close);
+    trail.write(id, close, &shared);
+}
+
+/// accept → handshake → sniff → identify → authorise, all under one deadline.
+async fn to_permitted(accepted: Accepted, trail: &mut Trail) -> Result<Authorised, Close> {
+    trail.stage = Stage::Handshake;
+    let secured = accepted.handshake(trail).await?;
+    trail.stage = Stage::Sniff;
+    let mut sniffed = secured.sniff(trail).await?;
+    loop {
+        trail.stage = Stage::Identify;
+        let identified = sniffed.identify(trail).await?;
+        trail.stage = Stage::Authorise;
+        match identified.authorise(trail).await? {
+            Ok(authorised) => return Ok(authorised),
+            // Refused and told so; an HTTP client may come with a better request.
+            Err(again) => sniffed = again,
+        }
+    }
+}
+
+async fn relay(connected: Connected, ticket: &live::Ticket, trail: &mut Trail) -> Close {
+    match connected {
+        Connected::Http(connected) => Box::pin(connected.relay(ticket, trail)).await,
+        Connected::Raw(connected) => Box::pin(connected.relay(ticket, trail)).await,
+    }
+}

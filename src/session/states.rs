@@ -1,0 +1,605 @@
+//! The stages of a session as types: each is consumed by the step that leads to the next.
+
+use super::http::{Conversation, Decision, Denial};
+use super::plaintext::{self, HTTP_ANSWER, LOOK, NO_APPLICATION_PROTOCOL, UNRECOGNIZED_NAME};
+use super::raw::Raw;
+use super::{Session, Shared, Trail, live};
+use crate::close::{Close, Plaintext};
+use crate::dial::{Application, H2, HTTP11};
+use crate::gateway::{Gateway, Listener, Route, RouteProtocol};
+use crate::names::{Remote, SessionId, Side};
+use crate::policy::{Identity, Permit};
+use crate::protocol::{Edit, Sniffed as Kind, Up, Why, sniff};
+use crate::relay::{Relay, Traffic, close_of};
+use crate::tls::handshake::{self, Hello, Shaken};
+use crate::tls::leg::{Leg, LegFault};
+use proxy_header::{ParseConfig, ProxyHeader};
+use std::cell::OnceCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+/// A TCP connection, nothing more.
+pub struct Accepted {
+    pub(super) id: SessionId,
+    pub(super) shared: Rc<Shared>,
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) listener: Listener,
+    pub(super) remote: Remote,
+    pub(super) tcp: TcpStream,
+}
+
+/// The client leg stands and the route is known.
+pub struct Secured {
+    session: Rc<Session>,
+    route: Arc<Route>,
+    leg: Leg,
+    early: Vec<u8>,
+    application: Application,
+}
+
+/// The client's first bytes are known to fit the route.
+pub enum Sniffed {
+    /// HTTP, in either version.
+    Http(Box<HttpStart>),
+    /// Opaque bytes.
+    Raw(Box<RawStart>),
+}
+
+/// HTTP before the first permit.
+pub struct HttpStart {
+    session: Rc<Session>,
+    route: Arc<Route>,
+    leg: Leg,
+    application: Application,
+    conversation: Conversation,
+    /// Plaintext from the client that was not dealt with.
+    plain: Vec<u8>,
+    /// Plaintext for the upstream, once there is one: what HTTP/2 says before its first request.
+    first: Vec<u8>,
+}
+
+/// Opaque bytes before the permit.
+pub struct RawStart {
+    session: Rc<Session>,
+    route: Arc<Route>,
+    leg: Leg,
+    early: Vec<u8>,
+    application: Application,
+}
+
+/// Somebody is known to speak.
+pub struct Identified {
+    start: Sniffed,
+    identity: Arc<Identity>,
+}
+
+/// The policy said yes. Only now may the upstream be dialled.
+pub struct Authorised {
+    start: Sniffed,
+    permit: Permit,
+}
+
+/// Both legs stand.
+pub enum Connected {
+    /// An HTTP conversation.
+    Http(ConnectedTo<Conversation>),
+    /// Opaque bytes.
+    Raw(ConnectedTo<Raw>),
+}
+
+/// Both legs, and the traffic that is to pass between them.
+pub struct ConnectedTo<T> {
+    client: Leg,
+    upstream: Leg,
+    traffic: T,
+    stall: Duration,
+    first: Vec<u8>,
+    waiting: Vec<u8>,
+}
+
+/// Bytes that HTTP/2 may say before its first request is permitted; settings and window updates, no bodies.
+const MAX_FIRST: usize = 64 * 1024;
+/// How long the last bytes to a peer may take, and how long a refused client may go on sending before it reads.
+const LINGER: Duration = Duration::from_secs(1);
+/// Bytes of a refused client that are read and thrown away, so that it gets to read the refusal.
+const MAX_LINGER: usize = 256 * 1024;
+/// The longest PROXY protocol header: version 2 with 64 KiB of options would be absurd; 536 is the specification's advice.
+const MAX_PROXY_HEADER: usize = 2048;
+
+impl Accepted {
+    /// PROXY header if the listener believes one, first byte, ClientHello, route, handshake.
+    pub async fn handshake(mut self, trail: &mut Trail) -> Result<Secured, Close> {
+        trail.came_from(self.remote);
+        let mut first = Vec::new();
+        if self.listener.proxy_protocol_from.iter().any(|n| n.contains(self.remote.0.ip())) {
+            self.remote = Remote(self.proxied(&mut first, trail).await?);
+            trail.came_from(self.remote);
+        }
+        self.refuse_plaintext(&mut first).await?;
+        let hello = handshake::read_hello(&mut self.tcp, first).await.map_err(|fault| {
+            trail.explain(fault);
+            Close::Handshake(Side::Client)
+        })?;
+        trail.asked_for(hello.sni.as_deref());
+        let Some(route) = hello.sni.as_deref().and_then(|sni| self.gateway.route(sni)).cloned() else {
+            trail.explain(if hello.sni.is_some() { "no route has this name" } else { "no name was sent" });
+            self.goodbye(&UNRECOGNIZED_NAME).await;
+            return Err(Close::NoRoute);
+        };
+        let Some(application) = application(&route, &hello).await else {
+            trail.explain("the client and the upstream have no application protocol in common");
+            self.goodbye(&NO_APPLICATION_PROTOCOL).await;
+            return Err(Close::Handshake(Side::Client));
+        };
+        let records_per_key = self.gateway.limits.records_per_key;
+        let config = route.server.offering(application.alpn());
+        let shaken = handshake::accept(self.tcp, hello, config, records_per_key).await;
+        let Shaken { leg, facts, certificate, early } = shaken.map_err(|fault| {
+            trail.explain(fault);
+            Close::Handshake(Side::Client)
+        })?;
+        let session = Rc::new(Session {
+            id: self.id,
+            shared: self.shared,
+            gateway: self.gateway,
+            listener: self.listener,
+            remote: self.remote,
+            certificate_identity: OnceCell::new(),
+            first_identity: OnceCell::new(),
+        });
+        trail.secured(&session, &route.name, facts);
+        if let (Some(mapping), Some(leaf)) = (&route.certificate_identity, &certificate) {
+            match mapping.identify(leaf) {
+                Ok(identity) => drop(session.certificate_identity.set(Arc::new(identity))),
+                Err(fault) => trail.explain(fault),
+            }
+        }
+        Ok(Secured { session, route, leg, early, application })
+    }
+
+    /// Reads the header of the PROXY protocol and the bytes behind it.
+    async fn proxied(&mut self, first: &mut Vec<u8>, trail: &mut Trail) -> Result<SocketAddr, Close> {
+        loop {
+            self.read_some(first).await?;
+            match ProxyHeader::parse(first, ParseConfig::default()) {
+                Ok((header, length)) => {
+                    let source = header.proxied_address().map(|address| address.source);
+                    first.drain(..length);
+                    // LOCAL: the load balancer's own health check.
+                    return Ok(source.unwrap_or(self.remote.0));
+                }
+                Err(proxy_header::Error::BufferTooShort) if first.len() < MAX_PROXY_HEADER => {}
+                Err(fault) => {
+                    trail.explain(format_args!("PROXY protocol header: {fault}"));
+                    return Err(Close::Protocol(Side::Client));
+                }
+            }
+        }
+    }
+
+    /// The first byte decides: what is not a TLS handshake is refused here.
+    async fn refuse_plaintext(&mut self, first: &mut Vec<u8>) -> Result<(), Close> {
+        while first.len() < 2 {
+            self.read_some(first).await?;
+        }
+        let Some(mut kind) = plaintext::look(first) else { return Ok(()) };
+        // A few bytes more tell what it is; nobody is waited for long.
+        while kind == Plaintext::Other && first.len() < LOOK {
+            match timeout(LINGER / 10, self.read_some(first)).await {
+                Ok(Ok(())) => kind = plaintext::look(first).unwrap_or(kind),
+                _ => break,
+            }
+        }
+        if kind == Plaintext::Http {
+            self.goodbye(HTTP_ANSWER).await;
+        }
+        Err(Close::NotTls(kind))
+    }
+
+    async fn read_some(&mut self, first: &mut Vec<u8>) -> Result<(), Close> {
+        first.reserve(1024);
+        match self.tcp.read_buf(first).await {
+            Ok(0) => Err(Close::Truncated(Side::Client)),
+            Ok(_) => Ok(()),
+            Err(_) => Err(Close::Reset(Side::Client)),
+        }
+    }
+
+    /// Says something in clear and leaves the client time to read it.
+    async fn goodbye(&mut self, words: &[u8]) {
+        let farewell = async {
+            self.tcp.write_all(words).await?;
+            self.tcp.shutdown().await?;
+            throw_away(&mut self.tcp).await
+        };
+        // Whether it was read or not: the connection ends.
+        let _ = timeout(LINGER, farewell).await;
+    }
+}
+
+/// The application protocol for both legs: what the client offers, the route allows and the upstream speaks.
+async fn application(route: &Route, hello: &Hello) -> Option<Application> {
+    let offered = |name: &[u8]| hello.alpn.iter().any(|offer| offer == name);
+    if route.protocol == RouteProtocol::Raw || hello.alpn.is_empty() {
+        return Some(Application::None);
+    }
+    let mut wanted = Vec::with_capacity(2);
+    if route.alpn.http2() && offered(H2) {
+        wanted.push(Application::Http2);
+    }
+    if route.alpn.http1() && offered(HTTP11) {
+        wanted.push(Application::Http1);
+    }
+    route.upstream.choose(&wanted, route.timeouts.connect).await
+}
+
+impl Secured {
+    /// Looks at the first plaintext bytes without consuming them.
+    pub async fn sniff(self, trail: &mut Trail) -> Result<Sniffed, Close> {
+        let Secured { session, route, mut leg, early, application } = self;
+        if route.protocol == RouteProtocol::Raw {
+            return Ok(Sniffed::Raw(Box::new(RawStart { session, route, leg, early, application })));
+        }
+        let mut plain = early;
+        // An HTTP/2 client may wait for the server's settings before it says anything, so it is not sniffed.
+        let kind = if application == Application::Http2 {
+            Kind::Http2
+        } else {
+            flush(&mut leg, trail).await?;
+            loop {
+                if let Some(kind) = sniff(&plain) {
+                    break kind;
+                }
+                if !read(&mut leg, &mut plain, trail).await? {
+                    return Err(Close::Done);
+                }
+            }
+        };
+        // ALPN said one thing; bytes that say another are an attack or a mistake (ALPACA). Without ALPN only
+        // HTTP/1.1 is spoken: the upstream was not asked for anything else.
+        if kind == Kind::Unknown || (kind == Kind::Http2) != (application == Application::Http2) {
+            trail.explain("the first bytes do not fit the negotiated application protocol");
+            return Err(Close::WrongProtocol);
+        }
+        let conversation = Conversation::new(session.clone(), route.clone(), kind);
+        let first = Vec::new();
+        Ok(Sniffed::Http(Box::new(HttpStart {
+            session,
+            route,
+            leg,
+            application,
+            conversation,
+            plain,
+            first,
+        })))
+    }
+}
+
+impl Sniffed {
+    /// Finds out who speaks. Requests that cannot be identified are answered here, and the next one is awaited.
+    pub async fn identify(self, trail: &mut Trail) -> Result<Identified, Close> {
+        match self {
+            Sniffed::Http(mut start) => match start.identify(trail).await {
+                Ok(identity) => Ok(Identified { start: Sniffed::Http(start), identity }),
+                Err(close) => Err(start.leave(close).await),
+            },
+            Sniffed::Raw(start) => match start.session.certificate_identity() {
+                Some(identity) => Ok(Identified { start: Sniffed::Raw(start), identity }),
+                None => {
+                    trail.explain("no client certificate that maps to an identity");
+                    let mut leg = start.leg;
+                    leg.queue_alert(ACCESS_DENIED);
+                    farewell(leg, false).await;
+                    Err(Close::Refused)
+                }
+            },
+        }
+    }
+}
+
+/// The alert `access_denied` (RFC 8446 section 6.2): a valid certificate, and access control said no.
+const ACCESS_DENIED: u8 = 49;
+
+impl Identified {
+    /// Asks the policy. `Err` inside: refused and told so, and the client may try again.
+    pub async fn authorise(self, trail: &mut Trail) -> Result<Result<Authorised, Sniffed>, Close> {
+        match self.start {
+            Sniffed::Http(mut start) => match start.conversation.authorise(self.identity) {
+                Decision::Permit(permit) => {
+                    trail.identified();
+                    Ok(Ok(Authorised { start: Sniffed::Http(start), permit }))
+                }
+                Decision::Deny(denial) => match start.deny(&denial, trail).await {
+                    Ok(()) => Ok(Err(Sniffed::Http(start))),
+                    Err(close) => Err(start.leave(close).await),
+                },
+            },
+            Sniffed::Raw(start) => {
+                let now = std::time::SystemTime::now();
+                match start.route.policy.permit(&start.route.name, &self.identity, now) {
+                    Ok(permit) => {
+                        trail.identified();
+                        start.session.identified(&self.identity);
+                        Ok(Ok(Authorised { start: Sniffed::Raw(start), permit }))
+                    }
+                    Err(_) => {
+                        trail.explain("no rule of the route names this identity");
+                        start.session.identified(&self.identity);
+                        start.session.shared.metrics.refused(Why::Forbidden.code());
+                        let mut leg = start.leg;
+                        leg.queue_alert(ACCESS_DENIED);
+                        farewell(leg, false).await;
+                        Err(Close::Refused)
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl HttpStart {
+    async fn identify(&mut self, trail: &mut Trail) -> Result<Arc<Identity>, Close> {
+        loop {
+            self.speak(trail).await?;
+            match self.feed(trail).await? {
+                Up::Request => {}
+                Up::Done | Up::Wait => {
+                    if !read(&mut self.leg, &mut self.plain, trail).await? {
+                        return Err(Close::Done);
+                    }
+                    continue;
+                }
+            }
+            let identified = std::future::poll_fn(|cx| self.conversation.poll_identify(cx)).await;
+            match identified {
+                Ok(identity) => return Ok(identity),
+                Err(denial) => self.deny(&denial, trail).await?,
+            }
+        }
+    }
+
+    /// Lets the protocol see what came, and gathers what it has for the upstream.
+    async fn feed(&mut self, trail: &mut Trail) -> Result<Up, Close> {
+        let mut out = Vec::new();
+        let mut edit = Edit::new(&mut self.plain, &mut out);
+        let fed = self.conversation.http().up(&mut edit);
+        let (taken, diverged) = (edit.position(), edit.diverged());
+        self.gather(taken, diverged, &out);
+        match fed {
+            Ok(_) if self.first.len() > MAX_FIRST => {
+                trail.explain("too much was said before the first request");
+                Err(Close::Protocol(Side::Client))
+            }
+            Ok(up) => Ok(up),
+            Err(fault) => {
+                trail.explain(&fault);
+                let close = self.conversation.blame(fault);
+                self.speak(trail).await?;
+                Err(close)
+            }
+        }
+    }
+
+    /// Moves what an edit dealt with from `plain` to `first`.
+    fn gather(&mut self, taken: usize, diverged: bool, out: &[u8]) {
+        self.first.extend_from_slice(if diverged { out } else { &self.plain[..taken] });
+        self.plain.drain(..taken);
+    }
+
+    async fn deny(&mut self, denial: &Denial, trail: &mut Trail) -> Result<(), Close> {
+        self.conversation.deny(denial);
+        trail.requested(self.conversation.requests());
+        trail.explain(denial.detail);
+        self.speak(trail).await
+    }
+
+    /// Sends what the gateway itself has to say; ends the session when that was the last.
+    async fn speak(&mut self, trail: &mut Trail) -> Result<(), Close> {
+        let http = self.conversation.http();
+        if http.wants_down() {
+            let mut out = Vec::new();
+            let said = http.down(&mut Edit::new(&mut [], &mut out));
+            said.map_err(|fault| self.conversation.blame(fault))?;
+            self.leg.queue(&out).map_err(|fault| broken(trail, Side::Client, fault))?;
+        }
+        flush(&mut self.leg, trail).await?;
+        if self.conversation.http().is_over() { Err(Close::Refused) } else { Ok(()) }
+    }
+}
+
+impl HttpStart {
+    /// Ends a session that never got to an upstream.
+    async fn leave(self, close: Close) -> Close {
+        farewell(self.leg, matches!(close, Close::Done | Close::Refused | Close::Dial)).await;
+        close
+    }
+
+    async fn dial(mut self, permit: Permit, trail: &mut Trail) -> Result<Connected, Close> {
+        let upstream = match dial(&self.route, &self.session, &permit, self.application, trail).await {
+            Ok(upstream) => upstream,
+            Err(detail) => {
+                let identity = Some(permit.identity().clone());
+                let denial = Denial { why: Why::BadGateway, detail, identity };
+                // The client is told either way; what it does with it changes nothing here.
+                let _ = self.deny(&denial, trail).await;
+                return Err(self.leave(Close::Dial).await);
+            }
+        };
+        let mut out = Vec::new();
+        let mut edit = Edit::new(&mut self.plain, &mut out);
+        self.conversation.permit(&mut edit, permit);
+        let (taken, diverged) = (edit.position(), edit.diverged());
+        self.gather(taken, diverged, &out);
+        Ok(Connected::Http(ConnectedTo {
+            client: self.leg,
+            upstream,
+            traffic: self.conversation,
+            stall: self.route.timeouts.stall,
+            first: self.first,
+            waiting: self.plain,
+        }))
+    }
+}
+
+impl Authorised {
+    /// Opens the upstream leg.
+    pub async fn dial(self, trail: &mut Trail) -> Result<Connected, Close> {
+        match self.start {
+            Sniffed::Http(start) => Box::pin(start.dial(self.permit, trail)).await,
+            Sniffed::Raw(start) => {
+                let RawStart { session, route, leg, early, application } = *start;
+                match dial(&route, &session, &self.permit, application, trail).await {
+                    Ok(upstream) => Ok(Connected::Raw(ConnectedTo {
+                        client: leg,
+                        upstream,
+                        traffic: Raw::new(&self.permit, route.timeouts.idle),
+                        stall: route.timeouts.stall,
+                        first: early,
+                        waiting: Vec::new(),
+                    })),
+                    Err(_) => {
+                        farewell(leg, false).await;
+                        Err(Close::Dial)
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn dial(
+    route: &Route,
+    session: &Session,
+    permit: &Permit,
+    application: Application,
+    trail: &mut Trail,
+) -> Result<Leg, &'static str> {
+    let started = Instant::now();
+    let records_per_key = session.gateway.limits.records_per_key;
+    match route.upstream.dial(permit, application, route.timeouts.connect, records_per_key).await {
+        Ok(dialled) => {
+            trail.dialled(dialled.shaken.facts, dialled.address, started.elapsed());
+            let mut leg = dialled.shaken.leg;
+            // Plaintext that a server sends on its own right behind its handshake is read again by the relay.
+            leg.rx.early = dialled.shaken.early;
+            Ok(leg)
+        }
+        Err(fault) => {
+            tracing::warn!(route = %route.name, session = %session.id, %fault, "dial failed");
+            session.shared.metrics.handshake_failed(Side::Upstream);
+            trail.explain(&fault);
+            Err("the upstream cannot be reached or does not verify")
+        }
+    }
+}
+
+impl ConnectedTo<Conversation> {
+    /// Moves bytes until the session ends.
+    pub async fn relay(self, ticket: &live::Ticket, trail: &mut Trail) -> Close {
+        let mut relay = match self.join(ticket) {
+            Ok(relay) => relay,
+            Err(fault) => return broken(trail, Side::Upstream, fault),
+        };
+        let (close, detail) = relay.run().await;
+        trail.relayed(relay.moved(), (relay.client.renewals(), relay.upstream.renewals()));
+        detail.into_iter().for_each(|detail| trail.explain(detail));
+        if let Some(fault) = relay.traffic.fault() {
+            trail.explain(fault);
+        }
+        let idle = relay.traffic.is_idle();
+        last_words(&mut relay.client, &mut relay.traffic);
+        relay.traffic.abandon(close.culprit());
+        trail.requested(relay.traffic.requests());
+        let clean = idle && !matches!(close, Close::Record(_) | Close::Truncated(_));
+        tokio::join!(farewell(relay.client, clean), farewell(relay.upstream, clean));
+        close
+    }
+}
+
+/// What the protocol still has to say to the client after a fault: a 400, a GOAWAY.
+fn last_words(client: &mut Leg, conversation: &mut Conversation) {
+    if conversation.wants(crate::names::Direction::Down) {
+        let mut out = Vec::new();
+        if conversation.down(&mut Edit::new(&mut [], &mut out)).is_ok() {
+            // A leg that cannot take them any more ends without them.
+            let _ = client.queue(&out);
+        }
+    }
+}
+
+impl ConnectedTo<Raw> {
+    /// Moves bytes until the session ends.
+    pub async fn relay(self, ticket: &live::Ticket, trail: &mut Trail) -> Close {
+        let mut relay = match self.join(ticket) {
+            Ok(relay) => relay,
+            Err(fault) => return broken(trail, Side::Upstream, fault),
+        };
+        let (close, detail) = relay.run().await;
+        trail.relayed(relay.moved(), (relay.client.renewals(), relay.upstream.renewals()));
+        detail.into_iter().for_each(|detail| trail.explain(detail));
+        // An end that the peers did not agree on must not look as if they had.
+        let clean = close == Close::Done;
+        tokio::join!(farewell(relay.client, clean), farewell(relay.upstream, clean));
+        close
+    }
+}
+
+impl<T: Traffic> ConnectedTo<T> {
+    fn join(self, ticket: &live::Ticket) -> Result<Relay<T, &live::Ticket>, LegFault> {
+        Relay::new(self.client, self.upstream, self.traffic, ticket, self.stall, &self.first, self.waiting)
+    }
+}
+
+async fn read(leg: &mut Leg, plain: &mut Vec<u8>, trail: &mut Trail) -> Result<bool, Close> {
+    leg.read(plain).await.map_err(|fault| {
+        if let Some(alert) = fault.alert() {
+            leg.queue_alert(alert);
+        }
+        broken(trail, Side::Client, fault)
+    })
+}
+
+async fn flush(leg: &mut Leg, trail: &mut Trail) -> Result<(), Close> {
+    leg.flush().await.map_err(|fault| broken(trail, Side::Client, fault))
+}
+
+fn broken(trail: &mut Trail, side: Side, fault: LegFault) -> Close {
+    let close = close_of(side, &fault);
+    trail.explain(fault);
+    close
+}
+
+/// Ends a leg: what was queued is sent, with close_notify only if the end is `clean`, and the peer gets a moment to
+/// read it all. A socket that is closed with unread bytes in it would be reset, and take the last words with it.
+async fn farewell(mut leg: Leg, clean: bool) {
+    if clean {
+        // Fails only for a leg whose key is used up; the end is unclean then.
+        let _ = leg.queue_close();
+    }
+    let farewell = async {
+        leg.flush().await?;
+        leg.tcp.shutdown().await?;
+        if leg.rx.closed {
+            return Ok(());
+        }
+        throw_away(&mut leg.tcp).await.map_err(LegFault::from)
+    };
+    // Whether the peer read it or not: the connection ends.
+    let _ = timeout(LINGER, farewell).await;
+}
+
+async fn throw_away(tcp: &mut TcpStream) -> std::io::Result<()> {
+    let (mut sink, mut left) = ([0; 4096], MAX_LINGER);
+    while left > 0 {
+        match tcp.read(&mut sink).await? {
+            0 => break,
+            n => left = left.saturating_sub(n),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! The facts of a session, gathered on its way and written as one line at its end.
+
+use super::{Session, Shared};
+use crate::audit;
+use crate::close::{Close, Stage};
+use crate::names::{Direction, Remote, RouteName, SessionId, Side};
+use crate::relay::Moved;
+use crate::tls::handshake::Facts;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What a session has come to so far.
+pub struct Trail {
+    /// The stage it is in.
+    pub stage: Stage,
+    accepted: Instant,
+    session: Option<Rc<Session>>,
+    route: Option<RouteName>,
+    client: Option<Facts>,
+    upstream: Option<(Facts, SocketAddr)>,
+    /// What went wrong, in words for the log; never holds a token or a secret.
+    detail: Option<String>,
+    durations: audit::Durations,
+    moved: Moved,
+    requests: u64,
+    sni: Option<String>,
+    remote: Option<Remote>,
+}
+
+impl Trail {
+    pub(super) fn new(accepted: Instant) -> Self {
+        Trail {
+            stage: Stage::Accept,
+            accepted,
+            session: None,
+            route: None,
+            client: None,
+            upstream: None,
+            detail: None,
+            durations: audit::Durations::default(),
+            moved: Moved::default(),
+            requests: 0,
+            sni: None,
+            remote: None,
+        }
+    }
+
+    /// Who connected, before there is a session to ask.
+    pub(super) fn came_from(&mut self, remote: Remote) {
+        self.remote = Some(remote);
+    }
+
+    /// The name that the client asked for.
+    pub(super) fn asked_for(&mut self, sni: Option<&str>) {
+        self.sni = sni.map(str::to_owned);
+    }
+
+    /// Adds words to the end.
+    pub(super) fn explain(&mut self, detail: impl ToString) {
+        self.detail.get_or_insert_with(|| detail.to_string());
+    }
+
+    /// The client leg stands: the session has a route. Writes the opening line.
+    pub(super) fn secured(&mut self, session: &Rc<Session>, route: &RouteName, facts: Facts) {
+        let took = self.accepted.elapsed();
+        self.durations.handshake = Some(took);
+        let metrics = &session.shared.metrics;
+        metrics.handshake(Side::Client, facts.resumed, is_post_quantum(&facts), took);
+        audit::opened(&audit::Opened {
+            session: session.id,
+            remote: session.remote,
+            listener: session.listener.address,
+            sni: self.sni.as_deref(),
+            route,
+            worker: session.shared.worker,
+            client: &leg(&facts, None),
+        });
+        self.client = Some(facts);
+        self.route = Some(route.clone());
+        self.session = Some(session.clone());
+    }
+
+    /// Somebody was permitted.
+    pub(super) fn identified(&mut self) {
+        self.durations.identify = Some(self.accepted.elapsed());
+    }
+
+    /// The upstream leg stands.
+    pub(super) fn dialled(&mut self, facts: Facts, address: SocketAddr, took: Duration) {
+        self.durations.dial = Some(took);
+        if let Some(session) = &self.session {
+            session.shared.metrics.dialled(took);
+            session.shared.metrics.handshake(Side::Upstream, facts.resumed, is_post_quantum(&facts), took);
+        }
+        self.upstream = Some((facts, address));
+    }
+
+    /// The relay is over.
+    pub(super) fn relayed(&mut self, moved: Moved, renewals: (u64, u64)) {
+        self.moved = moved;
+        let Some(session) = &self.session else { return };
+        let metrics = &session.shared.metrics;
+        metrics.bytes(Direction::Up, moved.up);
+        metrics.bytes(Direction::Down, moved.down);
+        metrics.records(Direction::Up, moved.records_up);
+        metrics.records(Direction::Down, moved.records_down);
+        (0..renewals.0).for_each(|_| metrics.key_update(Side::Client));
+        (0..renewals.1).for_each(|_| metrics.key_update(Side::Upstream));
+    }
+
+    /// How many requests came.
+    pub(super) fn requested(&mut self, requests: u64) {
+        self.requests = requests;
+    }
+
+    /// Writes the closing line.
+    pub(super) fn write(&self, id: SessionId, close: Close, shared: &Shared) {
+        match close {
+            Close::NotTls(kind) => shared.metrics.not_tls(kind),
+            Close::Handshake(side) => shared.metrics.handshake_failed(side),
+            _ => {}
+        }
+        let identity = self.session.as_ref().and_then(|session| session.first_identity.get());
+        audit::closed(&audit::Closed {
+            session: id,
+            remote: self.remote,
+            sni: self.sni.as_deref(),
+            route: self.route.as_ref(),
+            reason: close,
+            detail: self.detail.as_deref(),
+            identity: identity.map(|identity| &**identity),
+            client: self.client.as_ref().map(|facts| leg(facts, None)).as_ref(),
+            upstream: self.upstream.as_ref().map(|(facts, address)| leg(facts, Some(*address))).as_ref(),
+            up: self.moved.up,
+            down: self.moved.down,
+            requests: self.requests,
+            durations: self.durations,
+            total: self.accepted.elapsed(),
+        });
+    }
+}
+
+fn is_post_quantum(facts: &Facts) -> bool {
+    facts.group == Some(rustls::NamedGroup::X25519MLKEM768)
+}
+
+fn leg(facts: &Facts, address: Option<SocketAddr>) -> audit::LegFacts<'_> {
+    audit::LegFacts {
+        version: match facts.version {
+            rustls::ProtocolVersion::TLSv1_3 => "TLSv1.3",
+            rustls::ProtocolVersion::TLSv1_2 => "TLSv1.2",
+            _ => "other",
+        },
+        cipher: facts.cipher,
+        group: facts.group.map(crate::tls::group_name),
+        resumed: facts.resumed,
+        alpn: facts.alpn.as_deref(),
+        certificate_sha256: facts.peer_certificate,
+        address,
+    }
+}

@@ -1,0 +1,418 @@
+//! One thread per core, each with its own runtime, sockets and sessions.
+//!
+//! All listening sockets are bound in one place before any thread starts, so that a port that is taken is a clean
+//! error and not half a gateway. The kernel spreads connections over the `SO_REUSEPORT` sockets by hash, which is
+//! uneven; the worker that accepts one hands it to the least loaded worker if the difference is worth it.
+
+use crate::close::Close;
+use crate::gateway::{Gateway, Listener};
+use crate::metrics::{AcceptFault, LimitHit, WorkerMetrics};
+use crate::names::Remote;
+use crate::session::admission::{Admission, Admitted, Bounds, Full};
+use crate::session::{Arrival, Shared, run};
+use arc_swap::ArcSwap;
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::LocalSet;
+use tokio::time::Instant;
+
+/// Connections that may wait in the kernel for each socket.
+const BACKLOG: i32 = 4096;
+/// How long accepting pauses when descriptors or memory are short: the living go on, and it does not spin.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Connections accepted in a row before sessions of the worker get their turn.
+const ACCEPTS: usize = 32;
+
+/// How many workers, and whether each keeps to one core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Worker threads; 0: one per core.
+    pub count: usize,
+    /// Pins worker n to the n-th core that the process may use.
+    pub pin: bool,
+}
+
+/// The listening sockets of all workers, bound.
+pub struct Bound {
+    /// For each worker, one socket per listener.
+    sockets: Vec<Vec<(Listener, TcpListener)>>,
+}
+
+impl Bound {
+    /// Binds every listener once for each worker.
+    pub fn bind(listeners: &[Listener], layout: Layout) -> io::Result<Self> {
+        let count = match layout.count {
+            0 => std::thread::available_parallelism()?.get(),
+            count => count,
+        };
+        let mut listeners = listeners.to_vec();
+        let mut sockets = Vec::with_capacity(count);
+        for _ in 0..count {
+            let mut of_worker = Vec::with_capacity(listeners.len());
+            for listener in &mut listeners {
+                let socket = bind(listener.address)?;
+                // Port 0 is chosen by the first worker's socket and shared by the others.
+                listener.address = socket.local_addr()?;
+                of_worker.push((listener.clone(), socket));
+            }
+            sockets.push(of_worker);
+        }
+        Ok(Bound { sockets })
+    }
+
+    /// The addresses in use, ports filled in.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.sockets.first().into_iter().flatten().map(|(listener, _)| listener.address).collect()
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
+    let bound = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            // A wildcard is dual stack; a single address is only itself.
+            socket.set_only_v6(!address.ip().is_unspecified())?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        // Accepted sockets inherit these, which saves five system calls for each connection.
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_user_timeout(Some(crate::dial::USER_TIMEOUT))?;
+        let keepalive = TcpKeepalive::new().with_time(crate::dial::KEEPALIVE);
+        socket.set_tcp_keepalive(&keepalive.with_interval(crate::dial::KEEPALIVE / 4))?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    bound().map_err(named)
+}
+
+/// The running workers.
+pub struct Workers {
+    handles: Vec<Handle>,
+    threads: Vec<JoinHandle<()>>,
+    /// Each worker's counters.
+    pub metrics: Vec<Arc<WorkerMetrics>>,
+}
+
+/// How a worker is reached.
+#[derive(Clone)]
+struct Handle {
+    orders: UnboundedSender<Order>,
+    load: Arc<AtomicUsize>,
+}
+
+enum Order {
+    Take(TcpStream, Remote, Listener, Admitted),
+    Drain,
+    Stop(Close),
+}
+
+impl Workers {
+    /// Starts one thread for each set of sockets.
+    pub fn start(bound: Bound, layout: Layout, gateway: Arc<ArcSwap<Gateway>>) -> io::Result<Self> {
+        let cores = if layout.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
+        let admission = Arc::new(Admission::default());
+        let (handles, receivers): (Vec<_>, Vec<_>) = bound
+            .sockets
+            .iter()
+            .map(|_| {
+                let (orders, receiver) = unbounded_channel();
+                (Handle { orders, load: Arc::default() }, receiver)
+            })
+            .unzip();
+        let mut workers = Workers { handles: handles.clone(), threads: Vec::new(), metrics: Vec::new() };
+        for (number, (sockets, receiver)) in bound.sockets.into_iter().zip(receivers).enumerate() {
+            let metrics = Arc::new(WorkerMetrics::default());
+            workers.metrics.push(metrics.clone());
+            let mut seed = [0; 8];
+            ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut seed)
+                .map_err(|_| io::Error::other("the system has no randomness"))?;
+            let core = cores.get(number % cores.len().max(1)).copied();
+            let (gateway, admission, handles) = (gateway.clone(), admission.clone(), handles.clone());
+            let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+            workers.threads.push(thread.spawn(move || {
+                if let Some(core) = core {
+                    core_affinity::set_for_current(core);
+                }
+                let shared = Rc::new(Shared::new(number, metrics, u64::from_ne_bytes(seed)));
+                let worker = Rc::new(Worker { number, shared, gateway, admission, handles });
+                worker.run(sockets, receiver);
+            })?);
+        }
+        Ok(workers)
+    }
+
+    /// Stops accepting and tells all sessions to finish what is under way.
+    pub fn drain(&self) {
+        self.tell(|| Order::Drain);
+    }
+
+    /// Ends all sessions now.
+    pub fn stop(&self, close: Close) {
+        self.tell(|| Order::Stop(close));
+    }
+
+    /// Sessions that live.
+    pub fn sessions(&self) -> usize {
+        self.handles.iter().map(|handle| handle.load.load(Relaxed)).sum()
+    }
+
+    /// Waits for threads that were told to drain or stop.
+    pub fn join(self) {
+        for thread in self.threads {
+            // A worker that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+
+    fn tell(&self, order: impl Fn() -> Order) {
+        for handle in &self.handles {
+            // A worker that has ended needs no telling.
+            let _ = handle.orders.send(order());
+        }
+    }
+}
+
+struct Worker {
+    number: usize,
+    shared: Rc<Shared>,
+    gateway: Arc<ArcSwap<Gateway>>,
+    admission: Arc<Admission>,
+    handles: Vec<Handle>,
+}
+
+impl Worker {
+    fn run(self: Rc<Self>, sockets: Vec<(Listener, TcpListener)>, orders: UnboundedReceiver<Order>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return tracing::error!(%error, worker = self.number, "a worker has no runtime"),
+        };
+        LocalSet::new().block_on(&runtime, self.serve(sockets, orders));
+    }
+
+    async fn serve(
+        self: Rc<Self>,
+        sockets: Vec<(Listener, TcpListener)>,
+        mut orders: UnboundedReceiver<Order>,
+    ) {
+        let mut accepting = Vec::new();
+        for (listener, socket) in sockets {
+            accepting.push(tokio::task::spawn_local(self.clone().accept(listener, socket)));
+        }
+        let mut ending = false;
+        loop {
+            if ending && self.shared.live.is_empty() {
+                return;
+            }
+            let wait = if ending { Duration::from_millis(10) } else { Duration::from_secs(3600) };
+            match tokio::time::timeout(wait, orders.recv()).await {
+                Err(_) => {}
+                Ok(None) => return,
+                Ok(Some(Order::Take(tcp, remote, listener, admitted))) => {
+                    self.start(tcp, remote, listener, admitted);
+                }
+                Ok(Some(Order::Drain)) => {
+                    ending = true;
+                    accepting.drain(..).for_each(|task| task.abort());
+                    self.shared.live.drain();
+                }
+                Ok(Some(Order::Stop(close))) => {
+                    ending = true;
+                    accepting.drain(..).for_each(|task| task.abort());
+                    self.shared.live.stop(close);
+                    // Sessions that have not reached the relay hear nothing; they are dropped with the runtime.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Accepts on one socket until it is told to stop.
+    async fn accept(self: Rc<Self>, listener: Listener, socket: TcpListener) {
+        let socket = match AsyncFd::new(socket) {
+            Ok(socket) => socket,
+            Err(error) => return tracing::error!(%error, address = %listener.address, "cannot accept"),
+        };
+        loop {
+            let Ok(mut ready) = socket.readable().await else { return };
+            for _ in 0..ACCEPTS {
+                match acceptfrom_with(socket.get_ref(), SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                    Ok((descriptor, address)) => {
+                        self.shared.metrics.accepted();
+                        if let Some(address) = address.and_then(|a| SocketAddr::try_from(a).ok()) {
+                            self.admit(TcpStream::from(descriptor), Remote(address), &listener);
+                        }
+                    }
+                    Err(Errno::WOULDBLOCK) => {
+                        ready.clear_ready();
+                        break;
+                    }
+                    Err(errno) => {
+                        let fault = accept_fault(errno);
+                        self.shared.metrics.accept_error(fault);
+                        if fault != AcceptFault::Aborted {
+                            tracing::warn!(%errno, address = %listener.address, "accepting pauses");
+                            tokio::time::sleep(PAUSE).await;
+                            break;
+                        }
+                    }
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Counts the connection in, or closes it; then gives it to whoever has the least to do.
+    fn admit(self: &Rc<Self>, tcp: TcpStream, remote: Remote, listener: &Listener) {
+        let gateway = self.gateway.load();
+        let limits = &gateway.limits;
+        // Behind a balancer all connections come from its address; what it says of them is not known yet.
+        let trusted = listener.proxy_protocol_from.iter().any(|n| n.contains(remote.0.ip()));
+        let bounds = Bounds {
+            connections: limits.connections,
+            per_address: if trusted { 0 } else { limits.connections_per_address },
+            half_open_per_address: if trusted { 0 } else { limits.half_open_per_address },
+        };
+        let admitted = match self.admission.admit(remote.0.ip().to_canonical(), bounds) {
+            Ok(admitted) => admitted,
+            Err(full) => {
+                self.shared.metrics.limit(match full {
+                    Full::Connections => LimitHit::Connections,
+                    Full::Address => LimitHit::PerAddress,
+                    Full::HalfOpen => LimitHit::HalfOpen,
+                });
+                tracing::debug!(remote = %remote.0, limit = full.name(), "connection refused");
+                return;
+            }
+        };
+        let least = self.least_loaded();
+        if least == self.number {
+            return self.start(tcp, remote, listener.clone(), admitted);
+        }
+        self.shared.metrics.handed_off();
+        let handle = &self.handles[least];
+        handle.load.fetch_add(1, Relaxed);
+        let order = Order::Take(tcp, remote, listener.clone(), admitted);
+        if handle.orders.send(order).is_err() {
+            handle.load.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// The worker that should take the next connection: this one, unless another has clearly less to do.
+    fn least_loaded(&self) -> usize {
+        let loads = self.handles.iter().map(|handle| handle.load.load(Relaxed));
+        let Some((least, load)) = loads.enumerate().min_by_key(|&(_, load)| load) else { return self.number };
+        let mine = &self.handles[self.number].load;
+        if mine.load(Relaxed) > load + load / 4 {
+            return least;
+        }
+        mine.fetch_add(1, Relaxed);
+        self.number
+    }
+
+    /// Starts a session here. It is counted in this worker's load already.
+    fn start(self: &Rc<Self>, tcp: TcpStream, remote: Remote, listener: Listener, admitted: Admitted) {
+        let at = Instant::now();
+        let load = Load(self.handles[self.number].load.clone());
+        let tcp = match tokio::net::TcpStream::from_std(tcp) {
+            Ok(tcp) => tcp,
+            Err(error) => return tracing::warn!(%error, "a connection cannot be served"),
+        };
+        let arrival = Arrival { tcp, remote, listener, at, admitted };
+        let session = run(self.shared.clone(), self.gateway.load_full(), arrival);
+        tokio::task::spawn_local(async move {
+            session.await;
+            drop(load);
+        });
+    }
+}
+
+/// One session's share of a worker's load.
+struct Load(Arc<AtomicUsize>);
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// RFC-less knowledge of accept(2): network errors belong to the connection, shortages to the machine.
+fn accept_fault(errno: Errno) -> AcceptFault {
+    match errno {
+        Errno::MFILE | Errno::NFILE => AcceptFault::Descriptors,
+        Errno::NOBUFS | Errno::NOMEM => AcceptFault::Memory,
+        Errno::CONNABORTED
+        | Errno::INTR
+        | Errno::PROTO
+        | Errno::NETDOWN
+        | Errno::NOPROTOOPT
+        | Errno::HOSTDOWN
+        | Errno::HOSTUNREACH
+        | Errno::NETUNREACH
+        | Errno::OPNOTSUPP
+        | Errno::PERM => AcceptFault::Aborted,
+        _ => AcceptFault::Other,
+    }
+}
+
+/// Reads the socket options that accepted connections inherit; used to show that they do.
+#[cfg(test)]
+fn nodelay_of(tcp: &TcpStream) -> bool {
+    SockRef::from(tcp).tcp_nodelay().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener(address: &str) -> Listener {
+        Listener { address: address.parse().unwrap(), proxy_protocol_from: Vec::new() }
+    }
+
+    #[test]
+    fn every_worker_gets_a_socket_on_the_same_port() {
+        let bound = Bound::bind(&[listener("127.0.0.1:0")], Layout { count: 3, pin: false }).unwrap();
+        let ports: Vec<u16> =
+            bound.sockets.iter().map(|sockets| sockets[0].1.local_addr().unwrap().port()).collect();
+        assert_eq!(ports, [bound.addresses()[0].port(); 3]);
+    }
+
+    #[test]
+    fn a_taken_port_is_an_error_that_names_the_address() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let error = Bound::bind(&[listener(&address)], Layout { count: 1, pin: false }).err().unwrap();
+        assert!(error.to_string().contains(&address), "{error}");
+    }
+
+    #[test]
+    fn accepted_sockets_inherit_their_options() {
+        let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        socket.set_nonblocking(false).unwrap();
+        let _client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+        assert!(nodelay_of(&socket.accept().unwrap().0));
+    }
+
+    #[test]
+    fn a_wildcard_of_ipv6_is_dual_stack() {
+        let socket = bind("[::]:0".parse().unwrap()).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
+        assert!(TcpStream::connect(("::1", port)).is_ok());
+    }
+}
