@@ -1,0 +1,209 @@
+//! The operator's HTTP: `/healthz`, `/readyz`, `/metrics`. Loopback by default, no TLS, no identity.
+//!
+//! It only tells; nothing can be changed through it. Because a web page in a browser on the same machine can reach
+//! loopback, too, the `Host` must be a loopback name or an address literal: a name that an attacker's DNS points
+//! here (DNS rebinding) is answered with 421.
+
+pub mod process;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What the operator may ask.
+pub trait AdminState: Send + Sync + 'static {
+    /// Whether new connections are served well; the text says why not.
+    fn ready(&self) -> Result<(), String>;
+    /// The metrics in Prometheus' text format.
+    fn metrics(&self) -> String;
+}
+
+/// Serves the operator on `listener` until the task is dropped.
+pub async fn serve(listener: std::net::TcpListener, state: Arc<dyn AdminState>) -> std::io::Result<()> {
+    listener.set_nonblocking(true)?;
+    axum::serve(tokio::net::TcpListener::from_std(listener)?, router(state)).await
+}
+
+fn router(state: Arc<dyn AdminState>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(state)
+        .layer(from_fn(guard))
+}
+
+async fn ready(State(state): State<Arc<dyn AdminState>>) -> Response {
+    match state.ready() {
+        Ok(()) => "ready\n".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(state): State<Arc<dyn AdminState>>) -> Response {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics()).into_response()
+}
+
+/// Turns away what no operator sends, and marks every answer.
+async fn guard(request: Request, next: Next) -> Response {
+    let mut response = if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let allow = [(axum::http::header::ALLOW, "GET, HEAD")];
+        (StatusCode::METHOD_NOT_ALLOWED, allow, "only GET and HEAD\n").into_response()
+    } else if !request.headers().get(HOST).is_some_and(is_local) {
+        let text = "The Host must be localhost or an address.\n";
+        (StatusCode::MISDIRECTED_REQUEST, text).into_response()
+    } else {
+        next.run(request).await
+    };
+    if response.status() == StatusCode::NOT_FOUND {
+        *response.body_mut() = Body::from("there are /healthz, /readyz and /metrics\n");
+    }
+    for (name, value) in ANSWER_HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// True for `localhost` and address literals, with or without a port. An address cannot be rebound.
+fn is_local(host: &HeaderValue) -> bool {
+    let Ok(host) = host.to_str() else { return false };
+    let name = match host.strip_prefix('[') {
+        Some(v6) => match v6.split_once(']') {
+            Some((name, "")) => name,
+            Some((name, port)) if port.strip_prefix(':').is_some_and(is_port) => name,
+            _ => return false,
+        },
+        None => match host.split_once(':') {
+            Some((name, port)) if is_port(port) => name,
+            Some(_) => return false,
+            None => host,
+        },
+    };
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>().is_ok()
+}
+
+const ANSWER_HEADERS: [(HeaderName, &str); 5] = [
+    (CACHE_CONTROL, "no-store"),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (X_FRAME_OPTIONS, "DENY"),
+    (REFERRER_POLICY, "no-referrer"),
+    (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    use std::time::Duration;
+
+    #[derive(Default)]
+    struct Fake {
+        draining: AtomicBool,
+    }
+
+    impl AdminState for Fake {
+        fn ready(&self) -> Result<(), String> {
+            if self.draining.load(SeqCst) { Err("draining".into()) } else { Ok(()) }
+        }
+
+        fn metrics(&self) -> String {
+            "staunch_sessions 7\n".into()
+        }
+    }
+
+    fn start(state: Arc<Fake>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(serve(listener, state))
+        });
+        address
+    }
+
+    fn ask(address: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn get(address: SocketAddr, method: &str, path: &str, host: &str) -> String {
+        ask(address, &format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"))
+    }
+
+    #[test]
+    fn health_readiness_and_metrics_over_loopback() {
+        let state = Arc::new(Fake::default());
+        let address = start(state.clone());
+        let health = get(address, "GET", "/healthz", "localhost");
+        assert!(health.starts_with("HTTP/1.1 200 ") && health.ends_with("\r\n\r\nok\n"), "{health}");
+        for (name, value) in ANSWER_HEADERS {
+            assert!(health.contains(&format!("{name}: {value}\r\n")), "{name} in {health}");
+        }
+        assert!(get(address, "GET", "/readyz", "127.0.0.1:9").starts_with("HTTP/1.1 200 "));
+        state.draining.store(true, SeqCst);
+        let ready = get(address, "GET", "/readyz", "127.0.0.1:9");
+        assert!(ready.starts_with("HTTP/1.1 503 ") && ready.ends_with("\r\n\r\ndraining\n"), "{ready}");
+        assert!(get(address, "GET", "/healthz", "127.0.0.1:9").starts_with("HTTP/1.1 200 "));
+        let metrics = get(address, "GET", "/metrics", "[::1]:9");
+        assert!(metrics.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{metrics}");
+        assert!(metrics.ends_with("\r\n\r\nstaunch_sessions 7\n"), "{metrics}");
+        let head = get(address, "HEAD", "/metrics", "localhost");
+        assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
+        let missing = get(address, "GET", "/nothing", "localhost");
+        assert!(missing.starts_with("HTTP/1.1 404 ") && missing.contains("/metrics"), "{missing}");
+    }
+
+    #[test]
+    fn only_reading_methods_pass() {
+        let address = start(Arc::default());
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"] {
+            let answer = get(address, method, "/metrics", "localhost");
+            assert!(
+                answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET, HEAD\r\n"),
+                "{answer}"
+            );
+            assert!(!answer.contains("staunch_sessions"));
+        }
+    }
+
+    #[test]
+    fn a_rebound_name_learns_nothing() {
+        let address = start(Arc::default());
+        for host in [
+            "evil.example",
+            "evil.example:80",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "",
+            "[::1",
+            "localhost:x",
+        ] {
+            let answer = get(address, "GET", "/metrics", host);
+            assert!(answer.starts_with("HTTP/1.1 421 "), "{host}: {answer}");
+            assert!(!answer.contains("staunch_sessions"), "{host}");
+        }
+        let answer = ask(address, "GET /metrics HTTP/1.0\r\n\r\n");
+        assert!(answer.contains(" 421 "), "{answer}");
+    }
+}

@@ -1,0 +1,319 @@
+//! What the lines say. Borrowed for one call; no field can hold a token or a secret.
+
+use super::line::Line;
+use crate::close::Close;
+use crate::names::{Remote, RequestId, RouteName, SessionId};
+use crate::policy::Identity;
+use crate::protocol::{Ended, Kind, Why};
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A session begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened<'a> {
+    /// Which session.
+    pub session: SessionId,
+    /// The client's address, from the PROXY protocol where that is believed.
+    pub remote: Remote,
+    /// The address that accepted it.
+    pub listener: SocketAddr,
+    /// The name that the client asked for.
+    pub sni: Option<&'a str>,
+    /// The route that the name stands for.
+    pub route: Option<&'a RouteName>,
+    /// The worker that serves it.
+    pub worker: usize,
+}
+
+/// One TLS connection of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct LegFacts<'a> {
+    /// Address of the other end.
+    pub peer: SocketAddr,
+    /// `TLSv1.3`, `TLSv1.2`.
+    pub version: &'a str,
+    /// The cipher suite's name.
+    pub cipher: &'a str,
+    /// The key exchange group's name, where there was one.
+    pub group: Option<&'a str>,
+    /// The handshake resumed an earlier session.
+    pub resumed: bool,
+    /// The application protocol that was agreed on.
+    pub alpn: Option<&'a [u8]>,
+    /// SHA-256 of the peer's certificate.
+    pub certificate_sha256: Option<[u8; 32]>,
+    /// How the peer's certificate was verified.
+    pub verified: Verified,
+}
+
+/// How a peer's certificate was verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verified {
+    /// None was asked for.
+    NotAsked,
+    /// One was asked for and none was shown.
+    NotShown,
+    /// Its chain, its time and, on the upstream leg, its name.
+    Chain,
+    /// The same, and its key is the pinned one.
+    ChainAndPin,
+}
+
+impl Verified {
+    /// The word in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verified::NotAsked => "not_asked",
+            Verified::NotShown => "not_shown",
+            Verified::Chain => "chain",
+            Verified::ChainAndPin => "chain_and_pin",
+        }
+    }
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Verdict<'a> {
+    /// It was sent on.
+    Permitted {
+        /// Which line of the route's `allow` said yes.
+        rule: usize,
+    },
+    /// It was answered by the gateway.
+    Refused {
+        /// As told to the client.
+        why: Why,
+        /// For the operator: what exactly was wrong.
+        detail: Option<&'a str>,
+    },
+}
+
+/// A request is over.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLine<'a> {
+    /// Which request of which session.
+    pub id: RequestId,
+    /// The route.
+    pub route: &'a RouteName,
+    /// `1.1` or `2`.
+    pub http: &'static str,
+    /// The method, as sent.
+    pub method: &'a [u8],
+    /// The target without its query.
+    pub path: &'a [u8],
+    /// `Host` or `:authority`.
+    pub authority: &'a [u8],
+    /// What kind of exchange.
+    pub kind: Kind,
+    /// The status that went down, if any did.
+    pub status: Option<u16>,
+    /// Body bytes up.
+    pub up: u64,
+    /// Body bytes down.
+    pub down: u64,
+    /// From the head to the response's first byte.
+    pub first_byte: Option<Duration>,
+    /// From the head to the end.
+    pub duration: Duration,
+    /// Who asked.
+    pub identity: Option<&'a Identity>,
+    /// What became of it.
+    pub verdict: Verdict<'a>,
+    /// How it ended.
+    pub ended: Ended,
+}
+
+/// How long the stages of a session took; `None` where it did not come so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spent {
+    /// The client's TLS handshake.
+    pub handshake: Option<Duration>,
+    /// From the handshake to the first identity.
+    pub identify: Option<Duration>,
+    /// Reaching the upstream, its handshake included.
+    pub dial: Option<Duration>,
+    /// From accept to close.
+    pub total: Duration,
+}
+
+/// A session is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Closed<'a> {
+    /// Which session.
+    pub session: SessionId,
+    /// The client's address.
+    pub remote: Remote,
+    /// Why; names the culprit.
+    pub reason: Close,
+    /// What exactly was wrong, in words.
+    pub detail: Option<&'a str>,
+    /// The first identity that spoke.
+    pub identity: Option<&'a Identity>,
+    /// How many different identities spoke.
+    pub identities: usize,
+    /// The route.
+    pub route: Option<&'a RouteName>,
+    /// The client leg, if its handshake was complete.
+    pub client: Option<LegFacts<'a>>,
+    /// The upstream leg, if its handshake was complete.
+    pub upstream: Option<LegFacts<'a>>,
+    /// Payload bytes up.
+    pub up: u64,
+    /// Payload bytes down.
+    pub down: u64,
+    /// HTTP requests, refused ones included.
+    pub requests: u64,
+    /// Where the time went.
+    pub spent: Spent,
+}
+
+impl fmt::Display for Opened<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = Line::begin(f, "session opened")?;
+        line.plain("session", self.session)?;
+        line.plain("remote", self.remote.0)?;
+        line.plain("listener", self.listener)?;
+        line.maybe_text("sni", self.sni)?;
+        line.maybe_text("route", self.route.map(|r| &*r.0))?;
+        line.number("worker", self.worker as u64)
+    }
+}
+
+impl fmt::Display for RequestLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = Line::begin(f, "request")?;
+        if line.is_json() {
+            line.plain("session", self.id.session)?;
+        }
+        line.plain("request", self.id)?;
+        line.text("route", self.route.0.as_bytes())?;
+        line.word("http", self.http)?;
+        line.text("method", self.method)?;
+        line.path("path", self.path)?;
+        line.text("authority", self.authority)?;
+        line.word("kind", kind(self.kind))?;
+        if let Some(status) = self.status {
+            line.number("status", status.into())?;
+        }
+        line.number("up_bytes", self.up)?;
+        line.number("down_bytes", self.down)?;
+        line.maybe_time("first_byte_us", self.first_byte)?;
+        line.time("duration_us", self.duration)?;
+        match self.verdict {
+            Verdict::Permitted { rule } => {
+                line.word("verdict", "permitted")?;
+                line.number("rule", rule as u64)?;
+            }
+            Verdict::Refused { why, detail } => {
+                line.word("verdict", "refused")?;
+                line.word("refusal", why.code())?;
+                line.maybe_text("detail", detail)?;
+            }
+        }
+        line.word("ended", ended(self.ended))?;
+        who(&mut line, self.identity)
+    }
+}
+
+impl fmt::Display for Closed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = Line::begin(f, super::CLOSED)?;
+        line.plain("session", self.session)?;
+        line.plain("remote", self.remote.0)?;
+        line.maybe_text("route", self.route.map(|r| &*r.0))?;
+        line.word("reason", self.reason.name())?;
+        if let Some(detail) = self.reason.detail() {
+            line.word("reason_detail", detail)?;
+        }
+        line.word("culprit", self.reason.culprit().name())?;
+        line.maybe_text("detail", self.detail)?;
+        line.number("requests", self.requests)?;
+        line.number("up_bytes", self.up)?;
+        line.number("down_bytes", self.down)?;
+        line.time("duration_us", self.spent.total)?;
+        line.maybe_time("handshake_us", self.spent.handshake)?;
+        line.maybe_time("identify_us", self.spent.identify)?;
+        line.maybe_time("dial_us", self.spent.dial)?;
+        who(&mut line, self.identity)?;
+        if let Some(identity) = self.identity {
+            line.texts("groups", identity.groups.iter().take(GROUPS).map(|g| g.as_bytes()))?;
+        }
+        line.number("identities", self.identities as u64)?;
+        if let Some(leg) = &self.client {
+            leg_facts(&mut line, &CLIENT, leg)?;
+        }
+        if let Some(leg) = &self.upstream {
+            leg_facts(&mut line, &UPSTREAM, leg)?;
+        }
+        Ok(())
+    }
+}
+
+/// Groups shown of an identity: some issuers put hundreds into a token.
+const GROUPS: usize = 32;
+
+fn who(line: &mut Line<'_, '_>, identity: Option<&Identity>) -> fmt::Result {
+    let Some(identity) = identity else { return Ok(()) };
+    line.text("issuer", identity.issuer.0.as_bytes())?;
+    line.text("subject", identity.subject.as_bytes())?;
+    line.word("proof", identity.proof.name())
+}
+
+/// Field names of a leg, in the order of [`leg_facts`].
+type LegNames = [&'static str; 8];
+
+const CLIENT: LegNames = [
+    "client_peer",
+    "client_version",
+    "client_cipher",
+    "client_group",
+    "client_resumed",
+    "client_alpn",
+    "client_certificate",
+    "client_verified",
+];
+
+const UPSTREAM: LegNames = [
+    "upstream_peer",
+    "upstream_version",
+    "upstream_cipher",
+    "upstream_group",
+    "upstream_resumed",
+    "upstream_alpn",
+    "upstream_certificate",
+    "upstream_verified",
+];
+
+fn leg_facts(line: &mut Line<'_, '_>, names: &LegNames, leg: &LegFacts<'_>) -> fmt::Result {
+    let [peer, version, cipher, group, resumed, alpn, certificate, verified] = *names;
+    line.plain(peer, leg.peer)?;
+    line.text(version, leg.version.as_bytes())?;
+    line.text(cipher, leg.cipher.as_bytes())?;
+    line.maybe_text(group, leg.group)?;
+    line.boolean(resumed, leg.resumed)?;
+    if let Some(protocol) = leg.alpn {
+        line.text(alpn, protocol)?;
+    }
+    if let Some(digest) = &leg.certificate_sha256 {
+        line.hex(certificate, digest)?;
+    }
+    line.word(verified, leg.verified.name())
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Plain => "plain",
+        Kind::Grpc => "grpc",
+        Kind::Upgrade => "upgrade",
+    }
+}
+
+fn ended(ended: Ended) -> &'static str {
+    match ended {
+        Ended::Whole => "whole",
+        Ended::ByClient => "by_client",
+        Ended::ByUpstream => "by_upstream",
+        Ended::ByGateway => "by_gateway",
+    }
+}

@@ -1,0 +1,84 @@
+//! The evidence: one line when a session opens, one per HTTP request, one when the session closes.
+//!
+//! Callers give facts by reference to [`opened`], [`request`] and [`closed`]; the lines go through `tracing` under
+//! the target [`TARGET`], in one ordered stream with the diagnostics (`warn!`, `info!`, …) of the program. They
+//! cannot be filtered away and are not dropped: see [`Sink`]. The structs have no place for a token or a secret, and
+//! what looks like a JWT inside a path or an error text is cut.
+//!
+//! # Fields of the JSON lines
+//!
+//! This table is a contract: fields may be added, none changes its meaning. `o` session opened, `r` request,
+//! `c` session closed. What is not known or does not apply is left out. Bytes that are not UTF-8 appear as the four
+//! characters `\xNN`; paths are cut after 2 KiB and other texts after 512 bytes, then ending in `…`.
+//!
+//! | field | in | meaning |
+//! |---|---|---|
+//! | `time` | o r c | when the line was made: RFC 3339, UTC, microseconds |
+//! | `level` | o r c | `INFO` |
+//! | `event` | o r c | `session opened`, `request`, `session closed`; diagnostics have `log` |
+//! | `session` | o r c | 16 hex digits |
+//! | `remote` | o c | the client's address and port |
+//! | `listener` | o | the gateway's own address and port |
+//! | `sni` | o | the name that the client asked for |
+//! | `route` | o r c | the route's name |
+//! | `worker` | o | number of the worker |
+//! | `request` | r | the request's id, also `X-Request-Id` and in a refusal's body |
+//! | `http` | r | `1.1` or `2` |
+//! | `method` `path` `authority` | r | as sent; the path without its query |
+//! | `kind` | r | `plain`, `grpc`, `upgrade` |
+//! | `status` | r | HTTP status that went down |
+//! | `up_bytes` `down_bytes` | r c | r: body bytes; c: payload bytes of all records relayed |
+//! | `first_byte_us` | r | from the whole request head to the first byte of the response, microseconds |
+//! | `duration_us` | r c | r: from the request head to the end; c: from accept to close |
+//! | `verdict` | r | `permitted` or `refused` |
+//! | `rule` | r | permitted: which line of the route's `allow`, from 0 |
+//! | `refusal` | r | refused: the code, as in the answer's body |
+//! | `detail` | r c | what exactly was wrong, in words |
+//! | `ended` | r | `whole`, `by_client`, `by_upstream`, `by_gateway` |
+//! | `issuer` `subject` `proof` | r c | who spoke, and whether a `token` or a `certificate` proved it; c: the first identity |
+//! | `groups` | c | the identity's groups, at most 32 |
+//! | `identities` | c | how many different identities spoke in the session |
+//! | `reason` `reason_detail` | c | why it ended: [`Close::name`] and [`Close::detail`] |
+//! | `culprit` | c | who caused the end: `client`, `upstream`, `gateway`, `nobody` |
+//! | `requests` | c | HTTP requests, refused ones included |
+//! | `handshake_us` `identify_us` `dial_us` | c | how long each stage took |
+//! | `client_*` `upstream_*` | c | one leg each: `peer` address, `version`, `cipher`, `group`, `resumed`, `alpn`, `certificate` (SHA-256 of the peer's, hex), `verified` ([`Verified::name`]) |
+
+mod clock;
+mod escape;
+mod facts;
+mod line;
+mod pipeline;
+mod sink;
+
+pub use facts::{Closed, LegFacts, Opened, RequestLine, Spent, Verdict, Verified};
+pub use pipeline::{Format, Pipeline, SetupError, init};
+pub use sink::{Guard, Sink};
+
+/// The target of the evidence among the program's `tracing` events. No module has this path, since filters go by
+/// prefix.
+pub const TARGET: &str = "staunch::evidence";
+
+/// The name of the event that is written out at once.
+const CLOSED: &str = "session closed";
+
+/// A session begins: its client was accepted and named a route, or did not.
+pub fn opened(facts: &Opened<'_>) {
+    tracing::info!(name: "session opened", target: TARGET, facts = %facts);
+}
+
+/// A request is over.
+pub fn request(facts: &RequestLine<'_>) {
+    tracing::info!(name: "request", target: TARGET, facts = %facts);
+}
+
+/// A session is over.
+pub fn closed(facts: &Closed<'_>) {
+    tracing::info!(name: CLOSED, target: TARGET, facts = %facts);
+}
+
+#[cfg(doc)]
+use crate::close::Close;
+
+#[cfg(test)]
+mod tests;

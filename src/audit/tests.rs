@@ -1,0 +1,254 @@
+use super::*;
+use crate::close::Close;
+use crate::names::{IssuerName, Remote, RequestId, RouteName, SessionId, Side};
+use crate::policy::{Identity, Proof};
+use crate::protocol::{Ended, Kind, Why};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+#[derive(Clone, Default)]
+struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What `say` leaves in the log.
+fn log(format: Format, filter: &str, say: impl FnOnce()) -> Vec<String> {
+    let memory = Memory::default();
+    let (sink, guard) = Sink::start(memory.clone()).unwrap();
+    let subscriber = Pipeline::new(format, sink).subscriber(filter).unwrap();
+    tracing::subscriber::with_default(subscriber, say);
+    drop(guard);
+    let text = String::from_utf8(memory.0.lock().clone()).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn json_lines(say: impl FnOnce()) -> Vec<Value> {
+    log(Format::Json, "info", say).iter().map(|l| serde_json::from_str(l).unwrap()).collect()
+}
+
+fn ann() -> Identity {
+    Identity {
+        issuer: IssuerName("corp".into()),
+        subject: "ann".into(),
+        groups: vec!["ml".into(), "ops, \"x\"".into()],
+        claims: BTreeMap::new(),
+        proof: Proof::Token,
+        expires: SystemTime::UNIX_EPOCH,
+    }
+}
+
+fn a_request<'a>(route: &'a RouteName, path: &'a [u8]) -> RequestLine<'a> {
+    RequestLine {
+        id: RequestId { session: SessionId(0xab), number: 3 },
+        route,
+        http: "2",
+        method: b"POST",
+        path,
+        authority: b"api.example.com",
+        kind: Kind::Grpc,
+        status: Some(200),
+        up: 10,
+        down: 20,
+        first_byte: Some(Duration::from_micros(1_500)),
+        duration: Duration::from_millis(2_500),
+        identity: None,
+        verdict: Verdict::Permitted { rule: 1 },
+        ended: Ended::Whole,
+    }
+}
+
+fn a_leg<'a>() -> LegFacts<'a> {
+    LegFacts {
+        peer: "192.0.2.7:40000".parse().unwrap(),
+        version: "TLSv1.3",
+        cipher: "TLS13_AES_128_GCM_SHA256",
+        group: Some("X25519MLKEM768"),
+        resumed: true,
+        alpn: Some(b"h2"),
+        certificate_sha256: None,
+        verified: Verified::NotAsked,
+    }
+}
+
+#[test]
+fn a_session_in_json_has_exactly_the_fields_of_the_table() {
+    let (route, ann) = (RouteName("openai".into()), ann());
+    let remote = Remote("192.0.2.7:40000".parse().unwrap());
+    let mut lines = json_lines(|| {
+        opened(&Opened {
+            session: SessionId(0xab),
+            remote,
+            listener: "[::1]:443".parse().unwrap(),
+            sni: Some("a.example"),
+            route: Some(&route),
+            worker: 2,
+        });
+        request(&RequestLine { identity: Some(&ann), ..a_request(&route, b"/v1/chat") });
+        closed(&Closed {
+            session: SessionId(0xab),
+            remote,
+            reason: Close::Truncated(Side::Upstream),
+            detail: Some("no close_notify"),
+            identity: Some(&ann),
+            identities: 1,
+            route: Some(&route),
+            client: Some(a_leg()),
+            upstream: Some(LegFacts {
+                peer: "[2001:db8::1]:443".parse().unwrap(),
+                version: "TLSv1.2",
+                group: None,
+                resumed: false,
+                alpn: None,
+                certificate_sha256: Some([0xa5; 32]),
+                verified: Verified::ChainAndPin,
+                ..a_leg()
+            }),
+            up: 1,
+            down: 2,
+            requests: 1,
+            spent: Spent {
+                handshake: Some(Duration::from_millis(1)),
+                identify: None,
+                dial: Some(Duration::from_millis(3)),
+                total: Duration::from_secs(1),
+            },
+        });
+    });
+    for line in &mut lines {
+        let time = line.as_object_mut().unwrap().remove("time").unwrap();
+        let time = time.as_str().unwrap();
+        assert!(time.len() == 27 && time.starts_with("20") && time.ends_with('Z'), "{time}");
+    }
+    let expected = [
+        json!({"level": "INFO", "event": "session opened", "session": "00000000000000ab",
+            "remote": "192.0.2.7:40000", "listener": "[::1]:443", "sni": "a.example", "route": "openai", "worker": 2}),
+        json!({"level": "INFO", "event": "request", "session": "00000000000000ab",
+            "request": "00000000000000ab-3", "route": "openai", "http": "2", "method": "POST", "path": "/v1/chat",
+            "authority": "api.example.com", "kind": "grpc", "status": 200, "up_bytes": 10, "down_bytes": 20,
+            "first_byte_us": 1500, "duration_us": 2_500_000, "verdict": "permitted", "rule": 1, "ended": "whole",
+            "issuer": "corp", "subject": "ann", "proof": "token"}),
+        json!({"level": "INFO", "event": "session closed", "session": "00000000000000ab",
+            "remote": "192.0.2.7:40000", "route": "openai", "reason": "truncated", "culprit": "upstream",
+            "detail": "no close_notify", "requests": 1, "up_bytes": 1, "down_bytes": 2, "duration_us": 1_000_000,
+            "handshake_us": 1000, "dial_us": 3000, "issuer": "corp", "subject": "ann", "proof": "token",
+            "groups": ["ml", "ops, \"x\""], "identities": 1,
+            "client_peer": "192.0.2.7:40000", "client_version": "TLSv1.3",
+            "client_cipher": "TLS13_AES_128_GCM_SHA256", "client_group": "X25519MLKEM768", "client_resumed": true,
+            "client_alpn": "h2", "client_verified": "not_asked",
+            "upstream_peer": "[2001:db8::1]:443", "upstream_version": "TLSv1.2",
+            "upstream_cipher": "TLS13_AES_128_GCM_SHA256", "upstream_resumed": false,
+            "upstream_certificate": "a5".repeat(32), "upstream_verified": "chain_and_pin"}),
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn a_refused_request_names_the_code_and_the_offence() {
+    let route = RouteName("r".into());
+    let verdict = Verdict::Refused { why: Why::InvalidToken, detail: Some("audience is \"other\"") };
+    let lines = json_lines(|| request(&RequestLine { verdict, status: None, ..a_request(&route, b"/") }));
+    assert_eq!(lines[0]["verdict"], "refused");
+    assert_eq!(lines[0]["refusal"], "invalid_token");
+    assert_eq!(lines[0]["detail"], "audience is \"other\"");
+    assert_eq!(lines[0].get("status"), None);
+    assert_eq!(lines[0].get("rule"), None);
+}
+
+#[test]
+fn a_path_cannot_forge_a_line_or_a_field_in_either_format() {
+    let route = RouteName("r".into());
+    let evil =
+        "/a\n{\"event\":\"session closed\"}\r\x1b[1A\u{202e}\u{2066}\u{200f}\u{85}\" status=200 ".as_bytes();
+    let evil = [evil, b"\xff"].concat();
+    for format in [Format::Json, Format::Human] {
+        let lines = log(format, "info", || {
+            request(&a_request(&route, &evil));
+            tracing::warn!(peer = %String::from_utf8_lossy(&evil), "offence: {}", String::from_utf8_lossy(&evil));
+        });
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        for line in &lines {
+            assert!(
+                !line.contains(|c: char| c.is_control() || matches!(c, '\u{200e}'..='\u{2069}')),
+                "{line}"
+            );
+        }
+    }
+    let lines = json_lines(|| request(&a_request(&route, &evil)));
+    assert_eq!(lines[0]["event"], "request");
+    assert!(lines[0]["path"].as_str().unwrap().ends_with("\" status=200 \\xff"));
+}
+
+#[test]
+fn the_filter_holds_for_diagnostics_and_never_for_the_evidence() {
+    let route = RouteName("r".into());
+    for filter in
+        ["off", "error", "staunch::evidence=off", "warn,staunch::evidence=error", "warn,staunch=off"]
+    {
+        let lines = log(Format::Json, filter, || {
+            request(&a_request(&route, b"/"));
+            tracing::info!("chatter");
+        });
+        assert_eq!(lines.len(), 1, "{filter}: {lines:?}");
+        assert!(lines[0].contains("\"event\":\"request\""));
+    }
+    let lines = log(Format::Json, "warn,here=debug", || {
+        tracing::debug!(target: "here", n = 7, yes = true, "said");
+        tracing::info!(target: "there", "unsaid");
+    });
+    assert_eq!(lines.len(), 1);
+    let line: Value = serde_json::from_str(&lines[0]).unwrap();
+    assert_eq!((&line["target"], &line["message"]), (&json!("here"), &json!("said")));
+    assert_eq!((&line["n"], &line["yes"], &line["event"]), (&json!(7), &json!(true), &json!("log")));
+    assert!(matches!(init(Format::Json, "x=y=z", io::sink()), Err(SetupError::Filter { .. })));
+}
+
+#[test]
+fn a_token_neither_in_a_path_nor_in_an_error_text_reaches_the_log() {
+    let route = RouteName("r".into());
+    let canary = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJDQU5BUlkifQ.Q0FOQVJZ";
+    let path = format!("/callback/{canary}");
+    for format in [Format::Json, Format::Human] {
+        let text = log(format, "info", || {
+            request(&a_request(&route, path.as_bytes()));
+            tracing::warn!(error = %format!("cannot read '{canary}'"), "token {canary}");
+        })
+        .concat();
+        assert!(!text.contains("CANARY") && !text.contains("Q0FOQVJZ") && !text.contains("eyJh"), "{text}");
+    }
+}
+
+#[test]
+fn what_is_too_long_is_cut_between_characters() {
+    let route = RouteName("r".into());
+    let path = format!("/{}", "ü".repeat(4_000));
+    let lines = json_lines(|| request(&a_request(&route, path.as_bytes())));
+    let cut = lines[0]["path"].as_str().unwrap();
+    assert!(cut.len() < 2_060 && cut.ends_with("ü…"), "{cut}");
+}
+
+#[test]
+fn a_person_reads_one_line_per_event() {
+    let route = RouteName("openai".into());
+    let lines = log(Format::Human, "info", || request(&a_request(&route, b"/v1/a b")));
+    let (time, rest) = lines[0].split_at("13:00:07.042".len());
+    assert!(time.chars().all(|c| c.is_ascii_digit() || ":.".contains(c)), "{time}");
+    assert_eq!(
+        rest,
+        " INFO  request        request=00000000000000ab-3 route=openai http=2 method=POST path=\"/v1/a b\" \
+         authority=api.example.com kind=grpc status=200 up_bytes=10 down_bytes=20 first_byte=1.5ms duration=2.50s \
+         verdict=permitted rule=1 ended=whole"
+    );
+}

@@ -1,0 +1,298 @@
+//! Counters of one worker, and their sum in Prometheus' text format.
+//!
+//! Each worker owns one [`WorkerMetrics`] and is the only one that counts in it, so no cache line moves between
+//! cores on the data path; [`render`] reads all of them, relaxed: a scrape may see a session's bytes before its
+//! close, never less than an earlier scrape. There is no label per user, path or address: their number is not bounded.
+
+mod histogram;
+mod render;
+
+pub use histogram::Histogram;
+pub use render::{ProcessFacts, render};
+
+use crate::close::{Close, Plaintext};
+use crate::names::{Culprit, Direction, Side};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// What one worker counted. Aligned to two cache lines, because processors fetch them in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerMetrics {
+    accepted: Counter,
+    handed_off: Counter,
+    accept_errors: [Counter; AcceptFault::ALL.len()],
+    limits: [Counter; LimitHit::ALL.len()],
+    not_tls: [Counter; PLAINTEXTS.len()],
+    /// Side × resumed × post-quantum.
+    handshakes: [[[Counter; 2]; 2]; 2],
+    handshakes_failed: [Counter; 2],
+    key_updates: [Counter; 2],
+    permitted: Counter,
+    refused: [Counter; REFUSALS.len() + 1],
+    requests_begun: Counter,
+    /// By status class; index 0: ended without a response.
+    requests: [Counter; 6],
+    bytes: [Counter; 2],
+    records: [Counter; 2],
+    sessions_opened: Counter,
+    /// Reason × culprit.
+    sessions_closed: [[Counter; CULPRITS.len()]; CLOSE_REASONS.len()],
+    tokens_hit: Counter,
+    tokens_missed: Counter,
+    handshake_seconds: [Histogram; 2],
+    dial_seconds: Histogram,
+    first_byte_seconds: Histogram,
+}
+
+/// Why an accept failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AcceptFault {
+    /// The process or the system is out of descriptors (EMFILE, ENFILE).
+    Descriptors,
+    /// The system is out of memory for sockets (ENOBUFS, ENOMEM).
+    Memory,
+    /// The client left before it was accepted (ECONNABORTED and the like).
+    Aborted,
+    /// Anything else.
+    Other,
+}
+
+impl AcceptFault {
+    /// All of them, in the order of their counters.
+    pub const ALL: [AcceptFault; 4] =
+        [AcceptFault::Descriptors, AcceptFault::Memory, AcceptFault::Aborted, AcceptFault::Other];
+
+    /// The word used as a label.
+    pub fn name(self) -> &'static str {
+        match self {
+            AcceptFault::Descriptors => "descriptors",
+            AcceptFault::Memory => "memory",
+            AcceptFault::Aborted => "aborted",
+            AcceptFault::Other => "other",
+        }
+    }
+}
+
+/// Which limit a connection met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LimitHit {
+    /// Connections in all.
+    Connections,
+    /// Connections of one source address.
+    PerAddress,
+    /// Connections of one source address that are not permitted yet.
+    HalfOpen,
+    /// The PROXY protocol header was missing, malformed or not allowed.
+    ProxyProtocol,
+}
+
+impl LimitHit {
+    /// All of them, in the order of their counters.
+    pub const ALL: [LimitHit; 4] =
+        [LimitHit::Connections, LimitHit::PerAddress, LimitHit::HalfOpen, LimitHit::ProxyProtocol];
+
+    /// The word used as a label.
+    pub fn name(self) -> &'static str {
+        match self {
+            LimitHit::Connections => "connections",
+            LimitHit::PerAddress => "per_address",
+            LimitHit::HalfOpen => "half_open",
+            LimitHit::ProxyProtocol => "proxy_protocol",
+        }
+    }
+}
+
+impl WorkerMetrics {
+    /// A connection was accepted on this worker's sockets.
+    pub fn accepted(&self) {
+        self.accepted.add(1);
+    }
+
+    /// An accepted connection went to a less loaded worker.
+    pub fn handed_off(&self) {
+        self.handed_off.add(1);
+    }
+
+    /// An accept failed.
+    pub fn accept_error(&self, fault: AcceptFault) {
+        self.accept_errors[fault as usize].add(1);
+    }
+
+    /// A connection was turned away, or held back, by a limit.
+    pub fn limit(&self, hit: LimitHit) {
+        self.limits[hit as usize].add(1);
+    }
+
+    /// A connection's first byte was not TLS.
+    pub fn not_tls(&self, kind: Plaintext) {
+        self.not_tls[index(&PLAINTEXTS, &kind.name())].add(1);
+    }
+
+    /// A leg's handshake is complete.
+    pub fn handshake(&self, side: Side, resumed: bool, post_quantum: bool, took: Duration) {
+        self.handshakes[side as usize][usize::from(resumed)][usize::from(post_quantum)].add(1);
+        self.handshake_seconds[side as usize].observe(took);
+    }
+
+    /// A leg's handshake failed.
+    pub fn handshake_failed(&self, side: Side) {
+        self.handshakes_failed[side as usize].add(1);
+    }
+
+    /// From the start of name resolution to a finished upstream handshake.
+    pub fn dialled(&self, took: Duration) {
+        self.dial_seconds.observe(took);
+    }
+
+    /// From a request's permit to the first byte of its response.
+    pub fn first_byte(&self, took: Duration) {
+        self.first_byte_seconds.observe(took);
+    }
+
+    /// Policy said yes: to a request (HTTP) or a connection (raw).
+    pub fn permitted(&self) {
+        self.permitted.add(1);
+    }
+
+    /// A request or connection was refused; `code` is one of [`REFUSALS`], anything else counts as `other`.
+    pub fn refused(&self, code: &'static str) {
+        self.refused[REFUSALS.iter().position(|c| *c == code).unwrap_or(REFUSALS.len())].add(1);
+    }
+
+    /// A permitted request is under way.
+    pub fn request_begun(&self) {
+        self.requests_begun.add(1);
+    }
+
+    /// A request that [`WorkerMetrics::request_begun`] counted is over; `None`: it ended without a response.
+    pub fn request(&self, status: Option<u16>) {
+        let class = status.map_or(0, |s| usize::from(s / 100));
+        self.requests[if class < self.requests.len() { class } else { 0 }].add(1);
+    }
+
+    /// Payload bytes that the relay moved.
+    pub fn bytes(&self, direction: Direction, n: u64) {
+        self.bytes[direction as usize].add(n);
+    }
+
+    /// TLS records that the relay moved.
+    pub fn records(&self, direction: Direction, n: u64) {
+        self.records[direction as usize].add(n);
+    }
+
+    /// A TLS 1.3 key was renewed on a leg, by either end.
+    pub fn key_update(&self, side: Side) {
+        self.key_updates[side as usize].add(1);
+    }
+
+    /// A session begins on this worker.
+    pub fn session_opened(&self) {
+        self.sessions_opened.add(1);
+    }
+
+    /// A session that [`WorkerMetrics::session_opened`] counted is over.
+    pub fn session_closed(&self, close: Close) {
+        let (reason, culprit) =
+            (index(&CLOSE_REASONS, &close.name()), index(&CULPRITS, &close.culprit().name()));
+        self.sessions_closed[reason][culprit].add(1);
+    }
+
+    /// A token was found among those that were verified before.
+    pub fn token_hit(&self) {
+        self.tokens_hit.add(1);
+    }
+
+    /// A token had to be verified.
+    pub fn token_missed(&self) {
+        self.tokens_missed.add(1);
+    }
+
+    /// Sessions alive on this worker.
+    pub fn sessions(&self) -> u64 {
+        // The ends are read first: a session that begins and ends in between must not make the difference negative.
+        let closed: u64 = self.sessions_closed.iter().flatten().map(Counter::get).sum();
+        self.sessions_opened.get().saturating_sub(closed)
+    }
+
+    /// Permitted requests under way on this worker.
+    pub fn in_flight(&self) -> u64 {
+        let over: u64 = self.requests.iter().map(Counter::get).sum();
+        self.requests_begun.get().saturating_sub(over)
+    }
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+struct Counter(AtomicU64);
+
+impl Counter {
+    fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Where `word` stands in `words`; the last place takes what is not there, so that nothing goes uncounted.
+fn index(words: &[&str], word: &&str) -> usize {
+    words.iter().position(|w| w == word).unwrap_or(words.len() - 1)
+}
+
+/// Every code of a refusal, as in the client's answer and the log.
+pub const REFUSALS: [&str; 12] = [
+    "no_token",
+    "invalid_token",
+    "expired_token",
+    "two_tokens",
+    "forbidden",
+    "issuer_unavailable",
+    "bad_gateway",
+    "draining",
+    "overloaded",
+    "bad_request",
+    "head_too_large",
+    "method_not_allowed",
+];
+
+/// [`Close::name`] of every reason.
+const CLOSE_REASONS: [&str; 20] = [
+    "done",
+    "not_tls",
+    "deadline",
+    "handshake",
+    "no_route",
+    "wrong_protocol",
+    "refused",
+    "dial",
+    "record",
+    "protocol",
+    "truncated",
+    "reset",
+    "alert",
+    "idle",
+    "stalled",
+    "expired",
+    "drained",
+    "limit",
+    "key_limit",
+    "internal",
+];
+
+/// [`Plaintext::name`] of every kind.
+const PLAINTEXTS: [&str; 6] = ["http", "http2", "postgres", "ssh", "old_tls", "other"];
+
+/// [`Culprit::name`] of each.
+const CULPRITS: [&str; 4] = ["client", "upstream", "gateway", "nobody"];
+
+const _: () = {
+    // The order of these declarations is what the arrays are indexed by.
+    assert!(Side::Client as usize == 0 && Side::Upstream as usize == 1);
+    assert!(Direction::Up as usize == 0 && Direction::Down as usize == 1);
+    assert!(Culprit::Client as usize == 0 && Culprit::Nobody as usize == 3);
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+//! Prometheus' text exposition format, version 0.0.4.
+
+use super::histogram::{BOUNDS, Snapshot};
+use super::{
+    AcceptFault, CLOSE_REASONS, CULPRITS, Counter, Histogram, LimitHit, PLAINTEXTS, REFUSALS, WorkerMetrics,
+};
+use crate::names::RouteName;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Facts about the process as a whole, given by the caller: nothing here reads a clock or `/proc`.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessFacts {
+    /// The program's version.
+    pub version: &'static str,
+    /// When the process began.
+    pub started: Option<SystemTime>,
+    /// Whether the last reload succeeded, and when it was. `None`: there was none.
+    pub reload: Option<(bool, SystemTime)>,
+    /// When each route's certificate ends.
+    pub certificates: Vec<(RouteName, SystemTime)>,
+    /// Descriptors in use.
+    pub open_descriptors: Option<u64>,
+    /// Descriptors that the process may use.
+    pub max_descriptors: Option<u64>,
+    /// Resident memory in bytes.
+    pub resident_bytes: Option<u64>,
+    /// Lines that went to the log.
+    pub log_lines: u64,
+    /// How often a thread waited because the log was slower than the load.
+    pub log_stalls: u64,
+    /// How often writing the log failed.
+    pub log_errors: u64,
+    /// True while the gateway drains.
+    pub draining: bool,
+}
+
+/// All metrics, summed over the workers.
+pub fn render(workers: &[Arc<WorkerMetrics>], process: &ProcessFacts) -> String {
+    let mut out = Text(String::with_capacity(16 * 1024));
+    let sum =
+        |pick: &dyn Fn(&WorkerMetrics) -> &Counter| -> u64 { workers.iter().map(|w| pick(w).get()).sum() };
+
+    out.family("accepted_total", "counter", "Connections accepted, by the worker that accepted them.");
+    for (n, worker) in workers.iter().enumerate() {
+        out.sample("accepted_total", &[("worker", &n.to_string())], worker.accepted.get());
+    }
+    out.family("sessions", "gauge", "Sessions alive, by worker.");
+    for (n, worker) in workers.iter().enumerate() {
+        out.sample("sessions", &[("worker", &n.to_string())], worker.sessions());
+    }
+    out.single("handed_off_total", "Connections handed to a less loaded worker.", sum(&|w| &w.handed_off));
+    out.family("accept_errors_total", "counter", "Accepts that failed, by kind.");
+    for kind in AcceptFault::ALL {
+        let n = sum(&|w| &w.accept_errors[kind as usize]);
+        out.sample("accept_errors_total", &[("kind", kind.name())], n);
+    }
+    out.family("limits_total", "counter", "Connections that met a limit, by limit.");
+    for hit in LimitHit::ALL {
+        out.sample("limits_total", &[("limit", hit.name())], sum(&|w| &w.limits[hit as usize]));
+    }
+    out.family(
+        "not_tls_total",
+        "counter",
+        "Connections whose first byte was not TLS, by what they looked like.",
+    );
+    for (i, kind) in PLAINTEXTS.iter().enumerate() {
+        out.sample("not_tls_total", &[("kind", kind)], sum(&|w| &w.not_tls[i]));
+    }
+    handshakes(&mut out, workers);
+    out.single(
+        "permitted_total",
+        "Requests and raw connections that policy permitted.",
+        sum(&|w| &w.permitted),
+    );
+    out.family("refused_total", "counter", "Requests and raw connections that were refused, by reason.");
+    for (i, code) in REFUSALS.iter().chain(["other"].iter()).enumerate() {
+        out.sample("refused_total", &[("reason", code)], sum(&|w| &w.refused[i]));
+    }
+    out.family(
+        "requests_total",
+        "counter",
+        "Permitted requests that are over, by class of status; none: no response.",
+    );
+    for (i, class) in ["none", "1xx", "2xx", "3xx", "4xx", "5xx"].iter().enumerate() {
+        out.sample("requests_total", &[("status", class)], sum(&|w| &w.requests[i]));
+    }
+    out.family("requests_in_flight", "gauge", "Permitted requests under way.");
+    out.sample("requests_in_flight", &[], workers.iter().map(|w| w.in_flight()).sum());
+    for (name, help, pick) in [
+        (
+            "bytes_total",
+            "Payload bytes relayed, by direction.",
+            (|w, i| &w.bytes[i]) as fn(&WorkerMetrics, usize) -> &Counter,
+        ),
+        ("records_total", "TLS records relayed, by direction.", |w, i| &w.records[i]),
+    ] {
+        out.family(name, "counter", help);
+        for (i, direction) in DIRECTIONS.iter().enumerate() {
+            out.sample(name, &[("direction", direction)], sum(&|w| pick(w, i)));
+        }
+    }
+    out.single("sessions_opened_total", "Sessions that began.", sum(&|w| &w.sessions_opened));
+    out.family("sessions_closed_total", "counter", "Sessions that ended, by reason and culprit.");
+    for (i, reason) in CLOSE_REASONS.iter().enumerate() {
+        for (j, culprit) in CULPRITS.iter().enumerate() {
+            // Most pairs cannot happen; only those that did are worth a series.
+            let n = sum(&|w| &w.sessions_closed[i][j]);
+            if n > 0 {
+                out.sample("sessions_closed_total", &[("reason", reason), ("culprit", culprit)], n);
+            }
+        }
+    }
+    out.family("token_cache_total", "counter", "Tokens looked up among those verified before, by outcome.");
+    out.sample("token_cache_total", &[("outcome", "hit")], sum(&|w| &w.tokens_hit));
+    out.sample("token_cache_total", &[("outcome", "miss")], sum(&|w| &w.tokens_missed));
+    out.family("dial_seconds", "histogram", "Name resolution, connect and TLS handshake with the upstream.");
+    out.histogram("dial_seconds", None, workers, &|w| &w.dial_seconds);
+    out.family("first_byte_seconds", "histogram", "From a request's permit to its response's first byte.");
+    out.histogram("first_byte_seconds", None, workers, &|w| &w.first_byte_seconds);
+    facts(&mut out, process);
+    out.0
+}
+
+fn handshakes(out: &mut Text, workers: &[Arc<WorkerMetrics>]) {
+    out.family(
+        "handshakes_total",
+        "counter",
+        "TLS handshakes completed, by leg, resumption and post-quantum key exchange.",
+    );
+    for (i, leg) in SIDES.iter().enumerate() {
+        for resumed in [0, 1] {
+            for pq in [0, 1] {
+                let n = workers.iter().map(|w| w.handshakes[i][resumed][pq].get()).sum();
+                let labels = [("leg", *leg), ("resumed", BOOLEANS[resumed]), ("post_quantum", BOOLEANS[pq])];
+                out.sample("handshakes_total", &labels, n);
+            }
+        }
+    }
+    for (name, help, pick) in [
+        (
+            "handshakes_failed_total",
+            "TLS handshakes that failed, by leg.",
+            (|w, i| &w.handshakes_failed[i]) as fn(&WorkerMetrics, usize) -> &Counter,
+        ),
+        ("key_updates_total", "TLS 1.3 keys renewed, by leg.", |w, i| &w.key_updates[i]),
+    ] {
+        out.family(name, "counter", help);
+        for (i, leg) in SIDES.iter().enumerate() {
+            out.sample(name, &[("leg", leg)], workers.iter().map(|w| pick(w, i).get()).sum());
+        }
+    }
+    out.family("handshake_seconds", "histogram", "Duration of completed TLS handshakes, by leg.");
+    for (i, leg) in SIDES.iter().enumerate() {
+        out.histogram("handshake_seconds", Some(("leg", leg)), workers, &|w| &w.handshake_seconds[i]);
+    }
+}
+
+fn facts(out: &mut Text, process: &ProcessFacts) {
+    out.single("log_lines_total", "Lines handed to the log.", process.log_lines);
+    out.single(
+        "log_stalls_total",
+        "Times a thread waited because the log was slower than the load.",
+        process.log_stalls,
+    );
+    out.single(
+        "log_errors_total",
+        "Failed writes of the log; the lines are kept and tried again.",
+        process.log_errors,
+    );
+    if !process.certificates.is_empty() {
+        out.family("certificate_not_after_seconds", "gauge", "When a route's certificate ends, Unix time.");
+        for (route, end) in &process.certificates {
+            out.sample("certificate_not_after_seconds", &[("route", &route.0)], unix(*end));
+        }
+    }
+    if let Some((success, at)) = process.reload {
+        out.gauge(
+            "reload_success",
+            "1 if the last reload was taken, 0 if the old configuration was kept.",
+            success.into(),
+        );
+        out.gauge("reload_time_seconds", "When the last reload was, Unix time.", unix(at));
+    }
+    out.gauge("draining", "1 while the gateway drains.", process.draining.into());
+    out.family("build_info", "gauge", "Always 1; the version is the label.");
+    out.sample("build_info", &[("version", process.version)], 1);
+    for (name, help, value) in [
+        ("process_start_time_seconds", "When the process began, Unix time.", process.started.map(unix)),
+        ("process_open_descriptors", "Descriptors in use.", process.open_descriptors),
+        ("process_max_descriptors", "Descriptors that the process may use.", process.max_descriptors),
+        ("process_resident_memory_bytes", "Resident memory.", process.resident_bytes),
+    ] {
+        if let Some(value) = value {
+            out.gauge(name, help, value);
+        }
+    }
+}
+
+/// The text so far.
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP staunch_{name} {help}\n# TYPE staunch_{name} {kind}");
+    }
+
+    fn single(&mut self, name: &str, help: &str, value: u64) {
+        self.family(name, "counter", help);
+        self.sample(name, &[], value);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        self.family(name, "gauge", help);
+        self.sample(name, &[], value);
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        let _ = write!(self.0, "staunch_{name}");
+        for (i, (label, text)) in labels.iter().enumerate() {
+            let _ = write!(self.0, "{}{label}=\"", if i == 0 { '{' } else { ',' });
+            // A label value escapes exactly these three; a route's name is the operator's text.
+            for c in text.chars() {
+                match c {
+                    '\\' => self.0.push_str("\\\\"),
+                    '"' => self.0.push_str("\\\""),
+                    '\n' => self.0.push_str("\\n"),
+                    c => self.0.push(c),
+                }
+            }
+            self.0.push('"');
+        }
+        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+
+    fn histogram(
+        &mut self,
+        name: &str,
+        label: Option<(&str, &str)>,
+        workers: &[Arc<WorkerMetrics>],
+        pick: &dyn Fn(&WorkerMetrics) -> &Histogram,
+    ) {
+        let mut total = Snapshot::default();
+        workers.iter().for_each(|w| pick(w).add_to(&mut total));
+        let bounds = BOUNDS.iter().map(|(_, le)| *le).chain(["+Inf"]);
+        let mut below = 0;
+        for (le, n) in bounds.zip(total.buckets) {
+            below += n;
+            let labels: Vec<_> = label.into_iter().chain([("le", le)]).collect();
+            self.sample(&format!("{name}_bucket"), &labels, below);
+        }
+        let labels = label.map_or(String::new(), |(k, v)| format!("{{{k}=\"{v}\"}}"));
+        let seconds = total.sum as f64 / 1e9;
+        let _ = writeln!(self.0, "staunch_{name}_sum{labels} {seconds}");
+        let _ = writeln!(self.0, "staunch_{name}_count{labels} {below}");
+    }
+}
+
+fn unix(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+const SIDES: [&str; 2] = ["client", "upstream"];
+const DIRECTIONS: [&str; 2] = ["up", "down"];
+const BOOLEANS: [&str; 2] = ["false", "true"];
