@@ -26,6 +26,7 @@ pub struct Upstream {
     host: String,
     port: u16,
     server_name: ServerName<'static>,
+    pinned: bool,
     plain: Arc<ClientConfig>,
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
@@ -106,15 +107,27 @@ impl Application {
 }
 
 impl Upstream {
-    /// `host` and `port` are where to connect, `server_name` what is sent as SNI and verified in the certificate.
-    pub fn new(host: String, port: u16, server_name: ServerName<'static>, tls: Arc<ClientConfig>) -> Self {
+    /// `host` and `port` are where to connect, `server_name` what is sent as SNI and verified in the certificate;
+    /// `pinned` says whether `tls` compares the key as well.
+    pub fn new(
+        host: String,
+        port: u16,
+        server_name: ServerName<'static>,
+        tls: Arc<ClientConfig>,
+        pinned: bool,
+    ) -> Self {
         let with = |protocol: &[u8]| {
             let mut config = (*tls).clone();
             config.alpn_protocols = vec![protocol.to_vec()];
             Arc::new(config)
         };
         let (http1, http2) = (with(HTTP11), with(H2));
-        Upstream { host, port, server_name, plain: tls, http1, http2, spoken: Mutex::default() }
+        Upstream { host, port, server_name, pinned, plain: tls, http1, http2, spoken: Mutex::default() }
+    }
+
+    /// True when a key is pinned in addition to the chain and the name.
+    pub fn is_pinned(&self) -> bool {
+        self.pinned
     }
 
     /// `host:port`, as configured.
@@ -205,7 +218,8 @@ impl Upstream {
         })?;
         // A server without ALPN speaks HTTP/1.1 if it speaks HTTP (RFC 9113 section 3.3 wants ALPN for HTTP/2).
         let agreed = shaken.facts.alpn.as_deref();
-        let speaks = agreed == Some(application.name()) || (agreed.is_none() && application != Application::Http2);
+        let speaks =
+            agreed == Some(application.name()) || (agreed.is_none() && application != Application::Http2);
         self.learn(application, speaks);
         if !speaks {
             return Err(DialFault::Alpn(address, application.name()));

@@ -15,4 +15,6 @@ pub mod policy;
 pub mod protocol;
 pub mod relay;
 pub mod secret;
+pub mod session;
 pub mod tls;
+pub mod worker;

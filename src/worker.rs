@@ -13,15 +13,16 @@ use crate::session::{Arrival, Shared, run};
 use arc_swap::ArcSwap;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
 use tokio::time::Instant;
@@ -30,6 +31,8 @@ use tokio::time::Instant;
 const BACKLOG: i32 = 4096;
 /// How long accepting pauses when descriptors or memory are short: the living go on, and it does not spin.
 const PAUSE: Duration = Duration::from_millis(100);
+/// What sessions that are told to stop get for their closing lines.
+const LAST_LINES: Duration = Duration::from_millis(50);
 /// Connections accepted in a row before sessions of the worker get their turn.
 const ACCEPTS: usize = 32;
 
@@ -231,11 +234,10 @@ impl Worker {
                     self.shared.live.drain();
                 }
                 Ok(Some(Order::Stop(close))) => {
-                    ending = true;
                     accepting.drain(..).for_each(|task| task.abort());
                     self.shared.live.stop(close);
                     // Sessions that have not reached the relay hear nothing; they are dropped with the runtime.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    tokio::time::sleep(LAST_LINES).await;
                     return;
                 }
             }
@@ -244,24 +246,28 @@ impl Worker {
 
     /// Accepts on one socket until it is told to stop.
     async fn accept(self: Rc<Self>, listener: Listener, socket: TcpListener) {
-        let socket = match AsyncFd::new(socket) {
+        // Tokio's listener registers what it accepts with this worker's reactor, which is wasted on a connection that
+        // is handed over. Its stream type can wait for a socket without reading from it, so it stands in here.
+        let socket = match tokio::net::TcpStream::from_std(TcpStream::from(OwnedFd::from(socket))) {
             Ok(socket) => socket,
             Err(error) => return tracing::error!(%error, address = %listener.address, "cannot accept"),
         };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         loop {
-            let Ok(mut ready) = socket.readable().await else { return };
+            if let Err(error) = socket.readable().await {
+                return tracing::error!(%error, address = %listener.address, "cannot accept any more");
+            }
             for _ in 0..ACCEPTS {
-                match acceptfrom_with(socket.get_ref(), SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                let accepted = socket
+                    .try_io(Interest::READABLE, || acceptfrom_with(&socket, flags).map_err(io::Error::from));
+                match accepted.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::WOULDBLOCK)) {
                     Ok((descriptor, address)) => {
                         self.shared.metrics.accepted();
                         if let Some(address) = address.and_then(|a| SocketAddr::try_from(a).ok()) {
                             self.admit(TcpStream::from(descriptor), Remote(address), &listener);
                         }
                     }
-                    Err(Errno::WOULDBLOCK) => {
-                        ready.clear_ready();
-                        break;
-                    }
+                    Err(Errno::WOULDBLOCK) => break,
                     Err(errno) => {
                         let fault = accept_fault(errno);
                         self.shared.metrics.accept_error(fault);
@@ -370,12 +376,6 @@ fn accept_fault(errno: Errno) -> AcceptFault {
     }
 }
 
-/// Reads the socket options that accepted connections inherit; used to show that they do.
-#[cfg(test)]
-fn nodelay_of(tcp: &TcpStream) -> bool {
-    SockRef::from(tcp).tcp_nodelay().unwrap_or(false)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -405,7 +405,8 @@ mod tests {
         let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         socket.set_nonblocking(false).unwrap();
         let _client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
-        assert!(nodelay_of(&socket.accept().unwrap().0));
+        let accepted = socket2::SockRef::from(&socket.accept().unwrap().0).tcp_nodelay();
+        assert!(accepted.unwrap());
     }
 
     #[test]

@@ -103,23 +103,22 @@ pub struct Moved {
 }
 
 impl<T: Traffic, O: Orders> Relay<T, O> {
-    /// Joins two legs. `first` is plaintext from the client that `traffic` has dealt with already and that goes up
-    /// before anything else; `waiting` is plaintext that it has not seen.
+    /// Joins two legs. `waiting` and `early` are plaintext that was opened before, from the client and from the
+    /// upstream, and that `traffic` has not seen.
     pub fn new(
         client: Leg,
-        mut upstream: Leg,
+        upstream: Leg,
         traffic: T,
         orders: O,
         stall: Duration,
-        first: &[u8],
         waiting: Vec<u8>,
-    ) -> Result<Self, LegFault> {
-        upstream.queue(first)?;
-        let (mut up, down) = (Half::default(), Half::default());
-        up.waiting = waiting;
+        early: Vec<u8>,
+    ) -> Self {
+        let up = Half::new(waiting);
+        let down = Half::new(early);
         let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
         let moved = Instant::now();
-        Ok(Relay { client, upstream, traffic, orders, up, down, drained: false, stall, moved, timer })
+        Relay { client, upstream, traffic, orders, up, down, drained: false, stall, moved, timer }
     }
 
     /// Runs until the session ends and says why.
@@ -130,7 +129,12 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
 
     /// What went through so far.
     pub fn moved(&self) -> Moved {
-        Moved { up: self.up.bytes, down: self.down.bytes, records_up: self.up.records, records_down: self.down.records }
+        Moved {
+            up: self.up.bytes,
+            down: self.down.bytes,
+            records_up: self.up.records,
+            records_down: self.down.records,
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {

@@ -27,6 +27,13 @@ pub(super) struct Half {
     pub(super) records: u64,
 }
 
+impl Half {
+    /// Starts with plaintext that the traffic has not seen.
+    pub(super) fn new(waiting: Vec<u8>) -> Self {
+        Half { waiting, ..Half::default() }
+    }
+}
+
 /// Batches moved in one poll before other connections of the worker get their turn.
 const BATCHES: usize = 8;
 

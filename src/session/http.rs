@@ -86,6 +86,14 @@ enum Protocol {
 }
 
 impl Protocol {
+    /// As the log writes it.
+    fn version(&self) -> &'static str {
+        match self {
+            Protocol::One(_) => "1.1",
+            Protocol::Two(_) => "2",
+        }
+    }
+
     fn http(&mut self) -> &mut dyn Http {
         match self {
             Protocol::One(http) => &mut **http,
@@ -106,14 +114,12 @@ impl Conversation {
     pub fn new(session: Rc<Session>, route: Arc<Route>, sniffed: Sniffed) -> Self {
         let limits = &session.gateway.limits;
         let http = match sniffed {
-            Sniffed::Http2 => {
-                Protocol::Two(Box::new(Http2::new(crate::protocol::http2::Limits {
-                    head: limits.head,
-                    fields: limits.fields,
-                    streams: limits.streams,
-                    ..Default::default()
-                })))
-            }
+            Sniffed::Http2 => Protocol::Two(Box::new(Http2::new(crate::protocol::http2::Limits {
+                head: limits.head,
+                fields: limits.fields,
+                streams: limits.streams,
+                ..Default::default()
+            }))),
             _ => Protocol::One(Box::new(Http1::new(crate::protocol::http1::Limits {
                 head: limits.head,
                 fields: limits.fields,
@@ -245,9 +251,15 @@ impl Conversation {
         for header in &self.route.inject {
             set.push((&header.name, header.value.expose()));
         }
+        // Every slot that may hold a token goes, used or not, and so does whatever the gateway sets itself.
+        let token = match slots::find(&self.route.slots, &request.fields) {
+            Found::One { token, .. } => token,
+            Found::None | Found::Two => &[],
+        };
+        let slots = slots::strip_names_holding(&self.route.slots, &request.fields, token);
+        let strip: Vec<&str> = slots.iter().copied().chain(set.iter().map(|(name, _)| *name)).collect();
         let authority = self.route.authority.as_deref();
-        let strip = &*self.route.strip;
-        http.permit(edit, &Rewrite { strip, set: &set, authority });
+        http.permit(edit, &Rewrite { strip: &strip, set: &set, authority });
         self.shared().metrics.request_begun();
         self.session.identified(permit.identity());
         let ends = permit.ends().map(instant_of);
@@ -268,6 +280,7 @@ impl Conversation {
         audit::request(&audit::RequestLine {
             id,
             route: &self.route.name,
+            http: self.http.version(),
             method: &head.method,
             path: &head.path,
             authority: &head.authority,
@@ -278,7 +291,7 @@ impl Conversation {
             first_byte: None,
             duration: Duration::ZERO,
             identity: denial.identity.as_deref(),
-            verdict: audit::Verdict::Refused { code: denial.why.code(), detail: denial.detail },
+            verdict: audit::Verdict::Refused { why: denial.why, detail: Some(denial.detail) },
             ended: Ended::ByGateway,
         });
     }
@@ -324,6 +337,7 @@ impl Conversation {
         audit::request(&audit::RequestLine {
             id: RequestId { session: self.session.id, number: exchange.key },
             route: &self.route.name,
+            http: self.http.version(),
             method: &exchange.head.method,
             path: &exchange.head.path,
             authority: &exchange.head.authority,

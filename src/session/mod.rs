@@ -21,12 +21,13 @@ use crate::close::{Close, Stage};
 use crate::gateway::{Gateway, Listener};
 use crate::identify::cache::TokenCache;
 use crate::metrics::WorkerMetrics;
-use crate::names::{Remote, SessionId};
+use crate::names::{IssuerName, Remote, SessionId};
 use crate::policy::Identity;
 use admission::Admitted;
 use live::Live;
 use states::{Accepted, Authorised, Connected};
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -77,7 +78,12 @@ pub struct Session {
     pub remote: Remote,
     certificate_identity: OnceCell<Arc<Identity>>,
     first_identity: OnceCell<Arc<Identity>>,
+    last_identity: RefCell<Option<Arc<Identity>>>,
+    all_identities: RefCell<HashSet<(IssuerName, Arc<str>)>>,
 }
+
+/// Different identities of one session that are counted; a connection that carries more is told apart by its requests.
+const MAX_IDENTITIES: usize = 10_000;
 
 impl Session {
     /// The identity that the client's certificate proved, if the route maps certificates and one was shown.
@@ -85,9 +91,22 @@ impl Session {
         self.certificate_identity.get().cloned()
     }
 
+    /// Takes note of who was permitted: the first is named in the closing line, the others are counted.
     fn identified(&self, identity: &Arc<Identity>) {
-        // Only the first is kept for the closing line; every request's own line has its own.
+        let mut last = self.last_identity.borrow_mut();
+        if last.as_ref().is_some_and(|last| Arc::ptr_eq(last, identity)) {
+            return;
+        }
+        *last = Some(identity.clone());
         let _ = self.first_identity.set(identity.clone());
+        let mut all = self.all_identities.borrow_mut();
+        if all.len() < MAX_IDENTITIES {
+            all.insert((identity.issuer.clone(), identity.subject.clone()));
+        }
+    }
+
+    fn identities(&self) -> usize {
+        self.all_identities.borrow().len()
     }
 }
 
@@ -112,7 +131,7 @@ pub async fn run(shared: Rc<Shared>, gateway: Arc<Gateway>, arrival: Arrival) {
     let ticket = shared.live.enter(id);
     let deadline = arrival.at + gateway.limits.permit_deadline;
     let mut admitted = arrival.admitted;
-    let mut trail = Trail::new(arrival.at);
+    let mut trail = Trail::new(arrival.at, arrival.remote);
     let accepted = Accepted {
         id,
         shared: shared.clone(),

@@ -16,7 +16,9 @@ pub fn look(first: &[u8]) -> Option<Plaintext> {
         [length, _, 1, ..] if length & 0x80 != 0 => Some(Plaintext::OldTls),
         [TLS_HANDSHAKE, ..] => Some(Plaintext::OldTls),
         // SSLRequest and GSSENCRequest: length 8, codes 1234 5679 and 1234 5680; a startup packet: version 3.0.
-        [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f | 0x30, ..] | [0, 0, _, _, 0, 3, 0, _, ..] => Some(Plaintext::Postgres),
+        [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f | 0x30, ..] | [0, 0, _, _, 0, 3, 0, _, ..] => {
+            Some(Plaintext::Postgres)
+        }
         _ if first.starts_with(b"SSH-") => Some(Plaintext::Ssh),
         _ if first.starts_with(b"PRI * HTTP/2.0") => Some(Plaintext::Http2),
         _ if is_http(first) => Some(Plaintext::Http),

@@ -14,7 +14,7 @@ use crate::relay::{Relay, Traffic, close_of};
 use crate::tls::handshake::{self, Hello, Shaken};
 use crate::tls::leg::{Leg, LegFault};
 use proxy_header::{ParseConfig, ProxyHeader};
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -98,8 +98,12 @@ pub struct ConnectedTo<T> {
     upstream: Leg,
     traffic: T,
     stall: Duration,
+    /// Plaintext that was dealt with and goes up first.
     first: Vec<u8>,
+    /// Plaintext from the client that was not dealt with.
     waiting: Vec<u8>,
+    /// Plaintext that the upstream sent right behind its handshake.
+    early: Vec<u8>,
 }
 
 /// Bytes that HTTP/2 may say before its first request is permitted; settings and window updates, no bodies.
@@ -114,7 +118,6 @@ const MAX_PROXY_HEADER: usize = 2048;
 impl Accepted {
     /// PROXY header if the listener believes one, first byte, ClientHello, route, handshake.
     pub async fn handshake(mut self, trail: &mut Trail) -> Result<Secured, Close> {
-        trail.came_from(self.remote);
         let mut first = Vec::new();
         if self.listener.proxy_protocol_from.iter().any(|n| n.contains(self.remote.0.ip())) {
             self.remote = Remote(self.proxied(&mut first, trail).await?);
@@ -151,8 +154,10 @@ impl Accepted {
             remote: self.remote,
             certificate_identity: OnceCell::new(),
             first_identity: OnceCell::new(),
+            last_identity: RefCell::default(),
+            all_identities: RefCell::default(),
         });
-        trail.secured(&session, &route.name, facts);
+        trail.secured(&session, &route, facts);
         if let (Some(mapping), Some(leaf)) = (&route.certificate_identity, &certificate) {
             match mapping.identify(leaf) {
                 Ok(identity) => drop(session.certificate_identity.set(Arc::new(identity))),
@@ -420,7 +425,8 @@ impl HttpStart {
     }
 
     async fn dial(mut self, permit: Permit, trail: &mut Trail) -> Result<Connected, Close> {
-        let upstream = match dial(&self.route, &self.session, &permit, self.application, trail).await {
+        let (upstream, early) = match dial(&self.route, &self.session, &permit, self.application, trail).await
+        {
             Ok(upstream) => upstream,
             Err(detail) => {
                 let identity = Some(permit.identity().clone());
@@ -438,6 +444,7 @@ impl HttpStart {
         Ok(Connected::Http(ConnectedTo {
             client: self.leg,
             upstream,
+            early,
             traffic: self.conversation,
             stall: self.route.timeouts.stall,
             first: self.first,
@@ -454,9 +461,10 @@ impl Authorised {
             Sniffed::Raw(start) => {
                 let RawStart { session, route, leg, early, application } = *start;
                 match dial(&route, &session, &self.permit, application, trail).await {
-                    Ok(upstream) => Ok(Connected::Raw(ConnectedTo {
+                    Ok((upstream, from_upstream)) => Ok(Connected::Raw(ConnectedTo {
                         client: leg,
                         upstream,
+                        early: from_upstream,
                         traffic: Raw::new(&self.permit, route.timeouts.idle),
                         stall: route.timeouts.stall,
                         first: early,
@@ -478,16 +486,13 @@ async fn dial(
     permit: &Permit,
     application: Application,
     trail: &mut Trail,
-) -> Result<Leg, &'static str> {
+) -> Result<(Leg, Vec<u8>), &'static str> {
     let started = Instant::now();
     let records_per_key = session.gateway.limits.records_per_key;
     match route.upstream.dial(permit, application, route.timeouts.connect, records_per_key).await {
         Ok(dialled) => {
             trail.dialled(dialled.shaken.facts, dialled.address, started.elapsed());
-            let mut leg = dialled.shaken.leg;
-            // Plaintext that a server sends on its own right behind its handshake is read again by the relay.
-            leg.rx.early = dialled.shaken.early;
-            Ok(leg)
+            Ok((dialled.shaken.leg, dialled.shaken.early))
         }
         Err(fault) => {
             tracing::warn!(route = %route.name, session = %session.id, %fault, "dial failed");
@@ -551,7 +556,9 @@ impl ConnectedTo<Raw> {
 
 impl<T: Traffic> ConnectedTo<T> {
     fn join(self, ticket: &live::Ticket) -> Result<Relay<T, &live::Ticket>, LegFault> {
-        Relay::new(self.client, self.upstream, self.traffic, ticket, self.stall, &self.first, self.waiting)
+        let Self { client, mut upstream, traffic, stall, first, waiting, early } = self;
+        upstream.queue(&first)?;
+        Ok(Relay::new(client, upstream, traffic, ticket, stall, waiting, early))
     }
 }
 

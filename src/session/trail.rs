@@ -1,13 +1,16 @@
 //! The facts of a session, gathered on its way and written as one line at its end.
 
 use super::{Session, Shared};
-use crate::audit;
+use crate::audit::{self, Verified};
 use crate::close::{Close, Stage};
-use crate::names::{Direction, Remote, RouteName, SessionId, Side};
+use crate::gateway::Route;
+use crate::names::{Direction, Remote, SessionId, Side};
 use crate::relay::Moved;
 use crate::tls::handshake::Facts;
+use crate::tls::server::ClientCertificates;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -17,20 +20,20 @@ pub struct Trail {
     pub stage: Stage,
     accepted: Instant,
     session: Option<Rc<Session>>,
-    route: Option<RouteName>,
+    route: Option<Arc<Route>>,
     client: Option<Facts>,
     upstream: Option<(Facts, SocketAddr)>,
     /// What went wrong, in words for the log; never holds a token or a secret.
     detail: Option<String>,
-    durations: audit::Durations,
+    spent: audit::Spent,
     moved: Moved,
     requests: u64,
     sni: Option<String>,
-    remote: Option<Remote>,
+    remote: Remote,
 }
 
 impl Trail {
-    pub(super) fn new(accepted: Instant) -> Self {
+    pub(super) fn new(accepted: Instant, remote: Remote) -> Self {
         Trail {
             stage: Stage::Accept,
             accepted,
@@ -39,17 +42,17 @@ impl Trail {
             client: None,
             upstream: None,
             detail: None,
-            durations: audit::Durations::default(),
+            spent: audit::Spent::default(),
             moved: Moved::default(),
             requests: 0,
             sni: None,
-            remote: None,
+            remote,
         }
     }
 
-    /// Who connected, before there is a session to ask.
+    /// The client's address as the PROXY protocol tells it.
     pub(super) fn came_from(&mut self, remote: Remote) {
-        self.remote = Some(remote);
+        self.remote = remote;
     }
 
     /// The name that the client asked for.
@@ -63,9 +66,9 @@ impl Trail {
     }
 
     /// The client leg stands: the session has a route. Writes the opening line.
-    pub(super) fn secured(&mut self, session: &Rc<Session>, route: &RouteName, facts: Facts) {
+    pub(super) fn secured(&mut self, session: &Rc<Session>, route: &Arc<Route>, facts: Facts) {
         let took = self.accepted.elapsed();
-        self.durations.handshake = Some(took);
+        self.spent.handshake = Some(took);
         let metrics = &session.shared.metrics;
         metrics.handshake(Side::Client, facts.resumed, is_post_quantum(&facts), took);
         audit::opened(&audit::Opened {
@@ -73,9 +76,8 @@ impl Trail {
             remote: session.remote,
             listener: session.listener.address,
             sni: self.sni.as_deref(),
-            route,
+            route: Some(&route.name),
             worker: session.shared.worker,
-            client: &leg(&facts, None),
         });
         self.client = Some(facts);
         self.route = Some(route.clone());
@@ -84,12 +86,12 @@ impl Trail {
 
     /// Somebody was permitted.
     pub(super) fn identified(&mut self) {
-        self.durations.identify = Some(self.accepted.elapsed());
+        self.spent.identify = Some(self.accepted.elapsed());
     }
 
     /// The upstream leg stands.
     pub(super) fn dialled(&mut self, facts: Facts, address: SocketAddr, took: Duration) {
-        self.durations.dial = Some(took);
+        self.spent.dial = Some(took);
         if let Some(session) = &self.session {
             session.shared.metrics.dialled(took);
             session.shared.metrics.handshake(Side::Upstream, facts.resumed, is_post_quantum(&facts), took);
@@ -123,21 +125,33 @@ impl Trail {
             _ => {}
         }
         let identity = self.session.as_ref().and_then(|session| session.first_identity.get());
+        let asked = self.route.as_ref().map(|route| route.client_certificates);
+        let client = self.client.as_ref().map(|facts| {
+            let verified = match (facts.peer_certificate, asked) {
+                (Some(_), _) => Verified::Chain,
+                (None, Some(ClientCertificates::Optional)) => Verified::NotShown,
+                (None, _) => Verified::NotAsked,
+            };
+            leg(facts, self.remote.0, verified)
+        });
+        let pinned = self.route.as_ref().is_some_and(|route| route.upstream.is_pinned());
+        let upstream = self.upstream.as_ref().map(|(facts, address)| {
+            leg(facts, *address, if pinned { Verified::ChainAndPin } else { Verified::Chain })
+        });
         audit::closed(&audit::Closed {
             session: id,
             remote: self.remote,
-            sni: self.sni.as_deref(),
-            route: self.route.as_ref(),
+            route: self.route.as_ref().map(|route| &route.name),
             reason: close,
             detail: self.detail.as_deref(),
             identity: identity.map(|identity| &**identity),
-            client: self.client.as_ref().map(|facts| leg(facts, None)).as_ref(),
-            upstream: self.upstream.as_ref().map(|(facts, address)| leg(facts, Some(*address))).as_ref(),
+            identities: self.session.as_ref().map_or(0, |session| session.identities()),
+            client,
+            upstream,
             up: self.moved.up,
             down: self.moved.down,
             requests: self.requests,
-            durations: self.durations,
-            total: self.accepted.elapsed(),
+            spent: audit::Spent { total: self.accepted.elapsed(), ..self.spent },
         });
     }
 }
@@ -146,8 +160,9 @@ fn is_post_quantum(facts: &Facts) -> bool {
     facts.group == Some(rustls::NamedGroup::X25519MLKEM768)
 }
 
-fn leg(facts: &Facts, address: Option<SocketAddr>) -> audit::LegFacts<'_> {
+fn leg(facts: &Facts, peer: SocketAddr, verified: Verified) -> audit::LegFacts<'_> {
     audit::LegFacts {
+        peer,
         version: match facts.version {
             rustls::ProtocolVersion::TLSv1_3 => "TLSv1.3",
             rustls::ProtocolVersion::TLSv1_2 => "TLSv1.2",
@@ -156,8 +171,8 @@ fn leg(facts: &Facts, address: Option<SocketAddr>) -> audit::LegFacts<'_> {
         cipher: facts.cipher,
         group: facts.group.map(crate::tls::group_name),
         resumed: facts.resumed,
-        alpn: facts.alpn.as_deref(),
+        alpn: facts.alpn.as_deref().map(str::as_bytes),
         certificate_sha256: facts.peer_certificate,
-        address,
+        verified,
     }
 }

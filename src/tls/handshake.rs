@@ -134,7 +134,7 @@ async fn drive<C: Unbuffered>(
     let (mut outgoing, mut early, mut closed) = (Vec::new(), Vec::new(), false);
     loop {
         let UnbufferedStatus { discard, state } = connection.process(&mut incoming);
-        let mut blocked = false;
+        let (mut blocked, mut done) = (false, false);
         match state {
             Ok(ConnectionState::EncodeTlsData(mut data)) => append(&mut outgoing, |b| data.encode(b))?,
             // Written when we have to wait for the peer, or left for the leg: tickets go out with the first data.
@@ -146,7 +146,7 @@ async fn drive<C: Unbuffered>(
                 }
             }
             Ok(ConnectionState::PeerClosed) => closed = true,
-            Ok(ConnectionState::WriteTraffic(_)) | Ok(ConnectionState::Closed) => break,
+            Ok(ConnectionState::WriteTraffic(_)) | Ok(ConnectionState::Closed) => done = true,
             Ok(_) => return Err(rustls::Error::General("an unexpected handshake state".into()).into()),
             Err(error) => {
                 tell(&mut tcp, &mut connection, outgoing).await;
@@ -154,6 +154,9 @@ async fn drive<C: Unbuffered>(
             }
         }
         incoming.drain(..discard);
+        if done {
+            break;
+        }
         if blocked {
             tcp.write_all(&outgoing).await?;
             outgoing.clear();

@@ -1,0 +1,232 @@
+//! A gateway in this process, between real TLS peers on loopback.
+#![allow(dead_code, unreachable_pub, reason = "a module of several test binaries, each of which uses its own part")]
+
+use arc_swap::ArcSwap;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use staunch::dial::Upstream;
+use staunch::gateway::{Alpn, Gateway, Limits, Listener, Route, RouteProtocol, Timeouts};
+use staunch::identify::certificate::{CertificateMapping, SubjectSource};
+use staunch::identify::oidc::Issuers;
+use staunch::names::{IssuerName, RouteName};
+use staunch::policy::{OnExpiry, Policy, Rule};
+use staunch::tls::PostQuantum;
+use staunch::tls::client::{ClientSettings, client_config};
+use staunch::tls::server::{ClientCertificates, ServerSettings, ServerVariants, server_config};
+use staunch::worker::{Bound, Layout, Workers};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+
+/// A certificate authority and what it vouches for.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A leaf certificate with its key.
+pub struct Leaf {
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl Clone for Leaf {
+    fn clone(&self) -> Self {
+        Leaf { chain: self.chain.clone(), key: self.key.clone_key() }
+    }
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "test authority");
+        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub fn leaf(&self, name: &str) -> Leaf {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::DnsName(name.try_into().unwrap())];
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        Leaf { chain: vec![certificate.der().clone()], key }
+    }
+
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    pub fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate()).unwrap();
+        roots
+    }
+}
+
+pub type Version = &'static SupportedProtocolVersion;
+pub const TLS12: Version = &rustls::version::TLS12;
+pub const TLS13: Version = &rustls::version::TLS13;
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// What a test wants to be different from the ordinary.
+pub struct Wish {
+    pub client: Version,
+    pub upstream: Version,
+    pub records_per_key: u64,
+    pub stall: Duration,
+    pub idle: Duration,
+    pub permit_deadline: Duration,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Wish {
+            client: TLS13,
+            upstream: TLS13,
+            records_per_key: 1 << 24,
+            stall: Duration::from_secs(120),
+            idle: Duration::from_secs(3600),
+            permit_deadline: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Shows the gateway's log among a failing test's output.
+fn show_logs() {
+    static LOG: std::sync::OnceLock<Option<staunch::audit::Guard>> = std::sync::OnceLock::new();
+    LOG.get_or_init(|| staunch::audit::init(staunch::audit::Format::Human, "info", std::io::stderr()).ok());
+}
+
+/// A gateway with one raw route, and both peers' means to reach it.
+pub struct Rig {
+    pub authority: Authority,
+    pub upstream: TcpListener,
+    pub gateway: SocketAddr,
+    pub workers: Workers,
+    acceptor: TlsAcceptor,
+    client: Arc<ClientConfig>,
+}
+
+pub const NAME: &str = "raw.test";
+
+impl Rig {
+    pub async fn raw(wish: Wish) -> Rig {
+        show_logs();
+        let authority = Authority::new();
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gateway_leaf = authority.leaf(NAME);
+        let tls = client_config(ClientSettings {
+            roots: authority.roots(),
+            pin: None,
+            certificate: None,
+            pq: PostQuantum::Prefer,
+        })
+        .unwrap();
+        let server = server_config(ServerSettings {
+            chain: gateway_leaf.chain.clone(),
+            key: gateway_leaf.key,
+            pq: PostQuantum::Prefer,
+            client_certificates: ClientCertificates::Required,
+            client_ca: vec![authority.certificate()],
+            client_crl: Vec::new(),
+        })
+        .unwrap();
+        let machines = IssuerName("machines".into());
+        let port = upstream.local_addr().unwrap().port();
+        let name = ServerName::try_from("upstream.test").unwrap();
+        let route = Route {
+            name: RouteName("raw".into()),
+            sni: vec![NAME.into()],
+            protocol: RouteProtocol::Raw,
+            alpn: Alpn::Auto,
+            server: ServerVariants::new(server),
+            server_certificate: [0; 32],
+            client_certificates: ClientCertificates::Required,
+            certificate_identity: Some(CertificateMapping {
+                authority: machines.clone(),
+                subject_from: vec![SubjectSource::Dns],
+                groups: Vec::new(),
+            }),
+            slots: Vec::new(),
+            upstream: Upstream::new("127.0.0.1".into(), port, name, tls, false),
+            authority: None,
+            policy: Policy {
+                rules: vec![Rule {
+                    issuer: Some(machines),
+                    subjects: vec!["ann.test".into()],
+                    ..Rule::default()
+                }],
+                on_expiry: OnExpiry::Drain,
+            },
+            inject: Vec::new(),
+            timeouts: Timeouts {
+                connect: Duration::from_secs(5),
+                between_requests: Duration::from_secs(300),
+                idle: wish.idle,
+                stall: wish.stall,
+            },
+        };
+        let listener =
+            Listener { address: "127.0.0.1:0".parse().unwrap(), proxy_protocol_from: Vec::new() };
+        let limits = Limits {
+            permit_deadline: wish.permit_deadline,
+            connections: 10_000,
+            connections_per_address: 0,
+            half_open_per_address: 0,
+            drain: Duration::from_secs(5),
+            head: 32 * 1024,
+            fields: 100,
+            streams: 100,
+            records_per_key: wish.records_per_key,
+        };
+        let issuers = Issuers::new(Vec::new()).unwrap();
+        let gateway = Gateway::new(vec![listener.clone()], vec![route], issuers, limits);
+        let layout = Layout { count: 1, pin: false };
+        let bound = Bound::bind(&[listener], layout).unwrap();
+        let address = bound.addresses()[0];
+        let workers = Workers::start(bound, layout, Arc::new(ArcSwap::from_pointee(gateway))).unwrap();
+        let leaf = authority.leaf("upstream.test");
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[wish.upstream])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(leaf.chain, leaf.key)
+            .unwrap();
+        let client = Self::client_config(&authority, "ann.test", wish.client);
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        Rig { authority, upstream, gateway: address, workers, acceptor, client }
+    }
+
+    pub fn client_config(authority: &Authority, name: &str, version: Version) -> Arc<ClientConfig> {
+        let leaf = authority.leaf(name);
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(authority.roots())
+            .with_client_auth_cert(leaf.chain, leaf.key)
+            .unwrap();
+        Arc::new(config)
+    }
+
+    /// Connects a client, and accepts what the gateway opens for it.
+    pub async fn pair(&self) -> (client::TlsStream<TcpStream>, server::TlsStream<TcpStream>) {
+        let (client, upstream) = tokio::join!(self.connect(self.client.clone()), self.accept());
+        (client.unwrap(), upstream)
+    }
+
+    pub async fn connect(&self, config: Arc<ClientConfig>) -> std::io::Result<client::TlsStream<TcpStream>> {
+        let tcp = TcpStream::connect(self.gateway).await?;
+        let name = ServerName::try_from(NAME).unwrap();
+        TlsConnector::from(config).connect(name, tcp).await
+    }
+
+    pub async fn accept(&self) -> server::TlsStream<TcpStream> {
+        let (tcp, _) = self.upstream.accept().await.unwrap();
+        self.acceptor.accept(tcp).await.unwrap()
+    }
+}

@@ -1,0 +1,252 @@
+//! Raw routes through a whole gateway, with real TLS peers on both sides.
+
+mod common;
+
+use common::{Rig, TLS12, TLS13, Wish};
+use ring::digest::{Context, SHA256};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// Deterministic noise.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..length)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        })
+        .collect()
+}
+
+/// Writes in pieces of pseudo-random length, closes, and returns the digest.
+async fn write_all(mut to: impl AsyncWriteExt + Unpin, data: &[u8], seed: u64, largest: usize) -> Vec<u8> {
+    let (mut at, mut state) = (0, seed | 1);
+    while at < data.len() {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let length = (1 + (state >> 33) as usize % largest).min(data.len() - at);
+        to.write_all(&data[at..at + length]).await.unwrap();
+        if state & 0x10000 == 0 {
+            to.flush().await.unwrap();
+        }
+        at += length;
+    }
+    to.shutdown().await.unwrap();
+    ring::digest::digest(&SHA256, data).as_ref().to_vec()
+}
+
+async fn read_all(mut from: impl AsyncReadExt + Unpin) -> Vec<u8> {
+    let mut digest = Context::new(&SHA256);
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        match from.read(&mut buffer).await.unwrap() {
+            0 => return digest.finish().as_ref().to_vec(),
+            n => digest.update(&buffer[..n]),
+        }
+    }
+}
+
+/// Sends noise both ways at once and compares digests.
+async fn exchange(rig: &Rig, length: usize, seed: u64, largest: usize) {
+    let (client, upstream) = rig.pair().await;
+    let (client_read, client_write) = tokio::io::split(client);
+    let (upstream_read, upstream_write) = tokio::io::split(upstream);
+    let (up, down) = (noise(seed, length), noise(seed + 1, length));
+    let (sent_up, sent_down, got_up, got_down) = tokio::join!(
+        write_all(client_write, &up, seed, largest),
+        write_all(upstream_write, &down, seed + 7, largest),
+        read_all(upstream_read),
+        read_all(client_read),
+    );
+    assert_eq!(sent_up, got_up, "up, seed {seed}");
+    assert_eq!(sent_down, got_down, "down, seed {seed}");
+}
+
+#[tokio::test]
+async fn bytes_arrive_as_they_were_sent_on_every_mix_of_versions() {
+    for client in [TLS12, TLS13] {
+        for upstream in [TLS12, TLS13] {
+            let rig = Rig::raw(Wish { client, upstream, ..Wish::default() }).await;
+            timeout(SOON, exchange(&rig, 3_000_000, 5, 40_000)).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_tiny_records_arrive_whole() {
+    let rig = Rig::raw(Wish::default()).await;
+    for seed in 0..20 {
+        timeout(SOON, exchange(&rig, 20_000, seed, 7)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn keys_are_renewed_at_their_limit_while_both_directions_run() {
+    let rig = Rig::raw(Wish { records_per_key: 50, ..Wish::default() }).await;
+    timeout(SOON, exchange(&rig, 200_000, 3, 500)).await.unwrap();
+    // Counted when the session closes, which is a moment after its last byte.
+    let updates = async {
+        loop {
+            let text = staunch::metrics::render(&rig.workers.metrics, &Default::default());
+            let lines = text.lines().filter(|line| line.starts_with("staunch_key_updates_total{"));
+            let sum: u64 = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum();
+            if sum > 10 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SOON, updates).await.expect("more than ten key updates");
+}
+
+#[tokio::test]
+async fn tls12_closes_at_its_key_limit_since_it_cannot_renew() {
+    let rig = Rig::raw(Wish { records_per_key: 5, client: TLS12, ..Wish::default() }).await;
+    let (mut client, mut upstream) = rig.pair().await;
+    let writer = async {
+        for _ in 0..20 {
+            upstream.write_all(b"x").await?;
+            upstream.flush().await?;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        std::io::Result::Ok(())
+    };
+    let reader = async {
+        let mut got = Vec::new();
+        let ended = client.read_to_end(&mut got).await;
+        (ended, got)
+    };
+    let (_, (ended, got)) = timeout(SOON, async { tokio::join!(writer, reader) }).await.unwrap();
+    assert!(ended.is_err(), "the end must not look clean");
+    assert!((3..=5).contains(&got.len()), "{} bytes came", got.len());
+}
+
+#[tokio::test]
+async fn a_half_closed_client_still_gets_its_answer() {
+    let rig = Rig::raw(Wish::default()).await;
+    let (mut client, mut upstream) = rig.pair().await;
+    client.write_all(b"question").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut question = String::new();
+    timeout(SOON, upstream.read_to_string(&mut question)).await.unwrap().unwrap();
+    assert_eq!(question, "question");
+    upstream.write_all(b"answer").await.unwrap();
+    upstream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    timeout(SOON, client.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(answer, "answer");
+}
+
+#[tokio::test]
+async fn a_half_closed_upstream_still_gets_what_the_client_sends() {
+    let rig = Rig::raw(Wish::default()).await;
+    let (mut client, mut upstream) = rig.pair().await;
+    upstream.write_all(b"banner").await.unwrap();
+    upstream.shutdown().await.unwrap();
+    let mut banner = String::new();
+    timeout(SOON, client.read_to_string(&mut banner)).await.unwrap().unwrap();
+    assert_eq!(banner, "banner");
+    client.write_all(b"late").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut late = String::new();
+    timeout(SOON, upstream.read_to_string(&mut late)).await.unwrap().unwrap();
+    assert_eq!(late, "late");
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_without_close_notify_ends_so_on_the_other_leg() {
+    for client_cuts in [true, false] {
+        let rig = Rig::raw(Wish::default()).await;
+        let (mut client, mut upstream) = rig.pair().await;
+        client.write_all(b"some").await.unwrap();
+        client.flush().await.unwrap();
+        let mut some = [0; 4];
+        upstream.read_exact(&mut some).await.unwrap();
+        upstream.write_all(b"more").await.unwrap();
+        upstream.flush().await.unwrap();
+        client.read_exact(&mut some).await.unwrap();
+        let mut rest = Vec::new();
+        let ended = if client_cuts {
+            drop(client.into_inner().0);
+            timeout(SOON, upstream.read_to_end(&mut rest)).await.unwrap()
+        } else {
+            drop(upstream.into_inner().0);
+            timeout(SOON, client.read_to_end(&mut rest)).await.unwrap()
+        };
+        let kind = ended.expect_err("a truncation must not look like an end").kind();
+        assert_eq!(kind, std::io::ErrorKind::UnexpectedEof, "client cuts: {client_cuts}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_no_rule_names_gets_no_upstream() {
+    let rig = Rig::raw(Wish::default()).await;
+    let config = Rig::client_config(&rig.authority, "eve.test", TLS13);
+    let mut client = rig.connect(config).await.unwrap();
+    let error = timeout(SOON, client.read(&mut [0; 1])).await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("AccessDenied"), "{error}");
+    let untouched = timeout(Duration::from_millis(100), rig.upstream.accept()).await;
+    assert!(untouched.is_err(), "the upstream was dialled without a permit");
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_gone_at_the_deadline() {
+    let rig = Rig::raw(Wish { permit_deadline: Duration::from_millis(300), ..Wish::default() }).await;
+    let mut silent = tokio::net::TcpStream::connect(rig.gateway).await.unwrap();
+    let ended = timeout(Duration::from_secs(2), silent.read(&mut [0; 1])).await.unwrap();
+    assert_eq!(ended.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_client_hello_in_single_bytes_completes() {
+    let rig = Rig::raw(Wish::default()).await;
+    let config = Rig::client_config(&rig.authority, "ann.test", TLS13);
+    let name = rustls::pki_types::ServerName::try_from(common::NAME).unwrap();
+    let mut tls = rustls::ClientConnection::new(config, name).unwrap();
+    let mut hello = Vec::new();
+    tls.write_tls(&mut hello).unwrap();
+    let mut tcp = tokio::net::TcpStream::connect(rig.gateway).await.unwrap();
+    tcp.set_nodelay(true).unwrap();
+    for byte in &hello {
+        tcp.write_all(std::slice::from_ref(byte)).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let mut answer = [0; 3];
+    timeout(SOON, tcp.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(answer, [22, 3, 3], "a ServerHello");
+}
+
+#[tokio::test]
+async fn plaintext_is_refused_and_http_is_told_why() {
+    let rig = Rig::raw(Wish::default()).await;
+    for (first, answer) in [(&b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"[..], "HTTP/1.1 400 "), (b"SSH-2.0-x\r\n", "")] {
+        let mut tcp = tokio::net::TcpStream::connect(rig.gateway).await.unwrap();
+        tcp.write_all(first).await.unwrap();
+        let mut got = String::new();
+        timeout(SOON, tcp.read_to_string(&mut got)).await.unwrap().unwrap();
+        assert!(got.starts_with(answer), "{got}");
+        assert_eq!(got.is_empty(), answer.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_stops_reading_holds_the_other_back_and_is_given_up() {
+    let rig = Rig::raw(Wish { stall: Duration::from_millis(500), ..Wish::default() }).await;
+    let (client, mut upstream) = rig.pair().await;
+    let flood = async {
+        let block = vec![7; 64 * 1024];
+        let mut sent = 0usize;
+        while upstream.write_all(&block).await.is_ok() {
+            sent += block.len();
+        }
+        sent
+    };
+    let sent = timeout(SOON, flood).await.unwrap();
+    // What is out is what socket buffers hold, not what the gateway hoards.
+    assert!(sent < 64 << 20, "{sent} bytes were taken for a client that reads nothing");
+    drop(client);
+}
