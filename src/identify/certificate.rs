@@ -1,3 +1,285 @@
-//! Client certificates as identities. (interface being filled in)
+//! Client certificates as identities.
+//!
+//! The handshake has already verified the chain, the dates, the purpose and the revocation lists. Here a leaf is
+//! only read: which of its names is the subject, and which groups that subject is in.
+
+use crate::names::IssuerName;
+use crate::policy::{Identity, Proof};
+use rustls::pki_types::CertificateDer;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
 /// How a client certificate becomes an identity.
-pub struct CertificateMapping {}
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateMapping {
+    /// The name under which policies speak of this authority.
+    pub authority: IssuerName,
+    /// Where the subject stands, the most wanted first.
+    pub subject_from: Vec<SubjectSource>,
+    /// Patterns for the subject, and the groups of whoever matches. See [`is_pattern`].
+    pub groups: Vec<(String, Vec<Arc<str>>)>,
+}
+
+/// A place in a certificate where its subject may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SubjectSource {
+    /// Subject alternative name of type dNSName, in lower case.
+    Dns,
+    /// Subject alternative name of type URI, where SPIFFE IDs stand.
+    Uri,
+    /// Subject alternative name of type rfc822Name.
+    Email,
+    /// The common name of the subject.
+    CommonName,
+}
+
+impl std::str::FromStr for SubjectSource {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "dns" => Ok(SubjectSource::Dns),
+            "uri" => Ok(SubjectSource::Uri),
+            "email" => Ok(SubjectSource::Email),
+            "cn" => Ok(SubjectSource::CommonName),
+            _ => Err(format!("{text:?} is no place for a subject; use dns, uri, email or cn")),
+        }
+    }
+}
+
+/// A verified certificate that cannot be an identity here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateFault {
+    /// Not a certificate, or with an extension twice (RFC 5280 section 4.2).
+    #[error("the client certificate is malformed")]
+    Malformed,
+    /// None of the configured places holds a name.
+    #[error("the client certificate has no name in the places that the mapping reads")]
+    NoSubject,
+    /// A control character in a name: a NUL once made `bank.example\0.evil.example` read as another name.
+    #[error("a name in the client certificate holds a control character")]
+    ControlCharacter,
+}
+
+impl CertificateMapping {
+    /// The identity of whoever holds the key of `leaf`.
+    pub fn identify(&self, leaf: &CertificateDer<'_>) -> Result<Identity, CertificateFault> {
+        let (rest, read) = X509Certificate::from_der(leaf).map_err(|_| CertificateFault::Malformed)?;
+        if !rest.is_empty() {
+            return Err(CertificateFault::Malformed);
+        }
+        let names = Names::read(&read)?;
+        let subject = self
+            .subject_from
+            .iter()
+            .find_map(|source| names.of(*source).first())
+            .ok_or(CertificateFault::NoSubject)?;
+        let mut groups: Vec<Arc<str>> = Vec::new();
+        for group in self.groups.iter().filter(|(p, _)| matches(p, subject)).flat_map(|(_, g)| g) {
+            if !groups.contains(group) {
+                groups.push(group.clone());
+            }
+        }
+        let mut claims: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
+        claims.insert("fingerprint".into(), fingerprint(leaf).into());
+        for (claim, list) in [("san.dns", &names.dns), ("san.uri", &names.uri)] {
+            if !list.is_empty() {
+                claims.insert(claim.into(), list.join(" ").into());
+            }
+        }
+        let ends = u64::try_from(read.validity().not_after.timestamp()).unwrap_or(0);
+        Ok(Identity {
+            issuer: self.authority.clone(),
+            subject: subject.as_str().into(),
+            groups,
+            claims,
+            proof: Proof::Certificate,
+            expires: SystemTime::UNIX_EPOCH + Duration::from_secs(ends),
+        })
+    }
+}
+
+/// True for a pattern that can be used: not empty, and at most one `*`, at its start or at its end.
+pub fn is_pattern(pattern: &str) -> bool {
+    let stars = pattern.matches('*').count();
+    !pattern.is_empty() && (stars == 0 || stars == 1 && (pattern.starts_with('*') || pattern.ends_with('*')))
+}
+
+/// The names of one certificate.
+struct Names {
+    dns: Vec<String>,
+    uri: Vec<String>,
+    email: Vec<String>,
+    common: Vec<String>,
+}
+
+impl Names {
+    fn read(certificate: &X509Certificate<'_>) -> Result<Self, CertificateFault> {
+        let mut names = Names { dns: vec![], uri: vec![], email: vec![], common: vec![] };
+        let san = certificate.subject_alternative_name().map_err(|_| CertificateFault::Malformed)?;
+        for name in san.iter().flat_map(|san| &san.value.general_names) {
+            match name {
+                GeneralName::DNSName(n) => names.dns.push(n.to_ascii_lowercase()),
+                GeneralName::URI(n) => names.uri.push((*n).to_owned()),
+                GeneralName::RFC822Name(n) => names.email.push((*n).to_owned()),
+                GeneralName::Invalid(..) => return Err(CertificateFault::Malformed),
+                _ => {}
+            }
+        }
+        for name in certificate.subject().iter_common_name() {
+            names.common.push(name.as_str().map_err(|_| CertificateFault::Malformed)?.to_owned());
+        }
+        for list in [&mut names.dns, &mut names.uri, &mut names.email, &mut names.common] {
+            list.retain(|name| !name.is_empty());
+            if list.iter().any(|name| name.chars().any(char::is_control)) {
+                return Err(CertificateFault::ControlCharacter);
+            }
+        }
+        Ok(names)
+    }
+
+    fn of(&self, source: SubjectSource) -> &[String] {
+        match source {
+            SubjectSource::Dns => &self.dns,
+            SubjectSource::Uri => &self.uri,
+            SubjectSource::Email => &self.email,
+            SubjectSource::CommonName => &self.common,
+        }
+    }
+}
+
+fn matches(pattern: &str, subject: &str) -> bool {
+    if !is_pattern(pattern) {
+        return false;
+    }
+    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+        (Some(end), _) => subject.ends_with(end),
+        (_, Some(start)) => subject.starts_with(start),
+        _ => subject == pattern,
+    }
+}
+
+/// SHA-256 of the certificate in hex.
+fn fingerprint(leaf: &[u8]) -> String {
+    ring::digest::digest(&ring::digest::SHA256, leaf).as_ref().iter().fold(
+        String::with_capacity(64),
+        |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+
+    fn leaf(common: Option<&str>, sans: Vec<SanType>) -> CertificateDer<'static> {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        if let Some(name) = common {
+            params.distinguished_name.push(DnType::CommonName, name);
+        }
+        params.subject_alt_names = sans;
+        params.not_after = rcgen::date_time_ymd(2040, 1, 2);
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    fn dns(name: &str) -> SanType {
+        SanType::DnsName(name.try_into().unwrap())
+    }
+
+    fn uri(name: &str) -> SanType {
+        SanType::URI(name.try_into().unwrap())
+    }
+
+    fn mapping(subject_from: &[SubjectSource], groups: &[(&str, &[&str])]) -> CertificateMapping {
+        CertificateMapping {
+            authority: IssuerName("machines".into()),
+            subject_from: subject_from.to_vec(),
+            groups: groups
+                .iter()
+                .map(|(p, g)| ((*p).to_owned(), g.iter().map(|g| Arc::from(*g)).collect()))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_spiffe_id_becomes_subject_groups_and_claims() {
+        let leaf = leaf(Some("job"), vec![dns("Runner.Example"), uri("spiffe://corp/ci/runner")]);
+        let map = mapping(
+            &[SubjectSource::Uri, SubjectSource::Dns],
+            &[
+                ("spiffe://corp/ci/*", &["ci", "all"]),
+                ("spiffe://corp/ci/runner", &["all", "exact"]),
+                ("*/runner", &["runners"]),
+                ("spiffe://corp/ml/*", &["ml"]),
+            ],
+        );
+        let identity = map.identify(&leaf).unwrap();
+        assert_eq!(&*identity.subject, "spiffe://corp/ci/runner");
+        assert_eq!(
+            identity.groups.iter().map(|g| &**g).collect::<Vec<_>>(),
+            ["ci", "all", "exact", "runners"]
+        );
+        assert_eq!(identity.issuer.0.as_ref(), "machines");
+        assert_eq!(identity.proof, Proof::Certificate);
+        assert_eq!(identity.claims["san.dns"].as_ref(), "runner.example");
+        assert_eq!(identity.claims["san.uri"].as_ref(), "spiffe://corp/ci/runner");
+        assert_eq!(identity.claims["fingerprint"].len(), 64);
+        let ends = identity.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        assert_eq!(ends, 2_209_075_200, "2040-01-02T00:00:00Z");
+    }
+
+    #[test]
+    fn the_first_configured_source_that_holds_a_name_wins() {
+        let leaf = leaf(Some("common"), vec![dns("a.example"), dns("b.example")]);
+        let subject =
+            |sources: &[SubjectSource]| mapping(sources, &[]).identify(&leaf).map(|i| i.subject.to_string());
+        assert_eq!(subject(&[SubjectSource::Uri, SubjectSource::Dns]).unwrap(), "a.example");
+        assert_eq!(subject(&[SubjectSource::CommonName, SubjectSource::Dns]).unwrap(), "common");
+        assert_eq!(subject(&[SubjectSource::Email]), Err(CertificateFault::NoSubject));
+        assert_eq!(subject(&[]), Err(CertificateFault::NoSubject));
+    }
+
+    #[test]
+    fn a_name_with_a_control_character_is_refused() {
+        let leaf = leaf(Some("bank.example\0.evil.example"), vec![]);
+        let map = mapping(&[SubjectSource::CommonName], &[]);
+        assert_eq!(map.identify(&leaf), Err(CertificateFault::ControlCharacter));
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_refused_at_every_cut() {
+        let whole = leaf(Some("x"), vec![]);
+        let map = mapping(&[SubjectSource::CommonName], &[]);
+        for cut in 0..whole.len() {
+            let part = CertificateDer::from(&whole[..cut]);
+            assert_eq!(map.identify(&part), Err(CertificateFault::Malformed), "{cut}");
+        }
+        let longer = CertificateDer::from([&whole[..], b"\0"].concat());
+        assert_eq!(map.identify(&longer), Err(CertificateFault::Malformed));
+    }
+
+    #[test]
+    fn a_pattern_has_one_star_at_an_end_or_none() {
+        for (pattern, subject, expected) in [
+            ("a.example", "a.example", true),
+            ("a.example", "xa.example", false),
+            ("*.example", "a.example", true),
+            ("*.example", "a.example.evil", false),
+            ("spiffe://a/*", "spiffe://a/b", true),
+            ("spiffe://a/*", "spiffe://ab/b", false),
+            ("*", "anything", true),
+            ("a*b", "a*b", false),
+            ("*a*", "bab", false),
+            ("", "", false),
+        ] {
+            assert_eq!(matches(pattern, subject), expected, "{pattern} {subject}");
+        }
+    }
+}

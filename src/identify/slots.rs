@@ -1,4 +1,10 @@
 //! Where a request may carry its token. The slot is always taken out before the upstream.
+//!
+//! Finds, and does not verify. A value that is no token (another scheme, other characters) is not found; the
+//! field that holds it is taken out nevertheless when its slot is configured.
+
+use crate::protocol::Fields;
+
 /// A place for a token in a request's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Slot {
@@ -10,4 +16,198 @@ pub enum Slot {
     XApiKey,
     /// `api-key: <token>`, as Azure OpenAI clients send it.
     ApiKey,
+}
+
+impl Slot {
+    /// The field that holds this slot, in lower case.
+    pub fn field(self) -> &'static str {
+        match self {
+            Slot::Bearer | Slot::Token => "authorization",
+            Slot::XApiKey => "x-api-key",
+            Slot::ApiKey => "api-key",
+        }
+    }
+
+    fn token(self, value: &[u8]) -> Option<&[u8]> {
+        let token = match self {
+            Slot::Bearer => after_scheme(b"bearer ", value)?,
+            Slot::Token => after_scheme(b"token ", value)?,
+            Slot::XApiKey | Slot::ApiKey => value,
+        };
+        is_token68(token).then_some(token)
+    }
+}
+
+/// What the configured slots of one request hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// No token.
+    None,
+    /// One token, perhaps more than once.
+    One {
+        /// The token, without its scheme.
+        token: &'a [u8],
+        /// The first slot that held it.
+        slot: Slot,
+    },
+    /// Two different tokens, or one field twice with different values: which one counts must not be guessed, since
+    /// the gateway and whoever stands behind it could guess differently.
+    Two,
+}
+
+impl std::fmt::Debug for Found<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Found::None => f.write_str("None"),
+            Found::One { slot, .. } => write!(f, "One({slot:?})"),
+            Found::Two => f.write_str("Two"),
+        }
+    }
+}
+
+/// Reads the slots that a route is configured with; all others are not looked at.
+pub fn find<'a>(slots: &[Slot], fields: &'a Fields) -> Found<'a> {
+    let mut found = Found::None;
+    for &name in strip_names(slots).iter() {
+        let mut values =
+            fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, v)| v);
+        let Some(value) = values.next() else { continue };
+        if values.any(|other| other != value) {
+            return Found::Two;
+        }
+        let read = slots.iter().filter(|s| s.field() == name).find_map(|s| Some((*s, s.token(value)?)));
+        match (read, found) {
+            (Some((slot, token)), Found::None) => found = Found::One { token, slot },
+            (Some((_, token)), Found::One { token: first, .. }) if token != first => return Found::Two,
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Names of fields, at most one for each field that can hold a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    names: [&'static str; 3],
+    len: usize,
+}
+
+impl Names {
+    fn add(&mut self, name: &'static str) {
+        if !self.contains(&name) {
+            // There are as many places as there are values of `Slot::field`.
+            self.names[self.len] = name;
+            self.len += 1;
+        }
+    }
+}
+
+impl std::ops::Deref for Names {
+    type Target = [&'static str];
+    fn deref(&self) -> &Self::Target {
+        &self.names[..self.len]
+    }
+}
+
+/// The fields that a route with these slots takes out of every request, whatever they hold.
+pub fn strip_names(slots: &[Slot]) -> Names {
+    let mut names = Names::default();
+    slots.iter().for_each(|slot| names.add(slot.field()));
+    names
+}
+
+/// [`strip_names`], and any other token field that holds `token` too: some clients send one key in two fields, and
+/// the upstream must see it in neither.
+pub fn strip_names_holding(slots: &[Slot], fields: &Fields, token: &[u8]) -> Names {
+    let mut names = strip_names(slots);
+    for slot in [Slot::Bearer, Slot::XApiKey, Slot::ApiKey] {
+        if !token.is_empty() && fields.all(slot.field()).any(|v| memchr::memmem::find(v, token).is_some()) {
+            names.add(slot.field());
+        }
+    }
+    names
+}
+
+/// The rest of `value` after a scheme and exactly one space; schemes compare without case (RFC 9110 section 11.1).
+fn after_scheme<'a>(scheme: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
+    let (head, rest) = value.split_at_checked(scheme.len())?;
+    head.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+/// `token68` of RFC 9110 section 11.2. A comma or a space inside would let two credentials pass as one.
+fn is_token68(token: &[u8]) -> bool {
+    let body = token.iter().rposition(|b| *b != b'=').map_or(0, |last| last + 1);
+    body > 0 && token[..body].iter().all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: &[Slot] = &[Slot::Bearer, Slot::Token, Slot::XApiKey, Slot::ApiKey];
+
+    fn fields(list: &[(&str, &str)]) -> Fields {
+        let mut fields = Fields::default();
+        list.iter().for_each(|(n, v)| fields.push(n.as_bytes(), v.as_bytes()));
+        fields
+    }
+
+    #[test]
+    fn fields_to_what_is_found() {
+        const A: &str = "authorization";
+        let one = |slot| Found::One { token: b"a.b-c_d", slot };
+        let table: &[(&[(&str, &str)], &[Slot], Found<'_>)] = &[
+            (&[], ALL, Found::None),
+            (&[(A, "Bearer a.b-c_d")], ALL, one(Slot::Bearer)),
+            (&[("Authorization", "bEARER a.b-c_d")], ALL, one(Slot::Bearer)),
+            (&[(A, "token a.b-c_d")], ALL, one(Slot::Token)),
+            (&[("X-Api-Key", "a.b-c_d")], ALL, one(Slot::XApiKey)),
+            (&[("api-key", "a.b-c_d")], ALL, one(Slot::ApiKey)),
+            // A slot that is not configured is not read.
+            (&[("api-key", "a.b-c_d")], &[Slot::Bearer], Found::None),
+            (&[(A, "token a.b-c_d")], &[Slot::Bearer], Found::None),
+            (&[("api-key", "other"), (A, "Bearer a.b-c_d")], &[Slot::Bearer], one(Slot::Bearer)),
+            // Not a token.
+            (&[(A, "Basic YTpi")], ALL, Found::None),
+            (&[(A, "Bearer")], ALL, Found::None),
+            (&[(A, "Bearer ")], ALL, Found::None),
+            (&[(A, "Bearer ===")], ALL, Found::None),
+            (&[(A, "Bearer  a.b-c_d")], ALL, Found::None),
+            (&[(A, "Bearer\ta.b-c_d")], ALL, Found::None),
+            (&[(A, "Bearer a b")], ALL, Found::None),
+            (&[(A, "Bearer a, Bearer b")], ALL, Found::None),
+            (&[(A, "Bearer a=b")], ALL, Found::None),
+            (&[(A, "Bearera.b-c_d")], ALL, Found::None),
+            (&[("x-api-key", "")], ALL, Found::None),
+            // The same token twice is one; two different are two.
+            (&[(A, "Bearer a.b-c_d"), (A, "Bearer a.b-c_d")], ALL, one(Slot::Bearer)),
+            (&[(A, "Bearer a.b-c_d"), ("x-api-key", "a.b-c_d")], ALL, one(Slot::Bearer)),
+            (&[(A, "Bearer a"), (A, "Bearer b")], ALL, Found::Two),
+            (&[(A, "Bearer a"), (A, "Basic b")], ALL, Found::Two),
+            (&[(A, "Basic b"), ("AUTHORIZATION", "Bearer a")], ALL, Found::Two),
+            (&[(A, "Bearer a"), ("x-api-key", "b")], ALL, Found::Two),
+            (&[("api-key", "a"), ("x-api-key", "b")], ALL, Found::Two),
+            (&[("x-api-key", "a"), ("X-API-KEY", "a b")], ALL, Found::Two),
+            // Basic credentials beside a key are no second token.
+            (&[(A, "Basic YTpi"), ("x-api-key", "a.b-c_d")], ALL, one(Slot::XApiKey)),
+        ];
+        for (list, slots, expected) in table {
+            assert!(find(slots, &fields(list)) == *expected, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn a_configured_slot_is_taken_out_whatever_it_holds_and_others_when_they_hold_the_token() {
+        assert_eq!(&*strip_names(&[Slot::Bearer, Slot::Token, Slot::ApiKey]), ["authorization", "api-key"]);
+        assert!(strip_names(&[]).is_empty());
+        let sent = fields(&[("authorization", "Bearer a.b"), ("X-Api-Key", "a.b"), ("api-key", "mine")]);
+        assert_eq!(&*strip_names_holding(&[Slot::Bearer], &sent, b"a.b"), ["authorization", "x-api-key"]);
+        assert_eq!(&*strip_names_holding(&[Slot::ApiKey], &sent, b""), ["api-key"]);
+    }
+
+    #[test]
+    fn debug_of_a_found_token_does_not_show_it() {
+        let sent = fields(&[("authorization", "Bearer canary")]);
+        assert_eq!(format!("{:?}", find(ALL, &sent)), "One(Bearer)");
+    }
 }

@@ -1,3 +1,0 @@
-//! OIDC tokens. (interface being filled in)
-/// All configured issuers.
-pub struct Issuers {}

@@ -1,0 +1,380 @@
+//! OIDC tokens: which issuers are believed, and the verdict on one token.
+//!
+//! [`Issuers::verify`] runs on the data path: synchronous, no I/O, and it never waits for a key that is already
+//! there. Fetching keys is one task per issuer on the control runtime ([`Issuers::start`]). Algorithms are pinned
+//! per issuer; a token chooses an issuer by its `iss` and a key by its `kid`, and nothing else.
+//!
+//! ES512 is not offered: ring has no P-521.
+
+mod fetch;
+mod jwt;
+mod keys;
+mod refresh;
+#[cfg(test)]
+mod tests;
+
+pub(super) use keys::{Key, KeySet};
+
+use super::cache::{self, TokenCache};
+use crate::names::IssuerName;
+use crate::policy::{CLOCK_SKEW, Identity};
+use crate::protocol::Why;
+use jwt::Jwt;
+use keys::Search;
+use parking_lot::Mutex;
+use refresh::{Keeper, Limits};
+use rustls::pki_types::CertificateDer;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+use tokio::task::AbortHandle;
+
+/// One configured issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerSettings {
+    /// The name under which policies speak of it.
+    pub name: IssuerName,
+    /// Its identifier, character for character as in `iss` and in its discovery document; `https` only.
+    pub url: String,
+    /// A token must be for at least one of these.
+    pub audience: Vec<String>,
+    /// The only algorithms that are accepted from this issuer.
+    pub algorithms: Vec<Algorithm>,
+    /// The claim that holds groups: a name, or a path with dots.
+    pub groups_claim: String,
+    /// If not empty, `azp` must be there and be one of these.
+    pub azp: Vec<String>,
+    /// The authorities that vouch for the issuer's server; `None` means those of the system.
+    pub ca: Option<Vec<CertificateDer<'static>>>,
+    /// Hosts besides the issuer's own that may serve its keys (`host` or `host:port`). Google's issuer needs
+    /// `www.googleapis.com`. Empty is usual: a discovery document must not choose where the gateway connects to.
+    pub jwks_hosts: Vec<String>,
+}
+
+/// A signature algorithm of RFC 7518 or RFC 8037. HMAC and `none` do not exist here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Algorithm {
+    /// RSA PKCS#1 1.5, SHA-256.
+    Rs256,
+    /// RSA PKCS#1 1.5, SHA-384.
+    Rs384,
+    /// RSA PKCS#1 1.5, SHA-512.
+    Rs512,
+    /// RSA PSS, SHA-256.
+    Ps256,
+    /// RSA PSS, SHA-384.
+    Ps384,
+    /// RSA PSS, SHA-512.
+    Ps512,
+    /// ECDSA P-256, SHA-256.
+    Es256,
+    /// ECDSA P-384, SHA-384.
+    Es384,
+    /// Ed25519.
+    EdDsa,
+}
+
+impl Algorithm {
+    /// All of them.
+    pub const ALL: [Algorithm; 9] = [
+        Algorithm::Rs256,
+        Algorithm::Rs384,
+        Algorithm::Rs512,
+        Algorithm::Ps256,
+        Algorithm::Ps384,
+        Algorithm::Ps512,
+        Algorithm::Es256,
+        Algorithm::Es384,
+        Algorithm::EdDsa,
+    ];
+
+    /// The name in `alg`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Rs256 => "RS256",
+            Algorithm::Rs384 => "RS384",
+            Algorithm::Rs512 => "RS512",
+            Algorithm::Ps256 => "PS256",
+            Algorithm::Ps384 => "PS384",
+            Algorithm::Ps512 => "PS512",
+            Algorithm::Es256 => "ES256",
+            Algorithm::Es384 => "ES384",
+            Algorithm::EdDsa => "EdDSA",
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Algorithm::ALL.into_iter().find(|a| a.name() == text).ok_or_else(|| {
+            let hint = match text {
+                "ES512" => "ES512 needs the curve P-521, which this gateway does not have",
+                "none" | "HS256" | "HS384" | "HS512" => "only signatures with public keys are accepted",
+                _ => "unknown algorithm",
+            };
+            format!("{hint}; use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA")
+        })
+    }
+}
+
+/// A setting that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("issuer {issuer}: {what}")]
+pub struct IssuerFault {
+    /// Which issuer.
+    pub issuer: IssuerName,
+    /// What is wrong, and what to write instead.
+    pub what: String,
+}
+
+/// All configured issuers, with their keys.
+#[derive(Debug)]
+pub struct Issuers {
+    /// Different for every instance of this process; caches belong to one instance.
+    id: u64,
+    list: Vec<Arc<Keeper>>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+/// What a token came to.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is good until [`Identity::expires`].
+    Verified(Arc<Identity>),
+    /// It is not.
+    Refused(TokenFault),
+    /// The keys to tell are not there. Wait for them once, then verify again; if the verdict is this one again,
+    /// refuse with [`KeysWanted::fault`].
+    Fetch(KeysWanted),
+}
+
+/// Why a token is refused. The text names the rule and holds nothing of the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum TokenFault {
+    /// More than 16 KiB.
+    #[error("the token is longer than 16 KiB")]
+    TooLong,
+    /// Not three parts of base64url with JSON in them, or a claim of the wrong type. Encrypted tokens have five parts.
+    #[error("not a signed token in compact form")]
+    Malformed,
+    /// A `crit` header parameter.
+    #[error("the token has critical header parameters")]
+    Critical,
+    /// `iss` is not configured.
+    #[error("unknown issuer")]
+    UnknownIssuer,
+    /// `alg` is not in the issuer's list; `none` and HMAC never are.
+    #[error("algorithm not allowed for this issuer")]
+    Algorithm,
+    /// The issuer publishes no key of this `kid`.
+    #[error("unknown key")]
+    UnknownKey,
+    /// No `kid`, and the issuer publishes several keys.
+    #[error("the token names no key and the issuer has several")]
+    UnnamedKey,
+    /// The key is not for this algorithm.
+    #[error("algorithm does not fit the key")]
+    KeyMismatch,
+    /// The signature is not by the issuer's key.
+    #[error("signature does not verify")]
+    Signature,
+    /// A mandatory claim is absent or empty.
+    #[error("claim {0} is missing")]
+    Missing(&'static str),
+    /// `aud` has none of the configured audiences.
+    #[error("audience is not accepted")]
+    Audience,
+    /// `azp` is none of the configured ones.
+    #[error("authorized party is not accepted")]
+    AuthorizedParty,
+    /// `exp` is past.
+    #[error("expired")]
+    Expired,
+    /// `nbf` or `iat` lies ahead.
+    #[error("not yet valid")]
+    NotYetValid,
+    /// No key of this issuer could be had, or not for a day.
+    #[error("the issuer's keys are not available")]
+    Unavailable,
+}
+
+impl TokenFault {
+    /// The reason in the client's terms.
+    pub fn why(self) -> Why {
+        match self {
+            TokenFault::Expired => Why::ExpiredToken,
+            TokenFault::Unavailable => Why::IssuerUnavailable,
+            _ => Why::InvalidToken,
+        }
+    }
+}
+
+/// A request for an issuer's keys, not sent before [`KeysWanted::wait`].
+#[derive(Debug)]
+pub struct KeysWanted {
+    keeper: Arc<Keeper>,
+    fault: TokenFault,
+}
+
+impl KeysWanted {
+    /// Asks for one fetch, within the limits against storms, and waits until it is over, 5 s at the most. Can be
+    /// awaited on any runtime, and dropped at any time.
+    pub async fn wait(self) {
+        self.keeper.ask().await;
+    }
+
+    /// What to refuse with when the keys did not come.
+    pub fn fault(&self) -> TokenFault {
+        self.fault
+    }
+
+    /// Whose keys.
+    pub fn issuer(&self) -> &IssuerName {
+        &self.keeper.settings.name
+    }
+}
+
+impl Issuers {
+    /// Checks the settings; opens nothing and fetches nothing.
+    pub fn new(settings: Vec<IssuerSettings>) -> Result<Arc<Issuers>, IssuerFault> {
+        Self::with_limits(settings, Limits::default())
+    }
+
+    fn with_limits(settings: Vec<IssuerSettings>, limits: Limits) -> Result<Arc<Issuers>, IssuerFault> {
+        static ID: AtomicU64 = AtomicU64::new(1);
+        let mut list: Vec<Arc<Keeper>> = Vec::with_capacity(settings.len());
+        for one in settings {
+            let issuer = one.name.clone();
+            let fault = |what: &str| IssuerFault { issuer: issuer.clone(), what: what.into() };
+            let twin = list.iter().find(|k| k.settings.name == one.name || k.settings.url == one.url);
+            if let Some(twin) = twin {
+                return Err(fault(&format!("has the name or the URL of issuer {}", twin.settings.name)));
+            }
+            if one.audience.is_empty() || one.audience.iter().any(String::is_empty) {
+                return Err(fault("has no audience, so tokens for anybody would pass; name at least one"));
+            }
+            if one.algorithms.is_empty() {
+                return Err(fault("accepts no algorithm; name at least one, such as RS256"));
+            }
+            list.push(Arc::new(Keeper::new(one, limits).map_err(|what| fault(&what))?));
+        }
+        Ok(Arc::new(Issuers { id: ID.fetch_add(1, Ordering::Relaxed), list, tasks: Mutex::default() }))
+    }
+
+    /// Starts one task per issuer on `control`: it fetches the keys and keeps them fresh until [`Issuers::stop`] or
+    /// until this is dropped. A second call does nothing.
+    pub fn start(self: &Arc<Self>, control: &tokio::runtime::Handle) {
+        let mut tasks = self.tasks.lock();
+        if tasks.is_empty() {
+            // The tasks hold their own keeper and not `self`, so that the last user's drop ends them.
+            tasks.extend(self.list.iter().map(|k| control.spawn(k.clone().keep()).abort_handle()));
+        }
+    }
+
+    /// Takes over the keys of issuers whose settings are the same, so that a reload loses none. Call it before
+    /// [`Issuers::start`].
+    pub fn adopt(&self, old: &Issuers) {
+        for new in &self.list {
+            if let Some(old) = old.list.iter().find(|k| k.settings == new.settings) {
+                new.adopt(old);
+            }
+        }
+    }
+
+    /// Ends the tasks. Keys that are there go on to serve.
+    pub fn stop(&self) {
+        self.tasks.lock().drain(..).for_each(|task| task.abort());
+        self.list.iter().for_each(|keeper| keeper.stopped());
+    }
+
+    /// True when every issuer has keys that serve at `now`.
+    pub fn ready(&self, now: SystemTime) -> bool {
+        self.list.iter().all(|k| k.keys(now).is_some())
+    }
+
+    /// The verdict on one token at the time `now`.
+    pub fn verify(&self, cache: &mut TokenCache, token: &[u8], now: SystemTime) -> Verdict {
+        if token.len() > jwt::MOST_BYTES {
+            return Verdict::Refused(TokenFault::TooLong);
+        }
+        let digest = cache::digest(token);
+        if let Some(entry) = cache.get(self.id, &digest)
+            && let Some(keys) = self.list.get(entry.issuer).and_then(|k| k.keys(now))
+            && entry.counts(&keys)
+        {
+            return match entry.identity.expires + CLOCK_SKEW < now {
+                true => Verdict::Refused(TokenFault::Expired),
+                false => Verdict::Verified(entry.identity.clone()),
+            };
+        }
+        match self.check(token, now) {
+            Ok((entry, identity)) => {
+                cache.put(digest, entry);
+                Verdict::Verified(identity)
+            }
+            Err(Miss::Refused(fault)) => Verdict::Refused(fault),
+            Err(Miss::Keys(keeper, fault)) => match keeper.may_ask() {
+                true => Verdict::Fetch(KeysWanted { keeper: keeper.clone(), fault }),
+                false => Verdict::Refused(fault),
+            },
+        }
+    }
+
+    fn check(&self, token: &[u8], now: SystemTime) -> Result<(cache::Entry, Arc<Identity>), Miss<'_>> {
+        let jwt = Jwt::parse(token)?;
+        let name = jwt.issuer()?;
+        let issuer =
+            self.list.iter().position(|k| k.settings.url == name).ok_or(TokenFault::UnknownIssuer)?;
+        let keeper = &self.list[issuer];
+        let pinned = &keeper.settings.algorithms;
+        let algorithm = *pinned.iter().find(|a| a.name() == jwt.header.alg).ok_or(TokenFault::Algorithm)?;
+        let identity = jwt.identity(&keeper.settings, now);
+        // A token that is refused in any case is not worth a fetch.
+        let keys = match keeper.keys(now) {
+            Some(keys) => keys,
+            None => {
+                return Err(identity.err().map_or(Miss::Keys(keeper, TokenFault::Unavailable), Miss::Refused));
+            }
+        };
+        let key = match keys.find(jwt.header.kid.as_deref(), algorithm) {
+            Search::Key(key) => key,
+            Search::Unknown => {
+                return Err(identity.err().map_or(Miss::Keys(keeper, TokenFault::UnknownKey), Miss::Refused));
+            }
+            Search::Unnamed => return Err(TokenFault::UnnamedKey.into()),
+            Search::Unfit => return Err(TokenFault::KeyMismatch.into()),
+        };
+        if !key.verifies(algorithm, jwt.message, &jwt.signature) {
+            return Err(TokenFault::Signature.into());
+        }
+        let identity = Arc::new(identity?);
+        let generation = keys.generation();
+        Ok((cache::Entry { identity: identity.clone(), issuer, generation, key: key.clone() }, identity))
+    }
+}
+
+impl Drop for Issuers {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+enum Miss<'a> {
+    Refused(TokenFault),
+    Keys(&'a Arc<Keeper>, TokenFault),
+}
+
+impl From<TokenFault> for Miss<'_> {
+    fn from(fault: TokenFault) -> Self {
+        Miss::Refused(fault)
+    }
+}

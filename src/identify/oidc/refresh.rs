@@ -1,0 +1,219 @@
+//! Keeps one issuer's keys fresh: a schedule, and requests from the data path within limits against storms.
+//!
+//! An attacker can make tokens with unknown `kid`s as fast as it likes; it gets one fetch in five minutes out of the
+//! gateway, and every other such token is refused at once. Keys that are known go on to serve for a day while the
+//! issuer is down, and a failed fetch never replaces a good set.
+
+use super::IssuerSettings;
+use super::fetch::{FetchFault, Place};
+use super::keys::KeySet;
+use arc_swap::ArcSwapOption;
+use hyper::Uri;
+use parking_lot::Mutex;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+/// Times that govern fetching. Tests use shorter ones.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Between two scheduled fetches when the issuer does not say.
+    pub(super) usual: Duration,
+    /// `max-age` counts within these bounds: below, a wrong header would make a storm; above, a withdrawn key would
+    /// serve for too long.
+    pub(super) shortest: Duration,
+    pub(super) longest: Duration,
+    /// After a failed fetch, doubled each time from the first to the second.
+    pub(super) first_retry: Duration,
+    pub(super) last_retry: Duration,
+    /// Between two fetches that tokens caused.
+    pub(super) unscheduled: Duration,
+    /// How long keys serve beyond their time while the issuer is down.
+    pub(super) stale: Duration,
+    /// One HTTP exchange, from connect to the last byte.
+    pub(super) exchange: Duration,
+    /// How long a request waits for keys.
+    pub(super) wait: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            usual: Duration::from_secs(15 * 60),
+            shortest: Duration::from_secs(5 * 60),
+            longest: Duration::from_secs(24 * 60 * 60),
+            first_retry: Duration::from_secs(1),
+            last_retry: Duration::from_secs(5 * 60),
+            unscheduled: Duration::from_secs(5 * 60),
+            stale: Duration::from_secs(24 * 60 * 60),
+            exchange: Duration::from_secs(5),
+            wait: Duration::from_secs(5),
+        }
+    }
+}
+
+/// One issuer: its settings, its keys, and the desk where fetches are asked for.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    pub(super) settings: IssuerSettings,
+    place: Place,
+    limits: Limits,
+    keys: ArcSwapOption<KeySet>,
+    desk: Mutex<Desk>,
+    /// Wakes the task before its time.
+    asked: Notify,
+    /// Counts finished fetches, whatever came of them.
+    finished: watch::Sender<u64>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Desk {
+    /// When the schedule wants the next fetch; `None` is now.
+    due: Option<Instant>,
+    /// When a token last caused a fetch.
+    unscheduled: Option<Instant>,
+    /// Failures since the last success.
+    failures: u32,
+    /// A fetch is asked for or under way.
+    busy: bool,
+    jwks: Option<Uri>,
+}
+
+impl Keeper {
+    pub(super) fn new(settings: IssuerSettings, limits: Limits) -> Result<Self, String> {
+        Ok(Keeper {
+            place: Place::new(&settings)?,
+            settings,
+            limits,
+            keys: ArcSwapOption::empty(),
+            desk: Mutex::default(),
+            asked: Notify::new(),
+            finished: watch::Sender::new(0),
+        })
+    }
+
+    /// The keys, unless there are none or they are too old.
+    pub(super) fn keys(&self, now: SystemTime) -> Option<Arc<KeySet>> {
+        self.keys.load_full().filter(|keys| keys.serves(now))
+    }
+
+    /// Whether a token may wait for a fetch: one is under way, none was tried for a while, or there is no key at all
+    /// and the schedule tries soon.
+    pub(super) fn may_ask(&self) -> bool {
+        let desk = self.desk.lock();
+        let soon = self.keys.load().is_none()
+            && desk.due.is_none_or(|due| due.saturating_duration_since(Instant::now()) < self.limits.wait);
+        desk.busy || soon || self.may_fetch(&desk)
+    }
+
+    fn may_fetch(&self, desk: &Desk) -> bool {
+        desk.unscheduled.is_none_or(|last| last.elapsed() >= self.limits.unscheduled)
+    }
+
+    /// Asks for a fetch if none is under way and the limits allow it, and waits for the end of the next one; without
+    /// any keys, until there are some.
+    pub(super) async fn ask(&self) {
+        let mut finished = self.finished.subscribe();
+        {
+            let mut desk = self.desk.lock();
+            if !desk.busy && self.may_fetch(&desk) {
+                desk.unscheduled = Some(Instant::now());
+                desk.busy = true;
+                self.asked.notify_one();
+            }
+            if !desk.busy && self.keys.load().is_some() {
+                return;
+            }
+        }
+        let came = async { while finished.changed().await.is_ok() && self.keys.load().is_none() {} };
+        // Too late is no fault of its own: the token is verified again and refused for want of a key.
+        let _ = tokio::time::timeout(self.limits.wait, came).await;
+    }
+
+    /// Takes over keys and schedule. A fetch under way there is not ours: it ends with its task.
+    pub(super) fn adopt(&self, old: &Keeper) {
+        self.keys.store(old.keys.load_full());
+        *self.desk.lock() = Desk { busy: false, ..old.desk.lock().clone() };
+    }
+
+    /// The task has ended: nobody may wait for it.
+    pub(super) fn stopped(&self) {
+        self.desk.lock().busy = false;
+        self.finished.send_modify(|n| *n += 1);
+    }
+
+    /// The task: runs until it is aborted.
+    pub(super) async fn keep(self: Arc<Self>) {
+        loop {
+            let due = self.desk.lock().due;
+            if let Some(due) = due {
+                tokio::select! {
+                    () = tokio::time::sleep_until(due) => {}
+                    () = self.asked.notified() => {}
+                }
+            }
+            self.desk.lock().busy = true;
+            let outcome = self.fetch().await;
+            self.settle(outcome);
+        }
+    }
+
+    /// The scheduled fetch reads the discovery document again; one that a token caused only the keys.
+    async fn fetch(&self) -> Result<Duration, FetchFault> {
+        let limits = &self.limits;
+        let known = {
+            let desk = self.desk.lock();
+            let early = desk.due.is_some_and(|due| Instant::now() < due);
+            desk.jwks.clone().filter(|_| early)
+        };
+        let uri = match known {
+            Some(uri) => uri,
+            None => self.place.discover(&self.settings.url, limits.exchange).await?,
+        };
+        let fetched = self.place.keys(uri.clone(), limits.exchange).await?;
+        let fresh = fetched.max_age.map_or(limits.usual, |age| age.clamp(limits.shortest, limits.longest));
+        let keys = KeySet::parse(&fetched.document, SystemTime::now() + fresh + limits.stale)?;
+        tracing::info!(issuer = %self.settings.name, host = self.place.host(), keys = keys.len(), "keys fetched");
+        self.keys.store(Some(Arc::new(keys)));
+        self.desk.lock().jwks = Some(uri);
+        Ok(fresh)
+    }
+
+    fn settle(&self, outcome: Result<Duration, FetchFault>) {
+        let limits = &self.limits;
+        {
+            let mut desk = self.desk.lock();
+            let next = match outcome {
+                Ok(fresh) => {
+                    desk.failures = 0;
+                    fresh
+                }
+                Err(fault) => {
+                    let wait =
+                        limits.first_retry.saturating_mul(1 << desk.failures.min(16)).min(limits.last_retry);
+                    desk.failures = desk.failures.saturating_add(1);
+                    // A `jwks_uri` that fails may have moved: the next fetch asks again.
+                    desk.jwks = None;
+                    let known = self.keys.load().is_some();
+                    tracing::warn!(
+                        issuer = %self.settings.name, host = self.place.host(), %fault, known_keys = known,
+                        retry_seconds = wait.as_secs(), "keys not fetched"
+                    );
+                    wait
+                }
+            };
+            desk.due = Some(Instant::now() + jittered(next));
+            desk.busy = false;
+        }
+        self.finished.send_modify(|n| *n += 1);
+    }
+}
+
+/// Up to a tenth more, so that a fleet that started together does not ask together.
+fn jittered(wait: Duration) -> Duration {
+    // The hasher's random keys are the standard library's own source of randomness.
+    let share = RandomState::new().build_hasher().finish() % 1_000;
+    wait + wait.mul_f64(share as f64 / 10_000.0)
+}
