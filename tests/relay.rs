@@ -223,7 +223,9 @@ async fn a_client_hello_in_single_bytes_completes() {
 #[tokio::test]
 async fn plaintext_is_refused_and_http_is_told_why() {
     let rig = Rig::raw(Wish::default()).await;
-    for (first, answer) in [(&b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"[..], "HTTP/1.1 400 "), (b"SSH-2.0-x\r\n", "")] {
+    for (first, answer) in
+        [(&b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"[..], "HTTP/1.1 400 "), (b"SSH-2.0-x\r\n", "")]
+    {
         let mut tcp = tokio::net::TcpStream::connect(rig.gateway).await.unwrap();
         tcp.write_all(first).await.unwrap();
         let mut got = String::new();

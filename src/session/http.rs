@@ -8,7 +8,7 @@ use super::{Session, Shared};
 use crate::audit;
 use crate::close::Close;
 use crate::gateway::Route;
-use crate::identify::oidc::{TokenFault, Verdict};
+use crate::identify::oidc::{KeysWanted, TokenFault, Verdict};
 use crate::identify::slots::{self, Found};
 use crate::names::{Culprit, Direction, RequestId, Side};
 use crate::policy::{Identity, Permit, Refused};
@@ -18,6 +18,7 @@ use crate::protocol::{
     Edit, Ended, Event, Fault, Http, Key, Kind, Refusal, Request, Rewrite, Sniffed, Up, Why,
 };
 use crate::relay::Traffic;
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -67,9 +68,22 @@ pub struct Denial {
     /// For the client.
     pub why: Why,
     /// For the log; never holds a token.
-    pub detail: &'static str,
+    pub detail: Cow<'static, str>,
     /// Who it was, when that much was known.
     pub identity: Option<Arc<Identity>>,
+}
+
+impl Denial {
+    fn of_token(fault: TokenFault) -> Self {
+        Denial { why: fault.why(), detail: fault.to_string().into(), identity: None }
+    }
+}
+
+/// What looking at a request's token came to.
+enum Identification {
+    Known(Result<Arc<Identity>, Denial>),
+    /// The issuer's keys are wanted first.
+    Keys(KeysWanted),
 }
 
 /// Whether a withheld request may pass.
@@ -171,53 +185,45 @@ impl Conversation {
             self.fetching = None;
         }
         loop {
-            match self.identify() {
-                Ok(identified) => {
+            let wanted = match self.identify() {
+                Identification::Known(identified) => {
                     self.fetched = false;
                     return Poll::Ready(identified);
                 }
-                Err(_) if self.fetched => {
-                    self.fetched = false;
-                    let (why, detail) = (Why::IssuerUnavailable, "the issuer's keys are not to be had");
-                    return Poll::Ready(Err(Denial { why, detail, identity: None }));
-                }
-                Err(mut wanted) => {
-                    self.fetched = true;
-                    if wanted.as_mut().poll(cx).is_pending() {
-                        self.fetching = Some(wanted);
-                        return Poll::Pending;
-                    }
-                }
+                Identification::Keys(wanted) => wanted,
+            };
+            if std::mem::replace(&mut self.fetched, true) {
+                self.fetched = false;
+                return Poll::Ready(Err(Denial::of_token(wanted.fault())));
+            }
+            let mut fetching: Pin<Box<dyn Future<Output = ()>>> = Box::pin(wanted.wait());
+            if fetching.as_mut().poll(cx).is_pending() {
+                self.fetching = Some(fetching);
+                return Poll::Pending;
             }
         }
     }
 
-    /// `Err`: an issuer's keys are wanted first.
-    #[allow(clippy::type_complexity, reason = "one private use")]
-    fn identify(&mut self) -> Result<Result<Arc<Identity>, Denial>, Pin<Box<dyn Future<Output = ()>>>> {
-        let deny = |why, detail| Ok(Err(Denial { why, detail, identity: None }));
+    fn identify(&mut self) -> Identification {
+        let deny = |why, detail: &'static str| {
+            Identification::Known(Err(Denial { why, detail: detail.into(), identity: None }))
+        };
         let request = self.http.http_ref().request();
         let token = match slots::find(&self.route.slots, &request.fields) {
             Found::Two => return deny(Why::TwoTokens, "two different tokens in one request"),
             Found::One { token, .. } => token,
             Found::None => {
-                return match &self.session.certificate_identity() {
-                    Some(identity) => Ok(Ok(identity.clone())),
+                return match self.session.certificate_identity() {
+                    Some(identity) => Identification::Known(Ok(identity)),
                     None => deny(Why::NoToken, "no token in any slot of this route"),
                 };
             }
         };
         let mut cache = self.session.shared.tokens.borrow_mut();
-        let issuers = &self.session.gateway.issuers;
-        match issuers.verify(&mut cache, token, SystemTime::now()) {
-            Verdict::Verified(identity) => Ok(Ok(identity)),
-            Verdict::Refused(fault) => {
-                let fault: TokenFault = fault;
-                deny(fault.why(), fault.reason())
-            }
-            Verdict::Fetch(wanted) => Err(Box::pin(async move {
-                wanted.wait().await;
-            })),
+        match self.session.gateway.issuers.verify(&mut cache, token, SystemTime::now()) {
+            Verdict::Verified(identity) => Identification::Known(Ok(identity)),
+            Verdict::Refused(fault) => Identification::Known(Err(Denial::of_token(fault))),
+            Verdict::Fetch(wanted) => Identification::Keys(wanted),
         }
     }
 
@@ -227,11 +233,11 @@ impl Conversation {
             Ok(permit) => Decision::Permit(permit),
             Err(Refused::NoRule) => {
                 let (why, detail) = (Why::Forbidden, "no rule of the route names this identity");
-                Decision::Deny(Denial { why, detail, identity: Some(identity) })
+                Decision::Deny(Denial { why, detail: detail.into(), identity: Some(identity) })
             }
             Err(Refused::Expired) => {
                 let (why, detail) = (Why::ExpiredToken, "the proof of identity has expired");
-                Decision::Deny(Denial { why, detail, identity: Some(identity) })
+                Decision::Deny(Denial { why, detail: detail.into(), identity: Some(identity) })
             }
         }
     }
@@ -291,7 +297,7 @@ impl Conversation {
             first_byte: None,
             duration: Duration::ZERO,
             identity: denial.identity.as_deref(),
-            verdict: audit::Verdict::Refused { why: denial.why, detail: Some(denial.detail) },
+            verdict: audit::Verdict::Refused { why: denial.why, detail: Some(&denial.detail) },
             ended: Ended::ByGateway,
         });
     }

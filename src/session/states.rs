@@ -399,7 +399,7 @@ impl HttpStart {
     async fn deny(&mut self, denial: &Denial, trail: &mut Trail) -> Result<(), Close> {
         self.conversation.deny(denial);
         trail.requested(self.conversation.requests());
-        trail.explain(denial.detail);
+        trail.explain(&denial.detail);
         self.speak(trail).await
     }
 
@@ -430,7 +430,7 @@ impl HttpStart {
             Ok(upstream) => upstream,
             Err(detail) => {
                 let identity = Some(permit.identity().clone());
-                let denial = Denial { why: Why::BadGateway, detail, identity };
+                let denial = Denial { why: Why::BadGateway, detail: detail.into(), identity };
                 // The client is told either way; what it does with it changes nothing here.
                 let _ = self.deny(&denial, trail).await;
                 return Err(self.leave(Close::Dial).await);

@@ -1,5 +1,9 @@
 //! A gateway in this process, between real TLS peers on loopback.
-#![allow(dead_code, unreachable_pub, reason = "a module of several test binaries, each of which uses its own part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a module of several test binaries, each of which uses its own part"
+)]
 
 use arc_swap::ArcSwap;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
@@ -69,8 +73,11 @@ pub type Version = &'static SupportedProtocolVersion;
 pub const TLS12: Version = &rustls::version::TLS12;
 pub const TLS13: Version = &rustls::version::TLS13;
 
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+/// ring, with AES-128-GCM preferred in TLS 1.3, so that figures compare with those of other gateways.
+pub fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider.cipher_suites.sort_by_key(|s| s.suite() != rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
+    Arc::new(provider)
 }
 
 /// What a test wants to be different from the ordinary.
@@ -81,6 +88,7 @@ pub struct Wish {
     pub stall: Duration,
     pub idle: Duration,
     pub permit_deadline: Duration,
+    pub pin: bool,
 }
 
 impl Default for Wish {
@@ -92,6 +100,7 @@ impl Default for Wish {
             stall: Duration::from_secs(120),
             idle: Duration::from_secs(3600),
             permit_deadline: Duration::from_secs(10),
+            pin: false,
         }
     }
 }
@@ -108,8 +117,8 @@ pub struct Rig {
     pub upstream: TcpListener,
     pub gateway: SocketAddr,
     pub workers: Workers,
-    acceptor: TlsAcceptor,
-    client: Arc<ClientConfig>,
+    pub acceptor: TlsAcceptor,
+    pub client: Arc<ClientConfig>,
 }
 
 pub const NAME: &str = "raw.test";
@@ -171,8 +180,7 @@ impl Rig {
                 stall: wish.stall,
             },
         };
-        let listener =
-            Listener { address: "127.0.0.1:0".parse().unwrap(), proxy_protocol_from: Vec::new() };
+        let listener = Listener { address: "127.0.0.1:0".parse().unwrap(), proxy_protocol_from: Vec::new() };
         let limits = Limits {
             permit_deadline: wish.permit_deadline,
             connections: 10_000,
@@ -186,17 +194,18 @@ impl Rig {
         };
         let issuers = Issuers::new(Vec::new()).unwrap();
         let gateway = Gateway::new(vec![listener.clone()], vec![route], issuers, limits);
-        let layout = Layout { count: 1, pin: false };
+        let layout = Layout { count: 1, pin: wish.pin };
         let bound = Bound::bind(&[listener], layout).unwrap();
         let address = bound.addresses()[0];
         let workers = Workers::start(bound, layout, Arc::new(ArcSwap::from_pointee(gateway))).unwrap();
         let leaf = authority.leaf("upstream.test");
-        let config = ServerConfig::builder_with_provider(provider())
+        let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[wish.upstream])
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(leaf.chain, leaf.key)
             .unwrap();
+        config.ignore_client_order = true;
         let client = Self::client_config(&authority, "ann.test", wish.client);
         let acceptor = TlsAcceptor::from(Arc::new(config));
         Rig { authority, upstream, gateway: address, workers, acceptor, client }

@@ -1,0 +1,251 @@
+//! The life of a gateway: start, reload, drain, stop.
+//!
+//! The first thread keeps a runtime of its own for everything that is not the data path: issuers' keys, the admin
+//! listener, signals. Workers never wait for it.
+
+use crate::admin::{self, AdminState, process};
+use crate::audit::{Format, Sink};
+use crate::close::Close;
+use crate::config::{self, Loaded};
+use crate::gateway::Gateway;
+use crate::metrics::{ProcessFacts, WorkerMetrics, render};
+use crate::worker::{Bound, Layout, Workers};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, interval, sleep_until};
+
+/// How often a drain looks whether the last session is gone.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartFault {
+    /// The configuration has faults.
+    #[error("{0}")]
+    Config(#[from] config::Faults),
+    /// A port, a signal, a thread could not be had.
+    #[error("{what}: {error}")]
+    System {
+        /// What was wanted.
+        what: &'static str,
+        /// What the system says.
+        error: std::io::Error,
+    },
+}
+
+fn system(what: &'static str) -> impl Fn(std::io::Error) -> StartFault {
+    move |error| StartFault::System { what, error }
+}
+
+/// What the command line may say differently from the file.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Worker threads.
+    pub workers: Option<usize>,
+    /// How the log is written.
+    pub log_format: Option<Format>,
+}
+
+/// A gateway that listens.
+pub struct Running {
+    path: PathBuf,
+    gateway: Arc<ArcSwap<Gateway>>,
+    workers: Workers,
+    state: Arc<State>,
+    /// Where clients are served, ports filled in.
+    pub addresses: Vec<SocketAddr>,
+    /// Where the operator is served.
+    pub admin: Option<SocketAddr>,
+}
+
+/// How a gateway ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All sessions finished.
+    Drained,
+    /// Sessions were cut: the deadline came, or somebody could not wait.
+    Cut,
+}
+
+/// Keeps secrets out of core dumps and other users' debuggers, and makes room for descriptors.
+pub fn harden() {
+    let nothing = Rlimit { current: Some(0), maximum: Some(0) };
+    if setrlimit(Resource::Core, nothing).is_err() || set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() {
+        tracing::warn!("core dumps cannot be switched off");
+    }
+    let descriptors = getrlimit(Resource::Nofile);
+    if descriptors.current != descriptors.maximum {
+        let all = Rlimit { current: descriptors.maximum, maximum: descriptors.maximum };
+        // With the soft limit the gateway works as well, for fewer connections; the limits follow it.
+        let _ = setrlimit(Resource::Nofile, all);
+    }
+}
+
+impl Running {
+    /// Binds, starts workers, and starts what the current runtime keeps for the gateway.
+    pub fn start(path: &Path, overrides: &Overrides, sink: Option<Sink>) -> Result<Self, StartFault> {
+        let Loaded { gateway, workers, admin, summary, .. } = config::load(path)?;
+        let layout = Layout { count: overrides.workers.unwrap_or(workers.count), pin: workers.pin };
+        let bound = Bound::bind(&gateway.listeners, layout).map_err(system("cannot listen"))?;
+        let addresses = bound.addresses();
+        let admin_listener = TcpListener::bind(admin.address).map_err(system("cannot listen for the operator"))?;
+        let admin = admin_listener.local_addr().ok();
+        gateway.issuers.start(&tokio::runtime::Handle::current());
+        let gateway = Arc::new(ArcSwap::from_pointee(gateway));
+        let workers = Workers::start(bound, layout, gateway.clone()).map_err(system("cannot start workers"))?;
+        let state = Arc::new(State {
+            gateway: gateway.clone(),
+            metrics: workers.metrics.clone(),
+            started: SystemTime::now(),
+            reload: Mutex::new(None),
+            certificates: Mutex::new(summary.certificates()),
+            draining: AtomicBool::new(false),
+            sink,
+        });
+        tokio::spawn(admin::serve(admin_listener, state.clone()));
+        for address in &addresses {
+            tracing::info!(%address, workers = workers.metrics.len(), "listening");
+        }
+        Ok(Running { path: path.to_owned(), gateway, workers, state, addresses, admin })
+    }
+
+    /// Reads configuration and certificates again. The old ones stay when the new ones are bad.
+    pub fn reload(&self) -> bool {
+        let loaded = config::load(&self.path);
+        let good = match loaded {
+            Err(faults) => {
+                tracing::error!(%faults, "reload refused, the old configuration stays");
+                false
+            }
+            Ok(loaded) if loaded.gateway.listeners != self.gateway.load().listeners => {
+                tracing::error!("reload refused: listeners changed, which needs a restart");
+                false
+            }
+            Ok(loaded) => {
+                let old = self.gateway.load_full();
+                loaded.gateway.issuers.adopt(&old.issuers);
+                loaded.gateway.issuers.start(&tokio::runtime::Handle::current());
+                *self.state.certificates.lock() = loaded.summary.certificates();
+                self.gateway.store(Arc::new(loaded.gateway));
+                tracing::info!("configuration reloaded");
+                true
+            }
+        };
+        *self.state.reload.lock() = Some((good, SystemTime::now()));
+        good
+    }
+
+    /// Runs until signals end it.
+    pub async fn run(self) -> Result<End, StartFault> {
+        let listen = |kind| signal(kind).map_err(system("cannot listen for signals"));
+        let mut hangup = listen(SignalKind::hangup())?;
+        let mut stop = Stop { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => drop(self.reload()),
+                how = stop.asked() => return Ok(match how {
+                    How::Drain => self.drain(stop).await,
+                    How::Now => self.stop(Close::Drained),
+                }),
+            }
+        }
+    }
+
+    /// Lets sessions finish until the deadline, or until somebody asks again.
+    async fn drain(self, mut stop: Stop) -> End {
+        let limit = self.gateway.load().limits.drain;
+        let deadline = Instant::now() + limit;
+        tracing::info!(sessions = self.workers.sessions(), deadline = ?limit, "draining");
+        self.state.draining.store(true, Relaxed);
+        self.workers.drain();
+        let mut look = interval(LOOK);
+        loop {
+            tokio::select! {
+                _ = look.tick() => if self.workers.sessions() == 0 {
+                    tracing::info!("drained");
+                    self.workers.join();
+                    return End::Drained;
+                },
+                _ = sleep_until(deadline) => {
+                    tracing::warn!(sessions = self.workers.sessions(), "drain deadline");
+                    return self.stop(Close::Drained);
+                }
+                _ = stop.asked() => return self.stop(Close::Drained),
+            }
+        }
+    }
+
+    /// Ends everything now.
+    pub fn stop(self, close: Close) -> End {
+        let cut = self.workers.sessions() > 0;
+        self.workers.stop(close);
+        self.workers.join();
+        if cut { End::Cut } else { End::Drained }
+    }
+}
+
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+enum How {
+    Drain,
+    Now,
+}
+
+impl Stop {
+    async fn asked(&mut self) -> How {
+        tokio::select! {
+            _ = self.terminate.recv() => How::Drain,
+            _ = self.interrupt.recv() => How::Now,
+        }
+    }
+}
+
+/// What the operator may ask about.
+struct State {
+    gateway: Arc<ArcSwap<Gateway>>,
+    metrics: Vec<Arc<WorkerMetrics>>,
+    started: SystemTime,
+    reload: Mutex<Option<(bool, SystemTime)>>,
+    certificates: Mutex<Vec<(crate::names::RouteName, SystemTime)>>,
+    draining: AtomicBool,
+    sink: Option<Sink>,
+}
+
+impl AdminState for State {
+    fn ready(&self) -> Result<(), String> {
+        if self.draining.load(Relaxed) {
+            return Err("draining".into());
+        }
+        if !self.gateway.load().issuers.ready(SystemTime::now()) {
+            return Err("an issuer's keys have not been fetched".into());
+        }
+        Ok(())
+    }
+
+    fn metrics(&self) -> String {
+        let facts = ProcessFacts {
+            version: env!("CARGO_PKG_VERSION"),
+            started: Some(self.started),
+            reload: *self.reload.lock(),
+            certificates: self.certificates.lock().clone(),
+            open_descriptors: process::open_descriptors(),
+            max_descriptors: process::max_descriptors(),
+            resident_bytes: process::resident_bytes(),
+            log_lines: self.sink.as_ref().map_or(0, Sink::lines),
+            log_stalls: self.sink.as_ref().map_or(0, Sink::stalls),
+            log_errors: self.sink.as_ref().map_or(0, Sink::errors),
+            draining: self.draining.load(Relaxed),
+        };
+        render(&self.metrics, &facts)
+    }
+}
