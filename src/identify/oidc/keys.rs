@@ -43,7 +43,7 @@ enum Material {
 
 /// Why a key set cannot be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum KeySetFault {
+pub(in crate::identify) enum KeySetFault {
     #[error("the key set is not the JSON that RFC 7517 section 5 asks for")]
     Malformed,
     #[error("the key set holds more than {MOST_KEYS} keys")]

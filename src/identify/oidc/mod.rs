@@ -342,7 +342,9 @@ impl Issuers {
         let keys = match keeper.keys(now) {
             Some(keys) => keys,
             None => {
-                return Err(identity.err().map_or(Miss::Keys(keeper, TokenFault::Unavailable), Miss::Refused));
+                return Err(identity
+                    .err()
+                    .map_or(Miss::Keys(keeper, TokenFault::Unavailable), Miss::Refused));
             }
         };
         let key = match keys.find(jwt.header.kid.as_deref(), algorithm) {
