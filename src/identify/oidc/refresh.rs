@@ -80,6 +80,8 @@ struct Desk {
     asked: bool,
     /// A fetch is under way.
     fetching: bool,
+    /// The task was ended: nobody would answer.
+    ended: bool,
     jwks: Option<Uri>,
 }
 
@@ -113,7 +115,7 @@ impl Keeper {
         let desk = self.desk.lock();
         let soon = self.keys.load().is_none()
             && desk.due.is_none_or(|due| due.saturating_duration_since(Instant::now()) < self.limits.wait);
-        desk.busy() || soon || self.may_fetch(&desk)
+        !desk.ended && (desk.busy() || soon || self.may_fetch(&desk))
     }
 
     fn may_fetch(&self, desk: &Desk) -> bool {
@@ -127,12 +129,12 @@ impl Keeper {
         {
             let mut desk = self.desk.lock();
             // Before the first fetch the schedule wants one now, and nothing is to be asked for.
-            if !desk.busy() && desk.due.is_some() && self.may_fetch(&desk) {
+            if !desk.ended && !desk.busy() && desk.due.is_some() && self.may_fetch(&desk) {
                 desk.unscheduled = Some(Instant::now());
                 desk.asked = true;
                 self.asked.notify_one();
             }
-            if !desk.busy() && self.keys.load().is_some() {
+            if desk.ended || !desk.busy() && self.keys.load().is_some() {
                 return;
             }
         }
@@ -144,7 +146,7 @@ impl Keeper {
     /// Takes over keys and schedule. A fetch under way there is not ours: it ends with its task.
     pub(super) fn adopt(&self, old: &Keeper) {
         self.keys.store(old.keys.load_full());
-        *self.desk.lock() = Desk { asked: false, fetching: false, ..old.desk.lock().clone() };
+        *self.desk.lock() = Desk { asked: false, fetching: false, ended: false, ..old.desk.lock().clone() };
     }
 
     #[cfg(test)]
@@ -153,10 +155,15 @@ impl Keeper {
         self.desk.lock().due = Some(Instant::now() + self.limits.usual);
     }
 
+    /// A task is about to run.
+    pub(super) fn starting(&self) {
+        self.desk.lock().ended = false;
+    }
+
     /// The task has ended: nobody may wait for it.
     pub(super) fn stopped(&self) {
         let mut desk = self.desk.lock();
-        (desk.asked, desk.fetching) = (false, false);
+        (desk.asked, desk.fetching, desk.ended) = (false, false, true);
         drop(desk);
         self.finished.send_modify(|n| *n += 1);
     }

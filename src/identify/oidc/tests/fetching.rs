@@ -347,3 +347,17 @@ async fn a_reload_fetches_nothing_again_and_dropping_the_issuers_ends_their_task
     }
     assert!(keeper.upgrade().is_none(), "nothing holds the keeper");
 }
+
+#[tokio::test]
+async fn stopped_issuers_serve_known_keys_and_let_nobody_wait() {
+    let (server, signer) = (Server::start().await, Signer::ec("P-256"));
+    server.keys(&[signer.jwk("k")]);
+    let issuers = server.issuers(Limits::default());
+    assert_eq!(judge(&issuers, &server.token(&signer, "k")).await, "verified ann");
+    issuers.stop();
+    assert_eq!(verdict_now(&issuers, &server.token(&signer, "k")), "verified ann");
+    assert_eq!(verdict_now(&issuers, &server.token(&signer, "new")), "unknown key");
+    issuers.start(&tokio::runtime::Handle::current());
+    assert_eq!(judge(&issuers, &server.token(&signer, "new")).await, "unknown key");
+    assert_eq!(server.asked("/jwks"), 2, "asked for again after the start");
+}
