@@ -156,7 +156,8 @@ mod tests {
     fn fields_to_what_is_found() {
         const A: &str = "authorization";
         let one = |slot| Found::One { token: b"a.b-c_d", slot };
-        let table: &[(&[(&str, &str)], &[Slot], Found<'_>)] = &[
+        type Row<'a> = (&'a [(&'a str, &'a str)], &'a [Slot], Found<'a>);
+        let table: &[Row<'_>] = &[
             (&[], ALL, Found::None),
             (&[(A, "Bearer a.b-c_d")], ALL, one(Slot::Bearer)),
             (&[("Authorization", "bEARER a.b-c_d")], ALL, one(Slot::Bearer)),

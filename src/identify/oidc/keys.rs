@@ -43,7 +43,7 @@ enum Material {
 
 /// Why a key set cannot be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum KeySetFault {
+pub(in crate::identify) enum KeySetFault {
     #[error("the key set is not the JSON that RFC 7517 section 5 asks for")]
     Malformed,
     #[error("the key set holds more than {MOST_KEYS} keys")]
@@ -180,11 +180,11 @@ impl Key {
     /// The kind of the key decides which algorithms it may serve: a public RSA key never becomes an HMAC secret.
     fn fits(&self, algorithm: Algorithm) -> bool {
         use Algorithm::*;
-        let kind = match (&self.material, algorithm) {
-            (Material::Rsa { .. }, Rs256 | Rs384 | Rs512 | Ps256 | Ps384 | Ps512) => true,
-            (Material::P256(_), Es256) | (Material::P384(_), Es384) => true,
-            (Material::Ed25519(_), EdDsa) => true,
-            _ => false,
+        let kind = match &self.material {
+            Material::Rsa { .. } => matches!(algorithm, Rs256 | Rs384 | Rs512 | Ps256 | Ps384 | Ps512),
+            Material::P256(_) => algorithm == Es256,
+            Material::P384(_) => algorithm == Es384,
+            Material::Ed25519(_) => algorithm == EdDsa,
         };
         kind && self.algorithm.is_none_or(|a| a == algorithm)
     }

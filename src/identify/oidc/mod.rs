@@ -276,7 +276,10 @@ impl Issuers {
         let mut tasks = self.tasks.lock();
         if tasks.is_empty() {
             // The tasks hold their own keeper and not `self`, so that the last user's drop ends them.
-            tasks.extend(self.list.iter().map(|k| control.spawn(k.clone().keep()).abort_handle()));
+            tasks.extend(self.list.iter().map(|keeper| {
+                keeper.starting();
+                control.spawn(keeper.clone().keep()).abort_handle()
+            }));
         }
     }
 

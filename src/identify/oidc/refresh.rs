@@ -76,9 +76,19 @@ struct Desk {
     unscheduled: Option<Instant>,
     /// Failures since the last success.
     failures: u32,
-    /// A fetch is asked for or under way.
-    busy: bool,
+    /// A token asked for a fetch.
+    asked: bool,
+    /// A fetch is under way.
+    fetching: bool,
+    /// The task was ended: nobody would answer.
+    ended: bool,
     jwks: Option<Uri>,
+}
+
+impl Desk {
+    fn busy(&self) -> bool {
+        self.asked || self.fetching
+    }
 }
 
 impl Keeper {
@@ -105,7 +115,7 @@ impl Keeper {
         let desk = self.desk.lock();
         let soon = self.keys.load().is_none()
             && desk.due.is_none_or(|due| due.saturating_duration_since(Instant::now()) < self.limits.wait);
-        desk.busy || soon || self.may_fetch(&desk)
+        !desk.ended && (desk.busy() || soon || self.may_fetch(&desk))
     }
 
     fn may_fetch(&self, desk: &Desk) -> bool {
@@ -118,12 +128,13 @@ impl Keeper {
         let mut finished = self.finished.subscribe();
         {
             let mut desk = self.desk.lock();
-            if !desk.busy && self.may_fetch(&desk) {
+            // Before the first fetch the schedule wants one now, and nothing is to be asked for.
+            if !desk.ended && !desk.busy() && desk.due.is_some() && self.may_fetch(&desk) {
                 desk.unscheduled = Some(Instant::now());
-                desk.busy = true;
+                desk.asked = true;
                 self.asked.notify_one();
             }
-            if !desk.busy && self.keys.load().is_some() {
+            if desk.ended || !desk.busy() && self.keys.load().is_some() {
                 return;
             }
         }
@@ -135,12 +146,25 @@ impl Keeper {
     /// Takes over keys and schedule. A fetch under way there is not ours: it ends with its task.
     pub(super) fn adopt(&self, old: &Keeper) {
         self.keys.store(old.keys.load_full());
-        *self.desk.lock() = Desk { busy: false, ..old.desk.lock().clone() };
+        *self.desk.lock() = Desk { asked: false, fetching: false, ended: false, ..old.desk.lock().clone() };
+    }
+
+    #[cfg(test)]
+    pub(super) fn put(&self, keys: KeySet) {
+        self.keys.store(Some(Arc::new(keys)));
+        self.desk.lock().due = Some(Instant::now() + self.limits.usual);
+    }
+
+    /// A task is about to run.
+    pub(super) fn starting(&self) {
+        self.desk.lock().ended = false;
     }
 
     /// The task has ended: nobody may wait for it.
     pub(super) fn stopped(&self) {
-        self.desk.lock().busy = false;
+        let mut desk = self.desk.lock();
+        (desk.asked, desk.fetching, desk.ended) = (false, false, true);
+        drop(desk);
         self.finished.send_modify(|n| *n += 1);
     }
 
@@ -154,7 +178,14 @@ impl Keeper {
                     () = self.asked.notified() => {}
                 }
             }
-            self.desk.lock().busy = true;
+            {
+                let mut desk = self.desk.lock();
+                // The wake-up may be left over from a request that the schedule has served meanwhile.
+                if !desk.asked && desk.due.is_some_and(|due| Instant::now() < due) {
+                    continue;
+                }
+                (desk.asked, desk.fetching) = (false, true);
+            }
             let outcome = self.fetch().await;
             self.settle(outcome);
         }
@@ -205,7 +236,7 @@ impl Keeper {
                 }
             };
             desk.due = Some(Instant::now() + jittered(next));
-            desk.busy = false;
+            desk.fetching = false;
         }
         self.finished.send_modify(|n| *n += 1);
     }
