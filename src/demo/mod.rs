@@ -13,6 +13,7 @@ pub mod issuer;
 mod screen;
 mod server;
 mod setup;
+mod text;
 mod tour;
 pub mod upstream;
 

@@ -4,6 +4,7 @@ use super::client::Reply;
 use super::screen::Screen;
 use super::server::Encryption;
 use super::setup::{NAME, PERMITTED, ROUTE, STRANGER, Setup};
+use super::text::{Events, printable, wrap};
 use super::upstream::{ANSWER, MODEL, Seen};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -213,10 +214,8 @@ fn logged_request(setup: &Setup) -> Result<(String, Value), String> {
     let end = Instant::now() + Duration::from_secs(5);
     loop {
         let log = fs::read_to_string(&setup.log).unwrap_or_default();
-        let lines = log.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok());
-        if let Some(line) =
-            lines.filter(|l| l["event"] == "request" && l["path"] == "/v1/chat/completions").last()
-        {
+        let mut lines = log.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok());
+        if let Some(line) = lines.rfind(|l| l["event"] == "request" && l["path"] == "/v1/chat/completions") {
             return Ok((log, line));
         }
         if Instant::now() > end {
@@ -274,42 +273,4 @@ fn show(leg: &Encryption, who: &str) -> String {
 fn describe(reply: &Reply) -> String {
     let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     printable(&format!("{}  {}", reply.status, body["error"]["message"].as_str().unwrap_or_default()))
-}
-
-/// On one line, without what would steer a terminal.
-fn printable(text: &str) -> String {
-    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
-}
-
-/// `word`, on a new line if it would end beyond the margin.
-fn wrap(said: &str, word: &str) -> String {
-    const MARGIN: usize = 76;
-    let line = |len: usize| len / MARGIN;
-    if line(said.len()) != line(said.len() + word.len()) { format!("\n   {word}") } else { word.into() }
-}
-
-/// Reads server-sent events cut anywhere.
-#[derive(Default)]
-struct Events {
-    rest: Vec<u8>,
-    done: bool,
-}
-
-impl Events {
-    /// The words in the events that `piece` completes.
-    fn push(&mut self, piece: &[u8]) -> Vec<String> {
-        self.rest.extend_from_slice(piece);
-        let mut words = Vec::new();
-        while let Some(end) = memchr::memmem::find(&self.rest, b"\n\n") {
-            let event: Vec<u8> = self.rest.drain(..end + 2).collect();
-            let Some(data) = event.trim_ascii().strip_prefix(b"data: ") else { continue };
-            if data == b"[DONE]" {
-                self.done = true;
-            } else if let Ok(chunk) = serde_json::from_slice::<Value>(data) {
-                let word = chunk["choices"][0]["delta"]["content"].as_str();
-                words.extend(word.filter(|w| !w.is_empty()).map(String::from));
-            }
-        }
-        words
-    }
 }
