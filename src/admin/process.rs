@@ -1,6 +1,24 @@
 //! Facts about this process, from Linux' `/proc`. `None` where that cannot be read.
 
+use crate::audit::Sink;
+use crate::metrics::ProcessFacts;
 use std::fs;
+use std::time::SystemTime;
+
+/// What can be told of any process; reload, certificates and drain are for the caller to add.
+pub fn facts(started: SystemTime, log: &Sink) -> ProcessFacts {
+    ProcessFacts {
+        version: env!("CARGO_PKG_VERSION"),
+        started: Some(started),
+        open_descriptors: open_descriptors(),
+        max_descriptors: max_descriptors(),
+        resident_bytes: resident_bytes(),
+        log_lines: log.lines(),
+        log_stalls: log.stalls(),
+        log_errors: log.errors(),
+        ..ProcessFacts::default()
+    }
+}
 
 /// Descriptors in use.
 pub fn open_descriptors() -> Option<u64> {
@@ -34,6 +52,15 @@ mod tests {
         assert_eq!(resident_in("VmHWM:\t 9 kB\nVmRSS:\t     1234 kB\nRssAnon:\t 1 kB\n"), Some(1234 * 1024));
         assert_eq!(resident_in("VmRSS:\t lots\n"), None);
         assert_eq!(resident_in(""), None);
+    }
+
+    #[test]
+    fn facts_carry_the_log_counters() {
+        let (sink, _guard) = Sink::start(std::io::sink()).unwrap();
+        let facts = facts(SystemTime::UNIX_EPOCH, &sink);
+        assert_eq!((facts.version, facts.log_lines), (env!("CARGO_PKG_VERSION"), 0));
+        assert!(facts.open_descriptors.is_some() && facts.resident_bytes.is_some());
+        assert!(!facts.draining && facts.reload.is_none());
     }
 
     #[test]

@@ -58,7 +58,11 @@ impl<'a, 'f> Line<'a, 'f> {
 
     /// One of our own words.
     pub(super) fn word(&mut self, name: &str, word: &'static str) -> Result {
-        self.plain(name, word)
+        self.name(name)?;
+        let quote = if self.is_json() { "\"" } else { "" };
+        self.out.write_str(quote)?;
+        self.out.write_str(word)?;
+        self.out.write_str(quote)
     }
 
     /// What cannot need escaping: addresses, identifiers.
@@ -72,7 +76,7 @@ impl<'a, 'f> Line<'a, 'f> {
 
     pub(super) fn number(&mut self, name: &str, value: u64) -> Result {
         self.name(name)?;
-        write!(self.out, "{value}")
+        decimal(self.out, value)
     }
 
     pub(super) fn boolean(&mut self, name: &str, value: bool) -> Result {
@@ -84,7 +88,7 @@ impl<'a, 'f> Line<'a, 'f> {
     pub(super) fn time(&mut self, name: &str, value: Duration) -> Result {
         self.name(name)?;
         match self.style {
-            Style::Json => write!(self.out, "{}", value.as_micros()),
+            Style::Json => decimal(self.out, u64::try_from(value.as_micros()).unwrap_or(u64::MAX)),
             Style::Human if value < Duration::from_secs(1) => {
                 write!(self.out, "{:.1}ms", value.as_secs_f64() * 1e3)
             }
@@ -126,9 +130,8 @@ impl<'a, 'f> Line<'a, 'f> {
         let quote = if self.is_json() { "\"" } else { "" };
         self.out.write_str(quote)?;
         for byte in bytes {
-            for digit in [byte >> 4, byte & 15] {
-                self.out.write_char(char::from(HEX[usize::from(digit)]))?;
-            }
+            let digits = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+            self.out.write_str(str::from_utf8(&digits).expect("digits are ASCII"))?;
         }
         self.out.write_str(quote)
     }
@@ -158,6 +161,22 @@ impl<'a, 'f> Line<'a, 'f> {
         }
         Ok(())
     }
+}
+
+/// Digits without `fmt`'s padding, signs and flags: a request line has six numbers.
+fn decimal(out: &mut impl Write, mut value: u64) -> Result {
+    // 2^64 has 20 digits.
+    let mut digits = [b'0'; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.write_str(str::from_utf8(&digits[start..]).expect("digits are ASCII"))
 }
 
 /// Width of the longest event name, so that fields line up.

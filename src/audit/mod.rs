@@ -49,6 +49,7 @@ mod escape;
 mod facts;
 mod line;
 mod pipeline;
+mod show;
 mod sink;
 
 pub use facts::{Closed, LegFacts, Opened, RequestLine, Spent, Verdict, Verified};

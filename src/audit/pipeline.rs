@@ -1,6 +1,6 @@
 //! `tracing` → lines → [`Sink`].
 
-use super::clock::{rfc3339, time_of_day};
+use super::clock::{Clock, time_of_day};
 use super::escape::{Style, escape};
 use super::{CLOSED, Guard, Sink, TARGET};
 use std::cell::RefCell;
@@ -98,7 +98,7 @@ impl<S: Subscriber> Layer<S> for Pipeline {
         });
         // A value that logs while it is shown, or a thread that is ending: rare, so a new buffer will do.
         if kept != Ok(true) {
-            self.write(event, &mut Buffer { line: String::new(), scratch: String::new() });
+            self.write(event, &mut Buffer::default());
         }
     }
 }
@@ -107,10 +107,10 @@ impl Pipeline {
     fn write(&self, event: &Event<'_>, buffer: &mut Buffer) {
         let metadata = event.metadata();
         let evidence = metadata.target() == TARGET;
-        let Buffer { line, scratch } = buffer;
+        let Buffer { line, scratch, clock } = buffer;
         line.clear();
         // Writing to a String cannot fail.
-        let _ = head(line, self.style, *metadata.level(), SystemTime::now());
+        let _ = head(line, clock, self.style, *metadata.level(), SystemTime::now());
         if evidence {
             event.record(&mut Evidence { line, style: self.style });
         } else {
@@ -127,12 +127,21 @@ impl Pipeline {
     }
 }
 
-fn head(line: &mut String, style: Style, level: Level, now: SystemTime) -> std::fmt::Result {
+fn head(
+    line: &mut String,
+    clock: &mut Clock,
+    style: Style,
+    level: Level,
+    now: SystemTime,
+) -> std::fmt::Result {
     match style {
         Style::Json => {
             line.push_str("{\"time\":\"");
-            rfc3339(line, now)?;
-            write!(line, "\",\"level\":\"{level}\",")
+            clock.rfc3339(line, now);
+            line.push_str("\",\"level\":\"");
+            line.push_str(level.as_str());
+            line.push_str("\",");
+            Ok(())
         }
         Style::Human => {
             time_of_day(line, now)?;
@@ -217,10 +226,12 @@ impl Visit for Diagnostic<'_> {
 
 thread_local! {
     /// Kept between lines, so that a line allocates nothing.
-    static BUFFER: RefCell<Buffer> = const { RefCell::new(Buffer { line: String::new(), scratch: String::new() }) };
+    static BUFFER: RefCell<Buffer> = RefCell::default();
 }
 
+#[derive(Default)]
 struct Buffer {
     line: String,
     scratch: String,
+    clock: Clock,
 }

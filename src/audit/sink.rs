@@ -202,7 +202,7 @@ impl Shared {
     }
 }
 
-/// Keeps the log open; writes what is left when dropped.
+/// Keeps the log open; writes what is left when dropped, for a few seconds at most.
 pub struct Guard {
     sink: Sink,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -217,10 +217,17 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.sink.0.queue.lock().stage = Stage::Closing;
-        self.sink.0.filled.notify_all();
-        self.sink.0.emptied.notify_all();
-        if let Some(thread) = self.thread.take() {
+        let shared = &*self.sink.0;
+        let mut queue = shared.queue.lock();
+        queue.stage = Stage::Closing;
+        shared.filled.notify_all();
+        shared.emptied.notify_all();
+        let late = shared.emptied.wait_while_for(&mut queue, |q| q.stage != Stage::Closed, LAST_WAIT);
+        // A reader that neither reads nor closes its pipe must not keep the program from ending.
+        if late.timed_out() {
+            eprintln!("staunch: nobody reads the log: what is left of it is lost");
+        } else if let Some(thread) = self.thread.take() {
+            drop(queue);
             let _ = thread.join();
         }
     }
@@ -241,94 +248,8 @@ const RETRY: Duration = Duration::from_millis(100);
 /// How often a failing write is tried again when the program wants to end.
 const LAST_TRIES: u32 = 10;
 
+/// How long the program waits for its last lines to be written.
+const LAST_WAIT: Duration = Duration::from_secs(3);
+
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Instant;
-
-    #[derive(Clone, Default)]
-    struct Memory {
-        bytes: Arc<Mutex<Vec<u8>>>,
-        refuse: Arc<AtomicU64>,
-    }
-
-    impl Write for Memory {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            if self.refuse.load(Relaxed) > 0 {
-                self.refuse.fetch_sub(1, Relaxed);
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            // Short writes: the position must be kept.
-            let n = bytes.len().min(1_000);
-            self.bytes.lock().extend_from_slice(&bytes[..n]);
-            Ok(n)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn nothing_is_lost_when_four_threads_outrun_a_slow_destination() {
-        let memory = Memory::default();
-        let (sink, guard) = Sink::with_capacity(memory.clone(), 4_096).unwrap();
-        std::thread::scope(|scope| {
-            for thread in 0..4 {
-                let sink = sink.clone();
-                scope.spawn(move || {
-                    for n in 0..5_000 {
-                        sink.line(format!("{thread} {n}\n").as_bytes(), n % 7 == 0);
-                    }
-                });
-            }
-        });
-        assert_eq!(sink.lines(), 20_000);
-        assert!(sink.stalls() > 0);
-        drop(guard);
-        let text = String::from_utf8(memory.bytes.lock().clone()).unwrap();
-        for thread in 0..4 {
-            let start = format!("{thread} ");
-            let numbers: Vec<u32> =
-                text.lines().filter_map(|l| l.strip_prefix(&start)?.parse().ok()).collect();
-            assert!(numbers.iter().copied().eq(0..5_000), "lines of one thread stay whole and in order");
-        }
-    }
-
-    #[test]
-    fn a_failed_write_is_tried_again_and_counted() {
-        let memory = Memory::default();
-        memory.refuse.store(2, Relaxed);
-        let (sink, guard) = Sink::start(memory.clone()).unwrap();
-        sink.line(b"evidence\n", true);
-        sink.flush(Duration::from_secs(5));
-        assert_eq!(memory.bytes.lock().as_slice(), b"evidence\n");
-        assert_eq!(sink.errors(), 2);
-        assert!(!sink.failing());
-        drop(guard);
-    }
-
-    #[test]
-    fn a_lonely_line_does_not_wait_for_others() {
-        let memory = Memory::default();
-        let (sink, _guard) = Sink::start(memory.clone()).unwrap();
-        let begin = Instant::now();
-        sink.line(b"alone\n", false);
-        while memory.bytes.lock().is_empty() && begin.elapsed() < Duration::from_secs(5) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        assert_eq!(memory.bytes.lock().as_slice(), b"alone\n");
-        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
-    }
-
-    #[test]
-    fn a_dropped_guard_wakes_those_who_wait_for_a_destination_that_never_recovers() {
-        let memory = Memory::default();
-        memory.refuse.store(u64::MAX, Relaxed);
-        let (sink, guard) = Sink::with_capacity(memory, 1).unwrap();
-        let logger = std::thread::spawn(move || (0..10).for_each(|_| sink.line(b"x\n", true)));
-        std::thread::sleep(Duration::from_millis(50));
-        drop(guard);
-        logger.join().unwrap();
-    }
-}
+mod tests;

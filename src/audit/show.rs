@@ -1,0 +1,157 @@
+//! Facts → fields, in the order of the table in [`super`].
+
+use super::facts::{Closed, LegFacts, Opened, RequestLine, Verdict};
+use super::line::Line;
+use crate::policy::Identity;
+use crate::protocol::{Ended, Kind};
+use std::fmt;
+
+impl fmt::Display for Opened<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = Line::begin(f, "session opened")?;
+        line.plain("session", self.session)?;
+        line.plain("remote", self.remote.0)?;
+        line.plain("listener", self.listener)?;
+        line.maybe_text("sni", self.sni)?;
+        line.maybe_text("route", self.route.map(|r| &*r.0))?;
+        line.number("worker", self.worker as u64)
+    }
+}
+
+impl fmt::Display for RequestLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = Line::begin(f, "request")?;
+        if line.is_json() {
+            line.plain("session", self.id.session)?;
+        }
+        line.plain("request", self.id)?;
+        line.text("route", self.route.0.as_bytes())?;
+        line.word("http", self.http)?;
+        line.text("method", self.method)?;
+        line.path("path", self.path)?;
+        line.text("authority", self.authority)?;
+        line.word("kind", kind(self.kind))?;
+        if let Some(status) = self.status {
+            line.number("status", status.into())?;
+        }
+        line.number("up_bytes", self.up)?;
+        line.number("down_bytes", self.down)?;
+        line.maybe_time("first_byte_us", self.first_byte)?;
+        line.time("duration_us", self.duration)?;
+        match self.verdict {
+            Verdict::Permitted { rule } => {
+                line.word("verdict", "permitted")?;
+                line.number("rule", rule as u64)?;
+            }
+            Verdict::Refused { why, detail } => {
+                line.word("verdict", "refused")?;
+                line.word("refusal", why.code())?;
+                line.maybe_text("detail", detail)?;
+            }
+        }
+        line.word("ended", ended(self.ended))?;
+        who(&mut line, self.identity)
+    }
+}
+
+impl fmt::Display for Closed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = Line::begin(f, super::CLOSED)?;
+        line.plain("session", self.session)?;
+        line.plain("remote", self.remote.0)?;
+        line.maybe_text("route", self.route.map(|r| &*r.0))?;
+        line.word("reason", self.reason.name())?;
+        if let Some(detail) = self.reason.detail() {
+            line.word("reason_detail", detail)?;
+        }
+        line.word("culprit", self.reason.culprit().name())?;
+        line.maybe_text("detail", self.detail)?;
+        line.number("requests", self.requests)?;
+        line.number("up_bytes", self.up)?;
+        line.number("down_bytes", self.down)?;
+        line.time("duration_us", self.spent.total)?;
+        line.maybe_time("handshake_us", self.spent.handshake)?;
+        line.maybe_time("identify_us", self.spent.identify)?;
+        line.maybe_time("dial_us", self.spent.dial)?;
+        who(&mut line, self.identity)?;
+        if let Some(identity) = self.identity {
+            line.texts("groups", identity.groups.iter().take(GROUPS).map(|g| g.as_bytes()))?;
+        }
+        line.number("identities", self.identities as u64)?;
+        if let Some(leg) = &self.client {
+            leg_facts(&mut line, &CLIENT, leg)?;
+        }
+        if let Some(leg) = &self.upstream {
+            leg_facts(&mut line, &UPSTREAM, leg)?;
+        }
+        Ok(())
+    }
+}
+
+/// Groups shown of an identity: some issuers put hundreds into a token.
+const GROUPS: usize = 32;
+
+fn who(line: &mut Line<'_, '_>, identity: Option<&Identity>) -> fmt::Result {
+    let Some(identity) = identity else { return Ok(()) };
+    line.text("issuer", identity.issuer.0.as_bytes())?;
+    line.text("subject", identity.subject.as_bytes())?;
+    line.word("proof", identity.proof.name())
+}
+
+/// Field names of a leg, in the order of [`leg_facts`].
+type LegNames = [&'static str; 8];
+
+const CLIENT: LegNames = [
+    "client_peer",
+    "client_version",
+    "client_cipher",
+    "client_group",
+    "client_resumed",
+    "client_alpn",
+    "client_certificate",
+    "client_verified",
+];
+
+const UPSTREAM: LegNames = [
+    "upstream_peer",
+    "upstream_version",
+    "upstream_cipher",
+    "upstream_group",
+    "upstream_resumed",
+    "upstream_alpn",
+    "upstream_certificate",
+    "upstream_verified",
+];
+
+fn leg_facts(line: &mut Line<'_, '_>, names: &LegNames, leg: &LegFacts<'_>) -> fmt::Result {
+    let [peer, version, cipher, group, resumed, alpn, certificate, verified] = *names;
+    line.plain(peer, leg.peer)?;
+    line.text(version, leg.version.as_bytes())?;
+    line.text(cipher, leg.cipher.as_bytes())?;
+    line.maybe_text(group, leg.group)?;
+    line.boolean(resumed, leg.resumed)?;
+    if let Some(protocol) = leg.alpn {
+        line.text(alpn, protocol)?;
+    }
+    if let Some(digest) = &leg.certificate_sha256 {
+        line.hex(certificate, digest)?;
+    }
+    line.word(verified, leg.verified.name())
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Plain => "plain",
+        Kind::Grpc => "grpc",
+        Kind::Upgrade => "upgrade",
+    }
+}
+
+fn ended(ended: Ended) -> &'static str {
+    match ended {
+        Ended::Whole => "whole",
+        Ended::ByClient => "by_client",
+        Ended::ByUpstream => "by_upstream",
+        Ended::ByGateway => "by_gateway",
+    }
+}
