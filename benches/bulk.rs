@@ -27,7 +27,6 @@ fn main() {
     let rounds = if quick { 1 } else { ROUNDS };
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let (proxy_core, load_core) = (cores.first().copied(), cores.last().copied());
-    load_core.map(core_affinity::set_for_current);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         // Workers pin themselves to the first core when asked to.
@@ -40,6 +39,9 @@ fn main() {
             ("tls copy", "relay-tls", tls),
             ("plain copy", "relay-plain", plain),
         ];
+        load_core.map(core_affinity::set_for_current);
+        // Threads name themselves when they begin to run.
+        tokio::time::sleep(Duration::from_millis(100)).await;
         let mut costs = vec![Vec::new(); systems.len()];
         for _ in 0..rounds {
             for (cost, (_, thread, address)) in costs.iter_mut().zip(&systems) {

@@ -8,7 +8,9 @@ use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{Acceptor, ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
-use rustls::{ClientConfig, CommonState, HandshakeKind, NamedGroup, ProtocolVersion, ServerConfig};
+use rustls::{
+    CipherSuite, ClientConfig, CommonState, HandshakeKind, NamedGroup, ProtocolVersion, ServerConfig,
+};
 use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -215,12 +217,22 @@ async fn read_more(tcp: &mut TcpStream, incoming: &mut Vec<u8>) -> Result<(), Ha
 fn facts(common: &CommonState, certificate: Option<&CertificateDer<'_>>) -> Option<Facts> {
     Some(Facts {
         version: common.protocol_version()?,
-        cipher: common.negotiated_cipher_suite()?.suite().as_str().unwrap_or("other"),
+        cipher: cipher_name(common.negotiated_cipher_suite()?.suite()),
         group: common.negotiated_key_exchange_group().map(|group| group.name()),
         resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
         alpn: common.alpn_protocol().map(|name| String::from_utf8_lossy(name).into()),
         peer_certificate: certificate.map(|leaf| fingerprint(leaf)),
     })
+}
+
+/// The name in the IANA registry; rustls spells the suites of TLS 1.3 in its own way.
+fn cipher_name(suite: CipherSuite) -> &'static str {
+    match suite {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        suite => suite.as_str().unwrap_or("other"),
+    }
 }
 
 /// SHA-256 of a certificate as it stands on the wire.
