@@ -1,7 +1,7 @@
 //! A small HTTPS server on loopback, for the demo's issuer and upstream: one thread, HTTP/1.1.
 
 use super::ca::Leaf;
-use crate::tls::server::{ClientCertificates, ServerSettings, server_config};
+use crate::tls::server::{ClientCertificates, ServerSettings, ServerVariants, server_config};
 use crate::tls::{PostQuantum, group_name};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
@@ -133,13 +133,13 @@ impl Server {
         let tls = server_config(ServerSettings {
             chain: vec![leaf.certificate],
             key: leaf.key,
-            alpn: vec![b"http/1.1".to_vec()],
             pq: PostQuantum::Prefer,
             client_certificates: ClientCertificates::None,
             client_ca: Vec::new(),
             client_crl: Vec::new(),
         })
         .map_err(|e| format!("the {name}'s TLS: {e}"))?;
+        let tls = ServerVariants::new(tls).offering(Some(b"http/1.1"));
         let address = listener.local_addr().map_err(|e| format!("the {name}'s socket: {e}"))?;
         listener.set_nonblocking(true).map_err(|e| format!("the {name}'s socket: {e}"))?;
         let runtime = tokio::runtime::Builder::new_current_thread()

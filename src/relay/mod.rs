@@ -210,7 +210,7 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
                 next = next.min(self.moved + limit);
             }
             for (half, side) in [(&self.up, Side::Upstream), (&self.down, Side::Client)] {
-                if let Some(since) = half.stalled {
+                if let Some(since) = half.stalled_since() {
                     if since + self.stall <= now {
                         return Err(Ended::new(Close::Stalled(side)));
                     }

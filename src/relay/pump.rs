@@ -15,8 +15,8 @@ use tokio::time::Instant;
 pub(super) struct Half {
     /// Opened plaintext that the traffic does not take yet.
     pub(super) waiting: Vec<u8>,
-    /// Since when the sink has not taken what is unsent.
-    pub(super) stalled: Option<Instant>,
+    /// Since when the sink has taken nothing of what is unsent, and how much that was.
+    stalled: Option<(Instant, usize)>,
     /// The source's end was passed on; what is unsent is the last.
     ending: bool,
     /// The sink has everything and was told that it is all.
@@ -31,6 +31,11 @@ impl Half {
     /// Starts with plaintext that the traffic has not seen.
     pub(super) fn new(waiting: Vec<u8>) -> Self {
         Half { waiting, ..Half::default() }
+    }
+
+    /// Since when the sink has taken nothing although there is something for it.
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
+        self.stalled.map(|(since, _)| since)
     }
 }
 
@@ -116,7 +121,11 @@ impl<T: Traffic> Pump<'_, T> {
                 Ok(true)
             }
             Poll::Pending => {
-                self.half.stalled.get_or_insert_with(Instant::now);
+                let unsent = self.sink.unsent();
+                // A peer that reads slowly is not one that has stopped.
+                if self.half.stalled.is_none_or(|(_, before)| unsent != before) {
+                    self.half.stalled = Some((Instant::now(), unsent));
+                }
                 Ok(false)
             }
         }
