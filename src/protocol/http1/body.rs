@@ -1,0 +1,163 @@
+//! Message bodies: followed, never touched. Known lengths pass in O(1), chunked in O(chunks).
+
+use super::Limits;
+use super::head::{Broken, HeadEnd, guarded_name};
+use crate::protocol::{Edit, Fields};
+
+/// Where in a message body the next byte belongs.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// Nothing is left of the message.
+    Done,
+    /// So many bytes are left.
+    Length(u64),
+    /// Chunked coding (RFC 9112 7.1).
+    Chunked(Chunk),
+    /// Until the peer closes; responses only.
+    UntilClose,
+}
+
+/// Where in the chunked coding the next byte belongs.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Chunk {
+    /// In the size, `digits` of it read.
+    Size { digits: u8, size: u64 },
+    /// In an extension, `seen` bytes of it read.
+    Extension { seen: usize, size: u64 },
+    /// The line feed that ends the size line.
+    SizeLf(u64),
+    /// In the data, so many bytes left.
+    Data(u64),
+    /// The carriage return after the data.
+    DataCr,
+    /// The line feed after the data.
+    DataLf,
+    /// In the trailer section, which ends with an empty line.
+    Trailer(HeadEnd),
+}
+
+impl Chunk {
+    /// Before a chunk's size line.
+    pub(super) const START: Chunk = Chunk::Size { digits: 0, size: 0 };
+}
+
+impl Body {
+    /// The body of a message that announced its length.
+    pub(super) fn of_length(length: u64) -> Body {
+        if length == 0 { Body::Done } else { Body::Length(length) }
+    }
+
+    /// Keeps what belongs to this body; gives the payload bytes that were in it. `trailer` collects the trailer
+    /// section for the check of its names; `guarded` are names that the gateway took out of or put into the head.
+    pub(super) fn pass(
+        &mut self,
+        edit: &mut Edit<'_>,
+        limits: &Limits,
+        trailer: &mut Vec<u8>,
+        guarded: &Fields,
+    ) -> Result<u64, Broken> {
+        let mut payload = 0u64;
+        while !edit.is_done() {
+            match self {
+                Body::Done => break,
+                Body::UntilClose => {
+                    let n = edit.rest().len();
+                    edit.keep(n);
+                    payload += n as u64;
+                }
+                Body::Length(left) => {
+                    payload += keep_up_to(edit, left);
+                    if *left == 0 {
+                        *self = Body::Done;
+                    }
+                }
+                Body::Chunked(Chunk::Data(left)) => {
+                    payload += keep_up_to(edit, left);
+                    if *left == 0 {
+                        *self = Body::Chunked(Chunk::DataCr);
+                    }
+                }
+                Body::Chunked(Chunk::Trailer(end)) => {
+                    let rest = edit.rest();
+                    let found = end.find(rest, limits.trailer_bytes)?;
+                    let n = found.unwrap_or(rest.len());
+                    trailer.extend_from_slice(&rest[..n]);
+                    if found.is_some() {
+                        check_trailer(trailer, guarded)?;
+                        trailer.clear();
+                        *self = Body::Done;
+                    }
+                    edit.keep(n);
+                }
+                Body::Chunked(chunk) => {
+                    chunk.step(edit.rest()[0], limits)?;
+                    edit.keep(1);
+                }
+            }
+        }
+        Ok(payload)
+    }
+}
+
+impl Chunk {
+    /// One byte of framing.
+    fn step(&mut self, byte: u8, limits: &Limits) -> Result<(), Broken> {
+        *self = match (&*self, byte) {
+            (&Chunk::Size { digits, size }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                if digits == SIZE_DIGITS {
+                    return Err(Broken::bad("chunk size beyond 16 hex digits", "RFC 9112 7.1"));
+                }
+                let digit = (byte as char).to_digit(16).unwrap_or(0);
+                Chunk::Size { digits: digits + 1, size: size << 4 | u64::from(digit) }
+            }
+            (&Chunk::Size { digits: 1.., size }, b'\r') => Chunk::SizeLf(size),
+            (&Chunk::Size { digits: 1.., size }, b';') => Chunk::Extension { seen: 1, size },
+            (Chunk::Size { .. }, _) => {
+                return Err(Broken::bad("chunk size is not hexadecimal", "RFC 9112 7.1"));
+            }
+            (&Chunk::Extension { size, .. }, b'\r') => Chunk::SizeLf(size),
+            (&Chunk::Extension { seen, size }, b'\t' | b' '..=b'~' | 0x80..)
+                if seen < limits.chunk_extension =>
+            {
+                Chunk::Extension { seen: seen + 1, size }
+            }
+            (Chunk::Extension { .. }, _) => {
+                return Err(Broken::bad("chunk extension too long or malformed", "RFC 9112 7.1.1"));
+            }
+            (Chunk::SizeLf(0), b'\n') => Chunk::Trailer(HeadEnd::default()),
+            (&Chunk::SizeLf(size), b'\n') => Chunk::Data(size),
+            (Chunk::DataCr, b'\r') => Chunk::DataLf,
+            (Chunk::DataLf, b'\n') => Chunk::START,
+            _ => return Err(Broken::bad("chunk not ended by CRLF", "RFC 9112 7.1")),
+        };
+        Ok(())
+    }
+}
+
+fn keep_up_to(edit: &mut Edit<'_>, left: &mut u64) -> u64 {
+    let n = (edit.rest().len() as u64).min(*left);
+    edit.keep(n as usize);
+    *left -= n;
+    n
+}
+
+/// A recipient may merge trailer fields into the head, so what counts there must not arrive here.
+fn check_trailer(block: &[u8], guarded: &Fields) -> Result<(), Broken> {
+    let mut fields = [httparse::EMPTY_HEADER; TRAILER_FIELDS];
+    let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(block, &mut fields) else {
+        return Err(Broken::bad("malformed trailer section", "RFC 9112 7.1.2"));
+    };
+    for field in fields {
+        let name = field.name.as_bytes();
+        if guarded_name(name) || guarded.iter().any(|(g, _)| super::head::twins(name, g)) {
+            return Err(Broken::bad("trailer carries authentication or framing", "RFC 9110 6.5.1"));
+        }
+    }
+    Ok(())
+}
+
+/// As many as a `u64` holds.
+const SIZE_DIGITS: u8 = 16;
+
+/// Trailers in use carry a checksum or a status; more is an attack on the parser.
+const TRAILER_FIELDS: usize = 32;

@@ -1,0 +1,410 @@
+//! Heads: where they end, what they say, and how a permitted one is sent on.
+//!
+//! Stricter than RFC 9112 asks wherever two parsers could disagree: every disagreement is a smuggled request.
+
+use super::Limits;
+use super::body::{Body, Chunk};
+use crate::protocol::{Fields, Kind, Request, Rewrite, Why};
+
+/// A rule that was broken, before it is known by whom.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Broken {
+    pub(super) why: Why,
+    pub(super) rule: &'static str,
+    pub(super) section: &'static str,
+}
+
+impl Broken {
+    pub(super) fn bad(rule: &'static str, section: &'static str) -> Broken {
+        Broken { why: Why::BadRequest, rule, section }
+    }
+
+    fn large(rule: &'static str) -> Broken {
+        Broken { why: Why::HeadTooLarge, rule, section: "limit" }
+    }
+}
+
+/// Looks for the empty line over new bytes only, and refuses bare CR and LF on the way.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct HeadEnd {
+    /// Bytes seen since the head's start.
+    seen: usize,
+    /// Bytes seen since the line's start, the carriage return included.
+    line: usize,
+    /// The last byte was a carriage return.
+    after_cr: bool,
+}
+
+impl HeadEnd {
+    /// Before the first byte.
+    pub(super) const START: HeadEnd = HeadEnd { seen: 0, line: 0, after_cr: false };
+
+    /// True at the boundary between messages.
+    pub(super) fn is_start(&self) -> bool {
+        self.seen == 0
+    }
+
+    /// How many of `new` complete the head.
+    pub(super) fn find(&mut self, new: &[u8], limit: usize) -> Result<Option<usize>, Broken> {
+        let mut at = 0;
+        while at < new.len() {
+            let room = limit.saturating_sub(self.seen);
+            if room == 0 {
+                return Err(Broken::large("head larger than the limit"));
+            }
+            if self.after_cr {
+                if new[at] != b'\n' {
+                    return Err(Broken::bad("bare CR", "RFC 9112 2.2"));
+                }
+                let empty = self.line == 1;
+                *self = HeadEnd { seen: self.seen + 1, line: 0, after_cr: false };
+                at += 1;
+                if empty {
+                    return Ok(Some(at));
+                }
+                continue;
+            }
+            let window = &new[at..new.len().min(at + room)];
+            let n = match memchr::memchr2(b'\r', b'\n', window) {
+                Some(i) if window[i] == b'\n' => return Err(Broken::bad("bare LF", "RFC 9112 2.2")),
+                Some(i) => {
+                    self.after_cr = true;
+                    i + 1
+                }
+                None => window.len(),
+            };
+            self.seen += n;
+            self.line += n;
+            at += n;
+        }
+        Ok(None)
+    }
+}
+
+/// What a request head says beyond [`Request`].
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) body: Body,
+    /// The connection ends after the response: `Connection: close` or HTTP/1.0.
+    pub(super) close: bool,
+    /// The client waits for a 100 before it sends its body.
+    pub(super) expects: bool,
+    old: bool,
+}
+
+/// Parses a whole request head into `request` (its key left alone).
+pub(super) fn parse_request(head: &[u8], limits: &Limits, request: &mut Request) -> Result<Asked, Broken> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    let allowed = limits.fields.min(FIELDS_MAX);
+    let mut parsed = httparse::Request::new(&mut fields[..allowed]);
+    match parsed.parse(head) {
+        Ok(httparse::Status::Complete(n)) if n == head.len() => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(Broken::large("more fields than the limit")),
+        _ => return Err(Broken::bad("malformed request head", "RFC 9112 2.1")),
+    }
+    let (method, target) = (parsed.method.unwrap_or_default(), parsed.path.unwrap_or_default());
+    let old = parsed.version == Some(0);
+    if method == "CONNECT" {
+        let why = Why::MethodNotAllowed;
+        return Err(Broken { why, rule: "CONNECT cannot pass", section: "RFC 9110 9.3.6" });
+    }
+    request.method.clear();
+    request.method.extend_from_slice(method.as_bytes());
+    request.fields.clear();
+    for field in parsed.headers.iter() {
+        check_field(field)?;
+        request.fields.push(field.name.as_bytes(), field.value);
+    }
+    let host = one(&request.fields, "host", "more than one Host", "RFC 9112 3.2")?;
+    if !old && host.is_none() || host.is_some_and(|h| !is_authority(h)) {
+        return Err(Broken::bad("Host missing or invalid", "RFC 9112 3.2"));
+    }
+    request.authority.clear();
+    request.authority.extend_from_slice(host.unwrap_or_default());
+    let origin = origin_form(target.as_bytes(), method, host)?;
+    request.target.clear();
+    if !origin.starts_with(b"/") && origin != b"*" {
+        request.target.push(b'/');
+    }
+    request.target.extend_from_slice(origin);
+
+    one(&request.fields, "authorization", "more than one Authorization", "RFC 9110 5.3")?;
+    let (mut close, mut upgrade) = (old, false);
+    for (n, option) in options(&request.fields).enumerate() {
+        if n == OPTIONS_MAX || guarded_name(option) {
+            return Err(Broken::bad("Connection names a field that must pass", "RFC 9110 7.6.1"));
+        }
+        close |= option.eq_ignore_ascii_case(b"close");
+        upgrade |= option.eq_ignore_ascii_case(b"upgrade");
+    }
+    let body = request_body(&request.fields, old)?;
+    request.ends = body == Body::Done;
+    request.kind = Kind::Plain;
+    // h2c would hide further requests from the gateway (RFC 9113 withdrew it): the offer is not passed on.
+    let offered = request.fields.all("upgrade").flat_map(list);
+    let (mut any, mut h2c) = (false, false);
+    for protocol in offered {
+        any = true;
+        h2c |= protocol.get(..3).is_some_and(|p| p.eq_ignore_ascii_case(b"h2c"));
+    }
+    if upgrade && any && !h2c && !old {
+        if !request.ends {
+            return Err(Broken::bad("Upgrade with a body", "RFC 9110 7.8"));
+        }
+        request.kind = Kind::Upgrade;
+    }
+    let expects = request.fields.get("expect").is_some();
+    Ok(Asked { body, close, expects, old })
+}
+
+/// Appends the head as it goes to the upstream. HTTP/1.0 stays 1.0, so that the upstream frames its response for it.
+pub(super) fn write_request(out: &mut Vec<u8>, request: &Request, asked: &Asked, rewrite: &Rewrite<'_>) {
+    out.extend_from_slice(&request.method);
+    out.push(b' ');
+    out.extend_from_slice(&request.target);
+    out.extend_from_slice(if asked.old { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
+    if let (Some(authority), None) = (rewrite.authority, request.fields.get("host")) {
+        push(out, b"Host", authority.as_bytes());
+    }
+    let upgrade = request.kind == Kind::Upgrade;
+    let mut te = false;
+    for (name, value) in request.fields.iter() {
+        if name.eq_ignore_ascii_case(b"host") {
+            push(out, name, rewrite.authority.map_or(value, str::as_bytes));
+        } else if name.eq_ignore_ascii_case(b"te") {
+            te |= list(value).any(|v| v.eq_ignore_ascii_case(b"trailers"));
+        } else if name.eq_ignore_ascii_case(b"upgrade") && upgrade
+            || !stays_behind(name, rewrite) && !options(&request.fields).any(|o| o.eq_ignore_ascii_case(name))
+        {
+            push(out, name, value);
+        }
+    }
+    for (name, value) in rewrite.set {
+        push(out, name.as_bytes(), value);
+    }
+    if te {
+        push(out, b"TE", b"trailers");
+    }
+    let connection: &[u8] = match (asked.close, upgrade, te) {
+        (true, true, true) => b"close, upgrade, TE",
+        (true, true, false) => b"close, upgrade",
+        (true, false, true) => b"close, TE",
+        (true, false, false) => b"close",
+        (false, true, true) => b"upgrade, TE",
+        (false, true, false) => b"upgrade",
+        (false, false, true) => b"TE",
+        (false, false, false) => b"",
+    };
+    if !connection.is_empty() {
+        push(out, b"Connection", connection);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What a response head says.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) status: u16,
+    pub(super) body: Body,
+    pub(super) close: bool,
+}
+
+/// Parses a whole response head; `to_head`: it answers a `HEAD` (RFC 9112 6.3).
+pub(super) fn parse_response(head: &[u8], to_head: bool, fields: &mut Fields) -> Result<Answered, Broken> {
+    let mut room = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    let mut parsed = httparse::Response::new(&mut room);
+    match parsed.parse(head) {
+        Ok(httparse::Status::Complete(n)) if n == head.len() => {}
+        _ => return Err(Broken::bad("malformed response head", "RFC 9112 4")),
+    }
+    let (status, old) = (parsed.code.unwrap_or_default(), parsed.version == Some(0));
+    if !(100..=599).contains(&status) {
+        return Err(Broken::bad("status out of range", "RFC 9110 15"));
+    }
+    fields.clear();
+    for field in parsed.headers.iter() {
+        check_field(field)?;
+        fields.push(field.name.as_bytes(), field.value);
+    }
+    let mut length = None;
+    for value in fields.all("content-length") {
+        let value = number(value)?;
+        if length.is_some_and(|l| l != value) {
+            return Err(Broken::bad("two different Content-Length", "RFC 9112 6.3"));
+        }
+        length = Some(value);
+    }
+    let chunked = is_chunked(fields, old)?;
+    if chunked && length.is_some() {
+        return Err(Broken::bad("Content-Length with Transfer-Encoding", "RFC 9112 6.3"));
+    }
+    let body = match length {
+        _ if to_head || status < 200 || status == 204 || status == 304 => Body::Done,
+        _ if chunked => Body::Chunked(Chunk::START),
+        Some(length) => Body::of_length(length),
+        None => Body::UntilClose,
+    };
+    let says = |word: &[u8]| options(fields).any(|o| o.eq_ignore_ascii_case(word));
+    let close = body == Body::UntilClose || says(b"close") || old && !says(b"keep-alive");
+    Ok(Answered { status, body, close })
+}
+
+/// Appends a response head with its connection fields replaced by `Connection: close`.
+pub(super) fn write_closing(out: &mut Vec<u8>, head: &[u8], fields: &Fields) {
+    let line = memchr::memchr(b'\n', head).map_or(head.len(), |i| i + 1);
+    out.extend_from_slice(&head[..line]);
+    for (name, value) in fields.iter() {
+        if !name.eq_ignore_ascii_case(b"connection") && !name.eq_ignore_ascii_case(b"keep-alive") {
+            push(out, name, value);
+        }
+    }
+    out.extend_from_slice(b"Connection: close\r\n\r\n");
+}
+
+/// Names equal without case and with `_` read as `-`, as CGI-like upstreams do.
+pub(super) fn twins(a: &[u8], b: &[u8]) -> bool {
+    let fold = |c: u8| if c == b'_' { b'-' } else { c.to_ascii_lowercase() };
+    a.len() == b.len() && a.iter().zip(b).all(|(&x, &y)| fold(x) == fold(y))
+}
+
+/// Fields that neither a trailer may carry nor a `Connection` option name.
+pub(super) fn guarded_name(name: &[u8]) -> bool {
+    GUARDED.iter().any(|g| twins(name, g)) || is_forwarding(name)
+}
+
+fn is_forwarding(name: &[u8]) -> bool {
+    name.get(..12).is_some_and(|p| twins(p, b"x-forwarded-"))
+        || twins(name, b"forwarded")
+        || twins(name, b"x-real-ip")
+}
+
+fn stays_behind(name: &[u8], rewrite: &Rewrite<'_>) -> bool {
+    HOP.iter().any(|h| twins(name, h))
+        || is_forwarding(name)
+        || name.contains(&b'_') && FRAMING.iter().any(|f| twins(name, f))
+        || rewrite.strip.iter().any(|s| twins(name, s.as_bytes()))
+        || rewrite.set.iter().any(|(s, _)| twins(name, s.as_bytes()))
+}
+
+fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn check_field(field: &httparse::Header<'_>) -> Result<(), Broken> {
+    let fine = |&b: &u8| b == b'\t' || (b >= b' ' && b != 0x7f);
+    match !field.name.is_empty() && field.value.iter().all(fine) {
+        true => Ok(()),
+        false => Err(Broken::bad("control byte in a field or empty name", "RFC 9110 5.5")),
+    }
+}
+
+fn one<'a>(
+    fields: &'a Fields,
+    name: &'a str,
+    rule: &'static str,
+    section: &'static str,
+) -> Result<Option<&'a [u8]>, Broken> {
+    let mut all = fields.all(name);
+    let first = all.next();
+    if all.next().is_some() { Err(Broken::bad(rule, section)) } else { Ok(first) }
+}
+
+/// The target without scheme and authority, which must agree with `Host`.
+fn origin_form<'a>(target: &'a [u8], method: &str, host: Option<&[u8]>) -> Result<&'a [u8], Broken> {
+    let bad = Err(Broken::bad("invalid request target", "RFC 9112 3.2"));
+    if !target.iter().all(|b| (0x21..0x7f).contains(b) && *b != b'#') {
+        return bad;
+    }
+    if target.starts_with(b"/") || target == b"*" && method == "OPTIONS" {
+        return Ok(target);
+    }
+    let scheme = |s: &[u8]| target.get(..s.len()).is_some_and(|t| t.eq_ignore_ascii_case(s));
+    let rest = match (scheme(b"http://"), scheme(b"https://")) {
+        (true, _) => &target[7..],
+        (_, true) => &target[8..],
+        _ => return bad,
+    };
+    let end = memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len());
+    match host {
+        Some(host) if rest[..end].eq_ignore_ascii_case(host) => Ok(&rest[end..]),
+        _ => Err(Broken::bad("absolute target and Host disagree", "RFC 9112 3.2.2")),
+    }
+}
+
+fn is_authority(host: &[u8]) -> bool {
+    !host.is_empty() && host.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~%:[]".contains(b))
+}
+
+fn request_body(fields: &Fields, old: bool) -> Result<Body, Broken> {
+    let length = one(fields, "content-length", "more than one Content-Length", "RFC 9112 6.3")?;
+    let chunked = is_chunked(fields, old)?;
+    match (length, chunked) {
+        (Some(_), true) => Err(Broken::bad("Content-Length with Transfer-Encoding", "RFC 9112 6.1")),
+        (Some(length), false) => Ok(Body::of_length(number(length)?)),
+        (None, true) => Ok(Body::Chunked(Chunk::START)),
+        (None, false) => Ok(Body::Done),
+    }
+}
+
+fn is_chunked(fields: &Fields, old: bool) -> Result<bool, Broken> {
+    match one(fields, "transfer-encoding", "more than one Transfer-Encoding", "RFC 9112 6.1")? {
+        None => Ok(false),
+        Some(_) if old => Err(Broken::bad("Transfer-Encoding on HTTP/1.0", "RFC 9112 6.1")),
+        Some(coding) if coding.eq_ignore_ascii_case(b"chunked") => Ok(true),
+        Some(_) => Err(Broken::bad("Transfer-Encoding other than chunked", "RFC 9112 6.1")),
+    }
+}
+
+fn number(value: &[u8]) -> Result<u64, Broken> {
+    let bad = Broken::bad("Content-Length is not a number", "RFC 9110 8.6");
+    if value.is_empty() {
+        return Err(bad);
+    }
+    value.iter().try_fold(0u64, |n, b| match b {
+        b'0'..=b'9' => n.checked_mul(10).and_then(|n| n.checked_add(u64::from(b - b'0'))).ok_or(bad),
+        _ => Err(bad),
+    })
+}
+
+fn options(fields: &Fields) -> impl Iterator<Item = &[u8]> {
+    fields.all("connection").flat_map(list)
+}
+
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|v| !v.is_empty())
+}
+
+/// Room on the stack for one head's fields; limits above it have no effect.
+pub(super) const FIELDS_MAX: usize = 128;
+
+/// Clients send one to three; more would make the removal quadratic.
+const OPTIONS_MAX: usize = 16;
+
+/// Between the client and the gateway only (RFC 9110 7.6.1).
+const HOP: &[&[u8]] = &[
+    b"connection",
+    b"keep-alive",
+    b"proxy-connection",
+    b"te",
+    b"upgrade",
+    b"http2-settings",
+    b"proxy-authorization",
+];
+
+const FRAMING: &[&[u8]] = &[b"host", b"content-length", b"transfer-encoding"];
+
+const GUARDED: &[&[u8]] = &[
+    b"host",
+    b"content-length",
+    b"transfer-encoding",
+    b"authorization",
+    b"proxy-authorization",
+    b"cookie",
+    b"x-api-key",
+    b"api-key",
+    b"x-goog-api-key",
+    b"x-request-id",
+];
