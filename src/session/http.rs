@@ -135,7 +135,7 @@ impl Conversation {
                 ..Default::default()
             }))),
             _ => Protocol::One(Box::new(Http1::new(crate::protocol::http1::Limits {
-                head: limits.head,
+                head_bytes: limits.head,
                 fields: limits.fields,
                 ..Default::default()
             }))),
