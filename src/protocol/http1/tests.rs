@@ -324,3 +324,22 @@ proptest! {
         prop_assert_eq!(std::iter::from_fn(|| http.event()).last(), Some(whole(1, payload, 2)));
     }
 }
+
+#[test]
+fn a_bad_head_is_answered_after_the_response_under_way() {
+    let s = run(&[GET.as_bytes(), b"GET / HTTP/1.1\r\n\r\n"], &[OK.as_bytes()], |_| {});
+    assert_eq!(s.up, "GET / HTTP/1.1\r\nHost: a\r\nx-user: ada\r\n\r\n");
+    assert!(s.down.strip_prefix(OK).is_some_and(|rest| rest.starts_with("HTTP/1.1 400 ")), "{}", s.down);
+    assert!(s.over && s.events.len() == 2);
+}
+
+#[test]
+fn requests_beyond_the_limit_wait_and_http_1_0_closes() {
+    let mut http = Http1::new(Limits { pipelined: 2, ..Limits::default() });
+    assert_eq!(up(&mut http, GET.repeat(3).as_bytes()).1, Ok(Up::Wait));
+    assert_eq!((http.in_flight(), down(&mut http, OK.as_bytes()).1), (2, Ok(())));
+    assert_eq!(up(&mut http, GET.as_bytes()).1, Ok(Up::Done));
+    let s = seen("GET / HTTP/1.0\r\n\r\n", OK);
+    assert_eq!(s.up, "GET / HTTP/1.0\r\nx-user: ada\r\nConnection: close\r\n\r\n");
+    assert!(s.over);
+}
