@@ -187,7 +187,7 @@ impl Http1 {
         Ok(true)
     }
 
-    /// The client broke a rule: its answer is queued, or takes the place of a response that has not begun.
+    /// The client broke a rule: in a head, its answer is queued; in a body, the connection is cut.
     fn client_fault(&mut self, broken: Broken) -> Fault {
         let Broken { why, rule, section } = broken;
         if let Client::Body(_) = self.client {
