@@ -5,6 +5,7 @@ use std::time::Instant;
 struct Memory {
     bytes: Arc<Mutex<Vec<u8>>>,
     refuse: Arc<AtomicU64>,
+    hold: Arc<AtomicBool>,
 }
 
 impl Write for Memory {
@@ -12,6 +13,9 @@ impl Write for Memory {
         if self.refuse.load(Relaxed) > 0 {
             self.refuse.fetch_sub(1, Relaxed);
             return Err(io::ErrorKind::StorageFull.into());
+        }
+        while self.hold.load(Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
         }
         // Short writes: the position must be kept.
         let n = bytes.len().min(1_000);
@@ -27,6 +31,7 @@ impl Write for Memory {
 #[test]
 fn nothing_is_lost_when_four_threads_outrun_a_slow_destination() {
     let memory = Memory::default();
+    memory.hold.store(true, Relaxed);
     let (sink, guard) = Sink::with_capacity(memory.clone(), 4_096).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..4 {
@@ -37,15 +42,26 @@ fn nothing_is_lost_when_four_threads_outrun_a_slow_destination() {
                 }
             });
         }
+        // Nothing is taken until everybody had to wait.
+        let begin = Instant::now();
+        while sink.stalls() < 4 && begin.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        memory.hold.store(false, Relaxed);
     });
     assert_eq!(sink.lines(), 20_000);
-    assert!(sink.stalls() > 0);
+    assert!(sink.stalls() >= 4, "{}", sink.stalls());
     drop(guard);
     let text = String::from_utf8(memory.bytes.lock().clone()).unwrap();
     for thread in 0..4 {
         let start = format!("{thread} ");
         let numbers: Vec<u32> = text.lines().filter_map(|l| l.strip_prefix(&start)?.parse().ok()).collect();
-        assert!(numbers.iter().copied().eq(0..5_000), "lines of one thread stay whole and in order");
+        let strange = numbers.iter().copied().zip(0..5_000).find(|(is, should)| is != should);
+        assert_eq!(
+            (numbers.len(), strange),
+            (5_000, None),
+            "lines of thread {thread} stay whole and in order"
+        );
     }
 }
 
