@@ -31,6 +31,8 @@ pub struct Upstream {
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
     spoken: Mutex<Spoken>,
+    /// Held by whoever asks the upstream; the others wait for the answer instead of asking as well.
+    asking: tokio::sync::Mutex<()>,
 }
 
 /// What is known of the protocols that an upstream speaks, and since when.
@@ -38,11 +40,17 @@ pub struct Upstream {
 struct Spoken {
     http1: Option<(bool, Instant)>,
     http2: Option<(bool, Instant)>,
+    /// When it was last out of reach.
+    unreachable: Option<Instant>,
 }
 
 /// How long a "no" is believed; an upstream that learns a protocol is found out after this. A "yes" holds until a dial
 /// contradicts it.
 const NO_HOLDS: Duration = Duration::from_secs(60);
+/// How long clients are not kept waiting for an upstream that was just out of reach.
+const UNREACHABLE_HOLDS: Duration = Duration::from_secs(2);
+/// How long an upstream that was only asked may take to hear that this was all.
+const LEAVE: Duration = Duration::from_secs(1);
 /// A silent upstream's TCP connection is given up after this much unacknowledged data time.
 pub const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle time before the kernel asks whether the peer is still there.
@@ -74,6 +82,16 @@ pub struct Dialled {
     pub shaken: Shaken,
     /// Where it leads.
     pub address: SocketAddr,
+}
+
+impl Dialled {
+    /// Ends a connection that served to ask: the handshake's last flight goes out, and a clean end.
+    async fn leave(self) {
+        let mut leg = self.shaken.leg;
+        // What the upstream makes of it is its own affair.
+        let _ = leg.queue_close();
+        let _ = tokio::time::timeout(LEAVE, leg.flush()).await;
+    }
 }
 
 /// The protocol that both legs are to speak.
@@ -122,7 +140,17 @@ impl Upstream {
             Arc::new(config)
         };
         let (http1, http2) = (with(HTTP11), with(H2));
-        Upstream { host, port, server_name, pinned, plain: tls, http1, http2, spoken: Mutex::default() }
+        Upstream {
+            host,
+            port,
+            server_name,
+            pinned,
+            plain: tls,
+            http1,
+            http2,
+            spoken: Mutex::default(),
+            asking: Default::default(),
+        }
     }
 
     /// True when a key is pinned in addition to the chain and the name.
@@ -149,20 +177,34 @@ impl Upstream {
     /// The first of `wanted` that the upstream speaks; asks it where that is not known. With the upstream out of
     /// reach it is the first of `wanted`, so that the client can be told in a protocol that it understands.
     pub async fn choose(&self, wanted: &[Application], timeout: Duration) -> Option<Application> {
+        let mut asking = None;
         for &application in wanted {
+            if self.known(application).is_none() && asking.is_none() {
+                asking = Some(self.asking.lock().await);
+            }
             match self.known(application) {
                 Some(true) => return Some(application),
                 Some(false) => continue,
+                None if self.is_unreachable() => return Some(application),
                 None => {}
             }
             match self.open(application, timeout, u64::MAX).await {
-                Ok(_) => return Some(application),
+                Ok(dialled) => {
+                    dialled.leave().await;
+                    return Some(application);
+                }
                 Err(DialFault::Alpn(..)) => continue,
-                Err(_) if self.known(application) == Some(false) => continue,
-                Err(_) => return wanted.first().copied(),
+                Err(_) => {
+                    self.spoken.lock().unreachable = Some(Instant::now());
+                    return wanted.first().copied();
+                }
             }
         }
         None
+    }
+
+    fn is_unreachable(&self) -> bool {
+        self.spoken.lock().unreachable.is_some_and(|since| since.elapsed() < UNREACHABLE_HOLDS)
     }
 
     fn known(&self, application: Application) -> Option<bool> {

@@ -354,8 +354,14 @@ impl HttpStart {
             match self.feed(trail).await? {
                 Up::Request => {}
                 Up::Done | Up::Wait => {
-                    if !read(&mut self.leg, &mut self.plain, trail).await? {
-                        return Err(Close::Done);
+                    match self.leg.read(&mut self.plain).await {
+                        Ok(true) => {}
+                        // With nothing under way there is nothing that an end could cut.
+                        Ok(false) | Err(LegFault::Truncated) if self.conversation.requests() > 0 => {
+                            return Err(Close::Refused);
+                        }
+                        Ok(false) | Err(LegFault::Truncated) => return Err(Close::Done),
+                        Err(fault) => return Err(self.client_broke(fault, trail)),
                     }
                     continue;
                 }
@@ -366,6 +372,13 @@ impl HttpStart {
                 Err(denial) => self.deny(&denial, trail).await?,
             }
         }
+    }
+
+    fn client_broke(&mut self, fault: LegFault, trail: &mut Trail) -> Close {
+        if let Some(alert) = fault.alert() {
+            self.leg.queue_alert(alert);
+        }
+        broken(trail, Side::Client, fault)
     }
 
     /// Lets the protocol see what came, and gathers what it has for the upstream.

@@ -9,12 +9,16 @@ use arc_swap::ArcSwap;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use staunch::credential::HeaderInjection;
+use staunch::demo::issuer::Issuer;
 use staunch::dial::Upstream;
 use staunch::gateway::{Alpn, Gateway, Limits, Listener, Route, RouteProtocol, Timeouts};
 use staunch::identify::certificate::{CertificateMapping, SubjectSource};
-use staunch::identify::oidc::Issuers;
+use staunch::identify::oidc::{Algorithm, IssuerSettings, Issuers};
+use staunch::identify::slots::Slot;
 use staunch::names::{IssuerName, RouteName};
 use staunch::policy::{OnExpiry, Policy, Rule};
+use staunch::secret::Secret;
 use staunch::tls::PostQuantum;
 use staunch::tls::client::{ClientSettings, client_config};
 use staunch::tls::server::{ClientCertificates, ServerSettings, ServerVariants, server_config};
@@ -89,6 +93,9 @@ pub struct Wish {
     pub idle: Duration,
     pub permit_deadline: Duration,
     pub pin: bool,
+    pub alpn: Alpn,
+    pub upstream_alpn: Vec<&'static str>,
+    pub on_expiry: OnExpiry,
 }
 
 impl Default for Wish {
@@ -101,6 +108,9 @@ impl Default for Wish {
             idle: Duration::from_secs(3600),
             permit_deadline: Duration::from_secs(10),
             pin: false,
+            alpn: Alpn::Auto,
+            upstream_alpn: Vec::new(),
+            on_expiry: OnExpiry::Drain,
         }
     }
 }
@@ -111,7 +121,7 @@ fn show_logs() {
     LOG.get_or_init(|| staunch::audit::init(staunch::audit::Format::Human, "info", std::io::stderr()).ok());
 }
 
-/// A gateway with one raw route, and both peers' means to reach it.
+/// A gateway with one route, and both peers' means to reach it.
 pub struct Rig {
     pub authority: Authority,
     pub upstream: TcpListener,
@@ -121,14 +131,59 @@ pub struct Rig {
     pub client: Arc<ClientConfig>,
 }
 
-pub const NAME: &str = "raw.test";
+/// The route's name on the wire.
+pub const NAME: &str = "route.test";
+/// Whom tokens must be for.
+pub const AUDIENCE: &str = "staunch";
 
 impl Rig {
+    /// A raw route for the client certificate `ann.test`.
     pub async fn raw(wish: Wish) -> Rig {
+        let machines = IssuerName("machines".into());
+        let allow =
+            Rule { issuer: Some(machines.clone()), subjects: vec!["ann.test".into()], ..Rule::default() };
+        Self::start(wish, Issuers::new(Vec::new()).unwrap(), allow, |route| {
+            route.protocol = RouteProtocol::Raw;
+            route.client_certificates = ClientCertificates::Required;
+            route.certificate_identity = Some(CertificateMapping {
+                authority: machines,
+                subject_from: vec![SubjectSource::Dns],
+                groups: Vec::new(),
+            });
+        })
+        .await
+    }
+
+    /// An HTTP route for tokens of `issuer` in the group `agents`, which puts `Bearer stored-key` in.
+    pub async fn http(wish: Wish, issuer: &Issuer, authority: CertificateDer<'static>) -> Rig {
+        let corp = IssuerName("corp".into());
+        let issuers = Issuers::new(vec![IssuerSettings {
+            name: corp.clone(),
+            url: issuer.url().into(),
+            audience: vec![AUDIENCE.into()],
+            algorithms: vec![Algorithm::Es256],
+            groups_claim: "groups".into(),
+            azp: Vec::new(),
+            ca: Some(vec![authority]),
+            jwks_hosts: Vec::new(),
+        }])
+        .unwrap();
+        issuers.start(&tokio::runtime::Handle::current());
+        let allow = Rule { issuer: Some(corp), groups: vec!["agents".into()], ..Rule::default() };
+        Self::start(wish, issuers, allow, |route| {
+            route.slots = vec![Slot::Bearer, Slot::Token, Slot::XApiKey, Slot::ApiKey];
+            route.inject = vec![HeaderInjection {
+                name: "authorization".into(),
+                value: Arc::new(Secret::new(b"Bearer stored-key".to_vec())),
+            }];
+        })
+        .await
+    }
+
+    async fn start(wish: Wish, issuers: Arc<Issuers>, allow: Rule, change: impl FnOnce(&mut Route)) -> Rig {
         show_logs();
         let authority = Authority::new();
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let gateway_leaf = authority.leaf(NAME);
         let tls = client_config(ClientSettings {
             roots: authority.roots(),
             pin: None,
@@ -136,42 +191,33 @@ impl Rig {
             pq: PostQuantum::Prefer,
         })
         .unwrap();
-        let server = server_config(ServerSettings {
-            chain: gateway_leaf.chain.clone(),
-            key: gateway_leaf.key,
-            pq: PostQuantum::Prefer,
-            client_certificates: ClientCertificates::Required,
-            client_ca: vec![authority.certificate()],
-            client_crl: Vec::new(),
-        })
-        .unwrap();
-        let machines = IssuerName("machines".into());
         let port = upstream.local_addr().unwrap().port();
         let name = ServerName::try_from("upstream.test").unwrap();
-        let route = Route {
-            name: RouteName("raw".into()),
+        let gateway_leaf = authority.leaf(NAME);
+        let make_server = |client_certificates| {
+            let server = server_config(ServerSettings {
+                chain: gateway_leaf.chain.clone(),
+                key: gateway_leaf.key.clone_key(),
+                pq: PostQuantum::Prefer,
+                client_certificates,
+                client_ca: vec![authority.certificate()],
+                client_crl: Vec::new(),
+            });
+            ServerVariants::new(server.unwrap())
+        };
+        let mut route = Route {
+            name: RouteName("route".into()),
             sni: vec![NAME.into()],
-            protocol: RouteProtocol::Raw,
-            alpn: Alpn::Auto,
-            server: ServerVariants::new(server),
+            protocol: RouteProtocol::Http,
+            alpn: wish.alpn,
+            server: make_server(ClientCertificates::None),
             server_certificate: [0; 32],
-            client_certificates: ClientCertificates::Required,
-            certificate_identity: Some(CertificateMapping {
-                authority: machines.clone(),
-                subject_from: vec![SubjectSource::Dns],
-                groups: Vec::new(),
-            }),
+            client_certificates: ClientCertificates::None,
+            certificate_identity: None,
             slots: Vec::new(),
             upstream: Upstream::new("127.0.0.1".into(), port, name, tls, false),
-            authority: None,
-            policy: Policy {
-                rules: vec![Rule {
-                    issuer: Some(machines),
-                    subjects: vec!["ann.test".into()],
-                    ..Rule::default()
-                }],
-                on_expiry: OnExpiry::Drain,
-            },
+            authority: Some("upstream.test".into()),
+            policy: Policy { rules: vec![allow], on_expiry: wish.on_expiry },
             inject: Vec::new(),
             timeouts: Timeouts {
                 connect: Duration::from_secs(5),
@@ -180,6 +226,8 @@ impl Rig {
                 stall: wish.stall,
             },
         };
+        change(&mut route);
+        route.server = make_server(route.client_certificates);
         let listener = Listener { address: "127.0.0.1:0".parse().unwrap(), proxy_protocol_from: Vec::new() };
         let limits = Limits {
             permit_deadline: wish.permit_deadline,
@@ -192,7 +240,6 @@ impl Rig {
             streams: 100,
             records_per_key: wish.records_per_key,
         };
-        let issuers = Issuers::new(Vec::new()).unwrap();
         let gateway = Gateway::new(vec![listener.clone()], vec![route], issuers, limits);
         let layout = Layout { count: 1, pin: wish.pin };
         let bound = Bound::bind(&[listener], layout).unwrap();
@@ -206,6 +253,7 @@ impl Rig {
             .with_single_cert(leaf.chain, leaf.key)
             .unwrap();
         config.ignore_client_order = true;
+        config.alpn_protocols = wish.upstream_alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         let client = Self::client_config(&authority, "ann.test", wish.client);
         let acceptor = TlsAcceptor::from(Arc::new(config));
         Rig { authority, upstream, gateway: address, workers, acceptor, client }

@@ -1,0 +1,272 @@
+//! HTTP/1.1 routes through a whole gateway: what the upstream sees, what the client is told.
+
+mod common;
+
+use common::{AUDIENCE, NAME, Rig, Wish};
+use rustls::pki_types::ServerName;
+use staunch::demo::ca::Ca;
+use staunch::demo::issuer::Issuer;
+use staunch::policy::OnExpiry;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::{TlsConnector, client, server};
+
+const SOON: Duration = Duration::from_secs(10);
+
+struct Http {
+    rig: Rig,
+    issuer: Issuer,
+}
+
+type Client = client::TlsStream<TcpStream>;
+type Upstream = server::TlsStream<TcpStream>;
+
+impl Http {
+    async fn start(wish: Wish) -> Http {
+        let ca = Ca::new("issuer authority").unwrap();
+        let issuer = Issuer::start(ca.leaf(&["127.0.0.1"]).unwrap(), AUDIENCE, Vec::new()).unwrap();
+        let certificate = pem(ca.pem());
+        Http { rig: Rig::http(wish, &issuer, certificate).await, issuer }
+    }
+
+    fn token(&self, lifetime: u64) -> String {
+        self.issuer.token("ann", &["agents".into()], Duration::from_secs(lifetime))
+    }
+
+    async fn connect(&self) -> Client {
+        let mut config = (*self.rig.client).clone();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let tcp = TcpStream::connect(self.rig.gateway).await.unwrap();
+        let name = ServerName::try_from(NAME).unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()
+    }
+
+    /// The upstream end of the session, past the connections on which the gateway only asks for the protocol.
+    async fn upstream(&self) -> (Upstream, String) {
+        loop {
+            let mut upstream = self.rig.accept().await;
+            if let Some(head) = read_head(&mut upstream).await {
+                return (upstream, head);
+            }
+        }
+    }
+
+    /// A client and an upstream with one request through.
+    async fn exchange(&self, request: &str) -> (Client, Upstream, String) {
+        let client = async {
+            let mut client = self.connect().await;
+            client.write_all(request.as_bytes()).await.unwrap();
+            client
+        };
+        let (client, (upstream, head)) = tokio::join!(client, self.upstream());
+        (client, upstream, head)
+    }
+}
+
+fn pem(text: &str) -> rustls::pki_types::CertificateDer<'static> {
+    use rustls::pki_types::pem::PemObject;
+    rustls::pki_types::CertificateDer::from_pem_slice(text.as_bytes()).unwrap()
+}
+
+/// Reads up to the end of a head; `None` if the connection ends before it begins.
+async fn read_head(from: &mut (impl AsyncReadExt + Unpin)) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match from.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) if head.is_empty() => return None,
+            Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&head)),
+        }
+    }
+    Some(String::from_utf8(head).unwrap())
+}
+
+async fn read_exactly(from: &mut (impl AsyncReadExt + Unpin), length: usize) -> String {
+    let mut bytes = vec![0; length];
+    timeout(SOON, from.read_exact(&mut bytes)).await.unwrap().unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[tokio::test]
+async fn the_token_goes_out_and_the_credential_goes_in() {
+    let http = Http::start(Wish::default()).await;
+    for slot in ["authorization: Bearer ", "authorization: token ", "x-api-key: ", "api-key: "] {
+        let token = http.token(60);
+        let request =
+            format!("GET /v1/models?x=1 HTTP/1.1\r\nhost: {NAME}\r\n{slot}{token}\r\nx-keep: 1\r\n\r\n");
+        let (mut client, mut upstream, head) = timeout(SOON, http.exchange(&request)).await.unwrap();
+        assert!(head.starts_with("GET /v1/models?x=1 HTTP/1.1\r\n"), "{head}");
+        assert!(!head.contains(&token), "the token went up");
+        assert!(head.contains("Bearer stored-key\r\n") && head.contains("x-keep: 1\r\n"), "{head}");
+        assert!(head.to_lowercase().contains("host: upstream.test\r\n"), "{head}");
+        assert!(head.contains("x-forwarded-for: 127.0.0.1\r\n") && head.contains("x-request-id: "), "{head}");
+        upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await.unwrap();
+        let answer = read_exactly(&mut client, 43).await;
+        assert_eq!(answer, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_arrives_event_by_event() {
+    let http = Http::start(Wish::default()).await;
+    let request = format!("GET /s HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {}\r\n\r\n", http.token(60));
+    let (mut client, mut upstream, _) = timeout(SOON, http.exchange(&request)).await.unwrap();
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-type: text/event-stream\r\n\r\n";
+    upstream.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(read_exactly(&mut client, head.len()).await, head);
+    for n in 0..20 {
+        let event = format!("a\r\ndata: {n:02}\n\n\r\n");
+        upstream.write_all(event.as_bytes()).await.unwrap();
+        assert_eq!(read_exactly(&mut client, event.len()).await, event);
+    }
+    upstream.write_all(b"0\r\n\r\n").await.unwrap();
+    assert_eq!(read_exactly(&mut client, 5).await, "0\r\n\r\n");
+}
+
+#[tokio::test]
+async fn a_bad_request_is_refused_and_nothing_reaches_the_upstream() {
+    let http = Http::start(Wish::default()).await;
+    let stranger = http.issuer.token("eve", &["visitors".into()], Duration::from_secs(60));
+    let good = http.token(60);
+    let table = [
+        ("".to_owned(), "401", r#"Bearer realm="staunch""#, "no_token"),
+        ("authorization: Bearer a.b.c\r\n".into(), "401", "invalid_token", "invalid_token"),
+        (format!("authorization: Bearer {}x\r\n", good), "401", "invalid_token", "invalid_token"),
+        (format!("authorization: Bearer {stranger}\r\n"), "403", "insufficient_scope", "forbidden"),
+        (
+            format!("authorization: Bearer {good}\r\nx-api-key: {stranger}\r\n"),
+            "400",
+            "invalid_request",
+            "two_tokens",
+        ),
+        (
+            format!("authorization: Bearer {good}\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n"),
+            "400",
+            "",
+            "bad_request",
+        ),
+    ];
+    let asked_only = async {
+        loop {
+            let mut upstream = http.rig.accept().await;
+            assert_eq!(read_head(&mut upstream).await, None, "a refused request went up");
+        }
+    };
+    let refusals = refuse_all(&http, &table);
+    tokio::select! {
+        () = asked_only => {}
+        () = refusals => {}
+    }
+}
+
+async fn refuse_all(http: &Http, table: &[(String, &str, &str, &str)]) {
+    for (fields, status, challenge, code) in table {
+        let mut client = http.connect().await;
+        let request = format!("GET / HTTP/1.1\r\nhost: h\r\n{fields}\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let head = timeout(SOON, read_head(&mut client)).await.unwrap().unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{fields}: {head}");
+        assert!(head.contains(challenge), "{fields}: {head}");
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        let body = read_exactly(&mut client, length.parse().unwrap()).await;
+        assert!(body.contains(&format!(r#""code":"{code}""#)), "{fields}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_request_leaves_the_connection_to_a_better_one() {
+    let http = Http::start(Wish::default()).await;
+    let client = async {
+        let mut client = http.connect().await;
+        client.write_all(b"GET /a HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+        let head = read_head(&mut client).await.unwrap();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        read_exactly(&mut client, length.parse().unwrap()).await;
+        let request =
+            format!("GET /b HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {}\r\n\r\n", http.token(60));
+        client.write_all(request.as_bytes()).await.unwrap();
+        (client, head)
+    };
+    let ((_client, refused), (_, head)) =
+        timeout(SOON, async { tokio::join!(client, http.upstream()) }).await.unwrap();
+    assert!(refused.starts_with("HTTP/1.1 401 "), "{refused}");
+    assert!(head.starts_with("GET /b "), "{head}");
+}
+
+#[tokio::test]
+async fn a_websocket_becomes_a_tunnel_after_the_101_and_not_before() {
+    let http = Http::start(Wish::default()).await;
+    let request = format!(
+        "GET /ws HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n",
+        http.token(60)
+    );
+    let (mut client, mut upstream, head) = timeout(SOON, http.exchange(&request)).await.unwrap();
+    assert!(head.to_lowercase().contains("upgrade: websocket\r\n"), "{head}");
+    client.write_all(b"too early").await.unwrap();
+    let early = timeout(Duration::from_millis(200), upstream.read_u8()).await;
+    assert!(early.is_err(), "bytes passed before the 101");
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
+    upstream.write_all(switch.as_bytes()).await.unwrap();
+    assert_eq!(read_exactly(&mut client, switch.len()).await, switch);
+    assert_eq!(read_exactly(&mut upstream, 9).await, "too early");
+    upstream.write_all(b"frames").await.unwrap();
+    assert_eq!(read_exactly(&mut client, 6).await, "frames");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_its_upstream_at_once() {
+    let http = Http::start(Wish::default()).await;
+    let request = format!("GET /s HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {}\r\n\r\n", http.token(60));
+    let (client, mut upstream, _) = timeout(SOON, http.exchange(&request)).await.unwrap();
+    upstream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+    drop(client);
+    let left = timeout(Duration::from_millis(500), upstream.read(&mut [0; 1])).await.unwrap();
+    assert!(!matches!(left, Ok(1)), "{left:?}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_dies_in_mid_response_does_not_look_like_an_end() {
+    let http = Http::start(Wish::default()).await;
+    let request = format!("GET /s HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {}\r\n\r\n", http.token(60));
+    let (mut client, mut upstream, _) = timeout(SOON, http.exchange(&request)).await.unwrap();
+    let head = "HTTP/1.1 200 OK\r\n\r\nuntil the end";
+    upstream.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(read_exactly(&mut client, head.len()).await, head);
+    drop(upstream.into_inner().0);
+    let ended = timeout(SOON, client.read(&mut [0; 1])).await.unwrap();
+    assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+}
+
+#[tokio::test]
+async fn expiry_drains_by_default_and_cuts_where_told() {
+    for (on_expiry, cut) in [(OnExpiry::Drain, false), (OnExpiry::Cut, true)] {
+        let http = Http::start(Wish { on_expiry, ..Wish::default() }).await;
+        let token = http.token(1);
+        let request = format!("GET /s HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {token}\r\n\r\n");
+        let (mut client, mut upstream, _) = timeout(SOON, http.exchange(&request)).await.unwrap();
+        upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab").await.unwrap();
+        read_exactly(&mut client, 40).await;
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let rest = upstream.write_all(b"cd").await.and(upstream.flush().await);
+        let got = timeout(SOON, client.read_exact(&mut [0; 2])).await.unwrap();
+        assert_eq!(got.is_err(), cut, "{on_expiry:?}: {rest:?} {got:?}");
+    }
+}
+
+#[tokio::test]
+async fn draining_ends_an_idle_connection_and_lets_a_busy_one_finish() {
+    let http = Http::start(Wish::default()).await;
+    let request = format!("GET /s HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {}\r\n\r\n", http.token(60));
+    let (mut client, mut upstream, _) = timeout(SOON, http.exchange(&request)).await.unwrap();
+    upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab").await.unwrap();
+    read_exactly(&mut client, 40).await;
+    http.rig.workers.drain();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    upstream.write_all(b"cd").await.unwrap();
+    assert_eq!(read_exactly(&mut client, 2).await, "cd");
+    let ended = timeout(SOON, client.read(&mut [0; 1])).await.unwrap();
+    assert_eq!(ended.unwrap(), 0, "a clean end after the response");
+}
