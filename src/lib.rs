@@ -1,4 +1,28 @@
 //! Staunch: an identity-aware TLS gateway for streaming traffic.
+//!
+//! A connection's way, which is also the way through the source:
+//!
+//! ```text
+//!   worker      accept        a socket of this core's own, or one handed over by a busier core
+//!   session     handshake     ClientHello → SNI → route → that route's TLS               tls::{handshake, server}
+//!               sniff         HTTP/1.1, HTTP/2 or opaque bytes                           protocol::sniff
+//!               identify      token or client certificate → identity                     identify
+//!               authorise     route × identity → permit                                  policy
+//!               dial          own, verified TLS to the upstream; needs a permit          dial, tls::client
+//!   relay       relay         records opened and sealed in the same bytes, both ways     relay, tls::{leg, record}
+//!   session     close         one line of evidence                                       audit
+//! ```
+//!
+//! Imports point down only:
+//!
+//! ```text
+//!   5  main  config  worker  serve  admin  demo            wiring
+//!   4  session                                             sequencing only
+//!   3  relay  gateway                                      byte movement | shared handles
+//!   2  tls::{server,client,handshake,leg}  identify  credential  dial  audit      I/O
+//!   1  tls::record  protocol  policy                       pure: no tokio, no clock, no configuration
+//!   0  names  close  secret  metrics                       vocabulary
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod admin;
