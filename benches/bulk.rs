@@ -5,20 +5,19 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod peers;
 
-use common::{NAME, Rig, Wish, provider};
+use common::{NAME, Rig, Wish};
+use peers::{cpu, median, plain_relay, start, tls_relay};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ServerConfig};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 const GIB: f64 = (1u64 << 30) as f64;
 const ROUNDS: usize = 5;
-const BUFFER: usize = 64 * 1024;
 
 fn main() {
     // Cargo passes --bench; a test run of all targets passes --test and only wants to know that it starts.
@@ -56,86 +55,6 @@ fn main() {
             println!("{name:<12} {cost:>12.3} {:>10.2}", cost / medians[1]);
         }
     });
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// CPU time of the thread of this name, from the scheduler's own books (nanoseconds).
-fn cpu(thread: &str) -> Duration {
-    for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
-        let read = |file: &str| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
-        if read("comm").trim() == thread {
-            let nanoseconds = read("schedstat").split(' ').next().and_then(|n| n.parse().ok());
-            return Duration::from_nanos(nanoseconds.expect("schedstat"));
-        }
-    }
-    panic!("no thread {thread}");
-}
-
-/// Runs one relay in a thread of its own, which accepts in a loop.
-fn start<F>(
-    name: &str,
-    core: Option<core_affinity::CoreId>,
-    serve: impl FnOnce(std::net::TcpListener) -> F + Send + 'static,
-) -> SocketAddr
-where
-    F: Future<Output = ()>,
-{
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap();
-    let body = move || {
-        core.map(core_affinity::set_for_current);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(serve(listener));
-    };
-    std::thread::Builder::new().name(name.into()).spawn(body).unwrap();
-    address
-}
-
-fn tls_relay(
-    rig: &Rig,
-    upstream: SocketAddr,
-) -> impl FnOnce(std::net::TcpListener) -> std::pin::Pin<Box<dyn Future<Output = ()>>> + Send + 'static {
-    let leaf = rig.authority.leaf(NAME);
-    let versions = &[&rustls::version::TLS13];
-    let server = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions).unwrap();
-    let server = server.with_no_client_auth().with_single_cert(leaf.chain, leaf.key).unwrap();
-    let client = ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions).unwrap();
-    let client = client.with_root_certificates(rig.authority.roots()).with_no_client_auth();
-    let (acceptor, connector) = (TlsAcceptor::from(Arc::new(server)), TlsConnector::from(Arc::new(client)));
-    move |listener| {
-        Box::pin(async move {
-            let listener = TcpListener::from_std(listener).unwrap();
-            loop {
-                let (tcp, _) = listener.accept().await.unwrap();
-                let mut near = acceptor.accept(tcp).await.unwrap();
-                let tcp = TcpStream::connect(upstream).await.unwrap();
-                let name = ServerName::try_from("upstream.test").unwrap();
-                let mut far = connector.connect(name, tcp).await.unwrap();
-                // Either end may leave first.
-                let _ = copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER, BUFFER).await;
-            }
-        })
-    }
-}
-
-fn plain_relay(
-    upstream: SocketAddr,
-) -> impl FnOnce(std::net::TcpListener) -> std::pin::Pin<Box<dyn Future<Output = ()>>> + Send + 'static {
-    move |listener| {
-        Box::pin(async move {
-            let listener = TcpListener::from_std(listener).unwrap();
-            loop {
-                let (mut near, _) = listener.accept().await.unwrap();
-                let mut far = TcpStream::connect(upstream).await.unwrap();
-                let _ = copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER, BUFFER).await;
-            }
-        })
-    }
 }
 
 /// Moves `bytes` from the upstream to a client through the relay at `address`.
