@@ -28,6 +28,7 @@
 pub mod admin;
 pub mod audit;
 pub mod close;
+pub mod config;
 pub mod credential;
 pub mod demo;
 pub mod dial;
@@ -39,6 +40,7 @@ pub mod policy;
 pub mod protocol;
 pub mod relay;
 pub mod secret;
+pub mod serve;
 pub mod session;
 pub mod tls;
 pub mod worker;

@@ -1,2 +1,190 @@
-//! Staunch.
-fn main() {}
+//! The `staunch` command: arguments in, exit code out.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use staunch::audit::{self, Format};
+use staunch::demo;
+use staunch::serve::{End, Overrides, Running, harden};
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+
+/// Identity-aware TLS gateway for streaming traffic.
+///
+/// Ends the client's TLS, checks who the client is, opens its own verified TLS session to the service with a
+/// credential that the client never sees, moves bytes at close to the speed of the kernel, and keeps evidence.
+#[derive(Parser)]
+#[command(version, after_help = "Exit codes: 0 done or drained, 1 fault or drain deadline, 2 usage.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Run the gateway.
+    ///
+    /// TERM drains and exits 0, or 1 when sessions had to be cut at the deadline; a second TERM, or INT, stops now.
+    /// HUP reads configuration, secrets and certificates again and keeps the old ones when the new are bad.
+    Serve {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Worker threads, in place of the file's [workers] count; 0: one per core.
+        #[arg(long, env = "STAUNCH_WORKERS")]
+        workers: Option<usize>,
+        /// How the log is written, in place of the file's [log] format.
+        #[arg(long, env = "STAUNCH_LOG_FORMAT")]
+        log_format: Option<LogFormat>,
+        /// Which diagnostics are logged, in place of the file's [log] filter. Evidence lines are always written.
+        #[arg(long, env = "STAUNCH_LOG")]
+        log: Option<String>,
+    },
+    /// Check a configuration: every fault at once, with file and line. Opens no sockets.
+    ///
+    /// Prints the resolved routes and exits 0, or prints the faults on standard error and exits 1.
+    Check {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Print the resolved routes as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON schema of the configuration, for editors.
+    Schema,
+    /// Show the main job on this machine: issuer, model service, gateway, and what happens on each leg.
+    Demo {
+        /// End after the tour; exit 1 if any step was not as told.
+        #[arg(long)]
+        once: bool,
+        /// The gateway's port. Default: 8443 if it is free.
+        #[arg(long)]
+        port: Option<u16>,
+    },
+}
+
+#[derive(clap::Args)]
+struct ConfigFile {
+    /// The configuration, in TOML.
+    #[arg(long, short, env = "STAUNCH_CONFIG", value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Json,
+    Human,
+    Auto,
+}
+
+impl From<LogFormat> for Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Json => Format::Json,
+            LogFormat::Human => Format::Human,
+            LogFormat::Auto => Format::Auto,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let code = match Arguments::parse().command {
+        Action::Serve { file, workers, log_format, log } => {
+            serve(&file.config, &Overrides { workers, log_format: log_format.map(Format::from), log })
+        }
+        Action::Check { file, json } => check(&file.config, json),
+        Action::Schema => print(&format!("{:#}\n", staunch::config::schema())),
+        Action::Demo { once, port } => {
+            let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let options = demo::Options { once, port, colour };
+            demo::run(&options, &mut std::io::stdout(), start_beside) as u8
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn serve(path: &Path, overrides: &Overrides) -> u8 {
+    let fault = |fault: &dyn std::fmt::Display| {
+        eprintln!("{fault}");
+        1
+    };
+    let loaded = match staunch::config::load(path) {
+        Ok(loaded) => loaded,
+        Err(faults) => return fault(&faults),
+    };
+    let format = overrides.log_format.unwrap_or(loaded.log.format);
+    let filter = overrides.log.as_deref().unwrap_or(&loaded.log.filter);
+    let guard = match audit::init(format, filter, std::io::stdout()) {
+        Ok(guard) => guard,
+        Err(error) => return fault(&error),
+    };
+    harden();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fault(&error),
+    };
+    let ended = runtime.block_on(async {
+        Running::start(path, loaded, overrides.workers, Some(guard.sink().clone()))?.run().await
+    });
+    match ended {
+        Ok(End::Drained) => 0,
+        Ok(End::Cut) => 1,
+        Err(error) => fault(&error),
+    }
+}
+
+fn check(path: &Path, json: bool) -> u8 {
+    match staunch::config::load(path) {
+        Ok(loaded) => {
+            if !loaded.warnings.list.is_empty() {
+                eprintln!("{}", loaded.warnings);
+            }
+            let text = match json {
+                true => {
+                    serde_json::to_string_pretty(&loaded.summary).map_or(String::new(), |text| text + "\n")
+                }
+                false => loaded.summary.to_string(),
+            };
+            print(&text)
+        }
+        Err(faults) => {
+            eprintln!("{faults}");
+            1
+        }
+    }
+}
+
+/// Prints to standard output; a reader that has gone is a fault, not a panic.
+fn print(text: &str) -> u8 {
+    u8::from(std::io::stdout().write_all(text.as_bytes()).is_err())
+}
+
+/// The demo's gateway: this very program, as `serve` runs it.
+struct Beside(Child);
+
+fn start_beside(files: &demo::Files<'_>) -> Result<Beside, String> {
+    let log = File::create(files.log).map_err(|error| format!("{}: {error}", files.log.display()))?;
+    let this =
+        std::env::current_exe().map_err(|error| format!("this program cannot find itself: {error}"))?;
+    Command::new(this)
+        .args(["serve", "--log-format", "json", "--config"])
+        .arg(files.config)
+        .stdin(Stdio::null())
+        .stdout(log)
+        .spawn()
+        .map(Beside)
+        .map_err(|error| format!("the gateway does not start: {error}"))
+}
+
+impl demo::Running for Beside {
+    fn wait(&mut self) -> i32 {
+        self.0.wait().ok().and_then(|status| status.code()).unwrap_or(1)
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -27,9 +27,6 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartFault {
-    /// The configuration has faults.
-    #[error("{0}")]
-    Config(#[from] config::Faults),
     /// A port, a signal, a thread could not be had.
     #[error("{what}: {error}")]
     System {
@@ -51,6 +48,8 @@ pub struct Overrides {
     pub workers: Option<usize>,
     /// How the log is written.
     pub log_format: Option<Format>,
+    /// Which diagnostics are logged.
+    pub log: Option<String>,
 }
 
 /// A gateway that listens.
@@ -77,7 +76,9 @@ pub enum End {
 /// Keeps secrets out of core dumps and other users' debuggers, and makes room for descriptors.
 pub fn harden() {
     let nothing = Rlimit { current: Some(0), maximum: Some(0) };
-    if setrlimit(Resource::Core, nothing).is_err() || set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() {
+    if setrlimit(Resource::Core, nothing).is_err()
+        || set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err()
+    {
         tracing::warn!("core dumps cannot be switched off");
     }
     let descriptors = getrlimit(Resource::Nofile);
@@ -90,16 +91,26 @@ pub fn harden() {
 
 impl Running {
     /// Binds, starts workers, and starts what the current runtime keeps for the gateway.
-    pub fn start(path: &Path, overrides: &Overrides, sink: Option<Sink>) -> Result<Self, StartFault> {
-        let Loaded { gateway, workers, admin, summary, .. } = config::load(path)?;
-        let layout = Layout { count: overrides.workers.unwrap_or(workers.count), pin: workers.pin };
+    pub fn start(
+        path: &Path,
+        loaded: Loaded,
+        workers: Option<usize>,
+        sink: Option<Sink>,
+    ) -> Result<Self, StartFault> {
+        let Loaded { gateway, workers: written, admin, summary, warnings, .. } = loaded;
+        for warning in &warnings.list {
+            tracing::warn!(line = warning.line, text = warning.text, "configuration");
+        }
+        let layout = Layout { count: workers.unwrap_or(written.count), ..written };
         let bound = Bound::bind(&gateway.listeners, layout).map_err(system("cannot listen"))?;
         let addresses = bound.addresses();
-        let admin_listener = TcpListener::bind(admin.address).map_err(system("cannot listen for the operator"))?;
+        let admin_listener =
+            TcpListener::bind(admin.address).map_err(system("cannot listen for the operator"))?;
         let admin = admin_listener.local_addr().ok();
         gateway.issuers.start(&tokio::runtime::Handle::current());
         let gateway = Arc::new(ArcSwap::from_pointee(gateway));
-        let workers = Workers::start(bound, layout, gateway.clone()).map_err(system("cannot start workers"))?;
+        let workers =
+            Workers::start(bound, layout, gateway.clone()).map_err(system("cannot start workers"))?;
         let state = Arc::new(State {
             gateway: gateway.clone(),
             metrics: workers.metrics.clone(),
@@ -146,7 +157,8 @@ impl Running {
     pub async fn run(self) -> Result<End, StartFault> {
         let listen = |kind| signal(kind).map_err(system("cannot listen for signals"));
         let mut hangup = listen(SignalKind::hangup())?;
-        let mut stop = Stop { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
+        let mut stop =
+            Stop { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
         loop {
             tokio::select! {
                 _ = hangup.recv() => drop(self.reload()),
@@ -225,6 +237,9 @@ impl AdminState for State {
     fn ready(&self) -> Result<(), String> {
         if self.draining.load(Relaxed) {
             return Err("draining".into());
+        }
+        if self.sink.as_ref().is_some_and(Sink::failing) {
+            return Err("the log cannot be written".into());
         }
         if !self.gateway.load().issuers.ready(SystemTime::now()) {
             return Err("an issuer's keys have not been fetched".into());

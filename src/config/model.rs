@@ -1,0 +1,417 @@
+//! The configuration file as it is written. Each field's text is what editors and `staunch schema` show.
+//!
+//! Values stay texts here, with their place in the file, so that one run can report all that is wrong with them.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use std::collections::BTreeMap;
+use std::fmt;
+use toml::Spanned;
+
+/// A text and where it stands.
+pub type Text = Spanned<String>;
+
+/// The configuration of a gateway.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Config {
+    /// Where clients connect. At least one.
+    #[schemars(with = "Vec<Listener>")]
+    pub listener: Vec<Spanned<Listener>>,
+    /// Who issues tokens.
+    #[schemars(with = "Vec<Issuer>")]
+    pub issuer: Vec<Spanned<Issuer>>,
+    /// Name = where the secret stands, never the secret: `file:PATH` (readable by its owner alone), `env:NAME`, or
+    /// `credential:NAME` (systemd's credentials directory).
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub secrets: BTreeMap<String, Text>,
+    /// What clients can reach, under which name, and who may.
+    #[schemars(with = "Vec<Route>")]
+    pub route: Vec<Spanned<Route>>,
+    /// Limits of the gateway as a whole.
+    pub limits: Limits,
+    /// Threads.
+    pub workers: Workers,
+    /// The operator's HTTP.
+    pub admin: Admin,
+    /// The log.
+    pub log: Log,
+}
+
+/// An address on which clients are served.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Listener {
+    /// Address and port: `0.0.0.0:443`, `[::]:443` (both families), `127.0.0.1:8443`.
+    #[schemars(with = "String")]
+    pub address: Text,
+    /// Networks (CIDR) whose connections begin with a PROXY protocol header, v1 or v2, which is then required and
+    /// believed. Default: none.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub proxy_protocol_from: Vec<Text>,
+}
+
+/// An OIDC issuer.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Issuer {
+    /// How routes call it.
+    #[schemars(with = "String")]
+    pub name: Text,
+    /// Its URL, exactly as in `iss`; discovery stands below it. Always https.
+    #[schemars(with = "String")]
+    pub oidc: Text,
+    /// Values of `aud` that are accepted; at least one.
+    #[schemars(with = "Vec<String>")]
+    pub audience: Spanned<Vec<String>>,
+    /// The claim that holds groups; dots lead into objects (`realm_access.roles`). Default `groups`.
+    #[serde(default = "groups")]
+    pub groups_claim: String,
+    /// Signature algorithms that are accepted: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA.
+    /// Default RS256, ES256, EdDSA.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub algorithms: Vec<Text>,
+    /// Values of `azp` that are accepted. Default: any, or none at all.
+    #[serde(default)]
+    pub azp: Vec<String>,
+    /// PEM file with the authority of the issuer's own certificate. Default: the system's authorities.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub ca: Option<Text>,
+    /// Hosts (`host` or `host:port`) besides the issuer's own from which its keys may be fetched.
+    #[serde(default)]
+    pub jwks_hosts: Vec<String>,
+}
+
+fn groups() -> String {
+    "groups".into()
+}
+
+/// A name that clients ask for, and what stands behind it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Route {
+    /// How logs and metrics call it.
+    #[schemars(with = "String")]
+    pub name: Text,
+    /// The name in the client's TLS handshake: one or several; `*.example.com` stands for one label.
+    #[schemars(with = "OneOrMany")]
+    pub sni: Spanned<OneOrMany>,
+    /// `http` (HTTP/1.1, HTTP/2, gRPC, WebSocket: a permit per request) or `raw` (any bytes: a permit per connection,
+    /// for client certificates).
+    #[schemars(with = "String")]
+    pub protocol: Text,
+    /// `tls://host:port`, or a table with more.
+    #[schemars(with = "Upstream")]
+    pub upstream: Spanned<Upstream>,
+    /// The certificate that clients are shown.
+    pub certificate: KeyPair,
+    /// Whether clients show a certificate: `none`, `optional`, `required`. Default `none`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub client_certificates: Option<Text>,
+    /// PEM file with the authorities of client certificates.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub client_ca: Option<Text>,
+    /// PEM file with revocation lists for client certificates; when given, every authority in the chain needs one.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub client_crl: Option<Text>,
+    /// How a client certificate becomes an identity. Default: it does not.
+    #[serde(default)]
+    #[schemars(with = "Option<CertificateIdentity>")]
+    pub certificate_identity: Option<Spanned<CertificateIdentity>>,
+    /// Where tokens are looked for: `bearer`, `token`, `x-api-key`, `api-key`. Default: all four. Every slot is taken
+    /// out of the request, whatever it holds.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub token_slots: Option<Spanned<Vec<Text>>>,
+    /// `auto` (what the upstream turns out to speak), `http/1.1` or `h2`. Default `auto`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub alpn: Option<Text>,
+    /// `upstream` (its host becomes `Host`) or `keep` (the client's). Default `upstream`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub host: Option<Text>,
+    /// Who may use the route: any rule that holds permits. Nobody may without one.
+    #[serde(default)]
+    #[schemars(with = "Vec<Allow>")]
+    pub allow: Vec<Spanned<Allow>>,
+    /// Headers that the gateway sets: one table or a list of them.
+    #[serde(default)]
+    #[schemars(with = "Option<Inject>")]
+    pub inject: Option<Spanned<Inject>>,
+    /// What a token's expiry does to what was admitted: `drain` (it may finish), `cut`, or `grace 5m`. Default `drain`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub on_expiry: Option<Text>,
+    /// Post-quantum key exchange (X25519MLKEM768) with clients: `prefer`, `require`, `off`. Default `prefer`. Costs a
+    /// new connection about a tenth more.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub pq: Option<Text>,
+    /// This route's timeouts.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+}
+
+/// One text or a list of them.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub enum OneOrMany {
+    /// One.
+    One(String),
+    /// Several.
+    Many(#[schemars(with = "Vec<String>")] Vec<Text>),
+}
+
+/// Where a route leads.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub enum Upstream {
+    /// `tls://host:port`.
+    Address(String),
+    /// With more to say.
+    Table(Box<UpstreamTable>),
+}
+
+/// An upstream with more to say than its address.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct UpstreamTable {
+    /// `tls://host:port`.
+    #[schemars(with = "String")]
+    pub address: Text,
+    /// PEM file with the authority of the upstream's certificate. Default: the system's authorities.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub ca: Option<Text>,
+    /// `sha256/BASE64` of the upstream's public key (SubjectPublicKeyInfo); must match besides chain and name.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub pin: Option<Text>,
+    /// The name to ask for and to verify, where it is not the host of the address.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub sni: Option<Text>,
+    /// The certificate that the gateway shows.
+    #[serde(default)]
+    pub certificate: Option<KeyPair>,
+    /// Post-quantum key exchange with the upstream: `prefer`, `require`, `off`. Default `prefer`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub pq: Option<Text>,
+}
+
+/// A certificate and its key, in PEM files.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct KeyPair {
+    /// Certificates, the leaf first.
+    #[schemars(with = "String")]
+    pub chain: Text,
+    /// The leaf's private key, in a file that only its owner can read.
+    #[schemars(with = "String")]
+    pub key: Text,
+}
+
+/// How a client certificate becomes an identity.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct CertificateIdentity {
+    /// What `allow` calls the authority, as `issuer`.
+    #[schemars(with = "String")]
+    pub name: Text,
+    /// Where the subject stands, the most wanted first: `uri`, `dns`, `email`, `cn`.
+    #[schemars(with = "Vec<String>")]
+    pub subject: Spanned<Vec<Text>>,
+    /// Groups by subject.
+    #[serde(default)]
+    pub groups: Vec<SubjectGroups>,
+}
+
+/// The groups of subjects that match a pattern.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct SubjectGroups {
+    /// A subject, or a pattern with one `*` at its start or end.
+    #[schemars(with = "String")]
+    pub subject: Text,
+    /// Their groups.
+    pub groups: Vec<String>,
+}
+
+/// One rule: every condition that is given must hold.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Allow {
+    /// An issuer's name, or the name of a `certificate_identity`.
+    #[schemars(with = "String")]
+    pub issuer: Text,
+    /// One of these groups.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// One of these subjects.
+    #[serde(default)]
+    pub subjects: Vec<String>,
+    /// Each of these claims with exactly this value; dots lead into objects.
+    #[serde(default)]
+    pub claims: BTreeMap<String, String>,
+}
+
+/// One header or several.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub enum Inject {
+    /// One.
+    One(Header),
+    /// Several.
+    Many(Vec<Header>),
+}
+
+/// A header that the gateway sets in place of the client's.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Header {
+    /// Its name.
+    #[schemars(with = "String")]
+    pub header: Text,
+    /// Its value; `{secret:NAME}` stands for a secret.
+    #[schemars(with = "String")]
+    pub value: Text,
+}
+
+/// Timeouts of a route. What a stream costs does not depend on them.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Timeouts {
+    /// Resolving, connecting and shaking hands with the upstream. Default `5s`.
+    #[schemars(with = "Option<String>")]
+    pub connect: Option<Text>,
+    /// HTTP with no request under way. Default `5m`.
+    #[schemars(with = "Option<String>")]
+    pub between_requests: Option<Text>,
+    /// Nothing moves either way: raw bytes, tunnels, a response that is awaited. Default `1h`.
+    #[schemars(with = "Option<String>")]
+    pub idle: Option<Text>,
+    /// A peer reads nothing although there is something for it. Default `2m`.
+    #[schemars(with = "Option<String>")]
+    pub stall: Option<Text>,
+}
+
+/// Limits of the gateway as a whole.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Limits {
+    /// From accept to the first permit; never reset. Default `10s`.
+    #[schemars(with = "Option<String>")]
+    pub permit_deadline: Option<Text>,
+    /// Client connections in all. Default: (descriptors − 512) / 2. Each costs two descriptors and a few KiB.
+    pub connections: Option<usize>,
+    /// Client connections per source address; 0: no limit. Default 0.
+    pub connections_per_address: usize,
+    /// Connections of a source address that are not permitted yet; 0: no limit. Default 64.
+    pub half_open_per_address: Option<usize>,
+    /// From TERM to the end. Default `30s`.
+    #[schemars(with = "Option<String>")]
+    pub drain: Option<Text>,
+    /// Bytes of a request head. Default `32KiB`, at most `256KiB`.
+    #[schemars(with = "Option<String>")]
+    pub head: Option<Text>,
+    /// Fields of a request head. Default 100, at most 128.
+    #[schemars(with = "Option<usize>")]
+    pub fields: Option<Spanned<usize>>,
+    /// Concurrent HTTP/2 streams of a connection. Default 100.
+    #[schemars(with = "Option<u32>")]
+    pub streams: Option<Spanned<u32>>,
+    /// Records sealed with one key before it is renewed (TLS 1.3) or the connection ends (TLS 1.2). Default 16777216,
+    /// the limit for AES-GCM; it can only be lowered.
+    #[schemars(with = "Option<u64>")]
+    pub records_per_key: Option<Spanned<u64>>,
+}
+
+/// Threads of the data path.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Workers {
+    /// How many; 0: one per core. Default 0.
+    pub count: usize,
+    /// Whether each keeps to one core. Default true.
+    pub pin: bool,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Workers { count: 0, pin: true }
+    }
+}
+
+/// The operator's HTTP: `/healthz`, `/readyz`, `/metrics`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Admin {
+    /// Address and port. Default `127.0.0.1:9901`.
+    #[schemars(with = "Option<String>")]
+    pub address: Option<Text>,
+    /// Allows an address that is not loopback. It has no TLS and asks nobody who they are. Default false.
+    pub unsafe_public_admin: bool,
+}
+
+/// The log.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Log {
+    /// `json`, `human`, or `auto` (human on a terminal). Default `auto`.
+    #[schemars(with = "Option<String>")]
+    pub format: Option<Text>,
+    /// Which diagnostics: `error`, `warn`, `info`, `debug`, or per module as in `warn,staunch::dial=debug`. Evidence lines
+    /// are always written. Default `info`.
+    pub filter: Option<String>,
+}
+
+/// Reads "one or several" by the shape of what stands there; serde's own way would lose the places of the parts.
+macro_rules! by_shape {
+    ($type:ty, $expecting:literal $(, text $text:expr)? $(, table $table:expr)? $(, list $list:expr)?) => {
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                struct Shape;
+                impl<'de> Visitor<'de> for Shape {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($expecting)
+                    }
+                    $(fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
+                        Ok($text(text.to_owned()))
+                    })?
+                    $(fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<$type, A::Error> {
+                        Deserialize::deserialize(MapAccessDeserializer::new(map)).map($table)
+                    })?
+                    $(fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<$type, A::Error> {
+                        let mut all = Vec::new();
+                        while let Some(one) = list.next_element()? {
+                            all.push(one);
+                        }
+                        Ok($list(all))
+                    })?
+                }
+                from.deserialize_any(Shape)
+            }
+        }
+    };
+}
+
+by_shape!(OneOrMany, "a text or a list of texts", text OneOrMany::One, list OneOrMany::Many);
+by_shape!(Upstream, "\"tls://host:port\" or a table with an address", text Upstream::Address, table Upstream::Table);
+by_shape!(Inject, "a table with header and value, or a list of them", table Inject::One, list Inject::Many);

@@ -1,0 +1,259 @@
+//! From what is written to what is in force; notes every fault on the way and goes on.
+
+mod route;
+
+use super::fault::Notes;
+use super::model::{self, Config};
+use super::summary::Summary;
+use super::{Admin, Loaded, Log, certificates, secrets, units};
+use crate::audit::Format;
+use crate::gateway::{Gateway, Limits, Listener, Network};
+use crate::identify::oidc::{Algorithm, IssuerSettings, Issuers};
+use crate::names::IssuerName;
+use crate::secret::Secret;
+use crate::worker::Layout;
+use route::Context;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+use toml::Spanned;
+
+/// AES-GCM's limit for one key (RFC 8446 section 5.5; rustls keeps the same).
+const MOST_RECORDS: u64 = 1 << 24;
+/// Descriptors for everything that is not a session.
+const SPARE_DESCRIPTORS: u64 = 512;
+const ADMIN: &str = "127.0.0.1:9901";
+
+/// Resolves a whole file. `None` when a part is missing without which nothing can be made.
+pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Option<Loaded> {
+    let listeners = listeners(&config.listener, notes);
+    let settings = issuers(&config.issuer, base, notes);
+    let secrets = read_secrets(&config.secrets, base, notes);
+    let mut context = Context {
+        base,
+        now: SystemTime::now(),
+        secrets: &secrets,
+        issuers: settings.iter().map(|s| s.name.clone()).collect(),
+        used_secrets: BTreeSet::new(),
+        used_issuers: BTreeSet::new(),
+        names: BTreeMap::new(),
+        sni: BTreeMap::new(),
+    };
+    if config.route.is_empty() {
+        notes.fault(
+            0..0,
+            "there is no route; write [[route]] with name, sni, protocol, upstream, certificate, allow",
+        );
+    }
+    let resolved: Vec<_> = config.route.iter().filter_map(|route| context.route(route, notes)).collect();
+    let Context { used_secrets, used_issuers, .. } = context;
+    for (name, reference) in &config.secrets {
+        if !used_secrets.contains(name.as_str()) {
+            notes.fault(
+                reference.span(),
+                format!("secret `{name}` is used nowhere; use it as {{secret:{name}}} or remove it"),
+            );
+        }
+    }
+    for issuer in &config.issuer {
+        let name = issuer.get_ref().name.get_ref();
+        if !used_issuers.contains(name.as_str()) {
+            notes.fault(
+                issuer.span(),
+                format!("issuer `{name}` is named by no route's allow; use it or remove it"),
+            );
+        }
+    }
+    let limits = limits(&config.limits, notes);
+    let admin = admin(&config.admin, notes);
+    let log = log(&config.log, notes);
+    let issuers_shown = settings.iter().map(|s| format!("{} ({})", s.name, s.url)).collect();
+    let issuers = Issuers::new(settings).map_err(|fault| notes.fault(0..0, fault.to_string())).ok()?;
+    let (routes, summaries) = resolved.into_iter().unzip();
+    let summary = Summary {
+        listeners: listeners.iter().map(|l| l.address.to_string()).collect(),
+        issuers: issuers_shown,
+        routes: summaries,
+    };
+    let gateway = Gateway::new(listeners, routes, issuers, limits?);
+    let workers = Layout { count: config.workers.count, pin: config.workers.pin };
+    let warnings = super::Faults { path: Default::default(), list: Vec::new() };
+    Some(Loaded { gateway, workers, admin: admin?, log: log?, summary, warnings })
+}
+
+fn listeners(written: &[Spanned<model::Listener>], notes: &mut Notes<'_>) -> Vec<Listener> {
+    if written.is_empty() {
+        notes.fault(0..0, "there is no listener; write [[listener]] with an address");
+    }
+    let mut listeners: Vec<Listener> = Vec::new();
+    for one in written {
+        let model::Listener { address, proxy_protocol_from } = one.get_ref();
+        let proxy_protocol_from: Vec<_> = proxy_protocol_from
+            .iter()
+            .filter_map(|text| notes.take(text.span(), network(text.get_ref())))
+            .collect();
+        let Some(parsed) = notes.take(address.span(), socket_address(address.get_ref())) else { continue };
+        if parsed.port() != 0 && listeners.iter().any(|other| other.address == parsed) {
+            notes.fault(address.span(), format!("{parsed} is listened on twice; remove one"));
+        }
+        listeners.push(Listener { address: parsed, proxy_protocol_from });
+    }
+    listeners
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("{text:?} is no address with a port; write for example \"0.0.0.0:443\" or \"[::]:443\"")
+    })
+}
+
+fn network(text: &str) -> Result<Network, String> {
+    let wrong = || format!("{text:?} is no network; write for example \"10.0.0.0/8\"");
+    let (base, bits) = text.split_once('/').ok_or_else(wrong)?;
+    let (base, bits): (IpAddr, u8) = (base.parse().map_err(|_| wrong())?, bits.parse().map_err(|_| wrong())?);
+    let most = if base.is_ipv4() { 32 } else { 128 };
+    if bits > most { Err(wrong()) } else { Ok(Network { base, bits }) }
+}
+
+fn issuers(written: &[Spanned<model::Issuer>], base: &Path, notes: &mut Notes<'_>) -> Vec<IssuerSettings> {
+    let mut all: Vec<IssuerSettings> = Vec::new();
+    for one in written {
+        let issuer = one.get_ref();
+        let (name, url) = (issuer.name.get_ref(), issuer.oidc.get_ref());
+        if !url.starts_with("https://") || url.len() <= "https://".len() {
+            notes.fault(
+                issuer.oidc.span(),
+                format!("{url:?} is no https URL; keys are fetched over verified TLS only"),
+            );
+            continue;
+        }
+        if all.iter().any(|other| &*other.name.0 == name || other.url == *url) {
+            notes
+                .fault(one.span(), format!("issuer `{name}` has the name or the URL of another; remove one"));
+            continue;
+        }
+        if issuer.audience.get_ref().is_empty() {
+            notes.fault(
+                issuer.audience.span(),
+                "no audience; write what stands in `aud`, for example [\"staunch\"]",
+            );
+        }
+        let algorithms = match issuer.algorithms.as_slice() {
+            [] => vec![Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa],
+            some => some.iter().filter_map(|text| notes.take(text.span(), text.get_ref().parse())).collect(),
+        };
+        let ca = issuer
+            .ca
+            .as_ref()
+            .and_then(|ca| notes.take(ca.span(), certificates::certificates(&base.join(ca.get_ref()))));
+        all.push(IssuerSettings {
+            name: IssuerName(name.as_str().into()),
+            url: url.clone(),
+            audience: issuer.audience.get_ref().clone(),
+            algorithms,
+            groups_claim: issuer.groups_claim.clone(),
+            azp: issuer.azp.clone(),
+            ca,
+            jwks_hosts: issuer.jwks_hosts.clone(),
+        });
+    }
+    all
+}
+
+fn read_secrets<'a>(
+    written: &'a BTreeMap<String, model::Text>,
+    base: &Path,
+    notes: &mut Notes<'_>,
+) -> BTreeMap<&'a str, Option<Secret>> {
+    // A secret that cannot be read still has a name: its use is not a second fault.
+    let read = |reference: &model::Text, notes: &mut Notes<'_>| {
+        notes.take(reference.span(), secrets::read(reference.get_ref(), base))
+    };
+    written.iter().map(|(name, reference)| (name.as_str(), read(reference, notes))).collect()
+}
+
+fn limits(written: &model::Limits, notes: &mut Notes<'_>) -> Option<Limits> {
+    let permit_deadline = duration(&written.permit_deadline, Duration::from_secs(10), notes);
+    let drain = duration(&written.drain, Duration::from_secs(30), notes);
+    let head = match &written.head {
+        None => Some(32 * 1024),
+        Some(text) => notes.take(text.span(), units::size(text.get_ref())),
+    };
+    if let (Some(head), Some(text)) = (head, &written.head)
+        && !(1024..=256 * 1024).contains(&head)
+    {
+        notes.fault(text.span(), "head must lie between 1KiB and 256KiB");
+    }
+    let mut bounded = |value: Option<(u64, std::ops::Range<usize>)>, default: u64, most: u64| match value {
+        None => default,
+        Some((value, span)) => {
+            if value == 0 || value > most {
+                notes.fault(span, format!("{value} is out of range; write 1 to {most}"));
+            }
+            value
+        }
+    };
+    let fields = bounded(written.fields.as_ref().map(|v| (*v.get_ref() as u64, v.span())), 100, 128);
+    let streams = bounded(written.streams.as_ref().map(|v| (u64::from(*v.get_ref()), v.span())), 100, 10_000);
+    let records_per_key = bounded(
+        written.records_per_key.as_ref().map(|v| (*v.get_ref(), v.span())),
+        MOST_RECORDS,
+        MOST_RECORDS,
+    );
+    Some(Limits {
+        permit_deadline: permit_deadline?,
+        connections: written.connections.unwrap_or_else(default_connections),
+        connections_per_address: written.connections_per_address,
+        half_open_per_address: written.half_open_per_address.unwrap_or(64),
+        drain: drain?,
+        head: head?,
+        fields: fields as usize,
+        streams: streams as u32,
+        records_per_key,
+    })
+}
+
+/// Each session takes two descriptors, and some are for everything else.
+fn default_connections() -> usize {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    descriptors.map_or(100_000, |all| (all.saturating_sub(SPARE_DESCRIPTORS) / 2).max(1) as usize)
+}
+
+fn duration(written: &Option<model::Text>, default: Duration, notes: &mut Notes<'_>) -> Option<Duration> {
+    let Some(text) = written else { return Some(default) };
+    let read = notes.take(text.span(), units::duration(text.get_ref()))?;
+    if read.is_zero() {
+        notes.fault(text.span(), "a duration of nothing ends everything at once; write for example \"30s\"");
+        return None;
+    }
+    Some(read)
+}
+
+fn admin(written: &model::Admin, notes: &mut Notes<'_>) -> Option<Admin> {
+    let Some(text) = &written.address else {
+        return Some(Admin { address: socket_address(ADMIN).ok()? });
+    };
+    let address = notes.take(text.span(), socket_address(text.get_ref()))?;
+    if !address.ip().is_loopback() && !written.unsafe_public_admin {
+        let advice = "write a loopback address, or set unsafe_public_admin = true";
+        notes.fault(
+            text.span(),
+            format!("{address} is not loopback and this listener asks nobody who they are; {advice}"),
+        );
+    }
+    Some(Admin { address })
+}
+
+fn log(written: &model::Log, notes: &mut Notes<'_>) -> Option<Log> {
+    let format = match written.format.as_ref().map(|text| (text.get_ref().as_str(), text.span())) {
+        None | Some(("auto", _)) => Format::Auto,
+        Some(("json", _)) => Format::Json,
+        Some(("human", _)) => Format::Human,
+        Some((other, span)) => {
+            notes.fault(span, format!("{other:?} is no format; write \"json\", \"human\" or \"auto\""));
+            return None;
+        }
+    };
+    Some(Log { format, filter: written.filter.clone().unwrap_or_else(|| "info".into()) })
+}

@@ -1,0 +1,553 @@
+//! One route: what is written, what is in force, and what about it could not work.
+
+use super::duration;
+use crate::config::fault::Notes;
+use crate::config::model::{self, Inject, OneOrMany, Text};
+use crate::config::summary::RouteSummary;
+use crate::config::{certificates, secrets};
+use crate::credential::HeaderInjection;
+use crate::dial::Upstream;
+use crate::gateway::{Alpn, Route, RouteProtocol, Timeouts};
+use crate::identify::certificate::{CertificateMapping, is_pattern};
+use crate::identify::slots::Slot;
+use crate::names::{IssuerName, RouteName};
+use crate::policy::{OnExpiry, Policy, Rule};
+use crate::secret::Secret;
+use crate::tls::client::{ClientSettings, client_config};
+use crate::tls::handshake::fingerprint;
+use crate::tls::server::{ClientCertificates, ServerSettings, ServerVariants, server_config};
+use crate::tls::{PostQuantum, post_quantum_available};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use rustls::RootCertStore;
+use rustls::pki_types::ServerName;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use toml::Spanned;
+
+/// What routes share while they are resolved.
+pub(super) struct Context<'a> {
+    pub(super) base: &'a Path,
+    pub(super) now: SystemTime,
+    pub(super) secrets: &'a BTreeMap<&'a str, Option<Secret>>,
+    pub(super) issuers: Vec<IssuerName>,
+    pub(super) used_secrets: BTreeSet<&'a str>,
+    pub(super) used_issuers: BTreeSet<String>,
+    /// Route names that were seen.
+    pub(super) names: BTreeMap<String, ()>,
+    /// SNI names that were seen, and whose they are.
+    pub(super) sni: BTreeMap<String, String>,
+}
+
+/// Headers that frame messages or belong to one connection: setting them would break or smuggle.
+const NOT_INJECTABLE: [&str; 12] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-forwarded-for",
+    "x-request-id",
+];
+
+impl<'a> Context<'a> {
+    pub(super) fn route(
+        &mut self,
+        written: &Spanned<model::Route>,
+        notes: &mut Notes<'_>,
+    ) -> Option<(Route, RouteSummary)> {
+        let before = notes.faults.len();
+        let route = written.get_ref();
+        let name = route.name.get_ref().clone();
+        if self.names.insert(name.clone(), ()).is_some() {
+            notes.fault(route.name.span(), format!("two routes are called `{name}`; rename one"));
+        }
+        let sni = self.sni(&route.sni, &name, notes);
+        let protocol = choice(&Some(&route.protocol), RouteProtocol::Http, &PROTOCOLS, notes);
+        let raw = protocol == Some(RouteProtocol::Raw);
+        let pq = self.pq(&route.pq, notes);
+        let client_certificates =
+            choice(&route.client_certificates.as_ref(), ClientCertificates::None, &CERTIFICATES, notes);
+        let asks = client_certificates.is_some_and(|c| c != ClientCertificates::None);
+        let mapping = self.mapping(route, asks, notes);
+        if raw
+            && (client_certificates != Some(ClientCertificates::Required)
+                || route.certificate_identity.is_none())
+        {
+            let advice = "write client_certificates = \"required\", client_ca and certificate_identity";
+            notes.fault(
+                route.protocol.span(),
+                format!("a raw route knows clients by certificate only; {advice}"),
+            );
+        }
+        let slots = self.slots(&route.token_slots, raw, notes);
+        let policy = self.policy(written, mapping.as_ref(), &slots, notes);
+        let inject = self.inject(&route.inject, raw, notes);
+        let alpn = choice(&route.alpn.as_ref(), Alpn::Auto, &ALPN, notes);
+        if let (true, Some(text)) = (raw, &route.alpn) {
+            notes.fault(text.span(), "alpn has no effect on a raw route; remove it");
+        }
+        let server = self.server(route, &sni, client_certificates, pq, notes);
+        let upstream = self.upstream(&route.upstream, notes);
+        let keep_host = choice(&route.host.as_ref(), false, &[("upstream", false), ("keep", true)], notes);
+        let timeouts = timeouts(&route.timeouts, notes);
+        if notes.faults.len() > before {
+            return None;
+        }
+        let (server, chain, not_after) = server?;
+        let (upstream, upstream_pq, authority) = upstream?;
+        let (policy, allow) = policy?;
+        let summary = RouteSummary {
+            name: name.clone(),
+            sni: sni.clone(),
+            protocol: route.protocol.get_ref().clone(),
+            upstream: upstream.authority(),
+            allow,
+            inject: inject.iter().map(|header| header.name.to_string()).collect(),
+            client_certificates: name_of(&CERTIFICATES, client_certificates?),
+            pq: (name_of(&PQ, pq?), name_of(&PQ, upstream_pq)),
+            on_expiry: route.on_expiry.as_ref().map_or("drain".into(), |text| text.get_ref().clone()),
+            certificate_not_after: not_after
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |d| d.as_secs()),
+        };
+        let route = Route {
+            name: RouteName(name.into()),
+            sni,
+            protocol: protocol?,
+            alpn: alpn?,
+            server,
+            server_certificate: chain,
+            client_certificates: client_certificates?,
+            certificate_identity: mapping,
+            slots,
+            upstream,
+            authority: (!keep_host?).then_some(authority),
+            policy,
+            inject,
+            timeouts: timeouts?,
+        };
+        Some((route, summary))
+    }
+
+    fn sni(&mut self, written: &Spanned<OneOrMany>, route: &str, notes: &mut Notes<'_>) -> Vec<String> {
+        let texts: Vec<(String, Range<usize>)> = match written.get_ref() {
+            OneOrMany::One(text) => vec![(text.clone(), written.span())],
+            OneOrMany::Many(all) => all.iter().map(|t| (t.get_ref().clone(), t.span())).collect(),
+        };
+        if texts.is_empty() {
+            notes.fault(
+                written.span(),
+                "a route without a name cannot be reached; write sni = \"name.example.com\"",
+            );
+        }
+        let mut names = Vec::new();
+        for (text, span) in texts {
+            let name = text.to_ascii_lowercase();
+            let host = name.strip_prefix("*.").unwrap_or(&name);
+            if !matches!(ServerName::try_from(host), Ok(ServerName::DnsName(_))) || host.contains('*') {
+                notes.fault(
+                    span,
+                    format!("{text:?} is no DNS name; write \"name.example.com\" or \"*.example.com\""),
+                );
+                continue;
+            }
+            if let Some(other) = self.sni.insert(name.clone(), route.to_owned()) {
+                notes.fault(
+                    span,
+                    format!("{name} leads to route `{other}` already; a name leads to one route"),
+                );
+            }
+            names.push(name);
+        }
+        names
+    }
+
+    fn pq(&self, written: &Option<Text>, notes: &mut Notes<'_>) -> Option<PostQuantum> {
+        let pq = choice(&written.as_ref(), PostQuantum::Prefer, &PQ, notes)?;
+        if let (PostQuantum::Require, false, Some(text)) = (pq, post_quantum_available(), written) {
+            notes.fault(text.span(), "this processor cannot compute X25519MLKEM768; write \"prefer\"");
+        }
+        Some(pq)
+    }
+
+    fn mapping(&self, route: &model::Route, asks: bool, notes: &mut Notes<'_>) -> Option<CertificateMapping> {
+        for (text, key) in [(&route.client_ca, "client_ca"), (&route.client_crl, "client_crl")] {
+            if let (false, Some(text)) = (asks, text) {
+                notes.fault(
+                    text.span(),
+                    format!("{key} has no effect without client_certificates; set it or remove this"),
+                );
+            }
+        }
+        let identity = route.certificate_identity.as_ref()?;
+        if !asks {
+            notes.fault(
+                identity.span(),
+                "certificate_identity has no effect without client_certificates; set it",
+            );
+        }
+        let written = identity.get_ref();
+        if self.issuers.iter().any(|issuer| *issuer.0 == **written.name.get_ref()) {
+            let name = written.name.get_ref();
+            notes.fault(
+                written.name.span(),
+                format!("`{name}` is the name of an issuer; policies could not tell them apart"),
+            );
+        }
+        let sources = written.subject.get_ref();
+        if sources.is_empty() {
+            notes.fault(
+                written.subject.span(),
+                "no place for the subject; write for example [\"uri\", \"dns\"]",
+            );
+        }
+        let subject_from = sources.iter().filter_map(|t| notes.take(t.span(), t.get_ref().parse())).collect();
+        let mut groups = Vec::new();
+        for one in &written.groups {
+            let pattern = one.subject.get_ref();
+            if !is_pattern(pattern) {
+                notes.fault(
+                    one.subject.span(),
+                    format!("{pattern:?} is no pattern; one * may stand at its start or end"),
+                );
+            }
+            groups.push((pattern.clone(), one.groups.iter().map(|group| group.as_str().into()).collect()));
+        }
+        Some(CertificateMapping {
+            authority: IssuerName(written.name.get_ref().as_str().into()),
+            subject_from,
+            groups,
+        })
+    }
+
+    fn slots(&self, written: &Option<Spanned<Vec<Text>>>, raw: bool, notes: &mut Notes<'_>) -> Vec<Slot> {
+        match written {
+            None if raw => Vec::new(),
+            None => SLOTS.iter().map(|(_, slot)| *slot).collect(),
+            Some(slots) if raw => {
+                notes.fault(slots.span(), "a raw route carries no tokens; remove token_slots");
+                Vec::new()
+            }
+            Some(slots) => slots
+                .get_ref()
+                .iter()
+                .filter_map(|text| choice(&Some(text), Slot::Bearer, &SLOTS, notes))
+                .collect(),
+        }
+    }
+
+    fn policy(
+        &mut self,
+        written: &Spanned<model::Route>,
+        mapping: Option<&CertificateMapping>,
+        slots: &[Slot],
+        notes: &mut Notes<'_>,
+    ) -> Option<(Policy, Vec<String>)> {
+        let route = written.get_ref();
+        if route.allow.is_empty() {
+            let advice = "write allow = [{ issuer = \"…\", groups = [\"…\"] }]";
+            notes.fault(written.span(), format!("nobody may use route `{}`; {advice}", route.name.get_ref()));
+        }
+        let (mut rules, mut shown): (Vec<Rule>, _) = (Vec::new(), Vec::new());
+        for one in &route.allow {
+            let allow = one.get_ref();
+            let issuer = IssuerName(allow.issuer.get_ref().as_str().into());
+            let by_token = self.issuers.contains(&issuer);
+            if by_token {
+                self.used_issuers.insert(issuer.0.to_string());
+            } else if mapping.is_none_or(|mapping| mapping.authority != issuer) {
+                notes.fault(
+                    allow.issuer.span(),
+                    format!("`{issuer}` is no issuer, and no certificate_identity of this route"),
+                );
+            }
+            if by_token && slots.is_empty() {
+                notes.fault(
+                    allow.issuer.span(),
+                    format!("this route reads no tokens, so nobody of `{issuer}` can use it"),
+                );
+            }
+            let rule = Rule {
+                issuer: Some(issuer),
+                groups: allow.groups.iter().map(|group| group.as_str().into()).collect(),
+                subjects: allow.subjects.iter().map(|subject| subject.as_str().into()).collect(),
+                claims: allow.claims.iter().map(|(n, v)| (n.as_str().into(), v.as_str().into())).collect(),
+            };
+            if let Some(place) = rules.iter().position(|earlier| covers(earlier, &rule)) {
+                notes.fault(
+                    one.span(),
+                    format!("rule {} of this list permits all that this one does; remove one", place + 1),
+                );
+            }
+            shown.push(show(&rule));
+            rules.push(rule);
+        }
+        let on_expiry = match &route.on_expiry {
+            None => OnExpiry::Drain,
+            Some(text) => notes.take(text.span(), on_expiry(text.get_ref()))?,
+        };
+        Some((Policy { rules, on_expiry }, shown))
+    }
+
+    fn inject(
+        &mut self,
+        written: &Option<Spanned<Inject>>,
+        raw: bool,
+        notes: &mut Notes<'_>,
+    ) -> Vec<HeaderInjection> {
+        let Some(inject) = written else { return Vec::new() };
+        if raw {
+            notes.fault(inject.span(), "a raw route has no headers; remove inject");
+            return Vec::new();
+        }
+        let headers: Vec<&model::Header> = match inject.get_ref() {
+            Inject::One(header) => vec![header],
+            Inject::Many(headers) => headers.iter().collect(),
+        };
+        let mut all: Vec<HeaderInjection> = Vec::new();
+        for header in headers {
+            let name = header.header.get_ref().to_ascii_lowercase();
+            let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            if name.is_empty() || !name.bytes().all(token) {
+                notes.fault(header.header.span(), format!("{name:?} is no header name"));
+            } else if NOT_INJECTABLE.contains(&name.as_str()) {
+                notes.fault(
+                    header.header.span(),
+                    format!("{name} frames messages or is set by the gateway; it cannot be injected"),
+                );
+            } else if all.iter().any(|other| *other.name == *name) {
+                notes.fault(header.header.span(), format!("{name} is set twice; remove one"));
+            }
+            let template = header.value.get_ref();
+            if template.bytes().any(|byte| byte.is_ascii_control()) {
+                notes.fault(header.value.span(), "a header value holds no control characters");
+            }
+            let nothing = Secret::new(Vec::new());
+            let value = secrets::fill(template, |name| match self.secrets.get_key_value(name) {
+                Some((name, secret)) => {
+                    self.used_secrets.insert(name);
+                    Ok(secret.as_ref().unwrap_or(&nothing))
+                }
+                None => Err(format!("there is no secret `{name}`; name it under [secrets]")),
+            });
+            if let Some(value) = notes.take(header.value.span(), value) {
+                all.push(HeaderInjection { name: name.into(), value: Arc::new(value) });
+            }
+        }
+        all
+    }
+
+    fn server(
+        &self,
+        route: &model::Route,
+        sni: &[String],
+        client_certificates: Option<ClientCertificates>,
+        pq: Option<PostQuantum>,
+        notes: &mut Notes<'_>,
+    ) -> Option<(ServerVariants, [u8; 32], SystemTime)> {
+        let client_certificates = client_certificates?;
+        let path = |text: &Text| self.base.join(text.get_ref());
+        let client_ca = match (&route.client_ca, client_certificates) {
+            (_, ClientCertificates::None) => Vec::new(),
+            (Some(ca), _) => notes.take(ca.span(), certificates::certificates(&path(ca)))?,
+            (None, _) => {
+                let span = route.client_certificates.as_ref().map_or(0..0, Spanned::span);
+                notes.fault(span, "client certificates need an authority; write client_ca = \"ca.pem\"");
+                return None;
+            }
+        };
+        let client_crl = match &route.client_crl {
+            Some(crl) if client_certificates != ClientCertificates::None => {
+                notes.take(crl.span(), certificates::revocations(&path(crl)))?
+            }
+            _ => Vec::new(),
+        };
+        let model::KeyPair { chain, key } = &route.certificate;
+        let pair = notes.take(chain.span(), certificates::pair(&path(chain), &path(key), self.now))?;
+        for name in sni {
+            if !certificates::covers(&pair.chain[0], name) {
+                notes.fault(chain.span(), format!("{} is not good for {name}", path(chain).display()));
+            }
+        }
+        if let Some(warning) = pair.warning {
+            notes.warn(chain.span(), warning);
+        }
+        let leaf = fingerprint(&pair.chain[0]);
+        let settings = ServerSettings {
+            chain: pair.chain,
+            key: pair.key,
+            pq: pq?,
+            client_certificates,
+            client_ca,
+            client_crl,
+        };
+        let config = notes.take(chain.span(), server_config(settings).map_err(|fault| fault.to_string()))?;
+        Some((ServerVariants::new(config), leaf, pair.not_after))
+    }
+
+    fn upstream(
+        &self,
+        written: &Spanned<model::Upstream>,
+        notes: &mut Notes<'_>,
+    ) -> Option<(Upstream, PostQuantum, String)> {
+        let path = |text: &Text| self.base.join(text.get_ref());
+        let (address, span, table) = match written.get_ref() {
+            model::Upstream::Address(address) => (address, written.span(), None),
+            model::Upstream::Table(table) => (table.address.get_ref(), table.address.span(), Some(&**table)),
+        };
+        let target = notes.take(span.clone(), tls_address(address));
+        let roots = match table.and_then(|table| table.ca.as_ref()) {
+            Some(ca) => notes.take(ca.span(), own_roots(&path(ca))),
+            None => Some(system_roots()),
+        };
+        let pin = match table.and_then(|table| table.pin.as_ref()) {
+            Some(text) => Some(notes.take(text.span(), pin(text.get_ref()))?),
+            None => None,
+        };
+        let certificate = match table.and_then(|table| table.certificate.as_ref()) {
+            Some(model::KeyPair { chain, key }) => {
+                let pair =
+                    notes.take(chain.span(), certificates::pair(&path(chain), &path(key), self.now))?;
+                if let Some(warning) = pair.warning {
+                    notes.warn(chain.span(), warning);
+                }
+                Some((pair.chain, pair.key))
+            }
+            None => None,
+        };
+        let pq = self.pq(table.map_or(&None, |table| &table.pq), notes)?;
+        let (host, port) = target?;
+        let name = match table.and_then(|table| table.sni.as_ref()) {
+            Some(sni) => notes.take(sni.span(), server_name(sni.get_ref()))?,
+            None => notes.take(span.clone(), server_name(&host))?,
+        };
+        let settings = ClientSettings { roots: roots?, pin, certificate, pq };
+        let tls = notes.take(span, client_config(settings).map_err(|fault| fault.to_string()))?;
+        let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let authority = if port == 443 { shown } else { format!("{shown}:{port}") };
+        Some((Upstream::new(host, port, name, tls, pin.is_some()), pq, authority))
+    }
+}
+
+const PROTOCOLS: [(&str, RouteProtocol); 2] = [("http", RouteProtocol::Http), ("raw", RouteProtocol::Raw)];
+const PQ: [(&str, PostQuantum); 3] =
+    [("prefer", PostQuantum::Prefer), ("require", PostQuantum::Require), ("off", PostQuantum::Off)];
+const ALPN: [(&str, Alpn); 3] = [("auto", Alpn::Auto), ("http/1.1", Alpn::Http1), ("h2", Alpn::Http2)];
+const CERTIFICATES: [(&str, ClientCertificates); 3] = [
+    ("none", ClientCertificates::None),
+    ("optional", ClientCertificates::Optional),
+    ("required", ClientCertificates::Required),
+];
+const SLOTS: [(&str, Slot); 4] = [
+    ("bearer", Slot::Bearer),
+    ("token", Slot::Token),
+    ("x-api-key", Slot::XApiKey),
+    ("api-key", Slot::ApiKey),
+];
+
+/// Picks the value of a word, or notes which words there are.
+fn choice<T: Copy>(
+    written: &Option<&Text>,
+    default: T,
+    words: &[(&str, T)],
+    notes: &mut Notes<'_>,
+) -> Option<T> {
+    let Some(text) = written else { return Some(default) };
+    let found = words.iter().find(|(word, _)| word == text.get_ref()).map(|(_, value)| *value);
+    if found.is_none() {
+        let all: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+        notes.fault(text.span(), format!("{:?} is none of {}", text.get_ref(), all.join(", ")));
+    }
+    found
+}
+
+fn name_of<T: PartialEq>(words: &[(&str, T)], value: T) -> String {
+    words.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word).to_owned()
+}
+
+/// True when `earlier` permits everybody whom `later` permits, so that `later` can never matter.
+fn covers(earlier: &Rule, later: &Rule) -> bool {
+    let all_in = |few: &[Arc<str>], many: &[Arc<str>]| {
+        many.is_empty() || (!few.is_empty() && few.iter().all(|one| many.contains(one)))
+    };
+    earlier.issuer == later.issuer
+        && all_in(&later.groups, &earlier.groups)
+        && all_in(&later.subjects, &earlier.subjects)
+        && earlier.claims.iter().all(|(name, value)| later.claims.get(name) == Some(value))
+}
+
+fn show(rule: &Rule) -> String {
+    let mut text = rule.issuer.as_ref().map_or(String::new(), |issuer| issuer.to_string());
+    for (word, list) in [("groups", &rule.groups), ("subjects", &rule.subjects)] {
+        if !list.is_empty() {
+            text += &format!(", {word} {}", list.join(" | "));
+        }
+    }
+    for (name, value) in &rule.claims {
+        text += &format!(", {name} = {value}");
+    }
+    text
+}
+
+fn on_expiry(text: &str) -> Result<OnExpiry, String> {
+    match text.split_once(' ') {
+        None if text == "drain" => Ok(OnExpiry::Drain),
+        None if text == "cut" => Ok(OnExpiry::Cut),
+        Some(("grace", extra)) => Ok(OnExpiry::Grace(crate::config::units::duration(extra)?)),
+        _ => Err(format!("{text:?} is no way to end; write \"drain\", \"cut\" or \"grace 5m\"")),
+    }
+}
+
+fn timeouts(written: &model::Timeouts, notes: &mut Notes<'_>) -> Option<Timeouts> {
+    let seconds = Duration::from_secs;
+    let connect = duration(&written.connect, seconds(5), notes);
+    let between_requests = duration(&written.between_requests, seconds(300), notes);
+    let idle = duration(&written.idle, seconds(3600), notes);
+    let stall = duration(&written.stall, seconds(120), notes);
+    Some(Timeouts { connect: connect?, between_requests: between_requests?, idle: idle?, stall: stall? })
+}
+
+/// `tls://host:port` → host (without brackets) and port.
+fn tls_address(text: &str) -> Result<(String, u16), String> {
+    let wrong =
+        || format!("{text:?} is no upstream; write \"tls://host:port\" (there is no plaintext upstream)");
+    let (host, port) =
+        text.strip_prefix("tls://").and_then(|rest| rest.rsplit_once(':')).ok_or_else(wrong)?;
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    if host.is_empty() || port == 0 { Err(wrong()) } else { Ok((host.to_owned(), port)) }
+}
+
+fn server_name(text: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(text.to_owned())
+        .map_err(|_| format!("{text:?} is neither a DNS name nor an address"))
+}
+
+fn own_roots(path: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates::certificates(path)? {
+        roots.add(certificate).map_err(|fault| format!("{}: {fault}", path.display()))?;
+    }
+    Ok(roots)
+}
+
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
+fn pin(text: &str) -> Result<[u8; 32], String> {
+    let wrong = || format!("{text:?} is no pin; write \"sha256/\" and the base64 of the key's SHA-256");
+    let base64 = text.strip_prefix("sha256/").ok_or_else(wrong)?;
+    BASE64_STANDARD.decode(base64).ok().and_then(|bytes| bytes.try_into().ok()).ok_or_else(wrong)
+}

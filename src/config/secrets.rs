@@ -1,0 +1,108 @@
+//! Where secrets stand. A configuration holds references, never values.
+
+use crate::secret::Secret;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// Reads the secret that a reference names: `file:PATH`, `env:NAME`, `credential:NAME`. A newline at its end is cut.
+pub(super) fn read(reference: &str, base: &Path) -> Result<Secret, String> {
+    let bytes = match reference.split_once(':') {
+        Some(("file", path)) => read_private(&base.join(path))?,
+        Some(("env", name)) => std::env::var(name)
+            .map(String::into_bytes)
+            .map_err(|_| format!("the environment variable {name} is not set, or is no text"))?,
+        Some(("credential", name)) => {
+            let folder = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or(
+                "there is no credentials directory; start under systemd with LoadCredential=, or use file:",
+            )?;
+            read_file(&Path::new(&folder).join(name))?
+        }
+        _ => {
+            return Err("a secret is named by where it stands, never written here; write \"file:PATH\", \
+                \"env:NAME\" or \"credential:NAME\""
+                .into());
+        }
+    };
+    let end = bytes.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
+    if end == 0 {
+        return Err("the secret is empty".into());
+    }
+    if bytes[..end].iter().any(|byte| byte.is_ascii_control()) {
+        return Err(
+            "the secret holds control characters, which no header and no password field can carry".into()
+        );
+    }
+    Ok(Secret::new(bytes[..end].to_vec()))
+}
+
+/// Reads a file that only its owner may read.
+pub(super) fn read_private(path: &Path) -> Result<Vec<u8>, String> {
+    let metadata = fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let mode = metadata.permissions().mode();
+    if mode & 0o077 != 0 {
+        let mode = mode & 0o777;
+        return Err(format!("{} is open to others (mode {mode:o}); chmod 600 it", path.display()));
+    }
+    read_file(path)
+}
+
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Replaces `{secret:NAME}` in a template; `look_up` gives the secret of a name.
+pub(super) fn fill<'a>(
+    template: &str,
+    mut look_up: impl FnMut(&str) -> Result<&'a Secret, String>,
+) -> Result<Secret, String> {
+    let mut value = Vec::new();
+    let mut rest = template;
+    while let Some(start) = rest.find("{secret:") {
+        value.extend_from_slice(&rest.as_bytes()[..start]);
+        let after = &rest[start + "{secret:".len()..];
+        let end = after.find('}').ok_or("a { without its }; write {secret:NAME}")?;
+        value.extend_from_slice(look_up(&after[..end])?.expose());
+        rest = &after[end + 1..];
+    }
+    if rest.contains(['{', '}']) {
+        return Err("braces stand only around secret:NAME".into());
+    }
+    value.extend_from_slice(rest.as_bytes());
+    Ok(Secret::new(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_filled_and_misspelt_ones_refused() {
+        let key = Secret::new(b"k".to_vec());
+        let fill =
+            |text| fill(text, |name| if name == "a" { Ok(&key) } else { Err("no such secret".into()) });
+        assert_eq!(fill("Bearer {secret:a}!").unwrap().expose(), b"Bearer k!");
+        assert_eq!(fill("plain").unwrap().expose(), b"plain");
+        for bad in ["{secret:b}", "{secret:a", "{a}", "}"] {
+            assert!(fill(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_secret_file_that_others_can_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        fs::write(&path, "value\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let fault = read("file:key", folder.path()).unwrap_err();
+        assert!(fault.contains("chmod 600"), "{fault}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(read("file:key", folder.path()).unwrap().expose(), b"value");
+    }
+
+    #[test]
+    fn values_in_place_of_references_are_refused_without_repeating_them() {
+        let fault = read("sk-live-123", Path::new("")).unwrap_err();
+        assert!(fault.contains("file:PATH") && !fault.contains("sk-live"), "{fault}");
+    }
+}
