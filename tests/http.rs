@@ -2,48 +2,26 @@
 
 mod common;
 
-use common::{AUDIENCE, NAME, Rig, Wish};
-use rustls::pki_types::ServerName;
-use staunch::demo::ca::Ca;
-use staunch::demo::issuer::Issuer;
+use common::{Http, NAME, Wish};
 use staunch::policy::OnExpiry;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::{TlsConnector, client, server};
+use tokio_rustls::{client, server};
 
 const SOON: Duration = Duration::from_secs(10);
-
-struct Http {
-    rig: Rig,
-    issuer: Issuer,
-}
 
 type Client = client::TlsStream<TcpStream>;
 type Upstream = server::TlsStream<TcpStream>;
 
-impl Http {
-    async fn start(wish: Wish) -> Http {
-        let ca = Ca::new("issuer authority").unwrap();
-        let issuer = Issuer::start(ca.leaf(&["127.0.0.1"]).unwrap(), AUDIENCE, Vec::new()).unwrap();
-        let certificate = pem(ca.pem());
-        Http { rig: Rig::http(wish, &issuer, certificate).await, issuer }
-    }
+/// What this file asks of both ends.
+trait Ends {
+    async fn upstream(&self) -> (Upstream, String);
+    async fn exchange(&self, request: &str) -> (Client, Upstream, String);
+}
 
-    fn token(&self, lifetime: u64) -> String {
-        self.issuer.token("ann", &["agents".into()], Duration::from_secs(lifetime))
-    }
-
-    async fn connect(&self) -> Client {
-        let mut config = (*self.rig.client).clone();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let tcp = TcpStream::connect(self.rig.gateway).await.unwrap();
-        let name = ServerName::try_from(NAME).unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()
-    }
-
+impl Ends for Http {
     /// The upstream end of the session, past the connections on which the gateway only asks for the protocol.
     async fn upstream(&self) -> (Upstream, String) {
         loop {
@@ -57,18 +35,13 @@ impl Http {
     /// A client and an upstream with one request through.
     async fn exchange(&self, request: &str) -> (Client, Upstream, String) {
         let client = async {
-            let mut client = self.connect().await;
+            let mut client = self.connect("http/1.1").await;
             client.write_all(request.as_bytes()).await.unwrap();
             client
         };
         let (client, (upstream, head)) = tokio::join!(client, self.upstream());
         (client, upstream, head)
     }
-}
-
-fn pem(text: &str) -> rustls::pki_types::CertificateDer<'static> {
-    use rustls::pki_types::pem::PemObject;
-    rustls::pki_types::CertificateDer::from_pem_slice(text.as_bytes()).unwrap()
 }
 
 /// Reads up to the end of a head; `None` if the connection ends before it begins.
@@ -164,7 +137,7 @@ async fn a_bad_request_is_refused_and_nothing_reaches_the_upstream() {
 
 async fn refuse_all(http: &Http, table: &[(String, &str, &str, &str)]) {
     for (fields, status, challenge, code) in table {
-        let mut client = http.connect().await;
+        let mut client = http.connect("http/1.1").await;
         let request = format!("GET / HTTP/1.1\r\nhost: h\r\n{fields}\r\n");
         client.write_all(request.as_bytes()).await.unwrap();
         let head = timeout(SOON, read_head(&mut client)).await.unwrap().unwrap();
@@ -180,7 +153,7 @@ async fn refuse_all(http: &Http, table: &[(String, &str, &str, &str)]) {
 async fn a_refused_request_leaves_the_connection_to_a_better_one() {
     let http = Http::start(Wish::default()).await;
     let client = async {
-        let mut client = http.connect().await;
+        let mut client = http.connect("http/1.1").await;
         client.write_all(b"GET /a HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
         let head = read_head(&mut client).await.unwrap();
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();

@@ -282,8 +282,40 @@ impl Rig {
         TlsConnector::from(config).connect(name, tcp).await
     }
 
+    /// The next connection that completes its handshake; a gateway that only asks may end it before.
     pub async fn accept(&self) -> server::TlsStream<TcpStream> {
-        let (tcp, _) = self.upstream.accept().await.unwrap();
-        self.acceptor.accept(tcp).await.unwrap()
+        loop {
+            let (tcp, _) = self.upstream.accept().await.unwrap();
+            if let Ok(stream) = self.acceptor.accept(tcp).await {
+                return stream;
+            }
+        }
+    }
+}
+
+/// A gateway with one HTTP route, and an issuer for it.
+pub struct Http {
+    pub rig: Rig,
+    pub issuer: Issuer,
+}
+
+impl Http {
+    pub async fn start(wish: Wish) -> Http {
+        use rustls::pki_types::pem::PemObject;
+        let ca = staunch::demo::ca::Ca::new("issuer authority").unwrap();
+        let issuer = Issuer::start(ca.leaf(&["127.0.0.1"]).unwrap(), AUDIENCE, Vec::new()).unwrap();
+        let certificate = CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap();
+        Http { rig: Rig::http(wish, &issuer, certificate).await, issuer }
+    }
+
+    /// A token for somebody who may, good for this many seconds.
+    pub fn token(&self, lifetime: u64) -> String {
+        self.issuer.token("ann", &["agents".into()], Duration::from_secs(lifetime))
+    }
+
+    pub async fn connect(&self, alpn: &str) -> client::TlsStream<TcpStream> {
+        let mut config = (*self.rig.client).clone();
+        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        self.rig.connect(Arc::new(config)).await.unwrap()
     }
 }

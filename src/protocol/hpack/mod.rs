@@ -1,0 +1,196 @@
+//! HPACK (RFC 7541): a decoder that stops early, and an encoder that uses literals only.
+//!
+//! The decoder keeps a dynamic table of at most [`TABLE`] bytes, whatever the peer would like. The encoder never touches
+//! the dynamic table, so it has no state, its output means the same wherever it is put in, and nobody learns anything
+//! from its size (CRIME).
+
+mod huffman;
+mod table;
+
+use super::Fields;
+use table::{STATIC, Table};
+
+/// Bytes of a decoder's dynamic table; the default of RFC 9113 section 6.5.2. Larger settings are clamped on their way.
+pub const TABLE: usize = 4_096;
+
+/// A header block that cannot be decoded. All but [`HpackFault::TooLarge`] and [`HpackFault::TooMany`] are connection
+/// errors of type COMPRESSION_ERROR (RFC 9113 section 4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum HpackFault {
+    /// The block ends in the middle of something.
+    #[error("truncated header block")]
+    Truncated,
+    /// An integer of more than five bytes or beyond what anything here can be.
+    #[error("integer too large")]
+    Integer,
+    /// An index that stands for nothing.
+    #[error("unknown index")]
+    Index,
+    /// A Huffman text with wrong padding or the end-of-string symbol in it.
+    #[error("malformed Huffman text")]
+    Huffman,
+    /// A table size beyond what was allowed, or not at the block's start.
+    #[error("table size update out of place")]
+    TableSize,
+    /// More bytes than the limit.
+    #[error("header list larger than the limit")]
+    TooLarge,
+    /// More fields than the limit.
+    #[error("more header fields than the limit")]
+    TooMany,
+}
+
+/// Decodes the header blocks of one direction of one connection.
+#[derive(Debug)]
+pub struct Decoder {
+    table: Table,
+    name: Vec<u8>,
+    value: Vec<u8>,
+    inserted: u64,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Decoder { table: Table::new(TABLE), name: Vec::new(), value: Vec::new(), inserted: 0 }
+    }
+}
+
+/// What counts against the limit for each field besides its bytes (RFC 9113 section 6.5.2).
+const FIELD_OVERHEAD: usize = 32;
+
+impl Decoder {
+    /// Decodes a whole block into `fields`, pseudo-header fields included. Each field counts with its bytes and 32,
+    /// indexed ones too, and decoding stops where a limit is passed: a few bytes must not stand for megabytes.
+    pub fn decode(
+        &mut self,
+        block: &[u8],
+        most_bytes: usize,
+        most_fields: usize,
+        fields: &mut Fields,
+    ) -> Result<(), HpackFault> {
+        let mut input = block;
+        let (mut bytes, mut count) = (0, 0);
+        while let Some(&first) = input.first() {
+            if first & 0xe0 == 0x20 {
+                let size = integer(&mut input, 5)?;
+                if count > 0 {
+                    return Err(HpackFault::TableSize);
+                }
+                self.table.resize(size)?;
+                continue;
+            }
+            let remember = first & 0xc0 == 0x40;
+            self.field(&mut input, first, most_bytes)?;
+            bytes += self.name.len() + self.value.len() + FIELD_OVERHEAD;
+            count += 1;
+            if remember {
+                self.inserted += 1;
+                self.table.insert(&self.name, &self.value);
+            }
+            if bytes > most_bytes + most_fields * FIELD_OVERHEAD {
+                return Err(HpackFault::TooLarge);
+            }
+            if count > most_fields {
+                return Err(HpackFault::TooMany);
+            }
+            fields.push(&self.name, &self.value);
+        }
+        Ok(())
+    }
+
+    /// How many fields were put into the dynamic table so far.
+    pub fn inserted(&self) -> u64 {
+        self.inserted
+    }
+
+    /// Reads one field into `name` and `value`.
+    fn field(&mut self, input: &mut &[u8], first: u8, most: usize) -> Result<(), HpackFault> {
+        self.name.clear();
+        self.value.clear();
+        if first & 0x80 != 0 {
+            let (name, value) = self.table.get(integer(input, 7)?)?;
+            self.name.extend_from_slice(name);
+            self.value.extend_from_slice(value);
+            return Ok(());
+        }
+        let prefix = if first & 0x40 != 0 { 6 } else { 4 };
+        match integer(input, prefix)? {
+            0 => text(input, most, &mut self.name)?,
+            index => self.name.extend_from_slice(self.table.get(index)?.0),
+        }
+        text(input, most, &mut self.value)
+    }
+}
+
+/// An integer with a prefix of `bits` (RFC 7541 section 5.1), bounded to what a block can hold.
+fn integer(input: &mut &[u8], bits: u32) -> Result<usize, HpackFault> {
+    let (&first, rest) = input.split_first().ok_or(HpackFault::Truncated)?;
+    *input = rest;
+    let most = (1usize << bits) - 1;
+    let mut value = usize::from(first) & most;
+    if value < most {
+        return Ok(value);
+    }
+    for shift in [0, 7, 14, 21] {
+        let (&byte, rest) = input.split_first().ok_or(HpackFault::Truncated)?;
+        *input = rest;
+        value += usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+    Err(HpackFault::Integer)
+}
+
+/// A text, Huffman-coded or not (RFC 7541 section 5.2).
+fn text(input: &mut &[u8], most: usize, into: &mut Vec<u8>) -> Result<(), HpackFault> {
+    let huffman = input.first().is_some_and(|first| first & 0x80 != 0);
+    let length = integer(input, 7)?;
+    let (coded, rest) = input.split_at_checked(length).ok_or(HpackFault::Truncated)?;
+    *input = rest;
+    if huffman {
+        return huffman::decode(coded, most, into);
+    }
+    if length > most {
+        return Err(HpackFault::TooLarge);
+    }
+    into.extend_from_slice(coded);
+    Ok(())
+}
+
+/// Appends one field as a literal without indexing; a field that the static table has whole takes one byte. With
+/// `never`, intermediaries are told not to index it either (RFC 7541 section 7.1.3): for credentials.
+pub fn encode(name: &[u8], value: &[u8], never: bool, out: &mut Vec<u8>) {
+    let by_name = STATIC.iter().position(|(known, _)| known.as_bytes() == name);
+    if let (Some(first), false) = (by_name, never) {
+        let same = STATIC[first..].iter().take_while(|(known, _)| known.as_bytes() == name);
+        if let Some(offset) = same.map(|(_, v)| v).position(|v| v.as_bytes() == value) {
+            return write_integer(first + offset + 1, 7, 0x80, out);
+        }
+    }
+    let pattern = if never { 0x10 } else { 0 };
+    write_integer(by_name.map_or(0, |index| index + 1), 4, pattern, out);
+    if by_name.is_none() {
+        write_integer(name.len(), 7, 0, out);
+        out.extend_from_slice(name);
+    }
+    write_integer(value.len(), 7, 0, out);
+    out.extend_from_slice(value);
+}
+
+fn write_integer(value: usize, bits: u32, pattern: u8, out: &mut Vec<u8>) {
+    let most = (1usize << bits) - 1;
+    if value < most {
+        return out.push(pattern | value as u8);
+    }
+    out.push(pattern | most as u8);
+    let mut rest = value - most;
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
+#[cfg(test)]
+mod tests;

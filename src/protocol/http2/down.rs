@@ -1,0 +1,261 @@
+//! From the upstream: everything passes where it lies; heads are watched to learn how requests fare.
+
+use super::frame::*;
+use super::up::after;
+use super::{CREDIT_STEP, Http2, MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD, Reading};
+use crate::protocol::hpack::TABLE;
+use crate::protocol::{Edit, Ended, Event, Fault};
+
+impl Http2 {
+    pub(super) fn read_down(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault> {
+        loop {
+            self.speak_down(edit);
+            let available = edit.rest().len();
+            match self.upstream.reading {
+                _ if available == 0 => return Ok(()),
+                Reading::Head | Reading::Preface(_) => self.read_down_head(edit)?,
+                Reading::Pass(left) => {
+                    let n = left.min(available);
+                    edit.keep(n);
+                    self.upstream.reading = after(left - n, Reading::Pass);
+                }
+                Reading::Skip(left) => {
+                    let n = left.min(available);
+                    edit.skip(n);
+                    self.upstream.reading = after(left - n, Reading::Skip);
+                }
+                Reading::Gather(head) => {
+                    let n = (head.length - self.upstream.payload.len()).min(available);
+                    self.upstream.payload.extend_from_slice(&edit.rest()[..n]);
+                    edit.skip(n);
+                    if self.upstream.payload.len() == head.length {
+                        self.down_gathered(head, edit)?;
+                    }
+                }
+                Reading::Watch(head, seen) => {
+                    let n = (head.length - seen).min(available);
+                    self.upstream.payload.extend_from_slice(&edit.rest()[..n]);
+                    edit.keep(n);
+                    self.upstream.reading = Reading::Watch(head, seen + n);
+                    if seen + n == head.length {
+                        self.down_gathered(head, edit)?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn read_down_head(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault> {
+        let side = &mut self.upstream;
+        let n = (HEAD - side.held).min(edit.rest().len());
+        side.head[side.held..side.held + n].copy_from_slice(&edit.rest()[..n]);
+        let whole = side.held == 0 && n == HEAD;
+        side.held += n;
+        if side.held < HEAD {
+            edit.skip(n);
+            return Ok(());
+        }
+        side.held = 0;
+        let bytes = side.head;
+        let next = self.down_frame(Head::parse(&bytes))?;
+        match next {
+            Reading::Pass(_) | Reading::Watch(..) if whole => edit.keep(n),
+            Reading::Pass(_) | Reading::Watch(..) => {
+                edit.skip(n);
+                edit.insert(&bytes);
+            }
+            _ => edit.skip(n),
+        }
+        self.upstream.reading = match next {
+            Reading::Pass(0) | Reading::Skip(0) => Reading::Head,
+            next => next,
+        };
+        if let Reading::Gather(head) | Reading::Watch(head, _) = next
+            && head.length == 0
+        {
+            self.down_gathered(head, edit)?;
+        }
+        Ok(())
+    }
+
+    fn down_frame(&mut self, head: Head) -> Result<Reading, Fault> {
+        if head.length > self.upstream.max_frame {
+            return Err(self.upstream_fault("frame larger than announced", "RFC 9113 4.2"));
+        }
+        if self
+            .upstream
+            .block_head
+            .is_some_and(|block| head.kind != CONTINUATION || head.stream != block.stream)
+        {
+            return Err(self.upstream_fault("frame inside a header block", "RFC 9113 6.10"));
+        }
+        if !self.upstream.greeted && head.kind != SETTINGS {
+            return Err(self.upstream_fault("no SETTINGS at the start", "RFC 9113 3.4"));
+        }
+        match head.kind {
+            DATA if head.stream != 0 => Ok(self.down_data(head)),
+            HEADERS if head.stream != 0 => {
+                self.upstream.block.clear();
+                self.upstream.block_head = Some(head);
+                Ok(self.down_block_part(head))
+            }
+            CONTINUATION if self.upstream.block_head.is_some() => {
+                if self.upstream.block.len() + head.length > MAX_RESPONSE_HEAD {
+                    return Err(self.upstream_fault("response head too large", "limit"));
+                }
+                Ok(self.down_block_part(head))
+            }
+            SETTINGS if head.stream == 0 && head.length.is_multiple_of(6) => {
+                self.upstream.greeted = true;
+                Ok(Reading::Gather(head))
+            }
+            RST_STREAM if head.stream != 0 && head.length == 4 => match self.cut.remove(&head.stream) {
+                true => Ok(Reading::Skip(4)),
+                false => Ok(Reading::Watch(head, 0)),
+            },
+            PUSH_PROMISE => Err(self.upstream_fault("PUSH_PROMISE although push is off", "RFC 9113 8.4")),
+            WINDOW_UPDATE if self.cut.contains(&head.stream) => Ok(Reading::Skip(head.length)),
+            CONTINUATION | HEADERS | DATA | SETTINGS | RST_STREAM => {
+                Err(self.upstream_fault("frame that cannot stand here", "RFC 9113 6"))
+            }
+            _ => Ok(Reading::Pass(head.length)),
+        }
+    }
+
+    /// A part of a header block passes, unless its stream was cut.
+    fn down_block_part(&mut self, head: Head) -> Reading {
+        if self.cut.contains(&head.stream) { Reading::Gather(head) } else { Reading::Watch(head, 0) }
+    }
+
+    fn down_data(&mut self, head: Head) -> Reading {
+        self.budget.data();
+        let ends = head.has(END_STREAM);
+        if self.cut.contains(&head.stream) {
+            // The client never sees these bytes and cannot give their window back.
+            self.owed_to_upstream += head.length as u32;
+            if self.owed_to_upstream >= CREDIT_STEP {
+                write_credit(&mut self.to_upstream, std::mem::take(&mut self.owed_to_upstream));
+            }
+            if ends {
+                self.cut.remove(&head.stream);
+            }
+            return Reading::Skip(head.length);
+        }
+        if let Some(stream) = self.streams.get_mut(&head.stream) {
+            stream.down += head.length as u64;
+            if ends {
+                stream.down_done = true;
+                self.settle(head.stream);
+            }
+        }
+        Reading::Pass(head.length)
+    }
+
+    fn down_gathered(&mut self, frame: Head, edit: &mut Edit<'_>) -> Result<(), Fault> {
+        self.upstream.reading = Reading::Head;
+        let payload = std::mem::take(&mut self.upstream.payload);
+        let done = match frame.kind {
+            SETTINGS => {
+                self.down_settings(frame, &payload, edit);
+                Ok(())
+            }
+            RST_STREAM => {
+                self.down_reset(frame, &payload);
+                Ok(())
+            }
+            _ => self.down_block(frame, &payload),
+        };
+        self.upstream.payload = payload;
+        self.upstream.payload.clear();
+        done
+    }
+
+    fn down_settings(&mut self, frame: Head, payload: &[u8], edit: &mut Edit<'_>) {
+        if frame.has(ACK) {
+            return write(edit.insert_with(), SETTINGS, ACK, 0, &[]);
+        }
+        let mut changed = Vec::with_capacity(payload.len() + 6);
+        let mut streams_named = false;
+        for (id, value) in settings(payload) {
+            let value = match id {
+                HEADER_TABLE_SIZE => value.min(TABLE as u32),
+                MAX_CONCURRENT_STREAMS => value.min(self.limits.streams),
+                MAX_HEADER_LIST_SIZE => value.min(self.limits.head as u32),
+                MAX_FRAME_SIZE => {
+                    self.client.max_frame = self.client.max_frame.max(value as usize);
+                    value
+                }
+                _ => value,
+            };
+            streams_named |= id == MAX_CONCURRENT_STREAMS;
+            push_setting(&mut changed, id, value);
+        }
+        if !streams_named {
+            push_setting(&mut changed, MAX_CONCURRENT_STREAMS, self.limits.streams);
+        }
+        write(edit.insert_with(), SETTINGS, 0, 0, &changed);
+    }
+
+    fn down_reset(&mut self, frame: Head, payload: &[u8]) {
+        let whole = self.streams.get(&frame.stream).is_some_and(|stream| stream.down_done);
+        let no_error = payload == NO_ERROR.to_be_bytes();
+        // "I have answered, keep the rest of your body" is no failure (section 8.1).
+        let how = if whole && no_error { Ended::Whole } else { Ended::ByUpstream };
+        self.end(frame.stream, how);
+    }
+
+    fn down_block(&mut self, frame: Head, payload: &[u8]) -> Result<(), Fault> {
+        if frame.kind == HEADERS {
+            match fragment(&frame, payload) {
+                Some(part) => self.upstream.block.extend_from_slice(part),
+                None => return Err(self.upstream_fault("padding longer than its frame", "RFC 9113 6.2")),
+            }
+        } else {
+            self.upstream.block.extend_from_slice(payload);
+        }
+        if !frame.has(END_HEADERS) {
+            return Ok(());
+        }
+        let Some(first) = self.upstream.block_head.take() else { return Ok(()) };
+        self.decoded.clear();
+        let block = std::mem::take(&mut self.upstream.block);
+        let inserted = self.upstream.decoder.inserted();
+        let decoder = &mut self.upstream.decoder;
+        let decoded = decoder.decode(&block, MAX_RESPONSE_HEAD, MAX_RESPONSE_FIELDS, &mut self.decoded);
+        self.upstream.block = block;
+        if decoded.is_err() {
+            return Err(self.upstream_fault("malformed header block", "RFC 7541"));
+        }
+        if self.cut.contains(&first.stream) {
+            if self.upstream.decoder.inserted() != inserted {
+                // The client will never learn what later blocks refer to.
+                return Err(
+                    self.upstream_fault("a cut stream's head changed the compression state", "RFC 9113 4.3")
+                );
+            }
+            if first.has(END_STREAM) {
+                self.cut.remove(&first.stream);
+            }
+            return Ok(());
+        }
+        let status =
+            self.decoded.get(":status").and_then(|s| std::str::from_utf8(s).ok()?.parse::<u16>().ok());
+        let Some(stream) = self.streams.get_mut(&first.stream) else { return Ok(()) };
+        match status {
+            Some(status) if !stream.answered && status >= 200 => {
+                stream.answered = true;
+                self.events.push_back(Event::Response { key: first.stream, status });
+            }
+            Some(_) if !stream.answered => {}
+            None if stream.answered => {}
+            _ => return Err(self.upstream_fault("a response head that cannot stand here", "RFC 9113 8.1")),
+        }
+        if first.has(END_STREAM)
+            && let Some(stream) = self.streams.get_mut(&first.stream)
+        {
+            stream.down_done = true;
+            self.settle(first.stream);
+        }
+        Ok(())
+    }
+}

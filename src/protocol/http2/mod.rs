@@ -1,0 +1,377 @@
+//! HTTP/2 (RFC 9113) between one client and one upstream connection, frame by frame.
+//!
+//! Frames are forwarded end to end: settings, windows, pings and resets are the peers' own business, so flow control
+//! and trailers work as if nobody stood between. Touched are only request heads (decoded, permitted, encoded again with
+//! literals), settings that would break that, and streams that are refused or cut. Bodies pass where they lie.
+//!
+//! Before the first request is permitted there is no upstream. What [`Http::up`] emits until then is the beginning of a
+//! valid client stream, and the client gets settings of ours, since some clients wait for them; their acknowledgement
+//! is swallowed. No push (RFC 9113 section 8.4), no priorities, no `CONNECT` outside RFC 8441.
+//!
+//! Content-Length is not compared with DATA: frames cannot be smuggled, and both peers check it themselves.
+
+mod answer;
+mod budget;
+mod down;
+mod frame;
+mod head;
+mod up;
+
+use super::hpack::Decoder;
+use super::{Edit, Ended, Event, Fault, Fields, Http, Key, Refusal, Request, Rewrite, Up};
+use crate::names::Culprit;
+use budget::Budget;
+use frame::{CANCEL, HEAD, Head, MAX_FRAME};
+use head::Pseudo;
+use std::collections::{HashMap, HashSet, VecDeque};
+
+/// Limits of one connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a request head, counted as RFC 9113 section 6.5.2 does without the 32 for each field. Default 32 KiB.
+    pub head: usize,
+    /// Fields of a request head, every cookie crumb and pseudo-header field included. Default 100.
+    pub fields: usize,
+    /// Concurrent streams. Default 100.
+    pub streams: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { head: 32 * 1024, fields: 100, streams: 100 }
+    }
+}
+
+/// Bytes of a response head; only followed, never changed.
+const MAX_RESPONSE_HEAD: usize = 256 * 1024;
+/// Fields of a response head.
+const MAX_RESPONSE_FIELDS: usize = 1_000;
+/// Credit of the client's that the upstream is never told of, for bodies of refusals.
+const RESERVE: u32 = 4_096;
+/// Refused or cut streams that are remembered; resets are budgeted, so nobody honest gets here.
+const MAX_DEAD: usize = 1_024;
+/// Swallowed bytes that are given back at once.
+const CREDIT_STEP: u32 = 4_096;
+
+/// One client connection's HTTP/2.
+pub struct Http2 {
+    limits: Limits,
+    budget: Budget,
+    client: Side,
+    upstream: Side,
+    streams: HashMap<u32, Stream>,
+    /// Streams that the upstream never heard of; what the client still sends on them is swallowed.
+    refused: HashSet<u32>,
+    /// Streams that were cut; what the upstream still sends on them is swallowed.
+    cut: HashSet<u32>,
+    events: VecDeque<Event>,
+    request: Request,
+    decoded: Fields,
+    withheld: Option<Pseudo>,
+    /// What the gateway has to say to the client, at the next boundary.
+    to_client: Vec<u8>,
+    /// What the gateway has to say to the upstream, at the next boundary.
+    to_upstream: Vec<u8>,
+    last_stream: u32,
+    last_forwarded: u32,
+    /// Acknowledgements of our own settings that are still to come.
+    own_settings: u32,
+    reserve: u32,
+    /// Swallowed DATA of the client's that it was not given back yet.
+    owed_to_client: u32,
+    owed_to_upstream: u32,
+    client_window: u32,
+    draining: bool,
+    dead: bool,
+}
+
+/// One direction's reader.
+struct Side {
+    decoder: Decoder,
+    reading: Reading,
+    /// Bytes of a frame head that is not whole.
+    head: [u8; HEAD],
+    held: usize,
+    /// Payload of a frame that is looked at.
+    payload: Vec<u8>,
+    /// A header block, gathered over HEADERS and CONTINUATION.
+    block: Vec<u8>,
+    /// The HEADERS frame that the block began with.
+    block_head: Option<Head>,
+    continuations: u32,
+    /// The largest frame that this side may send.
+    max_frame: usize,
+    greeted: bool,
+}
+
+/// What the next byte belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// The connection preface, of which this much was seen.
+    Preface(usize),
+    /// A frame's head.
+    Head,
+    /// Payload that passes.
+    Pass(usize),
+    /// Payload that is taken out.
+    Skip(usize),
+    /// Payload that is gathered, and taken out.
+    Gather(Head),
+    /// Payload that is gathered, and passes.
+    Watch(Head, usize),
+}
+
+impl Side {
+    fn new(reading: Reading) -> Self {
+        Side {
+            decoder: Decoder::default(),
+            reading,
+            head: [0; HEAD],
+            held: 0,
+            payload: Vec::new(),
+            block: Vec::new(),
+            block_head: None,
+            continuations: 0,
+            max_frame: MAX_FRAME,
+            greeted: false,
+        }
+    }
+
+    /// True where a frame may be put in: between frames, and not inside a header block that passes.
+    fn at_boundary(&self) -> bool {
+        self.reading == Reading::Head && self.held == 0 && self.block_head.is_none()
+    }
+}
+
+/// A permitted stream.
+#[derive(Debug, Default)]
+struct Stream {
+    /// The client has sent all.
+    up_done: bool,
+    /// The upstream has sent all.
+    down_done: bool,
+    /// The final response head went down.
+    answered: bool,
+    up: u64,
+    down: u64,
+}
+
+impl Http2 {
+    /// A fresh connection; there is something to say to the client at once.
+    pub fn new(limits: Limits) -> Self {
+        let mut http = Http2 {
+            limits,
+            budget: Budget::default(),
+            client: Side::new(Reading::Preface(0)),
+            upstream: Side::new(Reading::Head),
+            streams: HashMap::new(),
+            refused: HashSet::new(),
+            cut: HashSet::new(),
+            events: VecDeque::new(),
+            request: Request::default(),
+            decoded: Fields::default(),
+            withheld: None,
+            to_client: Vec::new(),
+            to_upstream: Vec::new(),
+            last_stream: 0,
+            last_forwarded: 0,
+            own_settings: 1,
+            reserve: 0,
+            owed_to_client: 0,
+            owed_to_upstream: 0,
+            client_window: 65_535,
+            draining: false,
+            dead: false,
+        };
+        let mut payload = Vec::new();
+        frame::push_setting(&mut payload, frame::HEADER_TABLE_SIZE, super::hpack::TABLE as u32);
+        frame::push_setting(&mut payload, frame::MAX_CONCURRENT_STREAMS, limits.streams);
+        frame::push_setting(&mut payload, frame::MAX_HEADER_LIST_SIZE, limits.head as u32);
+        frame::write(&mut http.to_client, frame::SETTINGS, 0, 0, &payload);
+        http
+    }
+
+    /// Tells how much time has passed; budgets recover by it.
+    pub fn tick(&mut self, milliseconds: u64) {
+        self.budget.tick(milliseconds);
+    }
+
+    /// A stream is over if both sides have sent all.
+    fn settle(&mut self, id: u32) {
+        if self.streams.get(&id).is_some_and(|stream| stream.up_done && stream.down_done) {
+            self.end(id, Ended::Whole);
+        }
+    }
+
+    fn end(&mut self, id: u32, how: Ended) {
+        if let Some(Stream { up, down, .. }) = self.streams.remove(&id) {
+            self.events.push_back(Event::Ended { key: id, up, down, how });
+        }
+    }
+
+    fn end_all(&mut self, how: Ended) {
+        let all: Vec<u32> = self.streams.keys().copied().collect();
+        all.into_iter().for_each(|id| self.end(id, how));
+    }
+
+    /// A connection error of the client's: it gets a GOAWAY that says which.
+    fn client_fault(&mut self, code: u32, rule: &'static str, section: &'static str) -> Fault {
+        frame::write_goaway(&mut self.to_client, self.last_forwarded, code);
+        self.dead = true;
+        self.end_all(Ended::ByClient);
+        Fault { culprit: Culprit::Client, rule, section }
+    }
+
+    /// A connection error of the upstream's: the client is told that it is not its own.
+    fn upstream_fault(&mut self, rule: &'static str, section: &'static str) -> Fault {
+        self.dead = true;
+        self.end_all(Ended::ByUpstream);
+        Fault { culprit: Culprit::Upstream, rule, section }
+    }
+
+    /// Resets a stream of the client's that the upstream never hears of.
+    fn reset_client(&mut self, id: u32, code: u32, ended: bool) -> Result<(), Fault> {
+        frame::write_reset(&mut self.to_client, id, code);
+        if !ended {
+            self.refused.insert(id);
+        }
+        if !self.budget.reset() || self.refused.len() > MAX_DEAD {
+            let rule = "too many streams that had to be reset";
+            return Err(self.client_fault(frame::ENHANCE_YOUR_CALM, rule, "CVE-2025-8671"));
+        }
+        Ok(())
+    }
+
+    /// Puts in what there is to say to the upstream, if this is the place.
+    fn speak_up(&mut self, edit: &mut Edit<'_>) {
+        if self.client.at_boundary() && !self.to_upstream.is_empty() {
+            edit.insert(&self.to_upstream);
+            self.to_upstream.clear();
+        }
+    }
+
+    /// Puts in what there is to say to the client, if this is the place.
+    fn speak_down(&mut self, edit: &mut Edit<'_>) {
+        if self.upstream.at_boundary() && !self.to_client.is_empty() {
+            edit.insert(&self.to_client);
+            self.to_client.clear();
+        }
+    }
+}
+
+impl Http for Http2 {
+    fn up(&mut self, edit: &mut Edit<'_>) -> Result<Up, Fault> {
+        if self.withheld.is_some() {
+            return Ok(Up::Request);
+        }
+        self.read_up(edit)
+    }
+
+    fn request(&self) -> &Request {
+        &self.request
+    }
+
+    fn permit(&mut self, edit: &mut Edit<'_>, rewrite: &Rewrite<'_>) {
+        let Some(pseudo) = self.withheld.take() else { return };
+        let mut block = std::mem::take(&mut self.client.block);
+        block.clear();
+        head::write(&self.request, &pseudo, rewrite, &mut block);
+        frame::write_block(edit.insert_with(), self.request.key, self.request.ends, &block);
+        block.clear();
+        self.client.block = block;
+        self.last_forwarded = self.request.key;
+        let stream = Stream { up_done: self.request.ends, ..Stream::default() };
+        self.streams.insert(self.request.key, stream);
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) {
+        if self.withheld.take().is_none() {
+            return;
+        }
+        let Request { key, kind, ends, .. } = self.request;
+        let to_head = self.request.method == b"HEAD";
+        let room = self.reserve.min(self.client_window) as usize;
+        let sent = answer::write(&mut self.to_client, key, refusal, kind, to_head, ends, room);
+        self.reserve -= sent as u32;
+        if !ends {
+            self.refused.insert(key);
+        }
+    }
+
+    fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault> {
+        self.read_down(edit)
+    }
+
+    fn event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn wants_up(&self) -> bool {
+        !self.dead && self.client.at_boundary() && !self.to_upstream.is_empty()
+    }
+
+    fn wants_down(&self) -> bool {
+        self.upstream.at_boundary() && !self.to_client.is_empty()
+    }
+
+    fn up_ended(&mut self) -> Result<(), Fault> {
+        self.ended(Culprit::Client, Ended::ByClient)
+    }
+
+    fn down_ended(&mut self) -> Result<(), Fault> {
+        self.ended(Culprit::Upstream, Ended::ByUpstream)
+    }
+
+    fn drain(&mut self) {
+        if !std::mem::replace(&mut self.draining, true) {
+            frame::write_goaway(&mut self.to_client, self.last_forwarded, frame::NO_ERROR);
+        }
+    }
+
+    fn cut(&mut self, key: Key) -> bool {
+        let Some(stream) = self.streams.get(&key) else { return true };
+        let (up_done, down_done) = (stream.up_done, stream.down_done);
+        self.end(key, Ended::ByGateway);
+        frame::write_reset(&mut self.to_client, key, CANCEL);
+        frame::write_reset(&mut self.to_upstream, key, CANCEL);
+        if !up_done {
+            self.refused.insert(key);
+        }
+        if !down_done {
+            self.cut.insert(key);
+        }
+        true
+    }
+
+    fn in_flight(&self) -> usize {
+        // A stream is off the list with the head of its last frame; the payload is still to come.
+        self.streams.len() + usize::from(!self.upstream.at_boundary())
+    }
+
+    fn is_over(&self) -> bool {
+        self.dead || (self.draining && self.in_flight() == 0 && self.withheld.is_none())
+    }
+
+    fn is_tunnel(&self) -> bool {
+        false
+    }
+}
+
+impl Http2 {
+    fn ended(&mut self, culprit: Culprit, how: Ended) -> Result<(), Fault> {
+        let cut = !self.streams.is_empty();
+        self.dead = true;
+        self.end_all(how);
+        match cut {
+            true => Err(Fault {
+                culprit,
+                rule: "the connection ended with streams open",
+                section: "RFC 9113 5.4",
+            }),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

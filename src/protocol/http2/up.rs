@@ -1,0 +1,381 @@
+//! From the client: request heads are withheld and rewritten, everything else passes or is swallowed.
+
+use super::frame::*;
+use super::{CREDIT_STEP, Http2, RESERVE, Reading, head};
+use crate::protocol::hpack::{HpackFault, TABLE};
+use crate::protocol::sniff::HTTP2_PREFACE;
+use crate::protocol::{Edit, Ended, Fault, Refusal, Up, Why};
+
+/// CONTINUATION frames of one header block; a head of 32 KiB needs two (CVE-2024-27316).
+const MAX_CONTINUATIONS: u32 = 16;
+/// Bytes of a settings payload: a few dozen settings.
+const MAX_SETTINGS: usize = 600;
+
+impl Http2 {
+    pub(super) fn read_up(&mut self, edit: &mut Edit<'_>) -> Result<Up, Fault> {
+        loop {
+            if self.dead {
+                edit.skip(edit.rest().len());
+                return Ok(Up::Done);
+            }
+            self.speak_up(edit);
+            let available = edit.rest().len();
+            match self.client.reading {
+                _ if available == 0 => return Ok(Up::Done),
+                Reading::Preface(seen) => self.read_preface(seen, edit)?,
+                Reading::Head => self.read_up_head(edit)?,
+                Reading::Pass(left) => {
+                    let n = left.min(available);
+                    edit.keep(n);
+                    self.client.reading = after(left - n, Reading::Pass);
+                }
+                Reading::Skip(left) => {
+                    let n = left.min(available);
+                    edit.skip(n);
+                    self.client.reading = after(left - n, Reading::Skip);
+                }
+                Reading::Gather(head) | Reading::Watch(head, _) => {
+                    let n = (head.length - self.client.payload.len()).min(available);
+                    self.client.payload.extend_from_slice(&edit.rest()[..n]);
+                    edit.skip(n);
+                    if self.client.payload.len() == head.length && self.up_gathered(head, edit)? {
+                        return Ok(Up::Request);
+                    }
+                }
+            }
+        }
+    }
+
+    fn read_preface(&mut self, seen: usize, edit: &mut Edit<'_>) -> Result<(), Fault> {
+        let n = (HTTP2_PREFACE.len() - seen).min(edit.rest().len());
+        if edit.rest()[..n] != HTTP2_PREFACE[seen..seen + n] {
+            return Err(self.client_fault(PROTOCOL_ERROR, "no HTTP/2 preface", "RFC 9113 3.4"));
+        }
+        edit.keep(n);
+        self.client.reading =
+            if seen + n == HTTP2_PREFACE.len() { Reading::Head } else { Reading::Preface(seen + n) };
+        Ok(())
+    }
+
+    /// Reads a frame's head. It stays in place if it came whole and its frame passes.
+    fn read_up_head(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault> {
+        let side = &mut self.client;
+        let n = (HEAD - side.held).min(edit.rest().len());
+        side.head[side.held..side.held + n].copy_from_slice(&edit.rest()[..n]);
+        let whole = side.held == 0 && n == HEAD;
+        side.held += n;
+        if side.held < HEAD {
+            edit.skip(n);
+            return Ok(());
+        }
+        side.held = 0;
+        let bytes = side.head;
+        let head = Head::parse(&bytes);
+        let next = self.up_frame(head)?;
+        match next {
+            Reading::Pass(_) if whole => edit.keep(n),
+            Reading::Pass(_) => {
+                edit.skip(n);
+                edit.insert(&bytes);
+            }
+            _ => edit.skip(n),
+        }
+        // A frame without payload is complete with its head.
+        self.client.reading = match next {
+            Reading::Pass(0) | Reading::Skip(0) => Reading::Head,
+            next => next,
+        };
+        if let Reading::Gather(head) = next
+            && head.length == 0
+        {
+            // Only acknowledgements and empty blocks get here; neither is a request.
+            self.up_gathered(head, edit)?;
+        }
+        Ok(())
+    }
+
+    /// Decides what becomes of a frame by its head.
+    fn up_frame(&mut self, head: Head) -> Result<Reading, Fault> {
+        if head.length > self.client.max_frame {
+            return Err(self.client_fault(FRAME_SIZE_ERROR, "frame larger than announced", "RFC 9113 4.2"));
+        }
+        if self
+            .client
+            .block_head
+            .is_some_and(|block| head.kind != CONTINUATION || head.stream != block.stream)
+        {
+            return Err(self.client_fault(PROTOCOL_ERROR, "frame inside a header block", "RFC 9113 6.10"));
+        }
+        if !self.client.greeted && head.kind != SETTINGS {
+            return Err(self.client_fault(PROTOCOL_ERROR, "no SETTINGS after the preface", "RFC 9113 3.4"));
+        }
+        let on_stream = head.stream != 0;
+        let known = head.stream <= self.last_stream;
+        let refused = self.refused.contains(&head.stream);
+        match head.kind {
+            DATA if on_stream && known => self.up_data(head, refused),
+            HEADERS if on_stream => Ok(Reading::Gather(head)),
+            CONTINUATION if self.client.block_head.is_some() => {
+                self.client.continuations += 1;
+                let gathered = self.client.block.len() + head.length;
+                if self.client.continuations > MAX_CONTINUATIONS || gathered > self.limits.head + MAX_FRAME {
+                    return Err(self.client_fault(
+                        ENHANCE_YOUR_CALM,
+                        "header block too large",
+                        "CVE-2024-27316",
+                    ));
+                }
+                Ok(Reading::Gather(head))
+            }
+            PRIORITY if on_stream && head.length == 5 => self.up_idle(Reading::Skip(5)),
+            RST_STREAM if on_stream && known && head.length == 4 => Ok(Reading::Gather(head)),
+            SETTINGS if !on_stream && head.length <= MAX_SETTINGS && head.length.is_multiple_of(6) => {
+                if head.has(ACK) && head.length > 0 {
+                    return Err(self.client_fault(
+                        FRAME_SIZE_ERROR,
+                        "SETTINGS ack with payload",
+                        "RFC 9113 6.5",
+                    ));
+                }
+                self.client.greeted = true;
+                self.up_idle(Reading::Gather(head))
+            }
+            PING if !on_stream && head.length == 8 => self.up_idle(Reading::Pass(8)),
+            GOAWAY if !on_stream && head.length >= 8 => self.up_idle(Reading::Pass(head.length)),
+            WINDOW_UPDATE if head.length == 4 && known | !on_stream => self.up_idle(Reading::Gather(head)),
+            DATA..=CONTINUATION => {
+                Err(self.client_fault(PROTOCOL_ERROR, "frame that cannot stand here", "RFC 9113 6"))
+            }
+            // Extensions are for the next hop, and we do not speak them (section 5.5).
+            _ => self.up_idle(Reading::Skip(head.length)),
+        }
+    }
+
+    fn up_idle(&mut self, next: Reading) -> Result<Reading, Fault> {
+        match self.budget.idle() {
+            true => Ok(next),
+            false => Err(self.client_fault(ENHANCE_YOUR_CALM, "too many frames that carry nothing", "limit")),
+        }
+    }
+
+    fn up_data(&mut self, head: Head, refused: bool) -> Result<Reading, Fault> {
+        let ends = head.has(END_STREAM);
+        if head.length == 0 && !ends {
+            self.up_idle(Reading::Pass(0))?;
+        } else {
+            self.budget.data();
+        }
+        if refused {
+            // The upstream never sees these bytes and cannot give their window back.
+            self.owed_to_client += head.length as u32;
+            if self.owed_to_client >= CREDIT_STEP {
+                write_credit(&mut self.to_client, std::mem::take(&mut self.owed_to_client));
+            }
+            if ends {
+                self.refused.remove(&head.stream);
+            }
+            return Ok(Reading::Skip(head.length));
+        }
+        if let Some(stream) = self.streams.get_mut(&head.stream) {
+            if stream.up_done {
+                return Err(self.client_fault(PROTOCOL_ERROR, "DATA after END_STREAM", "RFC 9113 5.1"));
+            }
+            // Padding counts as little here as it weighs.
+            stream.up += head.length as u64;
+            stream.up_done = ends;
+            self.settle(head.stream);
+        }
+        Ok(Reading::Pass(head.length))
+    }
+
+    /// A gathered frame is whole. True: a request is withheld.
+    fn up_gathered(&mut self, frame: Head, edit: &mut Edit<'_>) -> Result<bool, Fault> {
+        self.client.reading = Reading::Head;
+        let payload = std::mem::take(&mut self.client.payload);
+        let done = match frame.kind {
+            HEADERS | CONTINUATION => self.up_block(frame, &payload, edit),
+            SETTINGS => self.up_settings(frame, &payload, edit).map(|()| false),
+            RST_STREAM => self.up_reset(frame, &payload, edit).map(|()| false),
+            _ => self.up_window(frame, &payload, edit).map(|()| false),
+        };
+        self.client.payload = payload;
+        self.client.payload.clear();
+        done
+    }
+
+    fn up_settings(&mut self, frame: Head, payload: &[u8], edit: &mut Edit<'_>) -> Result<(), Fault> {
+        if frame.has(ACK) {
+            if self.own_settings > 0 {
+                self.own_settings -= 1;
+            } else {
+                write(edit.insert_with(), SETTINGS, ACK, 0, &[]);
+            }
+            return Ok(());
+        }
+        let mut changed = Vec::with_capacity(payload.len() + 6);
+        let mut push_named = false;
+        for (id, value) in settings(payload) {
+            let value = match id {
+                HEADER_TABLE_SIZE => value.min(TABLE as u32),
+                ENABLE_PUSH => 0,
+                INITIAL_WINDOW_SIZE if value > 0x7fff_ffff => {
+                    return Err(self.client_fault(FLOW_CONTROL_ERROR, "window too large", "RFC 9113 6.5.2"));
+                }
+                INITIAL_WINDOW_SIZE => {
+                    self.client_window = value;
+                    value
+                }
+                MAX_FRAME_SIZE if !(MAX_FRAME as u32..1 << 24).contains(&value) => {
+                    return Err(self.client_fault(
+                        PROTOCOL_ERROR,
+                        "MAX_FRAME_SIZE out of range",
+                        "RFC 9113 6.5.2",
+                    ));
+                }
+                MAX_FRAME_SIZE => {
+                    self.upstream.max_frame = self.upstream.max_frame.max(value as usize);
+                    value
+                }
+                _ => value,
+            };
+            push_named |= id == ENABLE_PUSH;
+            push_setting(&mut changed, id, value);
+        }
+        if !push_named {
+            push_setting(&mut changed, ENABLE_PUSH, 0);
+        }
+        write(edit.insert_with(), SETTINGS, 0, 0, &changed);
+        Ok(())
+    }
+
+    fn up_reset(&mut self, frame: Head, payload: &[u8], edit: &mut Edit<'_>) -> Result<(), Fault> {
+        if !self.budget.reset() {
+            return Err(self.client_fault(ENHANCE_YOUR_CALM, "too many resets", "CVE-2023-44487"));
+        }
+        if self.refused.remove(&frame.stream) {
+            return Ok(());
+        }
+        write(edit.insert_with(), RST_STREAM, 0, frame.stream, payload);
+        self.end(frame.stream, Ended::ByClient);
+        Ok(())
+    }
+
+    fn up_window(&mut self, frame: Head, payload: &[u8], edit: &mut Edit<'_>) -> Result<(), Fault> {
+        let bytes: [u8; 4] = payload.try_into().unwrap_or_default();
+        let mut increment = u32::from_be_bytes(bytes) & 0x7fff_ffff;
+        if increment == 0 {
+            return Err(self.client_fault(PROTOCOL_ERROR, "WINDOW_UPDATE of nothing", "RFC 9113 6.9"));
+        }
+        if self.refused.contains(&frame.stream) {
+            return Ok(());
+        }
+        if frame.stream == 0 && self.reserve < RESERVE {
+            let kept = (RESERVE - self.reserve).min(increment - 1);
+            self.reserve += kept;
+            increment -= kept;
+        }
+        write(edit.insert_with(), WINDOW_UPDATE, 0, frame.stream, &increment.to_be_bytes());
+        Ok(())
+    }
+
+    fn up_block(&mut self, frame: Head, payload: &[u8], edit: &mut Edit<'_>) -> Result<bool, Fault> {
+        if frame.kind == HEADERS {
+            let Some(part) = fragment(&frame, payload) else {
+                return Err(self.client_fault(
+                    PROTOCOL_ERROR,
+                    "padding longer than its frame",
+                    "RFC 9113 6.2",
+                ));
+            };
+            self.client.block.clear();
+            self.client.block.extend_from_slice(part);
+            self.client.block_head = Some(frame);
+            self.client.continuations = 0;
+        } else {
+            self.client.block.extend_from_slice(payload);
+        }
+        if !frame.has(END_HEADERS) {
+            return Ok(false);
+        }
+        let Some(first) = self.client.block_head.take() else { return Ok(false) };
+        self.decoded.clear();
+        let (head, fields) = (self.limits.head, self.limits.fields);
+        let block = std::mem::take(&mut self.client.block);
+        let decoded = self.client.decoder.decode(&block, head, fields, &mut self.decoded);
+        self.client.block = block;
+        if let Err(fault) = decoded {
+            // Having stopped early, the decoder does not know the table any more.
+            return Err(match fault {
+                HpackFault::TooLarge | HpackFault::TooMany => {
+                    self.client_fault(ENHANCE_YOUR_CALM, "request head larger than the limit", "limit")
+                }
+                _ => self.client_fault(COMPRESSION_ERROR, "malformed header block", "RFC 7541"),
+            });
+        }
+        if first.stream <= self.last_stream {
+            return self.up_trailers(first, edit).map(|()| false);
+        }
+        self.up_request(first)
+    }
+
+    fn up_trailers(&mut self, first: Head, edit: &mut Edit<'_>) -> Result<(), Fault> {
+        if self.refused.contains(&first.stream) {
+            if first.has(END_STREAM) {
+                self.refused.remove(&first.stream);
+            }
+            return Ok(());
+        }
+        let Some(stream) = self.streams.get_mut(&first.stream) else {
+            // Sent before the client could know that the stream is over; nobody misses it.
+            return Ok(());
+        };
+        if stream.up_done || !first.has(END_STREAM) {
+            return Err(self.client_fault(
+                PROTOCOL_ERROR,
+                "trailers that do not end the stream",
+                "RFC 9113 8.1",
+            ));
+        }
+        let mut block = Vec::new();
+        if let Err(rule) = head::write_trailers(&self.decoded, &mut block) {
+            return Err(self.client_fault(PROTOCOL_ERROR, rule, "RFC 9113 8.1"));
+        }
+        stream.up_done = true;
+        write_block(edit.insert_with(), first.stream, true, &block);
+        self.settle(first.stream);
+        Ok(())
+    }
+
+    fn up_request(&mut self, first: Head) -> Result<bool, Fault> {
+        let id = first.stream;
+        if id.is_multiple_of(2) {
+            return Err(self.client_fault(PROTOCOL_ERROR, "stream of an even number", "RFC 9113 5.1.1"));
+        }
+        self.last_stream = id;
+        let ends = first.has(END_STREAM);
+        if self.draining || self.streams.len() >= self.limits.streams as usize {
+            return self.reset_client(id, REFUSED_STREAM, ends).map(|()| false);
+        }
+        self.request.key = id;
+        self.request.ends = ends;
+        let Ok(pseudo) = head::read(&self.decoded, &mut self.request) else {
+            // Malformed requests are stream errors (section 8.1.1).
+            return self.reset_client(id, PROTOCOL_ERROR, ends).map(|()| false);
+        };
+        let tunnel = self.request.method == b"CONNECT" && pseudo.protocol.is_none();
+        self.withheld = Some(pseudo);
+        if tunnel {
+            // An open proxy is what nobody gets here, whoever they are.
+            use crate::names::{RequestId, SessionId};
+            let id = RequestId { session: SessionId(0), number: id };
+            crate::protocol::Http::refuse(self, &Refusal { id, why: Why::MethodNotAllowed });
+            return Ok(false);
+        }
+        Ok(true)
+    }
+}
+
+/// What comes after some payload: more of it, or the next frame.
+pub(super) fn after(left: usize, more: impl FnOnce(usize) -> Reading) -> Reading {
+    if left == 0 { Reading::Head } else { more(left) }
+}
