@@ -1,0 +1,119 @@
+//! Imports point down only: reads every `crate::` path in the source and holds it against the table of levels.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Modules by level, as in the documentation of the crate. A module with a level of its own below another's name
+/// (`tls::record`) is listed by its path.
+const LEVELS: [(u8, &[&str]); 6] = [
+    (5, &["main", "config", "worker", "serve", "admin", "demo"]),
+    (4, &["session"]),
+    (3, &["relay", "gateway"]),
+    (2, &["tls", "identify", "credential", "dial", "audit"]),
+    (1, &["tls::record", "protocol", "policy"]),
+    (0, &["names", "close", "secret", "metrics"]),
+];
+
+/// Imports between modules of one level that are wanted, each with its reason.
+const EXCEPTIONS: [(&str, &str, &str); 8] = [
+    ("dial", "tls", "dialling ends in a TLS handshake"),
+    ("metrics", "names", "counters are kept by side and direction"),
+    ("metrics", "close", "counters are kept by close reason"),
+    ("serve", "config", "serving begins with a configuration, and reloads it"),
+    ("serve", "worker", "serving starts the workers"),
+    ("serve", "admin", "serving starts the operator's listener"),
+    ("config", "worker", "the configuration says how workers are laid out"),
+    ("close", "names", "a close reason names its culprit"),
+];
+
+fn level(module: &str) -> Option<u8> {
+    LEVELS.iter().find(|(_, names)| names.contains(&module)).map(|(level, _)| *level)
+}
+
+/// The module that a path names, as the table spells it.
+fn module_of(path: &str) -> String {
+    let mut parts = path.split("::");
+    let first = parts.next().unwrap_or_default();
+    let second = parts.next().map(|second| format!("{first}::{second}"));
+    second.filter(|path| level(path).is_some()).unwrap_or_else(|| first.to_owned())
+}
+
+/// Every `crate::…` path of a source text, comments left out.
+fn imports(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+        for (at, _) in line.match_indices("crate::") {
+            let before = line[..at].chars().next_back();
+            if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$') {
+                continue;
+            }
+            let path =
+                line[at + "crate::".len()..].split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
+            let path = path.into_iter().next().unwrap_or_default();
+            // `use crate::{a, b}` would hide modules from this test.
+            assert!(!path.is_empty(), "write one `use crate::…` for each module: {line}");
+            found.insert(module_of(path.trim_end_matches(':')));
+        }
+    }
+    found
+}
+
+/// What is wrong with the imports of one module's text.
+fn offences(module: &str, text: &str) -> Vec<String> {
+    let Some(own) = level(module) else { return vec![format!("{module} stands in no level of the table")] };
+    let wrong = |other: &String| {
+        let excepted = EXCEPTIONS.iter().any(|(from, to, _)| *from == module && to == other);
+        match level(other) {
+            None => Some(format!("{module} imports {other}, which stands in no level")),
+            Some(level) if level < own || excepted || other == module => None,
+            // Files of one directory may import each other.
+            Some(_) if module.split("::").next() == other.split("::").next() => None,
+            Some(level) => Some(format!("{module} (level {own}) imports {other} (level {level})")),
+        }
+    };
+    imports(text).iter().filter_map(wrong).collect()
+}
+
+fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+#[test]
+fn imports_point_down_only() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    assert!(files.len() > 50, "only {} files found", files.len());
+    let mut found = Vec::new();
+    for file in files {
+        let relative = file.strip_prefix(&root).unwrap().with_extension("");
+        let path: Vec<_> = relative.iter().map(|part| part.to_str().unwrap()).collect();
+        // Tests of a level may use what is above it, as a reader of it would.
+        if path == ["lib"] || path.iter().any(|part| *part == "tests" || part.ends_with("_tests")) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        found.extend(offences(&module_of(&path.join("::")), code));
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn an_import_that_points_up_is_found() {
+    let found = offences("protocol", "use crate::names::Culprit;\nuse crate::session::Session;\n");
+    assert_eq!(found, ["protocol (level 1) imports session (level 4)"]);
+    assert_eq!(
+        offences("identify", "fn f() { crate::dial::H2 }"),
+        ["identify (level 2) imports dial (level 2)"]
+    );
+    assert_eq!(offences("tls::record", "use crate::tls::leg::Leg;"), Vec::<String>::new());
+    assert_eq!(offences("newcomer", "").len(), 1);
+}
