@@ -1,0 +1,78 @@
+"""An ASGI application behind hypercorn: a model API's shape, WebSocket echo, uploads with digests."""
+
+import asyncio
+import hashlib
+import json
+
+
+async def app(scope, receive, send):
+    if scope["type"] == "websocket":
+        return await echo(receive, send)
+    if scope["type"] != "http":
+        return None
+    path, body = scope["path"], b""
+    if path == "/upload":
+        return await upload(receive, send)
+    more = True
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    if path == "/v1/chat/completions":
+        return await chat(json.loads(body), send)
+    if path == "/events":
+        return await events(int(scope["query_string"] or b"10"), send)
+    headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+    return await answer(send, json.dumps({"path": path, "headers": headers}))
+
+
+async def answer(send, text: str, kind: bytes = b"application/json"):
+    body = text.encode()
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+WORDS = ["Bytes ", "move ", "in ", "place", "."]
+
+
+async def chat(request: dict, send):
+    frame = {"id": "c1", "created": 1, "model": request["model"]}
+    if not request.get("stream"):
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "".join(WORDS)}}
+        return await answer(send, json.dumps(frame | {"object": "chat.completion", "choices": [choice]}))
+    headers = [(b"content-type", b"text/event-stream")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    for word in WORDS:
+        choice = {"index": 0, "delta": {"content": word}, "finish_reason": None}
+        chunk = json.dumps(frame | {"object": "chat.completion.chunk", "choices": [choice]})
+        await send({"type": "http.response.body", "body": f"data: {chunk}\n\n".encode(), "more_body": True})
+        await asyncio.sleep(0.05)
+    await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+
+async def events(count: int, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+    for n in range(count):
+        await send({"type": "http.response.body", "body": f"data: {n}\n\n".encode(), "more_body": True})
+        await asyncio.sleep(0.1)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def upload(receive, send):
+    digest, length, more = hashlib.sha256(), 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        digest.update(message.get("body", b""))
+        length += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    await answer(send, json.dumps({"sha256": digest.hexdigest(), "length": length}))
+
+
+async def echo(receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        kept = {key: message[key] for key in ("text", "bytes") if message.get(key) is not None}
+        await send({"type": "websocket.send"} | kept)

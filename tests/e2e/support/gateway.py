@@ -1,0 +1,89 @@
+"""The gateway under test: the real binary with a configuration file."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+
+import httpx
+
+from .process import Process, free_port, run
+from .parts import until
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+BINARY = os.environ.get("STAUNCH_BIN", str(ROOT / "target/release/staunch"))
+KEY = "sk-stored-credential-canary-8261"
+
+
+def toml(value) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(toml(v) for v in value) + "]"
+    return json.dumps(value)
+
+
+class Gateway:
+    def __init__(self, folder: pathlib.Path, config: dict, **more):
+        self.folder, self.port, self.admin = folder, free_port(), free_port()
+        self.config = config
+        self.path = folder / "staunch.toml"
+        (folder / "stored.key").touch(mode=0o600)
+        (folder / "stored.key").write_text(KEY + "\n")
+        self.write(config)
+        command = [BINARY, "serve", "--config", str(self.path), "--log-format", "json"]
+        self.process = Process(command, folder / "staunch.log", self.admin, **more)
+        try:
+            until(lambda: self.get("/readyz") == 200)
+        except AssertionError:
+            self.process.stop()
+            raise AssertionError(f"not ready:\n{self.process.text()}") from None
+
+    def write(self, config: dict) -> None:
+        config = {"listener": [{"address": f"127.0.0.1:{self.port}"}]} | config
+        config["admin"] = {"address": f"127.0.0.1:{self.admin}"}
+        lines = []
+        for name, value in config.items():
+            tables = value if isinstance(value, list) else [value]
+            mark = f"[[{name}]]" if isinstance(value, list) else f"[{name}]"
+            for table in tables:
+                lines += [mark] + [f"{json.dumps(k)} = {toml(v)}" for k, v in table.items()] + [""]
+        self.path.write_text("\n".join(lines))
+
+    def get(self, path: str) -> int | None:
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"http://127.0.0.1:{self.admin}{path}").status_code
+        return None
+
+    def metrics(self) -> str:
+        return httpx.get(f"http://127.0.0.1:{self.admin}/metrics").text
+
+    def lines(self) -> list[dict]:
+        return [json.loads(line) for line in self.process.text().splitlines() if line.startswith("{")]
+
+    def line(self, event: str, **wanted) -> dict:
+        """Waits for a log line."""
+
+        def find():
+            for line in self.lines():
+                if line.get("event") == event and all(line.get(k) == v for k, v in wanted.items()):
+                    return line
+            return None
+
+        return until(find)
+
+    def signal(self, which: int) -> None:
+        self.process.popen.send_signal(which)
+
+    def stop(self) -> int:
+        return self.process.stop(signal.SIGTERM)
+
+    def rss(self) -> int:
+        """Resident memory in bytes."""
+        status = pathlib.Path(f"/proc/{self.process.popen.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+
+def staunch(*arguments: str, seconds: float = 60):
+    return run([BINARY, *arguments], seconds)

@@ -1,0 +1,43 @@
+"""A gRPC server over TLS with bytes as messages: Unary, Stream (server), Chat (both ways)."""
+
+import concurrent.futures
+import sys
+import time
+
+import grpc
+
+
+def unary(request, context):
+    context.set_trailing_metadata((("x-trailer", "here"),))
+    token = dict(context.invocation_metadata()).get("authorization", "")
+    return request + b"|" + token.encode()
+
+
+def stream(request, _context):
+    for n in range(int(request)):
+        yield str(n).encode()
+        time.sleep(0.05)
+
+
+def chat(requests, _context):
+    for request in requests:
+        yield request.upper()
+
+
+def main():
+    port, chain, key = sys.argv[1:]
+    credentials = grpc.ssl_server_credentials([(open(key, "rb").read(), open(chain, "rb").read())])
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(32))
+    handlers = {
+        "Unary": grpc.unary_unary_rpc_method_handler(unary),
+        "Stream": grpc.unary_stream_rpc_method_handler(stream),
+        "Chat": grpc.stream_stream_rpc_method_handler(chat),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
+    server.add_secure_port(f"127.0.0.1:{port}", credentials)
+    server.start()
+    server.wait_for_termination()
+
+
+if __name__ == "__main__":
+    main()

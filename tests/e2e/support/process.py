@@ -1,0 +1,60 @@
+"""Processes and ports of the tests. Everything listens on loopback and ends with the test that started it."""
+
+import contextlib
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for_port(port: int, process: subprocess.Popen, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args} ended with {process.returncode}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"{process.args} does not listen on {port}")
+
+
+class Process:
+    """A program that runs until it is stopped; its output goes to a file."""
+
+    def __init__(self, command: list[str], log: pathlib.Path, port: int | None = None, env: dict | None = None, **more):
+        self.log = log
+        with open(log, "wb") as out:
+            self.popen = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, **more
+            )
+        if port is not None:
+            try:
+                wait_for_port(port, self.popen)
+            except RuntimeError as error:
+                self.stop()
+                raise RuntimeError(f"{error}\n{log.read_text(errors='replace')}") from None
+
+    def stop(self, how: int = signal.SIGTERM, seconds: float = 15) -> int:
+        if self.popen.poll() is None:
+            self.popen.send_signal(how)
+        try:
+            return self.popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            return self.popen.wait(5)
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+def run(command: list[str], seconds: float = 60, **more) -> subprocess.CompletedProcess:
+    """Runs a client to its end."""
+    more.setdefault("input", b"")
+    return subprocess.run(command, capture_output=True, timeout=seconds, check=False, **more)
