@@ -96,13 +96,26 @@ pub async fn read_hello(tcp: &mut TcpStream, mut bytes: Vec<u8>) -> Result<Hello
             Ok(None) => read_more(tcp, &mut bytes).await?,
             Err((error, mut alert)) => {
                 let mut out = Vec::new();
-                alert.write_all(&mut out)?;
+                match is_too_old(&bytes) {
+                    true => out.extend_from_slice(&PROTOCOL_VERSION),
+                    false => alert.write_all(&mut out)?,
+                }
                 // The peer is told if it still listens; the fault stands either way.
                 let _ = tcp.write_all(&out).await;
                 return Err(error.into());
             }
         }
     }
+}
+
+/// The fatal alert `protocol_version` in a plaintext record (RFC 8446 section 6.2).
+const PROTOCOL_VERSION: [u8; 7] = [21, 3, 3, 0, 2, 2, 70];
+
+/// True for the hello of a client that knows nothing newer than TLS 1.1. rustls first misses an extension in it, and
+/// would say that instead.
+fn is_too_old(bytes: &[u8]) -> bool {
+    const LEGACY_VERSION: std::ops::Range<usize> = 9..11;
+    bytes.get(LEGACY_VERSION).is_some_and(|version| version < &[3, 3][..])
 }
 
 /// Answers a client whose hello was read, with its route's configuration.

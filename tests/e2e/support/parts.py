@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import pathlib
+import ssl
 import sys
 import time
 
@@ -15,6 +16,7 @@ from .process import Process, free_port
 
 HERE = pathlib.Path(__file__).resolve().parent
 PARTS = HERE.parent.parent / "parts"
+TOOLS = HERE.parent.parent / ".tools"
 
 # subject.group.audience.seconds
 ANN = "ann.agents.staunch.600"
@@ -55,7 +57,7 @@ class Issuer:
         clients = json.dumps([ANN, BRIEF, STRANGER, ELSEWHERE])
         command = ["node", str(PARTS / "issuer.mjs"), str(self.port), self.chain, self.key]
         command.append(str(self.folder / "jwks.json"))
-        env = os.environ | {"CLIENTS": clients}
+        env = os.environ | {"CLIENTS": clients, "STAUNCH_TOOLS": str(TOOLS)}
         self.process = Process(command, self.folder / "issuer.log", self.port, env)
 
     def stop(self) -> None:
@@ -67,7 +69,7 @@ class Issuer:
             f"{self.url}/token",
             auth=(client, "secret"),
             data={"grant_type": "client_credentials"},
-            verify=str(self.authority.path),
+            verify=ssl.create_default_context(cafile=self.authority.path),
         )
         assert answer.status_code == 200, answer.text
         return answer.json()["access_token"]
@@ -79,9 +81,11 @@ def nginx(folder: pathlib.Path, chain: str, key: str, locations: str = "", liste
     (folder / "www").mkdir(exist_ok=True)
     (folder / "www" / "hello.txt").write_text("hello from nginx\n")
     config = folder / "nginx.conf"
+    # Started by root, nginx would change to a user who cannot read the tests' folder.
+    user = "user root;" if os.getuid() == 0 else ""
     config.write_text(
         f"""
-        daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr info;
+        {user} daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr info;
         events {{ worker_connections 4096; }}
         http {{
           access_log {folder}/nginx-access.log; client_max_body_size 0;

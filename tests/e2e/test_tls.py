@@ -1,0 +1,310 @@
+"""TLS as OpenSSL speaks it, on both legs; raw routes with client certificates."""
+
+import hashlib
+import os
+import random
+import socket
+import ssl
+import threading
+import time
+
+import pytest
+from support import parts
+from support.process import Process, free_port, run
+
+
+@pytest.fixture(scope="module")
+def pairs(world):
+    """Client certificates: permitted, unknown to the policy, revoked."""
+    return {
+        "ann": world.authority.leaf("ann", ["ann.clients.test"]),
+        "eve": world.authority.leaf("eve", ["eve.clients.test"]),
+        "gone": world.authority.leaf("gone", ["ann.clients.test"]),
+    }
+
+
+def raw_route(world, port, **more):
+    return world.route(
+        "raw",
+        port,
+        protocol="raw",
+        client_certificates="required",
+        client_ca=world.ca,
+        certificate_identity={"name": "machines", "subject": ["dns"]},
+        allow=[{"issuer": "machines", "subjects": ["ann.clients.test"]}],
+        **more,
+    )
+
+
+def raw_config(world, route):
+    config = world.config(route)
+    del config["issuer"], config["secrets"]
+    del route["inject"]
+    return config
+
+
+class Sink(threading.Thread):
+    """A TLS upstream that runs a function for each connection."""
+
+    def __init__(self, world, serve, minimum=ssl.TLSVersion.TLSv1_3, maximum=ssl.TLSVersion.TLSv1_3, ciphers=None):
+        super().__init__(daemon=True)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version, self.context.maximum_version = minimum, maximum
+        self.context.load_cert_chain(*world.upstream_pair)
+        if ciphers:
+            self.context.set_ciphers(ciphers)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port, self.serve, self.served = self.listener.getsockname()[1], serve, 0
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                plain, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.one, args=(plain,), daemon=True).start()
+
+    def one(self, plain):
+        try:
+            with self.context.wrap_socket(plain, server_side=True) as secure:
+                self.served += 1
+                self.serve(secure)
+        except OSError:
+            pass
+
+
+def echo(connection):
+    while data := connection.recv(65536):
+        connection.sendall(data)
+    connection.unwrap()
+
+
+def client_context(world, pair=None, **limits):
+    context = ssl.create_default_context(cafile=world.ca)
+    for name, value in limits.items():
+        setattr(context, name, value)
+    if pair:
+        context.load_cert_chain(*pair)
+    return context
+
+
+def connect(gateway, context, name="raw.gw.test"):
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", gateway.port), 20), server_hostname=name)
+
+
+def s_client(gateway, world, *arguments, name="raw.gw.test", text=b"hello\n", wait=1.0):
+    """OpenSSL's client: sends TEXT, waits, closes; returns all that it printed."""
+    command = [
+        "openssl", "s_client", "-connect", f"127.0.0.1:{gateway.port}", "-servername", name, "-CAfile", world.ca,
+        "-verify_return_error", *arguments,
+    ]  # fmt: skip
+    import subprocess
+
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    for piece in text if isinstance(text, list) else [text]:
+        try:
+            process.stdin.write(piece)
+            process.stdin.flush()
+        except BrokenPipeError:
+            break
+        time.sleep(wait)
+    out, _ = process.communicate(timeout=20)
+    return out.decode(errors="replace")
+
+
+AEADS = ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305"]
+SUITES = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"]
+
+
+def cert(pair):
+    return ["-cert", pair[0], "-key", pair[1]]
+
+
+def test_each_suite_of_each_version_carries_data(world, start, pairs):
+    gateway = start(raw_config(world, raw_route(world, Sink(world, echo).port)))
+    for cipher in AEADS:
+        out = s_client(gateway, world, "-tls1_2", "-cipher", cipher, *cert(pairs["ann"]), text=b"via12\n", wait=0.4)
+        assert out.count("via12") >= 1 and cipher in out, out
+    for suite in SUITES:
+        out = s_client(gateway, world, "-tls1_3", "-ciphersuites", suite, *cert(pairs["ann"]), text=b"via13\n", wait=0.4)
+        assert out.count("via13") >= 1 and suite in out, out
+    suites = {line["client_cipher"] for line in gateway.lines() if line["event"] == "session closed"}
+    assert set(SUITES) <= suites and len(suites) == 6, suites
+
+
+@pytest.mark.parametrize("cipher", AEADS)
+def test_an_upstream_of_tls12_is_relayed_to_both_versions(world, start, pairs, cipher):
+    old = ssl.TLSVersion.TLSv1_2
+    gateway = start(raw_config(world, raw_route(world, Sink(world, echo, old, old, cipher).port)))
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = client_context(world, pairs["ann"], maximum_version=version, minimum_version=version)
+        with connect(gateway, context) as connection:
+            data = os.urandom(300_000)
+            threading.Thread(target=connection.sendall, args=(data,), daemon=True).start()
+            got = b""
+            while len(got) < len(data):
+                got += connection.recv(65536)
+            assert got == data
+
+
+def test_openssl_renews_keys_both_ways_in_mid_stream(world, start, pairs):
+    gateway = start(raw_config(world, raw_route(world, Sink(world, echo).port)))
+    text = [b"before\n", b"k\n", b"between\n", b"K\n", b"after\n"]
+    out = s_client(gateway, world, "-tls1_3", *cert(pairs["ann"]), text=text, wait=0.4)
+    assert out.count("KEYUPDATE") == 2, out
+    assert all(word in out for word in ("before", "between", "after")), out
+
+
+def test_client_certificates_decide(world, start, pairs):
+    sink = Sink(world, echo)
+    crl = world.authority.revoke(["gone"])
+    gateway = start(raw_config(world, raw_route(world, sink.port, client_crl=crl)))
+    with connect(gateway, client_context(world, pairs["ann"])) as connection:
+        connection.sendall(b"x")
+        assert connection.recv(1) == b"x"
+    for who, alert in (("eve", "ACCESS_DENIED"), ("gone", "CERTIFICATE_REVOKED"), (None, "CERTIFICATE_REQUIRED")):
+        with pytest.raises(ssl.SSLError) as error:
+            with connect(gateway, client_context(world, who and pairs[who])) as connection:
+                connection.sendall(b"x")
+                connection.recv(1)
+        assert alert in str(error.value), who
+    assert sink.served == 1, "somebody else reached the upstream"
+
+
+def test_a_certificate_is_an_identity_on_http_too(world, start, pairs):
+    route = world.route(
+        "opt",
+        world.hypercorn_port,
+        client_certificates="optional",
+        client_ca=world.ca,
+        certificate_identity={"name": "machines", "subject": ["dns"], "groups": [{"subject": "ann.*", "groups": ["m"]}]},
+        allow=[{"issuer": "machines", "groups": ["m"]}, {"issuer": "corp", "groups": ["agents"]}],
+    )
+    gateway = start(world.config(route))
+    base = ["curl", "-sS", "--cacert", world.ca, "--connect-to", f"opt.gw.test:443:127.0.0.1:{gateway.port}", "-o", "/dev/null", "-w", "%{http_code}"]
+    with_certificate = run([*base, "--cert", pairs["ann"][0], "--key", pairs["ann"][1], "https://opt.gw.test/look"])
+    with_token = run([*base, "-H", f"Authorization: Bearer {world.issuer.token()}", "https://opt.gw.test/look"])
+    without = run([*base, "https://opt.gw.test/look"])
+    assert (with_certificate.stdout, with_token.stdout, without.stdout) == (b"200", b"200", b"401")
+    assert gateway.line("request", proof="certificate")["subject"] == "ann.clients.test"
+
+
+def test_what_is_not_tls12_or_later_for_a_known_name_is_refused(world, start, pairs):
+    gateway = start(raw_config(world, raw_route(world, Sink(world, echo).port)))
+    out = s_client(gateway, world, "-tls1_1", "-cipher", "ALL:@SECLEVEL=0", wait=0.2)
+    assert "alert protocol version" in out.lower() or "alert number 70" in out, out
+    out = s_client(gateway, world, name="unknown.gw.test", wait=0.2)
+    assert "unrecognized name" in out, out
+    with socket.create_connection(("127.0.0.1", gateway.port), 5) as plain:
+        plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = plain.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 400 ") and b"TLS 1.2" in answer
+    for garbage in (b"SSH-2.0-x\r\n", b"\x00\x00\x00\x08\x04\xd2\x16\x2f", os.urandom(100)):
+        with socket.create_connection(("127.0.0.1", gateway.port), 5) as plain:
+            plain.sendall(b"\x01" + garbage if garbage[0] == 22 else garbage)
+            assert plain.recv(4096) == b""
+    kinds = {line.get("reason_detail") for line in gateway.lines() if line.get("reason") == "not_tls"}
+    assert {"http", "ssh", "postgres"} <= kinds
+
+
+def test_an_application_protocol_nobody_shares_is_refused(world, start):
+    gateway = start(world.config(world.route("api", world.nginx_port)))
+    out = s_client(gateway, world, "-alpn", "imap", name="api.gw.test", wait=0.2)
+    assert "no application protocol" in out, out
+
+
+def test_random_cuts_down_to_one_byte_arrive_equal(world, start, pairs):
+    gateway = start(raw_config(world, raw_route(world, Sink(world, echo).port)))
+    for seed in range(30):
+        dice = random.Random(seed)
+        data = dice.randbytes(dice.randrange(1, 60_000))
+        with connect(gateway, client_context(world, pairs["ann"])) as connection:
+
+            def send(connection=connection, dice=dice, data=data):
+                at = 0
+                while at < len(data):
+                    step = dice.choice([1, 1, 2, 7, 100, 5_000, 40_000])
+                    connection.sendall(data[at : at + step])
+                    at += step
+
+            sender = threading.Thread(target=send, daemon=True)
+            sender.start()
+            got = hashlib.sha256()
+            left = len(data)
+            while left:
+                piece = connection.recv(65536)
+                assert piece, f"seed {seed}: {left} bytes missing"
+                got.update(piece)
+                left -= len(piece)
+            sender.join(5)
+            assert got.digest() == hashlib.sha256(data).digest(), f"seed {seed}"
+
+
+def test_half_open_connections_are_gone_at_the_deadline_and_good_ones_are_served(world, start, pairs):
+    route = raw_route(world, Sink(world, echo).port)
+    config = raw_config(world, route) | {"limits": {"permit_deadline": "3s", "half_open_per_address": 0}}
+    gateway = start(config)
+    hello = bytes.fromhex("1603010200010001fc0303")
+    idle = [socket.create_connection(("127.0.0.1", gateway.port), 5) for _ in range(500)]
+    for n, half in enumerate(idle):
+        half.sendall([b"", hello, b"\x16"][n % 3])
+    began = time.monotonic()
+    with connect(gateway, client_context(world, pairs["ann"])) as connection:
+        connection.sendall(b"x")
+        assert connection.recv(1) == b"x"
+    for half in idle:
+        half.settimeout(max(0.1, 6 - (time.monotonic() - began)))
+        # An alert may come first; then the end.
+        while half.recv(100):
+            pass
+    assert time.monotonic() - began < 6
+
+
+def test_the_limit_per_address_keeps_others_out_and_recovers(world, start, pairs):
+    config = raw_config(world, raw_route(world, Sink(world, echo).port))
+    gateway = start(config | {"limits": {"connections_per_address": 3}})
+    held = [connect(gateway, client_context(world, pairs["ann"])) for _ in range(3)]
+    with pytest.raises(OSError):
+        connect(gateway, client_context(world, pairs["ann"])).recv(1)
+    held.pop().close()
+    parts.until(lambda: _works(gateway, world, pairs))
+    for connection in held:
+        connection.close()
+    assert "staunch_limits_total" in gateway.metrics()
+
+
+def _works(gateway, world, pairs):
+    try:
+        with connect(gateway, client_context(world, pairs["ann"])) as connection:
+            connection.sendall(b"x")
+            return connection.recv(1) == b"x"
+    except OSError:
+        return False
+
+
+def test_the_proxy_protocol_tells_the_client_from_trusted_networks_only(world, start, pairs):
+    route = raw_route(world, Sink(world, echo).port)
+    config = raw_config(world, route)
+    gateway = start(config)
+    config = raw_config(world, raw_route(world, route["upstream"]["address"].rsplit(":", 1)[1]))
+    config["listener"] = [{"address": "", "proxy_protocol_from": ["127.0.0.0/8"]}]
+    port = free_port()
+    config["listener"][0]["address"] = f"127.0.0.1:{port}"
+    behind = start(config)
+    behind.port = port
+    v1 = b"PROXY TCP4 192.0.2.7 192.0.2.1 4242 443\r\n"
+    v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c" + bytes([192, 0, 2, 8, 192, 0, 2, 1]) + b"\x10\x92\x01\xbb"
+    for header, address in ((v1, "192.0.2.7:4242"), (v2, "192.0.2.8:4242")):
+        plain = socket.create_connection(("127.0.0.1", port), 10)
+        plain.sendall(header)
+        with client_context(world, pairs["ann"]).wrap_socket(plain, server_hostname="raw.gw.test") as connection:
+            connection.sendall(b"x")
+            assert connection.recv(1) == b"x"
+        behind.line("session closed", remote=address)
+    # Without the header, and where nobody asked for one, it is refused.
+    with pytest.raises(OSError):
+        connect(behind, client_context(world, pairs["ann"])).recv(1)
+    with socket.create_connection(("127.0.0.1", gateway.port), 10) as plain:
+        plain.sendall(v1)
+        assert plain.recv(10) == b""
