@@ -32,7 +32,7 @@ const BACKLOG: i32 = 4096;
 /// How long accepting pauses when descriptors or memory are short: the living go on, and it does not spin.
 const PAUSE: Duration = Duration::from_millis(100);
 /// What sessions that are told to stop get for their closing lines.
-const LAST_LINES: Duration = Duration::from_millis(50);
+const LAST_LINES: Duration = Duration::from_millis(500);
 /// Connections accepted in a row before sessions of the worker get their turn.
 const ACCEPTS: usize = 32;
 
@@ -237,7 +237,10 @@ impl Worker {
                     accepting.drain(..).for_each(|task| task.abort());
                     self.shared.live.stop(close);
                     // Sessions that have not reached the relay hear nothing; they are dropped with the runtime.
-                    tokio::time::sleep(LAST_LINES).await;
+                    let deadline = Instant::now() + LAST_LINES;
+                    while !self.shared.live.is_empty() && Instant::now() < deadline {
+                        tokio::time::sleep(LAST_LINES / 20).await;
+                    }
                     return;
                 }
             }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
+use toml::Spanned;
 
 /// One fault: where, what, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +60,18 @@ impl<'a> Notes<'a> {
     pub(super) fn warn(&mut self, span: Range<usize>, text: impl Into<String>) {
         let line = line_of(self.text, span.start);
         self.warnings.push(Fault { line, text: text.into() });
+    }
+
+    /// A list that may be left out. Written and empty it is a fault: emptying a list must never widen what it narrows.
+    pub(super) fn list<T: Clone>(&mut self, written: &Option<Spanned<Vec<T>>>, key: &str) -> Vec<T> {
+        let Some(list) = written else { return Vec::new() };
+        if list.get_ref().is_empty() {
+            self.fault(
+                list.span(),
+                format!("{key} is empty, which permits nothing; name some, or remove {key}"),
+            );
+        }
+        list.get_ref().clone()
     }
 
     /// Keeps a value, or notes its fault.

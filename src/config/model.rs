@@ -74,11 +74,12 @@ pub struct Issuer {
     /// Signature algorithms that are accepted: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA.
     /// Default RS256, ES256, EdDSA.
     #[serde(default)]
-    #[schemars(with = "Vec<String>")]
-    pub algorithms: Vec<Text>,
+    #[schemars(with = "Option<Vec<String>>")]
+    pub algorithms: Option<Spanned<Vec<Text>>>,
     /// Values of `azp` that are accepted. Default: any, or none at all.
     #[serde(default)]
-    pub azp: Vec<String>,
+    #[schemars(with = "Option<Vec<String>>")]
+    pub azp: Option<Spanned<Vec<String>>>,
     /// PEM file with the authority of the issuer's own certificate. Default: the system's authorities.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -257,10 +258,12 @@ pub struct Allow {
     pub issuer: Text,
     /// One of these groups.
     #[serde(default)]
-    pub groups: Vec<String>,
+    #[schemars(with = "Option<Vec<String>>")]
+    pub groups: Option<Spanned<Vec<String>>>,
     /// One of these subjects.
     #[serde(default)]
-    pub subjects: Vec<String>,
+    #[schemars(with = "Option<Vec<String>>")]
+    pub subjects: Option<Spanned<Vec<String>>>,
     /// Each of these claims with exactly this value; dots lead into objects.
     #[serde(default)]
     pub claims: BTreeMap<String, String>,

@@ -162,7 +162,7 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
             self.pump(Direction::Down, cx)?;
             // What came down may be what the upward direction waits for (the answer to an Upgrade, a free slot);
             // what came down or went up may have left something to say on the other leg (a refusal, a credit).
-            let answered = down != self.down.bytes && !self.up.waiting.is_empty();
+            let answered = down != self.down.bytes && self.up.asked;
             let up = self.traffic.wants(Direction::Up) && self.upstream.unsent() == 0;
             if !answered && !up {
                 break;

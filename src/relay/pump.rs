@@ -15,6 +15,8 @@ use tokio::time::Instant;
 pub(super) struct Half {
     /// Opened plaintext that the traffic does not take yet.
     pub(super) waiting: Vec<u8>,
+    /// The traffic waits for something: it is asked again before more is read, even if nothing is left waiting.
+    pub(super) asked: bool,
     /// Since when the sink has taken nothing of what is unsent, and how much that was.
     stalled: Option<(Instant, usize)>,
     /// The source's end was passed on; what is unsent is the last.
@@ -94,7 +96,7 @@ impl<T: Traffic> Pump<'_, T> {
             }
             if self.traffic.wants(self.direction) {
                 self.speak(cx, scratch)?;
-            } else if !self.half.waiting.is_empty() {
+            } else if self.half.asked || !self.half.waiting.is_empty() {
                 if !self.offer_again(cx, scratch)? {
                     return Ok(());
                 }
@@ -152,6 +154,7 @@ impl<T: Traffic> Pump<'_, T> {
         let mut edit = Edit::new(&mut waiting, &mut scratch.edited);
         let seen = self.traffic_sees(cx, &mut edit);
         let (taken, diverged) = (edit.position(), edit.diverged());
+        self.half.asked = seen.is_pending();
         if let Poll::Ready(dealt) = seen {
             dealt?;
         }
@@ -167,7 +170,7 @@ impl<T: Traffic> Pump<'_, T> {
         if self.half.waiting.is_empty() {
             scratch.take_back(&mut self.half.waiting);
         }
-        Ok(taken > 0 || diverged)
+        Ok(taken > 0 || diverged || !self.half.asked)
     }
 
     /// Reads once, and moves every whole record.
@@ -212,7 +215,8 @@ impl<T: Traffic> Pump<'_, T> {
         let done = self.records(cx, scratch, &mut read[..filled])?;
         self.keep(scratch, &read[done..filled]);
         // A read that did not fill the buffer emptied the socket: the next one would only say so.
-        let go_on = full || self.sink.unsent() > 0 || self.source.rx.closed || !self.half.waiting.is_empty();
+        let waits = self.half.asked || !self.half.waiting.is_empty();
+        let go_on = full || self.sink.unsent() > 0 || self.source.rx.closed || waits;
         Ok(if go_on || self.traffic.wants(self.direction) { Batch::More } else { self.rearm(cx) })
     }
 
@@ -296,6 +300,7 @@ impl<T: Traffic> Pump<'_, T> {
                 self.queue(scratch, &bytes[at - length + start..at - length + start + taken])?;
             }
             if seen.is_pending() {
+                self.half.asked = true;
                 scratch.lend(&mut self.half.waiting);
                 self.half.waiting.extend_from_slice(&bytes[at - length + start + taken..at - length + end]);
                 break Ok(());

@@ -132,7 +132,6 @@ impl Conversation {
                 head: limits.head,
                 fields: limits.fields,
                 streams: limits.streams,
-                ..Default::default()
             }))),
             _ => Protocol::One(Box::new(Http1::new(crate::protocol::http1::Limits {
                 head_bytes: limits.head,

@@ -604,7 +604,8 @@ async fn farewell(mut leg: Leg, clean: bool) {
     let farewell = async {
         leg.flush().await?;
         leg.tcp.shutdown().await?;
-        if leg.rx.closed {
+        // Nobody is told to read on where the end is not to look like one.
+        if leg.rx.closed || !clean {
             return Ok(());
         }
         throw_away(&mut leg.tcp).await.map_err(LegFault::from)

@@ -34,7 +34,12 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
         base,
         now: SystemTime::now(),
         secrets: &secrets,
-        issuers: settings.iter().map(|s| s.name.clone()).collect(),
+        // Those with faults of their own, too: using them is not a second fault.
+        issuers: config
+            .issuer
+            .iter()
+            .map(|i| IssuerName(i.get_ref().name.get_ref().as_str().into()))
+            .collect(),
         used_secrets: BTreeSet::new(),
         used_issuers: BTreeSet::new(),
         names: BTreeMap::new(),
@@ -139,9 +144,12 @@ fn issuers(written: &[Spanned<model::Issuer>], base: &Path, notes: &mut Notes<'_
                 "no audience; write what stands in `aud`, for example [\"staunch\"]",
             );
         }
-        let algorithms = match issuer.algorithms.as_slice() {
-            [] => vec![Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa],
-            some => some.iter().filter_map(|text| notes.take(text.span(), text.get_ref().parse())).collect(),
+        let algorithms = match &issuer.algorithms {
+            None => vec![Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa],
+            some => {
+                let some = notes.list(some, "algorithms");
+                some.iter().filter_map(|text| notes.take(text.span(), text.get_ref().parse())).collect()
+            }
         };
         let ca = issuer
             .ca
@@ -153,7 +161,7 @@ fn issuers(written: &[Spanned<model::Issuer>], base: &Path, notes: &mut Notes<'_
             audience: issuer.audience.get_ref().clone(),
             algorithms,
             groups_claim: issuer.groups_claim.clone(),
-            azp: issuer.azp.clone(),
+            azp: notes.list(&issuer.azp, "azp"),
             ca,
             jwks_hosts: issuer.jwks_hosts.clone(),
         });

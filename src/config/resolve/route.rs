@@ -43,7 +43,7 @@ pub(super) struct Context<'a> {
 }
 
 /// Headers that frame messages or belong to one connection: setting them would break or smuggle.
-const NOT_INJECTABLE: [&str; 12] = [
+const NOT_INJECTABLE: [&str; 13] = [
     "connection",
     "content-length",
     "expect",
@@ -55,6 +55,7 @@ const NOT_INJECTABLE: [&str; 12] = [
     "transfer-encoding",
     "upgrade",
     "x-forwarded-for",
+    "x-forwarded-proto",
     "x-request-id",
 ];
 
@@ -67,6 +68,13 @@ impl<'a> Context<'a> {
         let before = notes.faults.len();
         let route = written.get_ref();
         let name = route.name.get_ref().clone();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if name.is_empty() || !name.chars().all(plain) {
+            notes.fault(
+                route.name.span(),
+                format!("{name:?} is no route name; use letters, digits, `.`, `_`, `-`"),
+            );
+        }
         if self.names.insert(name.clone(), ()).is_some() {
             notes.fault(route.name.span(), format!("two routes are called `{name}`; rename one"));
         }
@@ -151,7 +159,7 @@ impl<'a> Context<'a> {
         }
         let mut names = Vec::new();
         for (text, span) in texts {
-            let name = text.to_ascii_lowercase();
+            let name = text.trim_end_matches('.').to_ascii_lowercase();
             let host = name.strip_prefix("*.").unwrap_or(&name);
             if !matches!(ServerName::try_from(host), Ok(ServerName::DnsName(_))) || host.contains('*') {
                 notes.fault(
@@ -278,8 +286,8 @@ impl<'a> Context<'a> {
             }
             let rule = Rule {
                 issuer: Some(issuer),
-                groups: allow.groups.iter().map(|group| group.as_str().into()).collect(),
-                subjects: allow.subjects.iter().map(|subject| subject.as_str().into()).collect(),
+                groups: texts(notes.list(&allow.groups, "groups")),
+                subjects: texts(notes.list(&allow.subjects, "subjects")),
                 claims: allow.claims.iter().map(|(n, v)| (n.as_str().into(), v.as_str().into())).collect(),
             };
             if let Some(place) = rules.iter().position(|earlier| covers(earlier, &rule)) {
@@ -328,8 +336,11 @@ impl<'a> Context<'a> {
                 notes.fault(header.header.span(), format!("{name} is set twice; remove one"));
             }
             let template = header.value.get_ref();
-            if template.bytes().any(|byte| byte.is_ascii_control()) {
-                notes.fault(header.value.span(), "a header value holds no control characters");
+            if template.bytes().any(|byte| byte.is_ascii_control()) || template.trim() != template {
+                notes.fault(
+                    header.value.span(),
+                    "a header value holds no control characters, and no blanks around it",
+                );
             }
             let nothing = Secret::new(Vec::new());
             let value = secrets::fill(template, |name| match self.secrets.get_key_value(name) {
@@ -340,6 +351,12 @@ impl<'a> Context<'a> {
                 None => Err(format!("there is no secret `{name}`; name it under [secrets]")),
             });
             if let Some(value) = notes.take(header.value.span(), value) {
+                if value.expose().trim_ascii() != value.expose() {
+                    notes.fault(
+                        header.value.span(),
+                        "the value with its secret filled in has blanks around it",
+                    );
+                }
                 all.push(HeaderInjection { name: name.into(), value: Arc::new(value) });
             }
         }
@@ -426,9 +443,11 @@ impl<'a> Context<'a> {
         };
         let pq = self.pq(table.map_or(&None, |table| &table.pq), notes)?;
         let (host, port) = target?;
+        // Also where another name is verified: the host becomes the request's Host.
+        let own_name = notes.take(span.clone(), server_name(&host))?;
         let name = match table.and_then(|table| table.sni.as_ref()) {
             Some(sni) => notes.take(sni.span(), server_name(sni.get_ref()))?,
-            None => notes.take(span.clone(), server_name(&host))?,
+            None => own_name,
         };
         let settings = ClientSettings { roots: roots?, pin, certificate, pq };
         let tls = notes.take(span, client_config(settings).map_err(|fault| fault.to_string()))?;
@@ -483,6 +502,10 @@ fn covers(earlier: &Rule, later: &Rule) -> bool {
         && all_in(&later.groups, &earlier.groups)
         && all_in(&later.subjects, &earlier.subjects)
         && earlier.claims.iter().all(|(name, value)| later.claims.get(name) == Some(value))
+}
+
+fn texts(list: Vec<String>) -> Vec<Arc<str>> {
+    list.into_iter().map(Arc::from).collect()
 }
 
 fn show(rule: &Rule) -> String {

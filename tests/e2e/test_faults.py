@@ -1,0 +1,205 @@
+"""Upstreams that are down, wrong or dying; clients that leave; and how large and how many it can be."""
+
+import asyncio
+import hashlib
+import json
+import os
+import socket
+import ssl
+import threading
+import time
+
+import pytest
+from support import parts
+from support.certs import DAY, Authority
+from support.process import free_port, run
+from test_http1 import curl
+from test_life import client, local
+from test_tls import Sink, client_context, connect, pairs, raw_config, raw_route
+
+QUICK = bool(os.environ.get("STAUNCH_QUICK"))
+GIB = 1 << (26 if QUICK else 30)
+
+
+def test_an_upstream_that_cannot_be_had_is_a_502_that_names_it(world, start, tmp_path):
+    plain = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=lambda: [c[0].sendall(b"HTTP/1.1 400 Bad\r\n\r\n") for c in iter(plain.accept, None)], daemon=True).start()
+    (tmp_path / "expired").mkdir()
+    expired, _ = parts.nginx(tmp_path / "expired", *world.authority.leaf("expired", ["127.0.0.1"], -DAY)), None
+    stranger = Authority(tmp_path, "somebody else")
+    (tmp_path / "stranger").mkdir()
+    unknown = parts.nginx(tmp_path / "stranger", *stranger.leaf("stranger", ["127.0.0.1"]))
+    cases = {
+        "down": free_port(),
+        "plain": plain.getsockname()[1],
+        "expired": expired[1],
+        "unknown": unknown[1],
+        "misnamed": world.nginx_port,
+    }
+    chain, key = world.authority.leaf("faults", [f"{name}.gw.test" for name in cases])
+    routes = [world.route(name, port, certificate={"chain": chain, "key": key}) for name, port in cases.items()]
+    routes[-1]["upstream"]["sni"] = "other.example"
+    gateway = start(world.config(*routes))
+    token = world.issuer.token()
+    try:
+        for name in cases:
+            answer = curl(gateway, world, name, "/hello.txt", "-w", "%{http_code}", token=token)
+            assert answer.stdout.endswith(b"502"), (name, answer.stdout, answer.stderr)
+            assert b"bad_gateway" in answer.stdout
+        closed = [line for line in gateway.lines() if line.get("reason") == "dial"]
+        assert len(closed) == len(cases) and all(line["culprit"] == "upstream" for line in closed)
+    finally:
+        expired[0].stop()
+        unknown[0].stop()
+        plain.close()
+
+
+def test_an_upstream_that_dies_in_mid_stream_never_looks_finished(world, start):
+    def die(connection):
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\nsome")
+        # Gone without close_notify.
+        os.close(connection.detach())
+
+    sink = Sink(world, die)
+    sink.context.set_alpn_protocols(["http/1.1"])
+    route = local(world, "dies") | {"upstream": {"address": f"tls://127.0.0.1:{sink.port}", "ca": world.ca}}
+    gateway = start(world.config(route))
+    fields = f"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {world.issuer.token()}\r\n\r\n".encode()
+    context = client_context(world)
+    for _ in range(50):
+        with connect(gateway, context, "localhost") as connection:
+            connection.sendall(fields)
+            with pytest.raises(ssl.SSLEOFError):
+                while connection.recv(4096):
+                    pass
+                pytest.fail("a clean end")
+    parts.until(lambda: "staunch_sessions{worker=\"0\"} 0" in gateway.metrics())
+
+
+def test_a_client_that_leaves_ends_its_upstream_within_milliseconds(world, start):
+    left = []
+
+    def stream(connection):
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        try:
+            while connection.recv(1):
+                pass
+        except OSError:
+            pass
+        left.append(time.monotonic())
+
+    sink = Sink(world, stream)
+    sink.context.set_alpn_protocols(["http/1.1"])
+    route = local(world, "leaves") | {"upstream": {"address": f"tls://127.0.0.1:{sink.port}", "ca": world.ca}}
+    gateway = start(world.config(route))
+    connection = connect(gateway, client_context(world), "localhost")
+    connection.sendall(f"GET / HTTP/1.1\r\nHost: x\r\nX-Api-Key: {world.issuer.token()}\r\n\r\n".encode())
+    connection.recv(100)
+    gone = time.monotonic()
+    os.close(connection.detach())
+    parts.until(lambda: left, every=0.001)
+    assert left[0] - gone < 0.25
+
+
+def test_a_large_download_and_upload_arrive_whole(gateway, world):
+    path = world.folder / "www" / "large"
+    digest = hashlib.sha256()
+    with open(path, "wb") as file:
+        block = os.urandom(1 << 20)
+        for n in range(GIB >> 20):
+            piece = n.to_bytes(4, "big") + block[4:]
+            file.write(piece)
+            digest.update(piece)
+    for version in ("--http1.1", "--http2"):
+        out = world.folder / "got"
+        answer = curl(gateway, world, "api", "/large", version, "-o", str(out), token=world.issuer.token(), seconds=100)
+        assert answer.returncode == 0, answer.stderr
+        got = hashlib.sha256()
+        with open(out, "rb") as file:
+            while piece := file.read(1 << 20):
+                got.update(piece)
+        assert got.digest() == digest.digest(), version
+        out.unlink()
+    expected = digest.hexdigest()
+    answer = curl(
+        gateway, world, "app", "/upload", "--http1.1", "-T", str(path), "-X", "POST",
+        token=world.issuer.token(), seconds=110,
+    )  # fmt: skip
+    assert json.loads(answer.stdout) == {"sha256": expected, "length": GIB}, answer.stderr
+    path.unlink()
+
+
+def test_a_stalled_client_holds_its_upstream_back(world, start, pairs):
+    sent = []
+
+    def flood(connection):
+        block = bytes(1 << 20)
+        try:
+            while True:
+                connection.sendall(block)
+                sent.append(1)
+        except OSError:
+            pass
+
+    gateway = start(raw_config(world, raw_route(world, Sink(world, flood).port)))
+    before = gateway.rss()
+    held = [connect(gateway, client_context(world, pairs["ann"])) for _ in range(100)]
+    time.sleep(3)
+    grown = gateway.rss() - before
+    assert grown < 100 * 128 * 1024, f"{grown >> 10} KiB for 100 stalled clients"
+    for connection in held:
+        connection.close()
+
+
+def test_two_thousand_streams_run_at_once(world, start):
+    streams, events = (200, 10) if QUICK else (2000, 10)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*world.upstream_pair)
+    context.set_alpn_protocols(["http/1.1"])
+
+    async def upstream(reader, writer):
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+            for n in range(events):
+                writer.write(b"9\r\ndata: %d\n\n\r\n" % n)
+                await writer.drain()
+                await asyncio.sleep(1)
+            writer.write(b"0\r\n\r\n")
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+
+    async def one(gateway, token, trust):
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, ssl=trust, server_hostname="localhost")
+        writer.write(f"GET /s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200"), head
+        body = await reader.readuntil(b"0\r\n\r\n")
+        writer.close()
+        return body.count(b"data: ")
+
+    async def all_of_them():
+        server = await asyncio.start_server(upstream, "127.0.0.1", 0, ssl=context, backlog=4096)
+        port = server.sockets[0].getsockname()[1]
+        route = local(world, "many") | {"upstream": {"address": f"tls://127.0.0.1:{port}", "ca": world.ca}}
+        limits = {"half_open_per_address": 0, "permit_deadline": "60s"}
+        gateway = await asyncio.to_thread(start, world.config(route | {"timeouts": {"connect": "60s"}}, limits=limits))
+        token = await asyncio.to_thread(world.issuer.token)
+        trust = ssl.create_default_context(cafile=world.ca)
+        before, tasks = gateway.rss(), []
+        for n in range(streams):
+            tasks.append(asyncio.create_task(one(gateway, token, trust)))
+            if n % 20 == 0:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(3)
+        peak = gateway.rss()
+        counts = await asyncio.gather(*tasks)
+        server.close()
+        return counts, (peak - before) / streams
+
+    counts, each = asyncio.run(all_of_them())
+    assert counts == [events] * streams
+    assert each < 64 * 1024, f"{each / 1024:.1f} KiB for each stream"
