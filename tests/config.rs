@@ -1,0 +1,159 @@
+//! Configurations: the examples load, and what is wrong is found with its line.
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// A folder with the certificates, keys and secrets that the examples name.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("certs")).unwrap();
+    fs::create_dir(at("secrets")).unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    for name in ["certs/internal-ca.pem", "certs/machines-ca.pem"] {
+        fs::write(at(name), ca.pem()).unwrap();
+    }
+    let key = KeyPair::generate().unwrap();
+    let leaf =
+        CertificateParams::new(vec!["*.gw.example.com".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+    fs::write(at("certs/gateway.pem"), leaf.pem()).unwrap();
+    private(&at("certs/gateway.key"), &key.serialize_pem());
+    private(&at("certs/other.key"), &KeyPair::generate().unwrap().serialize_pem());
+    private(&at("secrets/openai.key"), "sk-canary-4711\n");
+    private(&at("secrets/jupyter.token"), "canary-0815\n");
+    folder
+}
+
+fn private(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn examples() -> Vec<PathBuf> {
+    let files = fs::read_dir(root().join("config")).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect()
+}
+
+#[test]
+fn every_example_loads_and_has_a_guide() {
+    let folder = folder();
+    assert!(examples().len() >= 5);
+    for example in examples() {
+        let copy = folder.path().join(example.file_name().unwrap());
+        fs::copy(&example, &copy).unwrap();
+        match staunch::config::load(&copy) {
+            Ok(loaded) => {
+                let shown = format!("{}{:?}", loaded.summary, loaded.summary);
+                assert!(!shown.contains("canary"), "a secret is shown");
+            }
+            Err(faults) => panic!("{faults}"),
+        }
+        assert!(example.with_extension("md").exists(), "{} has no guide", example.display());
+    }
+}
+
+#[test]
+fn the_schema_for_editors_is_current() {
+    let written = fs::read_to_string(root().join("config/staunch.schema.json")).unwrap();
+    let current = format!("{:#}\n", staunch::config::schema());
+    assert!(written == current, "run: staunch schema > config/staunch.schema.json");
+}
+
+/// Loads openai.toml with one line replaced, and returns the faults as `line: text`.
+fn faults(from: &str, to: &str) -> Vec<String> {
+    let folder = folder();
+    let text = fs::read_to_string(root().join("config/openai.toml")).unwrap();
+    assert!(text.contains(from), "{from}");
+    let path = folder.path().join("staunch.toml");
+    fs::write(&path, text.replace(from, to)).unwrap();
+    match staunch::config::load(&path) {
+        Ok(_) => Vec::new(),
+        Err(faults) => faults.list.iter().map(|fault| format!("{}: {}", fault.line, fault.text)).collect(),
+    }
+}
+
+#[test]
+fn what_is_wrong_is_found_with_its_line_and_with_advice() {
+    let rule = r#"{ issuer = "corp", groups = ["ml", "agents"] }"#;
+    let table: &[(&str, &str, &str)] = &[
+        (r#"address = "[::]:8443""#, r#"address = "nowhere""#, "4: \"nowhere\" is no address with a port"),
+        (
+            r#"address = "[::]:8443""#,
+            r#"addres = "[::]:8443""#,
+            "4: unknown key `addres`; the nearest key is `address`",
+        ),
+        ("https://idp", "http://idp", "8: \"http://idp.example.com\" is no https URL"),
+        (r#"audience = ["staunch"]"#, "audience = []", "9: no audience"),
+        (rule, "", "15: nobody may use route `openai`"),
+        (rule, r#"{ issuer = "corp", groups = [] }"#, "21: groups is empty"),
+        (rule, r#"{ issuer = "corp", subjects = [] }"#, "21: subjects is empty"),
+        (rule, r#"{ issuer = "other" }"#, "21: `other` is no issuer"),
+        (rule, &format!(r#"{{ issuer = "corp" }}, {rule}"#), "21: rule 1 of this list permits all"),
+        ("{secret:openai-key}", "{secret:missing}", "22: there is no secret `missing`"),
+        ("{secret:openai-key}", "plain", "13: secret `openai-key` is used nowhere"),
+        ("file:secrets/openai.key", "sk-live-77", "13: a secret is named by where it stands"),
+        ("file:secrets/openai.key", "file:secrets/none", "No such file"),
+        (r#"header = "authorization""#, r#"header = "content-length""#, "22: content-length frames messages"),
+        (r#"header = "authorization""#, r#"header = "x-forwarded-proto""#, "is set by the gateway"),
+        ("tls://api", "https://api", "19: \"https://api.openai.com:443\" is no upstream"),
+        ("tls://api.openai.com:443", r"tls://a\r\nx: y:443", "is neither a DNS name nor an address"),
+        ("gateway.key", "other.key", "is not the key of"),
+        ("openai.gw.example.com", "openai.example.org", "is not good for openai.example.org"),
+        (r#"on_expiry = "drain""#, r#"on_expiry = "sometimes""#, "23: \"sometimes\" is no way to end"),
+        (r#"idle = "30m""#, r#"idle = "30""#, "24: \"30\" is no duration"),
+        (r#"protocol = "http""#, r#"protocol = "raw""#, "18: a raw route knows clients by certificate only"),
+        (r#"name = "openai""#, r#"name = "open ai""#, "is no route name"),
+        ("[limits]", "[limits]\nfields = 1000", "27: 1000 is out of range"),
+        ("[limits]", "[admin]\naddress = \"0.0.0.0:1\"\n[limits]", "is not loopback"),
+    ];
+    for (from, to, expected) in table {
+        let found = faults(from, to);
+        assert!(found.iter().any(|fault| fault.contains(expected)), "{to}: {expected}\nfound: {found:#?}");
+        assert!(
+            !found.join("").contains("sk-live") && !found.join("").contains("canary"),
+            "{to}: a secret is repeated"
+        );
+    }
+}
+
+#[test]
+fn one_name_leads_to_one_route_however_it_is_written() {
+    let second = |name: &str| {
+        let text = fs::read_to_string(root().join("config/openai.toml")).unwrap();
+        let route = text.split("[[route]]").nth(1).unwrap().split("[limits]").next().unwrap();
+        let route = route.replace("\"openai\"", "\"second\"").replace("openai.gw.example.com", name);
+        faults("[limits]", &format!("[[route]]{route}\n[limits]"))
+    };
+    for name in ["openai.gw.example.com", "OpenAI.gw.example.com", "openai.gw.example.com."] {
+        assert!(second(name).join("\n").contains("leads to route `openai` already"), "{name}");
+    }
+    assert_eq!(second("other.gw.example.com"), Vec::<String>::new());
+}
+
+#[test]
+fn all_faults_of_a_file_come_in_one_run() {
+    let found = faults("[limits]", "[nonsense]\nx = 1\n[limits]\nstreams = 0\nhead = \"big\"\n");
+    for part in ["unknown key `nonsense`", "0 is out of range", "\"big\" is no size"] {
+        assert!(found.iter().any(|fault| fault.contains(part)), "{part}: {found:#?}");
+    }
+}
+
+#[test]
+fn files_that_others_can_read_are_refused() {
+    for name in ["certs/gateway.key", "secrets/openai.key"] {
+        let folder = folder();
+        let path = folder.path().join("staunch.toml");
+        fs::copy(root().join("config/openai.toml"), &path).unwrap();
+        fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o644)).unwrap();
+        let faults = staunch::config::load(&path).err().expect("a fault").to_string();
+        assert!(faults.contains("chmod 600"), "{faults}");
+    }
+}
