@@ -1,7 +1,7 @@
 //! Configuration: reads TOML, reports every fault at once with file and line, and makes the [`Gateway`].
 //!
 //! It opens files and no sockets. Faults are gathered in three rounds: the text (TOML), the keys (against the schema),
-//! the meaning ([`resolve`]); the meaning is looked at even when keys are unknown.
+//! the meaning (`resolve`); the meaning is looked at even when keys are unknown.
 
 mod certificates;
 mod fault;

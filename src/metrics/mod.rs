@@ -1,7 +1,7 @@
 //! Counters of one worker, and their sum in Prometheus' text format.
 //!
 //! Each worker owns one [`WorkerMetrics`] and is the only one that counts in it, so no cache line moves between
-//! cores on the data path; [`render`] reads all of them, relaxed: a scrape may see a session's bytes before its
+//! cores on the data path; [`render()`] reads all of them, relaxed: a scrape may see a session's bytes before its
 //! close, never less than an earlier scrape. There is no label per user, path or address: their number is not bounded.
 
 mod histogram;
