@@ -217,12 +217,12 @@ async fn an_upstream_that_dies_in_mid_response_does_not_look_like_an_end() {
 async fn expiry_drains_by_default_and_cuts_where_told() {
     for (on_expiry, cut) in [(OnExpiry::Drain, false), (OnExpiry::Cut, true)] {
         let http = Http::start(Wish { on_expiry, ..Wish::default() }).await;
-        let token = http.token(1);
+        let token = http.token(2);
         let request = format!("GET /s HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {token}\r\n\r\n");
         let (mut client, mut upstream, _) = timeout(SOON, http.exchange(&request)).await.unwrap();
         upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab").await.unwrap();
         read_exactly(&mut client, 40).await;
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
         let rest = upstream.write_all(b"cd").await.and(upstream.flush().await);
         let got = timeout(SOON, client.read_exact(&mut [0; 2])).await.unwrap();
         assert_eq!(got.is_err(), cut, "{on_expiry:?}: {rest:?} {got:?}");

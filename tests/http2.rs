@@ -228,11 +228,11 @@ async fn a_hundred_streams_run_at_once() {
     beside(&http, whole, test).await;
 }
 
-/// Sends a first byte at once and a last one after two seconds.
+/// Sends a first byte at once and a last one after three seconds.
 async fn slow(_: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let mut send = respond.send_response(Response::new(()), false).unwrap();
     send_all(&mut send, "a".into()).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let _ = send.send_data("z".into(), true);
 }
 
@@ -242,7 +242,7 @@ async fn expiry_drains_by_default_and_resets_the_stream_where_told() {
         let http = Http::start(Wish { on_expiry, ..wish() }).await;
         let test = async {
             let mut client = client(&http).await;
-            let (response, _) = client.send_request(get(&http.token(1)), true).unwrap();
+            let (response, _) = client.send_request(get(&http.token(2)), true).unwrap();
             let mut body = response.await.unwrap().into_body();
             let ended = read(&mut body).await;
             match cut {

@@ -3,9 +3,9 @@
 //! An idle connection holds no buffer: what it has to keep (a record that is not whole, a remainder that was not
 //! written) sits in a spare buffer that goes back here as soon as it is empty.
 
-use super::{BATCH, MAX_HELD};
+use super::{LARGE_BATCH, MAX_HELD, MAX_LARGE};
 use crate::tls::record::MAX_RECORD;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// What a worker lends to the connection that it is just now serving.
 pub(super) struct Scratch {
@@ -23,10 +23,36 @@ const MAX_SPARE: usize = 2 * MAX_HELD;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
-        read: vec![0; BATCH + MAX_RECORD].into_boxed_slice(),
+        read: vec![0; LARGE_BATCH + MAX_RECORD].into_boxed_slice(),
         edited: Vec::new(),
         spares: Vec::new(),
     });
+}
+
+thread_local! {
+    static LARGE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A connection's leave to hold more than others, given back when dropped.
+pub(super) struct Large(());
+
+impl Large {
+    /// Counts a connection that holds a large remainder.
+    pub(super) fn hold() -> Self {
+        LARGE.set(LARGE.get() + 1);
+        Large(())
+    }
+
+    /// True while another connection may come to hold one.
+    pub(super) fn may() -> bool {
+        LARGE.get() < MAX_LARGE
+    }
+}
+
+impl Drop for Large {
+    fn drop(&mut self) {
+        LARGE.set(LARGE.get() - 1);
+    }
 }
 
 /// Lends the worker's buffers for one poll; nothing may wait inside.

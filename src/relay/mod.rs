@@ -22,8 +22,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
-/// Bytes read from one leg at a time: three full records. Larger gains little and is held by every stalled peer.
+/// Bytes read from one leg at a time: three full records. Every stalled peer may hold as much.
 pub const BATCH: usize = 48 * 1024;
+/// Bytes read at a time from a source that fills its batches into a sink that takes them whole: bulk, where a system
+/// call less for each record is worth a few parts in a hundred.
+pub const LARGE_BATCH: usize = 256 * 1024;
+/// Connections of a worker that may hold more than [`MAX_HELD`] because their peer stalled in the middle of bulk. While
+/// there are as many, nobody reads large batches.
+const MAX_LARGE: usize = 32;
 /// Bytes kept per connection, both ways together, for peers that do not read. One more record may be on its way.
 pub const MAX_HELD: usize = 64 * 1024;
 /// The longest time between two looks at the clock.

@@ -1,7 +1,7 @@
 //! One direction of a relay: read records, open, let the traffic see them, seal, write.
 
-use super::buffer::{self, Scratch};
-use super::{BATCH, Ended, MAX_HELD, Orders, Relay, Traffic};
+use super::buffer::{self, Large, Scratch};
+use super::{BATCH, Ended, LARGE_BATCH, MAX_HELD, Orders, Relay, Traffic};
 use crate::close::Close;
 use crate::names::{Direction, Side};
 use crate::protocol::Edit;
@@ -19,6 +19,10 @@ pub(super) struct Half {
     pub(super) asked: bool,
     /// Since when the sink has taken nothing of what is unsent, and how much that was.
     stalled: Option<(Instant, usize)>,
+    /// The last read was filled and went out whole: bulk.
+    flowing: bool,
+    /// Held while what is unsent is more than others may hold.
+    large: Option<Large>,
     /// The source's end was passed on; what is unsent is the last.
     ending: bool,
     /// The sink has everything and was told that it is all.
@@ -48,7 +52,6 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
     /// Moves what can be moved in one direction. Registers `cx` for whatever it has to wait for.
     pub(super) fn pump(&mut self, direction: Direction, cx: &mut Context<'_>) -> Result<(), Ended> {
         let held = self.client.unsent() + self.upstream.unsent() + self.up.waiting.len();
-        let room = MAX_HELD.saturating_sub(held).min(BATCH);
         let (source, sink, half, sides) = match direction {
             Direction::Up => {
                 (&mut self.client, &mut self.upstream, &mut self.up, (Side::Client, Side::Upstream))
@@ -57,6 +60,7 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
                 (&mut self.upstream, &mut self.client, &mut self.down, (Side::Upstream, Side::Client))
             }
         };
+        let room = MAX_HELD.saturating_sub(held).min(BATCH);
         let mut pump = Pump { source, sink, half, traffic: &mut self.traffic, direction, sides, room };
         buffer::with(|scratch| pump.run(cx, scratch))
     }
@@ -119,6 +123,7 @@ impl<T: Traffic> Pump<'_, T> {
             Poll::Ready(written) => {
                 written.map_err(|e| self.sink_fault(e.into()))?;
                 self.half.stalled = None;
+                self.half.large = None;
                 scratch.take_back(self.sink.unsent_buffer());
                 Ok(true)
             }
@@ -196,9 +201,11 @@ impl<T: Traffic> Pump<'_, T> {
             Err(fault) => return Err(self.source_fault(fault.into())),
         };
         let mut filled = kept;
-        let mut full = true;
+        let mut full = false;
         if !whole {
-            let end = read.len().min(kept + self.room.max(MAX_RECORD));
+            let bulk = self.half.flowing && self.source.unsent() == 0 && Large::may();
+            let room = if bulk { LARGE_BATCH } else { self.room.max(MAX_RECORD) };
+            let end = read.len().min(kept + room);
             match self.source.poll_read(cx, &mut read[kept..end]) {
                 Poll::Ready(Ok(0)) => return self.vanished(),
                 Poll::Ready(Ok(n)) => {
@@ -214,9 +221,13 @@ impl<T: Traffic> Pump<'_, T> {
         }
         let done = self.records(cx, scratch, &mut read[..filled])?;
         self.keep(scratch, &read[done..filled]);
+        self.half.flowing = full && self.sink.unsent() == 0;
+        if self.sink.unsent() > MAX_HELD && self.half.large.is_none() {
+            self.half.large = Some(Large::hold());
+        }
         // A read that did not fill the buffer emptied the socket: the next one would only say so.
         let waits = self.half.asked || !self.half.waiting.is_empty();
-        let go_on = full || self.sink.unsent() > 0 || self.source.rx.closed || waits;
+        let go_on = full || whole || self.sink.unsent() > 0 || self.source.rx.closed || waits;
         Ok(if go_on || self.traffic.wants(self.direction) { Batch::More } else { self.rearm(cx) })
     }
 
