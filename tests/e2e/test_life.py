@@ -171,6 +171,8 @@ def test_out_of_descriptors_it_pauses_and_recovers(world, start, pairs):
 def test_the_operator_sees_health_and_metrics(world, start):
     gateway = start(world.config(local(world, "operator")))
     assert gateway.get("/healthz") == 200
+    limits = open(f"/proc/{gateway.process.popen.pid}/limits").read()
+    assert [line.split()[4] for line in limits.splitlines() if line.startswith("Max core file")] == ["0"]
     with client(world) as http:
         http.get(f"https://localhost:{gateway.port}/look", headers={"X-Api-Key": world.issuer.token()})
     text = parts.until(lambda: "staunch_requests_total" in gateway.metrics() and gateway.metrics())

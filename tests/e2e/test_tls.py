@@ -314,3 +314,37 @@ def test_the_proxy_protocol_tells_the_client_from_trusted_networks_only(world, s
     with socket.create_connection(("127.0.0.1", gateway.port), 10) as plain:
         plain.sendall(v1)
         assert plain.recv(10) == b""
+
+
+def test_key_updates_without_data_are_put_up_with_32_times(world, start, pairs):
+    gateway = start(raw_config(world, raw_route(world, Sink(world, echo).port)))
+    out = s_client(gateway, world, "-tls1_3", *cert(pairs["ann"]), text=[b"hello\n"] + [b"k\n"] * 40, wait=0.02)
+    assert out.count("KEYUPDATE") > 32
+    closed = gateway.line("session closed", reason="record")
+    assert closed["culprit"] == "client" and "key updates" in closed["detail"]
+
+
+def test_upstream_sessions_are_resumed_with_tickets_that_came_after_the_hand_over(world, start, pairs):
+    gateway = start(raw_config(world, raw_route(world, Sink(world, echo).port)))
+    for _ in range(4):
+        assert exchange(gateway, client_context(world, pairs["ann"]), b"x" * 1000, lambda: 1000) == b"x" * 1000
+    lines = parts.until(lambda: (c := [x for x in gateway.lines() if x["event"] == "session closed"])[3:] and c)
+    assert [line["upstream_resumed"] for line in lines] == [False, True, True, True]
+
+
+def test_a_route_that_requires_post_quantum_refuses_who_cannot(world, start, pairs):
+    gateway = start(raw_config(world, raw_route(world, Sink(world, echo).port, pq="require")))
+    # This OpenSSL does not know X25519MLKEM768.
+    out = s_client(gateway, world, "-tls1_3", *cert(pairs["ann"]), wait=0.2)
+    assert "handshake failure" in out, out
+    assert gateway.line("session closed", reason="handshake")["culprit"] == "client"
+
+
+def test_a_ticket_of_one_route_does_not_resume_on_another(world, start, tmp_path):
+    gateway = start(world.config(world.route("api", world.nginx_port), world.route("app", world.hypercorn_port)))
+    ticket = str(tmp_path / "ticket")
+    once = ["-tls1_2", "-alpn", "http/1.1"]
+    s_client(gateway, world, *once, "-sess_out", ticket, name="api.gw.test", wait=0.2)
+    same = s_client(gateway, world, *once, "-sess_in", ticket, name="api.gw.test", wait=0.2)
+    other = s_client(gateway, world, *once, "-sess_in", ticket, name="app.gw.test", wait=0.2)
+    assert "Reused, TLSv1.2" in same and "New, TLSv1.2" in other, (same, other)
