@@ -252,3 +252,40 @@ async fn a_peer_that_stops_reading_holds_the_other_back_and_is_given_up() {
     assert!(sent < 64 << 20, "{sent} bytes were taken for a client that reads nothing");
     drop(client);
 }
+
+#[tokio::test]
+async fn a_reset_on_one_leg_never_looks_like_an_end_on_the_other() {
+    for client_resets in [true, false] {
+        let rig = Rig::raw(Wish::default()).await;
+        let (mut client, mut upstream) = rig.pair().await;
+        client.write_all(b"some").await.unwrap();
+        client.flush().await.unwrap();
+        upstream.read_exact(&mut [0; 4]).await.unwrap();
+        let reset = |tcp: tokio::net::TcpStream| {
+            socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(tcp);
+        };
+        let mut rest = Vec::new();
+        let ended = if client_resets {
+            reset(client.into_inner().0);
+            timeout(SOON, upstream.read_to_end(&mut rest)).await.unwrap()
+        } else {
+            reset(upstream.into_inner().0);
+            timeout(SOON, client.read_to_end(&mut rest)).await.unwrap()
+        };
+        assert!(ended.is_err(), "client resets: {client_resets}");
+    }
+}
+
+#[tokio::test]
+async fn ten_sessions_with_random_cuts_on_every_mix_of_versions() {
+    for (seed, (client, upstream)) in
+        [(TLS12, TLS12), (TLS12, TLS13), (TLS13, TLS12), (TLS13, TLS13)].into_iter().enumerate()
+    {
+        let rig = Rig::raw(Wish { client, upstream, ..Wish::default() }).await;
+        for round in 0..10 {
+            let seed = (seed * 10 + round) as u64;
+            timeout(SOON, exchange(&rig, 30_000, seed, [1, 3, 200, 20_000][round % 4])).await.unwrap();
+        }
+    }
+}

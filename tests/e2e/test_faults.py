@@ -203,3 +203,40 @@ def test_two_thousand_streams_run_at_once(world, start):
     counts, each = asyncio.run(all_of_them())
     assert counts == [events] * streams
     assert each < 64 * 1024, f"{each / 1024:.1f} KiB for each stream"
+
+
+def test_the_upstream_sees_the_gateways_certificate_and_its_key_is_pinned(world, start, pairs):
+    import base64
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    def who(connection):
+        connection.sendall(repr(connection.getpeercert()["subject"]).encode())
+        connection.unwrap()
+
+    sink = Sink(world, who)
+    sink.context.load_verify_locations(world.ca)
+    sink.context.verify_mode = ssl.CERT_REQUIRED
+    chain, key = world.authority.leaf("gateway-client", ["gateway.example"])
+    leaf = x509.load_pem_x509_certificate(open(world.upstream_pair[0], "rb").read())
+    spki = leaf.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    pins = {
+        "good": base64.b64encode(hashlib.sha256(spki).digest()).decode(),
+        "bad": base64.b64encode(hashlib.sha256(b"another key").digest()).decode(),
+    }
+    for name, pin in pins.items():
+        route = raw_route(world, sink.port)
+        route["upstream"] |= {"certificate": {"chain": chain, "key": key}, "pin": f"sha256/{pin}"}
+        gateway = start(raw_config(world, route))
+        with connect(gateway, client_context(world, pairs["ann"])) as connection:
+            if name == "good":
+                assert b"gateway.example" in connection.recv(1000)
+            else:
+                with pytest.raises(OSError):
+                    connection.recv(1000)
+                    raise OSError("ended")
+        line = gateway.line("session closed")
+        assert (line["reason"] == "dial") == (name == "bad"), line
+        if name == "good":
+            assert line["upstream_verified"] == "chain_and_pin"
