@@ -87,9 +87,9 @@ pub struct Authorised {
 /// Both legs stand.
 pub enum Connected {
     /// An HTTP conversation.
-    Http(ConnectedTo<Conversation>),
+    Http(Box<ConnectedTo<Conversation>>),
     /// Opaque bytes.
-    Raw(ConnectedTo<Raw>),
+    Raw(Box<ConnectedTo<Raw>>),
 }
 
 /// Both legs, and the traffic that is to pass between them.
@@ -454,7 +454,7 @@ impl HttpStart {
         self.conversation.permit(&mut edit, permit);
         let (taken, diverged) = (edit.position(), edit.diverged());
         self.gather(taken, diverged, &out);
-        Ok(Connected::Http(ConnectedTo {
+        Ok(Connected::Http(Box::new(ConnectedTo {
             client: self.leg,
             upstream,
             early,
@@ -462,7 +462,7 @@ impl HttpStart {
             stall: self.route.timeouts.stall,
             first: self.first,
             waiting: self.plain,
-        }))
+        })))
     }
 }
 
@@ -474,7 +474,7 @@ impl Authorised {
             Sniffed::Raw(start) => {
                 let RawStart { session, route, leg, early, application } = *start;
                 match dial(&route, &session, &self.permit, application, trail).await {
-                    Ok((upstream, from_upstream)) => Ok(Connected::Raw(ConnectedTo {
+                    Ok((upstream, from_upstream)) => Ok(Connected::Raw(Box::new(ConnectedTo {
                         client: leg,
                         upstream,
                         early: from_upstream,
@@ -482,7 +482,7 @@ impl Authorised {
                         stall: route.timeouts.stall,
                         first: early,
                         waiting: Vec::new(),
-                    })),
+                    }))),
                     Err(_) => {
                         farewell(leg, false).await;
                         Err(Close::Dial)
@@ -518,8 +518,8 @@ async fn dial(
 
 impl ConnectedTo<Conversation> {
     /// Moves bytes until the session ends.
-    pub async fn relay(self, ticket: &live::Ticket, trail: &mut Trail) -> Close {
-        let mut relay = match self.join(ticket) {
+    pub async fn relay(self: Box<Self>, ticket: &live::Ticket, trail: &mut Trail) -> Close {
+        let mut relay = match (*self).join(ticket) {
             Ok(relay) => relay,
             Err(fault) => return broken(trail, Side::Upstream, fault),
         };
@@ -534,7 +534,9 @@ impl ConnectedTo<Conversation> {
         relay.traffic.abandon(close.culprit());
         trail.requested(relay.traffic.requests());
         let clean = idle && !matches!(close, Close::Record(_) | Close::Truncated(_));
-        tokio::join!(farewell(relay.client, clean), farewell(relay.upstream, clean));
+        let Relay { client, upstream, .. } = *relay;
+        // On the heap, so that a session that goes on does not carry its own end.
+        Box::pin(async move { tokio::join!(farewell(client, clean), farewell(upstream, clean)) }).await;
         close
     }
 }
@@ -552,8 +554,8 @@ fn last_words(client: &mut Leg, conversation: &mut Conversation) {
 
 impl ConnectedTo<Raw> {
     /// Moves bytes until the session ends.
-    pub async fn relay(self, ticket: &live::Ticket, trail: &mut Trail) -> Close {
-        let mut relay = match self.join(ticket) {
+    pub async fn relay(self: Box<Self>, ticket: &live::Ticket, trail: &mut Trail) -> Close {
+        let mut relay = match (*self).join(ticket) {
             Ok(relay) => relay,
             Err(fault) => return broken(trail, Side::Upstream, fault),
         };
@@ -562,16 +564,19 @@ impl ConnectedTo<Raw> {
         detail.into_iter().for_each(|detail| trail.explain(detail));
         // An end that the peers did not agree on must not look as if they had.
         let clean = close == Close::Done;
-        tokio::join!(farewell(relay.client, clean), farewell(relay.upstream, clean));
+        let Relay { client, upstream, .. } = *relay;
+        // On the heap, so that a session that goes on does not carry its own end.
+        Box::pin(async move { tokio::join!(farewell(client, clean), farewell(upstream, clean)) }).await;
         close
     }
 }
 
 impl<T: Traffic> ConnectedTo<T> {
-    fn join(self, ticket: &live::Ticket) -> Result<Relay<T, &live::Ticket>, LegFault> {
+    /// The relay lives on the heap: it is what an idle connection keeps.
+    fn join(self, ticket: &live::Ticket) -> Result<Box<Relay<T, &live::Ticket>>, LegFault> {
         let Self { client, mut upstream, traffic, stall, first, waiting, early } = self;
         upstream.queue(&first)?;
-        Ok(Relay::new(client, upstream, traffic, ticket, stall, waiting, early))
+        Ok(Box::new(Relay::new(client, upstream, traffic, ticket, stall, waiting, early)))
     }
 }
 
@@ -615,7 +620,7 @@ async fn farewell(mut leg: Leg, clean: bool) {
 }
 
 async fn throw_away(tcp: &mut TcpStream) -> std::io::Result<()> {
-    let (mut sink, mut left) = ([0; 4096], MAX_LINGER);
+    let (mut sink, mut left) = (vec![0; 4096], MAX_LINGER);
     while left > 0 {
         match tcp.read(&mut sink).await? {
             0 => break,
