@@ -1,7 +1,8 @@
 """Fixtures: one authority and one set of real parts for all tests, one gateway for each module."""
 
-import sys
 import pathlib
+import resource
+import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
@@ -9,6 +10,10 @@ import pytest
 from support import parts
 from support.certs import Authority
 from support.gateway import KEY, Gateway
+
+# Client and upstream of thousands of streams live in this process.
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 NAMES = ["api.gw.test", "app.gw.test", "grpc.gw.test", "raw.gw.test", "opt.gw.test"]
 
@@ -66,6 +71,14 @@ def world(tmp_path_factory):
     world.stop()
 
 
+def check_log(gateway):
+    """Neither the stored credential nor anybody's token, and no panic."""
+    text = gateway.process.text()
+    assert KEY not in text, "the stored credential is in the log"
+    assert "eyJ" not in text.replace("eyJ…", ""), "a token is in the log"
+    assert "panicked" not in text
+
+
 @pytest.fixture
 def start(tmp_path):
     """Starts gateways that are stopped, and must drain cleanly, at the test's end."""
@@ -81,8 +94,7 @@ def start(tmp_path):
     for gateway in started:
         if gateway.process.popen.poll() is None:
             assert gateway.stop() == 0, gateway.process.text()
-        assert KEY not in gateway.process.text(), "the stored credential is in the log"
-        assert "panicked" not in gateway.process.text()
+        check_log(gateway)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +109,4 @@ def gateway(world, tmp_path_factory):
     yield gateway
     code = gateway.stop()
     assert code == 0, gateway.process.text()
-    text = gateway.process.text()
-    assert KEY not in text and "panicked" not in text
-    assert "eyJ" not in text.replace("eyJ…", ""), "a token is in the log"
+    check_log(gateway)

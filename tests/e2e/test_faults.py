@@ -46,8 +46,9 @@ def test_an_upstream_that_cannot_be_had_is_a_502_that_names_it(world, start, tmp
             answer = curl(gateway, world, name, "/hello.txt", "-w", "%{http_code}", token=token)
             assert answer.stdout.endswith(b"502"), (name, answer.stdout, answer.stderr)
             assert b"bad_gateway" in answer.stdout
-        closed = [line for line in gateway.lines() if line.get("reason") == "dial"]
-        assert len(closed) == len(cases) and all(line["culprit"] == "upstream" for line in closed)
+        dialled = lambda: [line for line in gateway.lines() if line.get("reason") == "dial"]
+        closed = parts.until(lambda: len(dialled()) == len(cases) and dialled())
+        assert all(line["culprit"] == "upstream" for line in closed)
     finally:
         expired[0].stop()
         unknown[0].stop()
@@ -103,6 +104,7 @@ def test_a_client_that_leaves_ends_its_upstream_within_milliseconds(world, start
     assert left[0] - gone < 0.25
 
 
+@pytest.mark.timeout(400)
 def test_a_large_download_and_upload_arrive_whole(gateway, world):
     path = world.folder / "www" / "large"
     digest = hashlib.sha256()
@@ -123,11 +125,10 @@ def test_a_large_download_and_upload_arrive_whole(gateway, world):
         assert got.digest() == digest.digest(), version
         out.unlink()
     expected = digest.hexdigest()
-    answer = curl(
-        gateway, world, "app", "/upload", "--http1.1", "-T", str(path), "-X", "POST",
-        token=world.issuer.token(), seconds=110,
-    )  # fmt: skip
-    assert json.loads(answer.stdout) == {"sha256": expected, "length": GIB}, answer.stderr
+    for version in ("--http1.1", "--http2"):
+        upload = [version, "-T", str(path), "-X", "POST"]
+        answer = curl(gateway, world, "app", "/upload", *upload, token=world.issuer.token(), seconds=110)
+        assert json.loads(answer.stdout) == {"sha256": expected, "length": GIB}, (version, answer.stderr)
     path.unlink()
 
 

@@ -1,8 +1,8 @@
 """A gateway's life: reload, drain, stop, shortages, and the command line."""
 
 import os
+import re
 import resource
-import shutil
 import signal
 import socket
 import ssl
@@ -105,9 +105,8 @@ def test_term_lets_streams_finish_and_then_exits_0(world, start):
             got = [next(lines)]
             gateway.signal(signal.SIGTERM)
             parts.until(lambda: gateway.get("/readyz") == 503)
-            with pytest.raises(OSError):
-                socket.create_connection(("127.0.0.1", gateway.port), 1).recv(1)
-                raise ConnectionError("accepted and closed")
+            with pytest.raises(ConnectionError):
+                socket.create_connection(("127.0.0.1", gateway.port), 1)
             got += list(lines)
     assert [line for line in got if line] == [f"data: {n}" for n in range(20)]
     assert gateway.process.popen.wait(10) == 0
@@ -145,12 +144,10 @@ def test_out_of_descriptors_it_pauses_and_recovers(world, start, pairs):
         crowd = [socket.create_connection(("127.0.0.1", gateway.port), 5) for _ in range(100)]
         living.sendall(b"still here")
         assert living.recv(100) == b"still here"
-        before = os.times()
         cpu = lambda: sum(map(int, open(f"/proc/{gateway.process.popen.pid}/stat").read().split()[13:15]))
         used = cpu()
         time.sleep(1)
         assert cpu() - used < 50, "it spins"
-        assert before
         for one in crowd:
             one.close()
         began = time.monotonic()
@@ -197,5 +194,5 @@ def test_the_demo_is_as_told():
     answer = staunch("demo", "--once")
     assert answer.returncode == 0, answer.stdout.decode()
     assert b"every step was as told" in answer.stdout
-    left = [name for name in os.listdir("/tmp") if name.startswith("staunch-demo-")]
-    assert not any(str(answer.stdout).count(name) for name in left), "the demo left its folder behind"
+    folder = re.search(rb"files\s+(\S+)", answer.stdout)
+    assert folder and not os.path.exists(folder[1]), "the demo left its folder behind"

@@ -11,7 +11,7 @@ import time
 
 import pytest
 from support import parts
-from support.process import Process, free_port, run
+from support.process import ends, free_port, run
 
 
 @pytest.fixture(scope="module")
@@ -271,13 +271,23 @@ def test_the_limit_per_address_keeps_others_out_and_recovers(world, start, pairs
     config = raw_config(world, raw_route(world, Sink(world, echo).port))
     gateway = start(config | {"limits": {"connections_per_address": 3}})
     held = [connect(gateway, client_context(world, pairs["ann"])) for _ in range(3)]
-    with pytest.raises(OSError):
-        connect(gateway, client_context(world, pairs["ann"])).recv(1)
+    assert refused(gateway, client_context(world, pairs["ann"]))
     held.pop().close()
     parts.until(lambda: _works(gateway, world, pairs))
     for connection in held:
         connection.close()
     assert "staunch_limits_total" in gateway.metrics()
+
+
+def refused(gateway, context) -> bool:
+    """True if the gateway ends the connection, at its handshake or behind it."""
+    try:
+        connection = connect(gateway, context)
+    except TimeoutError:
+        raise AssertionError("the connection stays open and silent") from None
+    except OSError:
+        return True
+    return ends(connection)
 
 
 def _works(gateway, world, pairs):
@@ -309,8 +319,7 @@ def test_the_proxy_protocol_tells_the_client_from_trusted_networks_only(world, s
             assert connection.recv(1) == b"x"
         behind.line("session closed", remote=address)
     # Without the header, and where nobody asked for one, it is refused.
-    with pytest.raises(OSError):
-        connect(behind, client_context(world, pairs["ann"])).recv(1)
+    assert refused(behind, client_context(world, pairs["ann"]))
     with socket.create_connection(("127.0.0.1", gateway.port), 10) as plain:
         plain.sendall(v1)
         assert plain.recv(10) == b""
@@ -334,8 +343,7 @@ def test_upstream_sessions_are_resumed_with_tickets_that_came_after_the_hand_ove
 
 def test_a_route_that_requires_post_quantum_refuses_who_cannot(world, start, pairs):
     gateway = start(raw_config(world, raw_route(world, Sink(world, echo).port, pq="require")))
-    # This OpenSSL does not know X25519MLKEM768.
-    out = s_client(gateway, world, "-tls1_3", *cert(pairs["ann"]), wait=0.2)
+    out = s_client(gateway, world, "-tls1_3", "-groups", "X25519", *cert(pairs["ann"]), wait=0.2)
     assert "handshake failure" in out, out
     assert gateway.line("session closed", reason="handshake")["culprit"] == "client"
 

@@ -9,7 +9,9 @@ import sys
 import time
 
 import httpx
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from .certs import Authority
 from .process import Process, free_port
@@ -73,6 +75,15 @@ class Issuer:
         )
         assert answer.status_code == 200, answer.text
         return answer.json()["access_token"]
+
+
+    def forged(self) -> str:
+        """A token like the issuer's, `kid` and all, signed by somebody else."""
+        head, claims, _ = self.token().split(".")
+        stranger = ec.generate_private_key(ec.SECP256R1())
+        der = stranger.sign(f"{head}.{claims}".encode(), ec.ECDSA(hashes.SHA256()))
+        signature = b"".join(n.to_bytes(32, "big") for n in decode_dss_signature(der))
+        return f"{head}.{claims}." + base64.urlsafe_b64encode(signature).rstrip(b"=").decode()
 
 
 def nginx(folder: pathlib.Path, chain: str, key: str, locations: str = "", listen: str = "ssl", protocols: str = "TLSv1.2 TLSv1.3"):

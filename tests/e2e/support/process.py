@@ -58,3 +58,13 @@ def run(command: list[str], seconds: float = 60, **more) -> subprocess.Completed
     """Runs a client to its end."""
     more.setdefault("input", b"")
     return subprocess.run(command, capture_output=True, timeout=seconds, check=False, **more)
+
+
+def ends(connection) -> bool:
+    """True if a connection ends, in whichever way; one that merely stays silent is a failure."""
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        raise AssertionError("the connection stays open and silent") from None
+    except OSError:
+        return True
