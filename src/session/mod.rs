@@ -10,6 +10,7 @@
 //! permitted and is never reset by a stage.
 
 pub mod admission;
+mod ends;
 pub mod http;
 pub mod live;
 pub mod plaintext;

@@ -1,5 +1,6 @@
 //! The stages of a session as types: each is consumed by the step that leads to the next.
 
+use super::ends::{LINGER, broken, farewell, flush, read, throw_away};
 use super::http::{Conversation, Decision, Denial};
 use super::plaintext::{self, HTTP_ANSWER, LOOK, NO_APPLICATION_PROTOCOL, UNRECOGNIZED_NAME};
 use super::raw::Raw;
@@ -10,7 +11,7 @@ use crate::gateway::{Gateway, Listener, Route, RouteProtocol};
 use crate::names::{Remote, SessionId, Side};
 use crate::policy::{Identity, Permit};
 use crate::protocol::{Edit, Sniffed as Kind, Up, Why, sniff};
-use crate::relay::{Relay, Traffic, close_of};
+use crate::relay::{Relay, Traffic};
 use crate::tls::handshake::{self, Hello, Shaken};
 use crate::tls::leg::{Leg, LegFault};
 use proxy_header::{ParseConfig, ProxyHeader};
@@ -108,10 +109,6 @@ pub struct ConnectedTo<T> {
 
 /// Bytes that HTTP/2 may say before its first request is permitted; settings and window updates, no bodies.
 const MAX_FIRST: usize = 64 * 1024;
-/// How long the last bytes to a peer may take, and how long a refused client may go on sending before it reads.
-const LINGER: Duration = Duration::from_secs(1);
-/// Bytes of a refused client that are read and thrown away, so that it gets to read the refusal.
-const MAX_LINGER: usize = 256 * 1024;
 /// The longest PROXY protocol header: version 2 with 64 KiB of options would be absurd; 536 is the specification's advice.
 const MAX_PROXY_HEADER: usize = 2048;
 
@@ -578,54 +575,4 @@ impl<T: Traffic> ConnectedTo<T> {
         upstream.queue(&first)?;
         Ok(Box::new(Relay::new(client, upstream, traffic, ticket, stall, waiting, early)))
     }
-}
-
-async fn read(leg: &mut Leg, plain: &mut Vec<u8>, trail: &mut Trail) -> Result<bool, Close> {
-    leg.read(plain).await.map_err(|fault| {
-        if let Some(alert) = fault.alert() {
-            leg.queue_alert(alert);
-        }
-        broken(trail, Side::Client, fault)
-    })
-}
-
-async fn flush(leg: &mut Leg, trail: &mut Trail) -> Result<(), Close> {
-    leg.flush().await.map_err(|fault| broken(trail, Side::Client, fault))
-}
-
-fn broken(trail: &mut Trail, side: Side, fault: LegFault) -> Close {
-    let close = close_of(side, &fault);
-    trail.explain(fault);
-    close
-}
-
-/// Ends a leg: what was queued is sent, with close_notify only if the end is `clean`, and the peer gets a moment to
-/// read it all. A socket that is closed with unread bytes in it would be reset, and take the last words with it.
-async fn farewell(mut leg: Leg, clean: bool) {
-    if clean {
-        // Fails only for a leg whose key is used up; the end is unclean then.
-        let _ = leg.queue_close();
-    }
-    let farewell = async {
-        leg.flush().await?;
-        leg.tcp.shutdown().await?;
-        // Nobody is told to read on where the end is not to look like one.
-        if leg.rx.closed || !clean {
-            return Ok(());
-        }
-        throw_away(&mut leg.tcp).await.map_err(LegFault::from)
-    };
-    // Whether the peer read it or not: the connection ends.
-    let _ = timeout(LINGER, farewell).await;
-}
-
-async fn throw_away(tcp: &mut TcpStream) -> std::io::Result<()> {
-    let (mut sink, mut left) = (vec![0; 4096], MAX_LINGER);
-    while left > 0 {
-        match tcp.read(&mut sink).await? {
-            0 => break,
-            n => left = left.saturating_sub(n),
-        }
-    }
-    Ok(())
 }

@@ -1,0 +1,65 @@
+//! How a leg ends, and how its faults become close reasons.
+
+use super::Trail;
+use crate::close::Close;
+use crate::names::Side;
+use crate::relay::close_of;
+use crate::tls::leg::{Leg, LegFault};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long the last bytes to a peer may take, and how long a refused client may go on sending before it reads.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
+/// Bytes of a refused client that are read and thrown away, so that it gets to read the refusal.
+const MAX_LINGER: usize = 256 * 1024;
+pub(super) async fn read(leg: &mut Leg, plain: &mut Vec<u8>, trail: &mut Trail) -> Result<bool, Close> {
+    leg.read(plain).await.map_err(|fault| {
+        if let Some(alert) = fault.alert() {
+            leg.queue_alert(alert);
+        }
+        broken(trail, Side::Client, fault)
+    })
+}
+
+pub(super) async fn flush(leg: &mut Leg, trail: &mut Trail) -> Result<(), Close> {
+    leg.flush().await.map_err(|fault| broken(trail, Side::Client, fault))
+}
+
+pub(super) fn broken(trail: &mut Trail, side: Side, fault: LegFault) -> Close {
+    let close = close_of(side, &fault);
+    trail.explain(fault);
+    close
+}
+
+/// Ends a leg: what was queued is sent, with close_notify only if the end is `clean`, and the peer gets a moment to
+/// read it all. A socket that is closed with unread bytes in it would be reset, and take the last words with it.
+pub(super) async fn farewell(mut leg: Leg, clean: bool) {
+    if clean {
+        // Fails only for a leg whose key is used up; the end is unclean then.
+        let _ = leg.queue_close();
+    }
+    let farewell = async {
+        leg.flush().await?;
+        leg.tcp.shutdown().await?;
+        // Nobody is told to read on where the end is not to look like one.
+        if leg.rx.closed || !clean {
+            return Ok(());
+        }
+        throw_away(&mut leg.tcp).await.map_err(LegFault::from)
+    };
+    // Whether the peer read it or not: the connection ends.
+    let _ = timeout(LINGER, farewell).await;
+}
+
+pub(super) async fn throw_away(tcp: &mut TcpStream) -> std::io::Result<()> {
+    let (mut sink, mut left) = (vec![0; 4096], MAX_LINGER);
+    while left > 0 {
+        match tcp.read(&mut sink).await? {
+            0 => break,
+            n => left = left.saturating_sub(n),
+        }
+    }
+    Ok(())
+}
