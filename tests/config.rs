@@ -95,6 +95,8 @@ fn what_is_wrong_is_found_with_its_line_and_with_advice() {
         (rule, "", "15: nobody may use route `openai`"),
         (rule, r#"{ issuer = "corp", groups = [] }"#, "21: groups is empty"),
         (rule, r#"{ issuer = "corp", subjects = [] }"#, "21: subjects is empty"),
+        (rule, r#"{ issuer = "corp", claims = {} }"#, "21: claims is empty"),
+        (r#""file:secrets/openai.key""#, "4711", "13: a secret is named by where it stands"),
         (rule, r#"{ issuer = "other" }"#, "21: `other` is no issuer"),
         (rule, &format!(r#"{{ issuer = "corp" }}, {rule}"#), "21: rule 1 of this list permits all"),
         ("{secret:openai-key}", "{secret:missing}", "22: there is no secret `missing`"),
@@ -118,7 +120,9 @@ fn what_is_wrong_is_found_with_its_line_and_with_advice() {
         let found = faults(from, to);
         assert!(found.iter().any(|fault| fault.contains(expected)), "{to}: {expected}\nfound: {found:#?}");
         assert!(
-            !found.join("").contains("sk-live") && !found.join("").contains("canary"),
+            !found.join("").contains("4711")
+                && !found.join("").contains("sk-live")
+                && !found.join("").contains("canary"),
             "{to}: a secret is repeated"
         );
     }

@@ -95,10 +95,24 @@ fn read(text: &str, notes: &mut Notes<'_>) -> Option<Config> {
     match toml::from_str(text) {
         Ok(config) => Some(config),
         Err(error) => {
-            notes.fault(error.span().unwrap_or(0..0), error.message());
+            let span = error.span().unwrap_or(0..0);
+            // serde repeats what it found, and that may be the secret itself.
+            match is_among_secrets(text, span.start) {
+                true => {
+                    notes.fault(span, "a secret is named by where it stands, in quotes; write \"file:PATH\"")
+                }
+                false => notes.fault(span, error.message()),
+            }
             None
         }
     }
+}
+
+/// True for a place below the header of the table of secrets.
+fn is_among_secrets(text: &str, offset: usize) -> bool {
+    let before = text.get(..offset).unwrap_or(text);
+    let header = before.lines().rev().map(str::trim_start).find(|line| line.starts_with('['));
+    header.is_some_and(|header| header.starts_with("[secrets"))
 }
 
 /// The JSON schema of the configuration, for editors.

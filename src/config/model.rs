@@ -266,7 +266,8 @@ pub struct Allow {
     pub subjects: Option<Spanned<Vec<String>>>,
     /// Each of these claims with exactly this value; dots lead into objects.
     #[serde(default)]
-    pub claims: BTreeMap<String, String>,
+    #[schemars(with = "Option<BTreeMap<String, String>>")]
+    pub claims: Option<Spanned<BTreeMap<String, String>>>,
 }
 
 /// One header or several.
@@ -318,7 +319,8 @@ pub struct Limits {
     /// From accept to the first permit; never reset. Default `10s`.
     #[schemars(with = "Option<String>")]
     pub permit_deadline: Option<Text>,
-    /// Client connections in all. Default: (descriptors − 512) / 2. Each costs two descriptors and a few KiB.
+    /// Client connections in all; 0: no limit. Default: (descriptors − 512) / 2. Each costs two descriptors and about
+    /// 13 KiB.
     pub connections: Option<usize>,
     /// Client connections per source address; 0: no limit. Default 0.
     pub connections_per_address: usize,

@@ -284,11 +284,21 @@ impl<'a> Context<'a> {
                     format!("this route reads no tokens, so nobody of `{issuer}` can use it"),
                 );
             }
+            let empty = BTreeMap::new();
+            let claims = allow.claims.as_ref().map_or(&empty, |claims| {
+                if claims.get_ref().is_empty() {
+                    notes.fault(
+                        claims.span(),
+                        "claims is empty, which asks for nothing; name some, or remove claims",
+                    );
+                }
+                claims.get_ref()
+            });
             let rule = Rule {
                 issuer: Some(issuer),
                 groups: texts(notes.list(&allow.groups, "groups")),
                 subjects: texts(notes.list(&allow.subjects, "subjects")),
-                claims: allow.claims.iter().map(|(n, v)| (n.as_str().into(), v.as_str().into())).collect(),
+                claims: claims.iter().map(|(n, v)| (n.as_str().into(), v.as_str().into())).collect(),
             };
             if let Some(place) = rules.iter().position(|earlier| covers(earlier, &rule)) {
                 notes.fault(
