@@ -96,7 +96,7 @@ fn what_is_wrong_is_found_with_its_line_and_with_advice() {
         (rule, r#"{ issuer = "corp", groups = [] }"#, "21: groups is empty"),
         (rule, r#"{ issuer = "corp", subjects = [] }"#, "21: subjects is empty"),
         (rule, r#"{ issuer = "corp", claims = {} }"#, "21: claims is empty"),
-        (r#""file:secrets/openai.key""#, "4711", "13: a secret is named by where it stands"),
+        (r#""file:secrets/openai.key""#, "4711", "13: a number stands here; write a text in quotes"),
         (rule, r#"{ issuer = "other" }"#, "21: `other` is no issuer"),
         (rule, &format!(r#"{{ issuer = "corp" }}, {rule}"#), "21: rule 1 of this list permits all"),
         ("{secret:openai-key}", "{secret:missing}", "22: there is no secret `missing`"),
@@ -146,6 +146,16 @@ fn one_name_leads_to_one_route_however_it_is_written() {
 fn all_faults_of_a_file_come_in_one_run() {
     let found = faults("[limits]", "[nonsense]\nx = 1\n[limits]\nstreams = 0\nhead = \"big\"\n");
     for part in ["unknown key `nonsense`", "0 is out of range", "\"big\" is no size"] {
+        assert!(found.iter().any(|fault| fault.contains(part)), "{part}: {found:#?}");
+    }
+    let found =
+        faults("[limits]", "[workers]\ncount = \"x\"\n[[route]]\nname = 5\n[log]\nformat = true\n[limits]\n");
+    for part in [
+        "27: a text stands here",
+        "29: a number stands here",
+        "28: `sni` is missing",
+        "31: true or false stands",
+    ] {
         assert!(found.iter().any(|fault| fault.contains(part)), "{part}: {found:#?}");
     }
 }

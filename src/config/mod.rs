@@ -94,6 +94,8 @@ fn read(text: &str, notes: &mut Notes<'_>) -> Option<Config> {
     }
     match toml::from_str(text) {
         Ok(config) => Some(config),
+        // It stops at the first of what was just reported.
+        Err(_) if !notes.faults.is_empty() => None,
         Err(error) => {
             let span = error.span().unwrap_or(0..0);
             // serde repeats what it found, and that may be the secret itself.
