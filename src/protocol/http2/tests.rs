@@ -1,3 +1,5 @@
+mod streams;
+
 use super::frame::*;
 use super::*;
 use crate::names::{RequestId, SessionId};

@@ -23,7 +23,11 @@ impl Http2 {
             match self.client.reading {
                 _ if available == 0 => return Ok(Up::Done),
                 Reading::Preface(seen) => self.read_preface(seen, edit)?,
-                Reading::Head => self.read_up_head(edit)?,
+                Reading::Head => {
+                    if self.read_up_head(edit)? {
+                        return Ok(Up::Request);
+                    }
+                }
                 Reading::Pass(left) => {
                     let n = left.min(available);
                     edit.keep(n);
@@ -57,8 +61,8 @@ impl Http2 {
         Ok(())
     }
 
-    /// Reads a frame's head. It stays in place if it came whole and its frame passes.
-    fn read_up_head(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault> {
+    /// Reads a frame's head. It stays in place if it came whole and its frame passes. True: a request is withheld.
+    fn read_up_head(&mut self, edit: &mut Edit<'_>) -> Result<bool, Fault> {
         let side = &mut self.client;
         let n = (HEAD - side.held).min(edit.rest().len());
         side.head[side.held..side.held + n].copy_from_slice(&edit.rest()[..n]);
@@ -66,7 +70,7 @@ impl Http2 {
         side.held += n;
         if side.held < HEAD {
             edit.skip(n);
-            return Ok(());
+            return Ok(false);
         }
         side.held = 0;
         let bytes = side.head;
@@ -88,10 +92,10 @@ impl Http2 {
         if let Reading::Gather(head) = next
             && head.length == 0
         {
-            // Only acknowledgements and empty blocks get here; neither is a request.
-            self.up_gathered(head, edit)?;
+            // An empty CONTINUATION can be what completes a request's head.
+            return self.up_gathered(head, edit);
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Decides what becomes of a frame by its head.
