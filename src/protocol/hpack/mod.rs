@@ -46,12 +46,12 @@ pub struct Decoder {
     table: Table,
     name: Vec<u8>,
     value: Vec<u8>,
-    inserted: u64,
+    changes: u64,
 }
 
 impl Default for Decoder {
     fn default() -> Self {
-        Decoder { table: Table::new(TABLE), name: Vec::new(), value: Vec::new(), inserted: 0 }
+        Decoder { table: Table::new(TABLE), name: Vec::new(), value: Vec::new(), changes: 0 }
     }
 }
 
@@ -77,6 +77,7 @@ impl Decoder {
                     return Err(HpackFault::TableSize);
                 }
                 self.table.resize(size)?;
+                self.changes += 1;
                 continue;
             }
             let remember = first & 0xc0 == 0x40;
@@ -84,7 +85,7 @@ impl Decoder {
             bytes += self.name.len() + self.value.len() + FIELD_OVERHEAD;
             count += 1;
             if remember {
-                self.inserted += 1;
+                self.changes += 1;
                 self.table.insert(&self.name, &self.value);
             }
             if bytes > most_bytes + most_fields * FIELD_OVERHEAD {
@@ -98,9 +99,9 @@ impl Decoder {
         Ok(())
     }
 
-    /// How many fields were put into the dynamic table so far.
-    pub fn inserted(&self) -> u64 {
-        self.inserted
+    /// How often the dynamic table was changed so far, its size included.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Reads one field into `name` and `value`.

@@ -2,7 +2,7 @@
 
 use super::frame::*;
 use super::up::after;
-use super::{CREDIT_STEP, Http2, MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD, Reading};
+use super::{Http2, MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD, Reading};
 use crate::protocol::hpack::TABLE;
 use crate::protocol::{Edit, Ended, Event, Fault};
 
@@ -92,11 +92,18 @@ impl Http2 {
         if !self.upstream.greeted && head.kind != SETTINGS {
             return Err(self.upstream_fault("no SETTINGS at the start", "RFC 9113 3.4"));
         }
+        let open = self.streams.contains_key(&head.stream);
+        let never_opened =
+            head.stream > self.last_forwarded || (head.stream != 0 && head.stream.is_multiple_of(2));
+        if never_opened && matches!(head.kind, DATA | HEADERS | RST_STREAM | WINDOW_UPDATE) {
+            return Err(self.upstream_fault("frame on a stream that was never opened", "RFC 9113 5.1"));
+        }
         match head.kind {
             DATA if head.stream != 0 => Ok(self.down_data(head)),
             HEADERS if head.stream != 0 => {
                 self.upstream.block.clear();
                 self.upstream.block_head = Some(head);
+                self.upstream.block_passes = open;
                 Ok(self.down_block_part(head))
             }
             CONTINUATION if self.upstream.block_head.is_some() => {
@@ -109,12 +116,15 @@ impl Http2 {
                 self.upstream.greeted = true;
                 Ok(Reading::Gather(head))
             }
-            RST_STREAM if head.stream != 0 && head.length == 4 => match self.cut.remove(&head.stream) {
-                true => Ok(Reading::Skip(4)),
-                false => Ok(Reading::Watch(head, 0)),
+            RST_STREAM if head.stream != 0 && head.length == 4 => match open {
+                true => Ok(Reading::Watch(head, 0)),
+                false => {
+                    self.owe_upstream(0, true);
+                    Ok(Reading::Skip(4))
+                }
             },
             PUSH_PROMISE => Err(self.upstream_fault("PUSH_PROMISE although push is off", "RFC 9113 8.4")),
-            WINDOW_UPDATE if self.cut.contains(&head.stream) => Ok(Reading::Skip(head.length)),
+            WINDOW_UPDATE if head.stream != 0 && !open => Ok(Reading::Skip(head.length)),
             CONTINUATION | HEADERS | DATA | SETTINGS | RST_STREAM => {
                 Err(self.upstream_fault("frame that cannot stand here", "RFC 9113 6"))
             }
@@ -122,31 +132,22 @@ impl Http2 {
         }
     }
 
-    /// A part of a header block passes, unless its stream was cut.
+    /// A part of a header block passes, unless its stream was over when the block began.
     fn down_block_part(&mut self, head: Head) -> Reading {
-        if self.cut.contains(&head.stream) { Reading::Gather(head) } else { Reading::Watch(head, 0) }
+        if self.upstream.block_passes { Reading::Watch(head, 0) } else { Reading::Gather(head) }
     }
 
     fn down_data(&mut self, head: Head) -> Reading {
         self.budget.data();
         let ends = head.has(END_STREAM);
-        if self.cut.contains(&head.stream) {
-            // The client never sees these bytes and cannot give their window back.
-            self.owed_to_upstream += head.length as u32;
-            if self.owed_to_upstream >= CREDIT_STEP {
-                write_credit(&mut self.to_upstream, std::mem::take(&mut self.owed_to_upstream));
-            }
-            if ends {
-                self.cut.remove(&head.stream);
-            }
+        let Some(stream) = self.streams.get_mut(&head.stream) else {
+            self.owe_upstream(head.length, ends);
             return Reading::Skip(head.length);
-        }
-        if let Some(stream) = self.streams.get_mut(&head.stream) {
-            stream.down += head.length as u64;
-            if ends {
-                stream.down_done = true;
-                self.settle(head.stream);
-            }
+        };
+        stream.down += head.length as u64;
+        if ends {
+            stream.down_done = true;
+            self.settle(head.stream);
         }
         Reading::Pass(head.length)
     }
@@ -163,7 +164,7 @@ impl Http2 {
                 self.down_reset(frame, &payload);
                 Ok(())
             }
-            _ => self.down_block(frame, &payload),
+            _ => self.down_block(frame, &payload, edit),
         };
         self.upstream.payload = payload;
         self.upstream.payload.clear();
@@ -204,7 +205,7 @@ impl Http2 {
         self.end(frame.stream, how);
     }
 
-    fn down_block(&mut self, frame: Head, payload: &[u8]) -> Result<(), Fault> {
+    fn down_block(&mut self, frame: Head, payload: &[u8], edit: &mut Edit<'_>) -> Result<(), Fault> {
         if frame.kind == HEADERS {
             match fragment(&frame, payload) {
                 Some(part) => self.upstream.block.extend_from_slice(part),
@@ -219,22 +220,22 @@ impl Http2 {
         let Some(first) = self.upstream.block_head.take() else { return Ok(()) };
         self.decoded.clear();
         let block = std::mem::take(&mut self.upstream.block);
-        let inserted = self.upstream.decoder.inserted();
+        let changes = self.upstream.decoder.changes();
         let decoder = &mut self.upstream.decoder;
         let decoded = decoder.decode(&block, MAX_RESPONSE_HEAD, MAX_RESPONSE_FIELDS, &mut self.decoded);
         self.upstream.block = block;
         if decoded.is_err() {
             return Err(self.upstream_fault("malformed header block", "RFC 7541"));
         }
-        if self.cut.contains(&first.stream) {
-            if self.upstream.decoder.inserted() != inserted {
-                // The client will never learn what later blocks refer to.
-                return Err(
-                    self.upstream_fault("a cut stream's head changed the compression state", "RFC 9113 4.3")
-                );
+        if !self.upstream.block_passes {
+            if self.upstream.decoder.changes() != changes {
+                // Later heads, of other streams too, mean something only to who has read this one (RFC 9113 section
+                // 4.3). On a closed stream it does no harm.
+                let ends = first.has(END_STREAM);
+                write_block(edit.insert_with(), first.stream, ends, &self.upstream.block);
             }
             if first.has(END_STREAM) {
-                self.cut.remove(&first.stream);
+                self.owe_upstream(0, true);
             }
             return Ok(());
         }

@@ -23,7 +23,7 @@ use crate::names::Culprit;
 use budget::Budget;
 use frame::{CANCEL, HEAD, Head, MAX_FRAME};
 use head::Pseudo;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 /// Limits of one connection.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +48,6 @@ const MAX_RESPONSE_HEAD: usize = 256 * 1024;
 const MAX_RESPONSE_FIELDS: usize = 1_000;
 /// Credit of the client's that the upstream is never told of, for bodies of refusals.
 const RESERVE: u32 = 4_096;
-/// Refused or cut streams that are remembered; resets are budgeted, so nobody honest gets here.
-const MAX_DEAD: usize = 1_024;
 /// Swallowed bytes that are given back at once.
 const CREDIT_STEP: u32 = 4_096;
 
@@ -59,11 +57,9 @@ pub struct Http2 {
     budget: Budget,
     client: Side,
     upstream: Side,
+    /// Permitted and not over. What either side sends on any other stream is swallowed: the other side never heard of
+    /// it, or has no use for it any more. So nothing has to be remembered of streams that were refused or cut.
     streams: HashMap<u32, Stream>,
-    /// Streams that the upstream never heard of; what the client still sends on them is swallowed.
-    refused: HashSet<u32>,
-    /// Streams that were cut; what the upstream still sends on them is swallowed.
-    cut: HashSet<u32>,
     events: VecDeque<Event>,
     request: Request,
     decoded: Fields,
@@ -98,6 +94,8 @@ struct Side {
     block: Vec<u8>,
     /// The HEADERS frame that the block began with.
     block_head: Option<Head>,
+    /// The block that is being read passes; decided once, for a block must not be cut in the middle.
+    block_passes: bool,
     continuations: u32,
     /// The largest frame that this side may send.
     max_frame: usize,
@@ -131,6 +129,7 @@ impl Side {
             payload: Vec::new(),
             block: Vec::new(),
             block_head: None,
+            block_passes: false,
             continuations: 0,
             max_frame: MAX_FRAME,
             greeted: false,
@@ -165,8 +164,6 @@ impl Http2 {
             client: Side::new(Reading::Preface(0)),
             upstream: Side::new(Reading::Head),
             streams: HashMap::new(),
-            refused: HashSet::new(),
-            cut: HashSet::new(),
             events: VecDeque::new(),
             request: Request::default(),
             decoded: Fields::default(),
@@ -230,16 +227,29 @@ impl Http2 {
     }
 
     /// Resets a stream of the client's that the upstream never hears of.
-    fn reset_client(&mut self, id: u32, code: u32, ended: bool) -> Result<(), Fault> {
+    fn reset_client(&mut self, id: u32, code: u32) -> Result<(), Fault> {
         frame::write_reset(&mut self.to_client, id, code);
-        if !ended {
-            self.refused.insert(id);
-        }
-        if !self.budget.reset() || self.refused.len() > MAX_DEAD {
+        if !self.budget.reset() {
             let rule = "too many streams that had to be reset";
             return Err(self.client_fault(frame::ENHANCE_YOUR_CALM, rule, "CVE-2025-8671"));
         }
         Ok(())
+    }
+
+    /// DATA of the client's was swallowed: the upstream cannot give its window back, so we do, at the stream's end all.
+    fn owe_client(&mut self, bytes: usize, ends: bool) {
+        self.owed_to_client += bytes as u32;
+        if self.owed_to_client >= CREDIT_STEP || (ends && self.owed_to_client > 0) {
+            frame::write_credit(&mut self.to_client, std::mem::take(&mut self.owed_to_client));
+        }
+    }
+
+    /// The same for the upstream.
+    fn owe_upstream(&mut self, bytes: usize, ends: bool) {
+        self.owed_to_upstream += bytes as u32;
+        if self.owed_to_upstream >= CREDIT_STEP || (ends && self.owed_to_upstream > 0) {
+            frame::write_credit(&mut self.to_upstream, std::mem::take(&mut self.owed_to_upstream));
+        }
     }
 
     /// Puts in what there is to say to the upstream, if this is the place.
@@ -293,9 +303,6 @@ impl Http for Http2 {
         let room = self.reserve.min(self.client_window) as usize;
         let sent = answer::write(&mut self.to_client, key, refusal, kind, to_head, ends, room);
         self.reserve -= sent as u32;
-        if !ends {
-            self.refused.insert(key);
-        }
     }
 
     fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault> {
@@ -329,16 +336,10 @@ impl Http for Http2 {
     }
 
     fn cut(&mut self, key: Key) -> bool {
-        let Some(stream) = self.streams.get(&key) else { return true };
-        let (up_done, down_done) = (stream.up_done, stream.down_done);
-        self.end(key, Ended::ByGateway);
-        frame::write_reset(&mut self.to_client, key, CANCEL);
-        frame::write_reset(&mut self.to_upstream, key, CANCEL);
-        if !up_done {
-            self.refused.insert(key);
-        }
-        if !down_done {
-            self.cut.insert(key);
+        if self.streams.contains_key(&key) {
+            self.end(key, Ended::ByGateway);
+            frame::write_reset(&mut self.to_client, key, CANCEL);
+            frame::write_reset(&mut self.to_upstream, key, CANCEL);
         }
         true
     }

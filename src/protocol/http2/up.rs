@@ -1,7 +1,7 @@
 //! From the client: request heads are withheld and rewritten, everything else passes or is swallowed.
 
 use super::frame::*;
-use super::{CREDIT_STEP, Http2, RESERVE, Reading, head};
+use super::{Http2, RESERVE, Reading, head};
 use crate::protocol::hpack::{HpackFault, TABLE};
 use crate::protocol::sniff::HTTP2_PREFACE;
 use crate::protocol::{Edit, Ended, Fault, Refusal, Up, Why};
@@ -115,9 +115,8 @@ impl Http2 {
         }
         let on_stream = head.stream != 0;
         let known = head.stream <= self.last_stream;
-        let refused = self.refused.contains(&head.stream);
         match head.kind {
-            DATA if on_stream && known => self.up_data(head, refused),
+            DATA if on_stream && known => self.up_data(head),
             HEADERS if on_stream => Ok(Reading::Gather(head)),
             CONTINUATION if self.client.block_head.is_some() => {
                 self.client.continuations += 1;
@@ -162,33 +161,24 @@ impl Http2 {
         }
     }
 
-    fn up_data(&mut self, head: Head, refused: bool) -> Result<Reading, Fault> {
+    fn up_data(&mut self, head: Head) -> Result<Reading, Fault> {
         let ends = head.has(END_STREAM);
         if head.length == 0 && !ends {
             self.up_idle(Reading::Pass(0))?;
         } else {
             self.budget.data();
         }
-        if refused {
-            // The upstream never sees these bytes and cannot give their window back.
-            self.owed_to_client += head.length as u32;
-            if self.owed_to_client >= CREDIT_STEP {
-                write_credit(&mut self.to_client, std::mem::take(&mut self.owed_to_client));
-            }
-            if ends {
-                self.refused.remove(&head.stream);
-            }
+        let Some(stream) = self.streams.get_mut(&head.stream) else {
+            self.owe_client(head.length, ends);
             return Ok(Reading::Skip(head.length));
+        };
+        if stream.up_done {
+            return Err(self.client_fault(PROTOCOL_ERROR, "DATA after END_STREAM", "RFC 9113 5.1"));
         }
-        if let Some(stream) = self.streams.get_mut(&head.stream) {
-            if stream.up_done {
-                return Err(self.client_fault(PROTOCOL_ERROR, "DATA after END_STREAM", "RFC 9113 5.1"));
-            }
-            // Padding counts as little here as it weighs.
-            stream.up += head.length as u64;
-            stream.up_done = ends;
-            self.settle(head.stream);
-        }
+        // Padding counts as little here as it weighs.
+        stream.up += head.length as u64;
+        stream.up_done = ends;
+        self.settle(head.stream);
         Ok(Reading::Pass(head.length))
     }
 
@@ -256,7 +246,9 @@ impl Http2 {
         if !self.budget.reset() {
             return Err(self.client_fault(ENHANCE_YOUR_CALM, "too many resets", "CVE-2023-44487"));
         }
-        if self.refused.remove(&frame.stream) {
+        if !self.streams.contains_key(&frame.stream) {
+            // On a stream that the upstream never heard of, this would be an error of the whole connection.
+            self.owe_client(0, true);
             return Ok(());
         }
         write(edit.insert_with(), RST_STREAM, 0, frame.stream, payload);
@@ -270,7 +262,7 @@ impl Http2 {
         if increment == 0 {
             return Err(self.client_fault(PROTOCOL_ERROR, "WINDOW_UPDATE of nothing", "RFC 9113 6.9"));
         }
-        if self.refused.contains(&frame.stream) {
+        if frame.stream != 0 && !self.streams.contains_key(&frame.stream) {
             return Ok(());
         }
         if frame.stream == 0 && self.reserve < RESERVE {
@@ -323,15 +315,10 @@ impl Http2 {
     }
 
     fn up_trailers(&mut self, first: Head, edit: &mut Edit<'_>) -> Result<(), Fault> {
-        if self.refused.contains(&first.stream) {
-            if first.has(END_STREAM) {
-                self.refused.remove(&first.stream);
-            }
-            return Ok(());
-        }
         let Some(stream) = self.streams.get_mut(&first.stream) else {
             // Sent before the client could know that the stream is over; nobody misses it.
-            return Ok(());
+            self.owe_client(0, true);
+            return self.up_idle(Reading::Head).map(|_| ());
         };
         if stream.up_done || !first.has(END_STREAM) {
             return Err(self.client_fault(
@@ -356,15 +343,14 @@ impl Http2 {
             return Err(self.client_fault(PROTOCOL_ERROR, "stream of an even number", "RFC 9113 5.1.1"));
         }
         self.last_stream = id;
-        let ends = first.has(END_STREAM);
         if self.draining || self.streams.len() >= self.limits.streams as usize {
-            return self.reset_client(id, REFUSED_STREAM, ends).map(|()| false);
+            return self.reset_client(id, REFUSED_STREAM).map(|()| false);
         }
         self.request.key = id;
-        self.request.ends = ends;
+        self.request.ends = first.has(END_STREAM);
         let Ok(pseudo) = head::read(&self.decoded, &mut self.request) else {
             // Malformed requests are stream errors (section 8.1.1).
-            return self.reset_client(id, PROTOCOL_ERROR, ends).map(|()| false);
+            return self.reset_client(id, PROTOCOL_ERROR).map(|()| false);
         };
         let tunnel = self.request.method == b"CONNECT" && pseudo.protocol.is_none();
         self.withheld = Some(pseudo);

@@ -51,3 +51,87 @@ fn a_head_that_an_empty_continuation_completes_is_withheld_like_any_other() {
     let run = up_however_split(greeted, &bytes);
     assert_eq!((run.fault, kinds(&run.up)), (None, vec![(HEADERS, 3)]));
 }
+
+#[test]
+fn what_follows_a_refused_stream_never_reaches_the_upstream() {
+    let late: [(&str, Vec<u8>); 4] = [
+        ("DATA", frame(DATA, 0, 3, b"late")),
+        ("RST_STREAM", frame(RST_STREAM, 0, 3, &CANCEL.to_be_bytes())),
+        ("WINDOW_UPDATE", frame(WINDOW_UPDATE, 0, 3, &[0, 0, 1, 0])),
+        ("trailers", frame(HEADERS, END_HEADERS | END_STREAM, 3, &block(&[("x-sum", "1")]))),
+    ];
+    for (name, late) in &late {
+        let bytes = [good(1), get(3, &[]), late.clone(), good(5)].concat();
+        let run = up_however_split(greeted, &bytes);
+        assert_eq!((run.fault, kinds(&run.up)), (None, vec![(HEADERS, 1), (HEADERS, 5)]), "{name}");
+    }
+}
+
+#[test]
+fn the_last_bytes_of_a_refused_body_are_given_back_too() {
+    let mut http = greeted();
+    let bytes = [frame(HEADERS, END_HEADERS, 1, &block(&GET)), frame(DATA, END_STREAM, 1, &[7; 10])].concat();
+    feed(&mut http, &bytes, 1_000);
+    let said = frames(&said(&mut http));
+    assert_eq!((said[2].0.kind, said[2].0.stream, &said[2].1[..]), (WINDOW_UPDATE, 0, &[0, 0, 0, 10][..]));
+}
+
+#[test]
+fn the_last_bytes_of_a_cut_response_are_given_back_too() {
+    let mut http = greeted();
+    feed(&mut http, &good(1), 1_000);
+    http.cut(1);
+    said_up(&mut http);
+    let (down, fault) = feed_down(&mut http, &frame(DATA, END_STREAM, 1, &[7; 10]), 3);
+    assert_eq!((kinds(&down), fault), (vec![(RST_STREAM, 1)], None));
+    assert_eq!(frames(&said_up(&mut http))[0].1, [0, 0, 0, 10]);
+}
+
+#[test]
+fn the_upstream_cannot_speak_on_streams_that_were_never_opened() {
+    for (name, bytes) in [
+        ("HEADERS", ok(3, 0)),
+        ("DATA", frame(DATA, 0, 3, b"x")),
+        ("RST_STREAM", frame(RST_STREAM, 0, 3, &[0; 4])),
+        ("WINDOW_UPDATE", frame(WINDOW_UPDATE, 0, 3, &[0, 0, 0, 1])),
+        ("a pushed stream", ok(2, 0)),
+    ] {
+        let mut http = greeted();
+        feed(&mut http, &[good(1), get(3, &[])].concat(), 1_000);
+        let fault = feed_down(&mut http, &bytes, 1_000).1.unwrap_or_else(|| panic!("{name} passed"));
+        assert_eq!(fault.culprit, Culprit::Upstream, "{name}");
+    }
+}
+
+#[test]
+fn a_stream_cut_inside_its_header_block_has_the_block_completed_first() {
+    let mut http = greeted();
+    feed(&mut http, &good(1), 1_000);
+    let begin = frame(HEADERS, 0, 1, &block(&[(":status", "200")]));
+    let end = frame(CONTINUATION, END_HEADERS, 1, &block(&[("x", "y")]));
+    assert_eq!(feed_down(&mut http, &begin, 1_000), (begin, None));
+    http.cut(1);
+    assert!(!http.wants_down());
+    let (down, fault) = feed_down(&mut http, &end, 4);
+    assert_eq!((kinds(&down), fault), (vec![(CONTINUATION, 1), (RST_STREAM, 1)], None));
+}
+
+#[test]
+fn a_cut_streams_late_head_passes_only_if_later_heads_depend_on_it() {
+    let stored = [&[0x40, 1][..], b"x", &[1], b"y"].concat();
+    for (name, late, passes) in [
+        ("a head of the static table", vec![0x88], false),
+        ("a head that is remembered", [&[0x88][..], &stored].concat(), true),
+        ("a head that changes the table's size", vec![0x20, 0x88], true),
+    ] {
+        let mut http = greeted();
+        feed(&mut http, &[good(1), good(3)].concat(), 1_000);
+        http.cut(1);
+        said(&mut http);
+        let late = frame(HEADERS, END_HEADERS | END_STREAM, 1, &late);
+        let other = ok(3, END_STREAM);
+        let (down, fault) = feed_down(&mut http, &[late.clone(), other.clone()].concat(), 1);
+        let expected = if passes { [late, other].concat() } else { other };
+        assert_eq!((down, fault), (expected, None), "{name}");
+    }
+}
