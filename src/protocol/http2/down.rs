@@ -1,7 +1,7 @@
 //! From the upstream: everything passes where it lies; heads are watched to learn how requests fare.
 
 use super::frame::*;
-use super::up::after;
+use super::up::{MAX_SETTINGS, after};
 use super::{Http2, MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD, Reading};
 use crate::protocol::hpack::TABLE;
 use crate::protocol::{Edit, Ended, Event, Fault};
@@ -100,6 +100,10 @@ impl Http2 {
         }
         match head.kind {
             DATA if head.stream != 0 => Ok(self.down_data(head)),
+            // The client may take frames of 16 MiB; what is gathered stays bounded.
+            HEADERS | GOAWAY if head.length > MAX_RESPONSE_HEAD => {
+                Err(self.upstream_fault("frame larger than the limit", "limit"))
+            }
             HEADERS if head.stream != 0 => {
                 self.upstream.block.clear();
                 self.upstream.block_head = Some(head);
@@ -112,7 +116,7 @@ impl Http2 {
                 }
                 Ok(self.down_block_part(head))
             }
-            SETTINGS if head.stream == 0 && head.length.is_multiple_of(6) => {
+            SETTINGS if head.stream == 0 && head.length <= MAX_SETTINGS && head.length.is_multiple_of(6) => {
                 self.upstream.greeted = true;
                 Ok(Reading::Gather(head))
             }
@@ -156,10 +160,7 @@ impl Http2 {
         self.upstream.reading = Reading::Head;
         let payload = std::mem::take(&mut self.upstream.payload);
         let done = match frame.kind {
-            SETTINGS => {
-                self.down_settings(frame, &payload, edit);
-                Ok(())
-            }
+            SETTINGS => self.down_settings(frame, &payload, edit),
             RST_STREAM => {
                 self.down_reset(frame, &payload);
                 Ok(())
@@ -171,9 +172,10 @@ impl Http2 {
         done
     }
 
-    fn down_settings(&mut self, frame: Head, payload: &[u8], edit: &mut Edit<'_>) {
+    fn down_settings(&mut self, frame: Head, payload: &[u8], edit: &mut Edit<'_>) -> Result<(), Fault> {
         if frame.has(ACK) {
-            return write(edit.insert_with(), SETTINGS, ACK, 0, &[]);
+            write(edit.insert_with(), SETTINGS, ACK, 0, &[]);
+            return Ok(());
         }
         let mut changed = Vec::with_capacity(payload.len() + 6);
         let mut streams_named = false;
@@ -182,6 +184,12 @@ impl Http2 {
                 HEADER_TABLE_SIZE => value.min(TABLE as u32),
                 MAX_CONCURRENT_STREAMS => value.min(self.limits.streams),
                 MAX_HEADER_LIST_SIZE => value.min(self.limits.head as u32),
+                INITIAL_WINDOW_SIZE if value > 0x7fff_ffff => {
+                    return Err(self.upstream_fault("window too large", "RFC 9113 6.5.2"));
+                }
+                MAX_FRAME_SIZE if !(MAX_FRAME as u32..1 << 24).contains(&value) => {
+                    return Err(self.upstream_fault("MAX_FRAME_SIZE out of range", "RFC 9113 6.5.2"));
+                }
                 MAX_FRAME_SIZE => {
                     self.client.max_frame = self.client.max_frame.max(value as usize);
                     value
@@ -195,6 +203,7 @@ impl Http2 {
             push_setting(&mut changed, MAX_CONCURRENT_STREAMS, self.limits.streams);
         }
         write(edit.insert_with(), SETTINGS, 0, 0, &changed);
+        Ok(())
     }
 
     fn down_reset(&mut self, frame: Head, payload: &[u8]) {

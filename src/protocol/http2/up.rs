@@ -8,8 +8,8 @@ use crate::protocol::{Edit, Ended, Fault, Refusal, Up, Why};
 
 /// CONTINUATION frames of one header block; a head of 32 KiB needs two (CVE-2024-27316).
 const MAX_CONTINUATIONS: u32 = 16;
-/// Bytes of a settings payload: a few dozen settings.
-const MAX_SETTINGS: usize = 600;
+/// Bytes of a settings payload, of either side: a few dozen settings.
+pub(super) const MAX_SETTINGS: usize = 600;
 
 impl Http2 {
     pub(super) fn read_up(&mut self, edit: &mut Edit<'_>) -> Result<Up, Fault> {
@@ -117,6 +117,10 @@ impl Http2 {
         let known = head.stream <= self.last_stream;
         match head.kind {
             DATA if on_stream && known => self.up_data(head),
+            // The upstream may take frames of 16 MiB; what is gathered stays below what a head may be.
+            HEADERS if on_stream && head.length > self.limits.head + MAX_FRAME => {
+                Err(self.client_fault(ENHANCE_YOUR_CALM, "header block too large", "limit"))
+            }
             HEADERS if on_stream => Ok(Reading::Gather(head)),
             CONTINUATION if self.client.block_head.is_some() => {
                 self.client.continuations += 1;

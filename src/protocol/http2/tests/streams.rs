@@ -135,3 +135,37 @@ fn a_cut_streams_late_head_passes_only_if_later_heads_depend_on_it() {
         assert_eq!((down, fault), (expected, None), "{name}");
     }
 }
+
+#[test]
+fn frames_that_are_gathered_are_bounded_whatever_the_peers_announce() {
+    let mut largest = Vec::new();
+    push_setting(&mut largest, MAX_FRAME_SIZE, (1 << 24) - 1);
+    let announced = || {
+        let mut http = Http2::new(Limits::default());
+        feed(&mut http, &[HTTP2_PREFACE, &frame(SETTINGS, 0, 0, &largest)].concat(), 1_000);
+        feed(&mut http, &good(1), 1_000);
+        assert_eq!(feed_down(&mut http, &frame(SETTINGS, 0, 0, &largest), 1_000).1, None);
+        http
+    };
+    let huge = vec![0; 1 << 20];
+    let fault = feed(&mut announced(), &frame(HEADERS, 0, 3, &huge)[..HEAD], 1_000).fault;
+    assert_eq!(fault.map(|fault| fault.culprit), Some(Culprit::Client));
+    for kind in [HEADERS, SETTINGS, GOAWAY] {
+        let stream = u32::from(kind == HEADERS);
+        let huge = frame(kind, 0, stream, &huge[..(1 << 20) - 4]);
+        let fault = feed_down(&mut announced(), &huge[..HEAD], 1_000).1;
+        assert_eq!(fault.map(|fault| fault.culprit), Some(Culprit::Upstream), "kind {kind}");
+    }
+    assert_eq!(feed(&mut announced(), &[post(3), frame(DATA, 0, 3, &huge)].concat(), 99_999).fault, None);
+}
+
+#[test]
+fn an_upstream_that_announces_impossible_settings_is_at_fault() {
+    for (id, value) in [(MAX_FRAME_SIZE, 100), (MAX_FRAME_SIZE, 1 << 24), (INITIAL_WINDOW_SIZE, 1 << 31)] {
+        let mut payload = Vec::new();
+        push_setting(&mut payload, id, value);
+        let mut http = Http2::new(Limits::default());
+        let fault = feed_down(&mut http, &frame(SETTINGS, 0, 0, &payload), 1_000).1;
+        assert_eq!(fault.map(|fault| fault.culprit), Some(Culprit::Upstream), "{id} = {value}");
+    }
+}
