@@ -199,7 +199,8 @@ impl Http2 {
             streams_named |= id == MAX_CONCURRENT_STREAMS;
             push_setting(&mut changed, id, value);
         }
-        if !streams_named {
+        // Said again later, it would raise what the upstream has allowed.
+        if !std::mem::replace(&mut self.streams_told, true) && !streams_named {
             push_setting(&mut changed, MAX_CONCURRENT_STREAMS, self.limits.streams);
         }
         write(edit.insert_with(), SETTINGS, 0, 0, &changed);

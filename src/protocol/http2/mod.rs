@@ -72,6 +72,8 @@ pub struct Http2 {
     last_forwarded: u32,
     /// Acknowledgements of our own settings that are still to come.
     own_settings: u32,
+    /// The client was told how many streams it may open, in the upstream's first settings.
+    streams_told: bool,
     reserve: u32,
     /// Swallowed DATA of the client's that it was not given back yet.
     owed_to_client: u32,
@@ -173,6 +175,7 @@ impl Http2 {
             last_stream: 0,
             last_forwarded: 0,
             own_settings: 1,
+            streams_told: false,
             reserve: 0,
             owed_to_client: 0,
             owed_to_upstream: 0,

@@ -169,3 +169,19 @@ fn an_upstream_that_announces_impossible_settings_is_at_fault() {
         assert_eq!(fault.map(|fault| fault.culprit), Some(Culprit::Upstream), "{id} = {value}");
     }
 }
+
+#[test]
+fn a_later_settings_frame_does_not_raise_the_streams_that_an_earlier_one_allowed() {
+    let mut http = Http2::new(Limits::default());
+    let (mut few, mut window) = (Vec::new(), Vec::new());
+    push_setting(&mut few, MAX_CONCURRENT_STREAMS, 10);
+    push_setting(&mut window, INITIAL_WINDOW_SIZE, 1 << 20);
+    said(&mut http);
+    let bytes = [frame(SETTINGS, 0, 0, &few), frame(SETTINGS, 0, 0, &window)].concat();
+    assert_eq!(feed_down(&mut http, &bytes, 5), (bytes, None));
+    let mut silent = Http2::new(Limits::default());
+    said(&mut silent);
+    let (down, _) = feed_down(&mut silent, &frame(SETTINGS, 0, 0, &[]).repeat(2), 5);
+    let told: Vec<Vec<_>> = frames(&down).iter().map(|(_, payload)| settings(payload).collect()).collect();
+    assert_eq!(told, [vec![(3, 100)], vec![]], "only the first says what the upstream left out");
+}
