@@ -185,3 +185,18 @@ fn a_later_settings_frame_does_not_raise_the_streams_that_an_earlier_one_allowed
     let told: Vec<Vec<_>> = frames(&down).iter().map(|(_, payload)| settings(payload).collect()).collect();
     assert_eq!(told, [vec![(3, 100)], vec![]], "only the first says what the upstream left out");
 }
+
+#[test]
+fn goaway_counts_a_request_that_still_waits_for_its_verdict() {
+    let mut http = greeted();
+    let mut head = good(1);
+    let mut out = Vec::new();
+    let mut edit = Edit::new(&mut head, &mut out);
+    assert_eq!(http.up(&mut edit), Ok(Up::Request));
+    http.drain();
+    let rewrite = Rewrite { strip: &[], set: &[], authority: None };
+    http.permit(&mut edit, &rewrite);
+    assert_eq!(kinds(&out), [(HEADERS, 1)]);
+    // A client may send again what lies above this number (RFC 9113 section 6.8): it would be done twice.
+    assert_eq!(frames(&said(&mut http))[0].1[..4], [0, 0, 0, 1]);
+}
