@@ -18,6 +18,9 @@ impl Http2 {
                     let n = left.min(available);
                     edit.keep(n);
                     self.upstream.reading = after(left - n, Reading::Pass);
+                    if left == n {
+                        self.down_finished();
+                    }
                 }
                 Reading::Skip(left) => {
                     let n = left.min(available);
@@ -150,10 +153,21 @@ impl Http2 {
         };
         stream.down += head.length as u64;
         if ends {
-            stream.down_done = true;
-            self.settle(head.stream);
+            self.upstream.finishing = Some(head.stream);
+            if head.length == 0 {
+                self.down_finished();
+            }
         }
         Reading::Pass(head.length)
+    }
+
+    /// A frame's payload has passed; if it was its stream's last, the upstream has sent all of it.
+    fn down_finished(&mut self) {
+        let Some(id) = self.upstream.finishing.take() else { return };
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.down_done = true;
+            self.settle(id);
+        }
     }
 
     fn down_gathered(&mut self, frame: Head, edit: &mut Edit<'_>) -> Result<(), Fault> {

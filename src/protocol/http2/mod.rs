@@ -99,6 +99,8 @@ struct Side {
     /// The block that is being read passes; decided once, for a block must not be cut in the middle.
     block_passes: bool,
     continuations: u32,
+    /// The stream that ends with the payload that passes just now.
+    finishing: Option<u32>,
     /// The largest frame that this side may send.
     max_frame: usize,
     greeted: bool,
@@ -133,6 +135,7 @@ impl Side {
             block_head: None,
             block_passes: false,
             continuations: 0,
+            finishing: None,
             max_frame: MAX_FRAME,
             greeted: false,
         }
@@ -350,7 +353,7 @@ impl Http for Http2 {
     }
 
     fn in_flight(&self) -> usize {
-        // A stream is off the list with the head of its last frame; the payload is still to come.
+        // A frame that has begun is finished before anything is closed.
         self.streams.len() + usize::from(!self.upstream.at_boundary())
     }
 
@@ -365,13 +368,15 @@ impl Http for Http2 {
 
 impl Http2 {
     fn ended(&mut self, culprit: Culprit, how: Ended) -> Result<(), Fault> {
-        let cut = !self.streams.is_empty();
+        let side = if culprit == Culprit::Client { &self.client } else { &self.upstream };
+        let cut =
+            !self.streams.is_empty() || !(side.at_boundary() || matches!(side.reading, Reading::Preface(_)));
         self.dead = true;
         self.end_all(how);
         match cut {
             true => Err(Fault {
                 culprit,
-                rule: "the connection ended with streams open",
+                rule: "the connection ended with streams open or in a frame",
                 section: "RFC 9113 5.4",
             }),
             false => Ok(()),

@@ -32,6 +32,9 @@ impl Http2 {
                     let n = left.min(available);
                     edit.keep(n);
                     self.client.reading = after(left - n, Reading::Pass);
+                    if left == n {
+                        self.up_finished();
+                    }
                 }
                 Reading::Skip(left) => {
                     let n = left.min(available);
@@ -181,9 +184,22 @@ impl Http2 {
         }
         // Padding counts as little here as it weighs.
         stream.up += head.length as u64;
-        stream.up_done = ends;
-        self.settle(head.stream);
+        if ends {
+            self.client.finishing = Some(head.stream);
+            if head.length == 0 {
+                self.up_finished();
+            }
+        }
         Ok(Reading::Pass(head.length))
+    }
+
+    /// A frame's payload has passed; if it was its stream's last, the client has sent all of it.
+    fn up_finished(&mut self) {
+        let Some(id) = self.client.finishing.take() else { return };
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.up_done = true;
+            self.settle(id);
+        }
     }
 
     /// A gathered frame is whole. True: a request is withheld.

@@ -200,3 +200,24 @@ fn goaway_counts_a_request_that_still_waits_for_its_verdict() {
     // A client may send again what lies above this number (RFC 9113 section 6.8): it would be done twice.
     assert_eq!(frames(&said(&mut http))[0].1[..4], [0, 0, 0, 1]);
 }
+
+#[test]
+fn a_stream_is_over_with_its_last_byte_and_not_with_its_last_frames_head() {
+    let mut http = greeted();
+    feed(&mut http, &good(1), 1_000);
+    let response = [ok(1, 0), frame(DATA, END_STREAM, 1, b"the end")].concat();
+    feed_down(&mut http, &response[..response.len() - 1], 1_000);
+    assert_eq!(http.event(), Some(Event::Response { key: 1, status: 200 }));
+    assert_eq!((http.event(), http.in_flight() > 0), (None, true));
+    assert!(http.down_ended().is_err(), "a frame was cut");
+    assert!(matches!(http.event(), Some(Event::Ended { how: Ended::ByUpstream, .. })));
+
+    let mut http = greeted();
+    let request = [post(1), frame(DATA, END_STREAM, 1, b"the end")].concat();
+    feed(&mut http, &request[..request.len() - 1], 1_000);
+    feed_down(&mut http, &ok(1, END_STREAM), 1_000);
+    http.drain();
+    assert!((http.in_flight(), http.is_over()) == (1, false), "a byte of the request is still to come");
+    feed(&mut http, &request[request.len() - 1..], 1_000);
+    assert!(http.is_over());
+}
