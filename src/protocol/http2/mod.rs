@@ -48,6 +48,9 @@ const MAX_RESPONSE_HEAD: usize = 256 * 1024;
 const MAX_RESPONSE_FIELDS: usize = 1_000;
 /// Credit of the client's that the upstream is never told of, for bodies of refusals.
 const RESERVE: u32 = 4_096;
+/// Bytes that wait for a client that does not read, and for each stream that it may have open: about a refusal.
+const MAX_UNREAD: usize = 64 * 1024;
+const MAX_UNREAD_PER_STREAM: usize = 512;
 /// Swallowed bytes that are given back at once.
 const CREDIT_STEP: u32 = 4_096;
 

@@ -1,7 +1,7 @@
 //! From the client: request heads are withheld and rewritten, everything else passes or is swallowed.
 
 use super::frame::*;
-use super::{Http2, RESERVE, Reading, head};
+use super::{Http2, MAX_UNREAD, MAX_UNREAD_PER_STREAM, RESERVE, Reading, head};
 use crate::protocol::hpack::{HpackFault, TABLE};
 use crate::protocol::sniff::HTTP2_PREFACE;
 use crate::protocol::{Edit, Ended, Fault, Refusal, Up, Why};
@@ -103,6 +103,10 @@ impl Http2 {
 
     /// Decides what becomes of a frame by its head.
     fn up_frame(&mut self, head: Head) -> Result<Reading, Fault> {
+        if self.to_client.len() > MAX_UNREAD + MAX_UNREAD_PER_STREAM * self.limits.streams as usize {
+            // Nobody honest has more answers outstanding than streams.
+            return Err(self.client_fault(ENHANCE_YOUR_CALM, "answers that are not read", "limit"));
+        }
         if head.length > self.client.max_frame {
             return Err(self.client_fault(FRAME_SIZE_ERROR, "frame larger than announced", "RFC 9113 4.2"));
         }

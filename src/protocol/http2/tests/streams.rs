@@ -221,3 +221,16 @@ fn a_stream_is_over_with_its_last_byte_and_not_with_its_last_frames_head() {
     feed(&mut http, &request[request.len() - 1..], 1_000);
     assert!(http.is_over());
 }
+
+#[test]
+fn answers_that_a_client_does_not_read_are_bounded() {
+    let mut http = greeted();
+    let fault = (0..).map(|n| n * 2 + 1).take(5_000).find_map(|n| feed(&mut http, &get(n, &[]), 1_000).fault);
+    assert_eq!(fault.map(|fault| fault.culprit), Some(Culprit::Client));
+    assert!(http.to_client.len() < 200 * 1024, "{} bytes", http.to_client.len());
+    let mut reader = greeted();
+    for n in (1..4_000).step_by(2) {
+        assert_eq!(feed(&mut reader, &get(n, &[]), 1_000).fault, None, "who reads is answered");
+        said(&mut reader);
+    }
+}
