@@ -116,13 +116,15 @@ pub(super) fn write(request: &Request, pseudo: &Pseudo, rewrite: &Rewrite<'_>, b
 
 /// True for a field that must not reach the upstream.
 fn goes(name: &[u8], rewrite: &Rewrite<'_>) -> bool {
-    let forwarded = name.starts_with(b"x-forwarded-") || FORWARDED.contains(&name);
     let stripped = rewrite.strip.iter().any(|strip| is_twin(name, strip.as_bytes()));
     let set = rewrite.set.iter().any(|(set, _)| is_twin(name, set.as_bytes()));
-    let twin = name.contains(&b'_') && FORWARDED.iter().any(|f| is_twin(name, f))
-        || name.starts_with(b"x_forwarded")
-        || name.starts_with(b"x-forwarded_");
-    name == b"host" || forwarded || stripped || set || twin
+    name == b"host" || stripped || set || is_forwarding(name)
+}
+
+/// True for what proxies say of clients, and for what a server could take for it.
+fn is_forwarding(name: &[u8]) -> bool {
+    FORWARDED.iter().any(|f| is_twin(name, f))
+        || name.get(..12).is_some_and(|start| is_twin(start, b"x-forwarded-"))
 }
 
 /// True when some server could take the one name for the other: `_` for `-` (CGI variables).
@@ -130,14 +132,20 @@ fn is_twin(name: &[u8], known: &[u8]) -> bool {
     name.len() == known.len() && name.iter().zip(known).all(|(a, b)| a == b || (*a == b'_' && *b == b'-'))
 }
 
-/// Encodes request trailers; the error says why they cannot pass.
-pub(super) fn write_trailers(decoded: &Fields, block: &mut Vec<u8>) -> Result<(), &'static str> {
+/// Encodes request trailers; the error says why they cannot pass. A server may merge them into the head, so `guarded`,
+/// the names that the gateway strips and sets there, must not arrive here.
+pub(super) fn write_trailers(
+    decoded: &Fields,
+    guarded: &Fields,
+    block: &mut Vec<u8>,
+) -> Result<(), &'static str> {
     for (name, value) in decoded.iter() {
         if name.starts_with(b":") {
             return Err("pseudo-header field in trailers");
         }
         check_field(name, value)?;
-        if NOT_IN_TRAILERS.contains(&name) {
+        let named = NOT_IN_TRAILERS.iter().any(|known| is_twin(name, known));
+        if named || is_forwarding(name) || guarded.iter().any(|(known, _)| is_twin(name, known)) {
             return Err("trailer that carries framing or authentication");
         }
         hpack::encode(name, value, false, block);

@@ -67,6 +67,8 @@ pub struct Http2 {
     request: Request,
     decoded: Fields,
     withheld: Option<Pseudo>,
+    /// What the last permitted head had stripped or set; trailers must not bring it back.
+    guarded: Fields,
     /// What the gateway has to say to the client, at the next boundary.
     to_client: Vec<u8>,
     /// What the gateway has to say to the upstream, at the next boundary.
@@ -176,6 +178,7 @@ impl Http2 {
             request: Request::default(),
             decoded: Fields::default(),
             withheld: None,
+            guarded: Fields::default(),
             to_client: Vec::new(),
             to_upstream: Vec::new(),
             last_stream: 0,
@@ -295,6 +298,9 @@ impl Http for Http2 {
         let mut block = std::mem::take(&mut self.client.block);
         block.clear();
         head::write(&self.request, &pseudo, rewrite, &mut block);
+        self.guarded.clear();
+        let set = rewrite.set.iter().map(|(name, _)| *name);
+        rewrite.strip.iter().copied().chain(set).for_each(|name| self.guarded.push(name.as_bytes(), b""));
         frame::write_block(edit.insert_with(), self.request.key, self.request.ends, &block);
         block.clear();
         self.client.block = block;

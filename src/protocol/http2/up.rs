@@ -352,7 +352,7 @@ impl Http2 {
             ));
         }
         let mut block = Vec::new();
-        if let Err(rule) = head::write_trailers(&self.decoded, &mut block) {
+        if let Err(rule) = head::write_trailers(&self.decoded, &self.guarded, &mut block) {
             return Err(self.client_fault(PROTOCOL_ERROR, rule, "RFC 9113 8.1"));
         }
         stream.up_done = true;

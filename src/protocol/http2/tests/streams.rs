@@ -234,3 +234,23 @@ fn answers_that_a_client_does_not_read_are_bounded() {
         said(&mut reader);
     }
 }
+
+#[test]
+fn trailers_cannot_carry_what_the_gateway_strips_or_sets() {
+    for name in
+        ["x-api-key", "x_api_key", "authorization", "x-forwarded-for", "forwarded", "x-real-ip", "x_real_ip"]
+    {
+        let end = frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&[(name, "1")]));
+        let run = feed(&mut greeted(), &[post(1), end].concat(), 1_000);
+        assert!(run.fault.is_some(), "{name}");
+    }
+    for name in ["x-slot", "x_user"] {
+        let mut http = greeted();
+        let (mut data, mut out) = (post(1), Vec::new());
+        let mut edit = Edit::new(&mut data, &mut out);
+        assert_eq!(http.up(&mut edit), Ok(Up::Request));
+        http.permit(&mut edit, &Rewrite { strip: &["x-slot"], set: &[("x-user", b"ann")], authority: None });
+        let end = frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&[(name, "eve")]));
+        assert!(feed(&mut http, &end, 1_000).fault.is_some(), "{name}");
+    }
+}
