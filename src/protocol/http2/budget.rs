@@ -70,6 +70,11 @@ impl Budget {
         self.resets.spend()
     }
 
+    /// Resets are about to be needed that the client cannot help.
+    pub(super) fn forgive_resets(&mut self) {
+        self.resets.refill(RESETS * 1_000);
+    }
+
     /// A frame that carries nothing; false when that was one too many.
     pub(super) fn idle(&mut self) -> bool {
         self.idle.spend()

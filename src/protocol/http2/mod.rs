@@ -346,6 +346,8 @@ impl Http for Http2 {
 
     fn drain(&mut self) {
         if !std::mem::replace(&mut self.draining, true) {
+            // Streams on their way when this is said must be reset, through nobody's fault.
+            self.budget.forgive_resets();
             // A request that waits for its verdict may still be permitted; the client must not send it again.
             let last = if self.withheld.is_some() { self.request.key } else { self.last_forwarded };
             frame::write_goaway(&mut self.to_client, last, frame::NO_ERROR);

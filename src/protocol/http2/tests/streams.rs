@@ -254,3 +254,16 @@ fn trailers_cannot_carry_what_the_gateway_strips_or_sets() {
         assert!(feed(&mut http, &end, 1_000).fault.is_some(), "{name}");
     }
 }
+
+#[test]
+fn streams_that_crossed_goaway_do_not_end_those_under_way() {
+    let mut http = greeted();
+    feed(&mut http, &post(1), 1_000);
+    for stream in (3..163).step_by(2) {
+        feed(&mut http, &[good(stream), frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())].concat(), 1_000);
+    }
+    http.drain();
+    let crossed: Vec<u8> = (163..361).step_by(2).flat_map(good).collect();
+    assert_eq!(feed(&mut http, &crossed, 1_000).fault, None);
+    assert_eq!(http.in_flight(), 1);
+}
