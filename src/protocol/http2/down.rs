@@ -175,10 +175,7 @@ impl Http2 {
         let payload = std::mem::take(&mut self.upstream.payload);
         let done = match frame.kind {
             SETTINGS => self.down_settings(frame, &payload, edit),
-            RST_STREAM => {
-                self.down_reset(frame, &payload);
-                Ok(())
-            }
+            RST_STREAM => self.down_reset(frame, &payload),
             _ => self.down_block(frame, &payload, edit),
         };
         self.upstream.payload = payload;
@@ -221,12 +218,20 @@ impl Http2 {
         Ok(())
     }
 
-    fn down_reset(&mut self, frame: Head, payload: &[u8]) {
+    fn down_reset(&mut self, frame: Head, payload: &[u8]) -> Result<(), Fault> {
         let whole = self.streams.get(&frame.stream).is_some_and(|stream| stream.down_done);
         let no_error = payload == NO_ERROR.to_be_bytes();
         // "I have answered, keep the rest of your body" is no failure (section 8.1).
         let how = if whole && no_error { Ended::Whole } else { Ended::ByUpstream };
         self.end(frame.stream, how);
+        let code = payload.try_into().map_or(NO_ERROR, u32::from_be_bytes);
+        let provoked = matches!(code, PROTOCOL_ERROR | FLOW_CONTROL_ERROR | STREAM_CLOSED | FRAME_SIZE_ERROR);
+        if provoked && !self.budget.reset() {
+            // The upstream says that the client broke a rule, and may still be at work on what it was made to reset.
+            let rule = "too many resets that the upstream was made to send";
+            return Err(self.client_fault(ENHANCE_YOUR_CALM, rule, "CVE-2025-8671"));
+        }
+        Ok(())
     }
 
     fn down_block(&mut self, frame: Head, payload: &[u8], edit: &mut Edit<'_>) -> Result<(), Fault> {

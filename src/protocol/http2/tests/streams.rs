@@ -256,6 +256,23 @@ fn trailers_cannot_carry_what_the_gateway_strips_or_sets() {
 }
 
 #[test]
+fn resets_that_a_client_provokes_from_the_upstream_count_as_its_own() {
+    let provoke = |code: u32| {
+        let mut http = greeted();
+        (1..).step_by(2).take(300).find_map(|stream| {
+            let overflow = frame(WINDOW_UPDATE, 0, stream, &[0x7f, 0xff, 0xff, 0xff]);
+            let up = feed(&mut http, &[good(stream), overflow].concat(), 1_000).fault;
+            up.or_else(|| feed_down(&mut http, &frame(RST_STREAM, 0, stream, &code.to_be_bytes()), 1_000).1)
+        })
+    };
+    let fault = provoke(FLOW_CONTROL_ERROR).unwrap();
+    assert_eq!((fault.culprit, fault.section), (Culprit::Client, "CVE-2025-8671"));
+    for honest in [NO_ERROR, REFUSED_STREAM, CANCEL] {
+        assert_eq!(provoke(honest), None, "the upstream's own reasons are not the client's fault");
+    }
+}
+
+#[test]
 fn streams_that_crossed_goaway_do_not_end_those_under_way() {
     let mut http = greeted();
     feed(&mut http, &post(1), 1_000);
