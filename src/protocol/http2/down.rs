@@ -130,9 +130,10 @@ impl Http2 {
                     Ok(Reading::Skip(4))
                 }
             },
+            GOAWAY if head.stream == 0 && head.length >= 8 => Ok(Reading::Watch(head, 0)),
             PUSH_PROMISE => Err(self.upstream_fault("PUSH_PROMISE although push is off", "RFC 9113 8.4")),
             WINDOW_UPDATE if head.stream != 0 && !open => Ok(Reading::Skip(head.length)),
-            CONTINUATION | HEADERS | DATA | SETTINGS | RST_STREAM => {
+            CONTINUATION | HEADERS | DATA | SETTINGS | RST_STREAM | GOAWAY => {
                 Err(self.upstream_fault("frame that cannot stand here", "RFC 9113 6"))
             }
             _ => Ok(Reading::Pass(head.length)),
@@ -176,6 +177,10 @@ impl Http2 {
         let done = match frame.kind {
             SETTINGS => self.down_settings(frame, &payload, edit),
             RST_STREAM => self.down_reset(frame, &payload),
+            GOAWAY => {
+                self.down_goaway(&payload);
+                Ok(())
+            }
             _ => self.down_block(frame, &payload, edit),
         };
         self.upstream.payload = payload;
@@ -216,6 +221,14 @@ impl Http2 {
         }
         write(edit.insert_with(), SETTINGS, 0, 0, &changed);
         Ok(())
+    }
+
+    /// Streams beyond what GOAWAY names were not looked at and get no answer (RFC 9113 section 6.8).
+    fn down_goaway(&mut self, payload: &[u8]) {
+        let Some(&last) = payload.first_chunk() else { return };
+        let last = u32::from_be_bytes(last) & 0x7fff_ffff;
+        let beyond: Vec<u32> = self.streams.keys().copied().filter(|id| *id > last).collect();
+        beyond.into_iter().for_each(|id| self.end(id, Ended::ByUpstream));
     }
 
     fn down_reset(&mut self, frame: Head, payload: &[u8]) -> Result<(), Fault> {

@@ -284,3 +284,16 @@ fn streams_that_crossed_goaway_do_not_end_those_under_way() {
     assert_eq!(feed(&mut http, &crossed, 1_000).fault, None);
     assert_eq!(http.in_flight(), 1);
 }
+
+#[test]
+fn streams_that_the_upstreams_goaway_leaves_out_are_over() {
+    let mut http = greeted();
+    feed(&mut http, &[good(1), good(3), post(5)].concat(), 1_000);
+    let goaway = frame(GOAWAY, 0, 0, &[&[0, 0, 0, 1, 0, 0, 0, 0][..], b"going"].concat());
+    assert_eq!(feed_down(&mut http, &goaway, 1), (goaway, None));
+    assert_eq!(http.in_flight(), 1);
+    let body = frame(DATA, END_STREAM, 5, b"into the void");
+    assert_eq!(feed(&mut http, &body, 1_000).up, b"");
+    assert_eq!(feed_down(&mut http, &ok(1, END_STREAM), 1_000).1, None);
+    assert_eq!(http.down_ended(), Ok(()), "nothing was cut");
+}
