@@ -179,6 +179,12 @@ pub fn encode(name: &[u8], value: &[u8], never: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(value);
 }
 
+/// Says at the start of a block that the dynamic table has no room. A decoder that has made its table smaller refuses
+/// blocks until it was told (RFC 7541 section 4.2); saying so again changes nothing.
+pub fn encode_no_table(out: &mut Vec<u8>) {
+    out.push(0x20);
+}
+
 fn write_integer(value: usize, bits: u32, pattern: u8, out: &mut Vec<u8>) {
     let most = (1usize << bits) - 1;
     if value < most {

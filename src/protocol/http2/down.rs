@@ -197,7 +197,10 @@ impl Http2 {
         let mut streams_named = false;
         for (id, value) in settings(payload) {
             let value = match id {
-                HEADER_TABLE_SIZE => value.min(TABLE as u32),
+                HEADER_TABLE_SIZE => {
+                    self.table_shrunk |= value < TABLE as u32;
+                    value.min(TABLE as u32)
+                }
                 MAX_CONCURRENT_STREAMS => value.min(self.limits.streams),
                 MAX_HEADER_LIST_SIZE => value.min(self.limits.head as u32),
                 INITIAL_WINDOW_SIZE if value > 0x7fff_ffff => {

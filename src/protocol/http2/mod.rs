@@ -77,6 +77,8 @@ pub struct Http2 {
     last_forwarded: u32,
     /// Acknowledgements of our own settings that are still to come.
     own_settings: u32,
+    /// The upstream asked for a smaller dynamic table than ours could be; it expects to be told (RFC 7541 section 4.2).
+    table_shrunk: bool,
     /// The client was told how many streams it may open, in the upstream's first settings.
     streams_told: bool,
     reserve: u32,
@@ -184,6 +186,7 @@ impl Http2 {
             last_stream: 0,
             last_forwarded: 0,
             own_settings: 1,
+            table_shrunk: false,
             streams_told: false,
             reserve: 0,
             owed_to_client: 0,
@@ -297,6 +300,9 @@ impl Http for Http2 {
         let Some(pseudo) = self.withheld.take() else { return };
         let mut block = std::mem::take(&mut self.client.block);
         block.clear();
+        if self.table_shrunk {
+            super::hpack::encode_no_table(&mut block);
+        }
         head::write(&self.request, &pseudo, rewrite, &mut block);
         self.guarded.clear();
         let set = rewrite.set.iter().map(|(name, _)| *name);

@@ -2,7 +2,7 @@
 
 use super::frame::*;
 use super::{Http2, MAX_UNREAD, MAX_UNREAD_PER_STREAM, RESERVE, Reading, head};
-use crate::protocol::hpack::{HpackFault, TABLE};
+use crate::protocol::hpack::{HpackFault, TABLE, encode_no_table};
 use crate::protocol::sniff::HTTP2_PREFACE;
 use crate::protocol::{Edit, Ended, Fault, Refusal, Up, Why};
 
@@ -352,6 +352,9 @@ impl Http2 {
             ));
         }
         let mut block = Vec::new();
+        if self.table_shrunk {
+            encode_no_table(&mut block);
+        }
         if let Err(rule) = head::write_trailers(&self.decoded, &self.guarded, &mut block) {
             return Err(self.client_fault(PROTOCOL_ERROR, rule, "RFC 9113 8.1"));
         }

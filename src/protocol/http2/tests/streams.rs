@@ -297,3 +297,16 @@ fn streams_that_the_upstreams_goaway_leaves_out_are_over() {
     assert_eq!(feed_down(&mut http, &ok(1, END_STREAM), 1_000).1, None);
     assert_eq!(http.down_ended(), Ok(()), "nothing was cut");
 }
+
+#[test]
+fn an_upstream_that_wants_a_smaller_table_is_told_that_ours_is_empty() {
+    let mut table = Vec::new();
+    push_setting(&mut table, HEADER_TABLE_SIZE, 0);
+    let mut http = greeted();
+    feed_down(&mut http, &frame(SETTINGS, 0, 0, &table), 1_000);
+    let trailers = frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&[("x-sum", "1")]));
+    let run = feed(&mut http, &[frame(SETTINGS, ACK, 0, &[]).repeat(2), post(1), trailers].concat(), 1_000);
+    // RFC 7541 section 4.2: decoders refuse a block without this after the table was made smaller.
+    let starts: Vec<u8> = frames(&run.up).iter().filter(|f| f.0.kind == HEADERS).map(|f| f.1[0]).collect();
+    assert_eq!(starts, [0x20, 0x20]);
+}
