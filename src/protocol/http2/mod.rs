@@ -234,7 +234,7 @@ impl Http2 {
         Fault { culprit: Culprit::Client, rule, section }
     }
 
-    /// A connection error of the upstream's: the client is told that it is not its own.
+    /// A connection error of the upstream's; the connection ends, and the log says whose fault it was.
     fn upstream_fault(&mut self, rule: &'static str, section: &'static str) -> Fault {
         self.dead = true;
         self.end_all(Ended::ByUpstream);
