@@ -58,6 +58,26 @@ fn imports(text: &str) -> BTreeSet<String> {
     found
 }
 
+/// A source text without the items that stand behind `#[cfg(test)]`, and with all that comes after them. An item ends
+/// with a `;` on its line, or with the brace that closes it at the same depth (the source is formatted).
+fn without_tests(text: &str) -> String {
+    let (mut kept, mut lines) = (String::new(), text.lines());
+    while let Some(line) = lines.next() {
+        let Some(depth) = line.strip_suffix("#[cfg(test)]") else {
+            kept += line;
+            kept.push('\n');
+            continue;
+        };
+        let end = format!("{depth}}}");
+        // Other attributes of the item come first.
+        let Some(item) = lines.by_ref().find(|line| !line.trim_start().starts_with("#[")) else { break };
+        if !item.ends_with(';') && !item.ends_with('}') {
+            lines.by_ref().find(|line| *line == end);
+        }
+    }
+    kept
+}
+
 /// What is wrong with the imports of one module's text.
 fn offences(module: &str, text: &str) -> Vec<String> {
     let Some(own) = level(module) else { return vec![format!("{module} stands in no level of the table")] };
@@ -100,10 +120,19 @@ fn imports_point_down_only() {
             continue;
         }
         let text = std::fs::read_to_string(&file).unwrap();
-        let code = text.split("#[cfg(test)]").next().unwrap();
-        found.extend(offences(&module_of(&path.join("::")), code));
+        found.extend(offences(&module_of(&path.join("::")), &without_tests(&text)));
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn only_the_tests_themselves_are_left_out() {
+    let text = "#[cfg(test)]\n#[path = \"x.rs\"]\nmod tests;\nuse crate::session::A;\n\
+        #[cfg(test)]\nmod more {\n    use crate::worker::B;\n}\nuse crate::config::C;\n";
+    let found = offences("protocol", &without_tests(text));
+    let expected =
+        ["protocol (level 1) imports config (level 5)", "protocol (level 1) imports session (level 4)"];
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -28,8 +28,8 @@ pub const BATCH: usize = 48 * 1024;
 /// call less for each record is worth a few parts in a hundred.
 pub const LARGE_BATCH: usize = 256 * 1024;
 /// Connections of a worker that may hold more than [`MAX_HELD`] because their peer stalled in the middle of bulk. While
-/// there are as many, nobody reads large batches.
-const MAX_LARGE: usize = 32;
+/// there are as many, nobody reads large batches. Together they hold 1 MiB for each worker, whatever the load.
+const MAX_LARGE: usize = 4;
 /// Bytes kept per connection, both ways together, for peers that do not read. One more record may be on its way.
 pub const MAX_HELD: usize = 64 * 1024;
 /// The longest time between two looks at the clock.
