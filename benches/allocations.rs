@@ -1,4 +1,5 @@
-//! Allocations per relayed record in steady state: `cargo bench --bench allocations`. Fails if there is any.
+//! Allocations per relayed record in steady state: `cargo bench --bench allocations`. Fails if there are any but the
+//! few spare buffers that a worker makes the first time a peer is slower than the other.
 //!
 //! Every allocation of the worker's thread is counted; the load's own thread is left out. What is counted lies between
 //! two moments of a running transfer, so the session's beginning and end do not blur it.
@@ -54,6 +55,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// A worker makes a spare buffer of each size once for each direction, whenever the kernel first gives it cause.
+const FIRST_SPARES: u64 = 6;
+
 fn main() {
     EXEMPT.set(true);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -63,11 +67,11 @@ fn main() {
         for (length, records) in [(16 * 1024, 20_000), (1_400, 50_000), (120, 50_000)] {
             let counted = run(length, records).await;
             println!("{:<34} {records:>10} {counted:>14}", format!("{length} bytes, as fast as they go"));
-            failed |= counted > 0;
+            failed |= counted > FIRST_SPARES;
         }
         let counted = paced(120, 500).await;
         println!("{:<34} {:>10} {counted:>14}", "120 bytes, one at a time", 500);
-        failed || counted > 0
+        failed || counted > FIRST_SPARES
     });
     std::process::exit(i32::from(failed));
 }

@@ -13,19 +13,21 @@ pub(super) struct Scratch {
     pub(super) read: Box<[u8]>,
     /// Where edited plaintext is put together.
     pub(super) edited: Vec<u8>,
-    spares: Vec<Vec<u8>>,
+    /// Spare buffers, by [`SIZES`].
+    spares: [Vec<Vec<u8>>; SIZES.len()],
 }
 
-/// Spare buffers that are kept; more are given back to the allocator.
-const MAX_SPARES: usize = 64;
-/// A spare buffer that grew beyond this is not kept.
-const MAX_SPARE: usize = 2 * MAX_HELD;
+/// Spare buffers come in three sizes, so that none has to grow in use: for one record, for what any connection may
+/// hold, for what is left of a large batch.
+const SIZES: [usize; 3] = [MAX_RECORD, MAX_HELD + MAX_RECORD, LARGE_BATCH + MAX_RECORD];
+/// Spare buffers of each size that are kept; more are given back to the allocator.
+const MAX_SPARES: [usize; SIZES.len()] = [64, 64, MAX_LARGE];
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         read: vec![0; LARGE_BATCH + MAX_RECORD].into_boxed_slice(),
         edited: Vec::new(),
-        spares: Vec::new(),
+        spares: Default::default(),
     });
 }
 
@@ -61,21 +63,22 @@ pub(super) fn with<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
 }
 
 impl Scratch {
-    /// Makes sure that `buffer` has memory before it is filled.
-    pub(super) fn lend(&mut self, buffer: &mut Vec<u8>) {
-        if buffer.capacity() == 0
-            && let Some(spare) = self.spares.pop()
-        {
-            *buffer = spare;
+    /// Makes sure that `buffer` has memory for `needed` bytes before it is filled.
+    pub(super) fn lend(&mut self, buffer: &mut Vec<u8>, needed: usize) {
+        if buffer.capacity() == 0 {
+            let size = SIZES.iter().position(|size| *size >= needed).unwrap_or(SIZES.len() - 1);
+            *buffer = self.spares[size].pop().unwrap_or_else(|| Vec::with_capacity(SIZES[size]));
         }
     }
 
-    /// Takes an empty buffer's memory back.
+    /// Takes an empty buffer's memory back. One that is smaller than any size was not lent.
     pub(super) fn take_back(&mut self, buffer: &mut Vec<u8>) {
         if buffer.is_empty() && buffer.capacity() > 0 {
             let spare = std::mem::take(buffer);
-            if self.spares.len() < MAX_SPARES && spare.capacity() <= MAX_SPARE {
-                self.spares.push(spare);
+            if let Some(size) = SIZES.iter().rposition(|size| spare.capacity() >= *size)
+                && self.spares[size].len() < MAX_SPARES[size]
+            {
+                self.spares[size].push(spare);
             }
         }
     }

@@ -241,7 +241,7 @@ impl<T: Traffic> Pump<'_, T> {
 
     fn keep(&mut self, scratch: &mut Scratch, bytes: &[u8]) {
         if !bytes.is_empty() {
-            scratch.lend(&mut self.source.rx.partial);
+            scratch.lend(&mut self.source.rx.partial, MAX_RECORD);
             self.source.rx.partial.extend_from_slice(bytes);
         }
     }
@@ -312,7 +312,7 @@ impl<T: Traffic> Pump<'_, T> {
             }
             if seen.is_pending() {
                 self.half.asked = true;
-                scratch.lend(&mut self.half.waiting);
+                scratch.lend(&mut self.half.waiting, MAX_RECORD);
                 self.half.waiting.extend_from_slice(&bytes[at - length + start + taken..at - length + end]);
                 break Ok(());
             }
@@ -340,13 +340,13 @@ impl<T: Traffic> Pump<'_, T> {
 
     fn queue_run(&mut self, scratch: &mut Scratch, sealed: &[u8]) {
         if !sealed.is_empty() {
-            scratch.lend(self.sink.unsent_buffer());
+            scratch.lend(self.sink.unsent_buffer(), sealed.len().max(MAX_HELD));
             self.sink.queue_sealed(sealed);
         }
     }
 
     fn queue(&mut self, scratch: &mut Scratch, plaintext: &[u8]) -> Result<(), Ended> {
-        scratch.lend(self.sink.unsent_buffer());
+        scratch.lend(self.sink.unsent_buffer(), MAX_HELD);
         self.sink.queue(plaintext).map_err(|fault| self.sink_fault(fault))
     }
 
