@@ -146,4 +146,31 @@ mod tests {
         assert_eq!(admission.count(), 0);
         assert!(admission.counts.lock().addresses.is_empty());
     }
+
+    #[test]
+    fn ten_thousand_half_open_connections_take_no_place_of_the_permitted_and_leave_nothing() {
+        let admission = Arc::new(Admission::default());
+        let bounds = Bounds { connections: 4_000, per_address: 0, half_open_per_address: 64 };
+        let good = IpAddr::from([192, 0, 2, 1]);
+        let mut served: Vec<Admitted> = Vec::new();
+        let mut half_open = Vec::new();
+        for n in 0..10_000u32 {
+            // 50 addresses: 200 attempts from each.
+            half_open.extend(admission.admit(IpAddr::from([198, 51, 100, (n % 50) as u8]), bounds));
+            if n % 100 == 0 {
+                let mut admitted = admission.admit(good, bounds).unwrap();
+                admitted.permitted();
+                served.push(admitted);
+            }
+        }
+        assert_eq!((half_open.len(), served.len(), admission.count()), (50 * 64, 100, 50 * 64 + 100));
+        let crowd = IpAddr::from([198, 51, 100, 0]);
+        assert_eq!(admission.admit(crowd, bounds).err(), Some(Full::HalfOpen));
+        // One of them is permitted, which frees its place.
+        half_open[0].permitted();
+        assert!(admission.admit(crowd, bounds).is_ok());
+        drop((half_open, served));
+        assert_eq!(admission.count(), 0);
+        assert!(admission.counts.lock().addresses.is_empty());
+    }
 }
