@@ -129,3 +129,42 @@ async fn an_http2_upstream_that_dies_a_thousand_times_never_looks_finished() {
     assert!(prompt >= PROMPT.1, "{prompt} of {ROUNDS} ends in time");
     nothing_is_left(&http.rig, before).await;
 }
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_101_ends_its_upstream_at_once() {
+    for resets in [true, false] {
+        let http = Http::start(Wish::default()).await;
+        let request = async {
+            let mut client = http.connect("http/1.1").await;
+            let head = format!(
+                "GET /ws HTTP/1.1\r\nhost: route.test\r\nauthorization: Bearer {}\r\nupgrade: websocket\r\n\
+                 connection: upgrade\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
+                 sec-websocket-version: 13\r\n\r\nnot yet",
+                http.token(60)
+            );
+            client.write_all(head.as_bytes()).await.unwrap();
+            client.flush().await.unwrap();
+            client
+        };
+        let arrival = async {
+            // A gateway that only asks which protocol is spoken sends no request.
+            loop {
+                let (mut upstream, mut seen) = (http.rig.accept().await, Vec::new());
+                while let Ok(1..) = upstream.read_buf(&mut seen).await {
+                    if seen.ends_with(b"\r\n\r\n") {
+                        return (upstream, seen);
+                    }
+                }
+            }
+        };
+        let both = async { tokio::join!(request, arrival) };
+        let (client, (mut upstream, mut seen)) = timeout(SOON, both).await.unwrap();
+        let tcp = client.into_inner().0;
+        if resets {
+            SockRef::from(&tcp).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        drop(tcp);
+        let ended = timeout(Duration::from_millis(250), upstream.read_to_end(&mut seen)).await;
+        assert!(ended.expect("not noticed").is_err(), "resets: {resets}: it looks like an end");
+    }
+}

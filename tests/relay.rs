@@ -289,3 +289,104 @@ async fn ten_sessions_with_random_cuts_on_every_mix_of_versions() {
         }
     }
 }
+
+/// Bytes that wait in the gateway's socket for this client and are not read.
+fn unread_of(client: &tokio_rustls::client::TlsStream<tokio::net::TcpStream>) -> usize {
+    let port = |address: std::io::Result<std::net::SocketAddr>| format!(":{:04X}", address.unwrap().port());
+    let tcp = client.get_ref().0;
+    let (here, there) = (port(tcp.local_addr()), port(tcp.peer_addr()));
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let line = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let line = line.into_iter().find(|f| f[1].ends_with(&there) && f[2].ends_with(&here)).unwrap();
+    usize::from_str_radix(line[4].split(':').nth(1).unwrap(), 16).unwrap()
+}
+
+/// Uploads until the gateway stops reading, because the upstream does; returns how much.
+async fn upload_until_blocked(
+    client: &mut tokio_rustls::client::TlsStream<tokio::net::TcpStream>,
+    piece: &[u8],
+) -> usize {
+    client.get_ref().0.set_nodelay(true).unwrap();
+    let mut sent = 0;
+    loop {
+        assert!(sent < 64 << 20, "the gateway takes everything");
+        client.write_all(piece).await.unwrap();
+        client.flush().await.unwrap();
+        sent += piece.len();
+        let mut waits = 0;
+        while unread_of(client) > 0 {
+            waits += 1;
+            if waits == 50 {
+                return sent;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+/// Waits until a session was closed for this reason.
+async fn closed(rig: &Rig, reason: &str, culprit: &str) {
+    let line = format!("staunch_sessions_closed_total{{reason=\"{reason}\",culprit=\"{culprit}\"}} 1\n");
+    while !staunch::metrics::render(&rig.workers.metrics, &Default::default()).contains(&line) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_a_blocked_upload_is_noticed_at_once() {
+    for version in [TLS12, TLS13] {
+        for resets in [true, false] {
+            let rig = Rig::raw(Wish { client: version, ..Wish::default() }).await;
+            let (mut client, mut upstream) = rig.pair().await;
+            upload_until_blocked(&mut client, &[7; 30_000]).await;
+            let tcp = client.into_inner().0;
+            if resets {
+                socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO)).unwrap();
+            }
+            drop(tcp);
+            // A look every 20 ms, an empty record, its answer, and another look.
+            timeout(Duration::from_millis(250), closed(&rig, "reset", "client")).await.expect("not noticed");
+            let mut rest = Vec::new();
+            let ended =
+                timeout(SOON, upstream.read_to_end(&mut rest)).await.expect("the upstream's leg stays");
+            assert!(ended.is_err(), "a cut upload looks whole");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_has_said_all_and_waits_keeps_its_blocked_upload() {
+    for version in [TLS12, TLS13] {
+        let rig = Rig::raw(Wish { client: version, ..Wish::default() }).await;
+        let (mut client, mut upstream) = rig.pair().await;
+        let sent = upload_until_blocked(&mut client, &[7; 30_000]).await;
+        client.shutdown().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let mut upload = Vec::new();
+        timeout(SOON, upstream.read_to_end(&mut upload)).await.unwrap().unwrap();
+        assert_eq!(upload.len(), sent);
+        upstream.write_all(b"got it all").await.unwrap();
+        upstream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        timeout(SOON, client.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(answer, "got it all");
+    }
+}
+
+#[tokio::test]
+async fn what_an_upstream_said_before_it_left_reaches_a_slow_client() {
+    let rig = Rig::raw(Wish::default()).await;
+    let (mut client, mut upstream) = rig.pair().await;
+    let all = noise(3, 3_000_000);
+    let sent = all.clone();
+    let speaker = tokio::spawn(async move {
+        upstream.write_all(&sent).await.unwrap();
+        upstream.shutdown().await.unwrap();
+        upstream
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut got = vec![0; all.len()];
+    timeout(SOON, client.read_exact(&mut got)).await.unwrap().unwrap();
+    assert!(got == all, "the bytes differ");
+    drop(speaker.await.unwrap());
+}

@@ -11,6 +11,7 @@
 
 mod buffer;
 mod pump;
+mod watch;
 
 use crate::close::Close;
 use crate::names::{Direction, Side};
@@ -21,6 +22,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
+use watch::{LOOK, Watch};
 
 /// Bytes read from one leg at a time: three full records. Every stalled peer may hold as much.
 pub const BATCH: usize = 48 * 1024;
@@ -89,6 +91,7 @@ pub struct Relay<T, O> {
     orders: O,
     up: Half,
     down: Half,
+    watch: Watch,
     drained: bool,
     stall: Duration,
     moved: Instant,
@@ -124,7 +127,8 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
         let down = Half::new(early);
         let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
         let moved = Instant::now();
-        Relay { client, upstream, traffic, orders, up, down, drained: false, stall, moved, timer }
+        let watch = Watch::default();
+        Relay { client, upstream, traffic, orders, up, down, watch, drained: false, stall, moved, timer }
     }
 
     /// Runs until the session ends and says why.
@@ -174,6 +178,7 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
                 break;
             }
         }
+        self.watch_client(cx)?;
         // Answers to key updates stand on the leg that asked, which is the other pump's sink.
         for leg in [&mut self.client, &mut self.upstream] {
             if leg.unsent() > 0 && leg.poll_flush(cx).is_ready() {
@@ -197,6 +202,12 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
             && at < self.timer.deadline()
         {
             self.timer.as_mut().reset(at);
+        }
+        if self.watch.look {
+            let soon = Instant::now() + LOOK;
+            if soon < self.timer.deadline() {
+                self.timer.as_mut().reset(soon);
+            }
         }
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
@@ -222,6 +233,9 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
                     }
                     next = next.min(since + self.stall);
                 }
+            }
+            if self.watch.look {
+                next = next.min(now + LOOK);
             }
             self.timer.as_mut().reset(next.min(now + self.stall).max(now + TICK));
         }

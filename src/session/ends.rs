@@ -5,6 +5,8 @@ use crate::close::Close;
 use crate::names::Side;
 use crate::relay::close_of;
 use crate::tls::leg::{Leg, LegFault};
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -14,6 +16,7 @@ use tokio::time::timeout;
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// Bytes of a refused client that are read and thrown away, so that it gets to read the refusal.
 const MAX_LINGER: usize = 256 * 1024;
+
 pub(super) async fn read(leg: &mut Leg, plain: &mut Vec<u8>, trail: &mut Trail) -> Result<bool, Close> {
     leg.read(plain).await.map_err(|fault| {
         if let Some(alert) = fault.alert() {
@@ -51,6 +54,25 @@ pub(super) async fn farewell(mut leg: Leg, clean: bool) {
     };
     // Whether the peer read it or not: the connection ends.
     let _ = timeout(LINGER, farewell).await;
+}
+
+/// Ends both legs. An upstream that takes nothing is not waited for when its client is gone or it stalled too long: it
+/// is reset, which takes what the kernel still holds for it along. It was an unclean end before.
+pub(super) async fn part(client: Leg, upstream: Leg, clean: bool, close: Close) {
+    let upstream_ends = async move {
+        let mut upstream = upstream;
+        let given_up = matches!(
+            close,
+            Close::Reset(Side::Client) | Close::Truncated(Side::Client) | Close::Stalled(Side::Upstream)
+        );
+        if given_up && poll_fn(|cx| Poll::Ready(upstream.poll_flush(cx).is_pending())).await {
+            // Where it cannot be set, the kernel goes on trying for a while.
+            let _ = upstream.tcp.set_zero_linger();
+            return;
+        }
+        farewell(upstream, clean).await;
+    };
+    tokio::join!(farewell(client, clean), upstream_ends);
 }
 
 pub(super) async fn throw_away(tcp: &mut TcpStream) -> std::io::Result<()> {

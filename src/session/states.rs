@@ -1,6 +1,6 @@
 //! The stages of a session as types: each is consumed by the step that leads to the next.
 
-use super::ends::{LINGER, broken, farewell, flush, read, throw_away};
+use super::ends::{LINGER, broken, farewell, flush, part, read, throw_away};
 use super::http::{Conversation, Decision, Denial};
 use super::plaintext::{self, HTTP_ANSWER, LOOK, NO_APPLICATION_PROTOCOL, UNRECOGNIZED_NAME};
 use super::raw::Raw;
@@ -533,7 +533,7 @@ impl ConnectedTo<Conversation> {
         let clean = idle && !matches!(close, Close::Record(_) | Close::Truncated(_));
         let Relay { client, upstream, .. } = *relay;
         // On the heap, so that a session that goes on does not carry its own end.
-        Box::pin(async move { tokio::join!(farewell(client, clean), farewell(upstream, clean)) }).await;
+        Box::pin(part(client, upstream, clean, close)).await;
         close
     }
 }
@@ -563,7 +563,7 @@ impl ConnectedTo<Raw> {
         let clean = close == Close::Done;
         let Relay { client, upstream, .. } = *relay;
         // On the heap, so that a session that goes on does not carry its own end.
-        Box::pin(async move { tokio::join!(farewell(client, clean), farewell(upstream, clean)) }).await;
+        Box::pin(part(client, upstream, clean, close)).await;
         close
     }
 }

@@ -10,9 +10,9 @@ use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, ProtocolVersion};
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A TLS connection whose records are in our own hands.
@@ -73,6 +73,19 @@ pub enum Received {
     Control,
     /// close_notify: the peer will send nothing more.
     Closed,
+}
+
+/// What a socket tells of its peer without being read.
+#[derive(Debug)]
+pub enum Sign {
+    /// There is nothing to read; the task is woken when that changes.
+    Quiet,
+    /// Bytes wait. Nobody is woken when an end comes behind them.
+    Unread,
+    /// The peer will send nothing more than what waits.
+    Ended,
+    /// The connection was reset or failed.
+    Broken(io::Error),
 }
 
 /// How a leg broke. Each names the peer's offence; the leg's owner knows which peer it is.
@@ -155,6 +168,23 @@ impl Leg {
         let mut buffer = ReadBuf::new(buffer);
         ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buffer))?;
         Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Looks for the connection's end without reading. Costs no system call while it stands.
+    pub fn poll_sign(&self, cx: &mut Context<'_>) -> Sign {
+        if self.tcp.poll_read_ready(cx).is_pending() {
+            return Sign::Quiet;
+        }
+        let known = pin!(self.tcp.ready(Interest::READABLE | Interest::ERROR));
+        match known.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Err(error)) => Sign::Broken(error),
+            Poll::Ready(Ok(ready)) if ready.is_error() => {
+                let error = self.tcp.take_error().ok().flatten();
+                Sign::Broken(error.unwrap_or(io::ErrorKind::ConnectionReset.into()))
+            }
+            Poll::Ready(Ok(ready)) if ready.is_read_closed() => Sign::Ended,
+            Poll::Ready(Ok(_)) | Poll::Pending => Sign::Unread,
+        }
     }
 
     /// Opens one whole record in place and deals with it unless it is data.
@@ -316,6 +346,14 @@ impl Leg {
             let (now, later) = data.split_at(data.len().min(super::record::MAX_PLAINTEXT));
             self.tx.sealer.seal(Content::Data, now, &mut self.tx.unsent)?;
             data = later;
+        }
+        Ok(())
+    }
+
+    /// Queues a record without data, unless the leg can carry none any more.
+    pub fn queue_empty(&mut self) -> Result<(), LegFault> {
+        if !self.tx.closed && !self.is_worn() {
+            self.tx.sealer.seal_empty(&mut self.tx.unsent)?;
         }
         Ok(())
     }

@@ -380,6 +380,11 @@ impl Sealer {
         plaintext.chunks(MAX_PLAINTEXT).try_for_each(|chunk| self.seal_one(content, chunk, out))
     }
 
+    /// Seals an application data record without data, appended to `out`.
+    pub fn seal_empty(&mut self, out: &mut Vec<u8>) -> Result<(), RecordFault> {
+        self.seal_one(Content::Data, &[], out)
+    }
+
     fn seal_one(&mut self, content: Content, chunk: &[u8], out: &mut Vec<u8>) -> Result<(), RecordFault> {
         let sequence = self.key.take_sequence()?;
         let nonce = self.key.nonce(sequence);
