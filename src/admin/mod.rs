@@ -2,8 +2,10 @@
 //!
 //! It only tells; nothing can be changed through it. Because a web page in a browser on the same machine can reach
 //! loopback, too, the `Host` must be a loopback name or an address literal: a name that an attacker's DNS points
-//! here (DNS rebinding) is answered with 421.
+//! here (DNS rebinding) is answered with 421. Connections are few and short-lived, so that nobody on the
+//! machine can use up descriptors here that streams need.
 
+mod bounded;
 pub mod process;
 
 use axum::Router;
@@ -17,6 +19,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use bounded::{BOUNDS, Bounded, Bounds};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -30,8 +33,17 @@ pub trait AdminState: Send + Sync + 'static {
 
 /// Serves the operator on `listener` until the task is dropped.
 pub async fn serve(listener: std::net::TcpListener, state: Arc<dyn AdminState>) -> std::io::Result<()> {
+    serve_within(listener, state, BOUNDS).await
+}
+
+async fn serve_within(
+    listener: std::net::TcpListener,
+    state: Arc<dyn AdminState>,
+    bounds: Bounds,
+) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
-    axum::serve(tokio::net::TcpListener::from_std(listener)?, router(state)).await
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    axum::serve(Bounded::new(listener, bounds), router(state)).await
 }
 
 fn router(state: Arc<dyn AdminState>) -> Router {
@@ -129,11 +141,15 @@ mod tests {
     }
 
     fn start(state: Arc<Fake>) -> SocketAddr {
+        start_within(state, BOUNDS)
+    }
+
+    fn start_within(state: Arc<Fake>, bounds: Bounds) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        std::thread::spawn(|| {
+        std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(serve(listener, state))
+            runtime.block_on(serve_within(listener, state, bounds))
         });
         address
     }
@@ -205,5 +221,52 @@ mod tests {
         }
         let answer = ask(address, "GET /metrics HTTP/1.0\r\n\r\n");
         assert!(answer.contains(" 421 "), "{answer}");
+    }
+
+    #[test]
+    fn connections_of_no_use_end_and_more_than_may_be_have_to_wait() {
+        let silence = Duration::from_millis(400);
+        let address = start_within(Arc::default(), Bounds { connections: 2, silence });
+        let began = std::time::Instant::now();
+        let connect = || TcpStream::connect(address).unwrap();
+        // One says nothing, one never comes to the end of its head.
+        let (mut silent, mut slow) = (connect(), connect());
+        slow.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n").unwrap();
+        let mut trickle = slow.try_clone().unwrap();
+        std::thread::spawn(move || {
+            while trickle.write_all(b"x: y\r\n").is_ok() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        // The third is served as soon as there is a place.
+        let health = get(address, "GET", "/healthz", "localhost");
+        assert!(health.starts_with("HTTP/1.1 200 "), "{health}");
+        assert!(began.elapsed() >= silence, "the limit of connections is not kept");
+        for connection in [&mut silent, &mut slow] {
+            connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let mut rest = String::new();
+            // What trickles in after the end makes it a reset.
+            let ended = connection.read_to_string(&mut rest);
+            let timed_out = ended.as_ref().err().is_some_and(|e| e.kind() == std::io::ErrorKind::WouldBlock);
+            assert!(!timed_out && !rest.starts_with("HTTP/1.1 200 "), "{ended:?} {rest}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_is_used_lives_on() {
+        let silence = Duration::from_millis(500);
+        let address = start_within(Arc::default(), Bounds { connections: 1, silence });
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        for _ in 0..5 {
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"\r\n\r\nok\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                answer.push(byte[0]);
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 }
