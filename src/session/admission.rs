@@ -35,7 +35,7 @@ pub enum Full {
 }
 
 impl Full {
-    /// The word used in logs and metrics.
+    /// The setting that it is, as the log names it.
     pub fn name(self) -> &'static str {
         match self {
             Full::Connections => "connections",

@@ -4,17 +4,23 @@ import asyncio
 import hashlib
 import json
 import os
+import select
+import signal
 import socket
 import ssl
+import struct
+import subprocess
 import threading
 import time
 
+import grpc
 import pytest
 from support import parts
 from support.certs import DAY, Authority
 from support.process import ends, free_port, run
 from test_http1 import curl
-from test_life import client, local
+from test_http2 import Grpc
+from test_life import local
 from test_tls import Sink, client_context, connect, pairs, raw_config, raw_route
 
 QUICK = bool(os.environ.get("STAUNCH_QUICK"))
@@ -76,6 +82,86 @@ def test_an_upstream_that_dies_in_mid_stream_never_looks_finished(world, start):
                     pass
                 pytest.fail("a clean end")
     parts.until(lambda: "staunch_sessions{worker=\"0\"} 0" in gateway.metrics())
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_a_killed_nginx_never_looks_finished(world, start, tmp_path, version):
+    nginx, port = parts.nginx(tmp_path, *world.upstream_pair, "location /large { limit_rate 1m; }", "ssl http2")
+    with open(tmp_path / "www" / "large", "wb") as file:
+        file.truncate(50 << 20)
+    gateway = start(world.config(world.route("api", port)))
+    name, out = "api.gw.test", tmp_path / "got"
+    command = [
+        "curl", "-sS", version, "--cacert", world.ca, "--connect-to", f"{name}:443:127.0.0.1:{gateway.port}",
+        "-H", f"Authorization: Bearer {world.issuer.token()}", "-o", str(out), f"https://{name}/large",
+    ]  # fmt: skip
+    try:
+        for _ in range(5):
+            out.unlink(missing_ok=True)
+            with subprocess.Popen(command, stderr=subprocess.PIPE) as curl:
+                parts.until(lambda: out.exists() and out.stat().st_size > 100_000, every=0.01)
+                # Its master starts another.
+                os.kill(nginx.children()[0], signal.SIGKILL)
+                _, said = curl.communicate(timeout=5)
+            # PARTIAL_FILE, RECV_ERROR, HTTP2, HTTP2_STREAM: never 0.
+            assert curl.returncode in (18, 56, 16, 92), (curl.returncode, said)
+            assert out.stat().st_size < 50 << 20
+            parts.until(lambda: nginx.children())
+    finally:
+        nginx.stop()
+
+
+def test_a_killed_grpc_server_is_an_error_of_its_streams(world, start, tmp_path):
+    server, port = parts.grpc_server(tmp_path, *world.upstream_pair)
+    gateway = start(world.config(world.route("grpc", port)))
+    with Grpc(gateway, world, world.issuer.token()) as rpc:
+        running = rpc.stream(b"1000", metadata=rpc.metadata, timeout=30)
+        assert next(running) == b"0"
+        server.stop(signal.SIGKILL)
+        began = time.monotonic()
+        with pytest.raises(grpc.RpcError) as error:
+            for _ in running:
+                pass
+        assert time.monotonic() - began < 1
+        assert error.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL), error.value
+    gateway.line("session closed", culprit="upstream")
+
+
+def test_a_client_that_leaves_a_blocked_upload_ends_its_upstream_at_once(world, start):
+    accepted, ended = threading.Event(), []
+
+    def stalled(connection):
+        accepted.set()
+        # Reads nothing; the poll tells of the end.
+        watch = select.poll()
+        watch.register(connection, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+        if watch.poll(20_000):
+            ended.append(time.monotonic())
+
+    sink = Sink(world, stalled)
+    sink.context.set_alpn_protocols(["http/1.1"])
+    route = local(world, "blocked") | {"upstream": {"address": f"tls://127.0.0.1:{sink.port}", "ca": world.ca}}
+    gateway = start(world.config(route))
+    connection = connect(gateway, client_context(world), "localhost")
+    head = f"POST / HTTP/1.1\r\nHost: x\r\nX-Api-Key: {world.issuer.token()}\r\nContent-Length: 1000000000\r\n\r\n"
+    connection.sendall(head.encode())
+    assert accepted.wait(10)
+    connection.setblocking(False)
+    quiet = time.monotonic()
+    block = bytes(65536)
+    while time.monotonic() - quiet < 0.5:
+        try:
+            connection.send(block)
+            quiet = time.monotonic()
+        except ssl.SSLWantWriteError:
+            time.sleep(0.01)
+    gone = time.monotonic()
+    # A killed process with unread bytes, or one that gives up at once: by RST.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(connection.detach())
+    parts.until(lambda: ended, every=0.001)
+    assert ended[0] - gone < 0.25
+    assert gateway.line("session closed", reason="reset")["culprit"] == "client"
 
 
 def test_a_client_that_leaves_ends_its_upstream_within_milliseconds(world, start):

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import socket
+import ssl
+import time
 
 import httpx
 import openai
@@ -67,10 +70,20 @@ def test_refusals_say_why_and_carry_an_id_that_is_in_the_log(gateway, world, fie
     assert KEY.encode() not in answer.stdout
 
 
+def test_a_token_is_good_for_thirty_seconds_beyond_its_end_and_no_longer(gateway, world):
+    token, issued = world.issuer.token(parts.BRIEF), time.monotonic()
+    look = lambda: curl(gateway, world, "app", "/look", "-w", "\n%{http_code}", token=token).stdout.decode().rsplit("\n", 1)
+    lifetime, skew = int(parts.BRIEF.rsplit(".", 1)[1]), 30
+    time.sleep(lifetime + 2)
+    assert look()[1] == "200", "clocks may differ by as much"
+    time.sleep(issued + lifetime + skew + 2 - time.monotonic())
+    body, status = look()
+    assert (status, json.loads(body)["error"]["code"]) == ("401", "expired_token"), body
+    assert gateway.line("request", refusal="expired_token")["verdict"] == "refused"
+
+
 def client(gateway, world, **more):
     """An httpx client whose names all lead to the gateway."""
-    import ssl
-
     context = ssl.create_default_context(cafile=world.ca)
     return httpx.Client(verify=context, **more)
 
@@ -96,8 +109,6 @@ def test_the_openai_sdk_streams_and_does_not(world, start):
 
 
 def test_a_websocket_echoes_and_is_refused_without_a_token(world, start):
-    import ssl
-
     chain, key = world.authority.leaf("local-ws", ["localhost"])
     route = world.route("app", world.hypercorn_port, sni="localhost", certificate={"chain": chain, "key": key})
     gateway = start(world.config(route))
@@ -118,3 +129,61 @@ def test_a_websocket_echoes_and_is_refused_without_a_token(world, start):
 
     asyncio.run(asyncio.wait_for(talk(), 20))
     assert gateway.line("request", kind="upgrade", status=101)["ended"] == "whole"
+
+
+def test_a_websocket_that_the_upstream_refuses_is_no_tunnel(world, start):
+    chain, key = world.authority.leaf("local-no-ws", ["localhost"])
+    route = world.route("app", world.hypercorn_port, sni="localhost", certificate={"chain": chain, "key": key})
+    gateway = start(world.config(route))
+    context = ssl.create_default_context(cafile=world.ca)
+
+    async def talk():
+        fields = {"Authorization": f"Bearer {world.issuer.token()}"}
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await websockets.connect(
+                f"wss://localhost:{gateway.port}/refused", ssl=context, additional_headers=fields
+            )
+        assert refused.value.response.status_code == 403
+
+    asyncio.run(asyncio.wait_for(talk(), 20))
+    assert gateway.line("request", kind="upgrade", status=403)["verdict"] == "permitted"
+    # What follows a refused upgrade is a request like any other: without a token it gets nowhere.
+    upgrade = "GET /refused HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    upgrade += "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+    upgrade += f"X-Api-Key: {world.issuer.token()}\r\n\r\n"
+    hidden = "GET /look HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    plain = socket.create_connection(("127.0.0.1", gateway.port), 20)
+    with context.wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False) as connection:
+        connection.sendall((upgrade + hidden).encode())
+        got = b""
+        try:
+            while data := connection.recv(65536):
+                got += data
+        except ssl.SSLEOFError:
+            pass
+    assert got.startswith(b"HTTP/1.1 403 "), got
+    assert b" 200 " not in got and got.count(b"HTTP/1.1 ") <= 2, got
+    if got.count(b"HTTP/1.1 ") == 2:
+        assert b"HTTP/1.1 401 " in got, got
+
+
+def test_neither_secret_crosses_a_websocket(world, start):
+    chain, key = world.authority.leaf("local-canary", ["localhost"])
+    route = world.route("app", world.hypercorn_port, sni="localhost", certificate={"chain": chain, "key": key})
+    gateway = start(world.config(route))
+    context, token = ssl.create_default_context(cafile=world.ca), world.issuer.token()
+
+    async def talk():
+        fields = {"Authorization": f"Bearer {token}", "X-Canary": "websocket-3141"}
+        url = f"wss://localhost:{gateway.port}/ws"
+        async with websockets.connect(url, ssl=context, additional_headers=fields) as socket:
+            await socket.send("x")
+            return await socket.recv(), socket.response
+
+    answer, response = asyncio.run(asyncio.wait_for(talk(), 20))
+    seen = parts.until(lambda: parts.lines_with(world.hypercorn, "websocket-3141"))
+    assert KEY in seen[0], "the upstream did not get the stored credential"
+    assert token not in world.hypercorn.text(), "the upstream saw the token"
+    assert KEY not in answer and KEY not in str(response) + str(response.headers), "the client saw the credential"
+    gateway.line("request", kind="upgrade")
+    assert KEY not in gateway.process.text() and token not in gateway.process.text()

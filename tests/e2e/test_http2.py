@@ -103,3 +103,23 @@ def test_a_refused_stream_leaves_the_others_alone(gateway, world):
             with pytest.raises(grpc.RpcError):
                 rpc.unary(b"y" * 5_000, metadata=(("authorization", "Bearer a.b.c"),), timeout=10)
         assert [first, *running] == [str(n).encode() for n in range(20)]
+
+
+def test_neither_secret_crosses_grpc(world, start):
+    gateway = start(world.config(world.route("grpc", world.grpc_port)))
+    token, stranger = world.issuer.token(), world.issuer.token(parts.STRANGER)
+    with Grpc(gateway, world, token) as rpc:
+        quiet = rpc.channel.unary_unary("/test.Echo/Quiet")
+        answer, call = quiet.with_call(b"", metadata=(*rpc.metadata, ("x-canary", "grpc-2718")), timeout=10)
+        told = repr((answer, call.initial_metadata(), call.trailing_metadata(), call.details()))
+        with pytest.raises(grpc.RpcError) as refused:
+            quiet(b"", metadata=(("authorization", f"Bearer {stranger}"),), timeout=10)
+        told += repr((refused.value.initial_metadata(), refused.value.trailing_metadata(), refused.value.details()))
+    assert "here" in told and KEY not in told, "the client saw the credential"
+    seen = parts.until(lambda: parts.lines_with(world.grpc, "grpc-2718"))
+    assert KEY in seen[0], "the upstream did not get the stored credential"
+    gateway.line("request", verdict="refused")
+    for secret in (token, stranger):
+        assert secret not in world.grpc.text(), "the upstream saw a token"
+        assert secret not in gateway.process.text(), "a token is in the log"
+    assert KEY not in gateway.process.text()

@@ -4,8 +4,10 @@ import asyncio
 import hashlib
 import os
 import random
+import re
 import socket
 import ssl
+import subprocess
 import threading
 import time
 
@@ -127,8 +129,6 @@ def s_client(gateway, world, *arguments, name="raw.gw.test", text=b"hello\n", wa
         "openssl", "s_client", "-connect", f"127.0.0.1:{gateway.port}", "-servername", name, "-CAfile", world.ca,
         "-verify_return_error", *arguments,
     ]  # fmt: skip
-    import subprocess
-
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     for piece in text if isinstance(text, list) else [text]:
         try:
@@ -249,13 +249,16 @@ def test_random_cuts_down_to_one_byte_arrive_equal(world, start, pairs):
 
 def test_half_open_connections_are_gone_at_the_deadline_and_good_ones_are_served(world, start, pairs):
     route = raw_route(world, Sink(world, echo).port)
-    config = raw_config(world, route) | {"limits": {"permit_deadline": "3s", "half_open_per_address": 0}}
-    gateway = start(config)
+    limits = {"permit_deadline": "3s", "half_open_per_address": 0, "connections_per_address": 0}
+    gateway = start(raw_config(world, route) | {"limits": limits})
     hello = bytes.fromhex("1603010200010001fc0303")
-    idle = [socket.create_connection(("127.0.0.1", gateway.port), 5) for _ in range(500)]
+    before, count = gateway.rss(), 5_000
+    idle = [socket.create_connection(("127.0.0.1", gateway.port), 5) for _ in range(count)]
     for n, half in enumerate(idle):
         half.sendall([b"", hello, b"\x16"][n % 3])
     began = time.monotonic()
+    parts.until(lambda: _sessions(gateway) >= count)
+    assert gateway.rss() - before < count * 24 * 1024
     with connect(gateway, client_context(world, pairs["ann"])) as connection:
         connection.sendall(b"x")
         assert connection.recv(1) == b"x"
@@ -277,6 +280,10 @@ def test_the_limit_per_address_keeps_others_out_and_recovers(world, start, pairs
     for connection in held:
         connection.close()
     assert "staunch_limits_total" in gateway.metrics()
+
+
+def _sessions(gateway) -> int:
+    return sum(int(n) for n in re.findall(r"^staunch_sessions\{.*\} (\d+)$", gateway.metrics(), re.M))
 
 
 def refused(gateway, context) -> bool:
@@ -348,11 +355,147 @@ def test_a_route_that_requires_post_quantum_refuses_who_cannot(world, start, pai
     assert gateway.line("session closed", reason="handshake")["culprit"] == "client"
 
 
-def test_a_ticket_of_one_route_does_not_resume_on_another(world, start, tmp_path):
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_a_ticket_of_one_route_does_not_resume_on_another(world, start, tmp_path, version):
     gateway = start(world.config(world.route("api", world.nginx_port), world.route("app", world.hypercorn_port)))
     ticket = str(tmp_path / "ticket")
-    once = ["-tls1_2", "-alpn", "http/1.1"]
-    s_client(gateway, world, *once, "-sess_out", ticket, name="api.gw.test", wait=0.2)
-    same = s_client(gateway, world, *once, "-sess_in", ticket, name="api.gw.test", wait=0.2)
-    other = s_client(gateway, world, *once, "-sess_in", ticket, name="app.gw.test", wait=0.2)
-    assert "Reused, TLSv1.2" in same and "New, TLSv1.2" in other, (same, other)
+    # Without SNI in the session, OpenSSL offers it anywhere; a request makes the gateway send its ticket.
+    once = [f"-tls{version.replace('.', '_')}", "-alpn", "http/1.1", "-ign_eof"]
+    request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    visit = lambda name, *more: s_client(gateway, world, *once, *more, name=name, text=request, wait=0.3)
+    visit("api.gw.test", "-sess_out", ticket)
+    same = visit("api.gw.test", "-sess_in", ticket)
+    other = visit("app.gw.test", "-sess_in", ticket)
+    assert f"Reused, TLSv{version}" in same and f"New, TLSv{version}" in other, (same, other)
+
+
+class Server:
+    """`openssl s_server`: what it is told on its standard input goes to the client."""
+
+    def __init__(self, world, folder, *arguments):
+        chain, key = world.upstream_pair
+        command = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", chain, "-key", key, "-msg", *arguments]
+        self.log = folder / "s_server.log"
+        with open(self.log, "wb") as out:
+            self.popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT)
+        # It says which port it got.
+        found = parts.until(lambda: re.search(r"ACCEPT 127\.0\.0\.1:(\d+)", self.text()))
+        self.port = int(found[1])
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def say(self, text: bytes):
+        self.popen.stdin.write(text)
+        self.popen.stdin.flush()
+
+    def heard(self, text: str):
+        parts.until(lambda: text in self.text())
+
+    def stop(self):
+        self.popen.kill()
+        self.popen.wait(10)
+        self.popen.stdin.close()
+
+
+@pytest.fixture
+def s_server(world, tmp_path):
+    servers = []
+
+    def start(*arguments) -> Server:
+        servers.append(Server(world, tmp_path, *arguments))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_openssl_as_upstream(world, start, pairs, s_server, version):
+    server = s_server(f"-tls{version.replace('.', '_')}")
+    gateway = start(raw_config(world, raw_route(world, server.port)))
+    with connect(gateway, client_context(world, pairs["ann"])) as connection:
+        for n in range(3):
+            connection.sendall(b"up %d\n" % n)
+            server.heard(f"up {n}")
+            server.say(b"down %d\n" % n)
+            assert connection.recv(100) == b"down %d\n" % n
+        # Q at the start of a line closes the socket without close_notify.
+        server.say(b"Q\n")
+        with pytest.raises(ssl.SSLEOFError):
+            left = connection.recv(100)
+            pytest.fail(f"{left!r} instead of an unclean end")
+    line = gateway.line("session closed", reason="truncated", culprit="upstream")
+    assert line["upstream_version"] == f"TLSv{version}" and line["upstream_verified"] == "chain", line
+
+
+def test_openssl_as_upstream_renews_keys_both_ways_in_mid_stream(world, start, pairs, s_server):
+    server = s_server("-tls1_3")
+    gateway = start(raw_config(world, raw_route(world, server.port)))
+    updates = lambda direction: len(re.findall(rf"{direction} TLS 1.3, Handshake \[length 0005\], KeyUpdate", server.text()))
+    with connect(gateway, client_context(world, pairs["ann"])) as connection:
+
+        def both_ways(word: str):
+            connection.sendall(f"up {word}\n".encode())
+            server.heard(f"up {word}")
+            server.say(f"down {word}\n".encode())
+            assert connection.recv(100) == f"down {word}\n".encode()
+
+        both_ways("before")
+        # k renews its own key.
+        server.say(b"k\n")
+        both_ways("between")
+        assert (updates(">>>"), updates("<<<")) == (1, 0)
+        # K asks for ours, too; the answer goes out under the old key.
+        server.say(b"K\n")
+        parts.until(lambda: updates("<<<") == 1)
+        both_ways("after")
+        for n in range(5):
+            server.say(b"K\n")
+            both_ways(f"again {n}")
+        assert (updates(">>>"), updates("<<<")) == (7, 6)
+
+
+def test_ten_thousand_half_open_connections_keep_nobody_else_out(world, start, pairs):
+    config = raw_config(world, raw_route(world, Sink(world, echo).port))
+    gateway = start(config | {"limits": {"permit_deadline": "5s"}})
+    hello = bytes.fromhex("1603010200010001fc0303")
+    began, before, crowd = time.monotonic(), gateway.rss(), []
+    for n in range(10_000):
+        one = socket.socket()
+        one.bind((f"127.0.1.{n % 10 + 1}", 0))
+        one.settimeout(5)
+        one.connect(("127.0.0.1", gateway.port))
+        crowd.append(one)
+        try:
+            one.sendall([b"", hello, b"\x16"][n % 3])
+        except OSError:
+            pass
+        if n % 500 == 0:
+            with connect(gateway, client_context(world, pairs["ann"])) as connection:
+                connection.sendall(b"x")
+                assert connection.recv(1) == b"x"
+    # 64 of each address are let in, and nothing is kept of the others.
+    grown = gateway.rss() - before
+    assert grown < 10 * 64 * 24 * 1024, f"{grown >> 10} KiB"
+    taken = time.monotonic()
+    for one in crowd:
+        assert ends_somehow(one), "a half-open connection stays"
+        one.close()
+    assert time.monotonic() - taken < 6 and time.monotonic() - began < 60
+    kept_out = re.search(r'staunch_limits_total\{limit="half_open"\} (\d+)', gateway.metrics())
+    assert kept_out and int(kept_out[1]) >= 10_000 - 10 * 64 * 2
+
+
+def ends_somehow(connection) -> bool:
+    """Reads whatever comes before the end, which must come within seconds."""
+    connection.settimeout(7)
+    try:
+        while connection.recv(100):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    return True

@@ -7,7 +7,8 @@ import json
 
 async def app(scope, receive, send):
     if scope["type"] == "websocket":
-        return await echo(receive, send)
+        print("websocket", scope["path"], scope["headers"], flush=True)
+        return await (refuse if scope["path"] == "/refused" else echo)(receive, send)
     if scope["type"] != "http":
         return None
     path, body = scope["path"], b""
@@ -68,6 +69,12 @@ async def upload(receive, send):
         length += len(message.get("body", b""))
         more = message.get("more_body", False)
     await answer(send, json.dumps({"sha256": digest.hexdigest(), "length": length}))
+
+
+async def refuse(receive, send):
+    await receive()
+    # Before it is accepted, this is a 403.
+    await send({"type": "websocket.close"})
 
 
 async def echo(receive, send):

@@ -26,14 +26,21 @@ def toml(value) -> str:
 
 class Gateway:
     def __init__(self, folder: pathlib.Path, config: dict, **more):
-        self.folder, self.port, self.admin = folder, free_port(), free_port()
-        self.config = config
+        self.folder, self.config = folder, config
         self.path = folder / "staunch.toml"
         (folder / "stored.key").touch(mode=0o600)
         (folder / "stored.key").write_text(KEY + "\n")
-        self.write(config)
         command = [BINARY, "serve", "--config", str(self.path), "--log-format", "json"]
-        self.process = Process(command, folder / "staunch.log", self.admin, **more)
+        for attempt in range(3):
+            self.port, self.admin = free_port(), free_port()
+            self.write(config)
+            try:
+                self.process = Process(command, folder / "staunch.log", self.admin, **more)
+                break
+            except RuntimeError as error:
+                # Another program took the port meanwhile.
+                if attempt == 2 or "in use" not in str(error):
+                    raise
         try:
             until(lambda: self.get("/readyz") == 200)
         except AssertionError:

@@ -13,6 +13,12 @@ def unary(request, context):
     return request + b"|" + token.encode()
 
 
+def quiet(_request, context):
+    print("quiet", context.invocation_metadata(), flush=True)
+    context.set_trailing_metadata((("x-trailer", "here"),))
+    return b"nothing to tell"
+
+
 def stream(request, _context):
     for n in range(int(request)):
         yield str(n).encode()
@@ -30,6 +36,7 @@ def main():
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(32))
     handlers = {
         "Unary": grpc.unary_unary_rpc_method_handler(unary),
+        "Quiet": grpc.unary_unary_rpc_method_handler(quiet),
         "Stream": grpc.unary_stream_rpc_method_handler(stream),
         "Chat": grpc.stream_stream_rpc_method_handler(chat),
     }

@@ -76,7 +76,6 @@ class Issuer:
         assert answer.status_code == 200, answer.text
         return answer.json()["access_token"]
 
-
     def forged(self) -> str:
         """A token like the issuer's, `kid` and all, signed by somebody else."""
         head, claims, _ = self.token().split(".")
@@ -143,3 +142,8 @@ def until(condition, seconds: float = 10, every: float = 0.05):
             return found
         time.sleep(every)
     raise AssertionError(f"not within {seconds} s")
+
+
+def lines_with(process: Process, word: str) -> list[str]:
+    """Lines of a program's output that hold a word."""
+    return [line for line in process.text().splitlines() if word in line]

@@ -2,16 +2,24 @@
 
 import contextlib
 import pathlib
+import random
 import signal
 import socket
 import subprocess
 import time
 
 
+# Below the ports that the kernel gives to outgoing connections, so that none of those takes one before its server does.
+_ports = iter(random.sample(range(20_000, 32_000), 12_000))
+
+
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nothing listens on, handed out once."""
+    for port in _ports:
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port")
 
 
 def wait_for_port(port: int, process: subprocess.Popen, seconds: float = 20) -> None:
@@ -49,6 +57,11 @@ class Process:
         except subprocess.TimeoutExpired:
             self.popen.kill()
             return self.popen.wait(5)
+
+    def children(self) -> list[int]:
+        """Processes that this one started and that live."""
+        pid = self.popen.pid
+        return [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def text(self) -> str:
         return self.log.read_text(errors="replace")
