@@ -130,41 +130,149 @@ async fn an_http2_upstream_that_dies_a_thousand_times_never_looks_finished() {
     nothing_is_left(&http.rig, before).await;
 }
 
-#[tokio::test]
-async fn a_client_that_leaves_before_the_101_ends_its_upstream_at_once() {
-    for resets in [true, false] {
-        let http = Http::start(Wish::default()).await;
-        let request = async {
-            let mut client = http.connect("http/1.1").await;
-            let head = format!(
-                "GET /ws HTTP/1.1\r\nhost: route.test\r\nauthorization: Bearer {}\r\nupgrade: websocket\r\n\
-                 connection: upgrade\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
-                 sec-websocket-version: 13\r\n\r\nnot yet",
-                http.token(60)
-            );
-            client.write_all(head.as_bytes()).await.unwrap();
-            client.flush().await.unwrap();
-            client
-        };
-        let arrival = async {
-            // A gateway that only asks which protocol is spoken sends no request.
-            loop {
-                let (mut upstream, mut seen) = (http.rig.accept().await, Vec::new());
-                while let Ok(1..) = upstream.read_buf(&mut seen).await {
-                    if seen.ends_with(b"\r\n\r\n") {
-                        return (upstream, seen);
-                    }
+/// How a client goes away.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    /// Its process is killed.
+    Fin,
+    /// It is killed with bytes unread, or gives up at once.
+    Reset,
+    /// It says close_notify and closes.
+    Polite,
+}
+
+const WAYS: [Way; 3] = [Way::Fin, Way::Reset, Way::Polite];
+
+async fn leave(mut client: tokio_rustls::client::TlsStream<TcpStream>, way: Way) {
+    if way == Way::Polite {
+        client.shutdown().await.unwrap();
+    }
+    let tcp = client.into_inner().0;
+    if way == Way::Reset {
+        SockRef::from(&tcp).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+    drop(tcp);
+}
+
+/// Sends a request head and what follows it; returns the client, and the upstream that has read the head.
+async fn request(
+    http: &Http,
+    head: &str,
+    rest: &[u8],
+) -> (tokio_rustls::client::TlsStream<TcpStream>, TlsStream<TcpStream>) {
+    let head =
+        format!("{head}host: route.test\r\nauthorization: Bearer {}\r\n\r\n", http.token(60)).into_bytes();
+    let client = async {
+        let mut client = http.connect("http/1.1").await;
+        client.write_all(&[&head, rest].concat()).await.unwrap();
+        client.flush().await.unwrap();
+        client
+    };
+    let upstream = async {
+        // A gateway that only asks which protocol is spoken sends no request.
+        loop {
+            let (mut upstream, mut seen) = (http.rig.accept().await, Vec::new());
+            while let Ok(byte) = upstream.read_u8().await {
+                seen.push(byte);
+                if seen.ends_with(b"\r\n\r\n") {
+                    return upstream;
                 }
             }
-        };
-        let both = async { tokio::join!(request, arrival) };
-        let (client, (mut upstream, mut seen)) = timeout(SOON, both).await.unwrap();
-        let tcp = client.into_inner().0;
-        if resets {
-            SockRef::from(&tcp).set_linger(Some(Duration::ZERO)).unwrap();
         }
-        drop(tcp);
-        let ended = timeout(Duration::from_millis(250), upstream.read_to_end(&mut seen)).await;
-        assert!(ended.expect("not noticed").is_err(), "resets: {resets}: it looks like an end");
+    };
+    timeout(SOON, async { tokio::join!(client, upstream) }).await.unwrap()
+}
+
+/// Waits until the gateway's one session has ended, which must be at once, and because its client left.
+async fn ends_at_once(http: &Http, what: &str) {
+    let ended = async {
+        loop {
+            let text = staunch::metrics::render(&http.rig.workers.metrics, &Default::default());
+            let closed = text.lines().find(|l| l.contains("sessions_closed_total{") && !l.ends_with(" 0"));
+            if let Some(line) = closed {
+                return line.to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let line =
+        timeout(Duration::from_millis(250), ended).await.unwrap_or_else(|_| panic!("{what}: not noticed"));
+    assert!(line.contains("culprit=\"client\""), "{what}: {line}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_101_is_noticed_at_once() {
+    const UPGRADE: &str = "GET /ws HTTP/1.1\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+        sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\nsec-websocket-version: 13\r\n";
+    for way in WAYS {
+        let http = Http::start(Wish::default()).await;
+        let (client, mut upstream) = request(&http, UPGRADE, b"not yet").await;
+        leave(client, way).await;
+        ends_at_once(&http, &format!("{way:?}")).await;
+        let ended = timeout(SOON, upstream.read(&mut [0; 100])).await.unwrap();
+        assert!(ended.is_err(), "{way:?}: {ended:?} looks like an end, or more came than the head");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_its_answer_is_noticed_at_once() {
+    for way in WAYS {
+        let http = Http::start(Wish::default()).await;
+        let (client, upstream) = request(&http, "GET /slow HTTP/1.1\r\n", b"").await;
+        leave(client, way).await;
+        ends_at_once(&http, &format!("{way:?}")).await;
+        drop(upstream);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_a_blocked_upload_over_http_is_noticed_at_once() {
+    for way in WAYS {
+        let http = Http::start(Wish::default()).await;
+        let post = "POST /upload HTTP/1.1\r\ncontent-length: 1000000000\r\n";
+        let (mut client, upstream) = request(&http, post, b"").await;
+        // The upstream reads nothing of it. The client goes on until the gateway holds it back, and not until its own
+        // kernel does: the end could not get through then.
+        let piece = [7; 30_000];
+        while unread_of(&client).await == 0 {
+            client.write_all(&piece).await.unwrap();
+            client.flush().await.unwrap();
+        }
+        leave(client, way).await;
+        ends_at_once(&http, &format!("{way:?}")).await;
+        drop(upstream);
+    }
+}
+
+/// Bytes that stay unread in the gateway's socket for this client.
+async fn unread_of(client: &tokio_rustls::client::TlsStream<TcpStream>) -> usize {
+    let port = |address: std::io::Result<std::net::SocketAddr>| format!(":{:04X}", address.unwrap().port());
+    let tcp = client.get_ref().0;
+    let (here, there) = (port(tcp.local_addr()), port(tcp.peer_addr()));
+    let mut unread = 0;
+    for _ in 0..50 {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let line = lines.find(|f| f[1].ends_with(&there) && f[2].ends_with(&here)).unwrap();
+        unread = usize::from_str_radix(line[4].split(':').nth(1).unwrap(), 16).unwrap();
+        if unread == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    unread
+}
+
+#[tokio::test]
+async fn a_client_that_said_all_and_waits_gets_its_answer() {
+    let http = Http::start(Wish::default()).await;
+    let (mut client, mut upstream) = request(&http, "GET /slow HTTP/1.1\r\n", b"").await;
+    client.shutdown().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nat las").await.unwrap();
+    upstream.write_all(b"t").await.unwrap();
+    upstream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    let ended = timeout(SOON, client.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.ends_with("\r\n\r\nat las"), "{ended:?} {answer}");
 }

@@ -333,24 +333,42 @@ async fn closed(rig: &Rig, reason: &str, culprit: &str) {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_in_a_blocked_upload_is_noticed_at_once() {
+async fn a_client_that_is_reset_in_a_blocked_upload_is_noticed_at_once() {
     for version in [TLS12, TLS13] {
-        for resets in [true, false] {
-            let rig = Rig::raw(Wish { client: version, ..Wish::default() }).await;
-            let (mut client, mut upstream) = rig.pair().await;
-            upload_until_blocked(&mut client, &[7; 30_000]).await;
-            let tcp = client.into_inner().0;
-            if resets {
-                socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO)).unwrap();
-            }
-            drop(tcp);
-            // A look every 20 ms, an empty record, its answer, and another look.
-            timeout(Duration::from_millis(250), closed(&rig, "reset", "client")).await.expect("not noticed");
-            let mut rest = Vec::new();
-            let ended =
-                timeout(SOON, upstream.read_to_end(&mut rest)).await.expect("the upstream's leg stays");
-            assert!(ended.is_err(), "a cut upload looks whole");
+        let rig = Rig::raw(Wish { client: version, ..Wish::default() }).await;
+        let (mut client, mut upstream) = rig.pair().await;
+        upload_until_blocked(&mut client, &[7; 30_000]).await;
+        let tcp = client.into_inner().0;
+        socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(tcp);
+        timeout(Duration::from_millis(250), closed(&rig, "reset", "client")).await.expect("not noticed");
+        let mut rest = Vec::new();
+        let ended = timeout(SOON, upstream.read_to_end(&mut rest)).await.expect("the upstream's leg stays");
+        assert!(ended.is_err(), "a cut upload looks whole");
+    }
+}
+
+#[tokio::test]
+async fn a_raw_client_that_said_all_and_left_has_its_blocked_upload_delivered() {
+    // A client that never reads leaves a session ticket unread, for which its kernel sends a reset behind the FIN.
+    for (clean, reads) in [(true, true), (false, true), (true, false)] {
+        let rig = Rig::raw(Wish::default()).await;
+        let (mut client, mut upstream) = rig.pair().await;
+        if reads {
+            upstream.write_all(b"x").await.unwrap();
+            upstream.flush().await.unwrap();
+            client.read_exact(&mut [0]).await.unwrap();
         }
+        let sent = upload_until_blocked(&mut client, &[7; 30_000]).await;
+        if clean {
+            client.shutdown().await.unwrap();
+        }
+        drop(client.into_inner().0);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let mut upload = Vec::new();
+        let ended = timeout(SOON, upstream.read_to_end(&mut upload)).await.unwrap();
+        assert_eq!(ended.is_ok(), clean, "the end is not what the client made it");
+        assert_eq!(upload.len(), sent);
     }
 }
 

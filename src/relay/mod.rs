@@ -22,7 +22,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
-use watch::{LOOK, Watch};
+use watch::Watch;
 
 /// Bytes read from one leg at a time: three full records. Every stalled peer may hold as much.
 pub const BATCH: usize = 48 * 1024;
@@ -50,6 +50,8 @@ pub trait Traffic {
     fn ended(&mut self, direction: Direction) -> Result<(), Close>;
     /// The source of that direction went away without close_notify: harmless, or a truncation?
     fn may_vanish(&self, direction: Direction) -> bool;
+    /// True while what is under way is for a client that still reads: there is no use in it once that is gone.
+    fn owes_answer(&self) -> bool;
     /// True when the connection is to be closed as soon as everything is written.
     fn is_over(&self) -> bool;
     /// How long nothing may move just now; `None` while a response is awaited.
@@ -203,8 +205,8 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
         {
             self.timer.as_mut().reset(at);
         }
-        if self.watch.look {
-            let soon = Instant::now() + LOOK;
+        if let Some(look) = self.watch.look {
+            let soon = Instant::now() + look;
             if soon < self.timer.deadline() {
                 self.timer.as_mut().reset(soon);
             }
@@ -234,8 +236,8 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
                     next = next.min(since + self.stall);
                 }
             }
-            if self.watch.look {
-                next = next.min(now + LOOK);
+            if let Some(look) = self.watch.look {
+                next = next.min(now + look);
             }
             self.timer.as_mut().reset(next.min(now + self.stall).max(now + TICK));
         }

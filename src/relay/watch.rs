@@ -3,10 +3,13 @@
 //! While the upstream takes nothing, or an answer is awaited before the client may go on, the client's socket is not
 //! read, and its end may stand behind bytes that wait there. The kernel tells of the end all the same:
 //!
-//! * A reset is an end, whatever waits.
-//! * A FIN alone may be half of a close: the client has said all and waits for its answer. What waits is not opened to
-//!   find a close_notify. Instead an empty record goes to the client, once: who still reads it takes no notice (RFC
-//!   8446 section 5.1, RFC 5246 section 6.2.1), and the kernel of one that is gone answers with a reset.
+//! * A reset without a FIN is an end, whatever waits: the client's own kernel threw away what it had not sent.
+//! * A FIN alone may be half of a close: the client has said all and waits for its answer. Where there is an answer to
+//!   wait for, an empty record goes to the client, once: who still reads it takes no notice (RFC 8446 section 5.1, RFC
+//!   5246 section 6.2.1), and the kernel of one that is gone answers with a reset.
+//! * Where no answer is owed, a client that closed behind its last bytes may have said all that it wanted to say. They
+//!   are delivered, and tell whether they were the last. A reset behind the FIN changes nothing: a client that only
+//!   writes leaves our session ticket unread, for which its kernel sends one.
 //!
 //! The upstream's socket is not watched: what it said before it left is still for the client, however slow that is.
 
@@ -15,41 +18,58 @@ use crate::names::Side;
 use crate::tls::leg::{LegFault, Sign};
 use std::task::Context;
 use std::time::Duration;
+use tokio::time::Instant;
 
-/// How often a client is looked at that has sent something which cannot be read yet. Nothing wakes us then: the socket
-/// was readable before its end, too.
-pub(super) const LOOK: Duration = Duration::from_millis(20);
+/// How often a client is looked at that may be gone. Nothing wakes us: its socket was readable before its end, too.
+const OFTEN: Duration = Duration::from_millis(20);
+/// The same for a client that was not gone when it was asked.
+const SELDOM: Duration = Duration::from_secs(1);
+/// How long the answer to an empty record may take: a round trip.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is known of a client that is not read.
 #[derive(Default)]
 pub(super) struct Watch {
-    /// The client must be looked at again soon.
-    pub(super) look: bool,
-    /// An empty record was sent.
-    probed: bool,
+    /// When the client must be looked at again; nothing wakes us for its end.
+    pub(super) look: Option<Duration>,
+    /// When an empty record was sent.
+    asked: Option<Instant>,
 }
 
 impl<T: Traffic, O: Orders> Relay<T, O> {
     /// Looks at the client if nothing is read from it just now.
     pub(super) fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
-        let unread = !self.up.finished && (self.upstream.unsent() > 0 || self.up.asked);
-        self.watch.look = false;
-        if !unread {
+        self.watch.look = None;
+        let held_back = !self.up.finished && (self.upstream.unsent() > 0 || self.up.asked);
+        let owed = self.traffic.owes_answer();
+        if !held_back && !(self.up.finished && owed) {
             return Ok(());
         }
-        match self.client.poll_sign(cx) {
-            Sign::Quiet => {}
-            Sign::Unread => self.watch.look = true,
-            Sign::Ended => {
-                self.watch.look = true;
-                // What is unsent already serves as well.
-                if !self.watch.probed && self.client.unsent() == 0 {
-                    self.watch.probed = true;
-                    self.client.queue_empty().map_err(|fault| Ended::leg(Side::Client, fault))?;
-                }
+        self.watch.look = match self.client.poll_sign(cx) {
+            Sign::Quiet => None,
+            Sign::Unread => Some(if held_back { OFTEN } else { SELDOM }),
+            Sign::Ended if owed => Some(self.ask_client()?),
+            Sign::Gone if owed => {
+                let reset = std::io::ErrorKind::ConnectionReset.into();
+                return Err(Ended::leg(Side::Client, LegFault::Io(reset)));
             }
+            Sign::Ended | Sign::Gone => Some(SELDOM),
             Sign::Broken(error) => return Err(Ended::leg(Side::Client, LegFault::Io(error))),
-        }
+        };
         Ok(())
+    }
+
+    /// Sends the empty record, once, and says when its answer is to be looked for.
+    fn ask_client(&mut self) -> Result<Duration, Ended> {
+        let now = Instant::now();
+        if self.watch.asked.is_none() {
+            self.watch.asked = Some(now);
+            // What is unsent serves as well.
+            if self.client.unsent() == 0 {
+                self.client.queue_empty().map_err(|fault| Ended::leg(Side::Client, fault))?;
+            }
+        }
+        let fresh = self.watch.asked.is_some_and(|asked| now < asked + PATIENCE);
+        Ok(if fresh { OFTEN } else { SELDOM })
     }
 }

@@ -448,6 +448,11 @@ impl Traffic for Conversation {
         http.in_flight() == 0 && !http.is_tunnel()
     }
 
+    fn owes_answer(&self) -> bool {
+        let http = self.http.http_ref();
+        http.in_flight() > 0 && !http.is_tunnel()
+    }
+
     fn is_over(&self) -> bool {
         let http = self.http.http_ref();
         (self.over || http.is_over()) && !http.wants_down()

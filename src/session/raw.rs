@@ -55,6 +55,11 @@ impl Traffic for Raw {
         false
     }
 
+    // Unknown; a client may send all it has and go.
+    fn owes_answer(&self) -> bool {
+        false
+    }
+
     fn is_over(&self) -> bool {
         false
     }

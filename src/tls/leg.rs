@@ -84,7 +84,9 @@ pub enum Sign {
     Unread,
     /// The peer will send nothing more than what waits.
     Ended,
-    /// The connection was reset or failed.
+    /// The peer's end came, and a reset behind it: it reads nothing any more. Said once; afterwards it is `Ended`.
+    Gone,
+    /// The connection was reset or failed before the peer's end came.
     Broken(io::Error),
 }
 
@@ -178,10 +180,12 @@ impl Leg {
         let known = pin!(self.tcp.ready(Interest::READABLE | Interest::ERROR));
         match known.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Err(error)) => Sign::Broken(error),
-            Poll::Ready(Ok(ready)) if ready.is_error() => {
-                let error = self.tcp.take_error().ok().flatten();
-                Sign::Broken(error.unwrap_or(io::ErrorKind::ConnectionReset.into()))
-            }
+            Poll::Ready(Ok(ready)) if ready.is_error() => match self.tcp.take_error() {
+                // So Linux calls a reset that comes behind a FIN.
+                Ok(Some(error)) if error.kind() == io::ErrorKind::BrokenPipe => Sign::Gone,
+                Ok(Some(error)) | Err(error) => Sign::Broken(error),
+                Ok(None) => Sign::Ended,
+            },
             Poll::Ready(Ok(ready)) if ready.is_read_closed() => Sign::Ended,
             Poll::Ready(Ok(_)) | Poll::Pending => Sign::Unread,
         }
