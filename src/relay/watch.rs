@@ -41,8 +41,11 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
     pub(super) fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
         self.watch.look = None;
         let held_back = !self.up.finished && (self.upstream.unsent() > 0 || self.up.asked);
+        if !held_back && !self.up.finished {
+            return Ok(());
+        }
         let owed = self.traffic.owes_answer();
-        if !held_back && !(self.up.finished && owed) {
+        if !held_back && !owed {
             return Ok(());
         }
         self.watch.look = match self.client.poll_sign(cx) {
