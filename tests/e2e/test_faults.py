@@ -17,7 +17,7 @@ import grpc
 import pytest
 from support import parts
 from support.certs import DAY, Authority
-from support.process import ends, free_port, run
+from support.process import ends, free_port
 from test_http1 import curl
 from test_http2 import Grpc
 from test_life import local
