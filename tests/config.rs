@@ -113,6 +113,36 @@ fn what_is_wrong_is_found_with_its_line_and_with_advice() {
         (r#"idle = "30m""#, r#"idle = "30""#, "24: \"30\" is no duration"),
         (r#"protocol = "http""#, r#"protocol = "raw""#, "18: a raw route knows clients by certificate only"),
         (r#"name = "openai""#, r#"name = "open ai""#, "is no route name"),
+        (
+            rule,
+            &format!(r#"{rule}, {{ issuer = "corp" }}"#),
+            "21: this rule permits all that rule 1 of this list does",
+        ),
+        (r#"audience = ["staunch"]"#, "audience = [\"staunch\"]\nazp = []", "10: azp is empty"),
+        (r#"audience = ["staunch"]"#, "audience = [\"staunch\"]\nalgorithms = []", "10: algorithms is empty"),
+        (
+            r#"audience = ["staunch"]"#,
+            "audience = [\"staunch\"]\nalgorithms = [\"none\"]",
+            "10: only signatures with public keys",
+        ),
+        ("Bearer {secret:openai-key}", " Bearer {secret:openai-key}", "22: a header value holds no control"),
+        (
+            "openai.gw.example.com",
+            "openai.gw.example.com..",
+            "17: \"openai.gw.example.com..\" is no DNS name",
+        ),
+        (
+            r#"address = "[::]:8443""#,
+            "address = \"[::]:8443\"\nproxy_protocol_from = [\"10.1.2.3/8\"]",
+            "5: \"10.1.2.3/8\" has bits behind its length; write \"10.0.0.0/8\" or \"10.1.2.3/32\"",
+        ),
+        (
+            r#"address = "[::]:8443""#,
+            "address = \"[::]:8443\"\nproxy_protocol_from = [\"fd00::1/8\"]",
+            "write \"fd00::/8\" or \"fd00::1/128\"",
+        ),
+        ("8443", "9901", "admin's address 127.0.0.1:9901 is that of listener [::]:9901"),
+        ("[limits]", "[admin]\naddress = \"127.0.0.1:8443\"\n[limits]", "27: admin's address 127.0.0.1:8443"),
         ("[limits]", "[limits]\nfields = 1000", "27: 1000 is out of range"),
         ("[limits]", "[admin]\naddress = \"0.0.0.0:1\"\n[limits]", "is not loopback"),
     ];
@@ -170,4 +200,79 @@ fn files_that_others_can_read_are_refused() {
         let faults = staunch::config::load(&path).err().expect("a fault").to_string();
         assert!(faults.contains("chmod 600"), "{faults}");
     }
+}
+
+#[test]
+fn networks_may_be_a_single_host_or_everything() {
+    for network in ["10.1.2.3/32", "0.0.0.0/0", "::/0", "fd00::1/128", "192.168.4.0/22"] {
+        let line = format!("address = \"[::]:8443\"\nproxy_protocol_from = [\"{network}\"]");
+        assert_eq!(faults(r#"address = "[::]:8443""#, &line), Vec::<String>::new(), "{network}");
+    }
+}
+
+#[test]
+fn no_fault_of_a_route_hides_another() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("certs/empty.pem"), "").unwrap();
+    private(&at("certs/empty.key"), "");
+    let path = at("staunch.toml");
+    fs::write(
+        &path,
+        r#"[[listener]]
+address = "127.0.0.1:8443"
+[[issuer]]
+name = "corp"
+oidc = "http://idp.example.com"
+audience = []
+[[route]]
+name = "all wrong"
+sni = "a..b"
+protocol = "raw"
+host = "keep"
+client_certificates = "required"
+client_ca = "certs/empty.pem"
+client_crl = "certs/missing.pem"
+pq = "maybe"
+on_expiry = "never"
+allow = [{ issuer = "nobody" }]
+[route.certificate]
+chain = "certs/empty.pem"
+key = "certs/empty.key"
+[route.certificate_identity]
+name = "machines"
+subject = ["shoe size"]
+[route.upstream]
+address = "tcp://host"
+ca = "certs/missing.pem"
+pin = "md5/x"
+sni = "not a name"
+pq = "never"
+[route.upstream.certificate]
+chain = "certs/gateway.pem"
+key = "certs/other.key"
+[route.timeouts]
+connect = "5"
+between_requests = "1m"
+"#,
+    )
+    .unwrap();
+    let faults = staunch::config::load(&path).err().expect("faults").list;
+    let lines: Vec<usize> = faults.iter().map(|fault| fault.line).collect();
+    // Every line with a value of its own that is wrong, and no other.
+    let wrong = [5, 6, 8, 9, 11, 13, 14, 15, 16, 17, 19, 20, 21, 23, 25, 26, 27, 28, 29, 32, 34, 35];
+    for line in wrong {
+        assert!(lines.contains(&line), "line {line} is not reported: {faults:#?}");
+    }
+    assert!(lines.iter().all(|line| wrong.contains(line) || [3, 7].contains(line)), "{faults:#?}");
+    assert!(lines.is_sorted());
+}
+
+#[test]
+fn what_clients_will_be_shown_is_printed() {
+    let folder = folder();
+    let path = folder.path().join("staunch.toml");
+    fs::copy(root().join("config/openai.toml"), &path).unwrap();
+    let text = staunch::config::load(&path).unwrap_or_else(|faults| panic!("{faults}")).summary.to_string();
+    assert!(text.contains("certificate for *.gw.example.com, until 4096-01-01 ("), "{text}");
 }

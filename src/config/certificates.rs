@@ -3,39 +3,73 @@
 use super::secrets::{read_file, read_private};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
 /// A certificate that ends sooner than this is worth a warning.
 const SOON: Duration = Duration::from_secs(14 * 86_400);
 
-/// A chain with its key, read and found to be well-formed.
-pub(super) struct Pair {
-    pub(super) chain: Vec<CertificateDer<'static>>,
-    pub(super) key: PrivateKeyDer<'static>,
-    pub(super) not_after: SystemTime,
+/// A chain, read and found to be in its time.
+pub(super) struct Chain {
+    certificates: Vec<CertificateDer<'static>>,
+    not_after: SystemTime,
     /// It ends soon: what to say about it.
     pub(super) warning: Option<String>,
 }
 
-/// Reads a chain and its key.
-pub(super) fn pair(chain: &Path, key: &Path, now: SystemTime) -> Result<Pair, String> {
-    let certificates = certificates(chain)?;
-    let pem = Zeroizing::new(read_private(key)?);
-    let private = PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|_| format!("{} holds no private key in PEM", key.display()))?;
-    let leaf = &certificates[0];
-    let (not_after, warning) = validity(leaf, chain, now)?;
-    let signing = rustls::crypto::ring::sign::any_supported_type(&private).map_err(|_| {
-        format!("{} is of a kind that is not supported; use ECDSA, RSA or Ed25519", key.display())
+/// A chain with its key.
+pub(super) struct Pair {
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
+    pub(super) not_after: SystemTime,
+}
+
+/// Reads a chain, the leaf first.
+pub(super) fn chain(path: &Path, now: SystemTime) -> Result<Chain, String> {
+    let certificates = certificates(path)?;
+    let (not_after, warning) = validity(&certificates[0], path, now)?;
+    Ok(Chain { certificates, not_after, warning })
+}
+
+/// Reads a private key from a file that only its owner can read.
+pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let pem = Zeroizing::new(read_private(path)?);
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| format!("{} holds no private key in PEM", path.display()))
+}
+
+/// Puts a chain and a key together, if they belong together. The paths are for the error.
+pub(super) fn pair(
+    chain: Chain,
+    key: PrivateKeyDer<'static>,
+    chain_path: &Path,
+    key_path: &Path,
+) -> Result<Pair, String> {
+    let signing = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|_| {
+        format!("{} is of a kind that is not supported; use ECDSA, RSA or Ed25519", key_path.display())
     })?;
-    let certified = rustls::sign::CertifiedKey::new(certificates.clone(), signing);
+    let certified = rustls::sign::CertifiedKey::new(chain.certificates.clone(), signing);
     if certified.keys_match().is_err() {
-        return Err(format!("the key {} is not the key of {}", key.display(), chain.display()));
+        return Err(format!("the key {} is not the key of {}", key_path.display(), chain_path.display()));
     }
-    Ok(Pair { chain: certificates, key: private, not_after, warning })
+    Ok(Pair { chain: chain.certificates, key, not_after: chain.not_after })
+}
+
+/// The DNS names and addresses that a certificate is good for.
+pub(super) fn names(leaf: &CertificateDer<'_>) -> Vec<String> {
+    let Ok((_, parsed)) = X509Certificate::from_der(leaf) else { return Vec::new() };
+    let Ok(Some(names)) = parsed.subject_alternative_name() else { return Vec::new() };
+    let name = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => <[u8; 4]>::try_from(*bytes).ok().map(|b| IpAddr::from(b).to_string()),
+            _ => <[u8; 16]>::try_from(*bytes).ok().map(|b| IpAddr::from(b).to_string()),
+        },
+        _ => None,
+    };
+    names.value.general_names.iter().filter_map(name).collect()
 }
 
 /// Reads the certificates of a PEM file; there is at least one.

@@ -80,7 +80,10 @@ pub fn parse(text: &str) -> Result<Config, Faults> {
     let config = read(text, &mut notes);
     match config {
         Some(config) if notes.faults.is_empty() => Ok(config),
-        _ => Err(Faults { path: "configuration".into(), list: notes.faults }),
+        _ => {
+            notes.faults.sort_by_key(|fault| fault.line);
+            Err(Faults { path: "configuration".into(), list: notes.faults })
+        }
     }
 }
 

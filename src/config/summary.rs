@@ -4,6 +4,7 @@ use crate::names::RouteName;
 use serde::Serialize;
 use std::fmt;
 use std::time::SystemTime;
+use x509_parser::time::ASN1Time;
 
 /// The resolved configuration, for people and programs.
 #[derive(Clone, Debug, Serialize)]
@@ -37,7 +38,9 @@ pub struct RouteSummary {
     pub pq: (String, String),
     /// What expiry does.
     pub on_expiry: String,
-    /// When the certificate that clients are shown ends, in seconds since 1970.
+    /// Names that the certificate that clients are shown is good for.
+    pub certificate_names: Vec<String>,
+    /// When that certificate ends, in seconds since 1970.
     pub certificate_not_after: u64,
 }
 
@@ -73,8 +76,32 @@ impl fmt::Display for Summary {
             writeln!(f, "  post-quantum: clients {}, upstream {}", route.pq.0, route.pq.1)?;
             let left = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(route.certificate_not_after);
             let days = left.duration_since(SystemTime::now()).map_or(0, |left| left.as_secs() / 86_400);
-            writeln!(f, "  certificate ends in {days} days")?;
+            let names = route.certificate_names.join(", ");
+            writeln!(
+                f,
+                "  certificate for {names}, until {} ({days} days)",
+                day(route.certificate_not_after)
+            )?;
         }
         Ok(())
+    }
+}
+
+/// The day of a moment in seconds since 1970, as `2026-11-23`.
+fn day(seconds: u64) -> String {
+    let moment = i64::try_from(seconds).ok().and_then(|s| ASN1Time::from_timestamp(s).ok());
+    moment.map_or_else(String::new, |at| {
+        let date = at.to_datetime().date();
+        format!("{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_moment_has_its_day() {
+        assert_eq!(super::day(0), "1970-01-01");
+        assert_eq!(super::day(951_782_400), "2000-02-29");
+        assert_eq!(super::day(951_868_799), "2000-02-29");
     }
 }

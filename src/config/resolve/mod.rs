@@ -44,6 +44,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
         used_issuers: BTreeSet::new(),
         names: BTreeMap::new(),
         sni: BTreeMap::new(),
+        system_roots: None,
     };
     if config.route.is_empty() {
         notes.fault(
@@ -71,10 +72,17 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
         }
     }
     let limits = limits(&config.limits, notes);
-    let admin = admin(&config.admin, notes);
+    let admin = admin(&config.admin, &listeners, notes);
     let log = log(&config.log, notes);
     let issuers_shown = settings.iter().map(|s| format!("{} ({})", s.name, s.url)).collect();
-    let issuers = Issuers::new(settings).map_err(|fault| notes.fault(0..0, fault.to_string())).ok()?;
+    let issuers = Issuers::new(settings)
+        .map_err(|fault| {
+            // Settings with faults that were told already fail here again.
+            if notes.faults.is_empty() {
+                notes.fault(0..0, fault.to_string());
+            }
+        })
+        .ok()?;
     let (routes, summaries) = resolved.into_iter().unzip();
     let summary = Summary {
         listeners: listeners.iter().map(|l| l.address.to_string()).collect(),
@@ -118,7 +126,30 @@ fn network(text: &str) -> Result<Network, String> {
     let (base, bits) = text.split_once('/').ok_or_else(wrong)?;
     let (base, bits): (IpAddr, u8) = (base.parse().map_err(|_| wrong())?, bits.parse().map_err(|_| wrong())?);
     let most = if base.is_ipv4() { 32 } else { 128 };
-    if bits > most { Err(wrong()) } else { Ok(Network { base, bits }) }
+    if bits > most {
+        return Err(wrong());
+    }
+    let meant = first_of(base, bits);
+    if meant != base {
+        // Whoever wrote this may have meant one host; guessing would trust sixteen million.
+        return Err(format!(
+            "{text:?} has bits behind its length; write \"{meant}/{bits}\" or \"{base}/{most}\""
+        ));
+    }
+    Ok(Network { base, bits })
+}
+
+/// The first address of a network.
+fn first_of(base: IpAddr, bits: u8) -> IpAddr {
+    let bits = u32::from(bits);
+    match base {
+        IpAddr::V4(ip) => {
+            IpAddr::from((ip.to_bits() & u32::MAX.checked_shl(32 - bits).unwrap_or(0)).to_be_bytes())
+        }
+        IpAddr::V6(ip) => {
+            IpAddr::from((ip.to_bits() & u128::MAX.checked_shl(128 - bits).unwrap_or(0)).to_be_bytes())
+        }
+    }
 }
 
 fn issuers(written: &[Spanned<model::Issuer>], base: &Path, notes: &mut Notes<'_>) -> Vec<IssuerSettings> {
@@ -131,12 +162,10 @@ fn issuers(written: &[Spanned<model::Issuer>], base: &Path, notes: &mut Notes<'_
                 issuer.oidc.span(),
                 format!("{url:?} is no https URL; keys are fetched over verified TLS only"),
             );
-            continue;
         }
         if all.iter().any(|other| &*other.name.0 == name || other.url == *url) {
             notes
                 .fault(one.span(), format!("issuer `{name}` has the name or the URL of another; remove one"));
-            continue;
         }
         if issuer.audience.get_ref().is_empty() {
             notes.fault(
@@ -238,15 +267,28 @@ fn duration(written: &Option<model::Text>, default: Duration, notes: &mut Notes<
     Some(read)
 }
 
-fn admin(written: &model::Admin, notes: &mut Notes<'_>) -> Option<Admin> {
-    let Some(text) = &written.address else {
-        return Some(Admin { address: socket_address(ADMIN).ok()? });
+fn admin(written: &model::Admin, listeners: &[Listener], notes: &mut Notes<'_>) -> Option<Admin> {
+    let (address, span) = match &written.address {
+        None => (socket_address(ADMIN).ok()?, 0..0),
+        Some(text) => (notes.take(text.span(), socket_address(text.get_ref()))?, text.span()),
     };
-    let address = notes.take(text.span(), socket_address(text.get_ref()))?;
+    // A listener on every address of the family takes the port on each.
+    let clashes = |other: &Listener| {
+        let ip = other.address.ip();
+        other.address.port() == address.port()
+            && address.port() != 0
+            && (ip == address.ip() || (ip.is_unspecified() && (ip.is_ipv6() || address.is_ipv4())))
+    };
+    if let Some(other) = listeners.iter().find(|other| clashes(other)) {
+        notes.fault(
+            span.clone(),
+            format!("admin's address {address} is that of listener {}; write another", other.address),
+        );
+    }
     if !address.ip().is_loopback() && !written.unsafe_public_admin {
         let advice = "write a loopback address, or set unsafe_public_admin = true";
         notes.fault(
-            text.span(),
+            span,
             format!("{address} is not loopback and this listener asks nobody who they are; {advice}"),
         );
     }

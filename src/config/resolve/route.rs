@@ -40,6 +40,8 @@ pub(super) struct Context<'a> {
     pub(super) names: BTreeMap<String, ()>,
     /// SNI names that were seen, and whose they are.
     pub(super) sni: BTreeMap<String, String>,
+    /// The system's authorities, once a route wanted them: reading them takes milliseconds.
+    pub(super) system_roots: Option<RootCertStore>,
 }
 
 /// Headers that frame messages or belong to one connection: setting them would break or smuggle.
@@ -103,6 +105,11 @@ impl<'a> Context<'a> {
         if let (true, Some(text)) = (raw, &route.alpn) {
             notes.fault(text.span(), "alpn has no effect on a raw route; remove it");
         }
+        for (text, key) in [(&route.host, "host"), (&route.timeouts.between_requests, "between_requests")] {
+            if let (true, Some(text)) = (raw, text) {
+                notes.fault(text.span(), format!("{key} has no effect on a raw route; remove it"));
+            }
+        }
         let server = self.server(route, &sni, client_certificates, pq, notes);
         let upstream = self.upstream(&route.upstream, notes);
         let keep_host = choice(&route.host.as_ref(), false, &[("upstream", false), ("keep", true)], notes);
@@ -110,7 +117,7 @@ impl<'a> Context<'a> {
         if notes.faults.len() > before {
             return None;
         }
-        let (server, chain, not_after) = server?;
+        let (server, chain, names, not_after) = server?;
         let (upstream, upstream_pq, authority) = upstream?;
         let (policy, allow) = policy?;
         let summary = RouteSummary {
@@ -123,6 +130,7 @@ impl<'a> Context<'a> {
             client_certificates: name_of(&CERTIFICATES, client_certificates?),
             pq: (name_of(&PQ, pq?), name_of(&PQ, upstream_pq)),
             on_expiry: route.on_expiry.as_ref().map_or("drain".into(), |text| text.get_ref().clone()),
+            certificate_names: names,
             certificate_not_after: not_after
                 .duration_since(SystemTime::UNIX_EPOCH)
                 .map_or(0, |d| d.as_secs()),
@@ -159,9 +167,12 @@ impl<'a> Context<'a> {
         }
         let mut names = Vec::new();
         for (text, span) in texts {
-            let name = text.trim_end_matches('.').to_ascii_lowercase();
+            let name = text.strip_suffix('.').unwrap_or(&text).to_ascii_lowercase();
             let host = name.strip_prefix("*.").unwrap_or(&name);
-            if !matches!(ServerName::try_from(host), Ok(ServerName::DnsName(_))) || host.contains('*') {
+            if !matches!(ServerName::try_from(host), Ok(ServerName::DnsName(_)))
+                || host.contains('*')
+                || host.ends_with('.')
+            {
                 notes.fault(
                     span,
                     format!("{text:?} is no DNS name; write \"name.example.com\" or \"*.example.com\""),
@@ -305,9 +316,21 @@ impl<'a> Context<'a> {
                     one.span(),
                     format!("rule {} of this list permits all that this one does; remove one", place + 1),
                 );
+            } else if let Some(place) = rules.iter().position(|earlier| covers(&rule, earlier)) {
+                notes.fault(
+                    one.span(),
+                    format!("this rule permits all that rule {} of this list does; remove one", place + 1),
+                );
             }
             shown.push(show(&rule));
             rules.push(rule);
+        }
+        if let (Some(mapping), Some(written)) = (mapping, &route.certificate_identity)
+            && !rules.iter().any(|rule| rule.issuer.as_ref() == Some(&mapping.authority))
+        {
+            let name = &mapping.authority;
+            let advice = format!("write allow = [{{ issuer = \"{name}\" }}] or remove certificate_identity");
+            notes.fault(written.span(), format!("no rule allows anybody of `{name}`; {advice}"));
         }
         let on_expiry = match &route.on_expiry {
             None => OnExpiry::Drain,
@@ -380,53 +403,65 @@ impl<'a> Context<'a> {
         client_certificates: Option<ClientCertificates>,
         pq: Option<PostQuantum>,
         notes: &mut Notes<'_>,
-    ) -> Option<(ServerVariants, [u8; 32], SystemTime)> {
+    ) -> Option<(ServerVariants, [u8; 32], Vec<String>, SystemTime)> {
         let client_certificates = client_certificates?;
         let path = |text: &Text| self.base.join(text.get_ref());
+        // Each part is looked at before any missing one ends the whole: one run tells every fault.
         let client_ca = match (&route.client_ca, client_certificates) {
-            (_, ClientCertificates::None) => Vec::new(),
-            (Some(ca), _) => notes.take(ca.span(), certificates::certificates(&path(ca)))?,
+            (_, ClientCertificates::None) => Some(Vec::new()),
+            (Some(ca), _) => notes.take(ca.span(), certificates::certificates(&path(ca))),
             (None, _) => {
                 let span = route.client_certificates.as_ref().map_or(0..0, Spanned::span);
                 notes.fault(span, "client certificates need an authority; write client_ca = \"ca.pem\"");
-                return None;
+                None
             }
         };
         let client_crl = match &route.client_crl {
             Some(crl) if client_certificates != ClientCertificates::None => {
-                notes.take(crl.span(), certificates::revocations(&path(crl)))?
+                notes.take(crl.span(), certificates::revocations(&path(crl)))
             }
-            _ => Vec::new(),
+            _ => Some(Vec::new()),
         };
-        let model::KeyPair { chain, key } = &route.certificate;
-        let pair = notes.take(chain.span(), certificates::pair(&path(chain), &path(key), self.now))?;
+        let chain = &route.certificate.chain;
+        let pair = self.pair(&route.certificate, notes)?;
         for name in sni {
             if !certificates::covers(&pair.chain[0], name) {
                 notes.fault(chain.span(), format!("{} is not good for {name}", path(chain).display()));
             }
         }
-        if let Some(warning) = pair.warning {
-            notes.warn(chain.span(), warning);
-        }
-        let leaf = fingerprint(&pair.chain[0]);
+        let (leaf, names) = (fingerprint(&pair.chain[0]), certificates::names(&pair.chain[0]));
         let settings = ServerSettings {
             chain: pair.chain,
             key: pair.key,
             pq: pq?,
             client_certificates,
-            client_ca,
-            client_crl,
+            client_ca: client_ca?,
+            client_crl: client_crl?,
         };
         let config = notes.take(chain.span(), server_config(settings).map_err(|fault| fault.to_string()))?;
-        Some((ServerVariants::new(config), leaf, pair.not_after))
+        Some((ServerVariants::new(config), leaf, names, pair.not_after))
+    }
+
+    /// Reads a certificate and its key; faults stand at whichever of the two they are in.
+    fn pair(&self, written: &model::KeyPair, notes: &mut Notes<'_>) -> Option<certificates::Pair> {
+        let path = |text: &Text| self.base.join(text.get_ref());
+        let model::KeyPair { chain, key } = written;
+        let leaf = notes.take(chain.span(), certificates::chain(&path(chain), self.now));
+        let private = notes.take(key.span(), certificates::key(&path(key)));
+        let (leaf, private) = (leaf?, private?);
+        if let Some(warning) = &leaf.warning {
+            notes.warn(chain.span(), warning);
+        }
+        notes.take(key.span(), certificates::pair(leaf, private, &path(chain), &path(key)))
     }
 
     fn upstream(
-        &self,
+        &mut self,
         written: &Spanned<model::Upstream>,
         notes: &mut Notes<'_>,
     ) -> Option<(Upstream, PostQuantum, String)> {
-        let path = |text: &Text| self.base.join(text.get_ref());
+        let base = self.base;
+        let path = |text: &Text| base.join(text.get_ref());
         let (address, span, table) = match written.get_ref() {
             model::Upstream::Address(address) => (address, written.span(), None),
             model::Upstream::Table(table) => (table.address.get_ref(), table.address.span(), Some(&**table)),
@@ -434,32 +469,25 @@ impl<'a> Context<'a> {
         let target = notes.take(span.clone(), tls_address(address));
         let roots = match table.and_then(|table| table.ca.as_ref()) {
             Some(ca) => notes.take(ca.span(), own_roots(&path(ca))),
-            None => Some(system_roots()),
+            None => Some(self.system_roots.get_or_insert_with(system_roots).clone()),
         };
         let pin = match table.and_then(|table| table.pin.as_ref()) {
-            Some(text) => Some(notes.take(text.span(), pin(text.get_ref()))?),
-            None => None,
+            Some(text) => notes.take(text.span(), pin(text.get_ref())).map(Some),
+            None => Some(None),
         };
         let certificate = match table.and_then(|table| table.certificate.as_ref()) {
-            Some(model::KeyPair { chain, key }) => {
-                let pair =
-                    notes.take(chain.span(), certificates::pair(&path(chain), &path(key), self.now))?;
-                if let Some(warning) = pair.warning {
-                    notes.warn(chain.span(), warning);
-                }
-                Some((pair.chain, pair.key))
-            }
-            None => None,
+            Some(written) => self.pair(written, notes).map(|pair| Some((pair.chain, pair.key))),
+            None => Some(None),
         };
-        let pq = self.pq(table.map_or(&None, |table| &table.pq), notes)?;
-        let (host, port) = target?;
+        let pq = self.pq(table.map_or(&None, |table| &table.pq), notes);
         // Also where another name is verified: the host becomes the request's Host.
-        let own_name = notes.take(span.clone(), server_name(&host))?;
+        let own_name = target.as_ref().and_then(|(host, _)| notes.take(span.clone(), server_name(host)));
         let name = match table.and_then(|table| table.sni.as_ref()) {
-            Some(sni) => notes.take(sni.span(), server_name(sni.get_ref()))?,
-            None => own_name,
+            Some(sni) => notes.take(sni.span(), server_name(sni.get_ref())),
+            None => own_name.clone(),
         };
-        let settings = ClientSettings { roots: roots?, pin, certificate, pq };
+        let ((host, port), _, name, pq, pin) = (target?, own_name?, name?, pq?, pin?);
+        let settings = ClientSettings { roots: roots?, pin, certificate: certificate?, pq };
         let tls = notes.take(span, client_config(settings).map_err(|fault| fault.to_string()))?;
         let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         let authority = if port == 443 { shown } else { format!("{shown}:{port}") };
