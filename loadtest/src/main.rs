@@ -1,99 +1,43 @@
-//! `staunch-load`: both ends of the work, and the processor time of the relay between them.
+//! `staunch-load`: both ends of the work, and the processor time of what stands between them.
 //!
-//! Exit codes: 0 the run is clean, 1 it found errors, 2 wrong usage.
+//! ```text
+//!   main ─▶ run ─▶ pki, upstream, peers      what is started
+//!               └▶ work ─▶ client            what is done, added up in a meter
+//!   compare ─▶ run …, plot                   peers in turn
+//! ```
 
 mod account;
+mod client;
+mod compare;
+mod meter;
+mod options;
+mod order;
+mod peers;
+mod pki;
+mod plot;
 mod relay;
-mod tls;
+mod report;
+mod run;
 mod upstream;
 mod work;
 
-use clap::{Parser, Subcommand, ValueEnum};
-use hdrhistogram::Histogram;
-use serde_json::{Value, json};
+use clap::Parser;
+use options::{Cli, Command, Common};
+use plot::{Axes, Line};
+use report::Report;
 use std::error::Error;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::Instant;
-use tokio::task::JoinSet;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-#[derive(Parser)]
-#[command(version, about = "Measures what a TLS relay costs per unit of work")]
-struct Cli {
-    /// The built-in relay between the two ends
-    #[arg(long, global = true, value_enum, default_value = "tls")]
-    peer: Peer,
-    /// Write the result as JSON to this file
-    #[arg(long, global = true)]
-    out: Option<PathBuf>,
-    #[command(subcommand)]
-    shape: Shape,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Peer {
-    Direct,
-    Tls,
-    Plain,
-}
-
-#[derive(Clone, Subcommand)]
-enum Shape {
-    /// Download in bulk; every byte is checked
-    Bulk {
-        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
-        connections: u32,
-        #[arg(long, default_value_t = 16384, value_parser = clap::value_parser!(u32).range(1..=16384))]
-        record: u32,
-        /// Records per connection
-        #[arg(long, default_value_t = 16384, value_parser = clap::value_parser!(u32).range(1..))]
-        records: u32,
-    },
-    /// Paced events, open loop
-    Stream {
-        #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..))]
-        streams: u32,
-        /// Events per second on each stream
-        #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        rate: u32,
-        #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(8..=16384))]
-        size: u32,
-        #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..=3600))]
-        seconds: u32,
-    },
-    /// New connections, one after the other
-    Connect {
-        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
-        count: u32,
-        /// Resume the client's TLS session
-        #[arg(long)]
-        resume: bool,
-    },
-    /// Memory of idle connections
-    Idle {
-        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-        connections: u32,
-    },
-    /// A built-in relay; reads its certificates from standard input
-    #[command(hide = true)]
-    Relay {
-        #[arg(long)]
-        upstream: SocketAddr,
-    },
-}
+/// The shell's code for a program that an interrupt ended.
+const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(&cli) {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(errors) => {
-            eprintln!("staunch-load: {errors} connections failed");
-            ExitCode::FAILURE
-        }
+    match start(&Cli::parse()) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("staunch-load: {error}");
             ExitCode::FAILURE
@@ -101,32 +45,88 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Outcome<u64> {
+fn start(cli: &Cli) -> Outcome<ExitCode> {
     raise_descriptors()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    if let Shape::Relay { upstream } = cli.shape {
-        pin(1);
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text)?;
-        let material = if text.is_empty() {
-            None
-        } else {
-            let v: Value = serde_json::from_str(&text)?;
-            let field = |k: &str| v[k].as_str().unwrap_or_default().to_owned();
-            Some(tls::Material { ca: field("ca"), chain: field("chain"), key: field("key") })
-        };
-        runtime.block_on(relay::serve(upstream, material))?;
-        return Ok(0);
+    let common = &cli.common;
+    if !matches!(cli.command, Command::Relay { .. } | Command::Table { .. }) {
+        peers::pin(&common.load_cores)?;
     }
-    pin(0);
-    runtime.block_on(measure(cli))
+    match &cli.command {
+        Command::Relay { upstream, folder, relay_pq } => {
+            runtime.block_on(relay::serve(*upstream, folder.as_deref(), *relay_pq))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Upstream { listen, chain, key } => {
+            runtime.block_on(far_end(*listen, chain, key))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Compare { rounds, peers, work, quick } => {
+            runtime.block_on(compare::compare(common, *rounds, peers, work, *quick))
+        }
+        Command::Scale { quick } => runtime.block_on(compare::scale(common, *quick)),
+        Command::Table { results, into } => compare::table(results, into).map(|()| ExitCode::SUCCESS),
+        Command::Run(shape) => {
+            let bars = std::io::stderr().is_terminal();
+            let report = runtime.block_on(run::run(common, common.peer, shape, bars))?;
+            finish(common, &report)
+        }
+    }
 }
 
-/// Pins to core `n` where the machine has more than one; else proxy and load share the one there is.
-fn pin(n: usize) {
-    if let Some(core) = core_affinity::get_core_ids().and_then(|ids| ids.get(n).copied()) {
-        core_affinity::set_for_current(core);
+fn finish(common: &Common, report: &Report) -> Outcome<ExitCode> {
+    print!("{}", report.text());
+    if let Some(file) = &common.out {
+        std::fs::write(file, serde_json::to_string_pretty(report)? + "\n")?;
     }
+    if let Some(folder) = &common.plots {
+        draw(folder, report)?;
+    }
+    Ok(match (report.interrupted, report.errors) {
+        (true, _) => ExitCode::from(INTERRUPTED),
+        (false, 0) if report.units > 0.0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+fn draw(folder: &Path, report: &Report) -> Outcome<()> {
+    std::fs::create_dir_all(folder)?;
+    let name = report.peer.name();
+    let line = |points| vec![Line { name: name.clone(), points }];
+    if let Some(latency) = &report.latency_us {
+        let axes = Axes { title: "Latency", x: "percentile", y: "µs", log_x: false };
+        plot::lines(&folder.join("latency.svg"), &axes, &line(latency.curve.clone()))?;
+    }
+    let rates: Vec<(f64, f64)> = report
+        .samples
+        .windows(2)
+        .map(|w| (w[1].second, (w[1].units - w[0].units) / (w[1].second - w[0].second).max(1e-9)))
+        .collect();
+    let unit = format!("{} per second", report.unit);
+    let axes = Axes { title: "Throughput", x: "seconds", y: &unit, log_x: false };
+    plot::lines(&folder.join("throughput.svg"), &axes, &line(rates))?;
+    let memory = report.samples.iter().map(|s| (s.second, s.rss_kib as f64 / 1024.0)).collect();
+    let axes = Axes { title: "Resident memory", x: "seconds", y: "MiB", log_x: false };
+    plot::lines(&folder.join("memory.svg"), &axes, &line(memory))?;
+    let open = report.samples.iter().map(|s| (s.second, s.descriptors as f64)).collect();
+    let axes = Axes { title: "Open descriptors", x: "seconds", y: "descriptors", log_x: false };
+    plot::lines(&folder.join("descriptors.svg"), &axes, &line(open))
+}
+
+async fn far_end(listen: std::net::SocketAddr, chain: &Path, key: &Path) -> Outcome<()> {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let certificates = CertificateDer::pem_file_iter(chain)?.collect::<Result<Vec<_>, _>>()?;
+    let provider = staunch::tls::provider(staunch::tls::PostQuantum::Prefer).ok_or("no cryptography")?;
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(certificates, PrivateKeyDer::from_pem_file(key)?)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let listener = tokio::net::TcpListener::bind(listen).await?;
+    eprintln!("upstream on {}", listener.local_addr()?);
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    Ok(upstream::serve(listener, Some(acceptor)).await?)
 }
 
 fn raise_descriptors() -> Outcome<()> {
@@ -134,147 +134,4 @@ fn raise_descriptors() -> Outcome<()> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     Ok(setrlimit(Resource::Nofile, limit)?)
-}
-
-/// The relay process; it ends with this value.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Failing means that it has ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn start(upstream: SocketAddr, material: Option<&tls::Material>) -> Outcome<(Running, SocketAddr)> {
-    let child = Command::new(std::env::current_exe()?)
-        .args(["relay", "--upstream", &upstream.to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut running = Running(child);
-    let mut input = running.0.stdin.take().ok_or("the relay has no input")?;
-    if let Some(m) = material {
-        input.write_all(json!({"ca": m.ca, "chain": m.chain, "key": m.key}).to_string().as_bytes())?;
-    }
-    drop(input);
-    let mut line = String::new();
-    BufReader::new(running.0.stdout.take().ok_or("the relay has no output")?).read_line(&mut line)?;
-    let at = line.trim().parse().map_err(|_| "the relay did not start")?;
-    Ok((running, at))
-}
-
-async fn measure(cli: &Cli) -> Outcome<u64> {
-    let material = (cli.peer != Peer::Plain).then(tls::make).transpose()?;
-    let listener = socket_listener()?;
-    let far = listener.local_addr()?;
-    let acceptor = material.as_ref().map(tls::server).transpose()?.map(Into::into);
-    tokio::spawn(upstream::serve(listener, acceptor));
-    let (running, at) = match cli.peer {
-        Peer::Direct => (None, far),
-        _ => start(far, material.as_ref()).map(|(r, at)| (Some(r), at))?,
-    };
-    let resume = matches!(cli.shape, Shape::Connect { resume: true, .. });
-    let client = material.as_ref().map(|m| tls::client(m, resume)).transpose()?;
-    let door = work::Door { at, tls: client };
-    let pid = running.as_ref().map(|r| r.0.id());
-    let (before, started) = (pid.map(account::cpu_ns).transpose()?, Instant::now());
-    let rss = pid.map(account::rss_kib).transpose()?;
-    let mut result = json!({"peer": cli.peer.to_possible_value().map(|v| v.get_name().to_owned())});
-    let mut errors = 0_u64;
-    let mut note = |error: String| {
-        if errors == 0 {
-            eprintln!("first failure: {error}");
-        }
-        errors += 1;
-    };
-    let units: f64;
-    match cli.shape {
-        Shape::Bulk { connections, record, records } => {
-            let mut set = JoinSet::new();
-            for n in 0..connections as usize {
-                set.spawn(work::bulk(door.clone(), n, record, records));
-            }
-            let mut bytes = 0;
-            while let Some(done) = set.join_next().await {
-                match done? {
-                    Ok(n) => bytes += n,
-                    Err(e) => note(e.to_string()),
-                }
-            }
-            result["bytes"] = json!(bytes);
-            result["unit"] = json!("GiB");
-            units = bytes as f64 / f64::from(1 << 30);
-        }
-        Shape::Stream { streams, rate, size, seconds } => {
-            let mut set = JoinSet::new();
-            for n in 0..streams as usize {
-                set.spawn(work::stream(door.clone(), n, size, rate * seconds, 1_000_000 / rate));
-            }
-            let mut all = Histogram::<u64>::new(3)?;
-            while let Some(done) = set.join_next().await {
-                match done? {
-                    Ok(h) => all.add(h)?,
-                    Err(e) => note(e.to_string()),
-                }
-            }
-            for (name, q) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
-                result["latency_us"][name] = json!(all.value_at_quantile(q) as f64 / 1e3);
-            }
-            result["unit"] = json!("event");
-            units = all.len() as f64;
-        }
-        Shape::Connect { count, .. } => {
-            let mut good = 0_u32;
-            for n in 0..count as usize {
-                match work::connect(&door, n).await {
-                    Ok(_) => good += 1,
-                    Err(e) => note(e.to_string()),
-                }
-            }
-            result["unit"] = json!("connection");
-            units = good.into();
-        }
-        Shape::Idle { connections } => {
-            let mut held = Vec::new();
-            for n in 0..connections as usize {
-                match work::connect(&door, n).await {
-                    Ok(s) => held.push(s),
-                    Err(e) => note(e.to_string()),
-                }
-            }
-            if let (Some(pid), Some(rss)) = (pid, rss) {
-                let grown = account::rss_kib(pid)?.saturating_sub(rss);
-                result["kib_per_connection"] = json!(grown as f64 / held.len().max(1) as f64);
-            }
-            result["unit"] = json!("connection");
-            units = held.len() as f64;
-        }
-        Shape::Relay { .. } => return Err("the relay is not a measurement".into()),
-    }
-    let seconds = started.elapsed().as_secs_f64();
-    result["units"] = json!(units);
-    result["seconds"] = json!(seconds);
-    result["units_per_second"] = json!(units / seconds);
-    if let (Some(pid), Some(before)) = (pid, before) {
-        let cpu = (account::cpu_ns(pid)? - before) as f64 / 1e9;
-        result["cpu_seconds"] = json!(cpu);
-        if units > 0.0 {
-            result["cpu_seconds_per_unit"] = json!(cpu / units);
-        }
-    }
-    result["errors"] = json!(errors);
-    let text = serde_json::to_string_pretty(&result)?;
-    println!("{text}");
-    if let Some(path) = &cli.out {
-        std::fs::write(path, text + "\n")?;
-    }
-    Ok(errors)
-}
-
-fn socket_listener() -> Outcome<tokio::net::TcpListener> {
-    let socket = tokio::net::TcpSocket::new_v4()?;
-    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    Ok(socket.listen(4096)?)
 }

@@ -45,7 +45,15 @@ impl Ca {
 
     /// Makes a certificate for DNS names and addresses, for servers and clients.
     pub fn leaf(&self, names: &[&str]) -> Result<Leaf, rcgen::Error> {
-        let key = KeyPair::generate()?;
+        self.sign(KeyPair::generate()?, names)
+    }
+
+    /// The same for a key that was made elsewhere: PEM, PKCS #8.
+    pub fn leaf_with(&self, key: &str, names: &[&str]) -> Result<Leaf, rcgen::Error> {
+        self.sign(KeyPair::from_pem(key)?, names)
+    }
+
+    fn sign(&self, key: KeyPair, names: &[&str]) -> Result<Leaf, rcgen::Error> {
         let mut params = CertificateParams::new(names.iter().map(|n| n.to_string()).collect::<Vec<_>>())?;
         if let Some(name) = names.first() {
             params.distinguished_name.push(DnType::CommonName, *name);

@@ -96,6 +96,25 @@ impl Issuer {
     pub fn token(&self, subject: &str, groups: &[String], lifetime: Duration) -> String {
         self.inner.token(subject, groups, lifetime, SystemTime::now())
     }
+
+    /// Its keys (RFC 7517), as they stand at `jwks_uri`.
+    pub fn jwks(&self) -> Value {
+        self.inner.jwks()
+    }
+
+    /// Its public key: PEM, SubjectPublicKeyInfo (RFC 5480 section 2).
+    pub fn public_key_pem(&self) -> String {
+        // SEQUENCE { SEQUENCE { id-ecPublicKey, prime256v1 }, BIT STRING } around the point.
+        const PREFIX: [u8; 26] = [
+            0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
+            0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+        ];
+        let der = [&PREFIX[..], self.inner.key.public_key().as_ref()].concat();
+        let text = BASE64_STANDARD.encode(der);
+        let lines: Vec<&str> =
+            text.as_bytes().chunks(64).filter_map(|l| std::str::from_utf8(l).ok()).collect();
+        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"))
+    }
 }
 
 impl Inner {

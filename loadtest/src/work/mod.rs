@@ -1,95 +1,61 @@
-//! The shapes of work, each as one connection's life. A connection returns what it moved or why it failed.
+//! The shapes of work. Each adds to the [`Meter`] as it goes; what fails is counted there and ends nothing else.
 
-use crate::upstream::{FILL, now_ns, order};
-use hdrhistogram::Histogram;
-use std::io;
-use std::net::SocketAddr;
+mod bulk;
+mod connect;
+mod requests;
+mod soak;
+mod stream;
+
+use crate::client::Door;
+use crate::meter::Meter;
+use crate::options::{Protocol, Shape};
 use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpSocket;
-use tokio_rustls::TlsConnector;
+use tokio::task::JoinSet;
 
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
-/// Where the load connects, and how.
+/// What a run works on.
 #[derive(Clone)]
-pub(crate) struct Door {
-    pub(crate) at: SocketAddr,
-    pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
+pub(crate) struct Site {
+    pub(crate) door: Arc<Door>,
+    pub(crate) meter: Arc<Meter>,
 }
 
-/// Connections per loopback source address: below the usual range of 28,000 ephemeral ports.
-const PER_SOURCE: usize = 20_000;
+/// What stays open when the work is done, so that memory can be looked at.
+pub(crate) type Held = Vec<crate::client::Connection>;
 
-impl Door {
-    pub(crate) async fn open(&self, number: usize) -> io::Result<Box<dyn Stream>> {
-        let socket = TcpSocket::new_v4()?;
-        let source = u8::try_from(1 + number / PER_SOURCE).map_err(io::Error::other)?;
-        socket.bind(SocketAddr::from(([127, 0, 0, source], 0)))?;
-        let tcp = socket.connect(self.at).await?;
-        tcp.set_nodelay(true)?;
-        let Some(config) = &self.tls else { return Ok(Box::new(tcp)) };
-        let name = rustls::pki_types::ServerName::try_from("localhost").map_err(io::Error::other)?;
-        Ok(Box::new(TlsConnector::from(config.clone()).connect(name, tcp).await?))
-    }
-}
-
-/// Reads `count` records of `size`; every byte is checked. Returns the bytes received.
-pub(crate) async fn bulk(door: Door, n: usize, size: u32, count: u32) -> io::Result<u64> {
-    let mut s = door.open(n).await?;
-    s.write_all(&order(b'd', size, count, 0)).await?;
-    s.flush().await?;
-    let (mut buffer, mut got) = (vec![0; 64 * 1024], 0_u64);
-    loop {
-        let n = s.read(&mut buffer).await?;
-        if n == 0 {
-            break;
+/// Does the work until it is done.
+pub(crate) async fn run(shape: &Shape, site: Site) -> Held {
+    match shape.clone() {
+        Shape::Bulk { connections, record, records, way, protocol, verify } => {
+            let work = bulk::Bulk { record, records, way, protocol, verify };
+            all(connections, |n| work.clone().run(site.clone(), n)).await;
         }
-        if buffer[..n].iter().any(|b| *b != FILL) {
-            return Err(io::Error::other("a byte arrived changed"));
+        Shape::Stream { streams, per_connection, rate, size, seconds, protocol } => {
+            let work = stream::Streams { rate, size, seconds, protocol };
+            let shared = matches!(protocol, Protocol::Http2 | Protocol::Grpc);
+            let each = if shared { per_connection } else { 1 };
+            let connections = streams.div_ceil(each);
+            all(connections, |n| work.clone().run(site.clone(), n, each.min(streams - n as u32 * each)))
+                .await;
         }
-        got += n as u64;
+        Shape::Requests { connections, in_flight, answer, seconds, protocol, .. } => {
+            let work = requests::Requests { in_flight, answer, seconds, protocol };
+            all(connections, |n| work.clone().run(site.clone(), n)).await;
+        }
+        Shape::Connect { count, protocol } => connect::in_turn(&site, count, protocol).await,
+        Shape::Idle { connections, protocol } => return connect::hold(&site, connections, protocol).await,
+        Shape::Soak { clients, seconds } => soak::run(&site, clients, seconds).await,
     }
-    if got != u64::from(size) * u64::from(count) {
-        return Err(io::Error::other(format!(
-            "{got} bytes arrived of {}",
-            u64::from(size) * u64::from(count)
-        )));
-    }
-    Ok(got)
+    Held::new()
 }
 
-/// Reads `count` paced events and returns their latencies in nanoseconds from the intended send time.
-pub(crate) async fn stream(
-    door: Door,
-    n: usize,
-    size: u32,
-    count: u32,
-    gap: u32,
-) -> io::Result<Histogram<u64>> {
-    let mut latency = Histogram::new(3).map_err(io::Error::other)?;
-    let mut s = door.open(n).await?;
-    s.write_all(&order(b's', size, count, gap)).await?;
-    s.flush().await?;
-    let mut event = vec![0; size as usize];
-    for _ in 0..count {
-        s.read_exact(&mut event).await?;
-        let mut at = [0; 8];
-        at.copy_from_slice(&event[..8]);
-        latency.record(now_ns().saturating_sub(u64::from_be_bytes(at))).map_err(io::Error::other)?;
+/// As many at once.
+async fn all<F>(count: u32, work: impl Fn(usize) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut set = JoinSet::new();
+    for n in 0..count as usize {
+        set.spawn(work(n));
     }
-    Ok(latency)
-}
-
-/// Opens a connection and proves with one echoed byte that both legs stand.
-pub(crate) async fn connect(door: &Door, n: usize) -> io::Result<Box<dyn Stream>> {
-    let mut s = door.open(n).await?;
-    s.write_all(&order(b'e', 16, 0, 0)).await?;
-    s.write_all(&[FILL]).await?;
-    s.flush().await?;
-    if s.read_u8().await? != FILL {
-        return Err(io::Error::other("the echoed byte arrived changed"));
-    }
-    Ok(s)
+    while set.join_next().await.is_some() {}
 }

@@ -1,0 +1,298 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+use staunch::tls::PostQuantum;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Both ends of the work, and what the proxy between them costs per unit of it.
+///
+/// Exit codes: 0 the run is clean, 1 something failed or was not as asked, 2 wrong usage, 130 interrupted (what was
+/// measured until then is printed).
+#[derive(Parser)]
+#[command(name = "staunch-load", version, verbatim_doc_comment)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every run.
+#[derive(Args, Clone)]
+pub(crate) struct Common {
+    /// What stands between the two ends
+    #[arg(long, global = true, value_enum, default_value = "staunch")]
+    pub(crate) peer: Peer,
+    /// Somebody's running gateway (host:port) instead of a peer of this run: nothing is started, and processor time
+    /// and memory are not measured
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub(crate) target: Option<String>,
+    /// The name to ask the target for and to verify. Default: the target's host
+    #[arg(long, global = true)]
+    pub(crate) sni: Option<String>,
+    /// The authority of the target's certificate, PEM. Default: the system's
+    #[arg(long, global = true)]
+    pub(crate) ca: Option<PathBuf>,
+    /// A file with the token for the target
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token: Option<PathBuf>,
+    /// What to ask the target for, where it is not in front of `staunch-load upstream`
+    #[arg(long, global = true)]
+    pub(crate) path: Option<String>,
+    #[command(flatten)]
+    pub(crate) secure: Secure,
+    /// Cores of the load, as numbers with commas
+    #[arg(long, global = true, value_delimiter = ',', default_value = "0")]
+    pub(crate) load_cores: Vec<usize>,
+    /// Cores of the peer; Staunch has a worker for each
+    #[arg(long, global = true, value_delimiter = ',', default_value = "1")]
+    pub(crate) peer_cores: Vec<usize>,
+    /// The Staunch to run. Default: the one beside this program
+    #[arg(long, global = true)]
+    pub(crate) staunch: Option<PathBuf>,
+    /// Keep the result: JSON
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Draw the result: SVG files in this folder
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub(crate) plots: Option<PathBuf>,
+}
+
+/// How TLS is spoken.
+#[derive(Args, Clone, Debug, Serialize)]
+pub(crate) struct Secure {
+    /// Post-quantum key exchange on both legs
+    #[arg(long, global = true, value_enum, default_value = "off")]
+    pub(crate) pq: Pq,
+    /// The key of the servers' certificates
+    #[arg(long, global = true, value_enum, default_value = "ecdsa")]
+    pub(crate) certificate: Certificate,
+    /// Clients resume their TLS sessions
+    #[arg(long, global = true)]
+    pub(crate) resume: bool,
+}
+
+/// Post-quantum key exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Pq {
+    Off,
+    Prefer,
+    Require,
+}
+
+impl From<Pq> for PostQuantum {
+    fn from(pq: Pq) -> Self {
+        match pq {
+            Pq::Off => PostQuantum::Off,
+            Pq::Prefer => PostQuantum::Prefer,
+            Pq::Require => PostQuantum::Require,
+        }
+    }
+}
+
+/// Keys of certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Certificate {
+    Ecdsa,
+    Rsa,
+}
+
+/// What may stand between the two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Peer {
+    /// Nothing
+    Direct,
+    /// A bare TCP copy, built in
+    Plain,
+    /// tokio-rustls and tokio's bidirectional copy with 64 KiB buffers, built in
+    Tls,
+    /// Staunch: identity checked, credential injected, audit lines written
+    Staunch,
+    /// nginx, stream module
+    Nginx,
+    /// HAProxy, mode tcp
+    Haproxy,
+    /// HAProxy, mode http with jwt_verify
+    HaproxyJwt,
+    /// Envoy, tcp_proxy
+    Envoy,
+    /// Envoy, HTTP connection manager with jwt_authn
+    EnvoyJwt,
+    /// stunnel, a server and a client service in turn
+    Stunnel,
+}
+
+impl Peer {
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
+    }
+}
+
+/// What the bytes of a run are wrapped in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Protocol {
+    /// Bytes; Staunch knows the client by its certificate
+    Raw,
+    /// HTTP/1.1; streams are server-sent events
+    Http1,
+    /// HTTP/2
+    Http2,
+    /// HTTP/2 with gRPC's framing and trailers
+    Grpc,
+}
+
+/// Which way bulk goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Way {
+    Down,
+    Up,
+    /// Half of the connections each way
+    Both,
+}
+
+/// What to do.
+#[derive(Subcommand, Clone)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Run(Shape),
+    /// All peers that are installed, in turn, on the same work: medians and ratios
+    Compare {
+        /// Rounds, each with every peer
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
+        rounds: u32,
+        /// Only these
+        #[arg(long, value_enum, value_delimiter = ',')]
+        peers: Vec<Peer>,
+        /// Only these kinds of work; see `loadtest/README.md` for their names
+        #[arg(long, value_delimiter = ',')]
+        work: Vec<String>,
+        /// A tenth of the work: to see that everything starts
+        #[arg(long)]
+        quick: bool,
+    },
+    /// How Staunch's cost grows: streams, record sizes, workers
+    Scale {
+        /// A tenth of the work
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Write the table of a comparison between the markers of a Markdown file
+    Table {
+        /// A file that `compare --out` wrote
+        results: PathBuf,
+        /// The file with `<!-- figures -->` and `<!-- end of figures -->`
+        #[arg(long, default_value = "README.md")]
+        into: PathBuf,
+    },
+    /// The far end alone, for a gateway that runs elsewhere
+    Upstream {
+        /// Where to listen
+        #[arg(long, default_value = "127.0.0.1:9443")]
+        listen: SocketAddr,
+        /// Certificate chain, PEM
+        #[arg(long)]
+        chain: PathBuf,
+        /// Its key, PEM
+        #[arg(long)]
+        key: PathBuf,
+    },
+    #[command(hide = true)]
+    Relay {
+        #[arg(long)]
+        upstream: SocketAddr,
+        /// The folder with certificates; none: bare TCP
+        #[arg(long)]
+        folder: Option<PathBuf>,
+        #[arg(long, value_enum, default_value = "off")]
+        relay_pq: Pq,
+    },
+}
+
+/// A shape of work.
+#[derive(Subcommand, Clone, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Shape {
+    /// As many bytes as go: processor time per GiB
+    Bulk {
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        connections: u32,
+        /// Bytes per record
+        #[arg(long, default_value_t = 16384, value_parser = clap::value_parser!(u32).range(1..=16384))]
+        record: u32,
+        /// Records per connection
+        #[arg(long, default_value_t = 32768, value_parser = clap::value_parser!(u32).range(1..))]
+        records: u32,
+        #[arg(long, value_enum, default_value = "down")]
+        way: Way,
+        #[arg(long, value_enum, default_value = "raw")]
+        protocol: Protocol,
+        /// Compare the SHA-256 of what arrives
+        #[arg(long)]
+        verify: bool,
+    },
+    /// Paced events, open loop: latency from the intended moment, and processor time per event
+    Stream {
+        #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        streams: u32,
+        /// HTTP/2: streams on one connection
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+        per_connection: u32,
+        /// Events per second on each stream
+        #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        rate: u32,
+        /// Bytes per event; 0: a distribution like a language model's tokens
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=16384))]
+        size: u32,
+        #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        seconds: u32,
+        #[arg(long, value_enum, default_value = "http1")]
+        protocol: Protocol,
+    },
+    /// Small requests on connections that stay: processor time per request
+    Requests {
+        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        connections: u32,
+        /// HTTP/2: requests under way on each connection
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
+        in_flight: u32,
+        /// People whose tokens are used in turn
+        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        identities: u32,
+        /// Bytes of each answer
+        #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+        answer: u32,
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        seconds: u32,
+        #[arg(long, value_enum, default_value = "http1")]
+        protocol: Protocol,
+    },
+    /// New connections, one after the other, each proved by an answer: processor time per connection
+    Connect {
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+        count: u32,
+        #[arg(long, value_enum, default_value = "http1")]
+        protocol: Protocol,
+    },
+    /// Connections that stand and say nothing: memory per connection
+    Idle {
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        connections: u32,
+        #[arg(long, value_enum, default_value = "raw")]
+        protocol: Protocol,
+    },
+    /// A mix that comes and goes, with slow readers and clients that vanish: memory and descriptors over time
+    Soak {
+        /// Clients at a time
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(8..=100_000))]
+        clients: u32,
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(4..))]
+        seconds: u32,
+    },
+}

@@ -1,0 +1,101 @@
+//! What a run came to: as JSON, as text, as plots.
+
+use crate::meter::Quantiles;
+use crate::options::{Peer, Secure, Shape};
+use serde::Serialize;
+use std::fmt::Write;
+
+/// The result of one run. Units are named by `unit`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) peer: Peer,
+    pub(crate) peer_version: String,
+    pub(crate) target: Option<String>,
+    pub(crate) shape: Shape,
+    pub(crate) secure: Secure,
+    pub(crate) unit: &'static str,
+    pub(crate) units: f64,
+    pub(crate) seconds: f64,
+    /// Seconds of processor time of the peer, user and system together.
+    pub(crate) cpu_seconds: Option<f64>,
+    pub(crate) memory: Option<Memory>,
+    /// From the intended moment for events, from asking for requests and connections.
+    pub(crate) latency_us: Option<Quantiles>,
+    /// From asking to the first event.
+    pub(crate) first_us: Option<Quantiles>,
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) errors: u64,
+    pub(crate) first_error: Option<String>,
+    pub(crate) interrupted: bool,
+}
+
+/// Resident memory of the peer.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Memory {
+    pub(crate) before_kib: u64,
+    pub(crate) most_kib: u64,
+    /// What it grew by for each connection or stream of the run.
+    pub(crate) kib_per_connection: f64,
+}
+
+/// A look at a running run.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Sample {
+    pub(crate) second: f64,
+    pub(crate) units: f64,
+    pub(crate) rss_kib: u64,
+    pub(crate) descriptors: u64,
+}
+
+impl Report {
+    /// Microseconds of processor time per unit, or seconds per GiB.
+    pub(crate) fn cost(&self) -> Option<f64> {
+        let scale = if self.unit == "GiB" { 1.0 } else { 1e6 };
+        (self.units > 0.0).then(|| self.cpu_seconds.map(|cpu| cpu * scale / self.units)).flatten()
+    }
+
+    pub(crate) fn cost_unit(&self) -> String {
+        format!("{}/{}", if self.unit == "GiB" { "s" } else { "µs" }, self.unit)
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, value: String| {
+            let _ = writeln!(text, "{name:<22} {value}");
+        };
+        let what =
+            self.target.clone().unwrap_or_else(|| format!("{} ({})", self.peer.name(), self.peer_version));
+        line("through", what);
+        line("done", format!("{:.3} {} in {:.2} s", self.units, self.unit, self.seconds));
+        line("per second", format!("{:.1} {}", self.units / self.seconds, self.unit));
+        if let Some(cost) = self.cost() {
+            line("processor time", format!("{cost:.3} {}", self.cost_unit()));
+        }
+        if let Some(memory) = &self.memory {
+            let text = format!(
+                "{} KiB at first, {} KiB at most, {:.1} KiB per connection or stream",
+                memory.before_kib, memory.most_kib, memory.kib_per_connection
+            );
+            line("memory", text);
+        }
+        for (name, quantiles) in [("latency, µs", &self.latency_us), ("first event, µs", &self.first_us)] {
+            if let Some(q) = quantiles {
+                let text = format!(
+                    "p50 {:.0}   p90 {:.0}   p99 {:.0}   p99.9 {:.0}   max {:.0}",
+                    q.p50, q.p90, q.p99, q.p999, q.max
+                );
+                line(name, text);
+            }
+        }
+        if self.errors > 0 {
+            line(
+                "errors",
+                format!("{} (the first: {})", self.errors, self.first_error.as_deref().unwrap_or("-")),
+            );
+        }
+        if self.interrupted {
+            line("interrupted", "these are the figures until then".into());
+        }
+        text
+    }
+}

@@ -1,0 +1,168 @@
+//! One run: both ends, the peer between them, the work, and what it cost.
+
+use crate::client::Door;
+use crate::meter::Meter;
+use crate::options::{Common, Peer, Shape};
+use crate::peers::{self, Running};
+use crate::pki::Pki;
+use crate::report::{Memory, Report, Sample};
+use crate::work::{self, Site};
+use crate::{Outcome, account, upstream};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio_rustls::TlsAcceptor;
+
+const SAMPLE: Duration = Duration::from_millis(250);
+
+/// Does one shape of work through one peer. `bars`: show progress where a person looks on.
+pub(crate) async fn run(common: &Common, peer: Peer, shape: &Shape, bars: bool) -> Outcome<Report> {
+    let people = if let Shape::Requests { identities, .. } = shape { *identities } else { 16 };
+    let (door, running, upstream, _pki);
+    match &common.target {
+        Some(target) => {
+            (door, running, upstream, _pki) = (Door::to_target(target, common)?, None, None, None);
+        }
+        None => {
+            let pki = Pki::new(common.secure.certificate)?;
+            let bare = peer == Peer::Plain && is_raw(shape);
+            if peer == Peer::Plain && !bare {
+                return Err("the plain relay carries raw bytes only: --protocol raw".into());
+            }
+            let listener = listen()?;
+            let far = listener.local_addr()?;
+            let acceptor = (!bare).then(|| pki.server(common.secure.pq.into())).transpose()?;
+            upstream = Some(tokio::spawn(upstream::serve(listener, acceptor.map(TlsAcceptor::from))));
+            running = match peer {
+                Peer::Direct => None,
+                _ => Some(peers::start(peer, common, &pki, far)?),
+            };
+            let at = running.as_ref().map_or(far, |running| running.at);
+            door = Door::to_peer(at, &pki, common, bare, people)?;
+            _pki = Some(pki);
+        }
+    }
+    let site = Site { door: Arc::new(door), meter: Arc::new(Meter::new()) };
+    let report = measure(common, peer, shape, site, running.as_ref(), bars).await;
+    if let Some(upstream) = upstream {
+        upstream.abort();
+    }
+    report
+}
+
+fn is_raw(shape: &Shape) -> bool {
+    use crate::options::Protocol::Raw;
+    match shape {
+        Shape::Bulk { protocol, .. }
+        | Shape::Stream { protocol, .. }
+        | Shape::Requests { protocol, .. }
+        | Shape::Connect { protocol, .. }
+        | Shape::Idle { protocol, .. } => *protocol == Raw,
+        Shape::Soak { .. } => false,
+    }
+}
+
+fn listen() -> Outcome<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    Ok(socket.listen(4096)?)
+}
+
+async fn measure(
+    common: &Common,
+    peer: Peer,
+    shape: &Shape,
+    site: Site,
+    running: Option<&Running>,
+    bars: bool,
+) -> Outcome<Report> {
+    let meter = site.meter.clone();
+    let cpu = || running.map(|r| account::cpu_ns(r.pid(), r.threads_end)).transpose();
+    let rss = || running.map_or(Ok(0), |r| account::rss_kib(r.pid()));
+    let (unit, scale) = unit(shape);
+    let (before, before_kib, started) = (cpu()?, rss()?, Instant::now());
+    let bar = if bars { bar(shape) } else { ProgressBar::hidden() };
+    let mut samples: Vec<Sample> = Vec::new();
+    let mut look = tokio::time::interval(SAMPLE);
+    let mut work = std::pin::pin!(work::run(shape, site));
+    let mut held = work::Held::new();
+    let interrupted = loop {
+        tokio::select! {
+            done = &mut work => {
+                held = done;
+                break false;
+            }
+            _ = tokio::signal::ctrl_c() => break true,
+            _ = look.tick() => {
+                let descriptors = running.map_or(Ok(0), |r| account::descriptors(r.pid()))?;
+                let second = started.elapsed().as_secs_f64();
+                samples.push(Sample { second, units: meter.units() as f64 / scale, rss_kib: rss()?, descriptors });
+                bar.set_position(meter.units());
+            }
+        }
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    let after = cpu()?;
+    bar.finish_and_clear();
+    let most_kib = samples.iter().map(|s| s.rss_kib).chain([rss()?]).max().unwrap_or_default();
+    let holders = match shape {
+        Shape::Bulk { connections, .. } | Shape::Requests { connections, .. } => *connections,
+        Shape::Stream { streams, .. } => *streams,
+        Shape::Idle { .. } => held.len().max(1) as u32,
+        Shape::Connect { .. } => 1,
+        Shape::Soak { clients, .. } => *clients,
+    };
+    let grown = most_kib.saturating_sub(before_kib) as f64 / f64::from(holders);
+    Ok(Report {
+        peer,
+        peer_version: running.map_or_else(String::new, |r| r.version.clone()),
+        target: common.target.clone(),
+        shape: shape.clone(),
+        secure: common.secure.clone(),
+        unit,
+        units: meter.units() as f64 / scale,
+        seconds,
+        cpu_seconds: before.zip(after).map(|(before, after)| after.saturating_sub(before) as f64 / 1e9),
+        memory: running.map(|_| Memory { before_kib, most_kib, kib_per_connection: grown }),
+        latency_us: meter.latencies(),
+        first_us: meter.firsts(),
+        samples,
+        errors: meter.errors(),
+        first_error: meter.first_error(),
+        interrupted,
+    })
+}
+
+/// The unit of a shape, and how many counts make one.
+fn unit(shape: &Shape) -> (&'static str, f64) {
+    match shape {
+        Shape::Bulk { .. } => ("GiB", f64::from(1 << 30)),
+        Shape::Stream { .. } => ("event", 1.0),
+        Shape::Requests { .. } => ("request", 1.0),
+        Shape::Connect { .. } | Shape::Idle { .. } => ("connection", 1.0),
+        Shape::Soak { .. } => ("visit", 1.0),
+    }
+}
+
+fn bar(shape: &Shape) -> ProgressBar {
+    let total = match shape {
+        Shape::Bulk { connections, record, records, .. } => {
+            Some(u64::from(*connections) * u64::from(*record) * u64::from(*records))
+        }
+        Shape::Stream { streams, rate, seconds, .. } => {
+            Some(u64::from(*streams) * u64::from(*rate) * u64::from(*seconds))
+        }
+        Shape::Connect { count, .. } => Some((*count).into()),
+        Shape::Idle { connections, .. } => Some((*connections).into()),
+        Shape::Requests { .. } | Shape::Soak { .. } => None,
+    };
+    let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+    let template = if total.is_some() {
+        "{elapsed_precise} {bar:40} {percent:>3} %"
+    } else {
+        "{elapsed_precise} {spinner} {human_pos}"
+    };
+    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
