@@ -71,7 +71,7 @@ pub struct Issuer {
     /// The claim that holds groups; dots lead into objects (`realm_access.roles`). Default `groups`.
     #[serde(default = "groups")]
     pub groups_claim: String,
-    /// Signature algorithms that are accepted: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA.
+    /// Signature algorithms that are accepted: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA.
     /// Default RS256, ES256, EdDSA.
     #[serde(default)]
     #[schemars(with = "Option<Vec<String>>")]

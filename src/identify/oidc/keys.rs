@@ -6,6 +6,8 @@
 use super::Algorithm;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use p521::ecdsa::signature::Verifier as _;
+use p521::ecdsa::{Signature, VerifyingKey};
 use ring::signature::{self as sig, RsaPublicKeyComponents, UnparsedPublicKey};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -38,6 +40,7 @@ enum Material {
     Rsa { n: Vec<u8>, e: Vec<u8> },
     P256(Vec<u8>),
     P384(Vec<u8>),
+    P521(Vec<u8>),
     Ed25519(Vec<u8>),
 }
 
@@ -168,6 +171,11 @@ impl Key {
             }
             ("EC", Some("P-256")) => Material::P256(point(&jwk.x?, &jwk.y?, 32)?),
             ("EC", Some("P-384")) => Material::P384(point(&jwk.x?, &jwk.y?, 48)?),
+            ("EC", Some("P-521")) => {
+                let point = point(&jwk.x?, &jwk.y?, 66)?;
+                VerifyingKey::from_sec1_bytes(&point).ok()?;
+                Material::P521(point)
+            }
             ("OKP", Some("Ed25519")) => {
                 Material::Ed25519(URL_SAFE_NO_PAD.decode(jwk.x?).ok().filter(|x| x.len() == 32)?)
             }
@@ -184,6 +192,7 @@ impl Key {
             Material::Rsa { .. } => matches!(algorithm, Rs256 | Rs384 | Rs512 | Ps256 | Ps384 | Ps512),
             Material::P256(_) => algorithm == Es256,
             Material::P384(_) => algorithm == Es384,
+            Material::P521(_) => algorithm == Es512,
             Material::Ed25519(_) => algorithm == EdDsa,
         };
         kind && self.algorithm.is_none_or(|a| a == algorithm)
@@ -203,7 +212,7 @@ impl Key {
                     Algorithm::Ps256 => &sig::RSA_PSS_2048_8192_SHA256,
                     Algorithm::Ps384 => &sig::RSA_PSS_2048_8192_SHA384,
                     Algorithm::Ps512 => &sig::RSA_PSS_2048_8192_SHA512,
-                    Algorithm::Es256 | Algorithm::Es384 | Algorithm::EdDsa => return false,
+                    _ => return false,
                 };
                 RsaPublicKeyComponents { n, e }.verify(parameters, message, signature)
             }
@@ -213,10 +222,20 @@ impl Key {
             Material::P384(point) => {
                 UnparsedPublicKey::new(&sig::ECDSA_P384_SHA384_FIXED, point).verify(message, signature)
             }
+            Material::P521(point) => return verifies_p521(point, message, signature),
             Material::Ed25519(x) => UnparsedPublicKey::new(&sig::ED25519, x).verify(message, signature),
         };
         done.is_ok()
     }
+}
+
+/// ES512: `r` and `s` of 66 bytes each (RFC 7518 section 3.4).
+fn verifies_p521(point: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    let (Ok(key), Ok(signature)) = (VerifyingKey::from_sec1_bytes(point), Signature::from_slice(signature))
+    else {
+        return false;
+    };
+    key.verify(message, &signature).is_ok()
 }
 
 /// An unsigned big-endian integer without leading zeros, as ring wants it. Some issuers publish one zero byte more.
@@ -282,6 +301,26 @@ mod tests {
             1,
             "one name"
         );
+    }
+
+    /// RFC 7515 appendix A.4: a signature that was made elsewhere.
+    #[test]
+    fn the_example_of_the_rfc_for_es512_verifies_and_no_change_of_it() {
+        let jwk = r#"{"kty":"EC","crv":"P-521","kid":"rfc",
+            "x":"AekpBQ8ST8a8VcfVOTNl353vSrDCLLJXmPk06wTjxrrjcBpXp5EOnYG_NjFZ6OvLFV1jSfS9tsz4qUxcWceqwQGk",
+            "y":"ADSmRA43Z1DSNx_RvcLI87cdL07l6jQyyBXMoxVg_l2Th-x3S1WDhjDly79ajL4Kkd0AZMaZmh9ubmf63e3kyMj2"}"#;
+        let message = b"eyJhbGciOiJFUzUxMiJ9.UGF5bG9hZA";
+        let signature = "AdwMgeerwtHoh-l192l60hp9wAHZFVJbLfD_UxMi70cwnZOYaRI1bKPWROc-mZZqwqT2SI-KGDKB34XO0aw_7Xdt\
+                         AG8GaSwFKdCAPZgoXD2YBJZCPEX3xKpRwcdOO8KpEHwJjyqOgzDO7iKvU8vcnwNrmxYbSW9ERBXukOXolLzeO_Jn";
+        let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        let set = parse(&format!(r#"{{"keys":[{jwk}]}}"#)).unwrap();
+        let Search::Key(key) = set.find(Some("rfc"), Algorithm::Es512) else { panic!("no key") };
+        assert!(key.verifies(Algorithm::Es512, message, &signature));
+        assert!(!key.verifies(Algorithm::Es384, message, &signature));
+        assert!(!key.verifies(Algorithm::Es512, b"another", &signature));
+        assert!(!key.verifies(Algorithm::Es512, message, &signature[1..]));
+        signature[70] ^= 1;
+        assert!(!key.verifies(Algorithm::Es512, message, &signature));
     }
 
     #[test]

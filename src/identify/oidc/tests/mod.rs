@@ -40,6 +40,7 @@ fn settings(url: &str, algorithms: &[Algorithm]) -> IssuerSettings {
 enum Signer {
     Rsa(Box<RsaKeyPair>),
     Ec(EcdsaKeyPair, &'static str),
+    P521(p521::ecdsa::SigningKey),
     Ed(Ed25519KeyPair),
 }
 
@@ -65,10 +66,18 @@ impl Signer {
         Signer::Ec(EcdsaKeyPair::from_pkcs8(algorithm, der.as_ref(), &rng).unwrap(), curve)
     }
 
+    fn p521() -> Self {
+        // A number below the curve's order, since its first byte is none of the 521 bits.
+        let mut secret = ring::rand::generate::<[u8; 66]>(&SystemRandom::new()).unwrap().expose();
+        secret[..2].copy_from_slice(&[0, 1]);
+        Signer::P521(p521::ecdsa::SigningKey::from_slice(&secret).unwrap())
+    }
+
     fn for_algorithm(algorithm: Algorithm) -> Self {
         match algorithm {
             Algorithm::Es256 => Signer::ec("P-256"),
             Algorithm::Es384 => Signer::ec("P-384"),
+            Algorithm::Es512 => Signer::p521(),
             Algorithm::EdDsa => Signer::ed(),
             _ => Signer::rsa(),
         }
@@ -84,6 +93,11 @@ impl Signer {
                 let point = &key.public_key().as_ref()[1..];
                 let (x, y) = point.split_at(point.len() / 2);
                 json!({"kty": "EC", "kid": kid, "crv": curve, "x": b64(x), "y": b64(y)})
+            }
+            Signer::P521(key) => {
+                let point = p521::ecdsa::VerifyingKey::from(key).to_encoded_point(false);
+                let (x, y) = point.as_bytes()[1..].split_at(66);
+                json!({"kty": "EC", "kid": kid, "crv": "P-521", "x": b64(x), "y": b64(y)})
             }
             Signer::Ed(key) => {
                 json!({"kty": "OKP", "kid": kid, "crv": "Ed25519", "x": b64(key.public_key())})
@@ -108,6 +122,10 @@ impl Signer {
                 out
             }
             Signer::Ec(key, _) => key.sign(&rng, message).unwrap().as_ref().to_vec(),
+            Signer::P521(key) => {
+                let signature: p521::ecdsa::Signature = p521::ecdsa::signature::Signer::sign(key, message);
+                signature.to_bytes().to_vec()
+            }
             Signer::Ed(key) => key.sign(message).as_ref().to_vec(),
         }
     }

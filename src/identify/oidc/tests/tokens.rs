@@ -325,7 +325,6 @@ fn settings_that_cannot_work_are_named() {
         assert!(fault.starts_with("issuer corp: ") && fault.contains(part), "{fault}");
     }
     assert!(Issuers::new(vec![settings(URL, &[ES]), settings(URL, &[ES])]).is_err(), "the same twice");
-    assert!("ES512".parse::<Algorithm>().unwrap_err().contains("P-521"));
     assert!("HS256".parse::<Algorithm>().unwrap_err().contains("public keys"));
     assert!(Algorithm::ALL.iter().all(|a| a.to_string().parse() == Ok(*a)));
 }
