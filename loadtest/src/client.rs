@@ -2,7 +2,7 @@
 
 use crate::Outcome;
 use crate::options::{Common, Protocol};
-use crate::order::{Order, Style};
+use crate::order::{Order, Receipt, Style};
 use crate::pki::{self, HTTP, Pki, RAW};
 use crate::upstream::{Stream, WINDOW, put};
 use bytes::{Bytes, BytesMut};
@@ -103,6 +103,8 @@ impl Door {
             && at.ip().is_loopback()
         {
             let source = u8::try_from(1 + number / PER_SOURCE).map_err(io::Error::other)?;
+            // Ports of the run before, still in TIME_WAIT, may be taken again.
+            socket.set_reuseaddr(true)?;
             socket.bind(SocketAddr::from(([127, 0, 0, source], 0)))?;
         }
         let tcp = socket.connect(self.at).await?;
@@ -210,8 +212,8 @@ impl Connection {
         }
     }
 
-    /// Sends the records of an order; returns how many bytes the upstream says it got.
-    pub(crate) async fn upload(&mut self, door: &Door, order: &Order, who: usize) -> io::Result<u64> {
+    /// Sends the records of an order, and compares what the upstream says it got.
+    pub(crate) async fn upload(&mut self, door: &Door, order: &Order, who: usize) -> io::Result<()> {
         let token = door.token(who);
         let mut record = crate::order::record(order.size);
         let answer = match self {
@@ -222,7 +224,7 @@ impl Connection {
                     io.write_all(&record).await?;
                 }
                 io.flush().await?;
-                return io.read_u64().await;
+                Body::Raw(io, BytesMut::new()).all().await?
             }
             Connection::Http1(http) => {
                 http.io.write_all(door.head("POST", order, token, Some(order.bytes())).as_bytes()).await?;
@@ -247,8 +249,11 @@ impl Connection {
                 Body::Http2(answer.into_body(), false).all().await?
             }
         };
-        let text = String::from_utf8_lossy(&answer).into_owned();
-        text.trim().parse().map_err(|_| io::Error::other(format!("the upstream answered {text:?}")))
+        let (got, sent) = (String::from_utf8_lossy(&answer), Receipt::expected(order));
+        if got != sent {
+            return Err(io::Error::other(format!("the upstream got {got:?} and not {sent:?}")));
+        }
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
-//! Peers in turn on the same work: rounds, medians, ratios; and how Staunch's cost grows.
+//! Peers in turn on the same work: rounds, medians, ratios.
 
 use crate::options::{Common, Peer, Pq, Protocol, Shape, Way};
-use crate::plot::{self, Axes, Line};
+use crate::plot;
 use crate::report::Report;
 use crate::{Outcome, peers, run};
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,7 @@ const TOKENS: &[Peer] = &[Peer::Staunch, Peer::EnvoyJwt, Peer::HaproxyJwt];
 const QUANTUM: &[Peer] = &[Peer::Staunch, Peer::Tls, Peer::Envoy];
 
 /// `quick` divides the work by this.
-const QUICK: u32 = 10;
+pub(crate) const QUICK: u32 = 10;
 
 fn requests(protocol: Protocol, divide: u32) -> Shape {
     let seconds = (5 / divide).max(1);
@@ -44,7 +44,7 @@ fn streams(protocol: Protocol, size: u32, divide: u32) -> Shape {
     Shape::Stream { streams: 400, per_connection: 10, rate: 25, size, seconds, protocol }
 }
 
-fn bulk(protocol: Protocol, divide: u32) -> Shape {
+pub(crate) fn bulk(protocol: Protocol, divide: u32) -> Shape {
     let records = 32_768 / divide;
     Shape::Bulk { connections: 4, record: 16_384, records, way: Way::Down, protocol, verify: false }
 }
@@ -155,6 +155,8 @@ struct Row {
 struct Figure {
     /// In the row's unit.
     median: f64,
+    /// Rounds without an error, which are those that count.
+    rounds: usize,
     least: f64,
     most: f64,
     /// Latency in µs, where the work has one.
@@ -186,7 +188,7 @@ pub(crate) async fn compare(
         return Err(format!("no work is called {unknown:?}; there are {}", names.join(", ")).into());
     }
     let divide = if quick { QUICK } else { 1 };
-    let (mut failures, mut missing) = (0, BTreeMap::new());
+    let (mut failures, mut missing, mut interrupted) = (0, BTreeMap::new(), false);
     let mut results = Results { machine: machine(), rounds, versions: BTreeMap::new(), rows: Vec::new() };
     for one in ALL.iter().filter(|one| work.is_empty() || work.iter().any(|name| name == one.name)) {
         let mut peers: Vec<Peer> = Vec::new();
@@ -200,7 +202,7 @@ pub(crate) async fn compare(
         let mut common = common.clone();
         (common.secure.pq, common.secure.resume) = (one.pq, one.resume);
         let timed = matches!((one.shape)(divide), Shape::Stream { .. });
-        for round in 0..rounds {
+        'rounds: for round in 0..rounds {
             // The order turns with the rounds, so that nobody always runs behind the same peer.
             let direct = timed.then_some(Peer::Direct);
             let mut turn: Vec<Peer> = direct.into_iter().chain(peers.iter().copied()).collect();
@@ -208,13 +210,17 @@ pub(crate) async fn compare(
             turn.rotate_left(shift);
             for peer in turn {
                 match run::run(&common, peer, &(one.shape)(divide), false).await {
-                    Ok(report) if report.interrupted => return Ok(ExitCode::from(crate::INTERRUPTED)),
+                    Ok(report) if report.interrupted => {
+                        interrupted = true;
+                        break 'rounds;
+                    }
+                    // Work that was not done whole has no price.
+                    Ok(report) if report.errors > 0 => {
+                        failures += 1;
+                        let first = report.first_error.as_deref().unwrap_or("-");
+                        eprintln!("{}, {}: {} errors: {first}", one.name, peer.name(), report.errors);
+                    }
                     Ok(report) => {
-                        if report.errors > 0 {
-                            failures += 1;
-                            let first = report.first_error.as_deref().unwrap_or("-");
-                            eprintln!("{}, {}: {} errors: {first}", one.name, peer.name(), report.errors);
-                        }
                         results.versions.insert(peer.name(), report.peer_version.clone());
                         reports.entry(peer.name()).or_default().push(report);
                     }
@@ -232,6 +238,9 @@ pub(crate) async fn compare(
             plot_row(folder, &row)?;
         }
         results.rows.push(row);
+        if interrupted {
+            break;
+        }
     }
     for (peer, error) in &missing {
         eprintln!("left out: {peer}: {error}");
@@ -239,7 +248,11 @@ pub(crate) async fn compare(
     if let Some(file) = &common.out {
         std::fs::write(file, serde_json::to_string_pretty(&results)? + "\n")?;
     }
-    Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(match (interrupted, failures) {
+        (true, _) => ExitCode::from(crate::INTERRUPTED),
+        (false, 0) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
 }
 
 fn row(work: &Work, reports: &BTreeMap<String, Vec<Report>>) -> Row {
@@ -247,7 +260,7 @@ fn row(work: &Work, reports: &BTreeMap<String, Vec<Report>>) -> Row {
     let mut peers = BTreeMap::new();
     for (peer, reports) in reports {
         let cost = |report: &Report| {
-            if work.memory { report.memory.map(|m| m.kib_per_connection) } else { report.cost() }
+            if work.memory { report.memory.and_then(|m| m.kib_per_connection) } else { report.cost() }
         };
         let mut costs: Vec<f64> = reports.iter().filter_map(cost).collect();
         if let (false, Some(report)) = (costs.is_empty(), reports.first()) {
@@ -258,6 +271,7 @@ fn row(work: &Work, reports: &BTreeMap<String, Vec<Report>>) -> Row {
             (!all.is_empty()).then(|| median(&mut all))
         };
         let figure = Figure {
+            rounds: costs.len(),
             median: median(&mut costs),
             least: costs.first().copied().unwrap_or_default(),
             most: costs.last().copied().unwrap_or_default(),
@@ -284,7 +298,7 @@ fn text(row: &Row) -> String {
     for (name, figure) in ranked(row) {
         let _ =
             write!(text, "  {name:<12} {:>10.3}  [{:.3} – {:.3}]", figure.median, figure.least, figure.most);
-        if let Some(own) = own.filter(|_| figure.median > 0.0) {
+        if let Some(own) = own.filter(|_| figure.median > 0.0 && name != "staunch") {
             let _ = write!(text, "  staunch is {:.2} of it", own / figure.median);
         }
         let added = |f: fn(&Figure) -> Option<f64>| Some(f(figure)? - direct.and_then(f)?);
@@ -306,14 +320,14 @@ fn plot_row(folder: &Path, row: &Row) -> Outcome<()> {
 }
 
 /// What the figures were measured on, as the kernel tells it.
-fn machine() -> BTreeMap<String, String> {
+pub(crate) fn machine() -> BTreeMap<String, String> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
     let model = cpu
         .lines()
         .find_map(|line| line.strip_prefix("model name"))
         .map(|rest| rest.trim_start_matches([' ', '\t', ':']));
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cores = peers::cores().count();
     BTreeMap::from([
         ("processor".into(), model.unwrap_or("unknown").to_owned()),
         ("cores".into(), cores.to_string()),
@@ -382,72 +396,4 @@ fn short(x: f64) -> String {
     } else {
         format!("{x:.2}")
     }
-}
-
-/// How Staunch's cost grows with streams, record sizes and workers.
-pub(crate) async fn scale(common: &Common, quick: bool) -> Outcome<ExitCode> {
-    let divide = if quick { QUICK } else { 1 };
-    let mut failures = 0;
-    let mut series: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
-    let mut runs: Vec<(&str, f64, Common, Shape)> = Vec::new();
-    for streams in [1, 10, 100, 1000, 10_000_u32] {
-        // The same number of events in each run, as far as a stream can carry it.
-        let rate = (10_000 / streams).clamp(1, 1000);
-        let seconds = (5 / divide).max(1);
-        let shape =
-            Shape::Stream { streams, per_connection: 10, rate, size: 120, seconds, protocol: Protocol::Raw };
-        runs.push(("streams", f64::from(streams), common.clone(), shape));
-    }
-    for record in [1, 16, 120, 1024, 4096, 16_384_u32] {
-        let records = (200_000 / divide).min(2_000_000_000 / record);
-        let shape = Shape::Bulk {
-            connections: 4,
-            record,
-            records,
-            way: Way::Down,
-            protocol: Protocol::Raw,
-            verify: false,
-        };
-        runs.push(("records", f64::from(record), common.clone(), shape));
-    }
-    for workers in 1..=std::thread::available_parallelism().map_or(1, std::num::NonZero::get) {
-        let mut common = common.clone();
-        common.peer_cores = (0..workers).collect();
-        runs.push(("workers", workers as f64, common, bulk(Protocol::Raw, divide)));
-    }
-    for (name, x, common, shape) in runs {
-        let report = run::run(&common, Peer::Staunch, &shape, false).await?;
-        failures += report.errors;
-        if report.interrupted {
-            return Ok(ExitCode::from(crate::INTERRUPTED));
-        }
-        let cost = match (&shape, report.cpu_seconds) {
-            // Per record, not per byte: what is looked for is the price of a small one.
-            (Shape::Bulk { connections, records, .. }, Some(cpu)) if name == "records" => {
-                cpu * 1e6 / (f64::from(*connections) * f64::from(*records))
-            }
-            (_, Some(_)) if name == "workers" => report.units / report.seconds,
-            _ => report.cost().unwrap_or_default(),
-        };
-        println!("{name:<8} {x:>8} {cost:>10.3}");
-        series.entry(name).or_default().push((x, cost));
-    }
-    let axes = [
-        ("streams", "Cost of an event by streams", "streams", "µs per event", true),
-        ("records", "Cost of a record by its size", "bytes", "µs per record", true),
-        ("workers", "Bulk by workers; the load shares the cores", "workers", "GiB/s", false),
-    ];
-    if let Some(folder) = &common.plots {
-        std::fs::create_dir_all(folder)?;
-        for (name, title, x, y, log_x) in axes {
-            let points = series.get(name).cloned().unwrap_or_default();
-            let line = Line { name: "staunch".into(), points };
-            plot::lines(&folder.join(format!("scale-{name}.svg")), &Axes { title, x, y, log_x }, &[line])?;
-        }
-    }
-    if let Some(file) = &common.out {
-        let all = serde_json::json!({"machine": machine(), "series": series});
-        std::fs::write(file, serde_json::to_string_pretty(&all)? + "\n")?;
-    }
-    Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

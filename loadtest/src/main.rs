@@ -18,6 +18,7 @@ mod plot;
 mod relay;
 mod report;
 mod run;
+mod scale;
 mod upstream;
 mod work;
 
@@ -47,6 +48,8 @@ fn main() -> ExitCode {
 
 fn start(cli: &Cli) -> Outcome<ExitCode> {
     raise_descriptors()?;
+    // Before anything is pinned.
+    peers::cores();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let common = &cli.common;
     if !matches!(cli.command, Command::Relay { .. } | Command::Table { .. }) {
@@ -64,7 +67,7 @@ fn start(cli: &Cli) -> Outcome<ExitCode> {
         Command::Compare { rounds, peers, work, quick } => {
             runtime.block_on(compare::compare(common, *rounds, peers, work, *quick))
         }
-        Command::Scale { quick } => runtime.block_on(compare::scale(common, *quick)),
+        Command::Scale { quick } => runtime.block_on(scale::scale(common, *quick)),
         Command::Table { results, into } => compare::table(results, into).map(|()| ExitCode::SUCCESS),
         Command::Run(shape) => {
             let bars = std::io::stderr().is_terminal();

@@ -12,16 +12,23 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) enum Kind {
     /// Send `count` records of `size`.
     Down,
-    /// Take `count` records of `size`, then answer with their number of bytes.
+    /// Take `count` records of `size`, then answer with a [`Receipt`].
     Up,
+    /// The same, and hash them.
+    UpHashed,
     /// Send back what comes.
     Echo,
     /// Send `count` events, `gap_us` apart.
     Events,
 }
 
-const KINDS: [(Kind, &str); 4] =
-    [(Kind::Down, "down"), (Kind::Up, "up"), (Kind::Echo, "echo"), (Kind::Events, "events")];
+const KINDS: [(Kind, &str); 5] = [
+    (Kind::Down, "down"),
+    (Kind::Up, "up"),
+    (Kind::UpHashed, "uphashed"),
+    (Kind::Echo, "echo"),
+    (Kind::Events, "events"),
+];
 
 /// A piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +101,41 @@ pub(crate) fn digest(order: &Order) -> ring::digest::Digest {
         context.update(&one);
     }
     context.finish()
+}
+
+/// Counts what is uploaded; its text is the answer: the bytes, and their SHA-256 where it was asked for.
+pub(crate) struct Receipt {
+    bytes: u64,
+    hash: Option<ring::digest::Context>,
+}
+
+impl Receipt {
+    pub(crate) fn new(order: &Order) -> Self {
+        let hashed = order.kind == Kind::UpHashed;
+        Receipt { bytes: 0, hash: hashed.then(|| ring::digest::Context::new(&ring::digest::SHA256)) }
+    }
+
+    pub(crate) fn take(&mut self, part: &[u8]) {
+        self.bytes += part.len() as u64;
+        if let Some(hash) = &mut self.hash {
+            hash.update(part);
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn text(self) -> String {
+        let hash = self.hash.map_or_else(String::new, |hash| format!("{:?}", hash.finish()));
+        format!("{} {hash}", self.bytes)
+    }
+
+    /// What an upstream says that got all of an order.
+    pub(crate) fn expected(order: &Order) -> String {
+        let hash = if order.kind == Kind::UpHashed { format!("{:?}", digest(order)) } else { String::new() };
+        format!("{} {hash}", order.bytes())
+    }
 }
 
 /// Nanoseconds of the wall clock, which both ends share when they are one process.
@@ -249,6 +291,23 @@ mod tests {
         assert_eq!(a, draw(1));
         assert_ne!(a, b);
         assert!(a.iter().all(|size| (ENVELOPE..ENVELOPE + 80).contains(size)));
+    }
+
+    #[test]
+    fn a_receipt_tells_a_swapped_record_only_where_it_is_hashed() {
+        for (kind, told) in [(Kind::Up, false), (Kind::UpHashed, true)] {
+            let order = Order { kind, size: 16, count: 2, gap_us: 0 };
+            let receipt = |numbers: [u32; 2]| {
+                let (mut receipt, mut one) = (Receipt::new(&order), record(16));
+                for n in numbers {
+                    number(&mut one, n);
+                    one.chunks(7).for_each(|part| receipt.take(part));
+                }
+                receipt.text()
+            };
+            assert_eq!(receipt([0, 1]), Receipt::expected(&order));
+            assert_eq!(receipt([1, 0]) != Receipt::expected(&order), told);
+        }
     }
 
     #[test]

@@ -4,12 +4,14 @@
 use crate::Outcome;
 use crate::options::{Common, Peer, Pq};
 use crate::pki::Pki;
+use rustix::thread::CpuSet;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -178,17 +180,19 @@ fn pinned<T>(cores: &[usize], spawn: impl FnOnce() -> std::io::Result<T>) -> std
     spawned
 }
 
-/// Pins this thread to those of `cores` that the machine has; where it has none of them, to nothing.
-pub(crate) fn pin(cores: &[usize]) -> std::io::Result<()> {
-    let mut set = rustix::thread::CpuSet::new();
-    let there = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    for core in cores.iter().filter(|core| **core < there) {
-        set.set(*core);
-    }
-    if set.count() > 0 {
-        rustix::thread::sched_setaffinity(None, &set)?;
-    }
-    Ok(())
+/// The cores that this program was started with. Asked before it is pinned: afterwards only its own are left.
+pub(crate) fn cores() -> &'static CpuSet {
+    static CORES: OnceLock<CpuSet> = OnceLock::new();
+    CORES.get_or_init(|| rustix::thread::sched_getaffinity(None).unwrap_or_default())
+}
+
+/// Pins this thread to those of `wanted` that there are; where there are none of them, to nothing.
+pub(crate) fn pin(wanted: &[usize]) -> std::io::Result<()> {
+    let there = cores();
+    let mut set = CpuSet::new();
+    wanted.iter().filter(|core| there.is_set(**core)).for_each(|core| set.set(*core));
+    rustix::thread::sched_setaffinity(None, if set.count() > 0 { &set } else { there })
+        .map_err(std::io::Error::from)
 }
 
 /// Ports of peers lie below the kernel's range for outgoing connections, so that none of the load's own takes one before
@@ -264,4 +268,22 @@ fn version(peer: Peer, program: &Path) -> String {
     let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     let line = text.lines().find(|line| line.chars().any(|c| c.is_ascii_digit())).unwrap_or("unknown");
     line.rsplit_once("version: ").map_or(line, |(_, rest)| rest).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_stands_on_its_own_core_though_the_load_is_pinned_before() {
+        let there: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| cores().is_set(*core)).collect();
+        let [first, .., last] = there[..] else { panic!("this needs two cores, there are {there:?}") };
+        pin(&[first]).unwrap();
+        let shown = pinned(&[last], || Command::new("cat").arg("/proc/self/status").output()).unwrap();
+        let status = String::from_utf8(shown.stdout).unwrap();
+        let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+        assert_eq!(allowed.trim(), last.to_string());
+        let own = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        assert!(own.contains(&format!("Cpus_allowed_list:\t{first}\n")), "the load went along");
+    }
 }

@@ -34,8 +34,9 @@ pub(crate) struct Report {
 pub(crate) struct Memory {
     pub(crate) before_kib: u64,
     pub(crate) most_kib: u64,
-    /// What it grew by for each connection or stream of the run.
-    pub(crate) kib_per_connection: f64,
+    /// What it grew by for each stream or idle connection. Not for other work, where the buffers of the few that are
+    /// busy would be divided by an arbitrary number.
+    pub(crate) kib_per_connection: Option<f64>,
 }
 
 /// A look at a running run.
@@ -43,6 +44,8 @@ pub(crate) struct Memory {
 pub(crate) struct Sample {
     pub(crate) second: f64,
     pub(crate) units: f64,
+    /// Of the peer, since the beginning.
+    pub(crate) cpu_seconds: f64,
     pub(crate) rss_kib: u64,
     pub(crate) descriptors: u64,
 }
@@ -50,8 +53,18 @@ pub(crate) struct Sample {
 impl Report {
     /// Microseconds of processor time per unit, or seconds per GiB.
     pub(crate) fn cost(&self) -> Option<f64> {
-        let scale = if self.unit == "GiB" { 1.0 } else { 1e6 };
-        (self.units > 0.0).then(|| self.cpu_seconds.map(|cpu| cpu * scale / self.units)).flatten()
+        (self.units > 0.0).then(|| self.cpu_seconds.map(|cpu| cpu * self.scale() / self.units)).flatten()
+    }
+
+    /// The same for the second half of the run alone, when all that was to begin has begun.
+    pub(crate) fn steady_cost(&self) -> Option<f64> {
+        let (half, last) = (self.samples.get(self.samples.len() / 2)?, self.samples.last()?);
+        let units = last.units - half.units;
+        (units > 0.0).then(|| (last.cpu_seconds - half.cpu_seconds) * self.scale() / units)
+    }
+
+    fn scale(&self) -> f64 {
+        if self.unit == "GiB" { 1.0 } else { 1e6 }
     }
 
     pub(crate) fn cost_unit(&self) -> String {
@@ -72,11 +85,9 @@ impl Report {
             line("processor time", format!("{cost:.3} {}", self.cost_unit()));
         }
         if let Some(memory) = &self.memory {
-            let text = format!(
-                "{} KiB at first, {} KiB at most, {:.1} KiB per connection or stream",
-                memory.before_kib, memory.most_kib, memory.kib_per_connection
-            );
-            line("memory", text);
+            let each = memory.kib_per_connection.map(|kib| format!(", {kib:.1} KiB for each"));
+            let text = format!("{} KiB at first, {} KiB at most", memory.before_kib, memory.most_kib);
+            line("memory", text + each.as_deref().unwrap_or_default());
         }
         for (name, quantiles) in [("latency, µs", &self.latency_us), ("first event, µs", &self.first_us)] {
             if let Some(q) = quantiles {

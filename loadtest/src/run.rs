@@ -87,6 +87,8 @@ async fn measure(
     let mut samples: Vec<Sample> = Vec::new();
     let mut look = tokio::time::interval(SAMPLE);
     let mut work = std::pin::pin!(work::run(shape, site));
+    // One listener for the whole run, so that no interrupt falls between two.
+    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     let mut held = work::Held::new();
     let interrupted = loop {
         tokio::select! {
@@ -94,11 +96,13 @@ async fn measure(
                 held = done;
                 break false;
             }
-            _ = tokio::signal::ctrl_c() => break true,
+            _ = &mut interrupt => break true,
             _ = look.tick() => {
                 let descriptors = running.map_or(Ok(0), |r| account::descriptors(r.pid()))?;
                 let second = started.elapsed().as_secs_f64();
-                samples.push(Sample { second, units: meter.units() as f64 / scale, rss_kib: rss()?, descriptors });
+                let units = meter.units() as f64 / scale;
+                let cpu_seconds = since(before, cpu()?).unwrap_or_default();
+                samples.push(Sample { second, units, cpu_seconds, rss_kib: rss()?, descriptors });
                 bar.set_position(meter.units());
             }
         }
@@ -108,13 +112,12 @@ async fn measure(
     bar.finish_and_clear();
     let most_kib = samples.iter().map(|s| s.rss_kib).chain([rss()?]).max().unwrap_or_default();
     let holders = match shape {
-        Shape::Bulk { connections, .. } | Shape::Requests { connections, .. } => *connections,
-        Shape::Stream { streams, .. } => *streams,
-        Shape::Idle { .. } => held.len().max(1) as u32,
-        Shape::Connect { .. } => 1,
-        Shape::Soak { clients, .. } => *clients,
+        Shape::Stream { streams, .. } => Some(*streams as usize),
+        Shape::Idle { .. } => Some(held.len().max(1)),
+        _ => None,
     };
-    let grown = most_kib.saturating_sub(before_kib) as f64 / f64::from(holders);
+    let grown = most_kib.saturating_sub(before_kib) as f64;
+    let kib_per_connection = holders.map(|holders| grown / holders as f64);
     Ok(Report {
         peer,
         peer_version: running.map_or_else(String::new, |r| r.version.clone()),
@@ -124,8 +127,8 @@ async fn measure(
         unit,
         units: meter.units() as f64 / scale,
         seconds,
-        cpu_seconds: before.zip(after).map(|(before, after)| after.saturating_sub(before) as f64 / 1e9),
-        memory: running.map(|_| Memory { before_kib, most_kib, kib_per_connection: grown }),
+        cpu_seconds: since(before, after),
+        memory: running.map(|_| Memory { before_kib, most_kib, kib_per_connection }),
         latency_us: meter.latencies(),
         first_us: meter.firsts(),
         samples,
@@ -133,6 +136,11 @@ async fn measure(
         first_error: meter.first_error(),
         interrupted,
     })
+}
+
+/// Seconds between two counts of nanoseconds.
+fn since(before: Option<u64>, after: Option<u64>) -> Option<f64> {
+    before.zip(after).map(|(before, after)| after.saturating_sub(before) as f64 / 1e9)
 }
 
 /// The unit of a shape, and how many counts make one.

@@ -1,7 +1,7 @@
 //! The far end. One listener serves every shape: what comes first says whether it is HTTP/2, HTTP/1.1 or raw bytes.
 
-use crate::order::{self, HEAD, Kind, Order, Sizes, Style, now_ns};
-use bytes::{Buf, Bytes, BytesMut};
+use crate::order::{self, HEAD, Kind, Order, Receipt, Sizes, Style, now_ns};
+use bytes::{Bytes, BytesMut};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -130,16 +130,16 @@ async fn raw(mut io: Box<dyn Stream>, mut buffer: BytesMut, stream: u64) -> io::
                 io.write_all(&record).await?;
             }
         }
-        Kind::Up => {
-            let mut got = buffer.len() as u64;
-            while got < order.bytes() {
+        Kind::Up | Kind::UpHashed => {
+            let mut receipt = Receipt::new(&order);
+            loop {
+                receipt.take(&buffer);
                 buffer.clear();
-                match io.read_buf(&mut buffer).await? {
-                    0 => break,
-                    n => got += n as u64,
+                if receipt.bytes() >= order.bytes() || io.read_buf(&mut buffer).await? == 0 {
+                    break;
                 }
             }
-            io.write_all(&got.to_be_bytes()).await?;
+            io.write_all(receipt.text().as_bytes()).await?;
         }
         Kind::Echo => loop {
             if !buffer.is_empty() {
@@ -184,23 +184,23 @@ async fn http1(mut io: Box<dyn Stream>, mut buffer: BytesMut, streams: &AtomicU6
             continue;
         };
         match order.kind {
-            Kind::Up => {
+            Kind::Up | Kind::UpHashed => {
                 let length = head
                     .lines()
                     .filter_map(|line| line.split_once(':'))
                     .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
                     .and_then(|(_, value)| value.trim().parse::<u64>().ok())
                     .ok_or_else(|| io::Error::other("an upload without Content-Length"))?;
-                let mut left = length;
+                let (mut left, mut receipt) = (length, Receipt::new(&order));
                 while left > 0 {
                     if buffer.is_empty() && io.read_buf(&mut buffer).await? == 0 {
                         return Ok(());
                     }
                     let taken = left.min(buffer.len() as u64);
-                    buffer.advance(taken as usize);
+                    receipt.take(&buffer.split_to(taken as usize));
                     left -= taken;
                 }
-                let body = length.to_string();
+                let body = receipt.text();
                 let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
                 io.write_all(answer.as_bytes()).await?;
             }
@@ -280,14 +280,14 @@ async fn exchange(
         http::Response::builder().header("content-type", kind).body(()).expect("a plain head is valid");
     let mut body = request.into_body();
     match order.kind {
-        Kind::Up => {
-            let mut got = 0;
+        Kind::Up | Kind::UpHashed => {
+            let mut receipt = Receipt::new(&order);
             while let Some(data) = body.data().await {
                 let data = data?;
-                got += data.len() as u64;
+                receipt.take(&data);
                 body.flow_control().release_capacity(data.len())?;
             }
-            respond.send_response(head, false)?.send_data(Bytes::from(got.to_string()), true)
+            respond.send_response(head, false)?.send_data(Bytes::from(receipt.text()), true)
         }
         Kind::Down | Kind::Echo => {
             let mut send = respond.send_response(head, order.count == 0)?;

@@ -50,13 +50,11 @@ impl Bulk {
     }
 
     async fn up(&self, site: &Site, n: usize) -> io::Result<()> {
-        let order = Order { kind: Kind::Up, size: self.record, count: self.records, gap_us: 0 };
+        let kind = if self.verify { Kind::UpHashed } else { Kind::Up };
+        let order = Order { kind, size: self.record, count: self.records, gap_us: 0 };
         let mut connection = site.door.open(n, self.protocol).await?;
-        let got = connection.upload(&site.door, &order, n).await?;
-        site.meter.add(got);
-        if got != order.bytes() {
-            return Err(io::Error::other(format!("{got} bytes arrived of {}", order.bytes())));
-        }
+        connection.upload(&site.door, &order, n).await?;
+        site.meter.add(order.bytes());
         Ok(())
     }
 }

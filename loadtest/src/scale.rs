@@ -1,0 +1,79 @@
+//! How Staunch's cost grows.
+
+use crate::options::{Common, Peer, Protocol, Shape, Way};
+use crate::plot::{self, Axes, Line};
+use crate::{Outcome, compare, peers, run};
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+/// How Staunch's cost grows with streams, record sizes and workers.
+pub(crate) async fn scale(common: &Common, quick: bool) -> Outcome<ExitCode> {
+    let divide = if quick { compare::QUICK } else { 1 };
+    let mut failures = 0;
+    let mut series: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
+    let mut runs: Vec<(&str, f64, Common, Shape)> = Vec::new();
+    for streams in [1, 10, 100, 1000, 10_000_u32] {
+        // The same number of events in each run, as far as a stream can carry it.
+        let rate = (10_000 / streams).clamp(1, 1000);
+        let seconds = (10 / divide).max(2);
+        let shape =
+            Shape::Stream { streams, per_connection: 10, rate, size: 120, seconds, protocol: Protocol::Raw };
+        runs.push(("streams", f64::from(streams), common.clone(), shape));
+    }
+    for record in [1, 16, 120, 1024, 4096, 16_384_u32] {
+        let records = (200_000 / divide).min(2_000_000_000 / record);
+        let shape = Shape::Bulk {
+            connections: 4,
+            record,
+            records,
+            way: Way::Down,
+            protocol: Protocol::Raw,
+            verify: false,
+        };
+        runs.push(("records", f64::from(record), common.clone(), shape));
+    }
+    let cores = peers::cores().count();
+    for workers in 1..=cores {
+        let mut common = common.clone();
+        // From the last core down: the load has the first.
+        common.peer_cores = (cores as usize - workers as usize..cores as usize).collect();
+        let shape = compare::bulk(Protocol::Raw, divide);
+        runs.push(("workers", f64::from(workers), common, shape));
+    }
+    for (name, x, common, shape) in runs {
+        let report = run::run(&common, Peer::Staunch, &shape, false).await?;
+        failures += report.errors;
+        if report.interrupted {
+            return Ok(ExitCode::from(crate::INTERRUPTED));
+        }
+        let cost = match (&shape, report.cpu_seconds) {
+            // Per record, not per byte: what is looked for is the price of a small one.
+            (Shape::Bulk { connections, records, .. }, Some(cpu)) if name == "records" => {
+                cpu * 1e6 / (f64::from(*connections) * f64::from(*records))
+            }
+            (_, Some(_)) if name == "workers" => report.units / report.seconds,
+            // Without the handshakes, which would be most of it where many streams have few events.
+            _ => report.steady_cost().unwrap_or_default(),
+        };
+        println!("{name:<8} {x:>8} {cost:>10.3}");
+        series.entry(name).or_default().push((x, cost));
+    }
+    let axes = [
+        ("streams", "Cost of an event by streams", "streams", "µs per event", true),
+        ("records", "Cost of a record by its size", "bytes", "µs per record", true),
+        ("workers", "Bulk by workers; the load has the first core", "workers", "GiB/s", false),
+    ];
+    if let Some(folder) = &common.plots {
+        std::fs::create_dir_all(folder)?;
+        for (name, title, x, y, log_x) in axes {
+            let points = series.get(name).cloned().unwrap_or_default();
+            let line = Line { name: "staunch".into(), points };
+            plot::lines(&folder.join(format!("scale-{name}.svg")), &Axes { title, x, y, log_x }, &[line])?;
+        }
+    }
+    if let Some(file) = &common.out {
+        let all = serde_json::json!({"machine": compare::machine(), "series": series});
+        std::fs::write(file, serde_json::to_string_pretty(&all)? + "\n")?;
+    }
+    Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
