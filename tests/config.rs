@@ -90,8 +90,8 @@ fn what_is_wrong_is_found_with_its_line_and_with_advice() {
             r#"addres = "[::]:8443""#,
             "4: unknown key `addres`; the nearest key is `address`",
         ),
-        ("https://idp", "http://idp", "8: \"http://idp.example.com\" is no https URL"),
-        (r#"audience = ["staunch"]"#, "audience = []", "9: no audience"),
+        ("https://idp", "http://idp", "8: issuer `corp`: \"http://idp.example.com\" is no https URL"),
+        (r#"audience = ["staunch"]"#, "audience = []", "9: issuer `corp`: has no audience"),
         (rule, "", "15: nobody may use route `openai`"),
         (rule, r#"{ issuer = "corp", groups = [] }"#, "21: groups is empty"),
         (rule, r#"{ issuer = "corp", subjects = [] }"#, "21: subjects is empty"),
@@ -190,6 +190,74 @@ fn all_faults_of_a_file_come_in_one_run() {
     }
 }
 
+/// Lines that set a key to a value that ends on the same line, and both parts.
+fn settings(text: &str) -> Vec<(usize, &str, &str)> {
+    let whole = |line: &str| line.starts_with(|c: char| c.is_ascii_lowercase()) && !line.ends_with('[');
+    let lines = text.lines().enumerate().filter(|(_, line)| whole(line));
+    lines.filter_map(|(at, line)| Some((at, line.split_once('=')?.0, line))).collect()
+}
+
+/// Loads an example with some lines replaced, and returns the lines of its faults.
+fn lines_of_faults(example: &Path, replaced: &[(usize, String)]) -> Vec<usize> {
+    let folder = folder();
+    let text = fs::read_to_string(example).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    for (at, line) in replaced {
+        lines[*at] = line;
+    }
+    let path = folder.path().join("staunch.toml");
+    fs::write(&path, lines.join("\n")).unwrap();
+    let faults = staunch::config::load(&path).err().map(|faults| faults.list).unwrap_or_default();
+    faults.iter().map(|fault| fault.line).collect()
+}
+
+#[test]
+fn a_value_that_cannot_be_read_is_told_alone_and_hides_nothing() {
+    for example in examples() {
+        let text = fs::read_to_string(&example).unwrap();
+        let settings = settings(&text);
+        let wrong: Vec<(usize, String)> = settings
+            .iter()
+            // What stood there is still to be seen: it may be what uses a secret.
+            .flat_map(|(at, key, line)| {
+                ["1979-05-27", "@", "= ", ""].map(|bad| (*at, format!("{key}= {bad} # {line}")))
+            })
+            .collect();
+        assert!(wrong.len() >= 20, "{}", example.display());
+        for (n, one) in wrong.iter().enumerate() {
+            let found = lines_of_faults(&example, std::slice::from_ref(one));
+            assert_eq!(found, [one.0 + 1], "{}: {one:?}", example.display());
+            // Beside it, another one somewhere else.
+            let other = &wrong[(n * 7 + 5) % wrong.len()];
+            if other.0 != one.0 {
+                let mut both = [one.0 + 1, other.0 + 1];
+                both.sort();
+                let found = lines_of_faults(&example, &[one.clone(), other.clone()]);
+                assert_eq!(found, both, "{}: {one:?} {other:?}", example.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_has_no_value_or_no_user_is_told_beside_values_that_cannot_be_read() {
+    let found = faults(
+        "[limits]",
+        "[secrets.more]\n[[issuer]]\nname = \"b\"\noidc = \"https://b\"\naudience = [7]\n[limits]\nstreams = \"many\"\nfields = -1\nhead = what\n",
+    );
+    for part in [
+        "26: a table stands here",
+        "27: issuer `b` is named by no route's allow",
+        "30: a number stands here",
+        "32: a text stands here",
+        "33: this number is out of range; write 0 to 9223372036854775807",
+        "34: string values must be quoted",
+    ] {
+        assert!(found.iter().any(|fault| fault.contains(part)), "{part}: {found:#?}");
+    }
+    assert_eq!(found.len(), 6, "{found:#?}");
+}
+
 #[test]
 fn files_that_others_can_read_are_refused() {
     for name in ["certs/gateway.key", "secrets/openai.key"] {
@@ -199,6 +267,31 @@ fn files_that_others_can_read_are_refused() {
         fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o644)).unwrap();
         let faults = staunch::config::load(&path).err().expect("a fault").to_string();
         assert!(faults.contains("chmod 600"), "{faults}");
+    }
+}
+
+#[test]
+fn no_fault_of_an_issuer_hides_another_or_one_of_a_route() {
+    let found = faults(
+        "https://idp.example.com\"          # discovery stands below it\naudience = [\"staunch\"]",
+        "https://idp.example.com?x=1\"\naudience = []\njwks_hosts = [\"a/b\", \"ok:1\", \"c d\"]\nca = \"certs/gateway.key\"",
+    );
+    for part in [
+        "8: issuer `corp`: \"https://idp.example.com?x=1\" has a query",
+        "9: issuer `corp`: has no audience",
+        "\"a/b\" in jwks_hosts is no host",
+        "\"c d\" in jwks_hosts is no host",
+        "11: ",
+    ] {
+        assert!(found.iter().any(|fault| fault.contains(part)), "{part}: {found:#?}");
+    }
+    assert_eq!(found.len(), 5, "{found:#?}");
+    // One fault is told once, and beside others.
+    assert_eq!(faults("https://idp.example.com", "https://idp.example.com#x").len(), 1);
+    let second = "[[issuer]]\nname = \"b\"\noidc = \"https://b?x\"\naudience = [\"a\"]\n[limits]\nfields = 0";
+    let found = faults("[limits]", second).join("\n");
+    for part in ["has a query", "named by no route", "0 is out of range"] {
+        assert!(found.contains(part), "{part}: {found}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Faults of a configuration, gathered so that one run reports them all.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -40,25 +42,68 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
+/// Where stand-ins stand: in no file. What is wrong about them was told when they were put there.
+pub(super) const ELSEWHERE: Range<usize> = usize::MAX..usize::MAX;
+
 /// Gathers faults and warnings while a file is resolved.
 pub(super) struct Notes<'a> {
-    text: &'a str,
+    original: &'a str,
+    /// The text that spans lead into: the original, or one with the same lines that can be read.
+    text: Cow<'a, str>,
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<Fault>,
+    /// Lines of which everything is told.
+    told: BTreeSet<usize>,
+    /// True when keys were lost, so that nothing can be called missing, unknown or unused any more.
+    pub(super) lost: bool,
 }
 
 impl<'a> Notes<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Notes { text, faults: Vec::new(), warnings: Vec::new() }
+        Notes {
+            original: text,
+            text: text.into(),
+            faults: Vec::new(),
+            warnings: Vec::new(),
+            told: BTreeSet::new(),
+            lost: false,
+        }
+    }
+
+    /// Goes on with a text that has the same lines, after a fault on one of them about which nothing more is to be said.
+    pub(super) fn go_on_with(&mut self, text: String, told: usize) {
+        self.told.insert(told);
+        self.text = text.into();
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) fn line(&self, span: &Range<usize>) -> usize {
+        1 + self.text.as_bytes()[..span.start.min(self.text.len())].iter().filter(|b| **b == b'\n').count()
     }
 
     pub(super) fn fault(&mut self, span: Range<usize>, text: impl Into<String>) {
-        let line = line_of(self.text, span.start);
-        self.faults.push(Fault { line, text: text.into() });
+        if !self.is_told(&span) {
+            let line = self.line(&span);
+            self.faults.push(Fault { line, text: text.into() });
+        }
+    }
+
+    /// True for a stand-in, and for what stands in a line that could not be read.
+    pub(super) fn is_told(&self, span: &Range<usize>) -> bool {
+        *span == ELSEWHERE || self.told.contains(&self.line(span))
+    }
+
+    /// True when nothing that could not be read can be the user of a name: when all was read, or when `words` stand in the
+    /// file no more often than where it is given.
+    pub(super) fn is_unused(&self, words: &str, given: usize) -> bool {
+        self.faults.is_empty() || self.original.matches(words).count() <= given
     }
 
     pub(super) fn warn(&mut self, span: Range<usize>, text: impl Into<String>) {
-        let line = line_of(self.text, span.start);
+        let line = self.line(&span);
         self.warnings.push(Fault { line, text: text.into() });
     }
 
@@ -78,8 +123,4 @@ impl<'a> Notes<'a> {
     pub(super) fn take<T>(&mut self, span: Range<usize>, value: Result<T, String>) -> Option<T> {
         value.map_err(|text| self.fault(span, text)).ok()
     }
-}
-
-pub(super) fn line_of(text: &str, offset: usize) -> usize {
-    1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
 }

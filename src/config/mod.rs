@@ -1,16 +1,17 @@
-//! Configuration: reads TOML, reports every fault at once with file and line, and makes the [`Gateway`].
+//! Configuration: reads TOML, reports faults together with file and line, and makes the [`Gateway`].
 //!
-//! It opens files and no sockets. Faults are gathered in three rounds: the text (TOML), the keys (against the schema),
-//! the meaning (`resolve`); the meaning is looked at even when keys are unknown.
+//! It opens files and no sockets. Faults are gathered in three rounds, each going on with what the one before could read:
+//! the text (`text`), the keys and types (`shape`, against the schema), the meaning (`resolve`).
 
 mod certificates;
 mod fault;
 pub mod model;
 mod resolve;
 mod secrets;
+mod shape;
 mod summary;
+mod text;
 mod units;
-mod unknown;
 
 pub use fault::{Fault, Faults};
 pub use summary::{RouteSummary, Summary};
@@ -62,7 +63,7 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
         .map_err(|error| faults(vec![Fault { line: 0, text: error.to_string() }]))?;
     let mut notes = Notes::new(&text);
     let base = path.parent().unwrap_or(Path::new(""));
-    let loaded = read(&text, &mut notes).and_then(|config| resolve::resolve(config, base, &mut notes));
+    let loaded = text::read(&mut notes).and_then(|config| resolve::resolve(config, base, &mut notes));
     let Notes { mut faults, warnings, .. } = notes;
     faults.sort_by_key(|fault| fault.line);
     match loaded {
@@ -77,7 +78,7 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
 /// Reads the text alone: no file is opened. Never panics, whatever the text.
 pub fn parse(text: &str) -> Result<Config, Faults> {
     let mut notes = Notes::new(text);
-    let config = read(text, &mut notes);
+    let config = text::read(&mut notes);
     match config {
         Some(config) if notes.faults.is_empty() => Ok(config),
         _ => {
@@ -85,39 +86,6 @@ pub fn parse(text: &str) -> Result<Config, Faults> {
             Err(Faults { path: "configuration".into(), list: notes.faults })
         }
     }
-}
-
-fn read(text: &str, notes: &mut Notes<'_>) -> Option<Config> {
-    match toml::de::DeTable::parse(text) {
-        Ok(table) => unknown::check(&table, &schema(), notes),
-        Err(error) => {
-            notes.fault(error.span().unwrap_or(0..0), error.message());
-            return None;
-        }
-    }
-    match toml::from_str(text) {
-        Ok(config) => Some(config),
-        // It stops at the first of what was just reported.
-        Err(_) if !notes.faults.is_empty() => None,
-        Err(error) => {
-            let span = error.span().unwrap_or(0..0);
-            // serde repeats what it found, and that may be the secret itself.
-            match is_among_secrets(text, span.start) {
-                true => {
-                    notes.fault(span, "a secret is named by where it stands, in quotes; write \"file:PATH\"")
-                }
-                false => notes.fault(span, error.message()),
-            }
-            None
-        }
-    }
-}
-
-/// True for a place below the header of the table of secrets.
-fn is_among_secrets(text: &str, offset: usize) -> bool {
-    let before = text.get(..offset).unwrap_or(text);
-    let header = before.lines().rev().map(str::trim_start).find(|line| line.starts_with('['));
-    header.is_some_and(|header| header.starts_with("[secrets"))
 }
 
 /// The JSON schema of the configuration, for editors.

@@ -67,7 +67,7 @@ pub struct Issuer {
     pub oidc: Text,
     /// Values of `aud` that are accepted; at least one.
     #[schemars(with = "Vec<String>")]
-    pub audience: Spanned<Vec<String>>,
+    pub audience: Spanned<Vec<Text>>,
     /// The claim that holds groups; dots lead into objects (`realm_access.roles`). Default `groups`.
     #[serde(default = "groups")]
     pub groups_claim: String,
@@ -86,7 +86,8 @@ pub struct Issuer {
     pub ca: Option<Text>,
     /// Hosts (`host` or `host:port`) besides the issuer's own from which its keys may be fetched.
     #[serde(default)]
-    pub jwks_hosts: Vec<String>,
+    #[schemars(with = "Vec<String>")]
+    pub jwks_hosts: Vec<Text>,
 }
 
 fn groups() -> String {

@@ -1,6 +1,6 @@
 //! Unknown and missing keys and values of a wrong type, all of them, by what the JSON schema knows.
 
-use super::fault::Notes;
+use super::fault::{ELSEWHERE, Notes};
 use serde_json::Value as Schema;
 use std::ops::Range;
 use toml::Spanned;
@@ -8,24 +8,39 @@ use toml::de::{DeTable, DeValue};
 
 /// Compares the file with the schema and notes every key that it does not have, every key that is missing, and every
 /// value of a wrong type. Values are never repeated: one may be a secret in the wrong place.
-pub(super) fn check(table: &Spanned<DeTable<'_>>, schema: &Schema, notes: &mut Notes<'_>) {
-    walk_table(table.get_ref(), 0..0, schema, schema, notes);
+///
+/// What is missing or of a wrong type is replaced by a stand-in, so that the meaning of all the rest can be looked at in
+/// the same run. Stand-ins stand [`ELSEWHERE`], and what is said about that place is dropped: it was told here.
+pub(super) fn check(table: &mut Spanned<DeTable<'_>>, schema: &Schema, notes: &mut Notes<'_>) {
+    walk_table(table.get_mut(), 0..0, schema, schema, notes);
 }
 
-fn walk(value: &Spanned<DeValue<'_>>, schema: &Schema, root: &Schema, notes: &mut Notes<'_>) {
+fn walk(value: &mut Spanned<DeValue<'_>>, schema: &Schema, root: &Schema, notes: &mut Notes<'_>) {
     let variants = variants(schema, root);
     let wanted: Vec<&str> =
         variants.iter().flat_map(|variant| types(variant)).filter(|t| *t != "null").collect();
     let (found, shown) = type_of(value.get_ref());
     if !wanted.is_empty() && !wanted.contains(&found) {
         let wanted: Vec<&str> = wanted.into_iter().map(in_toml).collect();
-        return notes.fault(value.span(), format!("{shown} stands here; write {}", wanted.join(" or ")));
+        notes.fault(value.span(), format!("{shown} stands here; write {}", wanted.join(" or ")));
+        return *value = stand_in(schema, root);
     }
-    match value.get_ref() {
-        DeValue::Table(table) => walk_table(table, value.span(), schema, root, notes),
+    let span = value.span();
+    match value.get_mut() {
+        DeValue::Table(table) => walk_table(table, span, schema, root, notes),
         DeValue::Array(items) => {
             if let Some(of) = variants.into_iter().find_map(|variant| variant.get("items")) {
-                items.iter().for_each(|item| walk(item, of, root, notes));
+                items.iter_mut().for_each(|item| walk(item, of, root, notes));
+            }
+        }
+        DeValue::Integer(number) => {
+            let most = variants.iter().find_map(|variant| most(variant));
+            let number = i128::from_str_radix(number.as_str(), number.radix());
+            if let Some(most) = most
+                && !number.is_ok_and(|number| (0..=most).contains(&number))
+            {
+                notes.fault(span, format!("this number is out of range; write 0 to {most}"));
+                *value = stand_in(schema, root);
             }
         }
         _ => {}
@@ -33,7 +48,7 @@ fn walk(value: &Spanned<DeValue<'_>>, schema: &Schema, root: &Schema, notes: &mu
 }
 
 fn walk_table(
-    table: &DeTable<'_>,
+    table: &mut DeTable<'_>,
     span: Range<usize>,
     schema: &Schema,
     root: &Schema,
@@ -43,11 +58,11 @@ fn walk_table(
     let Some(known) = variants.iter().find_map(|variant| variant.get("properties")?.as_object()) else {
         // A map with names of the user's own.
         if let Some(of) = variants.iter().find_map(|variant| variant.get("additionalProperties")) {
-            table.iter().for_each(|(_, value)| walk(value, of, root, notes));
+            table.iter_mut().for_each(|(_, value)| walk(value, of, root, notes));
         }
         return;
     };
-    for (key, value) in table {
+    for (key, value) in table.iter_mut() {
         match known.get(key.get_ref().as_ref()) {
             Some(schema) => walk(value, schema, root, notes),
             None => {
@@ -59,11 +74,65 @@ fn walk_table(
             }
         }
     }
-    let required = variants.iter().filter_map(|variant| variant.get("required")?.as_array()).flatten();
-    for key in required.filter_map(Schema::as_str) {
+    for key in required(&variants) {
         if !table.contains_key(key) {
-            notes.fault(span.clone(), format!("`{key}` is missing"));
+            // The line that held it may be one that could not be read.
+            if !notes.lost {
+                notes.fault(span.clone(), format!("`{key}` is missing"));
+            }
+            let value = known.get(key).map_or_else(nothing, |schema| stand_in(schema, root));
+            table.insert(Spanned::new(ELSEWHERE, key.to_owned().into()), value);
         }
+    }
+}
+
+/// A value of the right type for what was missing or of a wrong one. It holds one of everything that is required, so that
+/// nobody finds that there is nothing.
+fn stand_in<'a>(schema: &Schema, root: &Schema) -> Spanned<DeValue<'a>> {
+    let variants = variants(schema, root);
+    let wanted = variants.iter().flat_map(|variant| types(variant)).find(|of| *of != "null");
+    let value = match wanted {
+        Some("integer") => DeValue::Integer(Default::default()),
+        // Every switch of this configuration complains less when it is on.
+        Some("boolean") => DeValue::Boolean(true),
+        Some("array") => {
+            let of = variants.iter().find_map(|variant| variant.get("items"));
+            DeValue::Array(of.into_iter().map(|of| stand_in(of, root)).collect())
+        }
+        Some("object") => {
+            let known = variants.iter().find_map(|variant| variant.get("properties")?.as_object());
+            let of = |key: &str| known.and_then(|known| known.get(key));
+            let map = variants.iter().find_map(|variant| variant.get("additionalProperties"));
+            let of_map = map.filter(|map| map.is_object()).map(|of| ("", of));
+            let fields = required(&variants).filter_map(|key| Some((key, of(key)?)));
+            let insert = |(key, of): (&str, &Schema)| {
+                (Spanned::new(ELSEWHERE, key.to_owned().into()), stand_in(of, root))
+            };
+            DeValue::Table(fields.chain(of_map).map(insert).collect())
+        }
+        _ => return nothing(),
+    };
+    Spanned::new(ELSEWHERE, value)
+}
+
+fn nothing<'a>() -> Spanned<DeValue<'a>> {
+    Spanned::new(ELSEWHERE, DeValue::String("".into()))
+}
+
+fn required<'a>(variants: &[&'a Schema]) -> impl Iterator<Item = &'a str> {
+    let lists: Vec<_> = variants.iter().filter_map(|variant| variant.get("required")?.as_array()).collect();
+    lists.into_iter().flatten().filter_map(Schema::as_str)
+}
+
+/// The greatest value of a number that cannot be negative.
+fn most(schema: &Schema) -> Option<i128> {
+    match schema.get("format")?.as_str()? {
+        "uint8" => Some(u8::MAX.into()),
+        "uint16" => Some(u16::MAX.into()),
+        "uint32" => Some(u32::MAX.into()),
+        // TOML's own numbers have a sign.
+        "uint" | "uint64" => Some(i64::MAX.into()),
+        _ => None,
     }
 }
 

@@ -1,6 +1,8 @@
 //! From what is written to what is in force; notes every fault on the way and goes on.
 
+mod allow;
 mod route;
+mod upstream;
 
 use super::fault::Notes;
 use super::model::{self, Config};
@@ -8,7 +10,7 @@ use super::summary::Summary;
 use super::{Admin, Loaded, Log, certificates, secrets, units};
 use crate::audit::Format;
 use crate::gateway::{Gateway, Limits, Listener, Network};
-use crate::identify::oidc::{Algorithm, IssuerSettings, Issuers};
+use crate::identify::oidc::{Algorithm, IssuerSettings, Issuers, Setting};
 use crate::names::IssuerName;
 use crate::secret::Secret;
 use crate::worker::Layout;
@@ -40,13 +42,15 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
             .iter()
             .map(|i| IssuerName(i.get_ref().name.get_ref().as_str().into()))
             .collect(),
+        unread_issuers: config.issuer.iter().any(|i| notes.is_told(&i.get_ref().name.span())),
+        unread_secrets: secrets.contains_key(""),
         used_secrets: BTreeSet::new(),
         used_issuers: BTreeSet::new(),
         names: BTreeMap::new(),
         sni: BTreeMap::new(),
         system_roots: None,
     };
-    if config.route.is_empty() {
+    if config.route.is_empty() && !notes.lost {
         notes.fault(
             0..0,
             "there is no route; write [[route]] with name, sni, protocol, upstream, certificate, allow",
@@ -55,7 +59,8 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
     let resolved: Vec<_> = config.route.iter().filter_map(|route| context.route(route, notes)).collect();
     let Context { used_secrets, used_issuers, .. } = context;
     for (name, reference) in &config.secrets {
-        if !used_secrets.contains(name.as_str()) {
+        let users = format!("{{secret:{name}}}");
+        if !used_secrets.contains(name.as_str()) && notes.is_unused(&users, 0) {
             notes.fault(
                 reference.span(),
                 format!("secret `{name}` is used nowhere; use it as {{secret:{name}}} or remove it"),
@@ -63,8 +68,11 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
         }
     }
     for issuer in &config.issuer {
-        let name = issuer.get_ref().name.get_ref();
-        if !used_issuers.contains(name.as_str()) {
+        let (name, span) = (issuer.get_ref().name.get_ref(), issuer.get_ref().name.span());
+        if notes.is_told(&span) {
+            continue;
+        }
+        if !used_issuers.contains(name.as_str()) && notes.is_unused(&format!("\"{name}\""), 1) {
             notes.fault(
                 issuer.span(),
                 format!("issuer `{name}` is named by no route's allow; use it or remove it"),
@@ -75,14 +83,10 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
     let admin = admin(&config.admin, &listeners, notes);
     let log = log(&config.log, notes);
     let issuers_shown = settings.iter().map(|s| format!("{} ({})", s.name, s.url)).collect();
-    let issuers = Issuers::new(settings)
-        .map_err(|fault| {
-            // Settings with faults that were told already fail here again.
-            if notes.faults.is_empty() {
-                notes.fault(0..0, fault.to_string());
-            }
-        })
-        .ok()?;
+    if !notes.faults.is_empty() {
+        return None;
+    }
+    let issuers = notes.take(0..0, Issuers::new(settings).map_err(|fault| fault.to_string()))?;
     let (routes, summaries) = resolved.into_iter().unzip();
     let summary = Summary {
         listeners: listeners.iter().map(|l| l.address.to_string()).collect(),
@@ -96,7 +100,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
 }
 
 fn listeners(written: &[Spanned<model::Listener>], notes: &mut Notes<'_>) -> Vec<Listener> {
-    if written.is_empty() {
+    if written.is_empty() && !notes.lost {
         notes.fault(0..0, "there is no listener; write [[listener]] with an address");
     }
     let mut listeners: Vec<Listener> = Vec::new();
@@ -157,21 +161,12 @@ fn issuers(written: &[Spanned<model::Issuer>], base: &Path, notes: &mut Notes<'_
     for one in written {
         let issuer = one.get_ref();
         let (name, url) = (issuer.name.get_ref(), issuer.oidc.get_ref());
-        if !url.starts_with("https://") || url.len() <= "https://".len() {
-            notes.fault(
-                issuer.oidc.span(),
-                format!("{url:?} is no https URL; keys are fetched over verified TLS only"),
-            );
+        if name.is_empty() {
+            notes.fault(issuer.name.span(), "an issuer without a name cannot be used; write name = \"…\"");
         }
         if all.iter().any(|other| &*other.name.0 == name || other.url == *url) {
             notes
                 .fault(one.span(), format!("issuer `{name}` has the name or the URL of another; remove one"));
-        }
-        if issuer.audience.get_ref().is_empty() {
-            notes.fault(
-                issuer.audience.span(),
-                "no audience; write what stands in `aud`, for example [\"staunch\"]",
-            );
         }
         let algorithms = match &issuer.algorithms {
             None => vec![Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa],
@@ -184,18 +179,38 @@ fn issuers(written: &[Spanned<model::Issuer>], base: &Path, notes: &mut Notes<'_
             .ca
             .as_ref()
             .and_then(|ca| notes.take(ca.span(), certificates::certificates(&base.join(ca.get_ref()))));
-        all.push(IssuerSettings {
+        let settings = IssuerSettings {
             name: IssuerName(name.as_str().into()),
             url: url.clone(),
-            audience: issuer.audience.get_ref().clone(),
+            audience: plain(issuer.audience.get_ref()),
             algorithms,
             groups_claim: issuer.groups_claim.clone(),
             azp: notes.list(&issuer.azp, "azp"),
             ca,
-            jwks_hosts: issuer.jwks_hosts.clone(),
-        });
+            jwks_hosts: plain(&issuer.jwks_hosts),
+        };
+        let told = |list: &[model::Text]| list.iter().any(|text| notes.is_told(&text.span()));
+        let (audience_told, hosts_told) = (told(issuer.audience.get_ref()), told(&issuer.jwks_hosts));
+        for (setting, fault) in settings.faults() {
+            let span = match setting {
+                Setting::Url => issuer.oidc.span(),
+                // Told above: a list that is empty, or words that cannot be read.
+                Setting::Algorithms => continue,
+                Setting::Audience if audience_told => continue,
+                Setting::JwksHosts if hosts_told => continue,
+                Setting::Audience => issuer.audience.span(),
+                Setting::Ca => issuer.ca.as_ref().map_or(one.span(), Spanned::span),
+                Setting::JwksHosts => one.span(),
+            };
+            notes.fault(span, format!("issuer `{name}`: {fault}"));
+        }
+        all.push(settings);
     }
     all
+}
+
+fn plain(texts: &[model::Text]) -> Vec<String> {
+    texts.iter().map(|text| text.get_ref().clone()).collect()
 }
 
 fn read_secrets<'a>(

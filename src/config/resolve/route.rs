@@ -6,19 +6,14 @@ use crate::config::model::{self, Inject, OneOrMany, Text};
 use crate::config::summary::RouteSummary;
 use crate::config::{certificates, secrets};
 use crate::credential::HeaderInjection;
-use crate::dial::Upstream;
 use crate::gateway::{Alpn, Route, RouteProtocol, Timeouts};
 use crate::identify::certificate::{CertificateMapping, is_pattern};
 use crate::identify::slots::Slot;
 use crate::names::{IssuerName, RouteName};
-use crate::policy::{OnExpiry, Policy, Rule};
 use crate::secret::Secret;
-use crate::tls::client::{ClientSettings, client_config};
 use crate::tls::handshake::fingerprint;
 use crate::tls::server::{ClientCertificates, ServerSettings, ServerVariants, server_config};
 use crate::tls::{PostQuantum, post_quantum_available};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +29,9 @@ pub(super) struct Context<'a> {
     pub(super) now: SystemTime,
     pub(super) secrets: &'a BTreeMap<&'a str, Option<Secret>>,
     pub(super) issuers: Vec<IssuerName>,
+    /// True when the name of an issuer, or of a secret, could not be read: it may be any.
+    pub(super) unread_issuers: bool,
+    pub(super) unread_secrets: bool,
     pub(super) used_secrets: BTreeSet<&'a str>,
     pub(super) used_issuers: BTreeSet<String>,
     /// Route names that were seen.
@@ -86,10 +84,10 @@ impl<'a> Context<'a> {
         let pq = self.pq(&route.pq, notes);
         let client_certificates =
             choice(&route.client_certificates.as_ref(), ClientCertificates::None, &CERTIFICATES, notes);
-        let asks = client_certificates.is_some_and(|c| c != ClientCertificates::None);
+        let asks = client_certificates != Some(ClientCertificates::None);
         let mapping = self.mapping(route, asks, notes);
         if raw
-            && (client_certificates != Some(ClientCertificates::Required)
+            && (!matches!(client_certificates, None | Some(ClientCertificates::Required))
                 || route.certificate_identity.is_none())
         {
             let advice = "write client_certificates = \"required\", client_ca and certificate_identity";
@@ -190,7 +188,7 @@ impl<'a> Context<'a> {
         names
     }
 
-    fn pq(&self, written: &Option<Text>, notes: &mut Notes<'_>) -> Option<PostQuantum> {
+    pub(super) fn pq(&self, written: &Option<Text>, notes: &mut Notes<'_>) -> Option<PostQuantum> {
         let pq = choice(&written.as_ref(), PostQuantum::Prefer, &PQ, notes)?;
         if let (PostQuantum::Require, false, Some(text)) = (pq, post_quantum_available(), written) {
             notes.fault(text.span(), "this processor cannot compute X25519MLKEM768; write \"prefer\"");
@@ -259,84 +257,9 @@ impl<'a> Context<'a> {
             Some(slots) => slots
                 .get_ref()
                 .iter()
-                .filter_map(|text| choice(&Some(text), Slot::Bearer, &SLOTS, notes))
+                .map(|text| choice(&Some(text), Slot::Bearer, &SLOTS, notes).unwrap_or(Slot::Bearer))
                 .collect(),
         }
-    }
-
-    fn policy(
-        &mut self,
-        written: &Spanned<model::Route>,
-        mapping: Option<&CertificateMapping>,
-        slots: &[Slot],
-        notes: &mut Notes<'_>,
-    ) -> Option<(Policy, Vec<String>)> {
-        let route = written.get_ref();
-        if route.allow.is_empty() {
-            let advice = "write allow = [{ issuer = \"…\", groups = [\"…\"] }]";
-            notes.fault(written.span(), format!("nobody may use route `{}`; {advice}", route.name.get_ref()));
-        }
-        let (mut rules, mut shown): (Vec<Rule>, _) = (Vec::new(), Vec::new());
-        for one in &route.allow {
-            let allow = one.get_ref();
-            let issuer = IssuerName(allow.issuer.get_ref().as_str().into());
-            let by_token = self.issuers.contains(&issuer);
-            if by_token {
-                self.used_issuers.insert(issuer.0.to_string());
-            } else if mapping.is_none_or(|mapping| mapping.authority != issuer) {
-                notes.fault(
-                    allow.issuer.span(),
-                    format!("`{issuer}` is no issuer, and no certificate_identity of this route"),
-                );
-            }
-            if by_token && slots.is_empty() {
-                notes.fault(
-                    allow.issuer.span(),
-                    format!("this route reads no tokens, so nobody of `{issuer}` can use it"),
-                );
-            }
-            let empty = BTreeMap::new();
-            let claims = allow.claims.as_ref().map_or(&empty, |claims| {
-                if claims.get_ref().is_empty() {
-                    notes.fault(
-                        claims.span(),
-                        "claims is empty, which asks for nothing; name some, or remove claims",
-                    );
-                }
-                claims.get_ref()
-            });
-            let rule = Rule {
-                issuer: Some(issuer),
-                groups: texts(notes.list(&allow.groups, "groups")),
-                subjects: texts(notes.list(&allow.subjects, "subjects")),
-                claims: claims.iter().map(|(n, v)| (n.as_str().into(), v.as_str().into())).collect(),
-            };
-            if let Some(place) = rules.iter().position(|earlier| covers(earlier, &rule)) {
-                notes.fault(
-                    one.span(),
-                    format!("rule {} of this list permits all that this one does; remove one", place + 1),
-                );
-            } else if let Some(place) = rules.iter().position(|earlier| covers(&rule, earlier)) {
-                notes.fault(
-                    one.span(),
-                    format!("this rule permits all that rule {} of this list does; remove one", place + 1),
-                );
-            }
-            shown.push(show(&rule));
-            rules.push(rule);
-        }
-        if let (Some(mapping), Some(written)) = (mapping, &route.certificate_identity)
-            && !rules.iter().any(|rule| rule.issuer.as_ref() == Some(&mapping.authority))
-        {
-            let name = &mapping.authority;
-            let advice = format!("write allow = [{{ issuer = \"{name}\" }}] or remove certificate_identity");
-            notes.fault(written.span(), format!("no rule allows anybody of `{name}`; {advice}"));
-        }
-        let on_expiry = match &route.on_expiry {
-            None => OnExpiry::Drain,
-            Some(text) => notes.take(text.span(), on_expiry(text.get_ref()))?,
-        };
-        Some((Policy { rules, on_expiry }, shown))
     }
 
     fn inject(
@@ -375,12 +298,13 @@ impl<'a> Context<'a> {
                     "a header value holds no control characters, and no blanks around it",
                 );
             }
-            let nothing = Secret::new(Vec::new());
+            let unread = Secret::new(b"unread".to_vec());
             let value = secrets::fill(template, |name| match self.secrets.get_key_value(name) {
                 Some((name, secret)) => {
                     self.used_secrets.insert(name);
-                    Ok(secret.as_ref().unwrap_or(&nothing))
+                    Ok(secret.as_ref().unwrap_or(&unread))
                 }
+                None if self.unread_secrets => Ok(&unread),
                 None => Err(format!("there is no secret `{name}`; name it under [secrets]")),
             });
             if let Some(value) = notes.take(header.value.span(), value) {
@@ -404,22 +328,20 @@ impl<'a> Context<'a> {
         pq: Option<PostQuantum>,
         notes: &mut Notes<'_>,
     ) -> Option<(ServerVariants, [u8; 32], Vec<String>, SystemTime)> {
-        let client_certificates = client_certificates?;
         let path = |text: &Text| self.base.join(text.get_ref());
+        let asks = client_certificates != Some(ClientCertificates::None);
         // Each part is looked at before any missing one ends the whole: one run tells every fault.
-        let client_ca = match (&route.client_ca, client_certificates) {
-            (_, ClientCertificates::None) => Some(Vec::new()),
-            (Some(ca), _) => notes.take(ca.span(), certificates::certificates(&path(ca))),
-            (None, _) => {
+        let client_ca = match &route.client_ca {
+            _ if !asks => Some(Vec::new()),
+            Some(ca) => notes.take(ca.span(), certificates::certificates(&path(ca))),
+            None => {
                 let span = route.client_certificates.as_ref().map_or(0..0, Spanned::span);
                 notes.fault(span, "client certificates need an authority; write client_ca = \"ca.pem\"");
                 None
             }
         };
         let client_crl = match &route.client_crl {
-            Some(crl) if client_certificates != ClientCertificates::None => {
-                notes.take(crl.span(), certificates::revocations(&path(crl)))
-            }
+            Some(crl) if asks => notes.take(crl.span(), certificates::revocations(&path(crl))),
             _ => Some(Vec::new()),
         };
         let chain = &route.certificate.chain;
@@ -434,64 +356,12 @@ impl<'a> Context<'a> {
             chain: pair.chain,
             key: pair.key,
             pq: pq?,
-            client_certificates,
+            client_certificates: client_certificates?,
             client_ca: client_ca?,
             client_crl: client_crl?,
         };
         let config = notes.take(chain.span(), server_config(settings).map_err(|fault| fault.to_string()))?;
         Some((ServerVariants::new(config), leaf, names, pair.not_after))
-    }
-
-    /// Reads a certificate and its key; faults stand at whichever of the two they are in.
-    fn pair(&self, written: &model::KeyPair, notes: &mut Notes<'_>) -> Option<certificates::Pair> {
-        let path = |text: &Text| self.base.join(text.get_ref());
-        let model::KeyPair { chain, key } = written;
-        let leaf = notes.take(chain.span(), certificates::chain(&path(chain), self.now));
-        let private = notes.take(key.span(), certificates::key(&path(key)));
-        let (leaf, private) = (leaf?, private?);
-        if let Some(warning) = &leaf.warning {
-            notes.warn(chain.span(), warning);
-        }
-        notes.take(key.span(), certificates::pair(leaf, private, &path(chain), &path(key)))
-    }
-
-    fn upstream(
-        &mut self,
-        written: &Spanned<model::Upstream>,
-        notes: &mut Notes<'_>,
-    ) -> Option<(Upstream, PostQuantum, String)> {
-        let base = self.base;
-        let path = |text: &Text| base.join(text.get_ref());
-        let (address, span, table) = match written.get_ref() {
-            model::Upstream::Address(address) => (address, written.span(), None),
-            model::Upstream::Table(table) => (table.address.get_ref(), table.address.span(), Some(&**table)),
-        };
-        let target = notes.take(span.clone(), tls_address(address));
-        let roots = match table.and_then(|table| table.ca.as_ref()) {
-            Some(ca) => notes.take(ca.span(), own_roots(&path(ca))),
-            None => Some(self.system_roots.get_or_insert_with(system_roots).clone()),
-        };
-        let pin = match table.and_then(|table| table.pin.as_ref()) {
-            Some(text) => notes.take(text.span(), pin(text.get_ref())).map(Some),
-            None => Some(None),
-        };
-        let certificate = match table.and_then(|table| table.certificate.as_ref()) {
-            Some(written) => self.pair(written, notes).map(|pair| Some((pair.chain, pair.key))),
-            None => Some(None),
-        };
-        let pq = self.pq(table.map_or(&None, |table| &table.pq), notes);
-        // Also where another name is verified: the host becomes the request's Host.
-        let own_name = target.as_ref().and_then(|(host, _)| notes.take(span.clone(), server_name(host)));
-        let name = match table.and_then(|table| table.sni.as_ref()) {
-            Some(sni) => notes.take(sni.span(), server_name(sni.get_ref())),
-            None => own_name.clone(),
-        };
-        let ((host, port), _, name, pq, pin) = (target?, own_name?, name?, pq?, pin?);
-        let settings = ClientSettings { roots: roots?, pin, certificate: certificate?, pq };
-        let tls = notes.take(span, client_config(settings).map_err(|fault| fault.to_string()))?;
-        let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        let authority = if port == 443 { shown } else { format!("{shown}:{port}") };
-        Some((Upstream::new(host, port, name, tls, pin.is_some()), pq, authority))
     }
 }
 
@@ -531,43 +401,6 @@ fn name_of<T: PartialEq>(words: &[(&str, T)], value: T) -> String {
     words.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word).to_owned()
 }
 
-/// True when `earlier` permits everybody whom `later` permits, so that `later` can never matter.
-fn covers(earlier: &Rule, later: &Rule) -> bool {
-    let all_in = |few: &[Arc<str>], many: &[Arc<str>]| {
-        many.is_empty() || (!few.is_empty() && few.iter().all(|one| many.contains(one)))
-    };
-    earlier.issuer == later.issuer
-        && all_in(&later.groups, &earlier.groups)
-        && all_in(&later.subjects, &earlier.subjects)
-        && earlier.claims.iter().all(|(name, value)| later.claims.get(name) == Some(value))
-}
-
-fn texts(list: Vec<String>) -> Vec<Arc<str>> {
-    list.into_iter().map(Arc::from).collect()
-}
-
-fn show(rule: &Rule) -> String {
-    let mut text = rule.issuer.as_ref().map_or(String::new(), |issuer| issuer.to_string());
-    for (word, list) in [("groups", &rule.groups), ("subjects", &rule.subjects)] {
-        if !list.is_empty() {
-            text += &format!(", {word} {}", list.join(" | "));
-        }
-    }
-    for (name, value) in &rule.claims {
-        text += &format!(", {name} = {value}");
-    }
-    text
-}
-
-fn on_expiry(text: &str) -> Result<OnExpiry, String> {
-    match text.split_once(' ') {
-        None if text == "drain" => Ok(OnExpiry::Drain),
-        None if text == "cut" => Ok(OnExpiry::Cut),
-        Some(("grace", extra)) => Ok(OnExpiry::Grace(crate::config::units::duration(extra)?)),
-        _ => Err(format!("{text:?} is no way to end; write \"drain\", \"cut\" or \"grace 5m\"")),
-    }
-}
-
 fn timeouts(written: &model::Timeouts, notes: &mut Notes<'_>) -> Option<Timeouts> {
     let seconds = Duration::from_secs;
     let connect = duration(&written.connect, seconds(5), notes);
@@ -575,40 +408,4 @@ fn timeouts(written: &model::Timeouts, notes: &mut Notes<'_>) -> Option<Timeouts
     let idle = duration(&written.idle, seconds(3600), notes);
     let stall = duration(&written.stall, seconds(120), notes);
     Some(Timeouts { connect: connect?, between_requests: between_requests?, idle: idle?, stall: stall? })
-}
-
-/// `tls://host:port` → host (without brackets) and port.
-fn tls_address(text: &str) -> Result<(String, u16), String> {
-    let wrong =
-        || format!("{text:?} is no upstream; write \"tls://host:port\" (there is no plaintext upstream)");
-    let (host, port) =
-        text.strip_prefix("tls://").and_then(|rest| rest.rsplit_once(':')).ok_or_else(wrong)?;
-    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-    let port: u16 = port.parse().map_err(|_| wrong())?;
-    if host.is_empty() || port == 0 { Err(wrong()) } else { Ok((host.to_owned(), port)) }
-}
-
-fn server_name(text: &str) -> Result<ServerName<'static>, String> {
-    ServerName::try_from(text.to_owned())
-        .map_err(|_| format!("{text:?} is neither a DNS name nor an address"))
-}
-
-fn own_roots(path: &Path) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates::certificates(path)? {
-        roots.add(certificate).map_err(|fault| format!("{}: {fault}", path.display()))?;
-    }
-    Ok(roots)
-}
-
-fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots
-}
-
-fn pin(text: &str) -> Result<[u8; 32], String> {
-    let wrong = || format!("{text:?} is no pin; write \"sha256/\" and the base64 of the key's SHA-256");
-    let base64 = text.strip_prefix("sha256/").ok_or_else(wrong)?;
-    BASE64_STANDARD.decode(base64).ok().and_then(|bytes| bytes.try_into().ok()).ok_or_else(wrong)
 }

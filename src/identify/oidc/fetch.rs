@@ -4,7 +4,7 @@
 //! and is believed only for the issuer's own host or a listed one. Redirects are not followed. Every answer is bounded
 //! in size and time, and its text never gets into an error.
 
-use super::IssuerSettings;
+use super::{IssuerSettings, Setting};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::header::{ACCEPT, CACHE_CONTROL, HeaderMap};
@@ -73,23 +73,22 @@ struct Discovery {
 impl Place {
     /// Reads the settings; no I/O.
     pub(super) fn new(settings: &IssuerSettings) -> Result<Self, String> {
-        let url = &settings.url;
-        if url.contains(['?', '#']) {
-            return Err(format!("{url:?} has a query or a fragment; an issuer has neither"));
-        }
-        let own =
-            https(url).ok_or_else(|| format!("{url:?} is no https URL; write https://host[:port][/path]"))?;
-        let discovery = format!("{}/.well-known/openid-configuration", url.trim_end_matches('/'));
-        let discovery = discovery.parse().map_err(|_| format!("{url:?} is no URL"))?;
-        let mut hosts = vec![own.1];
+        let (discovery, own) = discovery(&settings.url)?;
+        let mut hosts = vec![own];
         for host in &settings.jwks_hosts {
-            let (_, host) = https(&format!("https://{host}"))
-                .filter(|_| !host.contains('/'))
-                .ok_or_else(|| format!("{host:?} in jwks_hosts is no host; write host or host:port"))?;
-            hosts.push(host);
+            hosts.push(jwks_host(host)?);
         }
         let tls = settings.ca.as_deref().map(own_roots).transpose()?;
         Ok(Place { discovery, hosts, tls })
+    }
+
+    /// Everything that [`Place::new`] would refuse, each with the setting that it is in.
+    pub(super) fn faults(settings: &IssuerSettings) -> Vec<(Setting, String)> {
+        let url = discovery(&settings.url).err().map(|fault| (Setting::Url, fault));
+        let hosts =
+            settings.jwks_hosts.iter().filter_map(|host| Some((Setting::JwksHosts, jwks_host(host).err()?)));
+        let ca = settings.ca.as_deref().and_then(|ca| own_roots(ca).err()).map(|fault| (Setting::Ca, fault));
+        url.into_iter().chain(hosts).chain(ca).collect()
     }
 
     /// The issuer's own host, for logs.
@@ -155,6 +154,23 @@ impl Place {
         let body = Limited::new(body, MOST_BODY).collect().await.map_err(|_| FetchFault::Body)?;
         Ok((body.to_bytes(), head.headers))
     }
+}
+
+/// Where the discovery document of an issuer stands, and the issuer's own host.
+fn discovery(url: &str) -> Result<(Uri, String), String> {
+    if url.contains(['?', '#']) {
+        return Err(format!("{url:?} has a query or a fragment; an issuer has neither"));
+    }
+    let (_, host) =
+        https(url).ok_or_else(|| format!("{url:?} is no https URL; write https://host[:port][/path]"))?;
+    let discovery = format!("{}/.well-known/openid-configuration", url.trim_end_matches('/'));
+    Ok((discovery.parse().map_err(|_| format!("{url:?} is no URL"))?, host))
+}
+
+fn jwks_host(host: &str) -> Result<String, String> {
+    let read = https(&format!("https://{host}")).filter(|_| !host.contains('/'));
+    read.map(|(_, host)| host)
+        .ok_or_else(|| format!("{host:?} in jwks_hosts is no host; write host or host:port"))
 }
 
 /// An https URL without user information, and its `host:port` in lower case.

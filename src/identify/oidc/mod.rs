@@ -20,6 +20,7 @@ use super::cache::{self, TokenCache};
 use crate::names::IssuerName;
 use crate::policy::{CLOCK_SKEW, Identity};
 use crate::protocol::Why;
+use fetch::Place;
 use jwt::Jwt;
 use keys::Search;
 use parking_lot::Mutex;
@@ -127,6 +128,37 @@ impl FromStr for Algorithm {
             };
             format!("{hint}; use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA")
         })
+    }
+}
+
+/// A setting of an issuer, for whoever shows where a fault stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// [`IssuerSettings::url`].
+    Url,
+    /// [`IssuerSettings::audience`].
+    Audience,
+    /// [`IssuerSettings::algorithms`].
+    Algorithms,
+    /// [`IssuerSettings::jwks_hosts`].
+    JwksHosts,
+    /// [`IssuerSettings::ca`].
+    Ca,
+}
+
+impl IssuerSettings {
+    /// All that cannot work about this issuer by itself, and what to write instead. Opens nothing.
+    pub fn faults(&self) -> Vec<(Setting, String)> {
+        let mut faults = Place::faults(self);
+        if self.audience.is_empty() || self.audience.iter().any(String::is_empty) {
+            let fault = "has no audience, so tokens for anybody would pass; name at least one";
+            faults.push((Setting::Audience, fault.into()));
+        }
+        if self.algorithms.is_empty() {
+            let fault = "accepts no algorithm; name at least one, such as RS256";
+            faults.push((Setting::Algorithms, fault.into()));
+        }
+        faults
     }
 }
 
@@ -263,11 +295,8 @@ impl Issuers {
             if let Some(twin) = twin {
                 return Err(fault(&format!("has the name or the URL of issuer {}", twin.settings.name)));
             }
-            if one.audience.is_empty() || one.audience.iter().any(String::is_empty) {
-                return Err(fault("has no audience, so tokens for anybody would pass; name at least one"));
-            }
-            if one.algorithms.is_empty() {
-                return Err(fault("accepts no algorithm; name at least one, such as RS256"));
+            if let Some((_, what)) = one.faults().first() {
+                return Err(fault(what));
             }
             list.push(Arc::new(Keeper::new(one, limits).map_err(|what| fault(&what))?));
         }

@@ -1,0 +1,106 @@
+//! Where a route leads, and with which certificates on both legs.
+
+use super::route::Context;
+use crate::config::certificates;
+use crate::config::fault::Notes;
+use crate::config::model::{self, Text};
+use crate::dial::Upstream;
+use crate::tls::PostQuantum;
+use crate::tls::client::{ClientSettings, client_config};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use rustls::RootCertStore;
+use rustls::pki_types::ServerName;
+use std::path::Path;
+use toml::Spanned;
+
+impl Context<'_> {
+    /// Reads a certificate and its key; faults stand at whichever of the two they are in.
+    pub(super) fn pair(&self, written: &model::KeyPair, notes: &mut Notes<'_>) -> Option<certificates::Pair> {
+        let path = |text: &Text| self.base.join(text.get_ref());
+        let model::KeyPair { chain, key } = written;
+        let leaf = notes.take(chain.span(), certificates::chain(&path(chain), self.now));
+        let private = notes.take(key.span(), certificates::key(&path(key)));
+        let (leaf, private) = (leaf?, private?);
+        if let Some(warning) = &leaf.warning {
+            notes.warn(chain.span(), warning);
+        }
+        notes.take(key.span(), certificates::pair(leaf, private, &path(chain), &path(key)))
+    }
+
+    /// The upstream, its key exchange, and the authority that requests to it carry.
+    pub(super) fn upstream(
+        &mut self,
+        written: &Spanned<model::Upstream>,
+        notes: &mut Notes<'_>,
+    ) -> Option<(Upstream, PostQuantum, String)> {
+        let base = self.base;
+        let path = |text: &Text| base.join(text.get_ref());
+        let (address, span, table) = match written.get_ref() {
+            model::Upstream::Address(address) => (address, written.span(), None),
+            model::Upstream::Table(table) => (table.address.get_ref(), table.address.span(), Some(&**table)),
+        };
+        let target = notes.take(span.clone(), tls_address(address));
+        let roots = match table.and_then(|table| table.ca.as_ref()) {
+            Some(ca) => notes.take(ca.span(), own_roots(&path(ca))),
+            None => Some(self.system_roots.get_or_insert_with(system_roots).clone()),
+        };
+        let pin = match table.and_then(|table| table.pin.as_ref()) {
+            Some(text) => notes.take(text.span(), pin(text.get_ref())).map(Some),
+            None => Some(None),
+        };
+        let certificate = match table.and_then(|table| table.certificate.as_ref()) {
+            Some(written) => self.pair(written, notes).map(|pair| Some((pair.chain, pair.key))),
+            None => Some(None),
+        };
+        let pq = self.pq(table.map_or(&None, |table| &table.pq), notes);
+        // Also where another name is verified: the host becomes the request's Host.
+        let own_name = target.as_ref().and_then(|(host, _)| notes.take(span.clone(), server_name(host)));
+        let name = match table.and_then(|table| table.sni.as_ref()) {
+            Some(sni) => notes.take(sni.span(), server_name(sni.get_ref())),
+            None => own_name.clone(),
+        };
+        let ((host, port), _, name, pq, pin) = (target?, own_name?, name?, pq?, pin?);
+        let settings = ClientSettings { roots: roots?, pin, certificate: certificate?, pq };
+        let tls = notes.take(span, client_config(settings).map_err(|fault| fault.to_string()))?;
+        let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let authority = if port == 443 { shown } else { format!("{shown}:{port}") };
+        Some((Upstream::new(host, port, name, tls, pin.is_some()), pq, authority))
+    }
+}
+
+/// `tls://host:port` → host (without brackets) and port.
+fn tls_address(text: &str) -> Result<(String, u16), String> {
+    let wrong =
+        || format!("{text:?} is no upstream; write \"tls://host:port\" (there is no plaintext upstream)");
+    let (host, port) =
+        text.strip_prefix("tls://").and_then(|rest| rest.rsplit_once(':')).ok_or_else(wrong)?;
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    if host.is_empty() || port == 0 { Err(wrong()) } else { Ok((host.to_owned(), port)) }
+}
+
+fn server_name(text: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(text.to_owned())
+        .map_err(|_| format!("{text:?} is neither a DNS name nor an address"))
+}
+
+fn own_roots(path: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates::certificates(path)? {
+        roots.add(certificate).map_err(|fault| format!("{}: {fault}", path.display()))?;
+    }
+    Ok(roots)
+}
+
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
+fn pin(text: &str) -> Result<[u8; 32], String> {
+    let wrong = || format!("{text:?} is no pin; write \"sha256/\" and the base64 of the key's SHA-256");
+    let base64 = text.strip_prefix("sha256/").ok_or_else(wrong)?;
+    BASE64_STANDARD.decode(base64).ok().and_then(|bytes| bytes.try_into().ok()).ok_or_else(wrong)
+}

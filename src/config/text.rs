@@ -1,0 +1,120 @@
+//! From text to what is written: TOML that goes on behind lines that cannot be read.
+
+use super::fault::Notes;
+use super::model::Config;
+use super::{schema, shape};
+use serde::Deserialize;
+use std::ops::Range;
+use toml::de::DeTable;
+
+/// Lines that cannot be read before the rest is left for the next run. A file in another format is nothing else.
+const MOST_BAD_LINES: usize = 32;
+
+/// Reads the file's text; notes what is wrong with it and goes on without. `None` when nothing of it could be understood.
+pub(super) fn read(notes: &mut Notes<'_>) -> Option<Config> {
+    go_around_bad_lines(notes)?;
+    let text = notes.text().to_owned();
+    let mut table = DeTable::parse(&text).ok()?;
+    shape::check(&mut table, &schema(), notes);
+    // What the schema lets pass and the model does not would be a fault of ours; the value is not repeated.
+    let place = |error: &toml::de::Error| error.span().unwrap_or(0..0);
+    Config::deserialize(toml::Deserializer::from(table))
+        .map_err(|error| notes.fault(place(&error), "this value cannot be understood"))
+        .ok()
+}
+
+/// Notes each line that cannot be read. Its key, if it has one, keeps its place with an empty text, so that whoever needs
+/// the key does not call it missing. `None` when there is too much of it.
+fn go_around_bad_lines(notes: &mut Notes<'_>) -> Option<()> {
+    let mut last = 0;
+    for _ in 0..MOST_BAD_LINES {
+        let mut text = notes.text().to_owned();
+        let place = |error: &toml::de::Error| error.span().unwrap_or(0..0).start;
+        // They come in the order in which the parser found them, which is not that of the lines.
+        let errors = DeTable::parse_recoverable(&text).1;
+        let Some(error) = errors.into_iter().min_by_key(place) else { return Some(()) };
+        let part = bad_part(&text, place(&error));
+        let line = notes.line(&part);
+        let bad = &text[part.clone()];
+        // What follows a bad line and sets nothing is the rest of its value.
+        if last == 0 || line != last + 1 || key(bad).is_some() {
+            notes.fault(part.clone(), error.message());
+        }
+        let filler = match key(bad) {
+            Some(key) if *bad != empty(key) => empty(key),
+            _ if bad.trim().is_empty() => return None,
+            _ => {
+                notes.lost = true;
+                "\n".repeat(bad.matches('\n').count())
+            }
+        };
+        text.replace_range(part, &filler);
+        notes.go_on_with(text, line);
+        last = line;
+    }
+    None
+}
+
+fn empty(key: &str) -> String {
+    format!("{key} = ''")
+}
+
+/// The bare key at the start of a line.
+fn key(line: &str) -> Option<&str> {
+    let (key, _) = line.split_once('=')?;
+    let bare = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    Some(key.trim()).filter(|key| !key.is_empty() && key.chars().all(bare))
+}
+
+/// The line around an offset, or the next that is not empty; for the header of a table, all that stands below it.
+fn bad_part(text: &str, offset: usize) -> Range<usize> {
+    let bytes = text.as_bytes();
+    let offset = offset.min(bytes.len());
+    let start = memchr::memrchr(b'\n', &bytes[..offset]).map_or(0, |at| at + 1);
+    let start = start + text[start..].len() - text[start..].trim_start().len();
+    let offset = offset.max(start);
+    let end = memchr::memchr(b'\n', &bytes[offset..]).map_or(bytes.len(), |at| offset + at);
+    if !text[start..end].trim_start().starts_with('[') {
+        return start..end;
+    }
+    let next = text[end..].find("\n[").map_or(bytes.len(), |at| end + at);
+    start..next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(text: &str) -> Vec<(usize, String)> {
+        let mut notes = Notes::new(text);
+        read(&mut notes);
+        notes.faults.sort_by_key(|fault| fault.line);
+        notes.faults.into_iter().map(|fault| (fault.line, fault.text)).collect()
+    }
+
+    #[test]
+    fn each_line_that_cannot_be_read_is_told_and_the_rest_is_looked_at() {
+        let told = faults("[limits]\nstreams = many\nhead = \nfields = \"x\"\nfeilds = 1\n");
+        let lines: Vec<usize> = told.iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, [2, 3, 4, 5], "{told:?}");
+    }
+
+    #[test]
+    fn a_value_over_many_lines_is_one_fault() {
+        let told = faults("[[listener]]\naddress = \"[::]:443\"\nproxy_protocol_from = [ ,\n  1,\n  2,\n]\n");
+        assert_eq!(told.len(), 1, "{told:?}");
+    }
+
+    #[test]
+    fn a_bad_header_takes_its_table_with_it_and_no_more() {
+        let told = faults("[[listener]\naddress = 5\n[limits]\nstreams = \"x\"\n");
+        let lines: Vec<usize> = told.iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, [1, 4], "{told:?}");
+    }
+
+    #[test]
+    fn a_file_of_another_kind_ends_soon() {
+        let told = faults(&"{ \"a\": 1 }\n- b\n".repeat(1000));
+        assert!((1..=MOST_BAD_LINES).contains(&told.len()), "{}", told.len());
+    }
+}
