@@ -37,6 +37,8 @@ pub struct Request {
     pub kind: Kind,
     /// True when no body follows.
     pub ends: bool,
+    /// Why nobody may have this request, whoever it is: such a request is refused with this and never permitted.
+    pub barred: Option<Why>,
 }
 
 impl Request {
@@ -267,7 +269,7 @@ pub trait Http {
     /// Deals with bytes from the client. On a fault nothing further may be sent upstream; [`Http::wants_down`] may
     /// hold a last answer (a 400, a GOAWAY) for the client.
     fn up(&mut self, edit: &mut Edit<'_>) -> Result<Up, Fault>;
-    /// The head that [`Up::Request`] spoke of.
+    /// The head that [`Up::Request`] spoke of. One that is barred is to be refused.
     fn request(&self) -> &Request;
     /// Sends the withheld head on, rewritten.
     fn permit(&mut self, edit: &mut Edit<'_>, rewrite: &Rewrite<'_>);

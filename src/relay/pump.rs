@@ -160,8 +160,12 @@ impl<T: Traffic> Pump<'_, T> {
         let seen = self.traffic_sees(cx, &mut edit);
         let (taken, diverged) = (edit.position(), edit.diverged());
         self.half.asked = seen.is_pending();
-        if let Poll::Ready(dealt) = seen {
-            dealt?;
+        let fault = match seen {
+            Poll::Ready(Err(close)) => Some(close),
+            _ => None,
+        };
+        if let (Some(close), Direction::Up) = (fault, self.direction) {
+            return Err(close.into());
         }
         if diverged {
             let edited = std::mem::take(&mut scratch.edited);
@@ -169,6 +173,9 @@ impl<T: Traffic> Pump<'_, T> {
             scratch.edited = edited;
         } else {
             self.queue(scratch, &waiting[..taken])?;
+        }
+        if let Some(close) = fault {
+            return Err(close.into());
         }
         waiting.drain(..taken);
         self.half.waiting = waiting;
@@ -284,6 +291,17 @@ impl<T: Traffic> Pump<'_, T> {
             let seen = self.traffic_sees(cx, &mut edit);
             let (taken, diverged) = (edit.position(), edit.diverged());
             if let Poll::Ready(Err(close)) = seen {
+                if self.direction == Direction::Up {
+                    break Err(close.into());
+                }
+                // What the client was sent before has its end in here, and last words must not come in between.
+                let passed = match diverged {
+                    true => std::mem::take(&mut scratch.edited),
+                    false => record[start..start + taken].to_vec(),
+                };
+                self.queue_run(scratch, &bytes[run]);
+                run = at..at;
+                self.queue(scratch, &passed)?;
                 break Err(close.into());
             }
             let untouched = !diverged && taken == end - start;

@@ -208,6 +208,9 @@ impl Conversation {
             Identification::Known(Err(Denial { why, detail: detail.into(), identity: None }))
         };
         let request = self.http.http_ref().request();
+        if let Some(why) = request.barred {
+            return deny(why, "no identity could have this");
+        }
         let token = match slots::find(&self.route.slots, &request.fields) {
             Found::Two => return deny(Why::TwoTokens, "two different tokens in one request"),
             Found::One { token, .. } => token,

@@ -1,4 +1,4 @@
-//! HPACK (RFC 7541): a decoder that stops early, and an encoder that uses literals only.
+//! HPACK (RFC 7541): a decoder with limits, and an encoder that uses literals only.
 //!
 //! The decoder keeps a dynamic table of at most [`TABLE`] bytes, whatever the peer would like. The encoder never touches
 //! the dynamic table, so it has no state, its output means the same wherever it is put in, and nobody learns anything
@@ -14,7 +14,7 @@ use table::{STATIC, Table};
 pub const TABLE: usize = 4_096;
 
 /// A header block that cannot be decoded. All but [`HpackFault::TooLarge`] and [`HpackFault::TooMany`] are connection
-/// errors of type COMPRESSION_ERROR (RFC 9113 section 4.3).
+/// errors of type COMPRESSION_ERROR (RFC 9113 section 4.3); after these two the decoder still knows the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum HpackFault {
     /// The block ends in the middle of something.
@@ -60,7 +60,8 @@ const FIELD_OVERHEAD: usize = 32;
 
 impl Decoder {
     /// Decodes a whole block into `fields`, pseudo-header fields included. Each field counts with its bytes and 32,
-    /// indexed ones too, and decoding stops where a limit is passed: a few bytes must not stand for megabytes.
+    /// indexed ones too. Where a limit is passed nothing more is put out, for a few bytes must not stand for megabytes;
+    /// the rest is only followed, so that the table stays what the peer thinks it is.
     pub fn decode(
         &mut self,
         block: &[u8],
@@ -70,6 +71,7 @@ impl Decoder {
     ) -> Result<(), HpackFault> {
         let mut input = block;
         let (mut bytes, mut count) = (0, 0);
+        let mut over = None;
         while let Some(&first) = input.first() {
             if first & 0xe0 == 0x20 {
                 let size = integer(&mut input, 5)?;
@@ -80,23 +82,30 @@ impl Decoder {
                 self.changes += 1;
                 continue;
             }
-            let remember = first & 0xc0 == 0x40;
-            self.field(&mut input, first, most_bytes)?;
-            bytes += self.name.len() + self.value.len() + FIELD_OVERHEAD;
             count += 1;
-            if remember {
+            if over.is_some() && first & 0x80 != 0 {
+                self.table.get(integer(&mut input, 7)?)?;
+                continue;
+            }
+            let kept = self.field(&mut input, first, most_bytes.max(TABLE))?;
+            bytes += self.name.len() + self.value.len() + FIELD_OVERHEAD;
+            if first & 0xc0 == 0x40 {
                 self.changes += 1;
-                self.table.insert(&self.name, &self.value);
+                match kept {
+                    true => self.table.insert(&self.name, &self.value),
+                    false => self.table.clear(),
+                }
             }
-            if bytes > most_bytes + most_fields * FIELD_OVERHEAD {
-                return Err(HpackFault::TooLarge);
+            if !kept || bytes > most_bytes + most_fields * FIELD_OVERHEAD {
+                over = over.or(Some(HpackFault::TooLarge));
+            } else if count > most_fields {
+                over = over.or(Some(HpackFault::TooMany));
             }
-            if count > most_fields {
-                return Err(HpackFault::TooMany);
+            if over.is_none() {
+                fields.push(&self.name, &self.value);
             }
-            fields.push(&self.name, &self.value);
         }
-        Ok(())
+        over.map_or(Ok(()), Err)
     }
 
     /// How often the dynamic table was changed so far, its size included.
@@ -104,22 +113,26 @@ impl Decoder {
         self.changes
     }
 
-    /// Reads one field into `name` and `value`.
-    fn field(&mut self, input: &mut &[u8], first: u8, most: usize) -> Result<(), HpackFault> {
+    /// Reads one field into `name` and `value`. False: one of them is longer than `most`, which is more than the table has
+    /// room for, and is not there.
+    fn field(&mut self, input: &mut &[u8], first: u8, most: usize) -> Result<bool, HpackFault> {
         self.name.clear();
         self.value.clear();
         if first & 0x80 != 0 {
             let (name, value) = self.table.get(integer(input, 7)?)?;
             self.name.extend_from_slice(name);
             self.value.extend_from_slice(value);
-            return Ok(());
+            return Ok(true);
         }
         let prefix = if first & 0x40 != 0 { 6 } else { 4 };
-        match integer(input, prefix)? {
+        let named = match integer(input, prefix)? {
             0 => text(input, most, &mut self.name)?,
-            index => self.name.extend_from_slice(self.table.get(index)?.0),
-        }
-        text(input, most, &mut self.value)
+            index => {
+                self.name.extend_from_slice(self.table.get(index)?.0);
+                true
+            }
+        };
+        Ok(text(input, most, &mut self.value)? && named)
     }
 }
 
@@ -143,20 +156,25 @@ fn integer(input: &mut &[u8], bits: u32) -> Result<usize, HpackFault> {
     Err(HpackFault::Integer)
 }
 
-/// A text, Huffman-coded or not (RFC 7541 section 5.2).
-fn text(input: &mut &[u8], most: usize, into: &mut Vec<u8>) -> Result<(), HpackFault> {
+/// A text, Huffman-coded or not (RFC 7541 section 5.2). False: it is longer than `most`, and was passed over.
+fn text(input: &mut &[u8], most: usize, into: &mut Vec<u8>) -> Result<bool, HpackFault> {
     let huffman = input.first().is_some_and(|first| first & 0x80 != 0);
     let length = integer(input, 7)?;
     let (coded, rest) = input.split_at_checked(length).ok_or(HpackFault::Truncated)?;
     *input = rest;
     if huffman {
-        return huffman::decode(coded, most, into);
+        return match huffman::decode(coded, most, into) {
+            Err(HpackFault::TooLarge) => {
+                into.clear();
+                Ok(false)
+            }
+            decoded => decoded.map(|()| true),
+        };
     }
-    if length > most {
-        return Err(HpackFault::TooLarge);
+    if length <= most {
+        into.extend_from_slice(coded);
     }
-    into.extend_from_slice(coded);
-    Ok(())
+    Ok(length <= most)
 }
 
 /// Appends one field as a literal without indexing; a field that the static table has whole takes one byte. With
@@ -179,10 +197,10 @@ pub fn encode(name: &[u8], value: &[u8], never: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(value);
 }
 
-/// Says at the start of a block that the dynamic table has no room. A decoder that has made its table smaller refuses
+/// Says at the start of a block how much room the dynamic table has. A decoder that has made its table smaller refuses
 /// blocks until it was told (RFC 7541 section 4.2); saying so again changes nothing.
-pub fn encode_no_table(out: &mut Vec<u8>) {
-    out.push(0x20);
+pub fn encode_table_size(bytes: u32, out: &mut Vec<u8>) {
+    write_integer(bytes as usize, 5, 0x20, out);
 }
 
 fn write_integer(value: usize, bits: u32, pattern: u8, out: &mut Vec<u8>) {

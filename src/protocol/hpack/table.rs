@@ -45,6 +45,11 @@ impl Table {
         }
     }
 
+    /// Forgets every field, as for one that is too large to be remembered.
+    pub(super) fn clear(&mut self) {
+        self.shrink(0);
+    }
+
     /// The encoder changes the table's size (RFC 7541 section 6.3).
     pub(super) fn resize(&mut self, limit: usize) -> Result<(), HpackFault> {
         if limit > self.most {

@@ -5,6 +5,7 @@
 use super::Limits;
 use super::body::{Body, Chunk};
 use crate::protocol::{Fields, Kind, Request, Rewrite, Why};
+use std::mem::MaybeUninit;
 
 /// A rule that was broken, before it is known by whom.
 #[derive(Clone, Copy, Debug)]
@@ -94,10 +95,10 @@ pub(super) struct Asked {
 
 /// Parses a whole request head into `request` (its key left alone).
 pub(super) fn parse_request(head: &[u8], limits: &Limits, request: &mut Request) -> Result<Asked, Broken> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let allowed = limits.fields.min(FIELDS_MAX);
-    let mut parsed = httparse::Request::new(&mut fields[..allowed]);
-    match parsed.parse(head) {
+    let mut parsed = httparse::Request::new(&mut []);
+    match parsed.parse_with_uninit_headers(head, &mut fields[..allowed]) {
         Ok(httparse::Status::Complete(n)) if n == head.len() => {}
         Err(httparse::Error::TooManyHeaders) => return Err(Broken::large("more fields than the limit")),
         _ => return Err(Broken::bad("malformed request head", "RFC 9112 2.1")),
@@ -211,9 +212,9 @@ pub(super) struct Answered {
 
 /// Parses a whole response head; `to_head`: it answers a `HEAD` (RFC 9112 6.3).
 pub(super) fn parse_response(head: &[u8], to_head: bool, fields: &mut Fields) -> Result<Answered, Broken> {
-    let mut room = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut parsed = httparse::Response::new(&mut room);
-    match parsed.parse(head) {
+    let mut room = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut parsed = httparse::Response::new(&mut []);
+    match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, &mut room) {
         Ok(httparse::Status::Complete(n)) if n == head.len() => {}
         _ => return Err(Broken::bad("malformed response head", "RFC 9112 4")),
     }

@@ -1,5 +1,7 @@
 //! Transcripts. Each is fed whole, cut at every offset, and byte by byte, and must come out the same.
 
+mod exchanges;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -3,7 +3,9 @@
 use super::frame::{self, DATA, END_STREAM, NO_ERROR};
 use crate::protocol::{Kind, Refusal, hpack};
 
-/// Appends the answer to a refused request. A body of at most `room` bytes goes with it; returns how many did.
+/// Appends the answer to a refused request. A body of at most `room` bytes goes with it; returns how many did. `table` is
+/// the size of the dynamic table, where the client waits to be told.
+#[expect(clippy::too_many_arguments, reason = "one call, and each is of another kind")]
 pub(super) fn write(
     out: &mut Vec<u8>,
     stream: u32,
@@ -12,8 +14,12 @@ pub(super) fn write(
     to_head: bool,
     request_ended: bool,
     room: usize,
+    table: Option<u32>,
 ) -> usize {
     let mut block = Vec::with_capacity(256);
+    if let Some(bytes) = table {
+        hpack::encode_table_size(bytes, &mut block);
+    }
     let mut field =
         |name: &str, value: &str| hpack::encode(name.as_bytes(), value.as_bytes(), false, &mut block);
     let id = refusal.id.to_string();

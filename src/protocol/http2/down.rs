@@ -190,6 +190,7 @@ impl Http2 {
 
     fn down_settings(&mut self, frame: Head, payload: &[u8], edit: &mut Edit<'_>) -> Result<(), Fault> {
         if frame.has(ACK) {
+            self.client_table.settings_acknowledged();
             write(edit.insert_with(), SETTINGS, ACK, 0, &[]);
             return Ok(());
         }
@@ -284,6 +285,7 @@ impl Http2 {
             }
             return Ok(());
         }
+        self.client_table.head_passed();
         let status =
             self.decoded.get(":status").and_then(|s| std::str::from_utf8(s).ok()?.parse::<u16>().ok());
         let Some(stream) = self.streams.get_mut(&first.stream) else { return Ok(()) };

@@ -33,6 +33,7 @@ pub(super) const MAX_HEADER_LIST_SIZE: u16 = 6;
 /// Error codes (section 7).
 pub(super) const NO_ERROR: u32 = 0;
 pub(super) const PROTOCOL_ERROR: u32 = 1;
+pub(super) const INTERNAL_ERROR: u32 = 2;
 pub(super) const FLOW_CONTROL_ERROR: u32 = 3;
 pub(super) const STREAM_CLOSED: u32 = 5;
 pub(super) const FRAME_SIZE_ERROR: u32 = 6;

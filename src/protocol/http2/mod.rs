@@ -12,6 +12,7 @@
 
 mod answer;
 mod budget;
+mod client_table;
 mod down;
 mod frame;
 mod head;
@@ -21,6 +22,7 @@ use super::hpack::Decoder;
 use super::{Edit, Ended, Event, Fault, Fields, Http, Key, Refusal, Request, Rewrite, Up};
 use crate::names::Culprit;
 use budget::Budget;
+use client_table::ClientTable;
 use frame::{CANCEL, HEAD, Head, MAX_FRAME};
 use head::Pseudo;
 use std::collections::{HashMap, VecDeque};
@@ -77,6 +79,7 @@ pub struct Http2 {
     last_forwarded: u32,
     /// Acknowledgements of our own settings that are still to come.
     own_settings: u32,
+    client_table: ClientTable,
     /// The upstream asked for a smaller dynamic table than ours could be; it expects to be told (RFC 7541 section 4.2).
     table_shrunk: bool,
     /// The client was told how many streams it may open, in the upstream's first settings.
@@ -186,6 +189,7 @@ impl Http2 {
             last_stream: 0,
             last_forwarded: 0,
             own_settings: 1,
+            client_table: ClientTable::default(),
             table_shrunk: false,
             streams_told: false,
             reserve: 0,
@@ -234,8 +238,10 @@ impl Http2 {
         Fault { culprit: Culprit::Client, rule, section }
     }
 
-    /// A connection error of the upstream's; the connection ends, and the log says whose fault it was.
+    /// A connection error of the upstream's; the client gets a GOAWAY by which it can tell this end from its own doing, and
+    /// the log says whose fault it was.
     fn upstream_fault(&mut self, rule: &'static str, section: &'static str) -> Fault {
+        frame::write_goaway(&mut self.to_client, self.last_forwarded, frame::INTERNAL_ERROR);
         self.dead = true;
         self.end_all(Ended::ByUpstream);
         Fault { culprit: Culprit::Upstream, rule, section }
@@ -301,7 +307,7 @@ impl Http for Http2 {
         let mut block = std::mem::take(&mut self.client.block);
         block.clear();
         if self.table_shrunk {
-            super::hpack::encode_no_table(&mut block);
+            super::hpack::encode_table_size(0, &mut block);
         }
         head::write(&self.request, &pseudo, rewrite, &mut block);
         self.guarded.clear();
@@ -322,7 +328,8 @@ impl Http for Http2 {
         let Request { key, kind, ends, .. } = self.request;
         let to_head = self.request.method == b"HEAD";
         let room = self.reserve.min(self.client_window) as usize;
-        let sent = answer::write(&mut self.to_client, key, refusal, kind, to_head, ends, room);
+        let table = self.client_table.to_tell();
+        let sent = answer::write(&mut self.to_client, key, refusal, kind, to_head, ends, room, table);
         self.reserve -= sent as u32;
     }
 

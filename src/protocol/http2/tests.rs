@@ -54,8 +54,8 @@ fn feed(http: &mut Http2, bytes: &[u8], step: usize) -> Run {
                 Ok(Up::Done) => break None,
                 Ok(Up::Wait) => panic!("HTTP/2 never waits"),
                 Ok(Up::Request) => {
-                    let token = http.request().fields.get("authorization");
-                    if token == Some(b"Bearer good") {
+                    let (token, barred) = (http.request().fields.get("authorization"), http.request().barred);
+                    if token == Some(b"Bearer good") && barred.is_none() {
                         let set: [(&str, &[u8]); 1] = [("authorization", b"Bearer stored")];
                         let strip = ["authorization", "x-api-key"];
                         http.permit(
@@ -64,7 +64,7 @@ fn feed(http: &mut Http2, bytes: &[u8], step: usize) -> Run {
                         );
                     } else {
                         let id = RequestId { session: SessionId(1), number: http.request().key };
-                        http.refuse(&Refusal { id, why: Why::InvalidToken });
+                        http.refuse(&Refusal { id, why: barred.unwrap_or(Why::InvalidToken) });
                     }
                 }
             }
@@ -268,7 +268,78 @@ fn connect_is_answered_405_and_goes_nowhere() {
     ]);
     let run = feed(&mut http, &frame(HEADERS, END_HEADERS, 1, &head), 1_000);
     assert_eq!((run.fault, run.up.len()), (None, 0));
-    assert!(fields(&frames(&said(&mut http))[0].1).contains(&(":status".into(), "405".into())));
+    let answer = fields(&frames(&said(&mut http))[0].1);
+    assert!(answer.contains(&(":status".into(), "405".into())));
+    let id = RequestId { session: SessionId(1), number: 1 };
+    assert!(answer.contains(&("x-request-id".into(), id.to_string())), "{answer:?}");
+}
+
+#[test]
+fn a_head_too_large_is_answered_431_and_the_connection_goes_on() {
+    let crumbs: Vec<(&str, &str)> =
+        [vec![("authorization", "Bearer good")], vec![("cookie", "a"); 500]].concat();
+    // The table as the peer's encoder leaves it: a field that is remembered stands behind what is too much.
+    let mut remembered = block(&GET);
+    remembered.extend_from_slice(&[0x80 | 19; 200]);
+    remembered.extend_from_slice(b"\x40\x01x\x01y");
+    let huge = format!("{:040000}", 0);
+    let mut http = greeted();
+    for (stream, head) in [
+        (1, get(1, &crumbs)),
+        (3, frame(HEADERS, END_HEADERS | END_STREAM, 3, &remembered)),
+        (5, {
+            let block = block(&[&GET[..], &[("x", &huge)]].concat());
+            let mut out = Vec::new();
+            write_block(&mut out, 5, true, &block);
+            out
+        }),
+    ] {
+        let run = feed(&mut http, &head, 1_000);
+        assert_eq!((run.fault, run.up.len()), (None, 0), "{stream}");
+        let answer = fields(&frames(&said(&mut http))[0].1);
+        assert!(answer.contains(&(":status".into(), "431".into())), "{stream}: {answer:?}");
+        assert_eq!(http.request().path(), b"/a", "the log can tell which");
+    }
+    // Index 62 is what was remembered last.
+    let mut head = block(&[&GET[..], &[("authorization", "Bearer good")]].concat());
+    head.push(0x80 | 62);
+    let run = feed(&mut http, &frame(HEADERS, END_HEADERS | END_STREAM, 7, &head), 1_000);
+    assert_eq!(run.fault, None);
+    assert!(fields(&frames(&run.up)[0].1).contains(&("x".into(), "y".into())));
+}
+
+#[test]
+fn a_client_with_a_smaller_table_is_told_so_before_our_own_answer() {
+    let mut http = Http2::new(Limits::default());
+    said(&mut http);
+    let small = [0, 1, 0, 0, 0, 0];
+    feed(&mut http, &[HTTP2_PREFACE, &frame(SETTINGS, 0, 0, &small), &get(1, &[])].concat(), 1_000);
+    let answer = frames(&said(&mut http)).remove(0);
+    assert_eq!((answer.0.kind, answer.1[0]), (HEADERS, 0x20), "size 0 comes first (RFC 7541 section 4.2)");
+    feed(&mut http, &get(3, &[("authorization", "Bearer good")]), 1_000);
+    let own = [&[0x20][..], &block(&[(":status", "200")])].concat();
+    let down = [
+        frame(SETTINGS, 0, 0, &[]),
+        frame(SETTINGS, ACK, 0, &[]),
+        frame(HEADERS, END_HEADERS | END_STREAM, 3, &own),
+    ];
+    assert_eq!(feed_down(&mut http, &down.concat(), 1_000).1, None);
+    feed(&mut http, &get(5, &[]), 1_000);
+    let answer = frames(&said(&mut http)).remove(0);
+    assert_ne!(answer.1[0], 0x20, "the upstream has said it");
+}
+
+#[test]
+fn a_ping_is_answered_by_us_until_there_is_an_upstream() {
+    let mut http = Http2::new(Limits::default());
+    said(&mut http);
+    let run = feed(&mut http, &[greeting(), frame(PING, 0, 0, b"12345678")].concat(), 7);
+    assert!(frames(&run.up[HTTP2_PREFACE.len()..]).iter().all(|(head, _)| head.kind != PING));
+    assert_eq!(said(&mut http), frame(PING, ACK, 0, b"12345678"));
+    feed(&mut http, &get(1, &[("authorization", "Bearer good")]), 1_000);
+    let run = feed(&mut http, &frame(PING, 0, 0, b"abcdefgh"), 1_000);
+    assert_eq!(run.up, frame(PING, 0, 0, b"abcdefgh"));
+    assert!(said(&mut http).is_empty());
 }
 
 #[test]
@@ -360,7 +431,9 @@ fn every_flood_is_ended_with_enhance_your_calm() {
         })
         .collect();
     let malformed: Vec<u8> = (0..200).flat_map(|n| get(n * 2 + 1, &[("te", "gzip")])).collect();
-    let crumbs: Vec<(&str, &str)> = vec![("cookie", "a"); 500];
+    let too_much =
+        [frame(HEADERS, 0, 1, &[0; MAX_FRAME]), frame(CONTINUATION, 0, 1, &[0; MAX_FRAME]).repeat(4)]
+            .concat();
     let table: &[(&str, Vec<u8>)] = &[
         ("rapid reset (CVE-2023-44487)", rapid),
         ("resets we are made to send (CVE-2025-8671)", malformed),
@@ -374,8 +447,7 @@ fn every_flood_is_ended_with_enhance_your_calm() {
             "CONTINUATION (CVE-2024-27316)",
             [frame(HEADERS, 0, 1, &[]), frame(CONTINUATION, 0, 1, &[]).repeat(50)].concat(),
         ),
-        ("cookie crumbs", get(1, &crumbs)),
-        ("one-byte fields", frame(HEADERS, END_HEADERS, 1, &[0x82; 16_000])),
+        ("a head beyond all limits", too_much),
     ];
     for (name, bytes) in table {
         let mut http = greeted();
@@ -394,6 +466,7 @@ fn budgets_recover_with_time() {
     let pings = frame(PING, 0, 0, &[0; 8]).repeat(900);
     for _ in 0..10 {
         assert_eq!(feed(&mut http, &pings, 100_000).fault, None);
+        said(&mut http);
         http.tick(5_000);
     }
 }
@@ -451,6 +524,8 @@ fn the_upstreams_faults_are_the_upstreams() {
         feed(&mut http, &get(1, &[("authorization", "Bearer good")]), 1_000);
         let fault = feed_down(&mut http, bytes, 50_000).1.unwrap_or_else(|| panic!("{name} passed"));
         assert_eq!(fault.culprit, Culprit::Upstream, "{name}");
+        let goaway = frames(&said(&mut http)).pop().unwrap();
+        assert_eq!((goaway.0.kind, &goaway.1[4..8]), (GOAWAY, &INTERNAL_ERROR.to_be_bytes()[..]), "{name}");
     }
     let mut http = Http2::new(Limits::default());
     assert!(feed_down(&mut http, &frame(DATA, 0, 1, b"x"), 100).1.is_some(), "no SETTINGS first");

@@ -2,9 +2,9 @@
 
 use super::frame::*;
 use super::{Http2, MAX_UNREAD, MAX_UNREAD_PER_STREAM, RESERVE, Reading, head};
-use crate::protocol::hpack::{HpackFault, TABLE, encode_no_table};
+use crate::protocol::hpack::{HpackFault, TABLE, encode_table_size};
 use crate::protocol::sniff::HTTP2_PREFACE;
-use crate::protocol::{Edit, Ended, Fault, Refusal, Up, Why};
+use crate::protocol::{Edit, Ended, Fault, Request, Up, Why};
 
 /// CONTINUATION frames of one header block; a head of 32 KiB needs two (CVE-2024-27316).
 const MAX_CONTINUATIONS: u32 = 16;
@@ -154,6 +154,10 @@ impl Http2 {
                 self.client.greeted = true;
                 self.up_idle(Reading::Gather(head))
             }
+            // Nobody is there yet who could answer.
+            PING if !on_stream && head.length == 8 && self.last_forwarded == 0 => {
+                self.up_idle(Reading::Gather(head))
+            }
             PING if !on_stream && head.length == 8 => self.up_idle(Reading::Pass(8)),
             GOAWAY if !on_stream && head.length >= 8 => self.up_idle(Reading::Pass(head.length)),
             WINDOW_UPDATE if head.length == 4 && known | !on_stream => self.up_idle(Reading::Gather(head)),
@@ -214,6 +218,12 @@ impl Http2 {
             HEADERS | CONTINUATION => self.up_block(frame, &payload, edit),
             SETTINGS => self.up_settings(frame, &payload, edit).map(|()| false),
             RST_STREAM => self.up_reset(frame, &payload, edit).map(|()| false),
+            PING => {
+                if !frame.has(ACK) {
+                    write(&mut self.to_client, PING, ACK, 0, &payload);
+                }
+                Ok(false)
+            }
             _ => self.up_window(frame, &payload, edit).map(|()| false),
         };
         self.client.payload = payload;
@@ -232,9 +242,13 @@ impl Http2 {
         }
         let mut changed = Vec::with_capacity(payload.len() + 6);
         let mut push_named = false;
+        self.client_table.settings_sent();
         for (id, value) in settings(payload) {
             let value = match id {
-                HEADER_TABLE_SIZE => value.min(TABLE as u32),
+                HEADER_TABLE_SIZE => {
+                    self.client_table.asked(value);
+                    value.min(TABLE as u32)
+                }
                 ENABLE_PUSH => 0,
                 INITIAL_WINDOW_SIZE if value > 0x7fff_ffff => {
                     return Err(self.client_fault(FLOW_CONTROL_ERROR, "window too large", "RFC 9113 6.5.2"));
@@ -323,19 +337,18 @@ impl Http2 {
         let block = std::mem::take(&mut self.client.block);
         let decoded = self.client.decoder.decode(&block, head, fields, &mut self.decoded);
         self.client.block = block;
-        if let Err(fault) = decoded {
-            // Having stopped early, the decoder does not know the table any more.
-            return Err(match fault {
-                HpackFault::TooLarge | HpackFault::TooMany => {
-                    self.client_fault(ENHANCE_YOUR_CALM, "request head larger than the limit", "limit")
-                }
-                _ => self.client_fault(COMPRESSION_ERROR, "malformed header block", "RFC 7541"),
-            });
+        let too_large = matches!(decoded, Err(HpackFault::TooLarge | HpackFault::TooMany));
+        if decoded.is_err() && !too_large {
+            return Err(self.client_fault(COMPRESSION_ERROR, "malformed header block", "RFC 7541"));
         }
-        if first.stream <= self.last_stream {
-            return self.up_trailers(first, edit).map(|()| false);
+        if first.stream > self.last_stream {
+            return self.up_request(first, too_large);
         }
-        self.up_request(first)
+        if too_large {
+            let rule = "request trailers larger than the limit";
+            return Err(self.client_fault(ENHANCE_YOUR_CALM, rule, "limit"));
+        }
+        self.up_trailers(first, edit).map(|()| false)
     }
 
     fn up_trailers(&mut self, first: Head, edit: &mut Edit<'_>) -> Result<(), Fault> {
@@ -353,7 +366,7 @@ impl Http2 {
         }
         let mut block = Vec::new();
         if self.table_shrunk {
-            encode_no_table(&mut block);
+            encode_table_size(0, &mut block);
         }
         if let Err(rule) = head::write_trailers(&self.decoded, &self.guarded, &mut block) {
             return Err(self.client_fault(PROTOCOL_ERROR, rule, "RFC 9113 8.1"));
@@ -364,7 +377,7 @@ impl Http2 {
         Ok(())
     }
 
-    fn up_request(&mut self, first: Head) -> Result<bool, Fault> {
+    fn up_request(&mut self, first: Head, too_large: bool) -> Result<bool, Fault> {
         let id = first.stream;
         if id.is_multiple_of(2) {
             return Err(self.client_fault(PROTOCOL_ERROR, "stream of an even number", "RFC 9113 5.1.1"));
@@ -375,19 +388,24 @@ impl Http2 {
         }
         self.request.key = id;
         self.request.ends = first.has(END_STREAM);
+        self.request.barred = None;
+        if too_large {
+            // What was read of it is for the log alone.
+            let Request { key, ends, .. } = self.request;
+            self.request = Request { key, ends, barred: Some(Why::HeadTooLarge), ..Request::default() };
+            let _ = head::read(&self.decoded, &mut self.request);
+            self.withheld = Some(Default::default());
+            return Ok(true);
+        }
         let Ok(pseudo) = head::read(&self.decoded, &mut self.request) else {
             // Malformed requests are stream errors (section 8.1.1).
             return self.reset_client(id, PROTOCOL_ERROR).map(|()| false);
         };
-        let tunnel = self.request.method == b"CONNECT" && pseudo.protocol.is_none();
-        self.withheld = Some(pseudo);
-        if tunnel {
-            // An open proxy is what nobody gets here, whoever they are.
-            use crate::names::{RequestId, SessionId};
-            let id = RequestId { session: SessionId(0), number: id };
-            crate::protocol::Http::refuse(self, &Refusal { id, why: Why::MethodNotAllowed });
-            return Ok(false);
+        if self.request.method == b"CONNECT" && pseudo.protocol.is_none() {
+            // An open proxy is what nobody gets here.
+            self.request.barred = Some(Why::MethodNotAllowed);
         }
+        self.withheld = Some(pseudo);
         Ok(true)
     }
 }
