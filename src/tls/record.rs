@@ -268,7 +268,7 @@ impl Opener {
         let (header, payload) = record.split_at_mut(HEADER);
         let opened = match self.key.geometry {
             Geometry::Tls13 => self.open13(sequence, header, payload)?,
-            _ => self.open12(sequence, header[0], payload)?,
+            _ => self.open12(sequence, header, payload)?,
         };
         if opened.start == opened.end {
             // RFC 8446 section 5.1: empty fragments of anything but application data are forbidden.
@@ -302,7 +302,12 @@ impl Opener {
         Ok(Opened { content, start: HEADER, end: HEADER + kind })
     }
 
-    fn open12(&self, sequence: u64, kind: u8, payload: &mut [u8]) -> Result<Opened, RecordFault> {
+    fn open12(&self, sequence: u64, header: &[u8], payload: &mut [u8]) -> Result<Opened, RecordFault> {
+        // The version is part of what is sealed (RFC 5246 section 6.2.3.3), and there is but one.
+        if header[1..3] != [3, 3] {
+            return Err(RecordFault::Unexpected);
+        }
+        let kind = header[0];
         let lead = self.key.geometry.lead();
         let length = payload.len().checked_sub(lead + TAG).ok_or(RecordFault::BadMac)?;
         if length > MAX_PLAINTEXT {

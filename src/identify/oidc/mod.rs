@@ -326,6 +326,21 @@ impl Issuers {
         }
     }
 
+    /// Gives an issuer a set of keys (JWKS, RFC 7517 section 5) that came another way than by fetching, for a process that
+    /// has no network: benches and fuzzing. The task of [`Issuers::start`] would replace it.
+    pub fn provide(
+        &self,
+        issuer: &IssuerName,
+        jwks: &[u8],
+        serves_until: SystemTime,
+    ) -> Result<(), IssuerFault> {
+        let fault = |what: String| IssuerFault { issuer: issuer.clone(), what };
+        let keeper = self.list.iter().find(|keeper| keeper.settings.name == *issuer);
+        let keeper = keeper.ok_or_else(|| fault("is not among these issuers".into()))?;
+        keeper.put(KeySet::parse(jwks, serves_until).map_err(|what| fault(what.to_string()))?);
+        Ok(())
+    }
+
     /// Ends the tasks. Keys that are there go on to serve.
     pub fn stop(&self) {
         self.tasks.lock().drain(..).for_each(|task| task.abort());

@@ -149,7 +149,7 @@ impl Keeper {
         *self.desk.lock() = Desk { asked: false, fetching: false, ended: false, ..old.desk.lock().clone() };
     }
 
-    #[cfg(test)]
+    /// Puts keys in place.
     pub(super) fn put(&self, keys: KeySet) {
         self.keys.store(Some(Arc::new(keys)));
         self.desk.lock().due = Some(Instant::now() + self.limits.usual);

@@ -82,3 +82,23 @@ pub fn same_however_cut(mut make: impl FnMut() -> Box<dyn Http>, data: &[u8], st
         assert_eq!(whole, cut);
     }
 }
+
+/// The same from the upstream: the same bytes go down, and a fault is found either way.
+pub fn same_however_cut_down(mut make: impl FnMut() -> Box<dyn Http>, data: &[u8], step: usize) {
+    let down = |http: &mut dyn Http, bytes: &[u8], out: &mut Vec<u8>| {
+        let (mut data, mut edited) = (bytes.to_vec(), Vec::new());
+        let mut edit = Edit::new(&mut data, &mut edited);
+        let good = http.down(&mut edit).is_ok();
+        let (position, diverged) = (edit.position(), edit.diverged());
+        out.extend_from_slice(if diverged { &edited } else { &data[..position] });
+        good
+    };
+    let (mut whole, mut cut) = (Vec::new(), Vec::new());
+    let good = down(&mut *make(), data, &mut whole);
+    let mut http = make();
+    let in_pieces = data.chunks(step.max(1)).all(|piece| down(&mut *http, piece, &mut cut));
+    assert_eq!(good, in_pieces, "a fault is one however it is cut");
+    if good {
+        assert_eq!(whole, cut);
+    }
+}

@@ -1,9 +1,10 @@
-//! HTTP/2: no frames make it panic, and cuts do not change what goes up.
+//! HTTP/2: no frames make it panic, and cuts do not change what goes up or down.
 #![no_main]
 #[path = "common.rs"]
 mod common;
 
 use libfuzzer_sys::fuzz_target;
+use staunch::protocol::Http;
 use staunch::protocol::http2::{Http2, Limits};
 use staunch::protocol::sniff::HTTP2_PREFACE;
 
@@ -18,5 +19,15 @@ fuzz_target!(|data: &[u8]| {
         http
     };
     common::run(&mut greeted(), rest);
+    let asked = || {
+        let mut http = greeted();
+        // GET https /, on streams 1 and 3.
+        for stream in [1, 3] {
+            let head = [0, 0, 3, 1, 5, 0, 0, 0, stream, 0x82, 0x87, 0x84];
+            assert!(common::feed_up(&mut http, &head, true, &mut Vec::new()));
+        }
+        Box::new(http) as Box<dyn Http>
+    };
+    common::same_however_cut_down(asked, rest, usize::from(*step));
     common::same_however_cut(|| Box::new(greeted()), rest, usize::from(*step));
 });
