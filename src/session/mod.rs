@@ -10,6 +10,7 @@
 //! permitted and is never reset by a stage.
 
 pub mod admission;
+pub mod connected;
 mod ends;
 pub mod http;
 pub mod live;

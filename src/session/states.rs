@@ -1,17 +1,17 @@
 //! The stages of a session as types: each is consumed by the step that leads to the next.
 
-use super::ends::{LINGER, broken, farewell, flush, part, read, throw_away};
+use super::connected::ConnectedTo;
+use super::ends::{LINGER, broken, farewell, flush, read, throw_away};
 use super::http::{Conversation, Decision, Denial};
 use super::plaintext::{self, HTTP_ANSWER, LOOK, NO_APPLICATION_PROTOCOL, UNRECOGNIZED_NAME};
 use super::raw::Raw;
-use super::{Session, Shared, Trail, live};
+use super::{Session, Shared, Trail};
 use crate::close::{Close, Plaintext};
 use crate::dial::{Application, H2, HTTP11};
 use crate::gateway::{Gateway, Listener, Route, RouteProtocol};
 use crate::names::{Remote, SessionId, Side};
 use crate::policy::{Identity, Permit};
 use crate::protocol::{Edit, Sniffed as Kind, Up, Why, sniff};
-use crate::relay::{Relay, Traffic};
 use crate::tls::handshake::{self, Hello, Shaken};
 use crate::tls::leg::{Leg, LegFault};
 use proxy_header::{ParseConfig, ProxyHeader};
@@ -19,7 +19,6 @@ use std::cell::{OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -91,20 +90,6 @@ pub enum Connected {
     Http(Box<ConnectedTo<Conversation>>),
     /// Opaque bytes.
     Raw(Box<ConnectedTo<Raw>>),
-}
-
-/// Both legs, and the traffic that is to pass between them.
-pub struct ConnectedTo<T> {
-    client: Leg,
-    upstream: Leg,
-    traffic: T,
-    stall: Duration,
-    /// Plaintext that was dealt with and goes up first.
-    first: Vec<u8>,
-    /// Plaintext from the client that was not dealt with.
-    waiting: Vec<u8>,
-    /// Plaintext that the upstream sent right behind its handshake.
-    early: Vec<u8>,
 }
 
 /// Bytes that HTTP/2 may say before its first request is permitted; settings and window updates, no bodies.
@@ -510,69 +495,5 @@ async fn dial(
             trail.explain(&fault);
             Err("the upstream cannot be reached or does not verify")
         }
-    }
-}
-
-impl ConnectedTo<Conversation> {
-    /// Moves bytes until the session ends.
-    pub async fn relay(self: Box<Self>, ticket: &live::Ticket, trail: &mut Trail) -> Close {
-        let mut relay = match (*self).join(ticket) {
-            Ok(relay) => relay,
-            Err(fault) => return broken(trail, Side::Upstream, fault),
-        };
-        let (close, detail) = relay.run().await;
-        trail.relayed(relay.moved(), (relay.client.renewals(), relay.upstream.renewals()));
-        detail.into_iter().for_each(|detail| trail.explain(detail));
-        if let Some(fault) = relay.traffic.fault() {
-            trail.explain(fault);
-        }
-        let idle = relay.traffic.is_idle();
-        last_words(&mut relay.client, &mut relay.traffic);
-        relay.traffic.abandon(close.culprit());
-        trail.requested(relay.traffic.requests());
-        let clean = idle && !matches!(close, Close::Record(_) | Close::Truncated(_));
-        let Relay { client, upstream, .. } = *relay;
-        // On the heap, so that a session that goes on does not carry its own end.
-        Box::pin(part(client, upstream, clean, close)).await;
-        close
-    }
-}
-
-/// What the protocol still has to say to the client after a fault: a 400, a GOAWAY.
-fn last_words(client: &mut Leg, conversation: &mut Conversation) {
-    if conversation.wants(crate::names::Direction::Down) {
-        let mut out = Vec::new();
-        if conversation.down(&mut Edit::new(&mut [], &mut out)).is_ok() {
-            // A leg that cannot take them any more ends without them.
-            let _ = client.queue(&out);
-        }
-    }
-}
-
-impl ConnectedTo<Raw> {
-    /// Moves bytes until the session ends.
-    pub async fn relay(self: Box<Self>, ticket: &live::Ticket, trail: &mut Trail) -> Close {
-        let mut relay = match (*self).join(ticket) {
-            Ok(relay) => relay,
-            Err(fault) => return broken(trail, Side::Upstream, fault),
-        };
-        let (close, detail) = relay.run().await;
-        trail.relayed(relay.moved(), (relay.client.renewals(), relay.upstream.renewals()));
-        detail.into_iter().for_each(|detail| trail.explain(detail));
-        // An end that the peers did not agree on must not look as if they had.
-        let clean = close == Close::Done;
-        let Relay { client, upstream, .. } = *relay;
-        // On the heap, so that a session that goes on does not carry its own end.
-        Box::pin(part(client, upstream, clean, close)).await;
-        close
-    }
-}
-
-impl<T: Traffic> ConnectedTo<T> {
-    /// The relay lives on the heap: it is what an idle connection keeps.
-    fn join(self, ticket: &live::Ticket) -> Result<Box<Relay<T, &live::Ticket>>, LegFault> {
-        let Self { client, mut upstream, traffic, stall, first, waiting, early } = self;
-        upstream.queue(&first)?;
-        Ok(Box::new(Relay::new(client, upstream, traffic, ticket, stall, waiting, early)))
     }
 }

@@ -1,0 +1,90 @@
+//! Both legs stand: the relay of a session, and how it ends in each protocol.
+
+use super::ends::{broken, part};
+use super::http::Conversation;
+use super::raw::Raw;
+use super::{Trail, live};
+use crate::close::Close;
+use crate::names::Side;
+use crate::protocol::Edit;
+use crate::relay::{Relay, Traffic};
+use crate::tls::leg::{Leg, LegFault};
+use std::time::Duration;
+
+/// Both legs, and the traffic that is to pass between them.
+pub struct ConnectedTo<T> {
+    pub(super) client: Leg,
+    pub(super) upstream: Leg,
+    pub(super) traffic: T,
+    pub(super) stall: Duration,
+    /// Plaintext that was dealt with and goes up first.
+    pub(super) first: Vec<u8>,
+    /// Plaintext from the client that was not dealt with.
+    pub(super) waiting: Vec<u8>,
+    /// Plaintext that the upstream sent right behind its handshake.
+    pub(super) early: Vec<u8>,
+}
+
+impl ConnectedTo<Conversation> {
+    /// Moves bytes until the session ends.
+    pub async fn relay(self: Box<Self>, ticket: &live::Ticket, trail: &mut Trail) -> Close {
+        let mut relay = match (*self).join(ticket) {
+            Ok(relay) => relay,
+            Err(fault) => return broken(trail, Side::Upstream, fault),
+        };
+        let (close, detail) = relay.run().await;
+        trail.relayed(relay.moved(), (relay.client.renewals(), relay.upstream.renewals()));
+        detail.into_iter().for_each(|detail| trail.explain(detail));
+        if let Some(fault) = relay.traffic.fault() {
+            trail.explain(fault);
+        }
+        let idle = relay.traffic.is_idle();
+        last_words(&mut relay.client, &mut relay.traffic);
+        relay.traffic.abandon(close.culprit());
+        trail.requested(relay.traffic.requests());
+        let clean = idle && !matches!(close, Close::Record(_) | Close::Truncated(_));
+        let Relay { client, upstream, .. } = *relay;
+        // On the heap, so that a session that goes on does not carry its own end.
+        Box::pin(part(client, upstream, clean, close)).await;
+        close
+    }
+}
+
+/// What the protocol still has to say to the client after a fault: a 400, a GOAWAY.
+fn last_words(client: &mut Leg, conversation: &mut Conversation) {
+    if conversation.wants(crate::names::Direction::Down) {
+        let mut out = Vec::new();
+        if conversation.down(&mut Edit::new(&mut [], &mut out)).is_ok() {
+            // A leg that cannot take them any more ends without them.
+            let _ = client.queue(&out);
+        }
+    }
+}
+
+impl ConnectedTo<Raw> {
+    /// Moves bytes until the session ends.
+    pub async fn relay(self: Box<Self>, ticket: &live::Ticket, trail: &mut Trail) -> Close {
+        let mut relay = match (*self).join(ticket) {
+            Ok(relay) => relay,
+            Err(fault) => return broken(trail, Side::Upstream, fault),
+        };
+        let (close, detail) = relay.run().await;
+        trail.relayed(relay.moved(), (relay.client.renewals(), relay.upstream.renewals()));
+        detail.into_iter().for_each(|detail| trail.explain(detail));
+        // An end that the peers did not agree on must not look as if they had.
+        let clean = close == Close::Done;
+        let Relay { client, upstream, .. } = *relay;
+        // On the heap, so that a session that goes on does not carry its own end.
+        Box::pin(part(client, upstream, clean, close)).await;
+        close
+    }
+}
+
+impl<T: Traffic> ConnectedTo<T> {
+    /// The relay lives on the heap: it is what an idle connection keeps.
+    fn join(self, ticket: &live::Ticket) -> Result<Box<Relay<T, &live::Ticket>>, LegFault> {
+        let Self { client, mut upstream, traffic, stall, first, waiting, early } = self;
+        upstream.queue(&first)?;
+        Ok(Box::new(Relay::new(client, upstream, traffic, ticket, stall, waiting, early)))
+    }
+}
