@@ -16,11 +16,29 @@ pub struct Identity {
     pub groups: Vec<Arc<str>>,
     /// Claims that policies may ask for, flattened with dots; only strings, numbers and booleans, as text.
     /// A list of strings appears once per element in [`Identity::groups`] or, here, joined by one space.
-    pub claims: BTreeMap<Arc<str>, Arc<str>>,
+    pub claims: Claims,
     /// How it was proven.
     pub proof: Proof,
     /// When the proof ends (`exp`, or the certificate's notAfter).
     pub expires: SystemTime,
+}
+
+/// Names and values, each name once, in the order of names. No larger than what it holds: every connection keeps one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims(Box<[(Arc<str>, Arc<str>)]>);
+
+impl Claims {
+    /// The value of a name.
+    pub fn get(&self, name: &str) -> Option<&Arc<str>> {
+        let place = self.0.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
+        self.0.get(place).map(|(_, value)| value)
+    }
+}
+
+impl FromIterator<(Arc<str>, Arc<str>)> for Claims {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Arc<str>)>>(all: I) -> Self {
+        Claims(BTreeMap::from_iter(all).into_iter().collect())
+    }
 }
 
 /// How an identity was proven.

@@ -343,11 +343,7 @@ impl Worker {
             Err(error) => return tracing::warn!(%error, "a connection cannot be served"),
         };
         let arrival = Arrival { tcp, remote, listener, at, admitted };
-        let session = run(self.shared.clone(), self.gateway.load_full(), arrival);
-        tokio::task::spawn_local(async move {
-            session.await;
-            drop(load);
-        });
+        tokio::task::spawn_local(run(self.shared.clone(), self.gateway.load_full(), arrival, load));
     }
 }
 

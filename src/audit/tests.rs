@@ -5,7 +5,6 @@ use crate::policy::{Identity, Proof};
 use crate::protocol::{Ended, Kind, Why};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -44,7 +43,7 @@ fn ann() -> Identity {
         issuer: IssuerName("corp".into()),
         subject: "ann".into(),
         groups: vec!["ml".into(), "ops, \"x\"".into()],
-        claims: BTreeMap::new(),
+        claims: Default::default(),
         proof: Proof::Token,
         expires: SystemTime::UNIX_EPOCH,
     }

@@ -94,7 +94,7 @@ impl CertificateMapping {
             issuer: self.authority.clone(),
             subject: subject.as_str().into(),
             groups,
-            claims,
+            claims: claims.into_iter().collect(),
             proof: Proof::Certificate,
             expires: SystemTime::UNIX_EPOCH + Duration::from_secs(ends),
         })
@@ -228,9 +228,9 @@ mod tests {
         );
         assert_eq!(identity.issuer.0.as_ref(), "machines");
         assert_eq!(identity.proof, Proof::Certificate);
-        assert_eq!(identity.claims["san.dns"].as_ref(), "runner.example");
-        assert_eq!(identity.claims["san.uri"].as_ref(), "spiffe://corp/ci/runner");
-        assert_eq!(identity.claims["fingerprint"].len(), 64);
+        assert_eq!(identity.claims.get("san.dns").unwrap().as_ref(), "runner.example");
+        assert_eq!(identity.claims.get("san.uri").unwrap().as_ref(), "spiffe://corp/ci/runner");
+        assert_eq!(identity.claims.get("fingerprint").unwrap().len(), 64);
         let ends = identity.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         assert_eq!(ends, 2_209_075_200, "2040-01-02T00:00:00Z");
     }

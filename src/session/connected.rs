@@ -28,7 +28,7 @@ pub struct ConnectedTo<T> {
 impl ConnectedTo<Conversation> {
     /// Moves bytes until the session ends.
     pub async fn relay(self: Box<Self>, ticket: &live::Ticket, trail: &mut Trail) -> Close {
-        let mut relay = match (*self).join(ticket) {
+        let mut relay = match self.join(ticket) {
             Ok(relay) => relay,
             Err(fault) => return broken(trail, Side::Upstream, fault),
         };
@@ -64,7 +64,7 @@ fn last_words(client: &mut Leg, conversation: &mut Conversation) {
 impl ConnectedTo<Raw> {
     /// Moves bytes until the session ends.
     pub async fn relay(self: Box<Self>, ticket: &live::Ticket, trail: &mut Trail) -> Close {
-        let mut relay = match (*self).join(ticket) {
+        let mut relay = match self.join(ticket) {
             Ok(relay) => relay,
             Err(fault) => return broken(trail, Side::Upstream, fault),
         };
@@ -81,9 +81,10 @@ impl ConnectedTo<Raw> {
 }
 
 impl<T: Traffic> ConnectedTo<T> {
-    /// The relay lives on the heap: it is what an idle connection keeps.
-    fn join(self, ticket: &live::Ticket) -> Result<Box<Relay<T, &live::Ticket>>, LegFault> {
-        let Self { client, mut upstream, traffic, stall, first, waiting, early } = self;
+    /// The relay lives on the heap: it is what an idle connection keeps. What it was made of is given back here.
+    #[expect(clippy::boxed_local, reason = "taken by value, it would stay allocated beside the relay")]
+    fn join(self: Box<Self>, ticket: &live::Ticket) -> Result<Box<Relay<T, &live::Ticket>>, LegFault> {
+        let Self { client, mut upstream, traffic, stall, first, waiting, early } = *self;
         upstream.queue(&first)?;
         Ok(Box::new(Relay::new(client, upstream, traffic, ticket, stall, waiting, early)))
     }

@@ -74,6 +74,11 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// Whose it is.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
     /// The order in force.
     pub fn order(&self) -> Order {
         self.entry.order.get()

@@ -81,7 +81,7 @@ pub struct Session {
     certificate_identity: OnceCell<Arc<Identity>>,
     first_identity: OnceCell<Arc<Identity>>,
     last_identity: RefCell<Option<Arc<Identity>>>,
-    all_identities: RefCell<HashSet<(IssuerName, Arc<str>)>>,
+    other_identities: RefCell<HashSet<(IssuerName, Arc<str>)>>,
 }
 
 /// Different identities of one session that are counted; a connection that carries more is told apart by its requests.
@@ -100,15 +100,19 @@ impl Session {
             return;
         }
         *last = Some(identity.clone());
-        let _ = self.first_identity.set(identity.clone());
-        let mut all = self.all_identities.borrow_mut();
-        if all.len() < MAX_IDENTITIES {
-            all.insert((identity.issuer.clone(), identity.subject.clone()));
+        let mut all = self.other_identities.borrow_mut();
+        match self.first_identity.get() {
+            None => drop(self.first_identity.set(identity.clone())),
+            Some(first) if first.issuer == identity.issuer && first.subject == identity.subject => {}
+            Some(_) if all.len() < MAX_IDENTITIES => {
+                all.insert((identity.issuer.clone(), identity.subject.clone()));
+            }
+            Some(_) => {}
         }
     }
 
     fn identities(&self) -> usize {
-        self.all_identities.borrow().len()
+        usize::from(self.first_identity.get().is_some()) + self.other_identities.borrow().len()
     }
 }
 
@@ -126,22 +130,35 @@ pub struct Arrival {
     pub admitted: Admitted,
 }
 
-/// Runs one session from accept to close.
-pub async fn run(shared: Rc<Shared>, gateway: Arc<Gateway>, arrival: Arrival) {
+/// Runs one session from accept to close; `counted` is dropped at its end.
+///
+/// A session that goes on keeps nothing of the stages behind it: they stand on the heap and are given back.
+pub fn run<C: 'static>(
+    shared: Rc<Shared>,
+    gateway: Arc<Gateway>,
+    arrival: Arrival,
+    counted: C,
+) -> impl Future<Output = ()> {
     shared.metrics.session_opened();
     let id = shared.next_id();
     let ticket = shared.live.enter(id);
     let deadline = arrival.at + gateway.limits.permit_deadline;
-    let mut admitted = arrival.admitted;
-    let mut trail = Trail::new(arrival.at, arrival.remote);
-    let accepted = Accepted {
-        id,
-        shared: shared.clone(),
-        gateway,
-        listener: arrival.listener,
-        remote: arrival.remote,
-        tcp: arrival.tcp,
-    };
+    let trail = Box::new(Trail::new(arrival.at, arrival.remote));
+    let Arrival { tcp, remote, listener, admitted, .. } = arrival;
+    let accepted = Box::new(Accepted { id, shared: shared.clone(), gateway, listener, remote, tcp });
+    go_through(shared, accepted, ticket, admitted, trail, deadline, counted)
+}
+
+async fn go_through<C>(
+    shared: Rc<Shared>,
+    accepted: Box<Accepted>,
+    ticket: live::Ticket,
+    mut admitted: Admitted,
+    mut trail: Box<Trail>,
+    deadline: Instant,
+    _counted: C,
+) {
+    let id = ticket.id();
     let permitted = Box::pin(tokio::time::timeout_at(deadline, to_permitted(accepted, &mut trail))).await;
     let ended = match permitted {
         Err(_) => Err(Close::Deadline(trail.stage)),
@@ -165,7 +182,7 @@ pub async fn run(shared: Rc<Shared>, gateway: Arc<Gateway>, arrival: Arrival) {
 }
 
 /// accept → handshake → sniff → identify → authorise, all under one deadline.
-async fn to_permitted(accepted: Accepted, trail: &mut Trail) -> Result<Authorised, Close> {
+async fn to_permitted(accepted: Box<Accepted>, trail: &mut Trail) -> Result<Authorised, Close> {
     trail.stage = Stage::Handshake;
     let secured = accepted.handshake(trail).await?;
     trail.stage = Stage::Sniff;

@@ -137,7 +137,7 @@ impl Accepted {
             certificate_identity: OnceCell::new(),
             first_identity: OnceCell::new(),
             last_identity: RefCell::default(),
-            all_identities: RefCell::default(),
+            other_identities: RefCell::default(),
         });
         trail.secured(&session, &route, facts);
         if let (Some(mapping), Some(leaf)) = (&route.certificate_identity, &certificate) {

@@ -3,6 +3,7 @@
 //! [`server`] answers clients, [`client`] speaks to upstreams; both end in a [`leg::Leg`], which holds the socket
 //! and the traffic keys. [`record`] is the pure part: one TLS record opened or sealed in place.
 
+mod cipher;
 pub mod client;
 pub mod handshake;
 pub mod leg;

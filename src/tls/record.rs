@@ -13,7 +13,8 @@
 //! Two TLS 1.3 legs have equal geometry whatever their cipher suites, so a record opened with one leg's key is sealed
 //! with the other's in the same bytes, padding and all ([`Sealer::reseal`]).
 
-use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use super::cipher::Cipher;
+use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, Nonce};
 use rustls::{ConnectionTrafficSecrets, ProtocolVersion};
 
 /// Bytes before every record's payload: type, version, length.
@@ -181,7 +182,7 @@ impl Geometry {
 
 /// One direction's key: cipher, nonce base, and the next sequence number.
 struct Key {
-    cipher: LessSafeKey,
+    cipher: Cipher,
     iv: [u8; 12],
     geometry: Geometry,
     sequence: u64,
@@ -199,7 +200,7 @@ impl Key {
             (Version::Tls12, Suite::Chacha20Poly1305) => Geometry::Tls12Chacha,
             (Version::Tls12, _) => Geometry::Tls12Gcm,
         };
-        let cipher = LessSafeKey::new(UnboundKey::new(algorithm, secrets.key).ok()?);
+        let cipher = Cipher::new(algorithm, secrets.key)?;
         Some(Key { cipher, iv: secrets.iv, geometry, sequence })
     }
 
@@ -292,8 +293,8 @@ impl Opener {
             return Err(RecordFault::Unexpected);
         }
         let nonce = Nonce::assume_unique_for_key(self.key.nonce(sequence));
-        let inner = self.key.cipher.open_in_place(nonce, Aad::from(header), payload);
-        let inner = inner.map_err(|_| RecordFault::BadMac)?;
+        self.key.cipher.open(nonce, Aad::from(header), payload).map_err(|_| RecordFault::BadMac)?;
+        let inner = &payload[..payload.len() - TAG];
         if inner.len() > MAX_PLAINTEXT + 1 {
             return Err(RecordFault::TooLong);
         }
@@ -320,8 +321,7 @@ impl Opener {
         }
         let nonce = Nonce::assume_unique_for_key(nonce);
         let aad = Aad::from(aad12(sequence, kind, length));
-        let opened = self.key.cipher.open_in_place(nonce, aad, &mut payload[lead..]);
-        opened.map_err(|_| RecordFault::BadMac)?;
+        self.key.cipher.open(nonce, aad, &mut payload[lead..]).map_err(|_| RecordFault::BadMac)?;
         Ok(Opened { content, start: HEADER + lead, end: HEADER + lead + length })
     }
 }
@@ -370,10 +370,10 @@ impl Sealer {
         let (body, tag_place) = payload[lead..].split_at_mut(inside);
         let unique = Nonce::assume_unique_for_key(nonce);
         let tag = if self.key.geometry == Geometry::Tls13 {
-            self.key.cipher.seal_in_place_separate_tag(unique, Aad::from(&*header), body)
+            self.key.cipher.seal(unique, Aad::from(&*header), body)
         } else {
             let aad = Aad::from(aad12(sequence, header[0], body.len()));
-            self.key.cipher.seal_in_place_separate_tag(unique, aad, body)
+            self.key.cipher.seal(unique, aad, body)
         };
         tag_place.copy_from_slice(tag.map_err(|_| RecordFault::TooLong)?.as_ref());
         payload[..lead].copy_from_slice(&nonce[4..4 + lead]);
@@ -402,7 +402,7 @@ impl Sealer {
             out.extend_from_slice(chunk);
             out.push(content.code());
             let body = &mut out[start + HEADER..];
-            self.key.cipher.seal_in_place_separate_tag(unique, Aad::from(header), body)
+            self.key.cipher.seal(unique, Aad::from(header), body)
         } else {
             let lead = self.key.geometry.lead();
             let [high, low] = ((lead + chunk.len() + TAG) as u16).to_be_bytes();
@@ -410,7 +410,7 @@ impl Sealer {
             out.extend_from_slice(&nonce[4..4 + lead]);
             out.extend_from_slice(chunk);
             let aad = Aad::from(aad12(sequence, content.code(), chunk.len()));
-            self.key.cipher.seal_in_place_separate_tag(unique, aad, &mut out[start + HEADER + lead..])
+            self.key.cipher.seal(unique, aad, &mut out[start + HEADER + lead..])
         };
         out.extend_from_slice(tag.map_err(|_| RecordFault::TooLong)?.as_ref());
         Ok(())

@@ -105,7 +105,7 @@ impl<'a> Jwt<'a> {
             issuer: IssuerName(settings.name.0.clone()),
             subject: subject.into(),
             groups: groups(claims, &settings.groups_claim),
-            claims: flatten(claims),
+            claims: flatten(claims).into_iter().collect(),
             proof: Proof::Token,
             expires,
         })

@@ -34,7 +34,7 @@ fn an_identity_carries_subject_groups_claims_and_expiry() {
     let Verdict::Verified(identity) = issuers.verify(&mut TokenCache::new(), &token, now()) else { panic!() };
     assert_eq!(identity.issuer.0.as_ref(), "corp");
     assert_eq!(identity.groups.iter().map(|g| &**g).collect::<Vec<_>>(), ["ml", "ops"]);
-    assert_eq!(identity.claims["tenant"].as_ref(), "a");
+    assert_eq!(identity.claims.get("tenant").unwrap().as_ref(), "a");
     assert_eq!(identity.expires, now() + Duration::from_secs(300));
 }
 
