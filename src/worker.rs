@@ -23,8 +23,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::io::Interest;
+use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::LocalSet;
 use tokio::time::Instant;
 
 /// Connections that may wait in the kernel for each socket.
@@ -199,12 +199,13 @@ struct Worker {
 
 impl Worker {
     fn run(self: Rc<Self>, sockets: Vec<(Listener, TcpListener)>, orders: UnboundedReceiver<Order>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build_local(LocalOptions::default());
         let runtime = match runtime {
             Ok(runtime) => runtime,
             Err(error) => return tracing::error!(%error, worker = self.number, "a worker has no runtime"),
         };
-        LocalSet::new().block_on(&runtime, self.serve(sockets, orders));
+        runtime.block_on(self.serve(sockets, orders));
     }
 
     async fn serve(

@@ -2,7 +2,7 @@
 
 use super::clock::{Clock, time_of_day};
 use super::escape::{Style, escape};
-use super::{CLOSED, Guard, Sink, TARGET};
+use super::{Guard, Sink, TARGET};
 use std::cell::RefCell;
 use std::fmt::{Debug, Write};
 use std::io::{IsTerminal, Write as IoWrite};
@@ -122,7 +122,7 @@ impl Pipeline {
             event.record(&mut Diagnostic { line, scratch, style: self.style });
         }
         line.push_str(if self.style == Style::Json { "}\n" } else { "\n" });
-        let urgent = evidence && metadata.name() == CLOSED || *metadata.level() == Level::ERROR;
+        let urgent = *metadata.level() == Level::ERROR;
         self.sink.line(line.as_bytes(), urgent);
     }
 }

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import time
 
 import httpx
 
@@ -67,6 +68,8 @@ class Gateway:
         return httpx.get(f"http://127.0.0.1:{self.admin}/metrics").text
 
     def lines(self) -> list[dict]:
+        """All log lines of what has happened so far: they are written at most 50 ms later."""
+        time.sleep(0.1)
         return [json.loads(line) for line in self.process.text().splitlines() if line.startswith("{")]
 
     def line(self, event: str, **wanted) -> dict:
