@@ -219,6 +219,7 @@ impl Rig {
             authority: Some("upstream.test".into()),
             policy: Policy { rules: vec![allow], on_expiry: wish.on_expiry },
             inject: Vec::new(),
+            database: None,
             timeouts: Timeouts {
                 connect: Duration::from_secs(5),
                 between_requests: Duration::from_secs(300),

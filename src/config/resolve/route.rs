@@ -147,6 +147,7 @@ impl<'a> Context<'a> {
             authority: (!keep_host?).then_some(authority),
             policy,
             inject,
+            database: None,
             timeouts: timeouts?,
         };
         Some((route, summary))
