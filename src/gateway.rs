@@ -123,7 +123,7 @@ pub struct Route {
     /// Headers that the gateway sets.
     pub inject: Vec<HeaderInjection>,
     /// What a route of a database has besides; `None` for all others.
-    pub database: Option<Database>,
+    pub database: Option<Arc<Database>>,
     /// This route's timeouts.
     pub timeouts: Timeouts,
 }

@@ -22,6 +22,9 @@
 //! | `sni` | o | the name that the client asked for |
 //! | `route` | o r c | the route's name |
 //! | `worker` | o | number of the worker |
+//! | `database` | o c | the database that a database client asks for |
+//! | `database_user` | o c | the stored user as whom it gets in |
+//! | `application` | o c | what the client calls itself, where it does |
 //! | `request` | r | the request's id, also `X-Request-Id` and in a refusal's body |
 //! | `http` | r | `1.1` or `2` |
 //! | `method` `path` `authority` | r | as sent; the path without its query |
@@ -52,7 +55,7 @@ mod pipeline;
 mod show;
 mod sink;
 
-pub use facts::{Closed, LegFacts, Opened, RequestLine, Spent, Verdict, Verified};
+pub use facts::{Closed, DatabaseFacts, LegFacts, Opened, RequestLine, Spent, Verdict, Verified};
 pub use pipeline::{Format, Pipeline, SetupError, init};
 pub use sink::{Guard, Sink};
 

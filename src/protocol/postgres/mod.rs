@@ -1,5 +1,6 @@
 //! PostgreSQL's protocol 3 as far as a gateway has to know it: how a connection opens ([`startup`]), how the stored
-//! account logs in ([`login`]), where messages begin and end ([`frames`]), and how a refusal is said.
+//! account logs in ([`login`]), where messages begin and end ([`frames`]), what is under way ([`work`]), and how a refusal
+//! is said.
 //!
 //! It does not know SQL. After the login no message is changed, and of each only tag and length are looked at: the
 //! work is O(messages), not O(bytes).
@@ -9,10 +10,12 @@ pub mod login;
 pub mod startup;
 #[cfg(test)]
 mod tests;
+pub mod work;
 
 pub use frames::{Ended, Frames};
 pub use login::{Login, LoginFault, Progress};
 pub use startup::{Opening, Startup, opening};
+pub use work::Work;
 
 use super::{Fault, Why};
 use crate::names::Culprit;
