@@ -318,9 +318,7 @@ def test_ones_own_statement_can_be_cancelled(database, gateway, to):
     assert isinstance(sleeper.error, psycopg.errors.QueryCanceled), sleeper.error
     assert sleeper.connection.execute("select 1").fetchone() == (1,)
     sleeper.connection.close()
-    assert "cancelled the statement of session" in str(gateway.line("session closed", requests=0, reason="done", detail=None) or "") or any(
-        "cancelled the statement of session" in line.get("detail", "") for line in gateway.lines()
-    )
+    assert any("cancelled the statement of session" in line.get("detail", "") for line in gateway.lines())
 
 
 def raw_login(world, gateway, token, route="scram"):
@@ -403,7 +401,6 @@ def test_nobody_elses_statement_can_be_cancelled(database, world, gateway, to):
 
 def test_bad_identities_are_refused_and_nothing_reaches_the_upstream(database, world, gateway, to):
     brief = world.issuer.token(parts.BRIEF)
-    time.sleep(0.5)
     before = database.server.arrivals()
     tokens = {
         "does not verify": [world.issuer.forged(), "nonsense", "a.b.c", world.issuer.token(parts.ELSEWHERE)],
@@ -414,19 +411,12 @@ def test_bad_identities_are_refused_and_nothing_reaches_the_upstream(database, w
             text = refused(to(token=token))
             assert words in text and "session " in text, text
     assert "no password" in refused(to(token="")), "libpq itself stops"
-    # Expired beyond the skew of clocks that is granted.
-    parts.until(lambda: "has expired" in (try_connect(to(token=brief)) or ""), 60, 3)
-    assert database.server.arrivals() - before <= 20, "only the brief token while it was good"
-    line = gateway.line("session closed", reason="refused", detail="no rule of the route names this identity")
-    assert line["subject"] == parts.STRANGER and line["database"] == "postgres"
-
-
-def try_connect(parameters):
-    try:
-        connect(parameters).close()
-    except psycopg.OperationalError as error:
-        return str(error)
-    return None
+    # Past its end by more than clocks may differ.
+    time.sleep(34)
+    assert "has expired" in refused(to(token=brief))
+    assert database.server.arrivals() == before
+    line = gateway.line("session closed", reason="refused", subject=parts.STRANGER, route="pg-scram")
+    assert line["detail"] == "no rule of the route names this identity" and line["database"] == "postgres"
 
 
 def test_sqlstates_of_refusals(world, gateway):
@@ -509,7 +499,7 @@ def test_garbage_in_place_of_tls(database, gateway):
             plain.sendall(SSL_REQUEST)
             assert plain.recv(1) == b"S"
             plain.sendall(garbage)
-            assert ends(plain) or True
+            assert ends(plain)
     assert database.server.arrivals() == before
 
 
