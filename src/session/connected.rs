@@ -102,9 +102,18 @@ impl ConnectedTo<Postgres> {
         // An end that was said in a message is whole; one that the upstream did not agree on must not look so.
         let said = told && close.culprit() != Culprit::Upstream;
         let clean = close == Close::Done || left.is_some() || said;
+        // A permit that has ended permits no statement to run on.
+        let unfinished = relay.traffic.unfinished().filter(|_| close == Close::Expired);
         let Relay { client, upstream, .. } = *relay;
+        let cancelled = async {
+            if let Some(target) = unfinished
+                && let Err(fault) = target.cancel().await
+            {
+                tracing::warn!(route = %target.route.name, session = %target.session, %fault, "a statement runs on");
+            }
+        };
         // On the heap, so that a session that goes on does not carry its own end.
-        Box::pin(part(client, upstream, clean, close)).await;
+        Box::pin(async { tokio::join!(part(client, upstream, clean, close), cancelled) }).await;
         close
     }
 }

@@ -510,7 +510,7 @@ impl Authorised {
         match self.start {
             Sniffed::Http(start) => Box::pin(start.dial(self.permit, trail)).await,
             Sniffed::Postgres(start) => Box::pin(start.dial(self.permit, trail)).await,
-            Sniffed::Cancel(cancel) => match Box::pin(cancel.forward(&self.permit, trail)).await {
+            Sniffed::Cancel(cancel) => match Box::pin(cancel.forward(trail)).await {
                 Close::Done => Ok(Connected::Done),
                 close => Err(close),
             },

@@ -612,6 +612,14 @@ def test_expiry_ends_a_session_between_messages_of_a_stream(world, gateway):
     assert ends(secure)
 
 
+def test_expiry_cancels_the_statement_that_runs(database, world, gateway):
+    secure, (pid, _) = raw_login(world, gateway, world.issuer.token(parts.BRIEF), "cut")
+    secure.sendall(message(b"Q", b"select pg_sleep(100)\0"))
+    tag, body = receive(secure)
+    assert (tag, fields(body)["C"]) == (b"E", "57P01"), fields(body)
+    parts.until(lambda: database.server.admin(f"select count(*) from pg_stat_activity where pid = {pid}") == "0")
+
+
 def test_a_session_outlives_its_token_where_the_route_says_so(world, to):
     with connect(to(token=world.issuer.token(parts.BRIEF))) as connection:
         time.sleep(4)

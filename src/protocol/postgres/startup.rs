@@ -118,8 +118,12 @@ impl Startup {
 
     /// What the client calls itself, empty if it does not.
     pub fn application_name(&self) -> &[u8] {
-        let named = self.parameters.iter().rfind(|(name, _)| same(name, b"application_name"));
-        named.map_or(&[], |(_, value)| value)
+        self.values(b"application_name").last().unwrap_or_default()
+    }
+
+    /// What is said for a parameter, in any spelling, in order: the last counts.
+    pub fn values(&self, wanted: &[u8]) -> impl Iterator<Item = &[u8]> {
+        self.parameters.iter().filter(move |(name, _)| same(name, wanted)).map(|(_, value)| value.as_slice())
     }
 
     /// Options of the protocol, which a server that does not know them leaves out and says so.

@@ -6,13 +6,14 @@
 
 use super::super::ends::farewell;
 use crate::close::Close;
-use crate::dial::Application;
+use crate::dial::{Application, DialFault, Dialled};
 use crate::gateway::Route;
 use crate::names::{RouteName, SessionId};
 use crate::policy::Permit;
 use crate::protocol::Why;
 use crate::protocol::postgres::CancelKey;
 use crate::session::{Session, Trail};
+use crate::tls::handshake::Facts;
 use crate::tls::leg::{Leg, LegFault};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -72,6 +73,13 @@ impl Cancels {
     }
 }
 
+impl Entered {
+    /// Whom this place stands for.
+    pub fn target(&self) -> Option<Target> {
+        self.cancels.keys.lock().get(&self.at).cloned()
+    }
+}
+
 impl Drop for Entered {
     fn drop(&mut self) {
         self.cancels.keys.lock().remove(&self.at);
@@ -111,42 +119,43 @@ impl Cancel {
         &self.target.permit
     }
 
-    /// Carries the request to where the session leads, and waits until the upstream has dealt with it: it says so by
-    /// closing, and clients wait for that.
-    pub async fn forward(self: Box<Self>, permit: &Permit, trail: &mut Trail) -> Close {
+    /// Carries the request to where the session leads.
+    pub async fn forward(self: Box<Self>, trail: &mut Trail) -> Close {
         let Cancel { session, leg, target } = *self;
-        session.identified(permit.identity());
-        let (started, limit) = (Instant::now(), target.route.timeouts.connect);
-        let records_per_key = session.gateway.limits.records_per_key;
-        let upstream = &target.route.upstream;
-        let dialled =
-            upstream.dial_again(permit, Application::Postgres, target.address, limit, records_per_key).await;
-        let dialled = match dialled {
-            Ok(dialled) => dialled,
+        session.identified(target.permit.identity());
+        let started = Instant::now();
+        match target.cancel().await {
+            Ok((facts, address)) => trail.dialled(facts, address, started.elapsed()),
             Err(fault) => {
                 trail.explain(format_args!("CancelRequest: {fault}"));
                 farewell(leg, false).await;
                 return Close::Dial;
             }
-        };
-        trail.dialled(dialled.shaken.facts, dialled.address, started.elapsed());
-        let mut upstream = dialled.shaken.leg;
-        let sent = timeout(limit, async {
-            upstream.queue(&target.key.request())?;
-            upstream.flush().await?;
-            let mut nothing = Vec::new();
-            while upstream.read(&mut nothing).await? && nothing.is_empty() {}
-            Ok::<_, LegFault>(())
-        })
-        .await;
-        // The end without close_notify is how PostgreSQL answers.
-        match sent {
-            Ok(Ok(()) | Err(LegFault::Truncated | LegFault::Io(_))) => {}
-            Ok(Err(fault)) => trail.explain(fault),
-            Err(_) => trail.explain("the upstream did not end the CancelRequest's connection"),
         }
         trail.explain(format_args!("cancelled the statement of session {}", target.session));
         farewell(leg, true).await;
         Close::Done
+    }
+}
+
+impl Target {
+    /// Asks the upstream to cancel what runs, and waits until it has dealt with that: it says so by closing.
+    pub async fn cancel(&self) -> Result<(Facts, SocketAddr), DialFault> {
+        let (upstream, limit) = (&self.route.upstream, self.route.timeouts.connect);
+        let dialled = upstream.dial_again(&self.permit, Application::Postgres, self.address, limit, u64::MAX);
+        let Dialled { shaken, address } = dialled.await?;
+        let mut leg = shaken.leg;
+        let asked = timeout(limit, async {
+            leg.queue(&self.key.request())?;
+            leg.flush().await?;
+            let mut nothing = Vec::new();
+            while leg.read(&mut nothing).await? && nothing.is_empty() {}
+            Ok::<_, LegFault>(())
+        });
+        match asked.await {
+            // Whichever way it ends the connection, it has read the request.
+            Ok(_) => Ok((shaken.facts, address)),
+            Err(_) => Err(DialFault::Timeout(limit)),
+        }
     }
 }

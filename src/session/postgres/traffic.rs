@@ -1,6 +1,6 @@
 //! A running PostgreSQL session: everything passes, and its end is said in its own protocol.
 
-use super::cancel::Entered;
+use super::cancel::{Entered, Target};
 use crate::close::Close;
 use crate::names::{Culprit, Direction, Side};
 use crate::policy::Permit;
@@ -27,7 +27,7 @@ pub struct Postgres {
     /// Said to the client beside each reason: which session it was.
     detail: String,
     /// While this lives, the session can be cancelled.
-    _cancel: Option<Entered>,
+    cancel: Option<Entered>,
 }
 
 /// How far the session's end is.
@@ -56,7 +56,7 @@ impl Postgres {
             ends: permit.ends().map(instant_of),
             fault: None,
             detail,
-            _cancel: cancel,
+            cancel,
         }
     }
 
@@ -71,6 +71,11 @@ impl Postgres {
     /// The first rule that a peer broke.
     pub fn fault(&self) -> Option<&Fault> {
         self.fault.as_ref()
+    }
+
+    /// What to cancel if the session ends now: an upstream goes on with a statement whose client is gone.
+    pub fn unfinished(&self) -> Option<Target> {
+        self.cancel.as_ref().filter(|_| self.work.is_awaited()).and_then(Entered::target)
     }
 
     /// What is still to be said to the client of an end that the relay came to, where that can be said.
