@@ -11,6 +11,8 @@
 //! `c` session closed. What is not known or does not apply is left out. Bytes that are not UTF-8 appear as the four
 //! characters `\xNN`; paths are cut after 2 KiB and other texts after 512 bytes, then ending in `…`.
 //!
+//! The opening line of a database session waits until it is known who gets in as whom, or until the session's end.
+//!
 //! | field | in | meaning |
 //! |---|---|---|
 //! | `time` | o r c | when the line was made: RFC 3339, UTC, microseconds |

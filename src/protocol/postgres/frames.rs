@@ -51,9 +51,13 @@ impl Frames {
     }
 
     /// Goes on to the end of the message at the front of `data`, or to the end of `data`. Returns how many bytes that
-    /// is, and the message if it ended. `Err`: at the message's first byte, if all of its head is in `data`.
+    /// is, and the message if it ended, unless it is one of many (rows, the data of a COPY): of those, as many as there
+    /// are go by at once and none is told. `Err`: at the message's first byte, if all of its head is in `data`.
     pub fn step(&mut self, data: &[u8]) -> Result<(usize, Option<Ended>), Fault> {
-        let mut at = 0;
+        let mut at = if self.is_between() { self.rows(data) } else { 0 };
+        if at > 0 {
+            return Ok((at, None));
+        }
         if let Place::Head { mut bytes, have } = self.place {
             let have = usize::from(have);
             let new = data.len().min(5 - have);
@@ -82,7 +86,28 @@ impl Frames {
             return Ok((at, None));
         }
         self.place = BETWEEN;
-        Ok((at, Some(Ended { tag, first: first.unwrap_or(0) })))
+        let message = Ended { tag, first: first.unwrap_or(0) };
+        Ok((at, Some(message).filter(|message| !self.is_row(message.tag))))
+    }
+
+    /// How many bytes of whole rows are at the front of `data`.
+    fn rows(&self, data: &[u8]) -> usize {
+        let mut at = 0;
+        while let Some([tag, a, b, c, d]) = data[at..].first_chunk() {
+            let length = u32::from_be_bytes([*a, *b, *c, *d]);
+            let end = at + 1 + length as usize;
+            // What is wrong with a length is found where single messages are followed.
+            if !self.is_row(*tag) || length < 4 || end > data.len() {
+                break;
+            }
+            at = end;
+        }
+        at
+    }
+
+    /// CopyData, and DataRow, which the client's tag of the same letter (Describe) is not.
+    fn is_row(&self, tag: u8) -> bool {
+        tag == b'd' || (tag == b'D' && self.speaker == Culprit::Upstream)
     }
 
     /// A password after the login has no meaning to a server, and may be a token that it must not see.

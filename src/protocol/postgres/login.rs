@@ -179,17 +179,13 @@ impl Login {
             // Accepting without its own proof, it may be anybody who was handed the exchange.
             (OK, _) => Err(LoginFault::Unproven),
             (CLEARTEXT, State::Started) => {
-                let mut body = self.password()?.expose().to_vec();
-                body.push(0);
-                reply.extend(message_of(b'p', &body));
-                zeroize::Zeroize::zeroize(&mut body);
+                answer(reply, self.password()?.expose());
                 Ok(())
             }
             (MD5, State::Started) => {
                 let salt = rest.try_into().map_err(|_| LoginFault::Protocol("a salt of a wrong length"))?;
-                let mut body = md5_hash(self.user.as_bytes(), self.password()?.expose(), salt).into_bytes();
-                body.push(0);
-                reply.extend(message_of(b'p', &body));
+                let hash = md5_hash(self.user.as_bytes(), self.password()?.expose(), salt);
+                answer(reply, hash.as_bytes());
                 Ok(())
             }
             (SASL, State::Started) => {
@@ -235,6 +231,15 @@ impl Login {
         self.down.extend(message_of(tag, body));
         Ok(())
     }
+}
+
+/// A PasswordMessage, written where it is wiped after it was sent: no copy of the password is left behind.
+fn answer(reply: &mut Vec<u8>, text: &[u8]) {
+    reply.reserve_exact(6 + text.len());
+    reply.push(b'p');
+    reply.extend(((text.len() + 5) as u32).to_be_bytes());
+    reply.extend_from_slice(text);
+    reply.push(0);
 }
 
 const OK: u32 = 0;

@@ -174,6 +174,24 @@ fn messages_are_followed_however_they_are_cut() {
 }
 
 #[test]
+fn rows_go_by_at_once_and_are_not_told() {
+    let bytes = b"D\0\0\0\x06xxd\0\0\0\x04D\0\0\0\x05xZ\0\0\0\x05ID\0\0\0\x09a";
+    let mut frames = Frames::new(Culprit::Upstream);
+    assert_eq!(frames.step(bytes), Ok((18, None)));
+    assert!(frames.is_between());
+    for step in 1..=bytes.len() {
+        assert_eq!(follow(Culprit::Upstream, bytes, step), Ok((vec![(b'Z', b'I')], false)));
+        let described = follow(Culprit::Client, bytes, step).unwrap().0;
+        assert_eq!(described, [(b'D', b'x'), (b'D', b'x'), (b'Z', b'I')]);
+    }
+    // A length that is none is found behind rows as well, with the rows kept.
+    let mut frames = Frames::new(Culprit::Upstream);
+    let bytes = b"D\0\0\0\x04D\0\0\0\x03";
+    assert_eq!(frames.step(bytes), Ok((5, None)));
+    assert!(frames.step(&bytes[5..]).is_err() && frames.is_between());
+}
+
+#[test]
 fn impossible_lengths_and_late_passwords_break_the_rules() {
     for bad in [b"Q\0\0\0\x03", b"Q\0\0\0\0", b"Q\xff\xff\xff\xff", b"Q\x40\0\0\0"] {
         for step in 1..=5 {

@@ -28,10 +28,9 @@ use tokio::time::{Instant, sleep, timeout};
 /// the 32-bit secrets would take a year.
 const GUESS_COSTS: Duration = Duration::from_secs(1);
 
-/// The sessions of all workers that can be cancelled.
-#[derive(Default)]
-pub struct Cancels {
-    keys: Mutex<HashMap<(RouteName, CancelKey), Target>>,
+/// The sessions of all workers that can be cancelled, by route and by the key that the client was given.
+pub struct Cancels<T = Target> {
+    keys: Mutex<HashMap<(RouteName, CancelKey), T>>,
 }
 
 /// A session that can be cancelled.
@@ -50,15 +49,21 @@ pub struct Target {
 }
 
 /// A session's place among those that can be cancelled, until it is dropped.
-pub struct Entered {
-    cancels: Arc<Cancels>,
+pub struct Entered<T = Target> {
+    cancels: Arc<Cancels<T>>,
     at: (RouteName, CancelKey),
 }
 
-impl Cancels {
-    /// Lets `own`, on the target's route, cancel the target. `None`: another session has that key.
-    pub fn enter(self: &Arc<Self>, own: CancelKey, target: Target) -> Option<Entered> {
-        let at = (target.route.name.clone(), own);
+impl<T> Default for Cancels<T> {
+    fn default() -> Self {
+        Cancels { keys: Mutex::default() }
+    }
+}
+
+impl<T: Clone> Cancels<T> {
+    /// Lets `own`, on `route`, cancel the target. `None`: another session has that key.
+    pub fn enter(self: &Arc<Self>, route: &RouteName, own: CancelKey, target: T) -> Option<Entered<T>> {
+        let at = (route.clone(), own);
         match self.keys.lock().entry(at.clone()) {
             Entry::Occupied(_) => None,
             Entry::Vacant(place) => {
@@ -68,19 +73,19 @@ impl Cancels {
         }
     }
 
-    fn find(&self, route: &RouteName, key: CancelKey) -> Option<Target> {
+    fn find(&self, route: &RouteName, key: CancelKey) -> Option<T> {
         self.keys.lock().get(&(route.clone(), key)).cloned()
     }
 }
 
-impl Entered {
+impl<T: Clone> Entered<T> {
     /// Whom this place stands for.
-    pub fn target(&self) -> Option<Target> {
+    pub fn target(&self) -> Option<T> {
         self.cancels.keys.lock().get(&self.at).cloned()
     }
 }
 
-impl Drop for Entered {
+impl<T> Drop for Entered<T> {
     fn drop(&mut self) {
         self.cancels.keys.lock().remove(&self.at);
     }
@@ -157,5 +162,28 @@ impl Target {
             Ok(_) => Ok((shaken.facts, address)),
             Err(_) => Err(DialFault::Timeout(limit)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_good_on_its_route_as_long_as_its_session_lives() {
+        let cancels = Arc::new(Cancels::default());
+        let own = CancelKey { process: 7, secret: 1 };
+        let (a, b) = (RouteName("a".into()), RouteName("b".into()));
+        let entered = cancels.enter(&a, own, "session 1").unwrap();
+        assert_eq!(entered.target(), Some("session 1"));
+        assert!(cancels.enter(&a, own, "session 2").is_none(), "nobody takes another's key over");
+        let other = cancels.enter(&b, own, "session 3").unwrap();
+        assert_eq!((cancels.find(&a, own), cancels.find(&b, own)), (Some("session 1"), Some("session 3")));
+        for wrong in [CancelKey { secret: 2, ..own }, CancelKey { process: 8, ..own }] {
+            assert_eq!(cancels.find(&a, wrong), None);
+        }
+        drop((entered, other));
+        assert_eq!(cancels.find(&a, own), None);
+        assert!(cancels.keys.lock().is_empty());
     }
 }

@@ -257,7 +257,7 @@ impl PostgresStart {
                 let own = crate::protocol::postgres::CancelKey { secret, ..key };
                 let route = self.route.clone();
                 let target = Target { session: self.session.id, permit: permit.clone(), route, address, key };
-                self.session.shared.cancels.enter(own, target)
+                self.session.shared.cancels.enter(&self.route.name, own, target)
             }
             _ => None,
         };
