@@ -220,10 +220,14 @@ async fn an_expired_permit_waits_for_the_end_of_a_message_but_not_for_long() {
     let cut = || Wish { on_expiry: OnExpiry::Cut, ..Wish::default() };
     // The rest of the row comes: the client reads it whole, and then why it is over.
     let http = Http::postgres(cut()).await;
+    // Tokens end with a whole second of the wall clock.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    tokio::time::sleep(Duration::from_nanos(1_000_000_000 - u64::from(now.subsec_nanos()))).await;
+    let began = Instant::now();
     let (mut client, mut upstream) = session(&http, 2).await;
     upstream.write_all(b"D\0\0\0\x08ab").await.unwrap();
     assert_eq!(exactly(&mut client, 7).await, b"D\0\0\0\x08ab");
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    tokio::time::sleep_until(began + Duration::from_millis(2300)).await;
     upstream.write_all(b"cdD\0\0\0\x04").await.unwrap();
     let (said, clean) = rest(client).await;
     assert!(said.starts_with("cdE\0\0\0") && said.contains("C57P01") && clean, "{said}");
