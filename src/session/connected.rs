@@ -102,8 +102,9 @@ impl ConnectedTo<Postgres> {
         // An end that was said in a message is whole; one that the upstream did not agree on must not look so.
         let said = told && close.culprit() != Culprit::Upstream;
         let clean = close == Close::Done || left.is_some() || said;
-        // A permit that has ended permits no statement to run on.
-        let unfinished = relay.traffic.unfinished().filter(|_| close == Close::Expired);
+        // A permit that has ended permits no statement to run on, and one that was given up has no reader.
+        let given_up = matches!(close, Close::Expired | Close::Idle);
+        let unfinished = relay.traffic.unfinished().filter(|_| given_up);
         let Relay { client, upstream, .. } = *relay;
         let cancelled = async {
             if let Some(target) = unfinished

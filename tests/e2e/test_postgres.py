@@ -165,6 +165,23 @@ def test_psql_gets_in_as_the_stored_user_and_the_server_knows_who_it_is(database
     assert one(to("client"), "select current_setting('application_name')") == ("tests",)
 
 
+def test_a_client_cannot_begin_as_somebody_else(world, gateway, to):
+    sql = "select current_setting('application_name'), current_setting('staunch.subject'), session_user"
+    evil = "-c staunch.subject=evil -c application_name=evil"
+    assert one(to(user="admin", options=evil), sql) == (parts.ANN, parts.ANN, "svc_scram")
+    with connect(to(options=evil)) as connection:
+        connection.execute("set staunch.subject = 'evil'")
+        connection.execute("discard all")
+        assert connection.execute(sql).fetchone() == (parts.ANN, parts.ANN, "svc_scram")
+    secure, _ = raw_login(world, gateway, world.issuer.token(), more=(b"Staunch.Subject", b"evil"))
+    secure.sendall(message(b"Q", b"select current_setting('staunch.subject')\0"))
+    tag, body = receive(secure)
+    while tag != b"D":
+        tag, body = receive(secure)
+    assert parts.ANN.encode() in body, body
+    secure.close()
+
+
 @pytest.mark.parametrize("user", ["scram", "md5", "clear", "trust"])
 def test_the_upstream_is_logged_into_as_it_asks(to, user):
     assert one(to(user), "select session_user") == (f"svc_{user}",)
@@ -321,16 +338,16 @@ def test_ones_own_statement_can_be_cancelled(database, gateway, to):
     assert any("cancelled the statement of session" in line.get("detail", "") for line in gateway.lines())
 
 
-def raw_login(world, gateway, token, route="scram"):
+def raw_login(world, gateway, token, route="scram", more=()):
     """Logs in by hand; returns the connection and the key that the client gets."""
     secure = raw_tls(world, gateway, route)
-    secure.sendall(startup())
+    secure.sendall(startup(*more))
     assert receive(secure) == (b"R", struct.pack("!I", 3))
     secure.sendall(message(b"p", token.encode() + b"\0"))
     key = None
     while True:
         tag, body = receive(secure)
-        assert tag in b"RSKZN", (tag, body)
+        assert tag in b"vRSKZN", (tag, body)
         if tag == b"K":
             key = struct.unpack("!II", body)
         if tag == b"Z":
@@ -448,6 +465,11 @@ def test_other_routes_are_not_reached_by_this_way(world, gateway):
         context.wrap_socket(plain, server_hostname="web.pg.test")
 
 
+def test_a_client_of_the_newest_version_goes_on_with_3_0(to):
+    with connect(to(max_protocol_version="latest")) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+
+
 def test_encryption_by_gssapi_is_declined_and_tls_goes_on(world, gateway):
     plain = socket.create_connection(("127.0.0.1", gateway.port), 15)
     for request, answer in ((GSSENC_REQUEST, b"N"), (SSL_REQUEST, b"S")):
@@ -466,6 +488,16 @@ def test_a_newer_minor_version_is_told_that_it_is_3_0(world, gateway):
         secure.sendall(startup(b"_pq_.new", b"on", version=196610))
         assert receive(secure) == (b"v", struct.pack("!II", 196608, 1) + b"_pq_.new\0")
         assert receive(secure) == (b"R", struct.pack("!I", 3))
+
+
+def test_what_the_server_says_of_a_clients_options_reaches_it(world, gateway):
+    with raw_tls(world, gateway) as secure:
+        secure.sendall(startup(b"_pq_.new", b"on"))
+        assert receive(secure)[0] == b"R"
+        secure.sendall(message(b"p", world.issuer.token().encode() + b"\0"))
+        tag, body = receive(secure)
+        assert (tag, body[4:]) == (b"v", struct.pack("!I", 1) + b"_pq_.new\0")
+        assert receive(secure) == (b"R", struct.pack("!I", 0))
 
 
 IN_CLEAR = {
