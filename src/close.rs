@@ -56,6 +56,9 @@ pub enum Plaintext {
     Http2,
     /// A PostgreSQL startup or SSLRequest.
     Postgres,
+    /// A PostgreSQL CancelRequest in clear, as clients before libpq 17 send it. It is never acted on: what it carries
+    /// could be read on the way.
+    PostgresCancel,
     /// An SSH banner.
     Ssh,
     /// An SSLv2-style or pre-TLS-1.0 hello.
@@ -120,6 +123,7 @@ impl Plaintext {
             Plaintext::Http => "http",
             Plaintext::Http2 => "http2",
             Plaintext::Postgres => "postgres",
+            Plaintext::PostgresCancel => "postgres_cancel",
             Plaintext::Ssh => "ssh",
             Plaintext::OldTls => "old_tls",
             Plaintext::Other => "other",

@@ -1,5 +1,6 @@
 //! Stored credentials: what replaces the client's token on the way up.
 
+use crate::policy::Identity;
 use crate::secret::Secret;
 use std::sync::Arc;
 
@@ -13,4 +14,30 @@ pub struct HeaderInjection {
     pub name: Box<str>,
     /// Field value, complete.
     pub value: Arc<Secret>,
+}
+
+/// An account of a database, and whose it is.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// The user that the upstream knows.
+    pub user: Box<str>,
+    /// Its password; `None` where the gateway's certificate proves it.
+    pub password: Option<Arc<Secret>>,
+    /// At least one of these groups; empty means no condition.
+    pub groups: Vec<Arc<str>>,
+    /// One of these subjects; empty means no condition.
+    pub subjects: Vec<Arc<str>>,
+}
+
+impl Account {
+    /// True when everybody who is permitted may have it.
+    pub fn is_for_all(&self) -> bool {
+        self.groups.is_empty() && self.subjects.is_empty()
+    }
+
+    /// True when it is for this identity.
+    pub fn is_for(&self, identity: &Identity) -> bool {
+        (self.groups.is_empty() || self.groups.iter().any(|group| identity.groups.contains(group)))
+            && (self.subjects.is_empty() || self.subjects.contains(&identity.subject))
+    }
 }

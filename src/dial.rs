@@ -3,8 +3,12 @@
 //! The client's handshake settles on an application protocol before anyone is permitted, so the gateway must know
 //! beforehand what the upstream speaks. It asks: [`Upstream::choose`] makes a TLS handshake that offers exactly the
 //! protocol in question, sends nothing on it, and remembers the answer until a later dial contradicts it.
+//!
+//! A PostgreSQL server wants to be asked for TLS first ([`Negotiation::Request`]). Nothing but its one-byte answer is
+//! read in clear, and a "no" ends the dial.
 
 use crate::policy::Permit;
+use crate::protocol::postgres;
 use crate::tls::handshake::{HandshakeFault, Shaken, connect};
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
@@ -14,6 +18,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// ALPN name of HTTP/2.
@@ -30,9 +35,21 @@ pub struct Upstream {
     plain: Arc<ClientConfig>,
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
+    postgresql: Arc<ClientConfig>,
+    negotiation: Negotiation,
     spoken: Mutex<Spoken>,
     /// Held by whoever asks the upstream; the others wait for the answer instead of asking as well.
     asking: tokio::sync::Mutex<()>,
+}
+
+/// How TLS with an upstream begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Negotiation {
+    /// With the first byte.
+    #[default]
+    Direct,
+    /// After an SSLRequest that the server agrees to (PostgreSQL).
+    Request,
 }
 
 /// What is known of the protocols that an upstream speaks, and since when.
@@ -71,6 +88,9 @@ pub enum DialFault {
     /// It took longer than the route allows.
     #[error("no connection within {0:?}")]
     Timeout(Duration),
+    /// It was asked for TLS and does not want it.
+    #[error("{0} does not offer TLS")]
+    NoTls(SocketAddr),
     /// The upstream agreed to another protocol than the one that the client speaks.
     #[error("{0} does not speak {1} any more")]
     Alpn(SocketAddr, &'static str),
@@ -103,6 +123,8 @@ pub enum Application {
     Http1,
     /// `h2`.
     Http2,
+    /// `postgresql`.
+    Postgres,
 }
 
 impl Application {
@@ -112,6 +134,7 @@ impl Application {
             Application::None => None,
             Application::Http1 => Some(HTTP11),
             Application::Http2 => Some(H2),
+            Application::Postgres => Some(postgres::ALPN),
         }
     }
 
@@ -120,6 +143,7 @@ impl Application {
             Application::None => "without ALPN",
             Application::Http1 => "http/1.1",
             Application::Http2 => "h2",
+            Application::Postgres => "postgresql",
         }
     }
 }
@@ -139,7 +163,7 @@ impl Upstream {
             config.alpn_protocols = vec![protocol.to_vec()];
             Arc::new(config)
         };
-        let (http1, http2) = (with(HTTP11), with(H2));
+        let (http1, http2, postgresql) = (with(HTTP11), with(H2), with(postgres::ALPN));
         Upstream {
             host,
             port,
@@ -148,9 +172,16 @@ impl Upstream {
             plain: tls,
             http1,
             http2,
+            postgresql,
+            negotiation: Negotiation::Direct,
             spoken: Mutex::default(),
             asking: Default::default(),
         }
+    }
+
+    /// The same upstream, with TLS begun in this way.
+    pub fn negotiating(self, negotiation: Negotiation) -> Self {
+        Upstream { negotiation, ..self }
     }
 
     /// True when a key is pinned in addition to the chain and the name.
@@ -171,7 +202,19 @@ impl Upstream {
         timeout: Duration,
         records_per_key: u64,
     ) -> Result<Dialled, DialFault> {
-        self.open(application, timeout, records_per_key).await
+        self.open(application, None, timeout, records_per_key).await
+    }
+
+    /// Opens a leg to one address of this upstream, where a session of the same permit leads already.
+    pub async fn dial_again(
+        &self,
+        _permit: &Permit,
+        application: Application,
+        address: SocketAddr,
+        timeout: Duration,
+        records_per_key: u64,
+    ) -> Result<Dialled, DialFault> {
+        self.open(application, Some(address), timeout, records_per_key).await
     }
 
     /// The first of `wanted` that the upstream speaks; asks it where that is not known. With the upstream out of
@@ -188,7 +231,7 @@ impl Upstream {
                 None if self.is_unreachable() => return Some(application),
                 None => {}
             }
-            match self.open(application, timeout, u64::MAX).await {
+            match self.open(application, None, timeout, u64::MAX).await {
                 Ok(dialled) => {
                     dialled.leave().await;
                     return Some(application);
@@ -210,7 +253,7 @@ impl Upstream {
     fn known(&self, application: Application) -> Option<bool> {
         let spoken = self.spoken.lock();
         let entry = match application {
-            Application::None => return Some(true),
+            Application::None | Application::Postgres => return Some(true),
             Application::Http1 => spoken.http1,
             Application::Http2 => spoken.http2,
         };
@@ -220,7 +263,7 @@ impl Upstream {
     fn learn(&self, application: Application, yes: bool) {
         let mut spoken = self.spoken.lock();
         match application {
-            Application::None => {}
+            Application::None | Application::Postgres => {}
             Application::Http1 => spoken.http1 = Some((yes, Instant::now())),
             Application::Http2 => spoken.http2 = Some((yes, Instant::now())),
         }
@@ -229,23 +272,33 @@ impl Upstream {
     async fn open(
         &self,
         application: Application,
+        at: Option<SocketAddr>,
         timeout: Duration,
         records_per_key: u64,
     ) -> Result<Dialled, DialFault> {
-        let opened = tokio::time::timeout(timeout, self.open_unbounded(application, records_per_key)).await;
+        let opening = self.open_unbounded(application, at, records_per_key);
+        let opened = tokio::time::timeout(timeout, opening).await;
         opened.map_err(|_| DialFault::Timeout(timeout))?
     }
 
     async fn open_unbounded(
         &self,
         application: Application,
+        at: Option<SocketAddr>,
         records_per_key: u64,
     ) -> Result<Dialled, DialFault> {
-        let (tcp, address) = self.connect().await?;
+        let (mut tcp, address) = match at {
+            Some(address) => (self.connect_to(address).await?, address),
+            None => self.connect().await?,
+        };
+        if self.negotiation == Negotiation::Request {
+            ask_for_tls(&mut tcp, address).await?;
+        }
         let config = match application {
             Application::None => &self.plain,
             Application::Http1 => &self.http1,
             Application::Http2 => &self.http2,
+            Application::Postgres => &self.postgresql,
         };
         let shaken = connect(tcp, config.clone(), self.server_name.clone(), records_per_key).await;
         let shaken = shaken.map_err(|fault| {
@@ -258,10 +311,15 @@ impl Upstream {
             }
             DialFault::Tls(address, fault)
         })?;
-        // A server without ALPN speaks HTTP/1.1 if it speaks HTTP (RFC 9113 section 3.3 wants ALPN for HTTP/2).
+        // A server without ALPN speaks HTTP/1.1 if it speaks HTTP (RFC 9113 section 3.3 wants ALPN for HTTP/2), and
+        // PostgreSQL if it was asked for TLS in PostgreSQL's way; without that way it must name it.
         let agreed = shaken.facts.alpn.as_deref();
-        let speaks =
-            agreed == Some(application.name()) || (agreed.is_none() && application != Application::Http2);
+        let may_be_silent = match application {
+            Application::None | Application::Http1 => true,
+            Application::Http2 => false,
+            Application::Postgres => self.negotiation == Negotiation::Request,
+        };
+        let speaks = agreed == Some(application.name()) || (agreed.is_none() && may_be_silent);
         self.learn(application, speaks);
         if !speaks {
             return Err(DialFault::Alpn(address, application.name()));
@@ -274,15 +332,29 @@ impl Upstream {
         let addresses = tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(resolve)?;
         let mut last = resolve(io::ErrorKind::NotFound.into());
         for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(tcp) => {
-                    set_options(&tcp).map_err(|error| DialFault::Connect(address, error))?;
-                    return Ok((tcp, address));
-                }
-                Err(error) => last = DialFault::Connect(address, error),
+            match self.connect_to(address).await {
+                Ok(tcp) => return Ok((tcp, address)),
+                Err(fault) => last = fault,
             }
         }
         Err(last)
+    }
+
+    async fn connect_to(&self, address: SocketAddr) -> Result<TcpStream, DialFault> {
+        let connect = |error| DialFault::Connect(address, error);
+        let tcp = TcpStream::connect(address).await.map_err(connect)?;
+        set_options(&tcp).map_err(connect)?;
+        Ok(tcp)
+    }
+}
+
+/// Reads exactly one byte: whatever else came in clear is left to the handshake, which fails on it (CVE-2021-23222).
+async fn ask_for_tls(tcp: &mut TcpStream, address: SocketAddr) -> Result<(), DialFault> {
+    let broken = |error| DialFault::Connect(address, error);
+    tcp.write_all(&postgres::SSL_REQUEST).await.map_err(broken)?;
+    match tcp.read_u8().await.map_err(broken)? {
+        postgres::TLS_WILLING => Ok(()),
+        _ => Err(DialFault::NoTls(address)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What workers share: made once from the configuration, read-only, swapped whole on reload.
 
-use crate::credential::HeaderInjection;
+use crate::credential::{Account, HeaderInjection};
 use crate::dial::Upstream;
 use crate::identify::certificate::CertificateMapping;
 use crate::identify::oidc::Issuers;
@@ -67,6 +67,8 @@ pub enum RouteProtocol {
     Http,
     /// Opaque bytes after a client certificate: a permit per connection.
     Raw,
+    /// PostgreSQL: the token in the password field, or a client certificate; a permit per connection.
+    Postgres,
 }
 
 /// Application protocols that an HTTP route may offer.
@@ -120,8 +122,32 @@ pub struct Route {
     pub policy: Policy,
     /// Headers that the gateway sets.
     pub inject: Vec<HeaderInjection>,
+    /// What a route of a database has besides; `None` for all others.
+    pub database: Option<Arc<Database>>,
     /// This route's timeouts.
     pub timeouts: Timeouts,
+}
+
+/// What a route of a database has besides.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// Stored accounts; the first that fits an identity is the one that it gets.
+    pub accounts: Vec<Account>,
+    /// False where no rule names an issuer of tokens: there is no use in asking for one.
+    pub takes_tokens: bool,
+    /// What stands in `application_name`.
+    pub application_name: ApplicationName,
+    /// The setting that carries the identity's subject, such as `staunch.subject`.
+    pub identity_guc: Option<Box<str>>,
+}
+
+/// What the upstream is told as `application_name`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ApplicationName {
+    /// The identity's subject.
+    Identity,
+    /// What the client says.
+    Client,
 }
 
 /// Timeouts of a route.
@@ -171,6 +197,11 @@ impl Gateway {
             }
         }
         Gateway { listeners, routes, issuers, limits, names }
+    }
+
+    /// True when some route speaks PostgreSQL, whose clients ask for TLS before they name a route.
+    pub fn expects_postgres(&self) -> bool {
+        self.routes.iter().any(|route| route.protocol == RouteProtocol::Postgres)
     }
 
     /// The route that a client's SNI names: an exact name first, then a wildcard of one label.

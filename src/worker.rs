@@ -9,6 +9,7 @@ use crate::gateway::{Gateway, Listener};
 use crate::metrics::{AcceptFault, LimitHit, WorkerMetrics};
 use crate::names::Remote;
 use crate::session::admission::{Admission, Admitted, Bounds, Full};
+use crate::session::postgres::cancel::Cancels;
 use crate::session::{Arrival, Shared, run};
 use arc_swap::ArcSwap;
 use rustix::io::Errno;
@@ -127,7 +128,7 @@ impl Workers {
     /// Starts one thread for each set of sockets.
     pub fn start(bound: Bound, layout: Layout, gateway: Arc<ArcSwap<Gateway>>) -> io::Result<Self> {
         let cores = if layout.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
-        let admission = Arc::new(Admission::default());
+        let (admission, cancels) = (Arc::new(Admission::default()), Arc::new(Cancels::default()));
         let (handles, receivers): (Vec<_>, Vec<_>) = bound
             .sockets
             .iter()
@@ -145,12 +146,13 @@ impl Workers {
                 .map_err(|_| io::Error::other("the system has no randomness"))?;
             let core = cores.get(number % cores.len().max(1)).copied();
             let (gateway, admission, handles) = (gateway.clone(), admission.clone(), handles.clone());
+            let cancels = cancels.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
             workers.threads.push(thread.spawn(move || {
                 if let Some(core) = core {
                     core_affinity::set_for_current(core);
                 }
-                let shared = Rc::new(Shared::new(number, metrics, u64::from_ne_bytes(seed)));
+                let shared = Rc::new(Shared::new(number, metrics, cancels, u64::from_ne_bytes(seed)));
                 let worker = Rc::new(Worker { number, shared, gateway, admission, handles });
                 worker.run(sockets, receiver);
             })?);

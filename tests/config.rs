@@ -25,6 +25,8 @@ fn folder() -> tempfile::TempDir {
     private(&at("certs/other.key"), &KeyPair::generate().unwrap().serialize_pem());
     private(&at("secrets/openai.key"), "sk-canary-4711\n");
     private(&at("secrets/jupyter.token"), "canary-0815\n");
+    private(&at("secrets/pg-ro.password"), "canary-ro\n");
+    private(&at("secrets/pg-rw.password"), "canary-rw\n");
     folder
 }
 
@@ -69,8 +71,12 @@ fn the_schema_for_editors_is_current() {
 
 /// Loads openai.toml with one line replaced, and returns the faults as `line: text`.
 fn faults(from: &str, to: &str) -> Vec<String> {
+    faults_of("openai.toml", from, to)
+}
+
+fn faults_of(example: &str, from: &str, to: &str) -> Vec<String> {
     let folder = folder();
-    let text = fs::read_to_string(root().join("config/openai.toml")).unwrap();
+    let text = fs::read_to_string(root().join("config").join(example)).unwrap();
     assert!(text.contains(from), "{from}");
     let path = folder.path().join("staunch.toml");
     fs::write(&path, text.replace(from, to)).unwrap();
@@ -156,6 +162,98 @@ fn what_is_wrong_is_found_with_its_line_and_with_advice() {
             "{to}: a secret is repeated"
         );
     }
+}
+
+#[test]
+fn what_is_wrong_with_a_postgres_route_is_found_with_its_line_and_with_advice() {
+    let (rw, ro) = (
+        r#"{ user = "svc_rw", password = "{secret:pg-rw}", groups = ["dba"] },"#,
+        r#"{ user = "svc_ro", password = "{secret:pg-ro}" },"#,
+    );
+    let header = r#"{ header = "authorization", value = "Bearer {secret:pg-ro}" },"#;
+    let name = r#"name = "warehouse""#;
+    let table: &[(&str, &str, &str)] = &[
+        (ro, r#"{ password = "{secret:pg-ro}" },"#, "24: `user` is missing"),
+        (ro, r#"{ user = "svc_ro" },"#, "24: `password` is missing; write password = \"{secret:NAME}\""),
+        (ro, r#"{ user = "", password = "{secret:pg-ro}" },"#, "24: a user's name has 1 to 63 bytes"),
+        (ro, r#"{ user = "svc_ro", password = "canary" },"#, "24: a password is named by where it stands"),
+        (ro, r#"{ user = "svc_ro", password = "{secret:no}" },"#, "24: there is no secret `no`"),
+        (ro, header, "24: a postgres route has no headers; write user and password, not header"),
+        (
+            rw,
+            r#"{ user = "svc_rw", password = "{secret:pg-rw}" },"#,
+            "24: account 1 of this list is for everybody",
+        ),
+        (rw, r#"{ user = "svc_rw", password = "{secret:pg-rw}", groups = [] },"#, "23: groups is empty"),
+        (
+            name,
+            "name = \"warehouse\"\ntoken_slots = [\"bearer\"]",
+            "17: a postgres route takes the token from the password",
+        ),
+        (name, "name = \"warehouse\"\nalpn = \"h2\"", "17: alpn has no effect on a postgres route"),
+        (name, "name = \"warehouse\"\nhost = \"keep\"", "17: host has no effect on a postgres route"),
+        (
+            r#"idle = "1h""#,
+            r#"between_requests = "1m""#,
+            "29: between_requests has no effect on a postgres route",
+        ),
+        (r#""identity" "#, r#""me" "#, "26: \"me\" is none of \"identity\", \"client\""),
+        ("staunch.subject\" ", "subject\" ", "27: \"subject\" is no setting; write two names"),
+        ("staunch.subject\" ", "a.b; drop\" ", "is no setting"),
+        (
+            r#"ca = "certs/internal-ca.pem""#,
+            r#"negotiation = "plain""#,
+            "19: \"plain\" is none of \"request\", \"direct\"",
+        ),
+    ];
+    for (from, to, expected) in table {
+        let found = faults_of("postgres.toml", from, to);
+        assert!(found.iter().any(|fault| fault.contains(expected)), "{to}: {expected}\nfound: {found:#?}");
+        assert!(!found.join("").contains("canary"), "{to}: a secret is repeated");
+    }
+}
+
+#[test]
+fn what_belongs_to_a_postgres_route_is_refused_on_others() {
+    let inject = r#"inject = { header = "authorization", value = "Bearer {secret:openai-key}" }"#;
+    let table: &[(&str, &str, &str)] = &[
+        (
+            inject,
+            r#"inject = { user = "a", password = "{secret:openai-key}" }"#,
+            "22: an http route logs in nowhere; remove user",
+        ),
+        (inject, r#"inject = { header = "authorization" }"#, "22: `value` is missing"),
+        (inject, r#"inject = [{ value = "{secret:openai-key}" }]"#, "22: `header` is missing"),
+        (
+            inject,
+            &format!("{inject}\napplication_name = \"client\""),
+            "23: application_name has no effect on an http route",
+        ),
+        (
+            inject,
+            &format!("{inject}\nidentity_guc = \"a.b\""),
+            "23: identity_guc has no effect on an http route",
+        ),
+        (
+            r#"upstream = "tls://api.openai.com:443""#,
+            r#"upstream = { address = "tls://api.openai.com:443", negotiation = "direct" }"#,
+            "19: negotiation has no effect on an http route",
+        ),
+    ];
+    for (from, to, expected) in table {
+        let found = faults(from, to);
+        assert!(found.iter().any(|fault| fault.contains(expected)), "{to}: {expected}\nfound: {found:#?}");
+    }
+    let found = faults_of("openai.toml", &format!("{inject}\n"), "");
+    assert_eq!(found.len(), 1, "only the secret that is used nowhere: {found:#?}");
+    let none = "inject = [\n";
+    let text = fs::read_to_string(root().join("config/postgres.toml")).unwrap();
+    let list = &text[text.find(none).unwrap()..text.find("application_name").unwrap()];
+    let found = faults_of("postgres.toml", list, "");
+    assert!(
+        found.iter().any(|f| f.contains("15: a postgres route needs an account to log in with")),
+        "{found:#?}"
+    );
 }
 
 #[test]

@@ -22,6 +22,19 @@ pub struct Opened<'a> {
     pub route: Option<&'a RouteName>,
     /// The worker that serves it.
     pub worker: usize,
+    /// What a database client connects to.
+    pub database: Option<DatabaseFacts<'a>>,
+}
+
+/// A database session's terms.
+#[derive(Clone, Copy, Debug)]
+pub struct DatabaseFacts<'a> {
+    /// The stored user, once it is known.
+    pub user: Option<&'a str>,
+    /// The database.
+    pub database: &'a [u8],
+    /// What the client calls itself; empty if it does not.
+    pub application: &'a [u8],
 }
 
 /// One TLS connection of a session.
@@ -162,6 +175,8 @@ pub struct Closed<'a> {
     pub down: u64,
     /// HTTP requests, refused ones included.
     pub requests: u64,
+    /// What a database client connected to.
+    pub database: Option<DatabaseFacts<'a>>,
     /// Where the time went.
     pub spent: Spent,
 }

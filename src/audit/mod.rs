@@ -11,6 +11,8 @@
 //! `c` session closed. What is not known or does not apply is left out. Bytes that are not UTF-8 appear as the four
 //! characters `\xNN`; paths are cut after 2 KiB and other texts after 512 bytes, then ending in `…`.
 //!
+//! The opening line of a database session waits until it is known who gets in as whom, or until the session's end.
+//!
 //! | field | in | meaning |
 //! |---|---|---|
 //! | `time` | o r c | when the line was made: RFC 3339, UTC, microseconds |
@@ -22,6 +24,9 @@
 //! | `sni` | o | the name that the client asked for |
 //! | `route` | o r c | the route's name |
 //! | `worker` | o | number of the worker |
+//! | `database` | o c | the database that a database client asks for |
+//! | `database_user` | o c | the stored user as whom it gets in |
+//! | `application` | o c | what the client calls itself, where it does |
 //! | `request` | r | the request's id, also `X-Request-Id` and in a refusal's body |
 //! | `http` | r | `1.1` or `2` |
 //! | `method` `path` `authority` | r | as sent; the path without its query |
@@ -52,7 +57,7 @@ mod pipeline;
 mod show;
 mod sink;
 
-pub use facts::{Closed, LegFacts, Opened, RequestLine, Spent, Verdict, Verified};
+pub use facts::{Closed, DatabaseFacts, LegFacts, Opened, RequestLine, Spent, Verdict, Verified};
 pub use pipeline::{Format, Pipeline, SetupError, init};
 pub use sink::{Guard, Sink};
 

@@ -1,6 +1,6 @@
 //! Facts → fields, in the order of the table in [`super`].
 
-use super::facts::{Closed, LegFacts, Opened, RequestLine, Verdict};
+use super::facts::{Closed, DatabaseFacts, LegFacts, Opened, RequestLine, Verdict};
 use super::line::Line;
 use crate::policy::Identity;
 use crate::protocol::{Ended, Kind};
@@ -14,7 +14,8 @@ impl fmt::Display for Opened<'_> {
         line.plain("listener", self.listener)?;
         line.maybe_text("sni", self.sni)?;
         line.maybe_text("route", self.route.map(|r| &*r.0))?;
-        line.number("worker", self.worker as u64)
+        line.number("worker", self.worker as u64)?;
+        database(&mut line, self.database)
     }
 }
 
@@ -73,6 +74,7 @@ impl fmt::Display for Closed<'_> {
         line.maybe_time("handshake_us", self.spent.handshake)?;
         line.maybe_time("identify_us", self.spent.identify)?;
         line.maybe_time("dial_us", self.spent.dial)?;
+        database(&mut line, self.database)?;
         who(&mut line, self.identity)?;
         if let Some(identity) = self.identity {
             line.texts("groups", identity.groups.iter().take(GROUPS).map(|g| g.as_bytes()))?;
@@ -90,6 +92,16 @@ impl fmt::Display for Closed<'_> {
 
 /// Groups shown of an identity: some issuers put hundreds into a token.
 const GROUPS: usize = 32;
+
+fn database(line: &mut Line<'_, '_>, facts: Option<DatabaseFacts<'_>>) -> fmt::Result {
+    let Some(facts) = facts else { return Ok(()) };
+    line.text("database", facts.database)?;
+    line.maybe_text("database_user", facts.user)?;
+    match facts.application {
+        [] => Ok(()),
+        application => line.text("application", application),
+    }
+}
 
 fn who(line: &mut Line<'_, '_>, identity: Option<&Identity>) -> fmt::Result {
     let Some(identity) = identity else { return Ok(()) };

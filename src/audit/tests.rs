@@ -83,6 +83,28 @@ fn a_leg<'a>() -> LegFacts<'a> {
 }
 
 #[test]
+fn a_database_session_tells_who_connects_to_what() {
+    let facts = DatabaseFacts { user: Some("svc_ro"), database: b"sa\"les\xff", application: b"psql" };
+    let lines = json_lines(|| {
+        for database in [facts, DatabaseFacts { user: None, application: b"", ..facts }] {
+            opened(&Opened {
+                session: SessionId(1),
+                remote: Remote("192.0.2.7:40000".parse().unwrap()),
+                listener: "[::1]:443".parse().unwrap(),
+                sni: None,
+                route: None,
+                worker: 0,
+                database: Some(database),
+            });
+        }
+    });
+    assert_eq!(lines[0]["database_user"], "svc_ro");
+    assert_eq!(lines[0]["database"], "sa\"les\\xff");
+    assert_eq!(lines[0]["application"], "psql");
+    assert_eq!((&lines[1]["database_user"], &lines[1]["application"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
 fn a_session_in_json_has_exactly_the_fields_of_the_table() {
     let (route, ann) = (RouteName("openai".into()), ann());
     let remote = Remote("192.0.2.7:40000".parse().unwrap());
@@ -94,6 +116,7 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
             sni: Some("a.example"),
             route: Some(&route),
             worker: 2,
+            database: None,
         });
         request(&RequestLine { identity: Some(&ann), ..a_request(&route, b"/v1/chat") });
         closed(&Closed {
@@ -118,6 +141,7 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
             up: 1,
             down: 2,
             requests: 1,
+            database: None,
             spent: Spent {
                 handshake: Some(Duration::from_millis(1)),
                 identify: None,

@@ -104,8 +104,8 @@ pub struct Route {
     /// The name in the client's TLS handshake: one or several; `*.example.com` stands for one label.
     #[schemars(with = "OneOrMany")]
     pub sni: Spanned<OneOrMany>,
-    /// `http` (HTTP/1.1, HTTP/2, gRPC, WebSocket: a permit per request) or `raw` (any bytes: a permit per connection,
-    /// for client certificates).
+    /// `http` (HTTP/1.1, HTTP/2, gRPC, WebSocket: a permit per request), `postgres` (a permit per connection, the token
+    /// in the password field) or `raw` (any bytes: a permit per connection, for client certificates).
     #[schemars(with = "String")]
     pub protocol: Text,
     /// `tls://host:port`, or a table with more.
@@ -146,10 +146,22 @@ pub struct Route {
     #[serde(default)]
     #[schemars(with = "Vec<Allow>")]
     pub allow: Vec<Spanned<Allow>>,
-    /// Headers that the gateway sets: one table or a list of them.
+    /// The stored credential. http: headers that the gateway sets, one table with `header` and `value` or a list of
+    /// them. postgres: the account as which it logs in, one table with `user` and `password`, or a list of them of which
+    /// the first that fits the identity's `groups` and `subjects` counts.
     #[serde(default)]
     #[schemars(with = "Option<Inject>")]
     pub inject: Option<Spanned<Inject>>,
+    /// postgres: what the upstream is told as `application_name`, `identity` (the identity's subject) or `client` (what
+    /// the client says). Default `identity`. Clients can set another one later: it informs, it proves nothing.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub application_name: Option<Text>,
+    /// postgres: a setting of two names, such as `staunch.subject`, that begins each session with the identity's
+    /// subject. Clients can set another one later: it informs, it proves nothing. Default: none.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub identity_guc: Option<Text>,
     /// What a token's expiry does to what was admitted: `drain` (it may finish), `cut`, or `grace 5m`. Default `drain`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -210,6 +222,11 @@ pub struct UpstreamTable {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub pq: Option<Text>,
+    /// postgres: how TLS begins, `request` (SSLRequest first, as every PostgreSQL understands) or `direct` (at once,
+    /// with ALPN `postgresql`: PostgreSQL 17 and later). Default `request`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub negotiation: Option<Text>,
 }
 
 /// A certificate and its key, in PEM files.
@@ -271,26 +288,39 @@ pub struct Allow {
     pub claims: Option<Spanned<BTreeMap<String, String>>>,
 }
 
-/// One header or several.
+/// One credential or several.
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
 pub enum Inject {
     /// One.
-    One(Header),
+    One(Box<Credential>),
     /// Several.
-    Many(Vec<Header>),
+    Many(#[schemars(with = "Vec<Credential>")] Vec<Spanned<Credential>>),
 }
 
-/// A header that the gateway sets in place of the client's.
-#[derive(Debug, Deserialize, JsonSchema)]
+/// A header that the gateway sets in place of the client's, or an account as which it logs in.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
 #[schemars(deny_unknown_fields)]
-pub struct Header {
-    /// Its name.
-    #[schemars(with = "String")]
-    pub header: Text,
-    /// Its value; `{secret:NAME}` stands for a secret.
-    #[schemars(with = "String")]
-    pub value: Text,
+pub struct Credential {
+    /// http: the header's name.
+    #[schemars(with = "Option<String>")]
+    pub header: Option<Text>,
+    /// http: the header's value; `{secret:NAME}` stands for a secret.
+    #[schemars(with = "Option<String>")]
+    pub value: Option<Text>,
+    /// postgres: the user that the upstream knows.
+    #[schemars(with = "Option<String>")]
+    pub user: Option<Text>,
+    /// postgres: its password, `{secret:NAME}`. Only an upstream that is shown a certificate may do without.
+    #[schemars(with = "Option<String>")]
+    pub password: Option<Text>,
+    /// postgres: the account is for identities in one of these groups. Default: for all.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub groups: Option<Spanned<Vec<String>>>,
+    /// postgres: the account is for these subjects. Default: for all.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub subjects: Option<Spanned<Vec<String>>>,
 }
 
 /// Timeouts of a route. What a stream costs does not depend on them.
@@ -420,4 +450,4 @@ macro_rules! by_shape {
 
 by_shape!(OneOrMany, "a text or a list of texts", text OneOrMany::One, list OneOrMany::Many);
 by_shape!(Upstream, "\"tls://host:port\" or a table with an address", text Upstream::Address, table Upstream::Table);
-by_shape!(Inject, "a table with header and value, or a list of them", table Inject::One, list Inject::Many);
+by_shape!(Inject, "a table with header and value, or with user and password, or a list of them", table Inject::One, list Inject::Many);

@@ -24,13 +24,13 @@ pub struct RouteSummary {
     pub name: String,
     /// Names that clients ask for.
     pub sni: Vec<String>,
-    /// `http` or `raw`.
+    /// `http`, `postgres` or `raw`.
     pub protocol: String,
     /// Where it leads.
     pub upstream: String,
     /// Who may, one line a rule.
     pub allow: Vec<String>,
-    /// Names of the headers that the gateway sets.
+    /// Names of the headers that the gateway sets, and users as whom it logs in.
     pub inject: Vec<String>,
     /// Whether clients show a certificate.
     pub client_certificates: String,

@@ -147,6 +147,7 @@ fn the_tables_of_words_match_the_vocabulary() {
         Plaintext::Http,
         Plaintext::Http2,
         Plaintext::Postgres,
+        Plaintext::PostgresCancel,
         Plaintext::Ssh,
         Plaintext::OldTls,
         Plaintext::Other,

@@ -2,10 +2,11 @@
 
 use super::ends::{broken, part};
 use super::http::Conversation;
+use super::postgres::traffic::Postgres;
 use super::raw::Raw;
 use super::{Trail, live};
 use crate::close::Close;
-use crate::names::Side;
+use crate::names::{Culprit, Side};
 use crate::protocol::Edit;
 use crate::relay::{Relay, Traffic};
 use crate::tls::leg::{Leg, LegFault};
@@ -76,6 +77,44 @@ impl ConnectedTo<Raw> {
         let Relay { client, upstream, .. } = *relay;
         // On the heap, so that a session that goes on does not carry its own end.
         Box::pin(part(client, upstream, clean, close)).await;
+        close
+    }
+}
+
+impl ConnectedTo<Postgres> {
+    /// Moves bytes until the session ends.
+    pub async fn relay(self: Box<Self>, ticket: &live::Ticket, trail: &mut Trail) -> Close {
+        let mut relay = match (*self).join(ticket) {
+            Ok(relay) => relay,
+            Err(fault) => return broken(trail, Side::Upstream, fault),
+        };
+        let (close, detail) = relay.run().await;
+        let left = relay.traffic.left();
+        let close = left.unwrap_or(close);
+        trail.relayed(relay.moved(), (relay.client.renewals(), relay.upstream.renewals()));
+        detail.into_iter().for_each(|detail| trail.explain(detail));
+        if let Some(fault) = relay.traffic.fault() {
+            trail.explain(fault);
+        }
+        let last = relay.traffic.last_words(close);
+        // A leg that cannot take them any more ends without them.
+        let told = last.is_some_and(|last| relay.client.queue(&last).is_ok());
+        // An end that was said in a message is whole; one that the upstream did not agree on must not look so.
+        let said = told && close.culprit() != Culprit::Upstream;
+        let clean = close == Close::Done || left.is_some() || said;
+        // A permit that has ended permits no statement to run on, and one that was given up has no reader.
+        let given_up = matches!(close, Close::Expired | Close::Idle);
+        let unfinished = relay.traffic.unfinished().filter(|_| given_up);
+        let Relay { client, upstream, .. } = *relay;
+        let cancelled = async {
+            if let Some(target) = unfinished
+                && let Err(fault) = target.cancel().await
+            {
+                tracing::warn!(route = %target.route.name, session = %target.session, %fault, "a statement runs on");
+            }
+        };
+        // On the heap, so that a session that goes on does not carry its own end.
+        Box::pin(async { tokio::join!(part(client, upstream, clean, close), cancelled) }).await;
         close
     }
 }

@@ -15,6 +15,7 @@ mod ends;
 pub mod http;
 pub mod live;
 pub mod plaintext;
+pub mod postgres;
 pub mod raw;
 pub mod states;
 mod trail;
@@ -27,6 +28,7 @@ use crate::names::{IssuerName, Remote, SessionId};
 use crate::policy::Identity;
 use admission::Admitted;
 use live::Live;
+use postgres::cancel::Cancels;
 use states::{Accepted, Authorised, Connected};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
@@ -46,14 +48,16 @@ pub struct Shared {
     pub tokens: RefCell<TokenCache>,
     /// Sessions that can be told to drain.
     pub live: Rc<Live>,
+    /// PostgreSQL sessions of all workers that can be cancelled.
+    pub cancels: Arc<Cancels>,
     ids: Cell<u64>,
 }
 
 impl Shared {
     /// `seed` makes the session ids of this worker differ from everybody else's.
-    pub fn new(worker: usize, metrics: Arc<WorkerMetrics>, seed: u64) -> Self {
+    pub fn new(worker: usize, metrics: Arc<WorkerMetrics>, cancels: Arc<Cancels>, seed: u64) -> Self {
         let (tokens, live) = (RefCell::new(TokenCache::default()), Rc::default());
-        Shared { worker, metrics, tokens, live, ids: Cell::new(seed) }
+        Shared { worker, metrics, tokens, live, cancels, ids: Cell::new(seed) }
     }
 
     /// The next session id: SplitMix64, which visits every value once. Unique, not secret.
@@ -203,5 +207,7 @@ async fn relay(connected: Connected, ticket: &live::Ticket, trail: &mut Trail) -
     match connected {
         Connected::Http(connected) => Box::pin(connected.relay(ticket, trail)).await,
         Connected::Raw(connected) => Box::pin(connected.relay(ticket, trail)).await,
+        Connected::Postgres(connected) => Box::pin(connected.relay(ticket, trail)).await,
+        Connected::Done => Close::Done,
     }
 }

@@ -19,6 +19,8 @@ pub fn look(first: &[u8]) -> Option<Plaintext> {
         [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f | 0x30, ..] | [0, 0, _, _, 0, 3, 0, _, ..] => {
             Some(Plaintext::Postgres)
         }
+        // CancelRequest: code 1234 5678.
+        [0, 0, _, _, 0x04, 0xd2, 0x16, 0x2e, ..] => Some(Plaintext::PostgresCancel),
         _ if first.starts_with(b"SSH-") => Some(Plaintext::Ssh),
         _ if first.starts_with(b"PRI * HTTP/2.0") => Some(Plaintext::Http2),
         _ if is_http(first) => Some(Plaintext::Http),
@@ -60,6 +62,7 @@ mod tests {
             (b"PRI * HTTP/2.0\r\n\r\nSM", Some(Plaintext::Http2)),
             (&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f], Some(Plaintext::Postgres)),
             (&[0, 0, 0, 41, 0, 3, 0, 0, b'u'], Some(Plaintext::Postgres)),
+            (&[0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e, 0, 0], Some(Plaintext::PostgresCancel)),
             (b"SSH-2.0-OpenSSH", Some(Plaintext::Ssh)),
             (b"*1\r\n$4\r\nPING", Some(Plaintext::Other)),
             (&[0], Some(Plaintext::Other)),

@@ -4,13 +4,18 @@ use super::connected::ConnectedTo;
 use super::ends::{LINGER, broken, farewell, flush, read, throw_away};
 use super::http::{Conversation, Decision, Denial};
 use super::plaintext::{self, HTTP_ANSWER, LOOK, NO_APPLICATION_PROTOCOL, UNRECOGNIZED_NAME};
+use super::postgres::cancel::Cancel;
+use super::postgres::start::PostgresStart;
+use super::postgres::traffic::Postgres;
+use super::postgres::{clear, start};
 use super::raw::Raw;
 use super::{Session, Shared, Trail};
 use crate::close::{Close, Plaintext};
-use crate::dial::{Application, H2, HTTP11};
+use crate::dial::{Application, H2, HTTP11, Negotiation};
 use crate::gateway::{Gateway, Listener, Route, RouteProtocol};
 use crate::names::{Remote, SessionId, Side};
 use crate::policy::{Identity, Permit};
+use crate::protocol::postgres::ALPN as POSTGRESQL;
 use crate::protocol::{Edit, Sniffed as Kind, Up, Why, sniff};
 use crate::tls::handshake::{self, Hello, Shaken};
 use crate::tls::leg::{Leg, LegFault};
@@ -48,6 +53,10 @@ pub enum Sniffed {
     Http(Box<HttpStart>),
     /// Opaque bytes.
     Raw(Box<RawStart>),
+    /// PostgreSQL.
+    Postgres(Box<PostgresStart>),
+    /// A CancelRequest of PostgreSQL's.
+    Cancel(Box<Cancel>),
 }
 
 /// HTTP before the first permit.
@@ -90,6 +99,10 @@ pub enum Connected {
     Http(Box<ConnectedTo<Conversation>>),
     /// Opaque bytes.
     Raw(Box<ConnectedTo<Raw>>),
+    /// PostgreSQL.
+    Postgres(Box<ConnectedTo<Postgres>>),
+    /// What there was to say to the upstream was said, and there is nothing to relay.
+    Done,
 }
 
 /// Bytes that HTTP/2 may say before its first request is permitted; settings and window updates, no bodies.
@@ -105,7 +118,7 @@ impl Accepted {
             self.remote = Remote(self.proxied(&mut first, trail).await?);
             trail.came_from(self.remote);
         }
-        self.refuse_plaintext(&mut first).await?;
+        let negotiation = self.refuse_plaintext(&mut first, trail).await?;
         let hello = handshake::read_hello(&mut self.tcp, first).await.map_err(|fault| {
             trail.explain(fault);
             Close::Handshake(Side::Client)
@@ -116,7 +129,7 @@ impl Accepted {
             self.goodbye(&UNRECOGNIZED_NAME).await;
             return Err(Close::NoRoute);
         };
-        let Some(application) = application(&route, &hello).await else {
+        let Some(application) = application(&route, &hello, negotiation).await else {
             trail.explain("the client and the upstream have no application protocol in common");
             self.goodbye(&NO_APPLICATION_PROTOCOL).await;
             return Err(Close::Handshake(Side::Client));
@@ -169,12 +182,24 @@ impl Accepted {
         }
     }
 
-    /// The first byte decides: what is not a TLS handshake is refused here.
-    async fn refuse_plaintext(&mut self, first: &mut Vec<u8>) -> Result<(), Close> {
+    /// The first byte decides: what is not a TLS handshake is refused here, unless it asks for one as PostgreSQL does.
+    async fn refuse_plaintext(
+        &mut self,
+        first: &mut Vec<u8>,
+        trail: &mut Trail,
+    ) -> Result<Negotiation, Close> {
         while first.len() < 2 {
             self.read_some(first).await?;
         }
-        let Some(mut kind) = plaintext::look(first) else { return Ok(()) };
+        let Some(mut kind) = plaintext::look(first) else { return Ok(Negotiation::Direct) };
+        // The length of a packet below 64 KiB; no other protocol begins so.
+        if first.starts_with(&[0, 0]) && self.gateway.expects_postgres() {
+            clear::agree_on_tls(&mut self.tcp, first, trail).await?;
+            return match plaintext::look(first) {
+                None => Ok(Negotiation::Request),
+                Some(kind) => Err(Close::NotTls(kind)),
+            };
+        }
         // A few bytes more tell what it is; nobody is waited for long.
         while kind == Plaintext::Other && first.len() < LOOK {
             match timeout(LINGER / 10, self.read_some(first)).await {
@@ -210,8 +235,19 @@ impl Accepted {
 }
 
 /// The application protocol for both legs: what the client offers, the route allows and the upstream speaks.
-async fn application(route: &Route, hello: &Hello) -> Option<Application> {
+///
+/// TLS that was asked for as PostgreSQL does it leads to a PostgreSQL route; without that way the name of the protocol
+/// must be offered, as PostgreSQL 17 has it, so that no other protocol's bytes are taken for a login (ALPACA).
+async fn application(route: &Route, hello: &Hello, negotiation: Negotiation) -> Option<Application> {
     let offered = |name: &[u8]| hello.alpn.iter().any(|offer| offer == name);
+    match (route.protocol, negotiation) {
+        (RouteProtocol::Postgres, Negotiation::Request) if hello.alpn.is_empty() => {
+            return Some(Application::None);
+        }
+        (RouteProtocol::Postgres, _) => return offered(POSTGRESQL).then_some(Application::Postgres),
+        (_, Negotiation::Request) => return None,
+        (_, Negotiation::Direct) => {}
+    }
     if route.protocol == RouteProtocol::Raw || hello.alpn.is_empty() {
         return Some(Application::None);
     }
@@ -231,6 +267,9 @@ impl Secured {
         let Secured { session, route, mut leg, early, application } = self;
         if route.protocol == RouteProtocol::Raw {
             return Ok(Sniffed::Raw(Box::new(RawStart { session, route, leg, early, application })));
+        }
+        if route.protocol == RouteProtocol::Postgres {
+            return Box::pin(start::first(session, route, leg, early, trail)).await;
         }
         let mut plain = early;
         // An HTTP/2 client may wait for the server's settings before it says anything, so it is not sniffed.
@@ -285,6 +324,14 @@ impl Sniffed {
                     Err(Close::Refused)
                 }
             },
+            Sniffed::Postgres(start) => {
+                let (start, identity) = Box::pin(start.identify(trail)).await?;
+                Ok(Identified { start: Sniffed::Postgres(start), identity })
+            }
+            Sniffed::Cancel(cancel) => {
+                let identity = cancel.permit().identity().clone();
+                Ok(Identified { start: Sniffed::Cancel(cancel), identity })
+            }
         }
     }
 }
@@ -324,6 +371,15 @@ impl Identified {
                         Err(Close::Refused)
                     }
                 }
+            }
+            Sniffed::Postgres(start) => {
+                let (start, permit) = Box::pin(start.authorise(&self.identity, trail)).await?;
+                Ok(Ok(Authorised { start: Sniffed::Postgres(start), permit }))
+            }
+            // What the session was permitted, its end is, too: the key is the proof.
+            Sniffed::Cancel(cancel) => {
+                let permit = cancel.permit().clone();
+                Ok(Ok(Authorised { start: Sniffed::Cancel(cancel), permit }))
             }
         }
     }
@@ -453,6 +509,11 @@ impl Authorised {
     pub async fn dial(self, trail: &mut Trail) -> Result<Connected, Close> {
         match self.start {
             Sniffed::Http(start) => Box::pin(start.dial(self.permit, trail)).await,
+            Sniffed::Postgres(start) => Box::pin(start.dial(self.permit, trail)).await,
+            Sniffed::Cancel(cancel) => match Box::pin(cancel.forward(trail)).await {
+                Close::Done => Ok(Connected::Done),
+                close => Err(close),
+            },
             Sniffed::Raw(start) => {
                 let RawStart { session, route, leg, early, application } = *start;
                 match dial(&route, &session, &self.permit, application, trail).await {
@@ -475,7 +536,8 @@ impl Authorised {
     }
 }
 
-async fn dial(
+/// Opens the upstream leg, and takes note of it. `Err`: what a client may know of why not.
+pub(super) async fn dial(
     route: &Route,
     session: &Session,
     permit: &Permit,

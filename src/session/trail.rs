@@ -4,7 +4,9 @@ use super::{Session, Shared};
 use crate::audit::{self, Verified};
 use crate::close::{Close, Stage};
 use crate::gateway::Route;
+use crate::gateway::RouteProtocol;
 use crate::names::{Direction, Remote, SessionId, Side};
+use crate::protocol::postgres::Startup;
 use crate::relay::Moved;
 use crate::tls::handshake::Facts;
 use crate::tls::server::ClientCertificates;
@@ -30,6 +32,17 @@ pub struct Trail {
     requests: u64,
     sni: Option<String>,
     remote: Remote,
+    database: Option<Connecting>,
+    /// The opening line was written.
+    is_opened: bool,
+}
+
+/// What a database client wants to connect to, and as whom it does.
+struct Connecting {
+    database: Box<[u8]>,
+    application: Box<[u8]>,
+    /// The stored user, once it is known.
+    user: Option<Box<str>>,
 }
 
 impl Trail {
@@ -47,6 +60,8 @@ impl Trail {
             requests: 0,
             sni: None,
             remote,
+            database: None,
+            is_opened: false,
         }
     }
 
@@ -65,23 +80,53 @@ impl Trail {
         self.detail.get_or_insert_with(|| detail.to_string());
     }
 
-    /// The client leg stands: the session has a route. Writes the opening line.
+    /// What a database client asks for.
+    pub(super) fn connects_to(&mut self, startup: &Startup) {
+        let (database, application) = (startup.database.as_slice(), startup.application_name());
+        self.database =
+            Some(Connecting { database: database.into(), application: application.into(), user: None });
+    }
+
+    /// The stored user as whom it gets in. Writes the opening line.
+    pub(super) fn uses_account(&mut self, user: &str) {
+        if let Some(database) = &mut self.database {
+            database.user = Some(user.into());
+        }
+        self.open();
+    }
+
+    /// The client leg stands: the session has a route. Writes the opening line, which for a database waits until it
+    /// can tell who connects as whom.
     pub(super) fn secured(&mut self, session: &Rc<Session>, route: &Arc<Route>, facts: Facts) {
         let took = self.accepted.elapsed();
         self.spent.handshake = Some(took);
         let metrics = &session.shared.metrics;
         metrics.handshake(Side::Client, facts.resumed, is_post_quantum(&facts), took);
+        self.client = Some(facts);
+        self.route = Some(route.clone());
+        self.session = Some(session.clone());
+        if route.protocol != RouteProtocol::Postgres {
+            self.open();
+        }
+    }
+
+    fn open(&mut self) {
+        let (Some(session), false) = (&self.session, self.is_opened) else { return };
         audit::opened(&audit::Opened {
             session: session.id,
             remote: session.remote,
             listener: session.listener.address,
             sni: self.sni.as_deref(),
-            route: Some(&route.name),
+            route: self.route.as_ref().map(|route| &route.name),
             worker: session.shared.worker,
+            database: self.database_facts(),
         });
-        self.client = Some(facts);
-        self.route = Some(route.clone());
-        self.session = Some(session.clone());
+        self.is_opened = true;
+    }
+
+    fn database_facts(&self) -> Option<audit::DatabaseFacts<'_>> {
+        let Connecting { database, application, user } = self.database.as_ref()?;
+        Some(audit::DatabaseFacts { user: user.as_deref(), database, application })
     }
 
     /// Somebody was permitted.
@@ -118,7 +163,9 @@ impl Trail {
     }
 
     /// Writes the closing line.
-    pub(super) fn write(&self, id: SessionId, close: Close, shared: &Shared) {
+    pub(super) fn write(&mut self, id: SessionId, close: Close, shared: &Shared) {
+        // A session that came to nothing has both lines, too.
+        self.open();
         match close {
             Close::NotTls(kind) => shared.metrics.not_tls(kind),
             Close::Handshake(side) => shared.metrics.handshake_failed(side),
@@ -151,6 +198,7 @@ impl Trail {
             up: self.moved.up,
             down: self.moved.down,
             requests: self.requests,
+            database: self.database_facts(),
             spent: audit::Spent { total: self.accepted.elapsed(), ..self.spent },
         });
     }

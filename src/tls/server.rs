@@ -40,6 +40,7 @@ pub struct ServerVariants {
     none: Arc<ServerConfig>,
     http1: Arc<ServerConfig>,
     http2: Arc<ServerConfig>,
+    postgresql: Arc<ServerConfig>,
 }
 
 impl ServerVariants {
@@ -50,13 +51,19 @@ impl ServerVariants {
             config.alpn_protocols = vec![protocol.to_vec()];
             Arc::new(config)
         };
-        ServerVariants { http1: with(b"http/1.1"), http2: with(b"h2"), none: base }
+        ServerVariants {
+            http1: with(b"http/1.1"),
+            http2: with(b"h2"),
+            postgresql: with(b"postgresql"),
+            none: base,
+        }
     }
 
     /// The configuration that offers exactly this ALPN name; `None` offers nothing.
     pub fn offering(&self, alpn: Option<&[u8]>) -> Arc<ServerConfig> {
         match alpn {
             Some(b"h2") => self.http2.clone(),
+            Some(b"postgresql") => self.postgresql.clone(),
             Some(_) => self.http1.clone(),
             None => self.none.clone(),
         }

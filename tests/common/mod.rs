@@ -9,10 +9,12 @@ use arc_swap::ArcSwap;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
-use staunch::credential::HeaderInjection;
+use staunch::credential::{Account, HeaderInjection};
 use staunch::demo::issuer::Issuer;
-use staunch::dial::Upstream;
-use staunch::gateway::{Alpn, Gateway, Limits, Listener, Route, RouteProtocol, Timeouts};
+use staunch::dial::{Negotiation, Upstream};
+use staunch::gateway::{
+    Alpn, ApplicationName, Database, Gateway, Limits, Listener, Route, RouteProtocol, Timeouts,
+};
 use staunch::identify::certificate::{CertificateMapping, SubjectSource};
 use staunch::identify::oidc::{Algorithm, IssuerSettings, Issuers};
 use staunch::identify::slots::Slot;
@@ -96,6 +98,7 @@ pub struct Wish {
     pub alpn: Alpn,
     pub upstream_alpn: Vec<&'static str>,
     pub on_expiry: OnExpiry,
+    pub connect: Duration,
 }
 
 impl Default for Wish {
@@ -111,6 +114,7 @@ impl Default for Wish {
             alpn: Alpn::Auto,
             upstream_alpn: Vec::new(),
             on_expiry: OnExpiry::Drain,
+            connect: Duration::from_secs(5),
         }
     }
 }
@@ -156,6 +160,19 @@ impl Rig {
 
     /// An HTTP route for tokens of `issuer` in the group `agents`, which puts `Bearer stored-key` in.
     pub async fn http(wish: Wish, issuer: &Issuer, authority: CertificateDer<'static>) -> Rig {
+        let (issuers, allow) = Self::believing(issuer, authority);
+        Self::start(wish, issuers, allow, |route| {
+            route.slots = vec![Slot::Bearer, Slot::Token, Slot::XApiKey, Slot::ApiKey];
+            route.inject = vec![HeaderInjection {
+                name: "authorization".into(),
+                value: Arc::new(Secret::new(b"Bearer stored-key".to_vec())),
+            }];
+        })
+        .await
+    }
+
+    /// Believes `issuer`, and allows its group `agents`.
+    fn believing(issuer: &Issuer, authority: CertificateDer<'static>) -> (Arc<Issuers>, Rule) {
         let corp = IssuerName("corp".into());
         let issuers = Issuers::new(vec![IssuerSettings {
             name: corp.clone(),
@@ -169,13 +186,25 @@ impl Rig {
         }])
         .unwrap();
         issuers.start(&tokio::runtime::Handle::current());
-        let allow = Rule { issuer: Some(corp), groups: vec!["agents".into()], ..Rule::default() };
+        (issuers, Rule { issuer: Some(corp), groups: vec!["agents".into()], ..Rule::default() })
+    }
+
+    /// A PostgreSQL route for tokens of `issuer` in the group `agents`, which logs in as `svc`.
+    pub async fn postgres(wish: Wish, issuer: &Issuer, authority: CertificateDer<'static>) -> Rig {
+        let (issuers, allow) = Self::believing(issuer, authority);
         Self::start(wish, issuers, allow, |route| {
-            route.slots = vec![Slot::Bearer, Slot::Token, Slot::XApiKey, Slot::ApiKey];
-            route.inject = vec![HeaderInjection {
-                name: "authorization".into(),
-                value: Arc::new(Secret::new(b"Bearer stored-key".to_vec())),
-            }];
+            route.protocol = RouteProtocol::Postgres;
+            route.database = Some(Arc::new(Database {
+                accounts: vec![Account {
+                    user: "svc".into(),
+                    password: Some(Arc::new(Secret::new(b"stored-password".to_vec()))),
+                    groups: Vec::new(),
+                    subjects: Vec::new(),
+                }],
+                takes_tokens: true,
+                application_name: ApplicationName::Identity,
+                identity_guc: Some("staunch.subject".into()),
+            }));
         })
         .await
     }
@@ -219,14 +248,18 @@ impl Rig {
             authority: Some("upstream.test".into()),
             policy: Policy { rules: vec![allow], on_expiry: wish.on_expiry },
             inject: Vec::new(),
+            database: None,
             timeouts: Timeouts {
-                connect: Duration::from_secs(5),
+                connect: wish.connect,
                 between_requests: Duration::from_secs(300),
                 idle: wish.idle,
                 stall: wish.stall,
             },
         };
         change(&mut route);
+        if route.protocol == RouteProtocol::Postgres {
+            route.upstream = route.upstream.negotiating(Negotiation::Request);
+        }
         route.server = make_server(route.client_certificates);
         let listener = Listener { address: "127.0.0.1:0".parse().unwrap(), proxy_protocol_from: Vec::new() };
         let limits = Limits {
@@ -293,7 +326,7 @@ impl Rig {
     }
 }
 
-/// A gateway with one HTTP route, and an issuer for it.
+/// A gateway with one route for tokens, and an issuer for it.
 pub struct Http {
     pub rig: Rig,
     pub issuer: Issuer,
@@ -301,11 +334,22 @@ pub struct Http {
 
 impl Http {
     pub async fn start(wish: Wish) -> Http {
+        let (issuer, certificate) = Self::issuer();
+        Http { rig: Rig::http(wish, &issuer, certificate).await, issuer }
+    }
+
+    /// The same with a PostgreSQL route.
+    pub async fn postgres(wish: Wish) -> Http {
+        let (issuer, certificate) = Self::issuer();
+        Http { rig: Rig::postgres(wish, &issuer, certificate).await, issuer }
+    }
+
+    fn issuer() -> (Issuer, CertificateDer<'static>) {
         use rustls::pki_types::pem::PemObject;
         let ca = staunch::demo::ca::Ca::new("issuer authority").unwrap();
         let issuer = Issuer::start(ca.leaf(&["127.0.0.1"]).unwrap(), AUDIENCE, Vec::new()).unwrap();
         let certificate = CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap();
-        Http { rig: Rig::http(wish, &issuer, certificate).await, issuer }
+        (issuer, certificate)
     }
 
     /// A token for somebody who may, good for this many seconds.

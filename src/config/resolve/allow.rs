@@ -4,7 +4,6 @@ use super::route::Context;
 use crate::config::fault::Notes;
 use crate::config::model;
 use crate::identify::certificate::CertificateMapping;
-use crate::identify::slots::Slot;
 use crate::names::IssuerName;
 use crate::policy::{OnExpiry, Policy, Rule};
 use std::collections::BTreeMap;
@@ -17,7 +16,7 @@ impl Context<'_> {
         &mut self,
         written: &Spanned<model::Route>,
         mapping: Option<&CertificateMapping>,
-        slots: &[Slot],
+        reads_tokens: bool,
         notes: &mut Notes<'_>,
     ) -> Option<(Policy, Vec<String>)> {
         let route = written.get_ref();
@@ -42,7 +41,7 @@ impl Context<'_> {
                     format!("`{issuer}` is no issuer, and no certificate_identity of this route"),
                 );
             }
-            if by_token && slots.is_empty() {
+            if by_token && !reads_tokens {
                 notes.fault(
                     allow.issuer.span(),
                     format!("this route reads no tokens, so nobody of `{issuer}` can use it"),
@@ -106,7 +105,7 @@ fn covers(earlier: &Rule, later: &Rule) -> bool {
         && earlier.claims.iter().all(|(name, value)| later.claims.get(name) == Some(value))
 }
 
-fn texts(list: Vec<String>) -> Vec<Arc<str>> {
+pub(super) fn texts(list: Vec<String>) -> Vec<Arc<str>> {
     list.into_iter().map(Arc::from).collect()
 }
 

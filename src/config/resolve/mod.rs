@@ -1,6 +1,8 @@
 //! From what is written to what is in force; notes every fault on the way and goes on.
 
 mod allow;
+mod database;
+mod inject;
 mod route;
 mod upstream;
 

@@ -1,12 +1,13 @@
 //! One route: what is written, what is in force, and what about it could not work.
 
+use super::database::{idle_settings, negotiation};
 use super::duration;
+use crate::config::certificates;
 use crate::config::fault::Notes;
-use crate::config::model::{self, Inject, OneOrMany, Text};
+use crate::config::model::{self, OneOrMany, Text};
 use crate::config::summary::RouteSummary;
-use crate::config::{certificates, secrets};
 use crate::credential::HeaderInjection;
-use crate::gateway::{Alpn, Route, RouteProtocol, Timeouts};
+use crate::gateway::{Alpn, Database, Route, RouteProtocol, Timeouts};
 use crate::identify::certificate::{CertificateMapping, is_pattern};
 use crate::identify::slots::Slot;
 use crate::names::{IssuerName, RouteName};
@@ -19,7 +20,6 @@ use rustls::pki_types::ServerName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use toml::Spanned;
 
@@ -41,23 +41,6 @@ pub(super) struct Context<'a> {
     /// The system's authorities, once a route wanted them: reading them takes milliseconds.
     pub(super) system_roots: Option<RootCertStore>,
 }
-
-/// Headers that frame messages or belong to one connection: setting them would break or smuggle.
-const NOT_INJECTABLE: [&str; 13] = [
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-request-id",
-];
 
 impl<'a> Context<'a> {
     pub(super) fn route(
@@ -96,20 +79,18 @@ impl<'a> Context<'a> {
                 format!("a raw route knows clients by certificate only; {advice}"),
             );
         }
-        let slots = self.slots(&route.token_slots, raw, notes);
-        let policy = self.policy(written, mapping.as_ref(), &slots, notes);
-        let inject = self.inject(&route.inject, raw, notes);
+        let slots = self.slots(&route.token_slots, protocol, notes);
+        let reads_tokens = !slots.is_empty() || protocol == Some(RouteProtocol::Postgres);
+        let policy = self.policy(written, mapping.as_ref(), reads_tokens, notes);
+        let inject = self.headers(&route.inject, protocol, notes);
+        let database = self.database(written, protocol, notes);
         let alpn = choice(&route.alpn.as_ref(), Alpn::Auto, &ALPN, notes);
-        if let (true, Some(text)) = (raw, &route.alpn) {
-            notes.fault(text.span(), "alpn has no effect on a raw route; remove it");
-        }
-        for (text, key) in [(&route.host, "host"), (&route.timeouts.between_requests, "between_requests")] {
-            if let (true, Some(text)) = (raw, text) {
-                notes.fault(text.span(), format!("{key} has no effect on a raw route; remove it"));
-            }
+        if let Some(protocol) = protocol {
+            idle_settings(route, protocol, notes);
         }
         let server = self.server(route, &sni, client_certificates, pq, notes);
         let upstream = self.upstream(&route.upstream, notes);
+        let negotiation = negotiation(&route.upstream, protocol, notes);
         let keep_host = choice(&route.host.as_ref(), false, &[("upstream", false), ("keep", true)], notes);
         let timeouts = timeouts(&route.timeouts, notes);
         if notes.faults.len() > before {
@@ -124,7 +105,7 @@ impl<'a> Context<'a> {
             protocol: route.protocol.get_ref().clone(),
             upstream: upstream.authority(),
             allow,
-            inject: inject.iter().map(|header| header.name.to_string()).collect(),
+            inject: shown_credentials(&inject, database.as_deref()),
             client_certificates: name_of(&CERTIFICATES, client_certificates?),
             pq: (name_of(&PQ, pq?), name_of(&PQ, upstream_pq)),
             on_expiry: route.on_expiry.as_ref().map_or("drain".into(), |text| text.get_ref().clone()),
@@ -143,10 +124,11 @@ impl<'a> Context<'a> {
             client_certificates: client_certificates?,
             certificate_identity: mapping,
             slots,
-            upstream,
+            upstream: upstream.negotiating(negotiation?),
             authority: (!keep_host?).then_some(authority),
             policy,
             inject,
+            database,
             timeouts: timeouts?,
         };
         Some((route, summary))
@@ -246,9 +228,21 @@ impl<'a> Context<'a> {
         })
     }
 
-    fn slots(&self, written: &Option<Spanned<Vec<Text>>>, raw: bool, notes: &mut Notes<'_>) -> Vec<Slot> {
+    fn slots(
+        &self,
+        written: &Option<Spanned<Vec<Text>>>,
+        protocol: Option<RouteProtocol>,
+        notes: &mut Notes<'_>,
+    ) -> Vec<Slot> {
+        let (raw, postgres) =
+            (protocol == Some(RouteProtocol::Raw), protocol == Some(RouteProtocol::Postgres));
         match written {
-            None if raw => Vec::new(),
+            None if raw || postgres => Vec::new(),
+            Some(slots) if postgres => {
+                let what = "a postgres route takes the token from the password field";
+                notes.fault(slots.span(), format!("{what}; remove token_slots"));
+                Vec::new()
+            }
             None => SLOTS.iter().map(|(_, slot)| *slot).collect(),
             Some(slots) if raw => {
                 notes.fault(slots.span(), "a raw route carries no tokens; remove token_slots");
@@ -260,64 +254,6 @@ impl<'a> Context<'a> {
                 .map(|text| choice(&Some(text), Slot::Bearer, &SLOTS, notes).unwrap_or(Slot::Bearer))
                 .collect(),
         }
-    }
-
-    fn inject(
-        &mut self,
-        written: &Option<Spanned<Inject>>,
-        raw: bool,
-        notes: &mut Notes<'_>,
-    ) -> Vec<HeaderInjection> {
-        let Some(inject) = written else { return Vec::new() };
-        if raw {
-            notes.fault(inject.span(), "a raw route has no headers; remove inject");
-            return Vec::new();
-        }
-        let headers: Vec<&model::Header> = match inject.get_ref() {
-            Inject::One(header) => vec![header],
-            Inject::Many(headers) => headers.iter().collect(),
-        };
-        let mut all: Vec<HeaderInjection> = Vec::new();
-        for header in headers {
-            let name = header.header.get_ref().to_ascii_lowercase();
-            let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-            if name.is_empty() || !name.bytes().all(token) {
-                notes.fault(header.header.span(), format!("{name:?} is no header name"));
-            } else if NOT_INJECTABLE.contains(&name.as_str()) {
-                notes.fault(
-                    header.header.span(),
-                    format!("{name} frames messages or is set by the gateway; it cannot be injected"),
-                );
-            } else if all.iter().any(|other| *other.name == *name) {
-                notes.fault(header.header.span(), format!("{name} is set twice; remove one"));
-            }
-            let template = header.value.get_ref();
-            if template.bytes().any(|byte| byte.is_ascii_control()) || template.trim() != template {
-                notes.fault(
-                    header.value.span(),
-                    "a header value holds no control characters, and no blanks around it",
-                );
-            }
-            let unread = Secret::new(b"unread".to_vec());
-            let value = secrets::fill(template, |name| match self.secrets.get_key_value(name) {
-                Some((name, secret)) => {
-                    self.used_secrets.insert(name);
-                    Ok(secret.as_ref().unwrap_or(&unread))
-                }
-                None if self.unread_secrets => Ok(&unread),
-                None => Err(format!("there is no secret `{name}`; name it under [secrets]")),
-            });
-            if let Some(value) = notes.take(header.value.span(), value) {
-                if value.expose().trim_ascii() != value.expose() {
-                    notes.fault(
-                        header.value.span(),
-                        "the value with its secret filled in has blanks around it",
-                    );
-                }
-                all.push(HeaderInjection { name: name.into(), value: Arc::new(value) });
-            }
-        }
-        all
     }
 
     fn server(
@@ -365,7 +301,8 @@ impl<'a> Context<'a> {
     }
 }
 
-const PROTOCOLS: [(&str, RouteProtocol); 2] = [("http", RouteProtocol::Http), ("raw", RouteProtocol::Raw)];
+const PROTOCOLS: [(&str, RouteProtocol); 3] =
+    [("http", RouteProtocol::Http), ("postgres", RouteProtocol::Postgres), ("raw", RouteProtocol::Raw)];
 const PQ: [(&str, PostQuantum); 3] =
     [("prefer", PostQuantum::Prefer), ("require", PostQuantum::Require), ("off", PostQuantum::Off)];
 const ALPN: [(&str, Alpn); 3] = [("auto", Alpn::Auto), ("http/1.1", Alpn::Http1), ("h2", Alpn::Http2)];
@@ -382,7 +319,7 @@ const SLOTS: [(&str, Slot); 4] = [
 ];
 
 /// Picks the value of a word, or notes which words there are.
-fn choice<T: Copy>(
+pub(super) fn choice<T: Copy>(
     written: &Option<&Text>,
     default: T,
     words: &[(&str, T)],
@@ -399,6 +336,18 @@ fn choice<T: Copy>(
 
 fn name_of<T: PartialEq>(words: &[(&str, T)], value: T) -> String {
     words.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word).to_owned()
+}
+
+/// What `check` shows of stored credentials: names of headers, users and whose they are.
+fn shown_credentials(headers: &[HeaderInjection], database: Option<&Database>) -> Vec<String> {
+    let accounts = database.iter().flat_map(|database| &database.accounts).map(|account| {
+        let whose: Vec<&str> = account.groups.iter().chain(&account.subjects).map(|one| &**one).collect();
+        if whose.is_empty() {
+            return format!("user {}", account.user);
+        }
+        format!("user {} for {}", account.user, whose.join(" | "))
+    });
+    headers.iter().map(|header| header.name.to_string()).chain(accounts).collect()
 }
 
 fn timeouts(written: &model::Timeouts, notes: &mut Notes<'_>) -> Option<Timeouts> {

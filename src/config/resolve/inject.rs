@@ -1,0 +1,205 @@
+//! A route's stored credentials: headers of HTTP, accounts of a database.
+
+use super::allow::texts;
+use super::route::Context;
+use crate::config::fault::Notes;
+use crate::config::model::{self, Inject, Text};
+use crate::config::secrets;
+use crate::credential::{Account, HeaderInjection};
+use crate::gateway::RouteProtocol;
+use crate::protocol::postgres::startup::MAX_NAME;
+use crate::secret::Secret;
+use std::ops::Range;
+use std::sync::Arc;
+use toml::Spanned;
+
+/// Headers that frame messages or belong to one connection: setting them would break or smuggle.
+const NOT_INJECTABLE: [&str; 13] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-request-id",
+];
+
+impl<'a> Context<'a> {
+    /// The headers of an HTTP route.
+    pub(super) fn headers(
+        &mut self,
+        written: &Option<Spanned<Inject>>,
+        protocol: Option<RouteProtocol>,
+        notes: &mut Notes<'_>,
+    ) -> Vec<HeaderInjection> {
+        let Some(inject) = written else { return Vec::new() };
+        match protocol {
+            Some(RouteProtocol::Raw) => {
+                notes.fault(inject.span(), "a raw route has no headers; remove inject");
+                return Vec::new();
+            }
+            Some(RouteProtocol::Postgres) | None => return Vec::new(),
+            Some(RouteProtocol::Http) => {}
+        }
+        let mut all: Vec<HeaderInjection> = Vec::new();
+        for (written, span) in entries(inject) {
+            let of_accounts = [
+                (written.user.as_ref().map(Spanned::span), "user"),
+                (written.password.as_ref().map(Spanned::span), "password"),
+                (written.groups.as_ref().map(Spanned::span), "groups"),
+                (written.subjects.as_ref().map(Spanned::span), "subjects"),
+            ];
+            for (span, key) in of_accounts {
+                if let Some(span) = span {
+                    notes.fault(span, format!("an http route logs in nowhere; remove {key}"));
+                }
+            }
+            for (text, key) in [(&written.header, "header"), (&written.value, "value")] {
+                if text.is_none() && !notes.lost {
+                    notes.fault(span.clone(), format!("`{key}` is missing"));
+                }
+            }
+            if let Some(header) = &written.header {
+                header_name(header, &all, notes);
+            }
+            let value = written.value.as_ref().and_then(|value| self.header_value(value, notes));
+            if let (Some(header), Some(value)) = (&written.header, value) {
+                let name = header.get_ref().to_ascii_lowercase().into();
+                all.push(HeaderInjection { name, value: Arc::new(value) });
+            }
+        }
+        all
+    }
+
+    fn header_value(&mut self, written: &Text, notes: &mut Notes<'_>) -> Option<Secret> {
+        let template = written.get_ref();
+        if template.bytes().any(|byte| byte.is_ascii_control()) || template.trim() != template {
+            notes
+                .fault(written.span(), "a header value holds no control characters, and no blanks around it");
+        }
+        let value = self.fill(written, notes)?;
+        if value.expose().trim_ascii() != value.expose() {
+            notes.fault(written.span(), "the value with its secret filled in has blanks around it");
+        }
+        Some(value)
+    }
+
+    /// The accounts of a database route. `shows_certificate`: the upstream may know the gateway without a password.
+    pub(super) fn accounts(
+        &mut self,
+        route: &Spanned<model::Route>,
+        shows_certificate: bool,
+        notes: &mut Notes<'_>,
+    ) -> Vec<Account> {
+        let Some(inject) = &route.get_ref().inject else {
+            let advice = "write inject = { user = \"…\", password = \"{secret:NAME}\" }";
+            if !notes.lost {
+                let text = format!("a postgres route needs an account to log in with; {advice}");
+                notes.fault(route.span(), text);
+            }
+            return Vec::new();
+        };
+        let mut all: Vec<Account> = Vec::new();
+        for (written, span) in entries(inject) {
+            for (text, key) in [(&written.header, "header"), (&written.value, "value")] {
+                if let Some(text) = text {
+                    let advice = "write user and password";
+                    notes.fault(text.span(), format!("a postgres route has no headers; {advice}, not {key}"));
+                }
+            }
+            match &written.user {
+                None if notes.lost => {}
+                None => notes.fault(span.clone(), "`user` is missing"),
+                Some(user) if !is_name(user.get_ref()) => notes.fault(
+                    user.span(),
+                    format!("a user's name has 1 to {MAX_NAME} bytes and no control characters"),
+                ),
+                Some(_) => {}
+            }
+            let password = match &written.password {
+                Some(written) => self.password(written, notes),
+                None if shows_certificate || notes.lost => None,
+                None => {
+                    let advice = "write password = \"{secret:NAME}\"";
+                    let unless = "only an upstream that is shown a certificate may do without";
+                    notes.fault(span.clone(), format!("`password` is missing; {advice} ({unless})"));
+                    None
+                }
+            };
+            if let Some(place) = all.iter().position(Account::is_for_all) {
+                let place = place + 1;
+                notes.fault(
+                    span,
+                    format!(
+                        "account {place} of this list is for everybody, so nobody gets this one; move it up"
+                    ),
+                );
+            }
+            all.push(Account {
+                user: written.user.as_ref().map_or("", |user| user.get_ref()).into(),
+                password: password.map(Arc::new),
+                groups: texts(notes.list(&written.groups, "groups")),
+                subjects: texts(notes.list(&written.subjects, "subjects")),
+            });
+        }
+        all
+    }
+
+    fn password(&mut self, written: &Text, notes: &mut Notes<'_>) -> Option<Secret> {
+        if !written.get_ref().contains("{secret:") {
+            notes.fault(
+                written.span(),
+                "a password is named by where it stands, never written here; write \"{secret:NAME}\"",
+            );
+            return None;
+        }
+        self.fill(written, notes)
+    }
+
+    /// A template with its secrets filled in.
+    fn fill(&mut self, written: &Text, notes: &mut Notes<'_>) -> Option<Secret> {
+        let unread = Secret::new(b"unread".to_vec());
+        let value = secrets::fill(written.get_ref(), |name| match self.secrets.get_key_value(name) {
+            Some((name, secret)) => {
+                self.used_secrets.insert(name);
+                Ok(secret.as_ref().unwrap_or(&unread))
+            }
+            None if self.unread_secrets => Ok(&unread),
+            None => Err(format!("there is no secret `{name}`; name it under [secrets]")),
+        });
+        notes.take(written.span(), value)
+    }
+}
+
+/// Each credential and where it stands.
+fn entries(inject: &Spanned<Inject>) -> Vec<(&model::Credential, Range<usize>)> {
+    match inject.get_ref() {
+        Inject::One(one) => vec![(&**one, inject.span())],
+        Inject::Many(all) => all.iter().map(|one| (one.get_ref(), one.span())).collect(),
+    }
+}
+
+fn header_name(written: &Text, others: &[HeaderInjection], notes: &mut Notes<'_>) {
+    let name = written.get_ref().to_ascii_lowercase();
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || !name.bytes().all(token) {
+        notes.fault(written.span(), format!("{name:?} is no header name"));
+    } else if NOT_INJECTABLE.contains(&name.as_str()) {
+        notes.fault(
+            written.span(),
+            format!("{name} frames messages or is set by the gateway; it cannot be injected"),
+        );
+    } else if others.iter().any(|other| *other.name == *name) {
+        notes.fault(written.span(), format!("{name} is set twice; remove one"));
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=MAX_NAME).contains(&text.len()) && !text.chars().any(char::is_control)
+}

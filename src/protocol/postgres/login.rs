@@ -1,0 +1,262 @@
+//! The gateway as a client of the upstream: proves the stored account, and takes what the server says until it is
+//! ready for the first statement.
+//!
+//! SCRAM is done without channel binding: TLS to the upstream is verified by the gateway itself. An upstream that asks
+//! for less than SCRAM gets it, inside that TLS.
+
+use super::{CancelKey, message_of};
+use crate::secret::Secret;
+use postgres_protocol::authentication::md5_hash;
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use std::fmt;
+use std::sync::Arc;
+
+/// Bytes of one message before the server is ready; notices and settings are far shorter.
+const MAX_MESSAGE: usize = 64 * 1024;
+/// Bytes of all that is kept for the client until then.
+const MAX_KEPT: usize = 256 * 1024;
+/// Bytes of a server's words that are kept for the log.
+const MAX_WORDS: usize = 300;
+
+/// A login under way.
+pub struct Login {
+    user: Box<str>,
+    password: Option<Arc<Secret>>,
+    /// What the client is told instead of the server's cancel secret.
+    secret: u32,
+    state: State,
+    down: Vec<u8>,
+    key: Option<CancelKey>,
+}
+
+/// What the server's next message may be.
+enum State {
+    /// How it wants the account proved, or that it does not.
+    Started,
+    /// The verdict on a password.
+    Answered,
+    /// Its part of SCRAM.
+    Challenged(Box<ScramSha256>),
+    /// Its own proof.
+    Proved(Box<ScramSha256>),
+    /// The verdict; it has shown that it knows the password as well.
+    Agreed,
+    /// Its settings, up to ReadyForQuery.
+    Accepted,
+}
+
+/// How far a login is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// More must come from the server.
+    More,
+    /// The server waits for the first statement.
+    Ready,
+}
+
+/// Why a login came to nothing. No text holds the password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginFault {
+    /// The server does not take the account.
+    #[error("the upstream refuses the stored account: {0}")]
+    Refused(ServerError),
+    /// The server takes the account and does not go on, for example because there is no such database. The client is
+    /// told in the server's words.
+    #[error("the upstream refuses the session: {0}")]
+    Ended(ServerError),
+    /// It asks for a proof that the gateway does not have.
+    #[error("the upstream asks for authentication of kind {0}, which is not supported")]
+    Method(u32),
+    /// It offers nothing but other mechanisms.
+    #[error("the upstream does not offer SCRAM-SHA-256")]
+    Mechanism,
+    /// There is no password for this account.
+    #[error("the upstream asks for a password, and the account has none")]
+    NoPassword,
+    /// It does not know what it should.
+    #[error("the upstream does not prove that it knows the password (SCRAM)")]
+    Unproven,
+    /// It broke a rule.
+    #[error("the upstream sends {0}")]
+    Protocol(&'static str),
+}
+
+/// An ErrorResponse of the server's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerError {
+    /// SQLSTATE.
+    pub code: String,
+    /// The primary message, cut.
+    pub message: String,
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.code, self.message)
+    }
+}
+
+impl Login {
+    /// The startup message with `user` was sent. `secret` is what the client gets to cancel with.
+    pub fn new(user: &str, password: Option<Arc<Secret>>, secret: u32) -> Self {
+        Login { user: user.into(), password, secret, state: State::Started, down: Vec::new(), key: None }
+    }
+
+    /// Deals with what the server sent and takes it off `input`; appends to `reply` what is to be sent to it. Once
+    /// [`Progress::Ready`] or a fault came back it must not be called again.
+    pub fn feed(&mut self, input: &mut Vec<u8>, reply: &mut Vec<u8>) -> Result<Progress, LoginFault> {
+        let (mut at, mut progress) = (0, Progress::More);
+        while let (Progress::More, [tag, a, b, c, d, rest @ ..]) = (progress, &input[at..]) {
+            let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+            if !(4..=MAX_MESSAGE).contains(&length) {
+                return Err(LoginFault::Protocol("a message of an impossible length"));
+            }
+            let Some(body) = rest.get(..length - 4) else { break };
+            progress = self.message(*tag, body, reply)?;
+            at += 1 + length;
+        }
+        input.drain(..at);
+        Ok(progress)
+    }
+
+    /// What the client is to get: AuthenticationOk and what the server said behind it.
+    pub fn into_parts(self) -> (Vec<u8>, Option<CancelKey>) {
+        (self.down, self.key)
+    }
+
+    fn message(&mut self, tag: u8, body: &[u8], reply: &mut Vec<u8>) -> Result<Progress, LoginFault> {
+        if !matches!(self.state, State::Accepted) {
+            return self.before_verdict(tag, body, reply);
+        }
+        match (tag, body) {
+            (b'K', &[a, b, c, d, e, f, g, h]) => {
+                let (process, secret) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
+                self.key = Some(CancelKey { process, secret });
+                let mut own = [0; 8];
+                own[..4].copy_from_slice(&process.to_be_bytes());
+                own[4..].copy_from_slice(&self.secret.to_be_bytes());
+                self.pass_on(tag, &own)?;
+            }
+            (b'K', _) => return Err(LoginFault::Protocol("a cancel key of a wrong length")),
+            (b'S' | b'N', _) => self.pass_on(tag, body)?,
+            (b'Z', [_]) => {
+                self.pass_on(tag, body)?;
+                return Ok(Progress::Ready);
+            }
+            (b'E', _) => {
+                self.pass_on(tag, body)?;
+                return Err(LoginFault::Ended(ServerError::parse(body)));
+            }
+            _ => return Err(LoginFault::Protocol("a message that cannot stand before ReadyForQuery")),
+        }
+        Ok(Progress::More)
+    }
+
+    fn before_verdict(&mut self, tag: u8, body: &[u8], reply: &mut Vec<u8>) -> Result<Progress, LoginFault> {
+        match (tag, body) {
+            (b'R', [a, b, c, d, rest @ ..]) => {
+                self.authentication(u32::from_be_bytes([*a, *b, *c, *d]), rest, reply)?;
+            }
+            (b'E', _) => return Err(LoginFault::Refused(ServerError::parse(body))),
+            // Which options of the client's the server does not know.
+            (b'v', _) if matches!(self.state, State::Started) && self.down.is_empty() => {
+                self.pass_on(tag, body)?;
+            }
+            // Not for a client whose connection was not accepted.
+            (b'N', _) => {}
+            _ => return Err(LoginFault::Protocol("a message that cannot stand in a login")),
+        }
+        Ok(Progress::More)
+    }
+
+    fn authentication(&mut self, kind: u32, rest: &[u8], reply: &mut Vec<u8>) -> Result<(), LoginFault> {
+        let out_of_order = LoginFault::Protocol("a step of the authentication out of order");
+        match (kind, std::mem::replace(&mut self.state, State::Answered)) {
+            (OK, State::Started | State::Answered | State::Agreed) => {
+                self.state = State::Accepted;
+                self.pass_on(b'R', &OK.to_be_bytes())
+            }
+            // Accepting without its own proof, it may be anybody who was handed the exchange.
+            (OK, _) => Err(LoginFault::Unproven),
+            (CLEARTEXT, State::Started) => {
+                answer(reply, self.password()?.expose());
+                Ok(())
+            }
+            (MD5, State::Started) => {
+                let salt = rest.try_into().map_err(|_| LoginFault::Protocol("a salt of a wrong length"))?;
+                let hash = md5_hash(self.user.as_bytes(), self.password()?.expose(), salt);
+                answer(reply, hash.as_bytes());
+                Ok(())
+            }
+            (SASL, State::Started) => {
+                if !rest.split(|byte| *byte == 0).any(|name| name == SCRAM_SHA_256.as_bytes()) {
+                    return Err(LoginFault::Mechanism);
+                }
+                let scram = ScramSha256::new(self.password()?.expose(), ChannelBinding::unsupported());
+                let mut body = SCRAM_SHA_256.as_bytes().to_vec();
+                body.push(0);
+                body.extend((scram.message().len() as u32).to_be_bytes());
+                body.extend_from_slice(scram.message());
+                reply.extend(message_of(b'p', &body));
+                self.state = State::Challenged(Box::new(scram));
+                Ok(())
+            }
+            (SASL_CONTINUE, State::Challenged(mut scram)) => {
+                // Its own error texts repeat what the server sent.
+                scram
+                    .update(rest)
+                    .map_err(|_| LoginFault::Protocol("a SCRAM challenge that does not fit"))?;
+                reply.extend(message_of(b'p', scram.message()));
+                self.state = State::Proved(scram);
+                Ok(())
+            }
+            (SASL_FINAL, State::Proved(mut scram)) => {
+                scram.finish(rest).map_err(|_| LoginFault::Unproven)?;
+                self.state = State::Agreed;
+                Ok(())
+            }
+            (CLEARTEXT | MD5 | SASL | SASL_CONTINUE | SASL_FINAL, _) => Err(out_of_order),
+            (other, _) => Err(LoginFault::Method(other)),
+        }
+    }
+
+    fn password(&self) -> Result<&Secret, LoginFault> {
+        self.password.as_deref().ok_or(LoginFault::NoPassword)
+    }
+
+    fn pass_on(&mut self, tag: u8, body: &[u8]) -> Result<(), LoginFault> {
+        if self.down.len() + body.len() > MAX_KEPT {
+            return Err(LoginFault::Protocol("too much before ReadyForQuery"));
+        }
+        self.down.extend(message_of(tag, body));
+        Ok(())
+    }
+}
+
+/// A PasswordMessage, written where it is wiped after it was sent: no copy of the password is left behind.
+fn answer(reply: &mut Vec<u8>, text: &[u8]) {
+    reply.reserve_exact(6 + text.len());
+    reply.push(b'p');
+    reply.extend(((text.len() + 5) as u32).to_be_bytes());
+    reply.extend_from_slice(text);
+    reply.push(0);
+}
+
+const OK: u32 = 0;
+const CLEARTEXT: u32 = 3;
+const MD5: u32 = 5;
+const SASL: u32 = 10;
+const SASL_CONTINUE: u32 = 11;
+const SASL_FINAL: u32 = 12;
+
+impl ServerError {
+    /// Reads the fields that say what is wrong; whatever else is in it is left out.
+    fn parse(body: &[u8]) -> Self {
+        let field = |wanted: u8| {
+            let text = body.split(|byte| *byte == 0).find(|field| field.first() == Some(&wanted));
+            let text = text.map_or(&[][..], |field| &field[1..]);
+            String::from_utf8_lossy(&text[..text.len().min(MAX_WORDS)]).into_owned()
+        };
+        ServerError { code: field(b'C'), message: field(b'M') }
+    }
+}

@@ -1,0 +1,96 @@
+//! What a PostgreSQL client says before TLS: it asks for it. Nothing that came in clear counts afterwards.
+
+use crate::close::{Close, Plaintext};
+use crate::names::Side;
+use crate::protocol::postgres::startup::MAX_PACKET;
+use crate::protocol::postgres::{self, Opening, TLS_WILLING, UNWILLING, opening, sqlstate};
+use crate::session::Trail;
+use crate::session::ends::{LINGER, throw_away};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// What a client in clear is told. It may be seen by anybody, so it names nothing.
+const TLS_ONLY: &str =
+    "this gateway speaks TLS only; connect with sslmode=verify-full (or at least sslmode=require)";
+
+/// Answers the requests for encryption that `first` begins with, until the client goes on with TLS: then `first` holds
+/// the first two bytes of that, or more. Whatever else the client wants in clear is refused.
+pub(in crate::session) async fn agree_on_tls(
+    tcp: &mut TcpStream,
+    first: &mut Vec<u8>,
+    trail: &mut Trail,
+) -> Result<(), Close> {
+    let mut gssapi_declined = false;
+    loop {
+        let (asked, length) = loop {
+            match opening(first) {
+                Ok(Some(asked)) => break asked,
+                Ok(None) => read_some(tcp, first).await?,
+                Err(fault) => {
+                    trail.explain(&fault);
+                    say_and_leave(tcp, sqlstate::PROTOCOL_VIOLATION, fault.rule).await;
+                    return Err(Close::NotTls(Plaintext::Postgres));
+                }
+            }
+        };
+        // CVE-2021-23214: bytes that follow a request before its answer would come to stand inside the session.
+        let pipelined = first.len() > length || tcp.try_read(&mut [0]).is_ok_and(|n| n > 0);
+        match asked {
+            Opening::SslRequest | Opening::GssEncRequest if pipelined => {
+                trail.explain("bytes in clear behind a request for encryption, before its answer");
+                return Err(Close::Protocol(Side::Client));
+            }
+            Opening::SslRequest => {
+                answer(tcp, TLS_WILLING).await?;
+                first.clear();
+                while first.len() < 2 {
+                    read_some(tcp, first).await?;
+                }
+                return Ok(());
+            }
+            Opening::GssEncRequest if !gssapi_declined => {
+                gssapi_declined = true;
+                answer(tcp, UNWILLING).await?;
+                first.clear();
+            }
+            Opening::GssEncRequest => {
+                trail.explain("encryption by GSSAPI was asked for twice");
+                return Err(Close::Protocol(Side::Client));
+            }
+            Opening::Cancel(_) => {
+                trail.explain("a CancelRequest in clear is not acted on");
+                return Err(Close::NotTls(Plaintext::PostgresCancel));
+            }
+            Opening::Startup(_) => {
+                trail.explain("a startup message in clear");
+                say_and_leave(tcp, sqlstate::INVALID_AUTHORIZATION, TLS_ONLY).await;
+                return Err(Close::NotTls(Plaintext::Postgres));
+            }
+        }
+    }
+}
+
+async fn answer(tcp: &mut TcpStream, byte: u8) -> Result<(), Close> {
+    tcp.write_all(&[byte]).await.map_err(|_| Close::Reset(Side::Client))
+}
+
+async fn read_some(tcp: &mut TcpStream, first: &mut Vec<u8>) -> Result<(), Close> {
+    debug_assert!(first.len() < MAX_PACKET);
+    first.reserve(1024);
+    match tcp.read_buf(first).await {
+        Ok(0) => Err(Close::Truncated(Side::Client)),
+        Ok(_) => Ok(()),
+        Err(_) => Err(Close::Reset(Side::Client)),
+    }
+}
+
+async fn say_and_leave(tcp: &mut TcpStream, sqlstate: &str, words: &str) {
+    let farewell = async {
+        tcp.write_all(&postgres::fatal(sqlstate, words, "")).await?;
+        tcp.shutdown().await?;
+        throw_away(tcp).await
+    };
+    // Whether it was read or not: the connection ends.
+    let _ = timeout(LINGER, farewell).await;
+}

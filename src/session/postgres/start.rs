@@ -1,0 +1,383 @@
+//! A PostgreSQL session up to its first statement.
+
+use super::cancel::{Cancel, Target};
+use super::traffic::Postgres;
+use crate::close::Close;
+use crate::dial::Application;
+use crate::gateway::{ApplicationName, Database, Route};
+use crate::identify::oidc::Verdict;
+use crate::names::Side;
+use crate::policy::{Identity, Permit, Refused};
+use crate::protocol::postgres::startup::{Replace, as_application_name};
+use crate::protocol::postgres::{
+    ASK_PASSWORD, Login, LoginFault, Opening, Progress, Startup, fatal, only_3_0, opening, password, sqlstate,
+};
+use crate::protocol::{Fault, Why};
+use crate::session::connected::ConnectedTo;
+use crate::session::ends::{farewell, flush, read};
+use crate::session::states::{Connected, Sniffed, dial};
+use crate::session::{Session, Trail};
+use crate::tls::leg::{Leg, LegFault};
+use ring::rand::SecureRandom;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+/// A session whose startup message was read.
+pub struct PostgresStart {
+    session: Rc<Session>,
+    route: Arc<Route>,
+    database: Arc<Database>,
+    leg: Leg,
+    startup: Startup,
+    /// Which of the stored accounts the identity gets; known once it is authorised.
+    account: usize,
+}
+
+/// Bytes of a subject that a setting of the upstream can carry.
+const MAX_SUBJECT: usize = 1024;
+
+/// Reads the first packet inside TLS: a session, or a CancelRequest.
+pub(in crate::session) async fn first(
+    session: Rc<Session>,
+    route: Arc<Route>,
+    mut leg: Leg,
+    early: Vec<u8>,
+    trail: &mut Trail,
+) -> Result<Sniffed, Close> {
+    let Some(database) = route.database.clone() else { return Err(Close::Internal) };
+    flush(&mut leg, trail).await?;
+    let mut plain = early;
+    let (opening, length) = loop {
+        match opening(&plain) {
+            Ok(Some(opening)) => break opening,
+            Ok(None) => {
+                if !read(&mut leg, &mut plain, trail).await? {
+                    return Err(Close::Done);
+                }
+            }
+            Err(fault) => return Err(broke_a_rule(leg, &session, &fault, trail).await),
+        }
+    };
+    if plain.len() > length {
+        return Err(broke_a_rule(leg, &session, &EARLY, trail).await);
+    }
+    match opening {
+        Opening::Startup(startup) => {
+            trail.connects_to(&startup);
+            let start = PostgresStart { session, route, database, leg, startup, account: 0 };
+            Ok(Sniffed::Postgres(Box::new(start)))
+        }
+        Opening::Cancel(key) => {
+            let cancel = Cancel::find(session, &route, leg, key, trail).await?;
+            Ok(Sniffed::Cancel(Box::new(cancel)))
+        }
+        Opening::SslRequest | Opening::GssEncRequest => {
+            let rule = "a request for encryption inside TLS";
+            Err(broke_a_rule(leg, &session, &Fault { rule, ..EARLY }, trail).await)
+        }
+    }
+}
+
+/// Bytes that wait behind a message that was not answered: whatever they are, nobody has been permitted yet.
+const EARLY: Fault = Fault {
+    culprit: crate::names::Culprit::Client,
+    rule: "bytes behind a message before its answer",
+    section: "PostgreSQL, Start-up",
+};
+
+/// Why a client does not get through, for the client and for the log.
+struct Denial {
+    why: Why,
+    /// Said to the client instead of what `why` says.
+    words: Option<String>,
+    detail: String,
+}
+
+impl Denial {
+    fn new(why: Why, detail: impl ToString) -> Self {
+        Denial { why, words: None, detail: detail.to_string() }
+    }
+}
+
+impl PostgresStart {
+    /// Finds out who speaks: by the client's certificate, or by the token in the password field.
+    pub async fn identify(
+        mut self: Box<Self>,
+        trail: &mut Trail,
+    ) -> Result<(Box<Self>, Arc<Identity>), Close> {
+        if self.startup.minor > 0 {
+            let options: Vec<&[u8]> = self.startup.protocol_options().collect();
+            let told = only_3_0(&options);
+            self.say(&told, trail).await?;
+        }
+        if let Some(identity) = self.session.certificate_identity() {
+            return Ok((self, identity));
+        }
+        if !self.database.takes_tokens {
+            let words =
+                "this route knows clients by certificate, and none that it knows was shown".to_owned();
+            let denial = Denial { why: Why::Forbidden, detail: words.clone(), words: Some(words) };
+            return Err(self.deny(denial, None, trail).await);
+        }
+        self.say(&ASK_PASSWORD, trail).await?;
+        let mut plain = Zeroizing::new(Vec::new());
+        let verdict = loop {
+            match password(&plain) {
+                Ok(None) => {
+                    if !read(&mut self.leg, &mut plain, trail).await? {
+                        trail.explain("the client left when it was asked for a password");
+                        return Err(Close::Done);
+                    }
+                }
+                Ok(Some((_, length))) if plain.len() > length => {
+                    return Err(broke_a_rule(self.leg, &self.session, &EARLY, trail).await);
+                }
+                Ok(Some((token, _))) => break self.verify(token).await,
+                Err(fault) => return Err(broke_a_rule(self.leg, &self.session, &fault, trail).await),
+            }
+        };
+        match verdict {
+            Ok(identity) => Ok((self, identity)),
+            Err(denial) => Err(self.deny(denial, None, trail).await),
+        }
+    }
+
+    async fn verify(&self, token: &[u8]) -> Result<Arc<Identity>, Denial> {
+        if token.is_empty() {
+            return Err(Denial::new(Why::NoToken, "an empty password"));
+        }
+        let mut fetched = false;
+        loop {
+            let verdict = {
+                let mut cache = self.session.shared.tokens.borrow_mut();
+                self.session.gateway.issuers.verify(&mut cache, token, SystemTime::now())
+            };
+            match verdict {
+                Verdict::Verified(identity) => return Ok(identity),
+                Verdict::Refused(fault) => return Err(Denial::new(fault.why(), fault)),
+                Verdict::Fetch(wanted) if fetched => {
+                    return Err(Denial::new(wanted.fault().why(), wanted.fault()));
+                }
+                Verdict::Fetch(wanted) => {
+                    wanted.wait().await;
+                    fetched = true;
+                }
+            }
+        }
+    }
+
+    /// Asks the policy, and chooses the account.
+    pub async fn authorise(
+        mut self: Box<Self>,
+        identity: &Arc<Identity>,
+        trail: &mut Trail,
+    ) -> Result<(Box<Self>, Permit), Close> {
+        let permit = match self.route.policy.permit(&self.route.name, identity, SystemTime::now()) {
+            Ok(permit) => permit,
+            Err(refused) => {
+                let denial = match refused {
+                    Refused::NoRule => {
+                        Denial::new(Why::Forbidden, "no rule of the route names this identity")
+                    }
+                    Refused::Expired => Denial::new(Why::ExpiredToken, "the proof of identity has expired"),
+                };
+                return Err(self.deny(denial, Some(identity), trail).await);
+            }
+        };
+        let Some(account) = self.database.accounts.iter().position(|account| account.is_for(identity)) else {
+            let denial = Denial::new(Why::Forbidden, "none of the route's accounts is for this identity");
+            return Err(self.deny(denial, Some(identity), trail).await);
+        };
+        let subject = &identity.subject;
+        let carried = subject.len() <= MAX_SUBJECT && !subject.contains(|c: char| c.is_control());
+        if self.database.identity_guc.is_some() && !carried {
+            let detail = "the subject is too long for identity_guc, or holds control characters";
+            return Err(self.deny(Denial::new(Why::Forbidden, detail), Some(identity), trail).await);
+        }
+        self.account = account;
+        self.session.identified(identity);
+        trail.uses_account(&self.database.accounts[account].user);
+        trail.identified();
+        Ok((self, permit))
+    }
+
+    /// Opens the upstream leg and logs in there.
+    pub async fn dial(mut self: Box<Self>, permit: Permit, trail: &mut Trail) -> Result<Connected, Close> {
+        let subject = permit.identity().subject.clone();
+        let account = self.database.accounts[self.account].clone();
+        let application_name = match self.database.application_name {
+            ApplicationName::Identity => Some(as_application_name(&subject)),
+            ApplicationName::Client => None,
+        };
+        let replace = Replace {
+            user: &account.user,
+            application_name: application_name.as_deref(),
+            parameter: self.database.identity_guc.as_deref().map(|name| (name, &*subject)),
+        };
+        let packet = match self.startup.for_upstream(&replace) {
+            Ok(packet) => packet,
+            Err(fault) => return Err(broke_a_rule(self.leg, &self.session, &fault, trail).await),
+        };
+        let dialled = dial(&self.route, &self.session, &permit, Application::Postgres, trail).await;
+        let (mut upstream, early) = match dialled {
+            Ok(upstream) => upstream,
+            Err(detail) => {
+                let words = format!("the upstream {} cannot be reached or does not verify", self.authority());
+                let denial = Denial { why: Why::BadGateway, words: Some(words), detail: detail.into() };
+                self.deny(denial, None, trail).await;
+                return Err(Close::Dial);
+            }
+        };
+        let secret = match random() {
+            Some(secret) => secret,
+            None => return Err(Close::Internal),
+        };
+        let mut login = Login::new(&account.user, account.password.clone(), secret);
+        let mut input = early;
+        let limit = self.route.timeouts.connect;
+        let logged_in = timeout(limit, log_in(&mut upstream, &mut login, &packet, &mut input)).await;
+        let fault = match logged_in {
+            Ok(Ok(())) => None,
+            Ok(Err(fault)) => Some(fault),
+            Err(_) => Some(LoginEnd::Slow),
+        };
+        if let Some(fault) = fault {
+            farewell(upstream, false).await;
+            return Err(self.not_logged_in(&fault, login, trail).await);
+        }
+        let (down, key) = login.into_parts();
+        if let Err(fault) = self.leg.queue(&down) {
+            return Err(crate::session::ends::broken(trail, Side::Client, fault));
+        }
+        let entered = match (key, upstream.tcp.peer_addr()) {
+            (Some(key), Ok(address)) => {
+                let own = crate::protocol::postgres::CancelKey { secret, ..key };
+                let route = self.route.clone();
+                let target = Target { session: self.session.id, permit: permit.clone(), route, address, key };
+                self.session.shared.cancels.enter(&self.route.name, own, target)
+            }
+            _ => None,
+        };
+        let said = format!("session {}", self.session.id);
+        Ok(Connected::Postgres(Box::new(ConnectedTo {
+            client: self.leg,
+            upstream,
+            early: input,
+            traffic: Postgres::new(&permit, self.route.timeouts.idle, said, entered),
+            stall: self.route.timeouts.stall,
+            first: Vec::new(),
+            waiting: Vec::new(),
+        })))
+    }
+
+    fn authority(&self) -> String {
+        self.route.upstream.authority()
+    }
+
+    /// Tells the client that the upstream does not let the gateway in. Nothing that the upstream says of the stored
+    /// account goes to the client.
+    async fn not_logged_in(mut self: Box<Self>, end: &LoginEnd, login: Login, trail: &mut Trail) -> Close {
+        tracing::warn!(route = %self.route.name, session = %self.session.id, fault = %end, "login failed");
+        trail.explain(end);
+        let upstream = self.authority();
+        let (code, words) = match end {
+            // It was accepted, and the upstream's own words about the session stand in what goes down.
+            LoginEnd::Fault(LoginFault::Ended(_)) => {
+                // A leg that cannot take them any more ends without them.
+                let _ = self.leg.queue(&login.into_parts().0);
+                farewell(self.leg, true).await;
+                return Close::Dial;
+            }
+            LoginEnd::Fault(LoginFault::Refused(error)) => {
+                let code = match error.code.get(..2) {
+                    Some("53" | "57") if error.code.len() == 5 => error.code.as_str(),
+                    _ => sqlstate::REJECTED,
+                };
+                (code, format!("the upstream {upstream} does not let the gateway in"))
+            }
+            LoginEnd::Fault(_) => (
+                sqlstate::REJECTED,
+                format!("the gateway and the upstream {upstream} cannot agree on a login"),
+            ),
+            LoginEnd::Leg(_) | LoginEnd::Gone | LoginEnd::Slow => (
+                sqlstate::CONNECTION_FAILURE,
+                format!("the connection to the upstream {upstream} broke before it was ready"),
+            ),
+        };
+        self.session.shared.metrics.refused(Why::BadGateway.code());
+        refuse(self.leg, &self.session, code, &words).await;
+        Close::Dial
+    }
+
+    async fn say(&mut self, message: &[u8], trail: &mut Trail) -> Result<(), Close> {
+        self.leg.queue(message).map_err(|fault| crate::session::ends::broken(trail, Side::Client, fault))?;
+        flush(&mut self.leg, trail).await
+    }
+
+    async fn deny(self, denial: Denial, identity: Option<&Arc<Identity>>, trail: &mut Trail) -> Close {
+        trail.explain(&denial.detail);
+        identity.into_iter().for_each(|identity| self.session.identified(identity));
+        self.session.shared.metrics.refused(denial.why.code());
+        let words = denial.words.as_deref().unwrap_or(denial.why.said_to_database_client());
+        refuse(self.leg, &self.session, denial.why.sqlstate(), words).await;
+        Close::Refused
+    }
+}
+
+/// Why a login came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum LoginEnd {
+    #[error("{0}")]
+    Fault(#[from] LoginFault),
+    #[error("{0}")]
+    Leg(#[from] LegFault),
+    #[error("the upstream ended the connection in the middle of the login")]
+    Gone,
+    #[error("the upstream took too long over the login")]
+    Slow,
+}
+
+async fn log_in(
+    upstream: &mut Leg,
+    login: &mut Login,
+    packet: &[u8],
+    input: &mut Vec<u8>,
+) -> Result<(), LoginEnd> {
+    upstream.queue(packet)?;
+    upstream.flush().await?;
+    loop {
+        let mut reply = Zeroizing::new(Vec::new());
+        let progress = login.feed(input, &mut reply)?;
+        upstream.queue(&reply)?;
+        upstream.flush().await?;
+        if progress == Progress::Ready {
+            return Ok(());
+        }
+        if !upstream.read(input).await? {
+            return Err(LoginEnd::Gone);
+        }
+    }
+}
+
+fn random() -> Option<u32> {
+    let mut bytes = [0; 4];
+    ring::rand::SystemRandom::new().fill(&mut bytes).ok()?;
+    Some(u32::from_ne_bytes(bytes))
+}
+
+async fn broke_a_rule(leg: Leg, session: &Session, fault: &Fault, trail: &mut Trail) -> Close {
+    trail.explain(fault);
+    session.shared.metrics.refused(Why::BadRequest.code());
+    refuse(leg, session, sqlstate::PROTOCOL_VIOLATION, fault.rule).await;
+    Close::Protocol(Side::Client)
+}
+
+/// Says why in an ErrorResponse, and ends the leg.
+async fn refuse(mut leg: Leg, session: &Session, sqlstate: &str, words: &str) {
+    // A leg that cannot take it any more ends without it.
+    let _ = leg.queue(&fatal(sqlstate, words, &format!("session {}", session.id)));
+    farewell(leg, true).await;
+}

@@ -1,0 +1,86 @@
+//! PostgreSQL: no bytes make a parser panic, cuts change nothing, and what goes up is what may.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use staunch::names::Culprit;
+use staunch::protocol::postgres::startup::{MAX_PACKET, Replace};
+use staunch::protocol::postgres::{
+    Frames, Login, MAX_PASSWORD, Opening, Progress, Work, fatal, opening, password,
+};
+use staunch::secret::Secret;
+use std::sync::Arc;
+
+fuzz_target!(|data: &[u8]| {
+    let [step, rest @ ..] = data else { return };
+    let step = usize::from(*step).max(1);
+    begin(rest);
+    if let Ok(Some((token, length))) = password(rest) {
+        assert!(token.len() <= MAX_PASSWORD && length <= rest.len() && !token.contains(&0));
+    }
+    for speaker in [Culprit::Client, Culprit::Upstream] {
+        assert_eq!(follow(speaker, rest, rest.len().max(1)), follow(speaker, rest, step));
+    }
+    log_in(rest, step);
+    let words = String::from_utf8_lossy(rest);
+    let told = fatal("08P01", &words, &words);
+    assert_eq!(
+        follow(Culprit::Upstream, &told, step).map(|(messages, between)| (messages.len(), between)),
+        Some((1, true))
+    );
+});
+
+/// What opens a connection, and what becomes of it on its way up.
+fn begin(bytes: &[u8]) {
+    let Ok(Some((asked, length))) = opening(bytes) else { return };
+    assert!(length <= bytes.len() && length <= MAX_PACKET);
+    assert!(opening(&bytes[..length - 1]).is_ok_and(|more| more.is_none()), "it is whole only when it is");
+    let Opening::Startup(startup) = asked else { return };
+    let own = ("staunch.subject", "ann");
+    let replace = Replace { user: "svc", application_name: Some("ann"), parameter: Some(own) };
+    let Ok(sent) = startup.for_upstream(&replace) else { return };
+    let Ok(Some((Opening::Startup(again), whole))) = opening(&sent) else { panic!("not a startup message") };
+    assert_eq!((whole, &again.user[..]), (sent.len(), &b"svc"[..]));
+    assert_eq!(again.database, startup.database);
+    assert_eq!(again.application_name(), b"ann");
+    assert!(again.values(b"staunch.subject").eq([b"ann"]));
+}
+
+/// The messages of one direction; `None` after a fault.
+fn follow(speaker: Culprit, bytes: &[u8], step: usize) -> Option<(Vec<(u8, u8)>, bool)> {
+    let (mut frames, mut work, mut messages) = (Frames::new(speaker), Work::default(), Vec::new());
+    for mut piece in bytes.chunks(step) {
+        while !piece.is_empty() {
+            let (taken, message) = frames.step(piece).ok()?;
+            assert!(taken > 0);
+            if let Some(message) = message {
+                messages.push((message.tag, message.first));
+                if speaker == Culprit::Client { work.up(message) } else { work.down(message) }
+            }
+            piece = &piece[taken..];
+        }
+    }
+    let _ = (work.is_idle(), work.is_awaited());
+    Some((messages, frames.is_between()))
+}
+
+fn log_in(bytes: &[u8], step: usize) {
+    let secret = b"stored-password".to_vec();
+    let mut login = Login::new("svc", Some(Arc::new(Secret::new(secret))), 0x5a5a_5a5a);
+    let (mut input, mut reply) = (Vec::new(), Vec::new());
+    for piece in bytes.chunks(step) {
+        input.extend_from_slice(piece);
+        match login.feed(&mut input, &mut reply) {
+            Ok(Progress::More) => {}
+            Ok(Progress::Ready) => break,
+            Err(fault) => {
+                assert!(!fault.to_string().contains("stored-password"));
+                return;
+            }
+        }
+    }
+    let (down, _) = login.into_parts();
+    assert!(
+        !down.windows(15).any(|window| window == b"stored-password")
+            || bytes.windows(15).any(|w| w == b"stored-password")
+    );
+}
