@@ -52,6 +52,7 @@ mod pipeline;
 mod show;
 mod sink;
 
+pub(crate) use escape::{Style, escape};
 pub use facts::{Closed, LegFacts, Opened, RequestLine, Spent, Verdict, Verified};
 pub use pipeline::{Format, Pipeline, SetupError, init};
 pub use sink::{Guard, Sink};

@@ -1,0 +1,175 @@
+//! A token that is good now: the kept one, or a new one in its place.
+
+use super::claims::Claims;
+use super::fault::{Fault, Offence};
+use super::grant::{Client, Outcome};
+use super::http::Form;
+use super::issuer::Issuer;
+use super::profile::{IssuerSettings, Method, Profile, Settings, TokenUse};
+use super::secrets::{text, trimmed};
+use super::store::{Lock, Store, Tokens};
+use super::{login, say};
+use crate::secret::Secret;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// `staunch token`.
+#[derive(Debug, Default, clap::Args)]
+pub struct Arguments {
+    /// Which login.
+    #[arg(long, env = "STAUNCH_PROFILE", value_name = "NAME", default_value_t)]
+    pub profile: Profile,
+    /// Which token, in place of what the login chose.
+    #[arg(long = "use", value_name = "WHICH")]
+    pub token_use: Option<TokenUse>,
+}
+
+/// Prints the token alone on standard output.
+pub async fn run(arguments: &Arguments) -> Result<(), Fault> {
+    let store = Store::open()?;
+    let fresh = fresh_in(&store, &arguments.profile, arguments.token_use).await?;
+    if let Some(fault) = &fresh.warning {
+        say(&format!("staunch: the token is near its end and could not be renewed: {fault}"));
+    }
+    let mut out = io::stdout().lock();
+    let printed =
+        out.write_all(fresh.token.expose()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    printed.map_err(|error| Fault::Machine(format!("standard output: {error}")))
+}
+
+/// A token is renewed when less than this is left of it: enough to be typed, sent and checked, with clocks that differ.
+pub const REFRESH_BEFORE: Duration = Duration::from_secs(60);
+
+/// A token that is good now.
+#[derive(Debug)]
+pub struct Fresh {
+    /// The token.
+    pub token: Secret,
+    /// Its end, if it is known.
+    pub expires: Option<SystemTime>,
+    /// Why it could not be renewed although less than [`REFRESH_BEFORE`] is left.
+    pub warning: Option<Fault>,
+}
+
+/// The token of a profile of this user, renewed if need be. For `staunch connect` and all else that needs one.
+pub async fn fresh(profile: &Profile) -> Result<Fresh, Fault> {
+    fresh_in(&Store::open()?, profile, None).await
+}
+
+/// As [`fresh`], from another store, or of another use than the login chose.
+pub async fn fresh_in(store: &Store, profile: &Profile, token_use: Option<TokenUse>) -> Result<Fresh, Fault> {
+    let logged_out = |why: &str| Fault::LoggedOut { profile: profile.clone(), why: why.into() };
+    let settings = match store.settings(profile)? {
+        Some(Settings::Issuer(settings)) => settings,
+        Some(Settings::TokenFile(path)) => return from_file(&path),
+        None => return Err(logged_out(&format!("nobody has logged in as profile '{profile}'"))),
+    };
+    let token_use = token_use.unwrap_or(settings.token_use);
+    let read = || store.tokens(profile).map(|tokens| tokens.unwrap_or_default());
+    let good = |tokens: &Tokens| {
+        tokens.left(token_use, SystemTime::now()).is_some_and(|left| left >= REFRESH_BEFORE)
+    };
+
+    let tokens = read()?;
+    if good(&tokens) {
+        return found(tokens, token_use, None).ok_or_else(|| logged_out("there is no token"));
+    }
+    let lock = store.lock(profile).await?;
+    // Another process may have renewed it meanwhile; its refresh token replaced ours.
+    let mut tokens = read()?;
+    if good(&tokens) {
+        return found(tokens, token_use, None).ok_or_else(|| logged_out("there is no token"));
+    }
+    match renew(store, profile, &settings, &tokens, &lock).await {
+        Ok(new) => {
+            let why = format!("the issuer gave no {}", token_use.name());
+            found(new, token_use, None).ok_or_else(|| logged_out(&why))
+        }
+        // What is left of it is better than nothing.
+        Err(fault) if tokens.left(token_use, SystemTime::now()).is_some_and(|left| !left.is_zero()) => {
+            tokens.refresh = None;
+            found(tokens, token_use, Some(fault)).ok_or_else(|| logged_out("there is no token"))
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
+fn found(mut tokens: Tokens, token_use: TokenUse, warning: Option<Fault>) -> Option<Fresh> {
+    tokens.take(token_use).map(|(token, expires)| Fresh { token, expires, warning })
+}
+
+/// Gets new tokens and keeps them. The caller holds the lock from before `old` was read.
+async fn renew(
+    store: &Store,
+    profile: &Profile,
+    settings: &IssuerSettings,
+    old: &Tokens,
+    lock: &Lock,
+) -> Result<Tokens, Fault> {
+    let logged_out = |why: String| Fault::LoggedOut { profile: profile.clone(), why };
+    let own = old.issuer == settings.issuer && old.client_id == settings.client_id;
+    let new = match (settings.method, &old.refresh) {
+        (Method::ClientCredentials, _) => {
+            let issuer = Issuer::discover(&settings.issuer, settings.ca.as_deref()).await?;
+            login::client_credentials(&Client::new(&issuer, settings)?).await?
+        }
+        (_, Some(refresh)) if own => {
+            let issuer = Issuer::discover(&settings.issuer, settings.ca.as_deref()).await?;
+            let client = Client::new(&issuer, settings)?;
+            match refreshed(&client, refresh, old.subject.as_deref()).await? {
+                Outcome::Tokens(new) => new,
+                Outcome::Refused(refusal) if refusal.code == "invalid_grant" => {
+                    return Err(logged_out(format!("the issuer ended this login: {refusal}")));
+                }
+                Outcome::Refused(refusal) => return Err(issuer.blame(Offence::Refused(refusal))),
+            }
+        }
+        _ if old.access.is_none() && old.id.is_none() => {
+            return Err(logged_out(format!("profile '{profile}' is logged out")));
+        }
+        _ => {
+            return Err(logged_out(
+                "the token is at its end and the issuer gave none to refresh it with".into(),
+            ));
+        }
+    };
+    store.keep_tokens(profile, &new, lock)?;
+    Ok(new)
+}
+
+/// RFC 6749 section 6, OpenID Connect Core 1.0 section 12.
+async fn refreshed(client: &Client<'_>, refresh: &Secret, subject: Option<&str>) -> Result<Outcome, Fault> {
+    let form = Form::default()
+        .field("grant_type", "refresh_token")
+        .secret("refresh_token", refresh)
+        .maybe("resource", client.settings.resource.as_deref());
+    let same_person = |claims: &Claims| match subject.is_none_or(|before| claims.text("sub") == Some(before))
+    {
+        true => Ok(()),
+        false => Err("its ID token is suddenly for somebody else".to_owned()),
+    };
+    let mut outcome = client.grant(form, same_person).await?;
+    if let Outcome::Tokens(new) = &mut outcome {
+        // An issuer that rotates gives the next one; one that does not expects the old one again.
+        if new.refresh.is_none() {
+            new.refresh = Some(Secret::new(refresh.expose().to_vec()));
+        }
+        new.subject = new.subject.take().or_else(|| subject.map(str::to_owned));
+    }
+    Ok(outcome)
+}
+
+/// A token that something else renews. The file may be open to others, as those of cluster agents often are.
+pub(super) fn from_file(path: &Path) -> Result<Fresh, Fault> {
+    let fault = |why: &str| Fault::Machine(format!("the token file {}: {why}", path.display()));
+    let bytes = std::fs::read(path).map_err(|error| fault(&error.to_string()))?;
+    let token = trimmed(bytes)
+        .filter(|token| token.expose().iter().all(u8::is_ascii_graphic))
+        .ok_or_else(|| fault("it does not hold a token and nothing else"))?;
+    let expires = Claims::of(text(&token)).and_then(|claims| claims.expires());
+    match expires.is_some_and(|expires| expires <= SystemTime::now()) {
+        true => Err(fault("its token has expired; see to what writes the file")),
+        false => Ok(Fresh { token, expires, warning: None }),
+    }
+}
