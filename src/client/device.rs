@@ -33,8 +33,7 @@ pub(super) async fn log_in(client: &Client<'_>, scope: &str) -> Result<Tokens, F
 
     let code = Secret::new(invitation.device_code.into_bytes());
     loop {
-        sleep(polling.interval).await;
-        // The issuer decides to the end; then the code is nobody's any more.
+        sleep(polling.interval.min(polling.lasts.saturating_sub(started.elapsed()))).await;
         if started.elapsed() >= polling.lasts {
             return Err(issuer.blame(Offence::Refused(Refusal::new(EXPIRED, Some(NOBODY)))));
         }

@@ -72,7 +72,7 @@ pub struct Way {
     #[arg(long)]
     pub device: bool,
     /// Log in as a program, with the client's secret.
-    #[arg(long, requires = "client_secret")]
+    #[arg(long)]
     pub client_credentials: bool,
     /// Take the token from a file that something else renews, each time it is needed.
     #[arg(long, value_name = "FILE")]
@@ -81,7 +81,11 @@ pub struct Way {
 
 /// Logs in and keeps settings and tokens.
 pub async fn run(arguments: Arguments) -> Result<(), Fault> {
-    let store = Store::open()?;
+    run_in(&Store::open()?, arguments).await
+}
+
+/// As [`run`], with another store.
+pub async fn run_in(store: &Store, arguments: Arguments) -> Result<(), Fault> {
     let (profile, browser) = (arguments.profile.clone(), !arguments.no_browser);
     let settings = arguments.settle(store.settings(&profile)?)?;
     let tokens = match &settings {
@@ -173,6 +177,13 @@ impl Arguments {
         if let Some(redirect) = &self.redirect {
             callback::place(redirect)?;
         }
+        let method = method.or(old.as_ref().map(|old| old.method)).unwrap_or(Method::Browser);
+        let client_secret = given.or(old_secret);
+        if method == Method::ClientCredentials && client_secret.is_none() {
+            return Err(Fault::Usage(
+                "a program logs in with its secret; give --client-secret env:NAME or file:PATH".into(),
+            ));
+        }
         let ca = self.ca.map(here).transpose()?;
         macro_rules! or_old {
             ($field:ident) => {
@@ -186,8 +197,8 @@ impl Arguments {
             prompt: or_old!(prompt),
             redirect: or_old!(redirect),
             ca: ca.or_else(|| old.as_ref().and_then(|old| old.ca.clone())),
-            client_secret: given.or(old_secret),
-            method: method.or(old.as_ref().map(|old| old.method)).unwrap_or(Method::Browser),
+            client_secret,
+            method,
             token_use: self.token_use.or(old.as_ref().map(|old| old.token_use)).unwrap_or_default(),
             client_id: self
                 .client_id

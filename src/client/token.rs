@@ -77,18 +77,17 @@ pub async fn fresh_in(store: &Store, profile: &Profile, token_use: Option<TokenU
     }
     let lock = store.lock(profile).await?;
     // Another process may have renewed it meanwhile; its refresh token replaced ours.
-    let mut tokens = read()?;
+    let tokens = read()?;
     if good(&tokens) {
         return found(tokens, token_use, None).ok_or_else(|| logged_out("there is no token"));
     }
     match renew(store, profile, &settings, &tokens, &lock).await {
-        Ok(new) => {
-            let why = format!("the issuer gave no {}", token_use.name());
-            found(new, token_use, None).ok_or_else(|| logged_out(&why))
+        Ok(new) if new.left(token_use, SystemTime::now()).is_some_and(|left| !left.is_zero()) => {
+            found(new, token_use, None).ok_or_else(|| logged_out("there is no token"))
         }
+        Ok(_) => Err(logged_out(&format!("the issuer renewed the login, but not its {}", token_use.name()))),
         // What is left of it is better than nothing.
         Err(fault) if tokens.left(token_use, SystemTime::now()).is_some_and(|left| !left.is_zero()) => {
-            tokens.refresh = None;
             found(tokens, token_use, Some(fault)).ok_or_else(|| logged_out("there is no token"))
         }
         Err(fault) => Err(fault),
@@ -109,7 +108,7 @@ async fn renew(
 ) -> Result<Tokens, Fault> {
     let logged_out = |why: String| Fault::LoggedOut { profile: profile.clone(), why };
     let own = old.issuer == settings.issuer && old.client_id == settings.client_id;
-    let new = match (settings.method, &old.refresh) {
+    let mut new = match (settings.method, &old.refresh) {
         (Method::ClientCredentials, _) => {
             let issuer = Issuer::discover(&settings.issuer, settings.ca.as_deref()).await?;
             login::client_credentials(&Client::new(&issuer, settings)?).await?
@@ -134,6 +133,11 @@ async fn renew(
             ));
         }
     };
+    // An ID token need not come again (OpenID Connect Core 1.0 section 12.2); the first one is good to its end.
+    if new.id.is_none() {
+        new.id = old.id.as_ref().map(|id| Secret::new(id.expose().to_vec()));
+        new.id_expires = old.id_expires;
+    }
     store.keep_tokens(profile, &new, lock)?;
     Ok(new)
 }
