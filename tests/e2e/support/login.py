@@ -96,7 +96,7 @@ class Browser:
         self.http = httpx.Client(verify=ssl.create_default_context(cafile=world.ca), timeout=20)
 
     def visit(self, url: str, name: str = "ann", code: str | None = None, abort: bool = False) -> str | None:
-        """The loopback address that it ends at; None if it ends at a page without a form."""
+        """The loopback address that it ends at; None if it ends at a page."""
         answer = self.http.get(url)
         for _ in range(20):
             if answer.is_redirect:
@@ -107,7 +107,8 @@ class Browser:
                 continue
             text = answer.text
             form = re.search(r'<form[^>]* action="([^"]+)"', text)
-            if not form or answer.status_code != 200:
+            # The form comes again, with the outcome in red, when a code is of no use any more.
+            if not form or answer.status_code != 200 or 'class="red"' in text:
                 return None
             place = urllib.parse.urljoin(str(answer.url), html.unescape(form[1]))
             fields = {n: html.unescape(v) for n, v in re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', text)}
