@@ -58,9 +58,11 @@ impl Redirect {
         let fault = |error| Fault::Machine(format!("127.0.0.1:{port} cannot be listened on: {error}"));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(fault)?;
         let port = listener.local_addr().map_err(fault)?.port();
-        // A browser leaves the default port out of `Host`.
+        // A browser leaves the default port out of `Host`, and asks for `/` where there is no path.
         let host = if port == 80 { name } else { format!("{name}:{port}") };
-        Ok(Redirect { listener, uri: format!("http://{host}{path}"), expected: Expected { host, path } })
+        let uri = format!("http://{host}{path}");
+        let path = if path.is_empty() { "/".into() } else { path };
+        Ok(Redirect { listener, uri, expected: Expected { host, path } })
     }
 
     /// `redirect_uri`.
@@ -72,7 +74,7 @@ impl Redirect {
     pub(super) async fn wait(self, state: &str) -> Result<Callback, Fault> {
         tokio::time::timeout(DEADLINE, self.serve(state)).await.unwrap_or_else(|_| {
             let minutes = DEADLINE.as_secs() / 60;
-            Err(Fault::Machine(format!("nobody logged in within {minutes} minutes; run the command again")))
+            Err(Fault::Person(format!("nobody logged in within {minutes} minutes; run the command again")))
         })
     }
 
@@ -182,7 +184,7 @@ fn page(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
         .expect("constants make a response")
 }
 
-/// Name, port (0: any) and path of a loopback redirect.
+/// Name, port (0: any) and path, which may be empty, of a loopback redirect.
 pub(super) fn place(uri: &str) -> Result<(String, u16, String), Fault> {
     let wrong = || {
         Fault::Usage(format!(
@@ -199,6 +201,8 @@ pub(super) fn place(uri: &str) -> Result<(String, u16, String), Fault> {
     };
     let loopback = matches!(name, "127.0.0.1" | "localhost") && parsed.scheme_str() == Some("http");
     match loopback && parsed.query().is_none() && !uri.contains('#') {
+        // Issuers compare text: what was given without a path is sent without one.
+        true if parsed.path() == "/" && !uri.ends_with('/') => Ok((name.to_owned(), port, String::new())),
         true => Ok((name.to_owned(), port, parsed.path().to_owned())),
         false => Err(wrong()),
     }
@@ -207,6 +211,7 @@ pub(super) fn place(uri: &str) -> Result<(String, u16, String), Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn judged(method: &Method, host: &str, uri: &str) -> Result<Callback, u16> {
         let expected = Expected { host: "127.0.0.1:4000".into(), path: "/callback".into() };
@@ -239,11 +244,43 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_waited_for_longer_than_the_deadline() {
+        let redirect = Redirect::bind(None).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let fault = redirect.wait("s1").await.err().unwrap();
+        assert!(begun.elapsed() >= DEADLINE && begun.elapsed() < DEADLINE + Duration::from_secs(1));
+        assert!(fault.to_string().contains("within 5 minutes"), "{fault}");
+    }
+
+    #[tokio::test]
+    async fn connections_that_say_nothing_do_not_keep_the_answer_out() {
+        let redirect = Redirect::bind(Some("http://localhost")).await.unwrap();
+        let uri = redirect.uri().to_owned();
+        let address = redirect.listener.local_addr().unwrap();
+        assert_eq!(uri, format!("http://localhost:{}", address.port()));
+        let asking = tokio::spawn(async move {
+            let _silent =
+                [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+            let mut tcp = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET /?code=c&state=s1 HTTP/1.1\r\nHost: {}\r\n\r\n", &uri[7..]);
+            tcp.write_all(request.as_bytes()).await.unwrap();
+            let mut page = String::new();
+            tcp.read_to_string(&mut page).await.unwrap();
+            page
+        });
+        let callback = redirect.wait("s1").await.ok().unwrap();
+        assert_eq!(callback.code.unwrap().expose(), b"c");
+        let page = asking.await.unwrap();
+        assert!(page.starts_with("HTTP/1.1 200 ") && page.ends_with("</html>\n"), "{page}");
+    }
+
     #[test]
     fn a_redirect_is_loopback_or_nothing() {
         let read = |uri: &str| place(uri).map_err(|fault| fault.to_string());
         assert_eq!(read("http://127.0.0.1/callback"), Ok(("127.0.0.1".into(), 0, "/callback".into())));
-        assert_eq!(read("http://localhost:8400"), Ok(("localhost".into(), 8400, "/".into())));
+        assert_eq!(read("http://localhost:8400"), Ok(("localhost".into(), 8400, "".into())));
+        assert_eq!(read("http://localhost/"), Ok(("localhost".into(), 0, "/".into())));
         for bad in [
             "https://127.0.0.1/",
             "http://0.0.0.0/",

@@ -35,7 +35,7 @@ pub(super) async fn log_in(client: &Client<'_>, scope: &str) -> Result<Tokens, F
     loop {
         sleep(polling.interval.min(polling.lasts.saturating_sub(started.elapsed()))).await;
         if started.elapsed() >= polling.lasts {
-            return Err(issuer.blame(Offence::Refused(Refusal::new(EXPIRED, Some(NOBODY)))));
+            return Err(Fault::Person(NOBODY.into()));
         }
         let form = Form::default()
             .field("grant_type", "urn:ietf:params:oauth:grant-type:device_code")
@@ -50,7 +50,10 @@ pub(super) async fn log_in(client: &Client<'_>, scope: &str) -> Result<Tokens, F
             }
             Err(fault) => return Err(fault),
         };
-        polling.refused(refusal).map_err(|refusal| issuer.blame(Offence::Refused(refusal)))?;
+        polling.refused(refusal).map_err(|refusal| match refusal.code.as_str() {
+            "expired_token" => Fault::Person(NOBODY.into()),
+            _ => issuer.blame(Offence::Refused(refusal)),
+        })?;
     }
 }
 
@@ -87,7 +90,6 @@ impl Polling {
                 self.interval = (self.interval + SLOWER).min(LONGEST);
                 Ok(())
             }
-            EXPIRED if refusal.text.is_empty() => Err(Refusal::new(EXPIRED, Some(NOBODY))),
             _ => Err(refusal),
         }
     }
@@ -98,7 +100,6 @@ impl Polling {
     }
 }
 
-const EXPIRED: &str = "expired_token";
 const NOBODY: &str = "nobody typed the code in while it was good; run the command again";
 
 const SHORTEST: Duration = Duration::from_secs(1);

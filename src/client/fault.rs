@@ -1,4 +1,4 @@
-//! Why a command failed, and who is to blame: the command line, this machine, the issuer, or nobody but time.
+//! Why a command failed, and who is to blame: the command line, this machine, the person, the issuer, or time.
 
 use super::profile::Profile;
 use crate::audit::{Style, escape};
@@ -12,6 +12,9 @@ pub enum Fault {
     /// A file, a socket or the clock of this machine.
     #[error("this machine: {0}")]
     Machine(String),
+    /// Nobody did what a person was asked to do, or not in time.
+    #[error("{0}")]
+    Person(String),
     /// The issuer could not be reached, broke a rule, or said no.
     #[error("issuer {url}: {offence}")]
     Issuer {

@@ -19,6 +19,7 @@ pub mod profile;
 pub mod store;
 pub mod token;
 
+mod arguments;
 mod callback;
 mod claims;
 mod code;
@@ -29,8 +30,9 @@ mod http;
 mod issuer;
 mod secrets;
 
-pub use fault::Fault;
+pub use fault::{Fault, Offence, Refusal};
 pub use profile::{Profile, TokenUse};
+pub use secrets::Reference;
 pub use token::fresh;
 
 /// Tells the person at the terminal. Standard output belongs to the token.

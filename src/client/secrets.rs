@@ -7,6 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
 use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -52,7 +54,8 @@ impl Reference {
             Reference::Env(name) => std::env::var(name).map(String::into_bytes).map_err(|_| {
                 Fault::Usage(format!("the environment variable {name} is not set, or is no text"))
             })?,
-            Reference::File(path) => read_private(path)?,
+            Reference::File(path) => read_private(path)?
+                .ok_or_else(|| Fault::Usage(format!("{}: there is no such file", path.display())))?,
         };
         trimmed(bytes).ok_or_else(|| {
             let place = match self {
@@ -64,16 +67,22 @@ impl Reference {
     }
 }
 
-/// Reads a file that only its owner may read.
-pub(super) fn read_private(path: &Path) -> Result<Vec<u8>, Fault> {
+/// Reads a file that only its owner may read; `None` if there is no such file.
+pub(super) fn read_private(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
     let fault = |error| Fault::Machine(format!("{}: {error}", path.display()));
-    let mode = std::fs::metadata(path).map_err(fault)?.permissions().mode();
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(fault)?,
+    };
+    let mode = file.metadata().map_err(fault)?.permissions().mode();
     if mode & 0o077 != 0 {
         let mode = mode & 0o777;
         let path = path.display();
         return Err(Fault::Machine(format!("{path} is open to others (mode {mode:o}); chmod 600 it")));
     }
-    std::fs::read(path).map_err(fault)
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(fault)?;
+    Ok(Some(bytes))
 }
 
 /// One line of text without what ends it; `None` if there is nothing else, or more.

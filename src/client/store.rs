@@ -154,10 +154,8 @@ impl Store {
 
     fn read<T: for<'de> Deserialize<'de>>(&self, profile: &Profile, kind: &str) -> Result<Option<T>, Fault> {
         let path = self.path(profile, kind);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let bytes = Secret::new(read_private(&path)?);
+        let Some(bytes) = read_private(&path)? else { return Ok(None) };
+        let bytes = Secret::new(bytes);
         // serde would quote what it found, and that may be a token.
         serde_json::from_slice(bytes.expose()).map(Some).map_err(|error| {
             let (path, line) = (path.display(), error.line());
