@@ -34,12 +34,8 @@ pub async fn run_in(store: &Store, arguments: Arguments) -> Result<(), Fault> {
     };
     // Not before: waiting for a person must not keep other processes from their tokens.
     let lock = store.lock(&profile).await?;
-    match &tokens {
-        Some(tokens) => store.keep_tokens(&profile, tokens, &lock)?,
-        None => {
-            store.remove_tokens(&profile, &lock)?;
-        }
-    }
+    // From a file that something else renews nothing is kept; that there was a login is.
+    store.keep_tokens(&profile, tokens.as_ref().unwrap_or(&Tokens::default()), &lock)?;
     store.keep_settings(&profile, &settings, &lock)?;
     say(&told(&settings, tokens.as_ref()));
     Ok(())

@@ -27,44 +27,53 @@ pub async fn run(arguments: &Arguments) -> Result<(), Fault> {
     let tokens = store.tokens(profile).ok().flatten();
     let told = match (&settings, &tokens) {
         (Some(Settings::Issuer(settings)), Some(tokens)) => revoke(settings, tokens).await,
-        _ => Ok(Revoked::Nothing),
+        _ => Ok(Revoked::Foreign),
     };
     let removed = store.remove_tokens(profile, &lock)?;
     if arguments.forget {
         store.remove_settings(profile, &lock)?;
     }
-    match (told, removed) {
-        (Err(fault), _) => {
-            say(
-                "The tokens are removed here, but the issuer was not told; until they expire, copies of them work.",
-            );
+    if !removed {
+        say(&format!("Profile '{profile}' was not logged in."));
+        return Ok(());
+    }
+    match told {
+        Ok(revoked) => say(&format!("Logged out. {}", revoked.meaning())),
+        Err(fault) => {
+            say("The tokens are removed here, but the issuer was not told: copies work until they expire.");
             return Err(fault);
-        }
-        (Ok(_), false) => say(&format!("Profile '{profile}' was not logged in.")),
-        (Ok(Revoked::Refresh), true) => {
-            say(
-                "Logged out: the issuer renews nothing more. Tokens that gateways have seen end when they expire.",
-            );
-        }
-        (Ok(Revoked::Access), true) => say("Logged out: the issuer revoked the token."),
-        (Ok(Revoked::Nothing), true) => {
-            say("Logged out here. The issuer revokes no such tokens: copies of them work until they expire.");
         }
     }
     Ok(())
 }
 
+/// What the issuer was told of.
 enum Revoked {
     Refresh,
     Access,
     Nothing,
+    /// The tokens were not asked for here.
+    Foreign,
+}
+
+impl Revoked {
+    fn meaning(&self) -> &'static str {
+        match self {
+            Revoked::Refresh => {
+                "The issuer renews nothing more; a token that was printed works until it expires."
+            }
+            Revoked::Access => "The issuer revoked the token.",
+            Revoked::Nothing => "The issuer revokes no such tokens: copies work until they expire.",
+            Revoked::Foreign => "There was nothing to revoke.",
+        }
+    }
 }
 
 /// The refresh token, with which the issuer also ends what was made from it (RFC 7009 section 2.1); else the access
 /// token.
 async fn revoke(settings: &IssuerSettings, tokens: &Tokens) -> Result<Revoked, Fault> {
     if tokens.issuer != settings.issuer || tokens.client_id != settings.client_id {
-        return Ok(Revoked::Nothing);
+        return Ok(Revoked::Foreign);
     }
     let issuer = Issuer::discover(&settings.issuer, settings.ca.as_deref()).await?;
     let Some(place) = issuer.revocation() else { return Ok(Revoked::Nothing) };

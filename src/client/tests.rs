@@ -145,6 +145,7 @@ async fn a_token_file_is_read_each_time_and_its_end_is_seen() {
     let path = folder.path().join("token");
     let lock = store.lock(&profile).await.unwrap();
     store.keep_settings(&profile, &Settings::TokenFile(path.clone()), &lock).unwrap();
+    store.keep_tokens(&profile, &Tokens::default(), &lock).unwrap();
     let jwt = |exp: u64| {
         use base64::Engine as _;
         let claims = format!("{{\"exp\":{exp}}}");
@@ -159,6 +160,8 @@ async fn a_token_file_is_read_each_time_and_its_end_is_seen() {
     assert!(read().await.unwrap_err().contains("expired"));
     fs::write(&path, "one token\nand more\n").unwrap();
     assert!(read().await.unwrap_err().contains("nothing else"));
+    store.remove_tokens(&profile, &lock).unwrap();
+    assert!(read().await.unwrap_err().contains("logged out"));
 }
 
 #[test]

@@ -60,42 +60,43 @@ pub async fn fresh(profile: &Profile) -> Result<Fresh, Fault> {
 /// As [`fresh`], from another store, or of another use than the login chose.
 pub async fn fresh_in(store: &Store, profile: &Profile, token_use: Option<TokenUse>) -> Result<Fresh, Fault> {
     let logged_out = |why: &str| Fault::LoggedOut { profile: profile.clone(), why: why.into() };
+    let ended = format!("profile '{profile}' is logged out");
     let settings = match store.settings(profile)? {
         Some(Settings::Issuer(settings)) => settings,
-        Some(Settings::TokenFile(path)) => return from_file(&path),
+        Some(Settings::TokenFile(path)) => {
+            return match store.tokens(profile)? {
+                Some(_) => from_file(&path),
+                None => Err(logged_out(&ended)),
+            };
+        }
         None => return Err(logged_out(&format!("nobody has logged in as profile '{profile}'"))),
     };
     let token_use = token_use.unwrap_or(settings.token_use);
-    let read = || store.tokens(profile).map(|tokens| tokens.unwrap_or_default());
-    let good = |tokens: &Tokens| {
-        tokens.left(token_use, SystemTime::now()).is_some_and(|left| left >= REFRESH_BEFORE)
+    // The file is there from login to logout, whatever stands in it.
+    let read = || store.tokens(profile)?.ok_or_else(|| logged_out(&ended));
+    let left = |tokens: &Tokens| tokens.left(token_use, SystemTime::now()).unwrap_or_default();
+    let found = |mut tokens: Tokens, warning| match tokens.take(token_use) {
+        Some((token, expires)) => Ok(Fresh { token, expires, warning }),
+        None => Err(logged_out("there is no token")),
     };
 
     let tokens = read()?;
-    if good(&tokens) {
-        return found(tokens, token_use, None).ok_or_else(|| logged_out("there is no token"));
+    if left(&tokens) >= REFRESH_BEFORE {
+        return found(tokens, None);
     }
     let lock = store.lock(profile).await?;
     // Another process may have renewed it meanwhile; its refresh token replaced ours.
     let tokens = read()?;
-    if good(&tokens) {
-        return found(tokens, token_use, None).ok_or_else(|| logged_out("there is no token"));
+    if left(&tokens) >= REFRESH_BEFORE {
+        return found(tokens, None);
     }
     match renew(store, profile, &settings, &tokens, &lock).await {
-        Ok(new) if new.left(token_use, SystemTime::now()).is_some_and(|left| !left.is_zero()) => {
-            found(new, token_use, None).ok_or_else(|| logged_out("there is no token"))
-        }
+        Ok(new) if left(&new) > Duration::ZERO => found(new, None),
         Ok(_) => Err(logged_out(&format!("the issuer renewed the login, but not its {}", token_use.name()))),
         // What is left of it is better than nothing.
-        Err(fault) if tokens.left(token_use, SystemTime::now()).is_some_and(|left| !left.is_zero()) => {
-            found(tokens, token_use, Some(fault)).ok_or_else(|| logged_out("there is no token"))
-        }
+        Err(fault) if left(&tokens) > Duration::ZERO => found(tokens, Some(fault)),
         Err(fault) => Err(fault),
     }
-}
-
-fn found(mut tokens: Tokens, token_use: TokenUse, warning: Option<Fault>) -> Option<Fresh> {
-    tokens.take(token_use).map(|(token, expires)| Fresh { token, expires, warning })
 }
 
 /// Gets new tokens and keeps them. The caller holds the lock from before `old` was read.
@@ -123,9 +124,6 @@ async fn renew(
                 }
                 Outcome::Refused(refusal) => return Err(issuer.blame(Offence::Refused(refusal))),
             }
-        }
-        _ if old.access.is_none() && old.id.is_none() => {
-            return Err(logged_out(format!("profile '{profile}' is logged out")));
         }
         _ => {
             return Err(logged_out(

@@ -262,6 +262,8 @@ def test_a_token_file_is_read_each_time(world, home, start):
     time.sleep(4)
     told = home.run("token", code=1)
     assert "expired" in told.stderr and "eyJ" not in told.stderr
+    home.run("logout")
+    assert "logged out" in home.run("token", code=1).stderr and path.exists()
 
 
 def test_an_issuer_without_the_right_certificate_is_not_believed(world, home):
