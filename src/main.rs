@@ -56,7 +56,7 @@ enum Action {
     ///
     /// The first time, name the issuer and the client; later, `staunch login` alone does the same again. Tokens are
     /// renewed while the issuer allows it, and kept in $XDG_STATE_HOME/staunch or ~/.local/state/staunch, readable
-    /// by their owner only.
+    /// by their owner only. An option that is given as "" takes back what was remembered of it.
     #[command(after_help = LOGIN_HELP)]
     Login(Box<login::Arguments>),
     /// Print a token that is good now, renewed if less than a minute is left of it.

@@ -47,12 +47,12 @@ pub struct Arguments {
     #[arg(long, value_name = "URL")]
     pub redirect: Option<String>,
 
-    #[command(flatten)]
-    /// How.
-    pub way: Way,
     /// Print the address and open no browser.
     #[arg(long)]
     pub no_browser: bool,
+    /// How.
+    #[command(flatten)]
+    pub way: Way,
 }
 
 /// One way to a token; the last one if none is named.
@@ -60,18 +60,20 @@ pub struct Arguments {
 #[group(multiple = false)]
 pub struct Way {
     /// Log in with a browser on this machine. The default.
-    #[arg(long)]
+    #[arg(long, help_heading = WAYS)]
     pub browser: bool,
     /// Log in with a code that is typed in on any other machine.
-    #[arg(long)]
+    #[arg(long, help_heading = WAYS)]
     pub device: bool,
     /// Log in as a program, with the client's secret.
-    #[arg(long)]
+    #[arg(long, help_heading = WAYS)]
     pub client_credentials: bool,
     /// Take the token from a file that something else renews, each time it is needed.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = WAYS)]
     pub token_file: Option<PathBuf>,
 }
+
+const WAYS: &str = "Ways, of which one is taken";
 
 impl Arguments {
     /// What is asked for now, and for the rest what was remembered.
@@ -79,67 +81,62 @@ impl Arguments {
         let here = |path: PathBuf| {
             absolute(&path).map_err(|error| Fault::Usage(format!("{}: {error}", path.display())))
         };
-        if let Some(path) = self.way.token_file {
-            return here(path).map(Settings::TokenFile);
+        let mut settings = match (self.way.token_file, remembered) {
+            (Some(path), _) => return here(path).map(Settings::TokenFile),
+            (None, Some(Settings::TokenFile(path))) if self.issuer.is_none() => {
+                return Ok(Settings::TokenFile(path));
+            }
+            // Nothing that was meant for one issuer goes to another, least of all a secret.
+            (None, Some(Settings::Issuer(old))) if self.issuer.as_ref().is_none_or(|i| *i == old.issuer) => {
+                *old
+            }
+            _ => match (self.issuer, &self.client_id) {
+                (Some(issuer), Some(client_id)) => IssuerSettings::new(issuer, client_id.clone()),
+                _ => {
+                    let profile = &self.profile;
+                    let what = "give --issuer URL and --client-id ID; they are remembered for profile";
+                    return Err(Fault::Usage(format!("{what} '{profile}'")));
+                }
+            },
+        };
+        if let Some(id) = self.client_id.filter(|id| *id != settings.client_id) {
+            // Nor does one client's secret go with another.
+            settings.client_secret = None;
+            settings.client_id = id;
         }
-        let remembered = match remembered {
-            Some(Settings::TokenFile(path)) if self.issuer.is_none() => return Ok(Settings::TokenFile(path)),
-            Some(Settings::Issuer(settings)) => Some(*settings),
-            _ => None,
-        };
-        // Nothing that was meant for one issuer goes to another, least of all a secret.
-        let old = remembered.filter(|old| self.issuer.as_ref().is_none_or(|issuer| *issuer == old.issuer));
-        // Nor does a secret go with another client of the same issuer.
-        let old_secret = old
-            .as_ref()
-            .filter(|old| self.client_id.as_ref().is_none_or(|id| *id == old.client_id))
-            .and_then(|old| old.client_secret.clone());
-        let missing =
-            |what: &str| Fault::Usage(format!("profile '{}' is new; give {what}, once", self.profile));
-        let given = self.client_secret.map(|text| text.parse().map_err(Fault::Usage)).transpose()?;
-        let given = given.map(Reference::absolute).transpose();
-        let given = given.map_err(|error| Fault::Usage(format!("--client-secret: {error}")))?;
-        let method = match &self.way {
-            Way { browser: true, .. } => Some(Method::Browser),
-            Way { device: true, .. } => Some(Method::Device),
-            Way { client_credentials: true, .. } => Some(Method::ClientCredentials),
-            _ => None,
-        };
-        if let Some(redirect) = &self.redirect {
+        if let Some(text) = self.client_secret {
+            let reference: Reference = text.parse().map_err(Fault::Usage)?;
+            let absolute = reference.absolute();
+            settings.client_secret =
+                Some(absolute.map_err(|error| Fault::Usage(format!("--client-secret: {error}")))?);
+        }
+        if let Some(redirect) = self.redirect.as_deref().filter(|redirect| !redirect.is_empty()) {
             callback::place(redirect)?;
         }
-        let method = method.or(old.as_ref().map(|old| old.method)).unwrap_or(Method::Browser);
-        let client_secret = given.or(old_secret);
-        if method == Method::ClientCredentials && client_secret.is_none() {
-            return Err(Fault::Usage(
-                "a program logs in with its secret; give --client-secret env:NAME or file:PATH".into(),
-            ));
+        let texts = [
+            (&mut settings.scope, self.scope),
+            (&mut settings.audience, self.audience),
+            (&mut settings.resource, self.resource),
+            (&mut settings.prompt, self.prompt),
+            (&mut settings.redirect, self.redirect),
+        ];
+        for (kept, given) in texts {
+            // An empty text takes back what was remembered.
+            *kept = given.or(kept.take()).filter(|text| !text.is_empty());
         }
-        let ca = self.ca.map(here).transpose()?;
-        macro_rules! or_old {
-            ($field:ident) => {
-                self.$field.or_else(|| old.as_ref().and_then(|old| old.$field.clone()))
-            };
+        settings.ca = self.ca.map(here).transpose()?.or(settings.ca);
+        settings.token_use = self.token_use.unwrap_or(settings.token_use);
+        settings.method = match self.way {
+            Way { browser: true, .. } => Method::Browser,
+            Way { device: true, .. } => Method::Device,
+            Way { client_credentials: true, .. } => Method::ClientCredentials,
+            _ => settings.method,
+        };
+        if settings.method == Method::ClientCredentials && settings.client_secret.is_none() {
+            let what = "a program logs in with its secret; give --client-secret env:NAME or file:PATH";
+            return Err(Fault::Usage(what.into()));
         }
-        Ok(Settings::Issuer(Box::new(IssuerSettings {
-            scope: or_old!(scope),
-            audience: or_old!(audience),
-            resource: or_old!(resource),
-            prompt: or_old!(prompt),
-            redirect: or_old!(redirect),
-            ca: ca.or_else(|| old.as_ref().and_then(|old| old.ca.clone())),
-            client_secret,
-            method,
-            token_use: self.token_use.or(old.as_ref().map(|old| old.token_use)).unwrap_or_default(),
-            client_id: self
-                .client_id
-                .or(old.as_ref().map(|old| old.client_id.clone()))
-                .ok_or_else(|| missing("--issuer URL and --client-id ID"))?,
-            issuer: self
-                .issuer
-                .or(old.map(|old| old.issuer))
-                .ok_or_else(|| missing("--issuer URL and --client-id ID"))?,
-        })))
+        Ok(Settings::Issuer(Box::new(settings)))
     }
 }
 
@@ -181,6 +178,8 @@ mod tests {
         let changed = settled(change, Some(&first)).unwrap();
         assert_eq!((changed.method, changed.scope.as_deref()), (Method::Browser, Some("openid")));
         assert_eq!((changed.token_use, changed.client_id.as_str()), (TokenUse::Id, "cli"));
+        let back = Arguments { scope: Some(String::new()), ..Arguments::default() };
+        assert_eq!(settled(back, Some(&Settings::Issuer(Box::new(changed)))).unwrap().scope, None);
     }
 
     #[test]

@@ -88,6 +88,25 @@ pub struct IssuerSettings {
     pub client_secret: Option<Reference>,
 }
 
+impl IssuerSettings {
+    /// A client of which nothing else is known.
+    pub(super) fn new(issuer: String, client_id: String) -> Self {
+        IssuerSettings {
+            issuer,
+            client_id,
+            method: Method::Browser,
+            token_use: TokenUse::default(),
+            scope: None,
+            audience: None,
+            resource: None,
+            prompt: None,
+            redirect: None,
+            ca: None,
+            client_secret: None,
+        }
+    }
+}
+
 /// How tokens are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -208,7 +208,7 @@ def test_a_device_logs_in_with_a_code(world, home, start):
     assert "Logged in as dora" in running.text()
     token = home.token()
     assert look(world, gateway, token).status_code == 200
-    assert claims(token)["sub"] == "dora"
+    assert claims(token)["sub"] == "dora" and home.kept()["refresh"]
 
 
 def test_a_device_that_is_refused_or_forgotten_is_told_so(world, home):
