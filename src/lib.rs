@@ -17,7 +17,7 @@
 //! Imports point down only:
 //!
 //! ```text
-//!   5  main  config  worker  serve  admin  demo            wiring
+//!   5  main  config  worker  serve  admin  client  demo    wiring
 //!   4  session                                             sequencing only
 //!   3  relay  gateway                                      byte movement | shared handles
 //!   2  tls::{server,client,handshake,leg}  identify  credential  dial  audit      I/O
@@ -28,6 +28,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod client;
 pub mod close;
 pub mod config;
 pub mod credential;

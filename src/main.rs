@@ -2,8 +2,9 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 use staunch::audit::{self, Format};
+use staunch::client::{Fault, login, logout, token};
 use staunch::demo;
-use staunch::serve::{End, Overrides, Running, harden};
+use staunch::serve::{End, Overrides, Running, harden, without_core_dumps};
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -51,6 +52,20 @@ enum Action {
     },
     /// Print the JSON schema of the configuration, for editors.
     Schema,
+    /// Log in at an OIDC issuer and keep the token, for clients of a gateway.
+    ///
+    /// The first time, name the issuer and the client; later, `staunch login` alone does the same again. Tokens are
+    /// renewed while the issuer allows it, and kept in $XDG_STATE_HOME/staunch or ~/.local/state/staunch, readable
+    /// by their owner only. An option that is given as "" takes back what was remembered of it.
+    #[command(after_help = LOGIN_HELP)]
+    Login(Box<login::Arguments>),
+    /// Print a token that is good now, renewed if less than a minute is left of it.
+    ///
+    /// Standard output has the token and nothing else: PGPASSWORD=$(staunch token) psql …
+    /// Exits 1 when there is none, and says on standard error what to do.
+    Token(token::Arguments),
+    /// Revoke the login at its issuer and remove its tokens. The settings stay, unless they are to be forgotten.
+    Logout(logout::Arguments),
     /// Show the main job on this machine: issuer, model service, gateway, and what happens on each leg.
     Demo {
         /// End after the tour; exit 1 if any step was not as told.
@@ -86,6 +101,16 @@ impl From<LogFormat> for Format {
     }
 }
 
+const LOGIN_HELP: &str = "\
+Examples:
+  staunch login --issuer https://idp.example.com --client-id staunch-cli
+  staunch login --device                       # no browser here
+  staunch login --profile ci --issuer https://idp.example.com --client-id ci-job \\
+      --client-credentials --client-secret env:CI_SECRET
+  staunch login --profile job --token-file /var/run/secrets/tokens/staunch
+
+Exit codes: 0 logged in, 1 fault or refusal, 2 usage.";
+
 fn main() -> ExitCode {
     let code = match Arguments::parse().command {
         Action::Serve { file, workers, log_format, log } => {
@@ -93,6 +118,9 @@ fn main() -> ExitCode {
         }
         Action::Check { file, json } => check(&file.config, json),
         Action::Schema => print(&format!("{:#}\n", staunch::config::schema())),
+        Action::Login(arguments) => alone(login::run(*arguments)),
+        Action::Token(arguments) => alone(token::run(&arguments)),
+        Action::Logout(arguments) => alone(logout::run(&arguments)),
         Action::Demo { once, port } => {
             let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             let options = demo::Options { once, port, colour };
@@ -100,6 +128,24 @@ fn main() -> ExitCode {
         }
     };
     ExitCode::from(code)
+}
+
+/// Runs a command of the client's side to its end.
+fn alone(command: impl Future<Output = Result<(), Fault>>) -> u8 {
+    without_core_dumps();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => Err(Fault::Machine(format!("no runtime: {error}"))),
+    };
+    done.map_or_else(
+        |fault| {
+            // Nobody reads on: there is no one to tell.
+            let _ = writeln!(std::io::stderr(), "staunch: {fault}");
+            fault.exit_code()
+        },
+        |()| 0,
+    )
 }
 
 fn serve(path: &Path, overrides: &Overrides) -> u8 {

@@ -75,17 +75,22 @@ pub enum End {
 
 /// Keeps secrets out of core dumps and other users' debuggers, and makes room for descriptors.
 pub fn harden() {
-    let nothing = Rlimit { current: Some(0), maximum: Some(0) };
-    if setrlimit(Resource::Core, nothing).is_err()
-        || set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err()
-    {
-        tracing::warn!("core dumps cannot be switched off");
-    }
+    without_core_dumps();
     let descriptors = getrlimit(Resource::Nofile);
     if descriptors.current != descriptors.maximum {
         let all = Rlimit { current: descriptors.maximum, maximum: descriptors.maximum };
         // With the soft limit the gateway works as well, for fewer connections; the limits follow it.
         let _ = setrlimit(Resource::Nofile, all);
+    }
+}
+
+/// Keeps secrets out of core dumps and other users' debuggers.
+pub fn without_core_dumps() {
+    let nothing = Rlimit { current: Some(0), maximum: Some(0) };
+    if setrlimit(Resource::Core, nothing).is_err()
+        || set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err()
+    {
+        tracing::warn!("core dumps cannot be switched off");
     }
 }
 

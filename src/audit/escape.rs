@@ -8,7 +8,7 @@ use std::fmt::{Result, Write};
 
 /// How characters that cannot stand for themselves are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Style {
+pub(crate) enum Style {
     /// Inside a JSON string: `\u202e`.
     Json,
     /// On a terminal, inside quotes: `\u{202e}`.
@@ -19,7 +19,7 @@ pub(super) enum Style {
 ///
 /// What looks like a JWT is cut after its first characters: a client may put its token into a path, and an error
 /// text may quote it.
-pub(super) fn escape(out: &mut impl Write, bytes: &[u8], style: Style) -> Result {
+pub(crate) fn escape(out: &mut impl Write, bytes: &[u8], style: Style) -> Result {
     if bytes.len() < TOKEN_MIN {
         return plain(out, bytes, style);
     }

@@ -57,6 +57,7 @@ mod pipeline;
 mod show;
 mod sink;
 
+pub(crate) use escape::{Style, escape};
 pub use facts::{Closed, DatabaseFacts, LegFacts, Opened, RequestLine, Spent, Verdict, Verified};
 pub use pipeline::{Format, Pipeline, SetupError, init};
 pub use sink::{Guard, Sink};

@@ -84,7 +84,7 @@ impl ConnectedTo<Raw> {
 impl ConnectedTo<Postgres> {
     /// Moves bytes until the session ends.
     pub async fn relay(self: Box<Self>, ticket: &live::Ticket, trail: &mut Trail) -> Close {
-        let mut relay = match (*self).join(ticket) {
+        let mut relay = match self.join(ticket) {
             Ok(relay) => relay,
             Err(fault) => return broken(trail, Side::Upstream, fault),
         };

@@ -1,8 +1,10 @@
-// A certified OIDC server as the tests' issuer: JWT access tokens for client credentials, with a groups claim.
+// A certified OIDC server as the tests' issuer: JWT access tokens with a groups claim, for client credentials and for
+// people who log in through forms that take any name and password.
 //
 //   node issuer.mjs PORT CHAIN KEY JWKS
 //
-// JWKS is a file with private keys; the server signs with the first. Rotation is a restart with another file.
+// JWKS is a file with private keys; the server signs with the first. Rotation is a restart with another file. Each token
+// that is granted is a line of the output: "granted", its grant type, the client.
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:https";
@@ -13,22 +15,46 @@ const require = createRequire(pathToFileURL(`${process.env.STAUNCH_TOOLS}/packag
 const { default: Provider } = await import(pathToFileURL(require.resolve("oidc-provider")).href);
 
 const issuer = `https://127.0.0.1:${port}`;
-// The client's name says what its tokens are like: <subject>.<group>.<audience>.<seconds>
+// The client's name says what its tokens are like: <subject>.<group>.<audience>.<seconds>[.<seconds of a device code>]
 const known = JSON.parse(process.env.CLIENTS);
+// Programs of people: public clients, as RFC 8252 has them. <subject> is whatever name is typed in.
+const native = JSON.parse(process.env.NATIVE ?? "[]");
+const group = (client) => client.clientId.split(".")[1];
 const audience = (client) => client.clientId.split(".")[2];
 const provider = new Provider(issuer, {
   jwks: { keys: JSON.parse(readFileSync(jwks)).keys },
-  clients: known.map((id) => ({
-    client_id: id,
-    client_secret: "secret",
-    grant_types: ["client_credentials"],
-    redirect_uris: [],
-    response_types: [],
-    id_token_signed_response_alg: "ES256",
-  })),
+  clients: known
+    .map((id) => ({
+      client_id: id,
+      client_secret: "secret",
+      grant_types: ["client_credentials"],
+      redirect_uris: [],
+      response_types: [],
+      id_token_signed_response_alg: "ES256",
+    }))
+    .concat(
+      native.map((id) => ({
+        client_id: id,
+        application_type: "native",
+        token_endpoint_auth_method: "none",
+        grant_types: ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
+        redirect_uris: ["http://127.0.0.1/callback"],
+        response_types: ["code"],
+        id_token_signed_response_alg: "ES256",
+      })),
+    ),
+  claims: { openid: ["sub", "groups"] },
+  conformIdTokenClaims: false,
+  findAccount: (ctx, name) => ({
+    accountId: name,
+    claims: () => ({ sub: name, groups: [group(ctx.oidc.client)] }),
+  }),
+  ttl: { DeviceCode: (_ctx, _code, client) => Number(client.clientId.split(".")[4] ?? 600) },
   features: {
     clientCredentials: { enabled: true },
-    devInteractions: { enabled: false },
+    deviceFlow: { enabled: true },
+    devInteractions: { enabled: true },
+    revocation: { enabled: true },
     resourceIndicators: {
       enabled: true,
       defaultResource: (_ctx, client) => `urn:${audience(client)}`,
@@ -42,9 +68,12 @@ const provider = new Provider(issuer, {
       useGrantedResource: () => true,
     },
   },
-  extraTokenClaims: (_ctx, token) => ({ groups: [token.client.clientId.split(".")[1]] }),
+  extraTokenClaims: (_ctx, token) => ({ groups: [group(token.client)] }),
 });
 provider.proxy = false;
+provider.on("grant.success", (ctx) => {
+  console.log("granted", ctx.oidc.params.grant_type, ctx.oidc.client.clientId);
+});
 createServer({ cert: readFileSync(chain), key: readFileSync(key) }, provider.callback()).listen(
   Number(port),
   "127.0.0.1",

@@ -26,6 +26,12 @@ BRIEF = "brief.agents.staunch.3"
 STRANGER = "eve.visitors.staunch.600"
 ELSEWHERE = "ann.agents.elsewhere.600"
 
+# Programs with which people log in, the same way; a fifth part is for how many seconds a device code is good.
+CLI = "cli.agents.staunch.600"
+CLI_BRIEF = "cli.agents.staunch.30"
+CLI_MINUTE = "cli.agents.staunch.63"
+CLI_HASTY = "cli.agents.staunch.600.3"
+
 
 def signing_key(kid: str) -> dict:
     numbers = ec.generate_private_key(ec.SECP256R1()).private_numbers()
@@ -57,9 +63,10 @@ class Issuer:
 
     def start(self) -> None:
         clients = json.dumps([ANN, BRIEF, STRANGER, ELSEWHERE])
+        native = json.dumps([CLI, CLI_BRIEF, CLI_MINUTE, CLI_HASTY])
         command = ["node", str(PARTS / "issuer.mjs"), str(self.port), self.chain, self.key]
         command.append(str(self.folder / "jwks.json"))
-        env = os.environ | {"CLIENTS": clients, "STAUNCH_TOOLS": str(TOOLS)}
+        env = os.environ | {"CLIENTS": clients, "NATIVE": native, "STAUNCH_TOOLS": str(TOOLS)}
         self.process = Process(command, self.folder / "issuer.log", self.port, env)
 
     def stop(self) -> None:

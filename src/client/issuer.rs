@@ -1,0 +1,124 @@
+//! An issuer: what its discovery document says (OpenID Connect Discovery 1.0 section 4, RFC 8414), and requests to it.
+
+use super::fault::{Fault, Offence, shown};
+use super::http::{Http, https};
+use hyper::{StatusCode, Uri};
+use serde::Deserialize;
+use std::path::Path;
+
+/// A discovered issuer.
+pub(super) struct Issuer {
+    pub(super) url: String,
+    pub(super) http: Http,
+    pub(super) token: Uri,
+    document: Document,
+}
+
+/// Only what is used here; issuers say much more.
+#[derive(Deserialize)]
+struct Document {
+    issuer: String,
+    token_endpoint: String,
+    authorization_endpoint: Option<String>,
+    device_authorization_endpoint: Option<String>,
+    revocation_endpoint: Option<String>,
+    scopes_supported: Option<Vec<String>>,
+    code_challenge_methods_supported: Option<Vec<String>>,
+    token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    #[serde(default)]
+    authorization_response_iss_parameter_supported: bool,
+}
+
+impl Issuer {
+    /// Fetches and checks the discovery document.
+    pub(super) async fn discover(url: &str, ca: Option<&Path>) -> Result<Issuer, Fault> {
+        let place = format!("{}/.well-known/openid-configuration", url.trim_end_matches('/'));
+        let place = https(&place).filter(|_| !url.contains('?')).ok_or_else(|| {
+            Fault::Usage(format!("{url:?} is no issuer; write https://host[:port][/path], without a query"))
+        })?;
+        let http = Http::new(ca).map_err(Fault::Machine)?;
+        let document = Self::document(&http, place, url).await;
+        let (document, token) = document.map_err(|offence| Fault::Issuer { url: url.to_owned(), offence })?;
+        Ok(Issuer { url: url.to_owned(), http, token, document })
+    }
+
+    async fn document(http: &Http, place: Uri, url: &str) -> Result<(Document, Uri), Offence> {
+        let broken = |what: String| Err(Offence::Broken(format!("its discovery document {what}")));
+        let answer = http.get(place).await?;
+        if answer.status != StatusCode::OK {
+            let status = answer.status.as_u16();
+            return Err(Offence::Unable(format!("it has no discovery document (status {status})")));
+        }
+        let Ok(document) = serde_json::from_slice::<Document>(answer.body.expose()) else {
+            return broken("is not the JSON that OpenID Connect Discovery asks for".into());
+        };
+        // OpenID Connect Discovery 1.0 section 4.3: exactly the same, or somebody speaks for another issuer.
+        if document.issuer != url {
+            return broken(format!(
+                "is for {:?}; give --issuer exactly so if you trust it",
+                shown(&document.issuer)
+            ));
+        }
+        match https(&document.token_endpoint) {
+            Some(token) => Ok((document, token)),
+            None => broken("names a token_endpoint that is no https URL".into()),
+        }
+    }
+
+    /// Where people log in. Refuses an issuer that announces PKCE without S256 (RFC 7636 section 4.2).
+    pub(super) fn authorization(&self) -> Result<&str, Fault> {
+        let methods = self.document.code_challenge_methods_supported.as_deref();
+        if methods.is_some_and(|methods| methods.iter().all(|method| method != "S256")) {
+            return Err(self.blame(Offence::Unable("it does not offer PKCE with S256".into())));
+        }
+        let url = self.document.authorization_endpoint.as_deref();
+        self.endpoint(url, "authorization_endpoint").map(|_| url.unwrap_or_default())
+    }
+
+    /// Where a device asks for its code (RFC 8628 section 3.1).
+    pub(super) fn device_authorization(&self) -> Result<Uri, Fault> {
+        self.endpoint(self.document.device_authorization_endpoint.as_deref(), "device_authorization_endpoint")
+    }
+
+    /// Where tokens are revoked (RFC 7009), if anywhere.
+    pub(super) fn revocation(&self) -> Option<Uri> {
+        self.document.revocation_endpoint.as_deref().and_then(https)
+    }
+
+    /// True if the authorisation answer must carry `iss` (RFC 9207 section 3).
+    pub(super) fn names_itself(&self) -> bool {
+        self.document.authorization_response_iss_parameter_supported
+    }
+
+    /// The scope for a person's login where none was chosen: offline access as far as the issuer says it has it.
+    pub(super) fn scope(&self) -> &'static str {
+        let offered = self.document.scopes_supported.as_deref().unwrap_or_default();
+        match offered.iter().any(|scope| scope == "offline_access") {
+            true => "openid offline_access",
+            false => "openid",
+        }
+    }
+
+    /// True if a client may authenticate this way. Without a list, only `client_secret_basic`
+    /// (OpenID Connect Discovery 1.0 section 3).
+    pub(super) fn takes(&self, method: &str) -> bool {
+        match &self.document.token_endpoint_auth_methods_supported {
+            Some(methods) => methods.iter().any(|offered| offered == method),
+            None => method == "client_secret_basic",
+        }
+    }
+
+    /// A fault of this issuer.
+    pub(super) fn blame(&self, offence: Offence) -> Fault {
+        Fault::Issuer { url: self.url.clone(), offence }
+    }
+
+    pub(super) fn broken(&self, what: impl Into<String>) -> Fault {
+        self.blame(Offence::Broken(what.into()))
+    }
+
+    fn endpoint(&self, url: Option<&str>, name: &str) -> Result<Uri, Fault> {
+        let url = url.ok_or_else(|| self.blame(Offence::Unable(format!("it has no {name}"))))?;
+        https(url).ok_or_else(|| self.broken(format!("its {name} is no https URL")))
+    }
+}

@@ -1,0 +1,109 @@
+//! `staunch login`: one of four ways to a token.
+
+use super::claims::Claims;
+use super::fault::{Fault, Offence};
+use super::grant::{Client, Outcome};
+use super::http::Form;
+use super::issuer::Issuer;
+use super::profile::{IssuerSettings, Method, Settings, TokenUse};
+use super::secrets::text;
+use super::store::{Store, Tokens};
+use super::{code, device, say, token};
+use std::time::{Duration, SystemTime};
+
+pub use super::arguments::{Arguments, Way};
+
+/// Logs in and keeps settings and tokens.
+pub async fn run(arguments: Arguments) -> Result<(), Fault> {
+    run_in(&Store::open()?, arguments).await
+}
+
+/// As [`run`], with another store.
+pub async fn run_in(store: &Store, arguments: Arguments) -> Result<(), Fault> {
+    let (profile, browser) = (arguments.profile.clone(), !arguments.no_browser);
+    let settings = arguments.settle(store.settings(&profile)?)?;
+    let tokens = match &settings {
+        Settings::TokenFile(path) => {
+            let fresh = token::from_file(path)?;
+            if Claims::of(text(&fresh.token)).is_none() {
+                say("Note: the file's token is no JWT, and gateways take nothing else.");
+            }
+            None
+        }
+        Settings::Issuer(settings) => Some(tokens(settings, browser).await?),
+    };
+    // Not before: waiting for a person must not keep other processes from their tokens.
+    let lock = store.lock(&profile).await?;
+    // From a file that something else renews nothing is kept; that there was a login is.
+    store.keep_tokens(&profile, tokens.as_ref().unwrap_or(&Tokens::default()), &lock)?;
+    store.keep_settings(&profile, &settings, &lock)?;
+    say(&told(&settings, tokens.as_ref()));
+    Ok(())
+}
+
+async fn tokens(settings: &IssuerSettings, browser: bool) -> Result<Tokens, Fault> {
+    let issuer = Issuer::discover(&settings.issuer, settings.ca.as_deref()).await?;
+    let client = Client::new(&issuer, settings)?;
+    let scope = settings.scope.as_deref().unwrap_or_else(|| issuer.scope());
+    let tokens = match settings.method {
+        Method::Browser => code::log_in(&client, scope, browser).await?,
+        Method::Device => device::log_in(&client, scope).await?,
+        Method::ClientCredentials => client_credentials(&client).await?,
+    };
+    let openid =
+        settings.method != Method::ClientCredentials && scope.split(' ').any(|scope| scope == "openid");
+    // Without it, neither the person nor the nonce is known (OpenID Connect Core 1.0 section 3.1.3.3).
+    if tokens.id.is_none() && (openid || settings.token_use == TokenUse::Id) {
+        return Err(issuer.broken("it gave no ID token"));
+    }
+    Ok(tokens)
+}
+
+/// A token for a program (RFC 6749 section 4.4).
+pub(super) async fn client_credentials(client: &Client<'_>) -> Result<Tokens, Fault> {
+    let form = Form::default()
+        .field("grant_type", "client_credentials")
+        .maybe("scope", client.settings.scope.as_deref())
+        .maybe("audience", client.settings.audience.as_deref())
+        .maybe("resource", client.settings.resource.as_deref());
+    match client.grant(form, |_| Ok(())).await? {
+        Outcome::Tokens(tokens) => Ok(tokens),
+        Outcome::Refused(refusal) => Err(client.issuer.blame(Offence::Refused(refusal))),
+    }
+}
+
+/// The sentence at the end.
+fn told(settings: &Settings, tokens: Option<&Tokens>) -> String {
+    let (settings, tokens) = match (settings, tokens) {
+        (Settings::Issuer(settings), Some(tokens)) => (settings, tokens),
+        (Settings::TokenFile(path), _) => return format!("Tokens come from {} from now on.", path.display()),
+        (Settings::Issuer(_), None) => return String::new(),
+    };
+    let who =
+        tokens.subject.as_deref().map(super::fault::shown).unwrap_or_else(|| settings.client_id.clone());
+    let left = match tokens.left(settings.token_use, SystemTime::now()) {
+        Some(Duration::MAX) | None => "for as long as the issuer takes it".to_owned(),
+        Some(left) if left.as_secs() < 120 => format!("for {} s", left.as_secs()),
+        Some(left) => format!("for {} min", left.as_secs() / 60),
+    };
+    let renewed = match (&tokens.refresh, settings.method) {
+        (Some(_), _) | (_, Method::ClientCredentials) => ", and renewed when it is needed",
+        _ => "; the issuer gave none to renew it with",
+    };
+    let token = match settings.token_use {
+        TokenUse::Access => &tokens.access,
+        TokenUse::Id => &tokens.id,
+    };
+    let note = match token.as_ref().is_some_and(|token| Claims::of(text(token)).is_some()) {
+        true => "",
+        false => {
+            "\nNote: this access token is no JWT, and gateways take nothing else. Ask for one with --audience or \
+             --resource, or show the ID token with --use id."
+        }
+    };
+    format!(
+        "Logged in as {who} at {}. The {} is good {left}{renewed}.{note}",
+        settings.issuer,
+        settings.token_use.name()
+    )
+}

@@ -1,0 +1,46 @@
+//! The client's side: `staunch login`, `staunch token`, `staunch logout`.
+//!
+//! A person or a program gets a token from its OIDC issuer and keeps it fresh; the gateway is not asked. A *profile*
+//! names one login: its settings and its tokens stand in two files that only their owner may read ([`store`]).
+//!
+//! ```text
+//!   login    issuer (discovery) → code | device | grant → store
+//!   token    store → still good? → print;  else lock → refresh (grant) → store → print
+//!   logout   store → revoke → remove
+//! ```
+//!
+//! Tokens are verified by the gateway, not here. An ID token is read for `nonce`, `iss`, `aud` and `exp` only, and
+//! only as it came from the issuer's own token endpoint over verified TLS, which OpenID Connect Core 1.0 section
+//! 3.1.3.7 accepts in place of its signature. Issuers are reached over https alone; no proxy is used.
+
+pub mod login;
+pub mod logout;
+pub mod profile;
+pub mod store;
+pub mod token;
+
+mod arguments;
+mod callback;
+mod claims;
+mod code;
+mod device;
+mod fault;
+mod grant;
+mod http;
+mod issuer;
+mod secrets;
+
+pub use fault::{Fault, Offence, Refusal};
+pub use profile::{Profile, TokenUse};
+pub use secrets::Reference;
+pub use token::fresh;
+
+/// Tells the person at the terminal. Standard output belongs to the token.
+fn say(text: &str) {
+    use std::io::Write;
+    // Nobody reads on: there is no one to tell.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests;

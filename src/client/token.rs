@@ -1,0 +1,177 @@
+//! A token that is good now: the kept one, or a new one in its place.
+
+use super::claims::Claims;
+use super::fault::{Fault, Offence};
+use super::grant::{Client, Outcome};
+use super::http::Form;
+use super::issuer::Issuer;
+use super::profile::{IssuerSettings, Method, Profile, Settings, TokenUse};
+use super::secrets::{text, trimmed};
+use super::store::{Lock, Store, Tokens};
+use super::{login, say};
+use crate::secret::Secret;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// `staunch token`.
+#[derive(Debug, Default, clap::Args)]
+pub struct Arguments {
+    /// Which login.
+    #[arg(long, env = "STAUNCH_PROFILE", value_name = "NAME", default_value_t)]
+    pub profile: Profile,
+    /// Which token, in place of what the login chose.
+    #[arg(long = "use", value_name = "WHICH")]
+    pub token_use: Option<TokenUse>,
+}
+
+/// Prints the token alone on standard output.
+pub async fn run(arguments: &Arguments) -> Result<(), Fault> {
+    let store = Store::open()?;
+    let fresh = fresh_in(&store, &arguments.profile, arguments.token_use).await?;
+    if let Some(fault) = &fresh.warning {
+        say(&format!("staunch: the token is near its end and could not be renewed: {fault}"));
+    }
+    let mut out = io::stdout().lock();
+    let printed =
+        out.write_all(fresh.token.expose()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    printed.map_err(|error| Fault::Machine(format!("standard output: {error}")))
+}
+
+/// A token is renewed when less than this is left of it: enough to be typed, sent and checked, with clocks that differ.
+pub const REFRESH_BEFORE: Duration = Duration::from_secs(60);
+
+/// A token that is good now.
+#[derive(Debug)]
+pub struct Fresh {
+    /// The token.
+    pub token: Secret,
+    /// Its end, if it is known.
+    pub expires: Option<SystemTime>,
+    /// Why it could not be renewed although less than [`REFRESH_BEFORE`] is left.
+    pub warning: Option<Fault>,
+}
+
+/// The token of a profile of this user, renewed if need be. For `staunch connect` and all else that needs one.
+pub async fn fresh(profile: &Profile) -> Result<Fresh, Fault> {
+    fresh_in(&Store::open()?, profile, None).await
+}
+
+/// As [`fresh`], from another store, or of another use than the login chose.
+pub async fn fresh_in(store: &Store, profile: &Profile, token_use: Option<TokenUse>) -> Result<Fresh, Fault> {
+    let logged_out = |why: &str| Fault::LoggedOut { profile: profile.clone(), why: why.into() };
+    let ended = format!("profile '{profile}' is logged out");
+    let settings = match store.settings(profile)? {
+        Some(Settings::Issuer(settings)) => settings,
+        Some(Settings::TokenFile(path)) => {
+            return match store.tokens(profile)? {
+                Some(_) => from_file(&path),
+                None => Err(logged_out(&ended)),
+            };
+        }
+        None => return Err(logged_out(&format!("nobody has logged in as profile '{profile}'"))),
+    };
+    let token_use = token_use.unwrap_or(settings.token_use);
+    // The file is there from login to logout, whatever stands in it.
+    let read = || store.tokens(profile)?.ok_or_else(|| logged_out(&ended));
+    let left = |tokens: &Tokens| tokens.left(token_use, SystemTime::now()).unwrap_or_default();
+    let found = |mut tokens: Tokens, warning| match tokens.take(token_use) {
+        Some((token, expires)) => Ok(Fresh { token, expires, warning }),
+        None => Err(logged_out("there is no token")),
+    };
+
+    let tokens = read()?;
+    if left(&tokens) >= REFRESH_BEFORE {
+        return found(tokens, None);
+    }
+    let lock = store.lock(profile).await?;
+    // Another process may have renewed it meanwhile; its refresh token replaced ours.
+    let tokens = read()?;
+    if left(&tokens) >= REFRESH_BEFORE {
+        return found(tokens, None);
+    }
+    match renew(store, profile, &settings, &tokens, &lock).await {
+        Ok(new) if left(&new) > Duration::ZERO => found(new, None),
+        Ok(_) => Err(logged_out(&format!("the issuer renewed the login, but not its {}", token_use.name()))),
+        // What is left of it is better than nothing.
+        Err(fault) if left(&tokens) > Duration::ZERO => found(tokens, Some(fault)),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Gets new tokens and keeps them. The caller holds the lock from before `old` was read.
+async fn renew(
+    store: &Store,
+    profile: &Profile,
+    settings: &IssuerSettings,
+    old: &Tokens,
+    lock: &Lock,
+) -> Result<Tokens, Fault> {
+    let logged_out = |why: String| Fault::LoggedOut { profile: profile.clone(), why };
+    let own = old.issuer == settings.issuer && old.client_id == settings.client_id;
+    let mut new = match (settings.method, &old.refresh) {
+        (Method::ClientCredentials, _) => {
+            let issuer = Issuer::discover(&settings.issuer, settings.ca.as_deref()).await?;
+            login::client_credentials(&Client::new(&issuer, settings)?).await?
+        }
+        (_, Some(refresh)) if own => {
+            let issuer = Issuer::discover(&settings.issuer, settings.ca.as_deref()).await?;
+            let client = Client::new(&issuer, settings)?;
+            match refreshed(&client, refresh, old.subject.as_deref()).await? {
+                Outcome::Tokens(new) => new,
+                Outcome::Refused(refusal) if refusal.code == "invalid_grant" => {
+                    return Err(logged_out(format!("the issuer ended this login: {refusal}")));
+                }
+                Outcome::Refused(refusal) => return Err(issuer.blame(Offence::Refused(refusal))),
+            }
+        }
+        _ => {
+            return Err(logged_out(
+                "the token is at its end and the issuer gave none to refresh it with".into(),
+            ));
+        }
+    };
+    // An ID token need not come again (OpenID Connect Core 1.0 section 12.2); the first one is good to its end.
+    if new.id.is_none() {
+        new.id = old.id.as_ref().map(|id| Secret::new(id.expose().to_vec()));
+        new.id_expires = old.id_expires;
+    }
+    store.keep_tokens(profile, &new, lock)?;
+    Ok(new)
+}
+
+/// RFC 6749 section 6, OpenID Connect Core 1.0 section 12.
+async fn refreshed(client: &Client<'_>, refresh: &Secret, subject: Option<&str>) -> Result<Outcome, Fault> {
+    let form = Form::default()
+        .field("grant_type", "refresh_token")
+        .secret("refresh_token", refresh)
+        .maybe("resource", client.settings.resource.as_deref());
+    let same_person = |claims: &Claims| match subject.is_none_or(|before| claims.text("sub") == Some(before))
+    {
+        true => Ok(()),
+        false => Err("its ID token is suddenly for somebody else".to_owned()),
+    };
+    let mut outcome = client.grant(form, same_person).await?;
+    if let Outcome::Tokens(new) = &mut outcome {
+        // An issuer that rotates gives the next one; one that does not expects the old one again.
+        if new.refresh.is_none() {
+            new.refresh = Some(Secret::new(refresh.expose().to_vec()));
+        }
+        new.subject = new.subject.take().or_else(|| subject.map(str::to_owned));
+    }
+    Ok(outcome)
+}
+
+/// A token that something else renews. The file may be open to others, as those of cluster agents often are.
+pub(super) fn from_file(path: &Path) -> Result<Fresh, Fault> {
+    let fault = |why: &str| Fault::Machine(format!("the token file {}: {why}", path.display()));
+    let bytes = std::fs::read(path).map_err(|error| fault(&error.to_string()))?;
+    let token = trimmed(bytes)
+        .filter(|token| token.expose().iter().all(u8::is_ascii_graphic))
+        .ok_or_else(|| fault("it does not hold a token and nothing else"))?;
+    let expires = Claims::of(text(&token)).and_then(|claims| claims.expires());
+    match expires.is_some_and(|expires| expires <= SystemTime::now()) {
+        true => Err(fault("its token has expired; see to what writes the file")),
+        false => Ok(Fresh { token, expires, warning: None }),
+    }
+}
