@@ -6,8 +6,8 @@ use super::profile::{IssuerSettings, Method, Profile, Settings, TokenUse};
 use super::secrets::Reference;
 use std::path::{PathBuf, absolute};
 
-/// `staunch login`.
-#[derive(Debug, Default, clap::Args)]
+/// `staunch login`. Has no `Debug`: somebody may have written a secret itself in the place of its reference.
+#[derive(Default, clap::Args)]
 pub struct Arguments {
     /// Under which name the login is kept; one for each gateway or role.
     #[arg(long, env = "STAUNCH_PROFILE", value_name = "NAME", default_value_t)]

@@ -2,6 +2,7 @@
 
 import base64
 import concurrent.futures
+import hashlib
 import json
 import os
 import pathlib
@@ -13,7 +14,7 @@ import urllib.parse
 import httpx
 import pytest
 from support import parts
-from support.login import Browser, Home
+from support.login import Browser, Home, Running
 from support.scripted import Scripted
 from test_life import client, local
 
@@ -281,11 +282,11 @@ def scripted(world, tmp_path):
     issuer.stop()
 
 
-def browser_login(home, scripted, *arguments) -> "object":
+def browser_login(home, scripted, *arguments, env=None) -> Running:
     """A login at the scripted issuer; its person needs no forms."""
-    running = home.begin("login", "--no-browser", *home.at("cli", scripted.url), *arguments)
+    running = home.begin("login", "--no-browser", *home.at("cli", scripted.url), *arguments, **(env or {}))
     asked = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(running.address()).query))
-    scripted.nonce = scripted.nonce or asked["nonce"]
+    scripted.nonce, scripted.query = scripted.nonce or asked["nonce"], asked
     answer = urllib.parse.urlencode({"code": "code-canary", "state": asked["state"]})
     assert httpx.get(f"{asked['redirect_uri']}?{answer}").status_code == 200
     return running
@@ -316,6 +317,44 @@ def test_what_an_issuer_does_wrong_is_named_and_no_secret_is_repeated(home, scri
         assert why in text and f"issuer {scripted.url}" in text, text
         assert "canary" not in text.replace("127.0.0.1", "") and "\x1b" not in text and len(text) < 4000
     assert list(home.state.glob("*.json")) == []
+
+
+def test_an_issuer_that_says_the_wrong_things_of_itself_is_refused(home, scripted):
+    for more, why in [
+        ({"issuer": "https://other.example"}, "is for"),
+        ({"token_endpoint": "http://127.0.0.1:1/token"}, "token_endpoint that is no https URL"),
+        ({"authorization_endpoint": "javascript:alert(1)"}, "authorization_endpoint is no https URL"),
+        ({"authorization_endpoint": None}, "it has no authorization_endpoint"),
+        ({"code_challenge_methods_supported": ["plain"]}, "PKCE with S256"),
+        ({"token_endpoint": 7}, "OpenID Connect Discovery asks for"),
+    ]:
+        scripted.more = more
+        told = home.run("login", "--no-browser", *home.at("cli", scripted.url), code=1)
+        assert why in told.stderr and f"issuer {scripted.url}" in told.stderr, told.stderr
+    assert scripted.asked == []
+
+
+def test_what_is_asked_for_reaches_the_issuer_as_it_takes_it(home, scripted):
+    scripted.more = {
+        "authorization_endpoint": f"{scripted.url}/authorize?tenant=7",
+        "token_endpoint_auth_methods_supported": ["client_secret_post"],
+        "scopes_supported": ["openid", "offline_access"],
+    }
+    running = browser_login(
+        home, scripted, "--audience", "gw", "--resource", "https://gw.example", "--client-secret", "env:CI_SECRET",
+        env={"CI_SECRET": "se cret&"},
+    )  # fmt: skip
+    assert running.ended() == 0, running.text()
+    query, form = scripted.query, scripted.asked[0]
+    assert query["tenant"] == "7" and query["audience"] == "gw" and query["resource"] == "https://gw.example"
+    assert query["scope"] == "openid offline_access" and query["prompt"] == "consent"
+    assert form["client_secret"] == "se cret&" and form["client_id"] == "cli" and form["code"] == "code-canary"
+    assert form["redirect_uri"] == query["redirect_uri"] and form["resource"] == "https://gw.example"
+    digest = hashlib.sha256(form["code_verifier"].encode()).digest()
+    assert base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == query["code_challenge"]
+    scripted.nonce = None
+    running = browser_login(home, scripted, "--prompt", "select_account", env={"CI_SECRET": "se cret&"})
+    assert running.ended() == 0 and scripted.query["prompt"] == "select_account"
 
 
 def test_opaque_tokens_are_told_of_and_one_that_stays_is_used_again(home, scripted):
@@ -352,10 +391,10 @@ def test_somebody_elses_id_token_is_refused_at_refresh(home, scripted):
 def test_a_device_slows_down_when_it_is_told_to(home, scripted):
     pending, slow = ((400, {"error": error}) for error in ("authorization_pending", "slow_down"))
     scripted.nonce = None
-    scripted.token = [pending, slow, (503, "busy"), scripted.tokens(access="opaque-1")]
+    scripted.token = [pending, (503, "busy"), slow, scripted.tokens(access="opaque-1")]
     running = home.begin("login", "--device", *home.at("cli", scripted.url))
     assert running.ended(40) == 0, running.text()
     gaps = [later - earlier for earlier, later in zip(scripted.times, scripted.times[1:])]
-    # 1 s as the issuer said, 5 s more, then twice that.
-    for gap, least in zip(gaps, (1, 6, 12), strict=True):
+    # 1 s as the issuer said, then twice that, then 5 s more.
+    for gap, least in zip(gaps, (1, 2, 7), strict=True):
         assert least <= gap < least + 2, gaps
