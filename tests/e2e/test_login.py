@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import stat
 import time
 import urllib.parse
@@ -51,7 +52,7 @@ def test_a_browser_login_gives_a_token_that_the_gateway_takes(world, home, start
     opener.write_text(f'#!/bin/sh\nprintf %s "$1" >{opened}.new && mv {opened}.new {opened}\n')
     opener.chmod(0o755)
     env = {"DISPLAY": ":1", "PATH": f"{opener.parent}:{os.environ['PATH']}"}
-    running = home.begin("login", *home.at(parts.CLI), **env)
+    running = home.begin("login", *home.at(parts.CLI), env=env)
     parts.until(opened.exists)
     url = opened.read_text()
     assert url == running.address()
@@ -232,10 +233,10 @@ def test_a_program_logs_in_with_its_secret(world, home, start):
     assert "env:NAME" in told.stderr and "hunter2" not in told.stderr
     assert "--client-secret" in home.run("login", *place, code=2).stderr
     assert "CI_SECRET" in home.run("login", *place, "--client-secret", "env:CI_SECRET", code=2).stderr
-    wrong = home.run("login", *place, "--client-secret", "env:CI_SECRET", code=1, CI_SECRET="wrong-canary")
+    wrong = home.run("login", *place, "--client-secret", "env:CI_SECRET", code=1, env={"CI_SECRET": "wrong-canary"})
     assert "invalid_client" in wrong.stderr and "wrong-canary" not in wrong.stderr
 
-    home.run("login", *place, "--client-secret", "env:CI_SECRET", **SECRETS)
+    home.run("login", *place, "--client-secret", "env:CI_SECRET", env=SECRETS)
     assert look(world, gateway, home.token()).status_code == 200
     assert '"secret"' not in "".join(path.read_text() for path in home.state.iterdir()).replace('client_secret"', "")
 
@@ -284,7 +285,7 @@ def scripted(world, tmp_path):
 
 def browser_login(home, scripted, *arguments, env=None) -> Running:
     """A login at the scripted issuer; its person needs no forms."""
-    running = home.begin("login", "--no-browser", *home.at("cli", scripted.url), *arguments, **(env or {}))
+    running = home.begin("login", "--no-browser", *home.at("cli", scripted.url), *arguments, env=env or {})
     asked = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(running.address()).query))
     scripted.nonce, scripted.query = scripted.nonce or asked["nonce"], asked
     answer = urllib.parse.urlencode({"code": "code-canary", "state": asked["state"]})
@@ -374,10 +375,22 @@ def test_while_the_issuer_is_down_what_is_left_of_a_token_serves(home, scripted)
     assert browser_login(home, scripted).ended() == 0
     scripted.token = [(503, "down")] * 10
     told = home.run("token")
-    assert told.stdout == "opaque-1\n" and "could not be renewed" in told.stderr
+    assert told.stdout == "opaque-1\n" and "warning: issuer" in told.stderr
     time.sleep(6)
     told = home.run("token", code=1)
     assert told.stdout == "" and "503" in told.stderr
+
+
+def test_a_token_that_cannot_be_kept_serves_once_and_harms_nothing(home, scripted):
+    scripted.token = [scripted.tokens(access="opaque-1", expires_in=30, refresh_token="rt-1")]
+    assert browser_login(home, scripted).ended() == 0
+    before = home.kept()
+    scripted.token = [scripted.tokens(access="opaque-2", refresh_token="rt-2")]
+    # As on a full disk: no file may grow.
+    full = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8, 8))
+    told = home.run("token", preexec_fn=full, restore_signals=False)
+    assert told.stdout == "opaque-2\n" and "tokens.json cannot be written" in told.stderr
+    assert home.kept() == before and len(list(home.state.iterdir())) == 3
 
 
 def test_somebody_elses_id_token_is_refused_at_refresh(home, scripted):
