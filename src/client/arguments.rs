@@ -6,14 +6,14 @@ use super::profile::{IssuerSettings, Method, Profile, Settings, TokenUse};
 use super::secrets::Reference;
 use std::path::{PathBuf, absolute};
 
-/// `staunch login`.
-#[derive(Debug, Default, clap::Args)]
+/// `staunch login`. Has no `Debug`: somebody may have written a secret itself in the place of its reference.
+#[derive(Default, clap::Args)]
 pub struct Arguments {
     /// Under which name the login is kept; one for each gateway or role.
     #[arg(long, env = "STAUNCH_PROFILE", value_name = "NAME", default_value_t)]
     pub profile: Profile,
 
-    /// The issuer, exactly as it names itself: https://host[:port][/path].
+    /// The issuer, exactly as it names itself: `https://host[:port][/path]`.
     #[arg(long, env = "STAUNCH_ISSUER", value_name = "URL")]
     pub issuer: Option<String>,
     /// The client that the issuer knows this program by.
@@ -43,7 +43,7 @@ pub struct Arguments {
     /// The issuer's `prompt` parameter, for instance select_account. Default: consent, if offline access is asked for.
     #[arg(long)]
     pub prompt: Option<String>,
-    /// The redirect as registered with the issuer. Default: http://127.0.0.1/callback with a random port.
+    /// The redirect as registered with the issuer. Default: `http://127.0.0.1/callback` with a random port.
     #[arg(long, value_name = "URL")]
     pub redirect: Option<String>,
 
@@ -78,19 +78,20 @@ const WAYS: &str = "Ways, of which one is taken";
 impl Arguments {
     /// What is asked for now, and for the rest what was remembered.
     pub(super) fn settle(self, remembered: Option<Settings>) -> Result<Settings, Fault> {
+        // An environment variable that is set to nothing says nothing.
+        let named = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let (issuer, client_id) = (named(self.issuer), named(self.client_id));
         let here = |path: PathBuf| {
             absolute(&path).map_err(|error| Fault::Usage(format!("{}: {error}", path.display())))
         };
         let mut settings = match (self.way.token_file, remembered) {
             (Some(path), _) => return here(path).map(Settings::TokenFile),
-            (None, Some(Settings::TokenFile(path))) if self.issuer.is_none() => {
+            (None, Some(Settings::TokenFile(path))) if issuer.is_none() => {
                 return Ok(Settings::TokenFile(path));
             }
             // Nothing that was meant for one issuer goes to another, least of all a secret.
-            (None, Some(Settings::Issuer(old))) if self.issuer.as_ref().is_none_or(|i| *i == old.issuer) => {
-                *old
-            }
-            _ => match (self.issuer, &self.client_id) {
+            (None, Some(Settings::Issuer(old))) if issuer.as_ref().is_none_or(|i| *i == old.issuer) => *old,
+            _ => match (issuer, &client_id) {
                 (Some(issuer), Some(client_id)) => IssuerSettings::new(issuer, client_id.clone()),
                 _ => {
                     let profile = &self.profile;
@@ -99,7 +100,7 @@ impl Arguments {
                 }
             },
         };
-        if let Some(id) = self.client_id.filter(|id| *id != settings.client_id) {
+        if let Some(id) = client_id.filter(|id| *id != settings.client_id) {
             // Nor does one client's secret go with another.
             settings.client_secret = None;
             settings.client_id = id;
@@ -190,6 +191,7 @@ mod tests {
         assert!(settled(asked(Some("https://j"), None), Some(&first)).unwrap_err().contains("--client-id"));
         assert_eq!(settled(asked(None, Some("other")), Some(&first)).unwrap().client_secret, None);
         assert!(settled(asked(None, None), None).unwrap_err().contains("--issuer"));
+        assert!(settled(asked(Some(""), Some("")), Some(&first)).unwrap().client_secret.is_some());
     }
 
     #[test]

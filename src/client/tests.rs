@@ -165,6 +165,12 @@ async fn a_token_file_is_read_each_time_and_its_end_is_seen() {
 }
 
 #[test]
+fn a_token_can_be_awaited_on_any_thread() {
+    fn sendable<T: Send>(_: T) {}
+    sendable(super::fresh(&Profile::default()));
+}
+
+#[test]
 fn profiles_are_plain_names() {
     for good in ["default", "ci", "a.b_c-1"] {
         assert_eq!(good.parse::<Profile>().unwrap().to_string(), good);

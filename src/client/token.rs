@@ -30,7 +30,7 @@ pub async fn run(arguments: &Arguments) -> Result<(), Fault> {
     let store = Store::open()?;
     let fresh = fresh_in(&store, &arguments.profile, arguments.token_use).await?;
     if let Some(fault) = &fresh.warning {
-        say(&format!("staunch: the token is near its end and could not be renewed: {fault}"));
+        say(&format!("staunch: warning: {fault}"));
     }
     let mut out = io::stdout().lock();
     let printed =
@@ -48,7 +48,7 @@ pub struct Fresh {
     pub token: Secret,
     /// Its end, if it is known.
     pub expires: Option<SystemTime>,
-    /// Why it could not be renewed although less than [`REFRESH_BEFORE`] is left.
+    /// Why it could not be renewed although less than [`REFRESH_BEFORE`] is left, or not be kept when it was.
     pub warning: Option<Fault>,
 }
 
@@ -91,7 +91,7 @@ pub async fn fresh_in(store: &Store, profile: &Profile, token_use: Option<TokenU
         return found(tokens, None);
     }
     match renew(store, profile, &settings, &tokens, &lock).await {
-        Ok(new) if left(&new) > Duration::ZERO => found(new, None),
+        Ok((new, unkept)) if left(&new) > Duration::ZERO => found(new, unkept),
         Ok(_) => Err(logged_out(&format!("the issuer renewed the login, but not its {}", token_use.name()))),
         // What is left of it is better than nothing.
         Err(fault) if left(&tokens) > Duration::ZERO => found(tokens, Some(fault)),
@@ -99,14 +99,15 @@ pub async fn fresh_in(store: &Store, profile: &Profile, token_use: Option<TokenU
     }
 }
 
-/// Gets new tokens and keeps them. The caller holds the lock from before `old` was read.
+/// Gets new tokens and keeps them; where that fails they serve at least this once. The caller holds the lock from
+/// before `old` was read.
 async fn renew(
     store: &Store,
     profile: &Profile,
     settings: &IssuerSettings,
     old: &Tokens,
     lock: &Lock,
-) -> Result<Tokens, Fault> {
+) -> Result<(Tokens, Option<Fault>), Fault> {
     let logged_out = |why: String| Fault::LoggedOut { profile: profile.clone(), why };
     let own = old.issuer == settings.issuer && old.client_id == settings.client_id;
     let mut new = match (settings.method, &old.refresh) {
@@ -136,8 +137,8 @@ async fn renew(
         new.id = old.id.as_ref().map(|id| Secret::new(id.expose().to_vec()));
         new.id_expires = old.id_expires;
     }
-    store.keep_tokens(profile, &new, lock)?;
-    Ok(new)
+    let unkept = store.keep_tokens(profile, &new, lock).err();
+    Ok((new, unkept))
 }
 
 /// RFC 6749 section 6, OpenID Connect Core 1.0 section 12.

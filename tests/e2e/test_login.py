@@ -2,10 +2,12 @@
 
 import base64
 import concurrent.futures
+import hashlib
 import json
 import os
 import pathlib
 import re
+import resource
 import stat
 import time
 import urllib.parse
@@ -13,7 +15,7 @@ import urllib.parse
 import httpx
 import pytest
 from support import parts
-from support.login import Browser, Home
+from support.login import Browser, Home, Running
 from support.scripted import Scripted
 from test_life import client, local
 
@@ -50,7 +52,7 @@ def test_a_browser_login_gives_a_token_that_the_gateway_takes(world, home, start
     opener.write_text(f'#!/bin/sh\nprintf %s "$1" >{opened}.new && mv {opened}.new {opened}\n')
     opener.chmod(0o755)
     env = {"DISPLAY": ":1", "PATH": f"{opener.parent}:{os.environ['PATH']}"}
-    running = home.begin("login", *home.at(parts.CLI), **env)
+    running = home.begin("login", *home.at(parts.CLI), env=env)
     parts.until(opened.exists)
     url = opened.read_text()
     assert url == running.address()
@@ -231,10 +233,10 @@ def test_a_program_logs_in_with_its_secret(world, home, start):
     assert "env:NAME" in told.stderr and "hunter2" not in told.stderr
     assert "--client-secret" in home.run("login", *place, code=2).stderr
     assert "CI_SECRET" in home.run("login", *place, "--client-secret", "env:CI_SECRET", code=2).stderr
-    wrong = home.run("login", *place, "--client-secret", "env:CI_SECRET", code=1, CI_SECRET="wrong-canary")
+    wrong = home.run("login", *place, "--client-secret", "env:CI_SECRET", code=1, env={"CI_SECRET": "wrong-canary"})
     assert "invalid_client" in wrong.stderr and "wrong-canary" not in wrong.stderr
 
-    home.run("login", *place, "--client-secret", "env:CI_SECRET", **SECRETS)
+    home.run("login", *place, "--client-secret", "env:CI_SECRET", env=SECRETS)
     assert look(world, gateway, home.token()).status_code == 200
     assert '"secret"' not in "".join(path.read_text() for path in home.state.iterdir()).replace('client_secret"', "")
 
@@ -281,11 +283,11 @@ def scripted(world, tmp_path):
     issuer.stop()
 
 
-def browser_login(home, scripted, *arguments) -> "object":
+def browser_login(home, scripted, *arguments, env=None) -> Running:
     """A login at the scripted issuer; its person needs no forms."""
-    running = home.begin("login", "--no-browser", *home.at("cli", scripted.url), *arguments)
+    running = home.begin("login", "--no-browser", *home.at("cli", scripted.url), *arguments, env=env or {})
     asked = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(running.address()).query))
-    scripted.nonce = scripted.nonce or asked["nonce"]
+    scripted.nonce, scripted.query = scripted.nonce or asked["nonce"], asked
     answer = urllib.parse.urlencode({"code": "code-canary", "state": asked["state"]})
     assert httpx.get(f"{asked['redirect_uri']}?{answer}").status_code == 200
     return running
@@ -318,6 +320,44 @@ def test_what_an_issuer_does_wrong_is_named_and_no_secret_is_repeated(home, scri
     assert list(home.state.glob("*.json")) == []
 
 
+def test_an_issuer_that_says_the_wrong_things_of_itself_is_refused(home, scripted):
+    for more, why in [
+        ({"issuer": "https://other.example"}, "is for"),
+        ({"token_endpoint": "http://127.0.0.1:1/token"}, "token_endpoint that is no https URL"),
+        ({"authorization_endpoint": "javascript:alert(1)"}, "authorization_endpoint is no https URL"),
+        ({"authorization_endpoint": None}, "it has no authorization_endpoint"),
+        ({"code_challenge_methods_supported": ["plain"]}, "PKCE with S256"),
+        ({"token_endpoint": 7}, "OpenID Connect Discovery asks for"),
+    ]:
+        scripted.more = more
+        told = home.run("login", "--no-browser", *home.at("cli", scripted.url), code=1)
+        assert why in told.stderr and f"issuer {scripted.url}" in told.stderr, told.stderr
+    assert scripted.asked == []
+
+
+def test_what_is_asked_for_reaches_the_issuer_as_it_takes_it(home, scripted):
+    scripted.more = {
+        "authorization_endpoint": f"{scripted.url}/authorize?tenant=7",
+        "token_endpoint_auth_methods_supported": ["client_secret_post"],
+        "scopes_supported": ["openid", "offline_access"],
+    }
+    running = browser_login(
+        home, scripted, "--audience", "gw", "--resource", "https://gw.example", "--client-secret", "env:CI_SECRET",
+        env={"CI_SECRET": "se cret&"},
+    )  # fmt: skip
+    assert running.ended() == 0, running.text()
+    query, form = scripted.query, scripted.asked[0]
+    assert query["tenant"] == "7" and query["audience"] == "gw" and query["resource"] == "https://gw.example"
+    assert query["scope"] == "openid offline_access" and query["prompt"] == "consent"
+    assert form["client_secret"] == "se cret&" and form["client_id"] == "cli" and form["code"] == "code-canary"
+    assert form["redirect_uri"] == query["redirect_uri"] and form["resource"] == "https://gw.example"
+    digest = hashlib.sha256(form["code_verifier"].encode()).digest()
+    assert base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == query["code_challenge"]
+    scripted.nonce = None
+    running = browser_login(home, scripted, "--prompt", "select_account", env={"CI_SECRET": "se cret&"})
+    assert running.ended() == 0 and scripted.query["prompt"] == "select_account"
+
+
 def test_opaque_tokens_are_told_of_and_one_that_stays_is_used_again(home, scripted):
     scripted.token = [scripted.tokens(access="opaque-1", expires_in=30, refresh_token="rt-1")]
     running = browser_login(home, scripted)
@@ -335,10 +375,22 @@ def test_while_the_issuer_is_down_what_is_left_of_a_token_serves(home, scripted)
     assert browser_login(home, scripted).ended() == 0
     scripted.token = [(503, "down")] * 10
     told = home.run("token")
-    assert told.stdout == "opaque-1\n" and "could not be renewed" in told.stderr
+    assert told.stdout == "opaque-1\n" and "warning: issuer" in told.stderr
     time.sleep(6)
     told = home.run("token", code=1)
     assert told.stdout == "" and "503" in told.stderr
+
+
+def test_a_token_that_cannot_be_kept_serves_once_and_harms_nothing(home, scripted):
+    scripted.token = [scripted.tokens(access="opaque-1", expires_in=30, refresh_token="rt-1")]
+    assert browser_login(home, scripted).ended() == 0
+    before = home.kept()
+    scripted.token = [scripted.tokens(access="opaque-2", refresh_token="rt-2")]
+    # As on a full disk: no file may grow.
+    full = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8, 8))
+    told = home.run("token", preexec_fn=full, restore_signals=False)
+    assert told.stdout == "opaque-2\n" and "tokens.json cannot be written" in told.stderr
+    assert home.kept() == before and len(list(home.state.iterdir())) == 3
 
 
 def test_somebody_elses_id_token_is_refused_at_refresh(home, scripted):
@@ -352,10 +404,10 @@ def test_somebody_elses_id_token_is_refused_at_refresh(home, scripted):
 def test_a_device_slows_down_when_it_is_told_to(home, scripted):
     pending, slow = ((400, {"error": error}) for error in ("authorization_pending", "slow_down"))
     scripted.nonce = None
-    scripted.token = [pending, slow, (503, "busy"), scripted.tokens(access="opaque-1")]
+    scripted.token = [pending, (503, "busy"), slow, scripted.tokens(access="opaque-1")]
     running = home.begin("login", "--device", *home.at("cli", scripted.url))
     assert running.ended(40) == 0, running.text()
     gaps = [later - earlier for earlier, later in zip(scripted.times, scripted.times[1:])]
-    # 1 s as the issuer said, 5 s more, then twice that.
-    for gap, least in zip(gaps, (1, 6, 12), strict=True):
+    # 1 s as the issuer said, then twice that, then 5 s more.
+    for gap, least in zip(gaps, (1, 2, 7), strict=True):
         assert least <= gap < least + 2, gaps

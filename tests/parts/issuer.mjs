@@ -4,7 +4,7 @@
 //   node issuer.mjs PORT CHAIN KEY JWKS
 //
 // JWKS is a file with private keys; the server signs with the first. Rotation is a restart with another file. Each token
-// that is granted is a line of the output: "granted", its grant type, the client.
+// that is granted is a line of the output: "granted", grant type, client.
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:https";

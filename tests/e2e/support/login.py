@@ -23,15 +23,16 @@ class Home:
         self.state = folder / ".local/state/staunch"
         self.env = {"PATH": os.environ["PATH"], "HOME": str(folder)}
 
-    def run(self, *arguments: str, code: int = 0, **env) -> subprocess.CompletedProcess:
+    def run(self, *arguments: str, code: int = 0, env: dict = {}, **more) -> subprocess.CompletedProcess:
         """Runs to the end; the exit code is checked."""
         done = subprocess.run(
-            [BINARY, *arguments], env=self.env | env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+            [BINARY, *arguments], env=self.env | env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=60, **more,
         )  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr
         return done
 
-    def begin(self, *arguments: str, **env) -> "Running":
+    def begin(self, *arguments: str, env: dict = {}) -> "Running":
         self.count += 1
         return Running([BINARY, *arguments], self.folder / f"begun-{self.count}", self.env | env)
 

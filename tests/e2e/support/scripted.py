@@ -12,10 +12,11 @@ from .process import free_port
 
 
 class Scripted:
-    """`token`: answers of the token endpoint, (status, JSON or text), in order. `asked`: the forms that came."""
+    """`token`: answers of the token endpoint, (status, JSON or text), in order. `asked`: the forms that came.
+    `more`: what its discovery document says besides."""
 
     def __init__(self, chain: str, key: str):
-        self.token, self.asked, self.times, self.nonce = [], [], [], None
+        self.token, self.asked, self.times, self.nonce, self.more = [], [], [], None, {}
         port = free_port()
         self.url = f"https://127.0.0.1:{port}"
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -52,7 +53,7 @@ class Scripted:
             "authorization_endpoint": f"{self.url}/authorize",
             "token_endpoint": f"{self.url}/token",
             "device_authorization_endpoint": f"{self.url}/device",
-        }
+        } | self.more
 
     def invitation(self) -> dict:
         return {
