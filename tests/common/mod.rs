@@ -201,6 +201,7 @@ impl Rig {
                 accounts: vec![Account {
                     user: "svc".into(),
                     password: Some(Arc::new(Secret::new(b"stored-password".to_vec()))),
+                    issuer: None,
                     groups: Vec::new(),
                     subjects: Vec::new(),
                 }],
