@@ -1,5 +1,6 @@
 //! Stored credentials: what replaces the client's token on the way up.
 
+use crate::names::IssuerName;
 use crate::policy::Identity;
 use crate::secret::Secret;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub struct Account {
     pub user: Box<str>,
     /// Its password; `None` where the gateway's certificate proves it.
     pub password: Option<Arc<Secret>>,
+    /// Whose identities it is for; `None` means no condition.
+    pub issuer: Option<IssuerName>,
     /// At least one of these groups; empty means no condition.
     pub groups: Vec<Arc<str>>,
     /// One of these subjects; empty means no condition.
@@ -32,12 +35,53 @@ pub struct Account {
 impl Account {
     /// True when everybody who is permitted may have it.
     pub fn is_for_all(&self) -> bool {
-        self.groups.is_empty() && self.subjects.is_empty()
+        self.issuer.is_none() && self.groups.is_empty() && self.subjects.is_empty()
     }
 
     /// True when it is for this identity.
     pub fn is_for(&self, identity: &Identity) -> bool {
-        (self.groups.is_empty() || self.groups.iter().any(|group| identity.groups.contains(group)))
+        self.issuer.as_ref().is_none_or(|issuer| *issuer == identity.issuer)
+            && (self.groups.is_empty() || self.groups.iter().any(|group| identity.groups.contains(group)))
             && (self.subjects.is_empty() || self.subjects.contains(&identity.subject))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Proof;
+    use std::collections::BTreeMap;
+    use std::time::SystemTime;
+
+    #[test]
+    fn an_account_is_for_whom_all_its_conditions_name() {
+        let ann = Identity {
+            issuer: IssuerName("corp".into()),
+            subject: "ann".into(),
+            groups: vec!["dba".into(), "ops".into()],
+            claims: BTreeMap::new(),
+            proof: Proof::Token,
+            expires: SystemTime::UNIX_EPOCH,
+        };
+        let account = |issuer: Option<&str>, groups: &[&str], subjects: &[&str]| Account {
+            user: "svc".into(),
+            password: None,
+            issuer: issuer.map(|name| IssuerName(name.into())),
+            groups: groups.iter().map(|one| Arc::from(*one)).collect(),
+            subjects: subjects.iter().map(|one| Arc::from(*one)).collect(),
+        };
+        let table = [
+            (account(None, &[], &[]), true, true),
+            (account(Some("corp"), &[], &[]), true, false),
+            (account(Some("partner"), &[], &[]), false, false),
+            (account(Some("partner"), &["dba"], &[]), false, false),
+            (account(Some("corp"), &["dba"], &["ann"]), true, false),
+            (account(None, &["web", "ops"], &[]), true, false),
+            (account(None, &["web"], &[]), false, false),
+            (account(None, &["dba"], &["bob"]), false, false),
+        ];
+        for (account, hers, for_all) in table {
+            assert_eq!((account.is_for(&ann), account.is_for_all()), (hers, for_all), "{account:?}");
+        }
     }
 }

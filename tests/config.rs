@@ -186,6 +186,16 @@ fn what_is_wrong_with_a_postgres_route_is_found_with_its_line_and_with_advice() 
         ),
         (rw, r#"{ user = "svc_rw", password = "{secret:pg-rw}", groups = [] },"#, "23: groups is empty"),
         (
+            rw,
+            r#"{ user = "svc_rw", password = "{secret:pg-rw}", issuer = "corpse" },"#,
+            "23: `corpse` stands in no rule of allow",
+        ),
+        (
+            r#"allow = [{ issuer = "corp", groups = ["analytics", "dba"] }]"#,
+            r#"allow = [{ issuer = "corp" }, { issuer = "partner" }]"#,
+            "23: groups and subjects of several issuers would count here; write issuer",
+        ),
+        (
             name,
             "name = \"warehouse\"\ntoken_slots = [\"bearer\"]",
             "17: a postgres route takes the token from the password",

@@ -108,6 +108,34 @@ async fn what_comes_in_clear_behind_the_servers_yes_is_never_read() {
 }
 
 #[tokio::test]
+async fn a_server_whose_tls_begins_at_once_must_name_its_protocol() {
+    let direct = |upstream_alpn| Http::postgres(Wish { direct: true, upstream_alpn, ..Wish::default() });
+    let http = direct(vec!["postgresql"]).await;
+    let server = async {
+        let mut upstream = http.rig.accept().await;
+        assert_eq!(upstream.get_ref().1.alpn_protocol(), Some(&b"postgresql"[..]));
+        let length = upstream.read_u32().await.unwrap() as usize;
+        exactly(&mut upstream, length - 4).await;
+        upstream.write_all(&[ACCEPTED, READY].concat()).await.unwrap();
+        upstream
+    };
+    let (mut client, _upstream) = tokio::join!(with_token(&http, 600), server);
+    assert_eq!(exactly(&mut client, ACCEPTED.len() + READY.len()).await, [ACCEPTED, READY].concat());
+
+    let http = direct(Vec::new()).await;
+    let server = async {
+        let (tcp, _) = http.rig.upstream.accept().await.unwrap();
+        match http.rig.acceptor.accept(tcp).await {
+            Ok(secure) => rest(secure).await.0,
+            Err(_) => String::new(),
+        }
+    };
+    let (client, heard) = tokio::join!(with_token(&http, 600), timeout(SOON, server));
+    assert_eq!(heard.unwrap(), "");
+    assert!(rest(client).await.0.contains("C08006"));
+}
+
+#[tokio::test]
 async fn a_server_without_tls_is_told_nothing() {
     for answer in [&b"N"[..], &message(b'E', b"SFATAL\0C0A000\0Mno\0\0"), b"\x15", b""] {
         let http = Http::postgres(Wish::default()).await;

@@ -148,7 +148,7 @@ pub struct Route {
     pub allow: Vec<Spanned<Allow>>,
     /// The stored credential. http: headers that the gateway sets, one table with `header` and `value` or a list of
     /// them. postgres: the account as which it logs in, one table with `user` and `password`, or a list of them of which
-    /// the first that fits the identity's `groups` and `subjects` counts.
+    /// the first that fits the identity's `issuer`, `groups` and `subjects` counts.
     #[serde(default)]
     #[schemars(with = "Option<Inject>")]
     pub inject: Option<Spanned<Inject>>,
@@ -315,6 +315,10 @@ pub struct Credential {
     /// postgres: its password, `{secret:NAME}`. Only an upstream that is shown a certificate may do without.
     #[schemars(with = "Option<String>")]
     pub password: Option<Text>,
+    /// postgres: the account is for identities of this issuer (or `certificate_identity`). Default: for all. Needed beside
+    /// `groups` or `subjects` where `allow` names several: each has groups and subjects of its own.
+    #[schemars(with = "Option<String>")]
+    pub issuer: Option<Text>,
     /// postgres: the account is for identities in one of these groups. Default: for all.
     #[schemars(with = "Option<Vec<String>>")]
     pub groups: Option<Spanned<Vec<String>>>,

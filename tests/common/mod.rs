@@ -99,6 +99,8 @@ pub struct Wish {
     pub upstream_alpn: Vec<&'static str>,
     pub on_expiry: OnExpiry,
     pub connect: Duration,
+    /// TLS with a PostgreSQL upstream begins with the first byte.
+    pub direct: bool,
 }
 
 impl Default for Wish {
@@ -115,6 +117,7 @@ impl Default for Wish {
             upstream_alpn: Vec::new(),
             on_expiry: OnExpiry::Drain,
             connect: Duration::from_secs(5),
+            direct: false,
         }
     }
 }
@@ -198,6 +201,7 @@ impl Rig {
                 accounts: vec![Account {
                     user: "svc".into(),
                     password: Some(Arc::new(Secret::new(b"stored-password".to_vec()))),
+                    issuer: None,
                     groups: Vec::new(),
                     subjects: Vec::new(),
                 }],
@@ -257,7 +261,7 @@ impl Rig {
             },
         };
         change(&mut route);
-        if route.protocol == RouteProtocol::Postgres {
+        if route.protocol == RouteProtocol::Postgres && !wish.direct {
             route.upstream = route.upstream.negotiating(Negotiation::Request);
         }
         route.server = make_server(route.client_certificates);

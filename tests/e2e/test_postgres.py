@@ -22,7 +22,7 @@ from support.process import ends, free_port, run
 COPY_MIB = int(os.environ.get("STAUNCH_COPY_MIB", "100"))
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
 GSSENC_REQUEST = struct.pack("!II", 8, 80877104)
-ROUTES = ["scram", "md5", "clear", "trust", "wrong", "down", "notls", "cut", "groups", "cert", "client"]
+ROUTES = ["scram", "md5", "clear", "trust", "wrong", "down", "notls", "cut", "groups", "cert", "either", "client"]
 NAMES = [f"{name}.pg.test" for name in ROUTES] + ["web.pg.test"]
 
 
@@ -79,6 +79,10 @@ class Database:
             self.route(
                 "cert", client_certificates="required", client_ca=self.world.ca, certificate_identity=machines,
                 allow=[{"issuer": "machines", "subjects": ["ann.clients.test"]}],
+            ),
+            self.route(
+                "either", client_certificates="optional", client_ca=self.world.ca, certificate_identity=machines,
+                allow=[{"issuer": "machines", "subjects": ["ann.clients.test"]}, {"issuer": "corp", "groups": ["agents"]}],
             ),
             self.route("client", application_name="client"),
             web,
@@ -285,6 +289,36 @@ def test_a_client_certificate_needs_no_token(database, to):
     assert one(parameters, sql) == ("svc_scram", "ann.clients.test")
     chain, key = database.stranger
     assert "policy does not permit" in refused(to("cert", "", sslcert=chain, sslkey=key))
+
+
+def test_a_route_may_take_a_certificate_or_a_token(database, to):
+    sql = "select current_setting('staunch.subject')"
+    chain, key = database.machine
+    assert one(to("either", "", sslcert=chain, sslkey=key), sql) == ("ann.clients.test",)
+    assert one(to("either"), sql) == (parts.ANN,)
+
+
+def test_tls_1_2_on_the_client_leg(gateway, to):
+    with connect(to(ssl_max_protocol_version="TLSv1.2", application_name="old")) as connection:
+        value = "x" * 3_000_000
+        assert connection.execute("select %s::text", [value]).fetchone() == (value,)
+    line = gateway.line("session closed", application="old")
+    assert (line["client_version"], line["upstream_version"]) == ("TLSv1.2", "TLSv1.3")
+
+
+def test_behind_a_balancer_that_speaks_the_proxy_protocol(database, start, world, to):
+    config = database.config()
+    config["listener"] = [{"address": f"127.0.0.1:{free_port()}", "proxy_protocol_from": ["127.0.0.0/8"]}]
+    gateway = start(config)
+    port = int(config["listener"][0]["address"].rsplit(":")[-1])
+    plain = socket.create_connection(("127.0.0.1", port), 15)
+    plain.sendall(b"PROXY TCP4 192.0.2.7 127.0.0.1 40000 5432\r\n" + SSL_REQUEST)
+    assert plain.recv(1) == b"S"
+    context = ssl.create_default_context(cafile=world.ca)
+    with context.wrap_socket(plain, server_hostname="scram.pg.test") as secure:
+        secure.sendall(startup())
+        assert receive(secure) == (b"R", struct.pack("!I", 3))
+    assert gateway.line("session closed", remote="192.0.2.7:40000")
 
 
 # --- cancelling ---------------------------------------------------------------------------------------------------

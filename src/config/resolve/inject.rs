@@ -7,8 +7,10 @@ use crate::config::model::{self, Inject, Text};
 use crate::config::secrets;
 use crate::credential::{Account, HeaderInjection};
 use crate::gateway::RouteProtocol;
+use crate::names::IssuerName;
 use crate::protocol::postgres::startup::MAX_NAME;
 use crate::secret::Secret;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use toml::Spanned;
@@ -52,6 +54,7 @@ impl<'a> Context<'a> {
             let of_accounts = [
                 (written.user.as_ref().map(Spanned::span), "user"),
                 (written.password.as_ref().map(Spanned::span), "password"),
+                (written.issuer.as_ref().map(Spanned::span), "issuer"),
                 (written.groups.as_ref().map(Spanned::span), "groups"),
                 (written.subjects.as_ref().map(Spanned::span), "subjects"),
             ];
@@ -132,6 +135,7 @@ impl<'a> Context<'a> {
                     None
                 }
             };
+            whose(written, &route.get_ref().allow, span.clone(), notes);
             if let Some(place) = all.iter().position(Account::is_for_all) {
                 let place = place + 1;
                 notes.fault(
@@ -144,6 +148,7 @@ impl<'a> Context<'a> {
             all.push(Account {
                 user: written.user.as_ref().map_or("", |user| user.get_ref()).into(),
                 password: password.map(Arc::new),
+                issuer: written.issuer.as_ref().map(|name| IssuerName(name.get_ref().as_str().into())),
                 groups: texts(notes.list(&written.groups, "groups")),
                 subjects: texts(notes.list(&written.subjects, "subjects")),
             });
@@ -174,6 +179,31 @@ impl<'a> Context<'a> {
             None => Err(format!("there is no secret `{name}`; name it under [secrets]")),
         });
         notes.take(written.span(), value)
+    }
+}
+
+/// Notes an account that would go by one issuer's groups or subjects and be given to another's.
+fn whose(
+    written: &model::Credential,
+    allow: &[Spanned<model::Allow>],
+    span: Range<usize>,
+    notes: &mut Notes<'_>,
+) {
+    let issuers: BTreeSet<&str> = allow.iter().map(|one| one.get_ref().issuer.get_ref().as_str()).collect();
+    let unread = notes.lost || allow.iter().any(|one| notes.is_told(&one.get_ref().issuer.span()));
+    match &written.issuer {
+        Some(issuer) if !issuers.contains(issuer.get_ref().as_str()) && !unread => {
+            let name = issuer.get_ref();
+            notes.fault(
+                issuer.span(),
+                format!("`{name}` stands in no rule of allow, so nobody gets this account"),
+            );
+        }
+        None if issuers.len() > 1 && (written.groups.is_some() || written.subjects.is_some()) && !unread => {
+            let advice = "write issuer = \"…\" beside them";
+            notes.fault(span, format!("groups and subjects of several issuers would count here; {advice}"));
+        }
+        _ => {}
     }
 }
 

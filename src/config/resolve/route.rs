@@ -341,7 +341,9 @@ fn name_of<T: PartialEq>(words: &[(&str, T)], value: T) -> String {
 /// What `check` shows of stored credentials: names of headers, users and whose they are.
 fn shown_credentials(headers: &[HeaderInjection], database: Option<&Database>) -> Vec<String> {
     let accounts = database.iter().flat_map(|database| &database.accounts).map(|account| {
-        let whose: Vec<&str> = account.groups.iter().chain(&account.subjects).map(|one| &**one).collect();
+        let issuer = account.issuer.iter().map(|issuer| &issuer.0);
+        let whose = issuer.chain(&account.groups).chain(&account.subjects);
+        let whose: Vec<&str> = whose.map(|one| &**one).collect();
         if whose.is_empty() {
             return format!("user {}", account.user);
         }
