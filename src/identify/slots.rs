@@ -120,9 +120,11 @@ pub fn strip_names(slots: &[Slot]) -> Names {
 /// the upstream must see it in neither.
 pub fn strip_names_holding(slots: &[Slot], fields: &Fields, token: &[u8]) -> Names {
     let mut names = strip_names(slots);
-    for slot in [Slot::Bearer, Slot::XApiKey, Slot::ApiKey] {
-        if !token.is_empty() && fields.all(slot.field()).any(|v| memchr::memmem::find(v, token).is_some()) {
-            names.add(slot.field());
+    for field in [Slot::Bearer, Slot::XApiKey, Slot::ApiKey].map(Slot::field) {
+        // What goes in any case need not be searched: that took a tenth of an HTTP/2 request.
+        let goes = token.is_empty() || names.contains(&field);
+        if !goes && fields.all(field).any(|value| memchr::memmem::find(value, token).is_some()) {
+            names.add(field);
         }
     }
     names
