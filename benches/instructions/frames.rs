@@ -1,6 +1,7 @@
 //! Just enough HTTP/2 (RFC 9113) to speak in lockstep: a library's peers send credit and acknowledgements when they see
 //! fit, which would move counts about.
 
+use crate::requests::Upstream;
 use staunch::protocol::sniff::HTTP2_PREFACE;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -27,10 +28,12 @@ pub(crate) fn greeting(client: bool) -> Vec<u8> {
     [preface, &frame(SETTINGS, 0, 0, &[]), &frame(WINDOW_UPDATE, 0, 0, &credit)].concat()
 }
 
-pub(crate) async fn read_preface(from: &mut (impl AsyncReadExt + Unpin)) {
+/// True if a client's preface came.
+pub(crate) async fn preface_came(from: &mut Upstream) -> bool {
     let mut preface = [0; HTTP2_PREFACE.len()];
-    from.read_exact(&mut preface).await.unwrap();
-    assert_eq!(preface, HTTP2_PREFACE);
+    let came = from.read_exact(&mut preface).await.is_ok();
+    assert!(!came || preface == HTTP2_PREFACE);
+    came
 }
 
 /// Reads frames until the message on `stream` ends, and returns its body. Settings are acknowledged.

@@ -6,6 +6,9 @@ use staunch::gateway::Alpn;
 use staunch::protocol::hpack::encode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+pub(crate) type Client = tokio_rustls::client::TlsStream<tokio::net::TcpStream>;
+pub(crate) type Upstream = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
+
 /// A question to a language model: 96 bytes.
 const QUESTION: &[u8] =
     br#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Where does the river go to sea?"}]}"#;
@@ -54,13 +57,49 @@ pub(crate) fn answer1() -> Vec<u8> {
     [head.as_bytes(), ANSWER].concat()
 }
 
-/// Reads up to the end of an HTTP/1.1 head.
-pub(crate) async fn read_head(from: &mut (impl AsyncReadExt + Unpin)) -> String {
+/// Reads up to the end of an HTTP/1.1 head; `None` where the connection ends instead of beginning.
+pub(crate) async fn read_head(from: &mut (impl AsyncReadExt + Unpin)) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        head.push(from.read_u8().await.expect("a whole head"));
+        match from.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) if head.is_empty() => return None,
+            Err(error) => panic!("{error} in a head"),
+        }
     }
-    String::from_utf8(head).unwrap()
+    Some(String::from_utf8(head).unwrap())
+}
+
+/// Both ends of a connection on which `first` went up. The gateway's first connection to an upstream only asks which
+/// protocol it speaks; `begins` tells whether the client's bytes came, and it is past them then.
+pub(crate) async fn pair(
+    http: &Http,
+    protocol: &str,
+    first: &[u8],
+    begins: impl AsyncFn(&mut Upstream) -> bool,
+) -> (Client, Upstream) {
+    let client = async {
+        let mut client = http.connect(protocol).await;
+        client.write_all(first).await.unwrap();
+        client.flush().await.unwrap();
+        client
+    };
+    let upstream = async {
+        loop {
+            let mut upstream = http.rig.accept().await;
+            if begins(&mut upstream).await {
+                return upstream;
+            }
+        }
+    };
+    tokio::join!(client, upstream)
+}
+
+/// True if a permitted request's head came.
+pub(crate) async fn head_came(upstream: &mut Upstream) -> bool {
+    let Some(head) = read_head(upstream).await else { return false };
+    assert!(head.contains("Bearer stored-key\r\n"), "{head}");
+    true
 }
 
 /// Requests on one HTTP/1.1 connection.
@@ -68,19 +107,14 @@ pub(crate) async fn http1(units: u32) {
     let http = Http::start(wish("http/1.1")).await;
     let request = [head1(&http.token(3_600), QUESTION.len()).as_bytes(), QUESTION].concat();
     let answer = answer1();
-    let mut client = http.connect("http/1.1").await;
+    let (mut client, mut upstream) = pair(&http, "http/1.1", &request, head_came).await;
     let (mut body, mut answered) = (vec![0; QUESTION.len()], vec![0; answer.len()]);
-    let mut upstream = None;
-    for _ in 0..units {
-        client.write_all(&request).await.unwrap();
-        client.flush().await.unwrap();
-        // The upstream is dialled when the first request is permitted.
-        if upstream.is_none() {
-            upstream = Some(http.rig.accept().await);
+    for n in 0..units {
+        if n > 0 {
+            client.write_all(&request).await.unwrap();
+            client.flush().await.unwrap();
+            assert!(head_came(&mut upstream).await);
         }
-        let upstream = upstream.as_mut().unwrap();
-        let head = read_head(upstream).await;
-        assert!(head.contains("Bearer stored-key\r\n"), "{head}");
         upstream.read_exact(&mut body).await.unwrap();
         assert_eq!(body, QUESTION);
         upstream.write_all(&answer).await.unwrap();
@@ -98,29 +132,21 @@ pub(crate) async fn http2(units: u32) {
         [(":method", "POST"), (":scheme", "https"), (":path", "/v1/chat/completions"), (":authority", NAME)];
     let asked = block(&[&head[..], &FIELDS, &[("authorization", &*bearer)]].concat());
     let answered = block(&[&[(":status", "200")][..], &ANSWERED].concat());
-    let mut client = http.connect("h2").await;
-    client.write_all(&frames::greeting(true)).await.unwrap();
-    let mut upstream = None;
+    let message = |stream, block: &[u8], body: &[u8]| {
+        [frames::frame(HEADERS, END_HEADERS, stream, block), frames::frame(DATA, END_STREAM, stream, body)]
+            .concat()
+    };
+    let first = [frames::greeting(true), message(1, &asked, QUESTION)].concat();
+    let (mut client, mut upstream) = pair(&http, "h2", &first, frames::preface_came).await;
+    upstream.write_all(&frames::greeting(false)).await.unwrap();
     for n in 0..units {
         let stream = 1 + 2 * n;
-        let exchange = |block: &[u8], body: &[u8]| {
-            [
-                frames::frame(HEADERS, END_HEADERS, stream, block),
-                frames::frame(DATA, END_STREAM, stream, body),
-            ]
-            .concat()
-        };
-        client.write_all(&exchange(&asked, QUESTION)).await.unwrap();
-        client.flush().await.unwrap();
-        if upstream.is_none() {
-            let mut fresh = http.rig.accept().await;
-            frames::read_preface(&mut fresh).await;
-            fresh.write_all(&frames::greeting(false)).await.unwrap();
-            upstream = Some(fresh);
+        if n > 0 {
+            client.write_all(&message(stream, &asked, QUESTION)).await.unwrap();
+            client.flush().await.unwrap();
         }
-        let upstream = upstream.as_mut().unwrap();
-        assert_eq!(frames::read_message(upstream, stream).await, QUESTION);
-        upstream.write_all(&exchange(&answered, ANSWER)).await.unwrap();
+        assert_eq!(frames::read_message(&mut upstream, stream).await, QUESTION);
+        upstream.write_all(&message(stream, &answered, ANSWER)).await.unwrap();
         upstream.flush().await.unwrap();
         assert_eq!(frames::read_message(&mut client, stream).await, ANSWER);
     }

@@ -26,21 +26,12 @@ const EVENT: &str = "data: {\"id\":\"chatcmpl-8f2\",\"object\":\"chat.completion
 pub(crate) async fn events(units: u32) {
     let http = Http::start(requests::wish("http/1.1")).await;
     let request = requests::head1(&http.token(3_600), 0);
-    let client = async {
-        let mut client = http.connect("http/1.1").await;
-        client.write_all(request.as_bytes()).await.unwrap();
-        client
-    };
-    let upstream = async {
-        let mut upstream = http.rig.accept().await;
-        read_head(&mut upstream).await;
-        upstream
-    };
-    let (mut client, mut upstream) = tokio::join!(client, upstream);
+    let (mut client, mut upstream) =
+        requests::pair(&http, "http/1.1", request.as_bytes(), requests::head_came).await;
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
     upstream.write_all(head.as_bytes()).await.unwrap();
     upstream.flush().await.unwrap();
-    assert_eq!(read_head(&mut client).await, head);
+    assert_eq!(read_head(&mut client).await.as_deref(), Some(head));
     let event = format!("{:x}\r\n{EVENT}\r\n", EVENT.len());
     let mut buffer = vec![0; event.len()];
     for _ in 0..units {
