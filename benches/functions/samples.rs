@@ -47,8 +47,12 @@ pub(crate) const REWRITE: Rewrite<'static> = Rewrite {
     authority: Some("api.upstream.example"),
 };
 
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
 pub(crate) fn bearer() -> String {
-    format!("Bearer {}", "e".repeat(TOKEN_LENGTH))
+    // Every letter of base64url about equally often, as in a token.
+    let letter = |n: usize| char::from(ALPHABET[n * 29 % ALPHABET.len()]);
+    format!("Bearer {}", (0..TOKEN_LENGTH).map(letter).collect::<String>())
 }
 
 /// A block of literals without Huffman codes.
