@@ -1,6 +1,12 @@
-//! The Huffman code of RFC 7541 appendix B, decoded four bits at a time.
+//! The Huffman code of RFC 7541 appendix B, decoded a symbol at a time.
 //!
-//! We never write Huffman: literals cost the upstream a few bytes and us no time.
+//! We never write Huffman: literals cost the upstream a few bytes and us no time. Nearly all that heads are made of has
+//! codes of eight bits or fewer, and is looked up; the rest is walked bit by bit.
+//!
+//! ```text
+//!   bits   | gone | at most 64 bits that were read, the next one foremost | not read |
+//!                   bits.left
+//! ```
 
 use super::HpackFault;
 use std::sync::LazyLock;
@@ -8,32 +14,91 @@ use std::sync::LazyLock;
 /// Appends the decoded text. Refuses the end-of-string symbol, padding of more than seven bits and padding that is
 /// not all ones (RFC 7541 section 5.2), and text beyond `most` bytes.
 pub(super) fn decode(coded: &[u8], most: usize, text: &mut Vec<u8>) -> Result<(), HpackFault> {
-    let from = text.len();
-    let mut state = 0usize;
-    for &byte in coded {
-        for nibble in [byte >> 4, byte & 15] {
-            let step = STEPS[state * 16 + usize::from(nibble)];
-            if step.fails {
-                return Err(HpackFault::Huffman);
-            }
-            if let Some(symbol) = step.symbol {
-                if text.len() - from == most {
-                    return Err(HpackFault::TooLarge);
-                }
-                text.push(symbol);
-            }
-            state = usize::from(step.next);
+    let codes = &*CODE;
+    let most = text.len() + most;
+    // No code is shorter than five bits.
+    text.reserve((coded.len() * 8 / 5).min(most - text.len()));
+    let mut bits = Bits { held: 0, left: 0, rest: coded };
+    loop {
+        bits.fill();
+        let (symbol, length) = match codes.short[bits.peek()] {
+            short if short.1 != 0 && u32::from(short.1) <= bits.left => short,
+            _ if bits.is_padding() => return Ok(()),
+            _ => codes.walk(&bits)?,
+        };
+        bits.left -= u32::from(length);
+        if text.len() == most {
+            return Err(HpackFault::TooLarge);
         }
+        text.push(symbol);
     }
-    if ACCEPTS[state] { Ok(()) } else { Err(HpackFault::Huffman) }
 }
 
-/// What four bits lead to.
-#[derive(Clone, Copy, Default)]
-struct Step {
-    next: u16,
-    symbol: Option<u8>,
-    fails: bool,
+/// Bits that were read and not used.
+struct Bits<'a> {
+    held: u64,
+    left: u32,
+    rest: &'a [u8],
+}
+
+impl Bits<'_> {
+    /// Holds more than the longest code has, or all that there is.
+    fn fill(&mut self) {
+        while self.left <= 56
+            && let Some((&byte, rest)) = self.rest.split_first()
+        {
+            self.held = self.held << 8 | u64::from(byte);
+            self.left += 8;
+            self.rest = rest;
+        }
+    }
+
+    /// The next eight bits, with ones behind the last.
+    fn peek(&self) -> usize {
+        let next = match self.left.checked_sub(8) {
+            Some(behind) => self.held >> behind,
+            None => (self.held << (8 - self.left)) | (0xff >> self.left),
+        };
+        (next & 0xff) as usize
+    }
+
+    /// True at the end: fewer than eight bits, all ones.
+    fn is_padding(&self) -> bool {
+        let ones = (1 << self.left.min(8)) - 1;
+        self.left < 8 && self.held & ones == ones
+    }
+}
+
+struct Code {
+    tree: Vec<[Branch; 2]>,
+    /// By the next eight bits: the symbol and the length of its code, or 0 where that is longer.
+    short: [(u8, u8); 256],
+}
+
+static CODE: LazyLock<Code> = LazyLock::new(|| {
+    let mut short = [(0, 0); 256];
+    for (symbol, &(code, length)) in CODES.iter().enumerate().filter(|(_, (_, length))| *length <= 8) {
+        let first = (code as usize) << (8 - length);
+        short[first..first + (1 << (8 - length))].fill((symbol as u8, length));
+    }
+    Code { tree: tree(), short }
+});
+
+impl Code {
+    /// The next symbol, whatever its length.
+    #[cold]
+    fn walk(&self, bits: &Bits<'_>) -> Result<(u8, u8), HpackFault> {
+        let mut node = 0;
+        for length in 1..=bits.left {
+            match self.tree[node][(bits.held >> (bits.left - length) & 1) as usize] {
+                Branch::Node(next) => node = usize::from(next),
+                Branch::Leaf(symbol) if symbol < 256 => return Ok((symbol as u8, length as u8)),
+                // The end-of-string symbol must not appear.
+                Branch::Leaf(_) | Branch::Open => return Err(HpackFault::Huffman),
+            }
+        }
+        Err(HpackFault::Huffman)
+    }
 }
 
 /// A node of the code tree: where 0 and 1 lead.
@@ -42,50 +107,6 @@ enum Branch {
     Open,
     Node(u16),
     Leaf(u16),
-}
-
-/// Steps by state and nibble. States are the inner nodes of the code tree; no code is shorter than five bits, so four
-/// bits complete at most one symbol.
-static STEPS: LazyLock<Vec<Step>> = LazyLock::new(|| {
-    let tree = tree();
-    let mut steps = Vec::with_capacity(tree.len() * 16);
-    for state in 0..tree.len() {
-        for nibble in 0..16u8 {
-            steps.push(step(&tree, state as u16, nibble));
-        }
-    }
-    steps
-});
-
-/// States in which the text may end: the root, and up to seven ones below it.
-static ACCEPTS: LazyLock<Vec<bool>> = LazyLock::new(|| {
-    let tree = tree();
-    let mut accepts = vec![false; tree.len()];
-    let mut node = 0u16;
-    for _ in 0..8 {
-        accepts[usize::from(node)] = true;
-        match tree[usize::from(node)][1] {
-            Branch::Node(next) => node = next,
-            Branch::Open | Branch::Leaf(_) => break,
-        }
-    }
-    accepts
-});
-
-fn step(tree: &[[Branch; 2]], from: u16, nibble: u8) -> Step {
-    let mut step = Step { next: from, ..Step::default() };
-    for bit in (0..4).rev().map(|shift| usize::from(nibble >> shift & 1)) {
-        match tree[usize::from(step.next)][bit] {
-            Branch::Node(next) => step.next = next,
-            Branch::Leaf(symbol) if symbol < 256 => {
-                step.symbol = Some(symbol as u8);
-                step.next = 0;
-            }
-            // The end-of-string symbol must not appear.
-            Branch::Leaf(_) | Branch::Open => return Step { fails: true, ..step },
-        }
-    }
-    step
 }
 
 fn tree() -> Vec<[Branch; 2]> {
@@ -146,3 +167,59 @@ const CODES: [(u32, u8); 257] = [
     (0x7ffffeb, 27), (0xffffffe, 28), (0x7ffffec, 27), (0x7ffffed, 27), (0x7ffffee, 27), (0x7ffffef, 27), (0x7fffff0, 27), (0x3ffffee, 26),
     (0x3fffffff, 30),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn encoded(text: &[u8]) -> Vec<u8> {
+        let codes = text.iter().map(|&byte| CODES[usize::from(byte)]);
+        let bits: Vec<bool> =
+            codes.flat_map(|(code, length)| (0..length).rev().map(move |n| code >> n & 1 == 1)).collect();
+        let byte = |bits: &[bool]| (0..8).fold(0, |b, n| b << 1 | u8::from(*bits.get(n).unwrap_or(&true)));
+        bits.chunks(8).map(byte).collect()
+    }
+
+    /// The rules of RFC 7541 section 5.2, bit by bit.
+    fn model(coded: &[u8]) -> Option<Vec<u8>> {
+        let (mut text, mut code, mut length) = (Vec::new(), 0u32, 0u8);
+        for bit in coded.iter().flat_map(|byte| (0..8).rev().map(move |n| u32::from(byte >> n & 1))) {
+            (code, length) = (code << 1 | bit, length + 1);
+            if let Some(symbol) = CODES.iter().position(|known| *known == (code, length)) {
+                text.push(u8::try_from(symbol).ok()?);
+                (code, length) = (0, 0);
+            }
+        }
+        (length < 8 && code == (1 << length) - 1).then_some(text)
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_comes_out(text in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let mut decoded = b"before".to_vec();
+            prop_assert_eq!(decode(&encoded(&text), text.len(), &mut decoded), Ok(()));
+            prop_assert_eq!(&decoded[6..], &text[..]);
+            let less = text.len().saturating_sub(1);
+            let short = decode(&encoded(&text), less, &mut Vec::new());
+            prop_assert_eq!(short, if text.is_empty() { Ok(()) } else { Err(HpackFault::TooLarge) });
+        }
+
+        #[test]
+        fn anything_decodes_as_the_rules_say(coded in proptest::collection::vec(any::<u8>(), 0..24)) {
+            let mut text = Vec::new();
+            let decoded = decode(&coded, 1 << 20, &mut text).ok().map(|()| text);
+            prop_assert_eq!(decoded, model(&coded));
+        }
+    }
+
+    #[test]
+    fn padding_is_at_most_seven_ones() {
+        for (coded, fine) in
+            [(&b"\x1f"[..], true), (b"\x1f\xff", false), (b"\x1e", false), (b"", true), (b"\xff", false)]
+        {
+            assert_eq!(decode(coded, 10, &mut Vec::new()).is_ok(), fine, "{coded:?}");
+            assert_eq!(model(coded).is_some(), fine, "{coded:?}");
+        }
+    }
+}
