@@ -50,7 +50,6 @@ impl Account {
 mod tests {
     use super::*;
     use crate::policy::Proof;
-    use std::collections::BTreeMap;
     use std::time::SystemTime;
 
     #[test]
@@ -59,7 +58,7 @@ mod tests {
             issuer: IssuerName("corp".into()),
             subject: "ann".into(),
             groups: vec!["dba".into(), "ops".into()],
-            claims: BTreeMap::new(),
+            claims: Default::default(),
             proof: Proof::Token,
             expires: SystemTime::UNIX_EPOCH,
         };
