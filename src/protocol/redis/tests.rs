@@ -196,10 +196,10 @@ fn an_answer_stands_where_its_mark_is_refused() {
     let say = |text: &str| Answer::Say(text.as_bytes().to_vec());
     let answers = [say("-ONE\r\n"), say("-TWO\r\n"), Answer::Login, say("-FOUR\r\n")];
     // The first went up while replies were off.
-    let data = b":1\r\n-ERR other\r\n$30\r\n-ERR unknown 'STAUNCH-5EC-2.'\r\n\r\n\
+    let data = b":1\r\n-ERR other\r\n$31\r\n-ERR unknown 'STAUNCH-5EC-2.'\r\n\r\n\
         -ERR unknown command 'STAUNCH-5EC-2.', with args beginning with: \r\n:2\r\n+RESET\r\n\
         -ERR unknown command `STAUNCH-5EC-3.`\r\n+OK\r\n:3\r\n-ERR STAUNCH-5EC-4.\r\n:4\r\n";
-    let expected = ":1\r\n-ERR other\r\n$30\r\n-ERR unknown 'STAUNCH-5EC-2.'\r\n\r\n-TWO\r\n:2\r\n+RESET\r\n:3\r\n-FOUR\r\n:4\r\n";
+    let expected = ":1\r\n-ERR other\r\n$31\r\n-ERR unknown 'STAUNCH-5EC-2.'\r\n\r\n-TWO\r\n:2\r\n+RESET\r\n:3\r\n-FOUR\r\n:4\r\n";
     for step in 1..=data.len() {
         let (bytes, replies, fault) = down(data, step, &answers);
         assert_eq!((String::from_utf8_lossy(&bytes).as_ref(), fault), (expected, None), "step {step}");
