@@ -138,8 +138,9 @@ impl ConnectedTo<Redis> {
             // A leg that cannot take them any more ends without them.
             let _ = relay.client.queue(&last);
         }
-        // An end that the peers did not agree on must not look as if they had.
-        let clean = close == Close::Done || left.is_some();
+        // An end between two replies cuts nothing; one that the upstream did not agree on must not look so.
+        let between = close.culprit() == Culprit::Gateway && relay.traffic.is_between();
+        let clean = close == Close::Done || left.is_some() || between;
         let Relay { client, upstream, .. } = *relay;
         // On the heap, so that a session that goes on does not carry its own end.
         Box::pin(part(client, upstream, clean, close)).await;

@@ -104,6 +104,7 @@ impl Replies {
             return Ok(true);
         }
         if self.is_opaque {
+            edit.insert(&std::mem::take(&mut self.held));
             edit.keep(edit.rest().len());
             return Ok(true);
         }

@@ -104,6 +104,11 @@ impl Redis {
         }
     }
 
+    /// True when the client is in the middle of no reply.
+    pub fn is_between(&self) -> bool {
+        self.down.is_between()
+    }
+
     /// What went wrong, for the log.
     pub fn detail(&self) -> Option<String> {
         self.fault.as_ref().map(Fault::to_string).or(self.detail.clone())
