@@ -336,6 +336,21 @@ def test_monitor_shows_no_login(world, wire):
     assert KEY.encode() not in seen and token.encode() not in seen and b"STAUNCH" not in seen, seen
 
 
+def test_an_issuers_new_keys_are_waited_for_in_the_middle_of_a_pipeline(world, wire):
+    one = wire().say(command("AUTH", world.issuer.token())).hear(b"+OK\r\n")
+    world.issuer.rotate()
+    one.say(command("ECHO", "a") + command("AUTH", world.issuer.token()) + command("ECHO", "b"))
+    one.hear(b"$1\r\na\r\n+OK\r\n$1\r\nb\r\n")
+
+
+def test_a_copy_of_the_whole_data_passes(world, gateway, wire, tmp_path):
+    wire().say(command("AUTH", world.issuer.token()) + command("SET", "copied", "canary")).hear(b"+OK\r\n+OK\r\n")
+    done = cli(world, gateway, more=["--rdb", str(tmp_path / "copy.rdb")])
+    assert done.returncode == 0, done.stdout + done.stderr
+    copy = (tmp_path / "copy.rdb").read_bytes()
+    assert copy.startswith(b"REDIS") and b"copied" in copy and b"canary" in copy
+
+
 def test_a_certificate_is_enough(database, wire, client):
     who = command("ACL", "WHOAMI")
     wire("cert", pair=database.machine).say(who).hear(b"$3\r\nsvc\r\n")

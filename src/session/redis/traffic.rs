@@ -160,10 +160,7 @@ impl Redis {
                 encode_auth(user, password, &mut commands);
                 edit.insert(&commands);
             }
-            (Login::Wrong(words), _) => {
-                let words = error(words);
-                self.answer(words, edit);
-            }
+            (Login::Wrong(words), _) => self.refuse(words, edit),
             _ => {
                 let mut command = Vec::new();
                 login.encode(None, &mut command);
@@ -193,20 +190,21 @@ impl Redis {
             Err(denial) => {
                 self.session.shared.metrics.refused(denial.why.code());
                 self.detail.get_or_insert_with(|| denial.detail.clone());
-                self.answer(error(denial.said()), edit);
-                self.refused += 1;
-                if self.refused >= MAX_REFUSED {
-                    self.leave(Close::Refused, error("ERR too many logins were refused"));
-                }
+                self.refuse(denial.said(), edit);
             }
         }
     }
 
-    /// Sees to it that the client is told this where the reply of the upstream's would stand.
-    fn answer(&mut self, words: Vec<u8>, edit: &mut Edit<'_>) {
+    /// Sees to it that the client is told this where the reply of the upstream's would stand. Where replies are off,
+    /// nobody hears of it, and the answer is kept: one reason more to bound them.
+    fn refuse(&mut self, words: &str, edit: &mut Edit<'_>) {
         let mut mark = Vec::new();
-        self.down.mark(Answer::Say(words), &mut mark);
+        self.down.mark(Answer::Say(error(words)), &mut mark);
         edit.insert(&mark);
+        self.refused += 1;
+        if self.refused >= MAX_REFUSED {
+            self.leave(Close::Refused, error("ERR too many logins were refused"));
+        }
     }
 
     fn pass_up(&mut self, cx: &mut Context<'_>, edit: &mut Edit<'_>) -> Poll<()> {

@@ -37,6 +37,7 @@ class Server:
             save ""
             appendonly no
             daemonize no
+            repl-diskless-sync-delay 0
             user default on >{password} ~* &* +@all
             user svc on >{password} ~* &* +@all
             user ro on >{password} ~* &* +@read +@connection +@pubsub
