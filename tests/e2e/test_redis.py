@@ -192,6 +192,7 @@ def test_redis_cli_gets_in_as_the_stored_user(world, gateway):
     assert closed["reason"] == "done" and closed["subject"] == parts.ANN and closed["proof"] == "token", closed
     assert closed["client_version"] == "TLSv1.3" and closed["upstream_verified"] == "chain"
     assert gateway.line("session opened", session=closed["session"])["database_user"] == "svc"
+    assert "database" not in closed
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
