@@ -69,6 +69,16 @@ pub enum RouteProtocol {
     Raw,
     /// PostgreSQL: the token in the password field, or a client certificate; a permit per connection.
     Postgres,
+    /// Redis: the token in the place of the password of AUTH or HELLO, or a client certificate; a permit per connection,
+    /// and a new one with each later AUTH.
+    Redis,
+}
+
+impl RouteProtocol {
+    /// True where an account logs in upstream.
+    pub fn is_database(self) -> bool {
+        matches!(self, RouteProtocol::Postgres | RouteProtocol::Redis)
+    }
 }
 
 /// Application protocols that an HTTP route may offer.

@@ -5,7 +5,7 @@
 //! ```text
 //!   worker      accept        a socket of this core's own, or one handed over by a busier core
 //!   session     handshake     ClientHello → SNI → route → that route's TLS               tls::{handshake, server}
-//!               sniff         HTTP/1.1, HTTP/2, PostgreSQL or opaque bytes               protocol::{sniff, postgres}
+//!               sniff         HTTP/1.1, HTTP/2, PostgreSQL, Redis, opaque bytes        protocol
 //!               identify      token or client certificate → identity                     identify
 //!               authorise     route × identity → permit                                  policy
 //!               dial          own, verified TLS to the upstream; needs a permit;

@@ -27,6 +27,8 @@ fn folder() -> tempfile::TempDir {
     private(&at("secrets/jupyter.token"), "canary-0815\n");
     private(&at("secrets/pg-ro.password"), "canary-ro\n");
     private(&at("secrets/pg-rw.password"), "canary-rw\n");
+    private(&at("secrets/redis-app.password"), "canary-app\n");
+    private(&at("secrets/redis-read.password"), "canary-read\n");
     folder
 }
 
@@ -262,6 +264,52 @@ fn what_belongs_to_a_postgres_route_is_refused_on_others() {
     let found = faults_of("postgres.toml", list, "");
     assert!(
         found.iter().any(|f| f.contains("15: a postgres route needs an account to log in with")),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_redis_route_is_found_with_its_line_and_with_advice() {
+    let read = r#"{ user = "read", password = "{secret:redis-read}" }, "#;
+    let name = r#"name = "cache""#;
+    let with = |line: &str| format!("{name}\n{line}");
+    let table: &[(&str, &str, &str)] = &[
+        (read, r#"{ user = "read" }, "#, "24: `password` is missing; write password = \"{secret:NAME}\""),
+        (read, r#"{ user = "", password = "{secret:redis-read}" }, "#, "24: a user's name has 1 to 63 bytes"),
+        (read, r#"{ user = "read", password = "canary" }, "#, "24: a password is named by where it stands"),
+        (
+            read,
+            r#"{ header = "x", value = "{secret:redis-read}" }, "#,
+            "24: a redis route has no headers; write user and password, not header",
+        ),
+        (name, &with("token_slots = [\"bearer\"]"), "17: a redis route takes the token from AUTH or HELLO"),
+        (name, &with("alpn = \"h2\""), "17: alpn has no effect on a redis route"),
+        (name, &with("host = \"keep\""), "17: host has no effect on a redis route"),
+        (name, &with("application_name = \"client\""), "17: application_name has no effect on a redis route"),
+        (name, &with("identity_guc = \"a.b\""), "17: identity_guc has no effect on a redis route"),
+        (
+            r#"ca = "certs/internal-ca.pem""#,
+            r#"negotiation = "direct""#,
+            "19: negotiation has no effect on a redis route",
+        ),
+        (
+            r#"idle = "1h""#,
+            r#"between_requests = "1m""#,
+            "27: between_requests has no effect on a redis route",
+        ),
+    ];
+    for (from, to, expected) in table {
+        let found = faults_of("redis.toml", from, to);
+        assert!(found.iter().any(|fault| fault.contains(expected)), "{to}: {expected}\nfound: {found:#?}");
+        assert!(!found.join("").contains("canary"), "{to}: a secret is repeated");
+    }
+    let found = faults_of("redis.toml", read, r#"{ password = "{secret:redis-read}" }, "#);
+    assert!(!found.iter().any(|fault| fault.contains("`user`")), "{found:#?}");
+    let text = fs::read_to_string(root().join("config/redis.toml")).unwrap();
+    let list = &text[text.find("inject = [\n").unwrap()..text.find("on_expiry").unwrap()];
+    let found = faults_of("redis.toml", list, "");
+    assert!(
+        found.iter().any(|f| f.contains("15: a redis route needs an account to log in with")),
         "{found:#?}"
     );
 }

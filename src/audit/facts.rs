@@ -31,7 +31,7 @@ pub struct Opened<'a> {
 pub struct DatabaseFacts<'a> {
     /// The stored user, once it is known.
     pub user: Option<&'a str>,
-    /// The database.
+    /// The database; empty where a login names none.
     pub database: &'a [u8],
     /// What the client calls itself; empty if it does not.
     pub application: &'a [u8],

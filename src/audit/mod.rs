@@ -24,7 +24,7 @@
 //! | `sni` | o | the name that the client asked for |
 //! | `route` | o r c | the route's name |
 //! | `worker` | o | number of the worker |
-//! | `database` | o c | the database that a database client asks for |
+//! | `database` | o c | the database that a PostgreSQL client asks for |
 //! | `database_user` | o c | the stored user as whom it gets in |
 //! | `application` | o c | what the client calls itself, where it does |
 //! | `request` | r | the request's id, also `X-Request-Id` and in a refusal's body |

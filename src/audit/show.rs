@@ -95,7 +95,10 @@ const GROUPS: usize = 32;
 
 fn database(line: &mut Line<'_, '_>, facts: Option<DatabaseFacts<'_>>) -> fmt::Result {
     let Some(facts) = facts else { return Ok(()) };
-    line.text("database", facts.database)?;
+    // Redis has none that a login names.
+    if !facts.database.is_empty() {
+        line.text("database", facts.database)?;
+    }
     line.maybe_text("database_user", facts.user)?;
     match facts.application {
         [] => Ok(()),

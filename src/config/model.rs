@@ -105,7 +105,8 @@ pub struct Route {
     #[schemars(with = "OneOrMany")]
     pub sni: Spanned<OneOrMany>,
     /// `http` (HTTP/1.1, HTTP/2, gRPC, WebSocket: a permit per request), `postgres` (a permit per connection, the token
-    /// in the password field) or `raw` (any bytes: a permit per connection, for client certificates).
+    /// in the password field), `redis` (the same, the token in the place of the password of AUTH or HELLO) or `raw` (any
+    /// bytes: a permit per connection, for client certificates).
     #[schemars(with = "String")]
     pub protocol: Text,
     /// `tls://host:port`, or a table with more.
@@ -147,7 +148,7 @@ pub struct Route {
     #[schemars(with = "Vec<Allow>")]
     pub allow: Vec<Spanned<Allow>>,
     /// The stored credential. http: headers that the gateway sets, one table with `header` and `value` or a list of
-    /// them. postgres: the account as which it logs in, one table with `user` and `password`, or a list of them of which
+    /// them. postgres, redis: the account as which it logs in, one table with `user` and `password`, or a list of which
     /// the first that fits the identity's `issuer`, `groups` and `subjects` counts.
     #[serde(default)]
     #[schemars(with = "Option<Inject>")]
@@ -309,20 +310,20 @@ pub struct Credential {
     /// http: the header's value; `{secret:NAME}` stands for a secret.
     #[schemars(with = "Option<String>")]
     pub value: Option<Text>,
-    /// postgres: the user that the upstream knows.
+    /// postgres, redis: the user that the upstream knows. Default for redis: `default`.
     #[schemars(with = "Option<String>")]
     pub user: Option<Text>,
-    /// postgres: its password, `{secret:NAME}`. Only an upstream that is shown a certificate may do without.
+    /// postgres, redis: its password, `{secret:NAME}`. Only a postgres upstream that is shown a certificate may do without.
     #[schemars(with = "Option<String>")]
     pub password: Option<Text>,
-    /// postgres: the account is for identities of this issuer (or `certificate_identity`). Default: for all. Needed beside
+    /// postgres, redis: the account is for identities of this issuer (or `certificate_identity`). Default: for all. Needed beside
     /// `groups` or `subjects` where `allow` names several: each has groups and subjects of its own.
     #[schemars(with = "Option<String>")]
     pub issuer: Option<Text>,
-    /// postgres: the account is for identities in one of these groups. Default: for all.
+    /// postgres, redis: the account is for identities in one of these groups. Default: for all.
     #[schemars(with = "Option<Vec<String>>")]
     pub groups: Option<Spanned<Vec<String>>>,
-    /// postgres: the account is for these subjects. Default: for all.
+    /// postgres, redis: the account is for these subjects. Default: for all.
     #[schemars(with = "Option<Vec<String>>")]
     pub subjects: Option<Spanned<Vec<String>>>,
 }

@@ -24,7 +24,7 @@ pub struct RouteSummary {
     pub name: String,
     /// Names that clients ask for.
     pub sni: Vec<String>,
-    /// `http`, `postgres` or `raw`.
+    /// `http`, `postgres`, `raw` or `redis`.
     pub protocol: String,
     /// Where it leads.
     pub upstream: String,

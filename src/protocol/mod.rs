@@ -3,7 +3,7 @@
 //! HTTP/1.1 ([`http1`]) and HTTP/2 ([`http2`]) follow heads and frame lengths in both directions and touch no
 //! body: the work is O(heads and frames), not O(bytes). Both implement [`Http`], which is all that a session
 //! knows of them. A new HTTP is one file here and one row in [`Sniffed`]; other protocols, such as PostgreSQL's
-//! ([`postgres`]), have their own rules and share [`Edit`] and [`Fault`].
+//! ([`postgres`]) and Redis' ([`redis`]), have their own rules and share [`Edit`] and [`Fault`].
 
 pub mod edit;
 pub mod fields;
@@ -11,6 +11,7 @@ pub mod hpack;
 pub mod http1;
 pub mod http2;
 pub mod postgres;
+pub mod redis;
 pub mod sniff;
 
 pub use edit::Edit;

@@ -4,6 +4,7 @@ use super::ends::{broken, part};
 use super::http::Conversation;
 use super::postgres::traffic::Postgres;
 use super::raw::Raw;
+use super::redis::traffic::Redis;
 use super::{Trail, live};
 use crate::close::Close;
 use crate::names::{Culprit, Side};
@@ -115,6 +116,34 @@ impl ConnectedTo<Postgres> {
         };
         // On the heap, so that a session that goes on does not carry its own end.
         Box::pin(async { tokio::join!(part(client, upstream, clean, close), cancelled) }).await;
+        close
+    }
+}
+
+impl ConnectedTo<Redis> {
+    /// Moves bytes until the session ends.
+    pub async fn relay(self: Box<Self>, ticket: &live::Ticket, trail: &mut Trail) -> Close {
+        let mut relay = match self.join(ticket) {
+            Ok(relay) => relay,
+            Err(fault) => return broken(trail, Side::Upstream, fault),
+        };
+        let (close, detail) = relay.run().await;
+        let left = relay.traffic.left();
+        let close = left.unwrap_or(close);
+        trail.relayed(relay.moved(), (relay.client.renewals(), relay.upstream.renewals()));
+        trail.uses_account(relay.traffic.user());
+        detail.into_iter().for_each(|detail| trail.explain(detail));
+        relay.traffic.detail().into_iter().for_each(|detail| trail.explain(detail));
+        if let Some(last) = relay.traffic.last_words(close) {
+            // A leg that cannot take them any more ends without them.
+            let _ = relay.client.queue(&last);
+        }
+        // An end between two replies cuts nothing; one that the upstream did not agree on must not look so.
+        let between = close.culprit() == Culprit::Gateway && relay.traffic.is_between();
+        let clean = close == Close::Done || left.is_some() || between;
+        let Relay { client, upstream, .. } = *relay;
+        // On the heap, so that a session that goes on does not carry its own end.
+        Box::pin(part(client, upstream, clean, close)).await;
         close
     }
 }

@@ -17,6 +17,7 @@ pub mod live;
 pub mod plaintext;
 pub mod postgres;
 pub mod raw;
+pub mod redis;
 pub mod states;
 mod trail;
 
@@ -208,6 +209,7 @@ async fn relay(connected: Connected, ticket: &live::Ticket, trail: &mut Trail) -
         Connected::Http(connected) => Box::pin(connected.relay(ticket, trail)).await,
         Connected::Raw(connected) => Box::pin(connected.relay(ticket, trail)).await,
         Connected::Postgres(connected) => Box::pin(connected.relay(ticket, trail)).await,
+        Connected::Redis(connected) => Box::pin(connected.relay(ticket, trail)).await,
         Connected::Done => Close::Done,
     }
 }

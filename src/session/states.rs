@@ -9,6 +9,8 @@ use super::postgres::start::PostgresStart;
 use super::postgres::traffic::Postgres;
 use super::postgres::{clear, start};
 use super::raw::Raw;
+use super::redis::start::RedisStart;
+use super::redis::traffic::Redis;
 use super::{Session, Shared, Trail};
 use crate::close::{Close, Plaintext};
 use crate::dial::{Application, H2, HTTP11, Negotiation};
@@ -57,6 +59,8 @@ pub enum Sniffed {
     Postgres(Box<PostgresStart>),
     /// A CancelRequest of PostgreSQL's.
     Cancel(Box<Cancel>),
+    /// Redis.
+    Redis(Box<RedisStart>),
 }
 
 /// HTTP before the first permit.
@@ -101,6 +105,8 @@ pub enum Connected {
     Raw(Box<ConnectedTo<Raw>>),
     /// PostgreSQL.
     Postgres(Box<ConnectedTo<Postgres>>),
+    /// Redis.
+    Redis(Box<ConnectedTo<Redis>>),
     /// What there was to say to the upstream was said, and there is nothing to relay.
     Done,
 }
@@ -246,6 +252,8 @@ async fn application(route: &Route, hello: &Hello, negotiation: Negotiation) -> 
         }
         (RouteProtocol::Postgres, _) => return offered(POSTGRESQL).then_some(Application::Postgres),
         (_, Negotiation::Request) => return None,
+        // Redis has no name: a client that offers one speaks another protocol (ALPACA).
+        (RouteProtocol::Redis, _) => return hello.alpn.is_empty().then_some(Application::None),
         (_, Negotiation::Direct) => {}
     }
     if route.protocol == RouteProtocol::Raw || hello.alpn.is_empty() {
@@ -270,6 +278,9 @@ impl Secured {
         }
         if route.protocol == RouteProtocol::Postgres {
             return Box::pin(start::first(session, route, leg, early, trail)).await;
+        }
+        if route.protocol == RouteProtocol::Redis {
+            return Ok(Sniffed::Redis(RedisStart::new(session, route, leg, early)));
         }
         let mut plain = early;
         // An HTTP/2 client may wait for the server's settings before it says anything, so it is not sniffed.
@@ -328,6 +339,10 @@ impl Sniffed {
                 let (start, identity) = Box::pin(start.identify(trail)).await?;
                 Ok(Identified { start: Sniffed::Postgres(start), identity })
             }
+            Sniffed::Redis(start) => {
+                let (start, identity) = Box::pin(start.identify(trail)).await?;
+                Ok(Identified { start: Sniffed::Redis(start), identity })
+            }
             Sniffed::Cancel(cancel) => {
                 let identity = cancel.permit().identity().clone();
                 Ok(Identified { start: Sniffed::Cancel(cancel), identity })
@@ -376,6 +391,10 @@ impl Identified {
                 let (start, permit) = Box::pin(start.authorise(&self.identity, trail)).await?;
                 Ok(Ok(Authorised { start: Sniffed::Postgres(start), permit }))
             }
+            Sniffed::Redis(start) => match Box::pin(start.authorise(&self.identity, trail)).await? {
+                Ok((start, permit)) => Ok(Ok(Authorised { start: Sniffed::Redis(start), permit })),
+                Err(start) => Ok(Err(Sniffed::Redis(start))),
+            },
             // What the session was permitted, its end is, too: the key is the proof.
             Sniffed::Cancel(cancel) => {
                 let permit = cancel.permit().clone();
@@ -510,6 +529,7 @@ impl Authorised {
         match self.start {
             Sniffed::Http(start) => Box::pin(start.dial(self.permit, trail)).await,
             Sniffed::Postgres(start) => Box::pin(start.dial(self.permit, trail)).await,
+            Sniffed::Redis(start) => Box::pin(start.dial(self.permit, trail)).await,
             Sniffed::Cancel(cancel) => match Box::pin(cancel.forward(trail)).await {
                 Close::Done => Ok(Connected::Done),
                 close => Err(close),

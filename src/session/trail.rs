@@ -4,7 +4,6 @@ use super::{Session, Shared};
 use crate::audit::{self, Verified};
 use crate::close::{Close, Stage};
 use crate::gateway::Route;
-use crate::gateway::RouteProtocol;
 use crate::names::{Direction, Remote, SessionId, Side};
 use crate::protocol::postgres::Startup;
 use crate::relay::Moved;
@@ -87,6 +86,12 @@ impl Trail {
             Some(Connecting { database: database.into(), application: application.into(), user: None });
     }
 
+    /// What a client of a database without a startup message calls itself.
+    pub(super) fn calls_itself(&mut self, application: &[u8]) {
+        self.database =
+            Some(Connecting { database: Box::default(), application: application.into(), user: None });
+    }
+
     /// The stored user as whom it gets in. Writes the opening line.
     pub(super) fn uses_account(&mut self, user: &str) {
         if let Some(database) = &mut self.database {
@@ -105,7 +110,7 @@ impl Trail {
         self.client = Some(facts);
         self.route = Some(route.clone());
         self.session = Some(session.clone());
-        if route.protocol != RouteProtocol::Postgres {
+        if !route.protocol.is_database() {
             self.open();
         }
     }

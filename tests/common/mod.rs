@@ -213,6 +213,27 @@ impl Rig {
         .await
     }
 
+    /// A Redis route for tokens of `issuer` in the group `agents`, which logs in as `svc`.
+    pub async fn redis(wish: Wish, issuer: &Issuer, authority: CertificateDer<'static>) -> Rig {
+        let (issuers, allow) = Self::believing(issuer, authority);
+        Self::start(wish, issuers, allow, |route| {
+            route.protocol = RouteProtocol::Redis;
+            route.database = Some(Arc::new(Database {
+                accounts: vec![Account {
+                    user: "svc".into(),
+                    password: Some(Arc::new(Secret::new(b"stored-password".to_vec()))),
+                    issuer: None,
+                    groups: Vec::new(),
+                    subjects: Vec::new(),
+                }],
+                takes_tokens: true,
+                application_name: ApplicationName::Client,
+                identity_guc: None,
+            }));
+        })
+        .await
+    }
+
     async fn start(wish: Wish, issuers: Arc<Issuers>, allow: Rule, change: impl FnOnce(&mut Route)) -> Rig {
         show_logs();
         let authority = Authority::new();
@@ -346,6 +367,12 @@ impl Http {
     pub async fn postgres(wish: Wish) -> Http {
         let (issuer, certificate) = Self::issuer();
         Http { rig: Rig::postgres(wish, &issuer, certificate).await, issuer }
+    }
+
+    /// The same with a Redis route.
+    pub async fn redis(wish: Wish) -> Http {
+        let (issuer, certificate) = Self::issuer();
+        Http { rig: Rig::redis(wish, &issuer, certificate).await, issuer }
     }
 
     fn issuer() -> (Issuer, CertificateDer<'static>) {

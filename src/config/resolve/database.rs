@@ -25,14 +25,12 @@ impl Context<'_> {
             let advice = "write two names with a dot between them, for example \"staunch.subject\"";
             notes.fault(name.span(), format!("{:?} is no setting; {advice}", name.get_ref()));
         }
-        if protocol != Some(RouteProtocol::Postgres) {
-            return None;
-        }
+        let kind = protocol.filter(|protocol| protocol.is_database())?;
         let shows_certificate = match route.upstream.get_ref() {
             model::Upstream::Address(_) => false,
             model::Upstream::Table(table) => table.certificate.is_some(),
         };
-        let accounts = self.accounts(written, shows_certificate, notes);
+        let accounts = self.accounts(written, kind, shows_certificate, notes);
         let by_token = |allow: &Spanned<model::Allow>| {
             self.issuers.iter().any(|issuer| *issuer.0 == **allow.get_ref().issuer.get_ref())
         };
@@ -85,6 +83,7 @@ pub(super) fn idle_settings(route: &model::Route, protocol: RouteProtocol, notes
         RouteProtocol::Http => "an http route",
         RouteProtocol::Raw => "a raw route",
         RouteProtocol::Postgres => "a postgres route",
+        RouteProtocol::Redis => "a redis route",
     };
     for (text, key) in idle {
         if let Some(text) = text {

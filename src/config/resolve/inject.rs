@@ -9,6 +9,7 @@ use crate::credential::{Account, HeaderInjection};
 use crate::gateway::RouteProtocol;
 use crate::names::IssuerName;
 use crate::protocol::postgres::startup::MAX_NAME;
+use crate::protocol::redis::DEFAULT_USER;
 use crate::secret::Secret;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -46,7 +47,7 @@ impl<'a> Context<'a> {
                 notes.fault(inject.span(), "a raw route has no headers; remove inject");
                 return Vec::new();
             }
-            Some(RouteProtocol::Postgres) | None => return Vec::new(),
+            Some(RouteProtocol::Postgres | RouteProtocol::Redis) | None => return Vec::new(),
             Some(RouteProtocol::Http) => {}
         }
         let mut all: Vec<HeaderInjection> = Vec::new();
@@ -93,17 +94,21 @@ impl<'a> Context<'a> {
         Some(value)
     }
 
-    /// The accounts of a database route. `shows_certificate`: the upstream may know the gateway without a password.
+    /// The accounts of a database route. `shows_certificate`: a PostgreSQL upstream may know the gateway without a
+    /// password.
     pub(super) fn accounts(
         &mut self,
         route: &Spanned<model::Route>,
+        protocol: RouteProtocol,
         shows_certificate: bool,
         notes: &mut Notes<'_>,
     ) -> Vec<Account> {
+        let redis = protocol == RouteProtocol::Redis;
+        let kind = if redis { "a redis route" } else { "a postgres route" };
         let Some(inject) = &route.get_ref().inject else {
             let advice = "write inject = { user = \"…\", password = \"{secret:NAME}\" }";
             if !notes.lost {
-                let text = format!("a postgres route needs an account to log in with; {advice}");
+                let text = format!("{kind} needs an account to log in with; {advice}");
                 notes.fault(route.span(), text);
             }
             return Vec::new();
@@ -113,11 +118,11 @@ impl<'a> Context<'a> {
             for (text, key) in [(&written.header, "header"), (&written.value, "value")] {
                 if let Some(text) = text {
                     let advice = "write user and password";
-                    notes.fault(text.span(), format!("a postgres route has no headers; {advice}, not {key}"));
+                    notes.fault(text.span(), format!("{kind} has no headers; {advice}, not {key}"));
                 }
             }
             match &written.user {
-                None if notes.lost => {}
+                None if notes.lost || redis => {}
                 None => notes.fault(span.clone(), "`user` is missing"),
                 Some(user) if !is_name(user.get_ref()) => notes.fault(
                     user.span(),
@@ -127,11 +132,12 @@ impl<'a> Context<'a> {
             }
             let password = match &written.password {
                 Some(written) => self.password(written, notes),
-                None if shows_certificate || notes.lost => None,
+                None if shows_certificate && !redis || notes.lost => None,
                 None => {
                     let advice = "write password = \"{secret:NAME}\"";
-                    let unless = "only an upstream that is shown a certificate may do without";
-                    notes.fault(span.clone(), format!("`password` is missing; {advice} ({unless})"));
+                    let unless = " (only an upstream that is shown a certificate may do without)";
+                    let unless = if redis { "" } else { unless };
+                    notes.fault(span.clone(), format!("`password` is missing; {advice}{unless}"));
                     None
                 }
             };
@@ -146,7 +152,7 @@ impl<'a> Context<'a> {
                 );
             }
             all.push(Account {
-                user: written.user.as_ref().map_or("", |user| user.get_ref()).into(),
+                user: written.user.as_ref().map_or(DEFAULT_USER, |user| user.get_ref()).into(),
                 password: password.map(Arc::new),
                 issuer: written.issuer.as_ref().map(|name| IssuerName(name.get_ref().as_str().into())),
                 groups: texts(notes.list(&written.groups, "groups")),

@@ -80,7 +80,7 @@ impl<'a> Context<'a> {
             );
         }
         let slots = self.slots(&route.token_slots, protocol, notes);
-        let reads_tokens = !slots.is_empty() || protocol == Some(RouteProtocol::Postgres);
+        let reads_tokens = !slots.is_empty() || protocol.is_some_and(RouteProtocol::is_database);
         let policy = self.policy(written, mapping.as_ref(), reads_tokens, notes);
         let inject = self.headers(&route.inject, protocol, notes);
         let database = self.database(written, protocol, notes);
@@ -234,13 +234,16 @@ impl<'a> Context<'a> {
         protocol: Option<RouteProtocol>,
         notes: &mut Notes<'_>,
     ) -> Vec<Slot> {
-        let (raw, postgres) =
-            (protocol == Some(RouteProtocol::Raw), protocol == Some(RouteProtocol::Postgres));
+        let raw = protocol == Some(RouteProtocol::Raw);
+        let password = match protocol {
+            Some(RouteProtocol::Postgres) => "a postgres route takes the token from the password field",
+            Some(RouteProtocol::Redis) => "a redis route takes the token from AUTH or HELLO",
+            _ => "",
+        };
         match written {
-            None if raw || postgres => Vec::new(),
-            Some(slots) if postgres => {
-                let what = "a postgres route takes the token from the password field";
-                notes.fault(slots.span(), format!("{what}; remove token_slots"));
+            None if raw || !password.is_empty() => Vec::new(),
+            Some(slots) if !password.is_empty() => {
+                notes.fault(slots.span(), format!("{password}; remove token_slots"));
                 Vec::new()
             }
             None => SLOTS.iter().map(|(_, slot)| *slot).collect(),
@@ -301,8 +304,12 @@ impl<'a> Context<'a> {
     }
 }
 
-const PROTOCOLS: [(&str, RouteProtocol); 3] =
-    [("http", RouteProtocol::Http), ("postgres", RouteProtocol::Postgres), ("raw", RouteProtocol::Raw)];
+const PROTOCOLS: [(&str, RouteProtocol); 4] = [
+    ("http", RouteProtocol::Http),
+    ("postgres", RouteProtocol::Postgres),
+    ("raw", RouteProtocol::Raw),
+    ("redis", RouteProtocol::Redis),
+];
 const PQ: [(&str, PostQuantum); 3] =
     [("prefer", PostQuantum::Prefer), ("require", PostQuantum::Require), ("off", PostQuantum::Off)];
 const ALPN: [(&str, Alpn); 3] = [("auto", Alpn::Auto), ("http/1.1", Alpn::Http1), ("h2", Alpn::Http2)];

@@ -1,0 +1,104 @@
+//! What a session has under way, as far as names of commands and types of replies tell. It decides when a connection may
+//! be ended without cutting anything, and nothing else: no order of replies depends on it.
+
+/// What a command's name tells of its replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One reply.
+    Ordinary,
+    /// Answered by pushes, or by as many replies as there are channels.
+    Subscription,
+    /// MULTI: what follows is gathered until EXEC or DISCARD.
+    Multi,
+    /// EXEC or DISCARD.
+    MultiEnds,
+    /// CLIENT REPLY OFF: no replies from here on.
+    ReplyOff,
+    /// CLIENT REPLY ON.
+    ReplyOn,
+    /// CLIENT REPLY SKIP: none for this command and the next.
+    ReplySkip,
+    /// RESET: all of the above is as at the start.
+    Reset,
+    /// SYNC or PSYNC: what comes down is a file and a stream, not replies.
+    Replication,
+}
+
+/// What is under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Replies that are to come.
+    owed: u64,
+    in_multi: bool,
+    muted: bool,
+    skips_next: bool,
+}
+
+impl Work {
+    /// A command goes up.
+    pub fn up(&mut self, kind: Kind) {
+        let skipped = std::mem::take(&mut self.skips_next);
+        match kind {
+            Kind::ReplyOff => (self.muted, self.owed) = (true, 0),
+            Kind::ReplySkip => self.skips_next = !self.muted,
+            Kind::ReplyOn => self.muted = false,
+            Kind::Reset => (self.muted, self.in_multi) = (false, false),
+            Kind::Multi => self.in_multi = true,
+            Kind::MultiEnds => self.in_multi = false,
+            Kind::Ordinary | Kind::Subscription | Kind::Replication => {}
+        }
+        let silent =
+            matches!(kind, Kind::ReplyOff | Kind::ReplySkip | Kind::Subscription | Kind::Replication);
+        if !silent && !self.muted && !skipped {
+            self.owed += 1;
+        }
+    }
+
+    /// A reply that is no push went down.
+    pub fn down(&mut self) {
+        self.owed = self.owed.saturating_sub(1);
+    }
+
+    /// True when a reply is owed.
+    pub fn is_awaited(&self) -> bool {
+        self.owed > 0
+    }
+
+    /// True when the session waits for the client, outside of any transaction.
+    pub fn is_idle(&self) -> bool {
+        self.owed == 0 && !self.in_multi
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_is_what_waits_for_the_client_outside_of_a_transaction() {
+        use Kind::*;
+        // `None` is a reply.
+        let table: &[(&[Option<Kind>], &str)] = &[
+            (&[Some(Ordinary), None], ".i"),
+            (&[Some(Ordinary), Some(Ordinary), None, None], "...i"),
+            (&[Some(Multi), None, Some(Ordinary), None, Some(MultiEnds), None], ".....i"),
+            (&[Some(Multi), None, Some(Reset), None], "...i"),
+            (&[Some(Subscription), None, None], "iii"),
+            (&[Some(ReplyOff), Some(Ordinary), Some(ReplyOn), None], "ii.i"),
+            (&[Some(ReplySkip), Some(Ordinary), Some(Ordinary), None], "ii.i"),
+            (&[Some(ReplyOff), Some(Reset), None], "i.i"),
+        ];
+        for (steps, expected) in table {
+            let mut work = Work::default();
+            let mut found = String::new();
+            for step in *steps {
+                match step {
+                    Some(kind) => work.up(*kind),
+                    None => work.down(),
+                }
+                found.push(if work.is_idle() { 'i' } else { '.' });
+            }
+            assert_eq!(found, *expected, "{steps:?}");
+        }
+    }
+}
