@@ -356,7 +356,7 @@ pub struct Limits {
     #[schemars(with = "Option<String>")]
     pub permit_deadline: Option<Text>,
     /// Client connections in all; 0: no limit. Default: (descriptors − 512) / 2. Each costs two descriptors and about
-    /// 7 KiB.
+    /// 7 KiB (raw) to 12 KiB (HTTP/2) while idle.
     pub connections: Option<usize>,
     /// Client connections per source address; 0: no limit. Default 0.
     pub connections_per_address: usize,
