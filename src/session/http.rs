@@ -9,7 +9,7 @@ use crate::audit;
 use crate::close::Close;
 use crate::gateway::Route;
 use crate::identify::oidc::{KeysWanted, TokenFault, Verdict};
-use crate::identify::slots::{self, Found};
+use crate::identify::slots::{self, Found, Names};
 use crate::names::{Culprit, Direction, RequestId, Side};
 use crate::policy::{Identity, Permit, Refused};
 use crate::protocol::http1::Http1;
@@ -37,6 +37,8 @@ pub struct Conversation {
     fetching: Option<Pin<Box<dyn Future<Output = ()>>>>,
     /// The withheld request has had its one fetch.
     fetched: bool,
+    /// Fields that may hold a token and that the withheld request leaves behind; found while it is identified.
+    strip: Names,
     /// The first fault of a peer, for the closing line.
     fault: Option<Fault>,
     ticked: Instant,
@@ -139,6 +141,7 @@ impl Conversation {
                 ..Default::default()
             }))),
         };
+        let strip = slots::strip_names(&route.slots);
         Conversation {
             http,
             session,
@@ -146,6 +149,7 @@ impl Conversation {
             exchanges: Vec::new(),
             fetching: None,
             fetched: false,
+            strip,
             fault: None,
             ticked: Instant::now(),
             over: false,
@@ -211,10 +215,15 @@ impl Conversation {
         if let Some(why) = request.barred {
             return deny(why, "no identity could have this");
         }
+        // Every slot that may hold a token goes, used or not.
         let token = match slots::find(&self.route.slots, &request.fields) {
             Found::Two => return deny(Why::TwoTokens, "two different tokens in one request"),
-            Found::One { token, .. } => token,
+            Found::One { token, .. } => {
+                self.strip = slots::strip_names_holding(&self.route.slots, &request.fields, token);
+                token
+            }
             Found::None => {
+                self.strip = slots::strip_names(&self.route.slots);
                 return match self.session.certificate_identity() {
                     Some(identity) => Identification::Known(Ok(identity)),
                     None => deny(Why::NoToken, "no token in any slot of this route"),
@@ -259,13 +268,8 @@ impl Conversation {
         for header in &self.route.inject {
             set.push((&header.name, header.value.expose()));
         }
-        // Every slot that may hold a token goes, used or not, and so does whatever the gateway sets itself.
-        let token = match slots::find(&self.route.slots, &request.fields) {
-            Found::One { token, .. } => token,
-            Found::None | Found::Two => &[],
-        };
-        let slots = slots::strip_names_holding(&self.route.slots, &request.fields, token);
-        let strip: Vec<&str> = slots.iter().copied().chain(set.iter().map(|(name, _)| *name)).collect();
+        // What held the token goes, and so does whatever the gateway sets itself.
+        let strip: Vec<&str> = self.strip.iter().copied().chain(set.iter().map(|(name, _)| *name)).collect();
         let authority = self.route.authority.as_deref();
         http.permit(edit, &Rewrite { strip: &strip, set: &set, authority });
         self.shared().metrics.request_begun();
