@@ -54,6 +54,8 @@ pub struct Tx {
     written: usize,
     /// True once close_notify was sealed; nothing can follow it.
     closed: bool,
+    /// Our direction of the TCP connection has ended.
+    shut: bool,
     /// Keys renewed because of the record limit.
     renewals: u64,
 }
@@ -161,7 +163,7 @@ impl Leg {
         let opener = Opener::new(&Secrets::from_rustls(&rx_secret, version)?, rx_sequence)?;
         let sealer = Sealer::new(&Secrets::from_rustls(&tx_secret, version)?, tx_sequence, records_per_key)?;
         let rx = Rx { opener, partial: left, message: Vec::new(), updates: 0, warnings: 0, closed: false };
-        let tx = Tx { sealer, unsent: Vec::new(), written: 0, closed: false, renewals: 0 };
+        let tx = Tx { sealer, unsent: Vec::new(), written: 0, closed: false, shut: false, renewals: 0 };
         Some(Leg { tcp, rx, tx, agreed })
     }
 
@@ -425,9 +427,14 @@ impl Leg {
         &mut self.tx.unsent
     }
 
-    /// Ends our direction of the TCP connection.
+    /// Ends our direction of the TCP connection, once.
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        if self.tx.shut {
+            return Poll::Ready(Ok(()));
+        }
+        let ended = ready!(Pin::new(&mut self.tcp).poll_shutdown(cx));
+        self.tx.shut = true;
+        Poll::Ready(ended)
     }
 
     /// Waits for data and appends it to `plaintext`; false at a clean end. For the stages before the relay.
