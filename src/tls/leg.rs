@@ -1,13 +1,13 @@
-//! One TLS connection after its handshake: the socket, the keys of both directions, and what rustls keeps for key
-//! updates and tickets.
+//! One TLS connection after its handshake: the socket, the keys of both directions, and what is kept for key updates and
+//! tickets.
 //!
 //! A leg knows what records mean (data, alerts, key updates, tickets) and answers for them with every guard that
 //! rustls' own connection would have had. It does not know who is on the other leg: that is the relay.
 
 use super::record::{Content, MAX_RECORD, Opener, RecordFault, Sealer, Secrets, record_length};
+use super::renewal::Renewal;
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
-use rustls::server::ServerConnectionData;
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, ProtocolVersion};
 use std::io;
 use std::pin::{Pin, pin};
@@ -60,11 +60,50 @@ pub struct Tx {
     renewals: u64,
 }
 
-/// What rustls keeps after it handed the keys over.
+/// What is kept of the handshake after it handed the keys over: for later keys, and as a client for tickets.
 pub(super) enum Agreed {
-    Server(Box<KernelConnection<ServerConnectionData>>),
+    /// `None` on TLS 1.2, whose keys are not renewed.
+    Server(Option<Box<Renewal>>),
     Client(Box<KernelConnection<ClientConnectionData>>),
 }
+
+impl Agreed {
+    /// Passes the next receiving key to `use_key`.
+    fn renew_rx(
+        &mut self,
+        use_key: impl FnOnce(&Secrets<'_>) -> Result<(), RecordFault>,
+    ) -> Result<(), LegFault> {
+        match self {
+            Agreed::Server(renewal) => {
+                let renewed = renewal.as_mut().and_then(|renewal| renewal.next_rx()).ok_or(NOT_RENEWED)?;
+                use_key(&renewed.secrets())?;
+            }
+            Agreed::Client(agreed) => {
+                use_key(&tls13(&agreed.update_rx_secret().map_err(|_| NOT_RENEWED)?.1)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes the next sending key to `use_key`.
+    fn renew_tx(
+        &mut self,
+        use_key: impl FnOnce(&Secrets<'_>) -> Result<(), RecordFault>,
+    ) -> Result<(), LegFault> {
+        match self {
+            Agreed::Server(renewal) => {
+                let renewed = renewal.as_mut().and_then(|renewal| renewal.next_tx()).ok_or(NOT_RENEWED)?;
+                use_key(&renewed.secrets())?;
+            }
+            Agreed::Client(agreed) => {
+                use_key(&tls13(&agreed.update_tx_secret().map_err(|_| NOT_RENEWED)?.1)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+const NOT_RENEWED: LegFault = LegFault::Message("a key update that the handshake state refuses");
 
 /// What a record from the peer means to whoever reads the leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -287,12 +326,7 @@ impl Leg {
             [1] => true,
             _ => return Err(LegFault::Message("a malformed key update")),
         };
-        let (_, secret) = match &mut self.agreed {
-            Agreed::Server(agreed) => agreed.update_rx_secret(),
-            Agreed::Client(agreed) => agreed.update_rx_secret(),
-        }
-        .map_err(|_| LegFault::Message("a key update that the handshake state refuses"))?;
-        self.rx.opener.rekey(&tls13(&secret)?)?;
+        self.agreed.renew_rx(|secrets| self.rx.opener.rekey(secrets))?;
         if answer && !self.tx.closed {
             self.renew_key()?;
         }
@@ -312,12 +346,7 @@ impl Leg {
 
     fn renew_key(&mut self) -> Result<(), LegFault> {
         self.push(Content::Handshake, &[KEY_UPDATE, 0, 0, 1, 0])?;
-        let (_, secret) = match &mut self.agreed {
-            Agreed::Server(agreed) => agreed.update_tx_secret(),
-            Agreed::Client(agreed) => agreed.update_tx_secret(),
-        }
-        .map_err(|_| LegFault::Message("a key update that the handshake state refuses"))?;
-        self.tx.sealer.rekey(&tls13(&secret)?)?;
+        self.agreed.renew_tx(|secrets| self.tx.sealer.rekey(secrets))?;
         self.tx.renewals += 1;
         Ok(())
     }
@@ -479,6 +508,5 @@ impl Leg {
 }
 
 fn tls13(secret: &ConnectionTrafficSecrets) -> Result<Secrets<'_>, LegFault> {
-    Secrets::from_rustls(secret, ProtocolVersion::TLSv1_3)
-        .ok_or(LegFault::Message("a key update that the handshake state refuses"))
+    Secrets::from_rustls(secret, ProtocolVersion::TLSv1_3).ok_or(NOT_RENEWED)
 }

@@ -8,6 +8,7 @@ pub mod client;
 pub mod handshake;
 pub mod leg;
 pub mod record;
+mod renewal;
 pub mod server;
 
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
