@@ -492,7 +492,7 @@ key = "certs/empty.key"
 name = "machines"
 subject = ["shoe size"]
 [route.upstream]
-address = "tcp://host"
+address = "http://host"
 ca = "certs/missing.pem"
 pin = "md5/x"
 sni = "not a name"
@@ -524,4 +524,124 @@ fn what_clients_will_be_shown_is_printed() {
     fs::copy(root().join("config/openai.toml"), &path).unwrap();
     let text = staunch::config::load(&path).unwrap_or_else(|faults| panic!("{faults}")).summary.to_string();
     assert!(text.contains("certificate for *.gw.example.com, until 4096-01-01 ("), "{text}");
+}
+
+#[test]
+fn what_is_wrong_with_a_plaintext_upstream_is_found_with_its_line_and_with_advice() {
+    let upstream = r#"upstream = "tcp://127.0.0.1:50051""#;
+    let flag = "unsafe_plaintext_upstream = true\n";
+    let table: &[(&str, &str, &str)] = &[
+        (
+            flag,
+            "",
+            "16: \"tcp://127.0.0.1:50051\" has no TLS; write tls://host:port, or add unsafe_plaintext_upstream",
+        ),
+        ("= true", "= false", "16: \"tcp://127.0.0.1:50051\" has no TLS"),
+        ("= true", "= 1", "17: a number stands here; write true or false"),
+        (
+            upstream,
+            r#"upstream = "tls://host.internal:50051""#,
+            "17: unsafe_plaintext_upstream has no effect on",
+        ),
+        (
+            upstream,
+            r#"upstream = "tcp://localhost:50051""#,
+            "16: \"tcp://localhost:50051\" is no upstream: without TLS",
+        ),
+        (
+            upstream,
+            r#"upstream = "tcp://10.0.0.1:50051""#,
+            "16: \"tcp://10.0.0.1:50051\" is no upstream: it is not a",
+        ),
+        (upstream, r#"upstream = "tcp://0.0.0.0:50051""#, "it is not a loopback address"),
+        (
+            upstream,
+            r#"upstream = "tcp://127.0.0.1""#,
+            "16: \"tcp://127.0.0.1\" is no upstream: write \"tcp://127",
+        ),
+        (
+            upstream,
+            r#"upstream = "unix:run/x""#,
+            "16: \"unix:run/x\" is no upstream: a socket's path is absolute",
+        ),
+        (
+            upstream,
+            r#"upstream = "http://127.0.0.1:50051""#,
+            "16: \"http://127.0.0.1:50051\" is no upstream; write",
+        ),
+        (
+            upstream,
+            r#"upstream = { address = "tcp://127.0.0.1:1", ca = "none.pem" }"#,
+            "16: ca has no effect",
+        ),
+        (upstream, r#"upstream = { address = "tcp://127.0.0.1:1", pin = "x" }"#, "16: pin has no effect"),
+        (upstream, r#"upstream = { address = "tcp://127.0.0.1:1", sni = "x" }"#, "16: sni has no effect"),
+        (upstream, r#"upstream = { address = "unix:/run/x", pq = "require" }"#, "16: pq has no effect"),
+        (
+            upstream,
+            r#"upstream = { address = "unix:/run/x", negotiation = "direct" }"#,
+            "16: negotiation has no",
+        ),
+        (
+            upstream,
+            r#"upstream = { address = "unix:/run/x", certificate = { chain = "a", key = "b" } }"#,
+            "16: certificate has no effect on an upstream without TLS; remove it",
+        ),
+        (
+            "alpn = \"h2\"\n",
+            "",
+            "15: an upstream without TLS cannot be asked for its version of HTTP; write alpn",
+        ),
+    ];
+    for (from, to, expected) in table {
+        let found = faults_of("plaintext-upstream.toml", from, to);
+        assert!(found.iter().any(|fault| fault.contains(expected)), "{to}: {expected}\nfound: {found:#?}");
+        let most = if to.contains("negotiation") || *from == flag { 2 } else { 1 };
+        assert!(found.len() <= most, "{to}: {found:#?}");
+    }
+    for (from, to) in [
+        (upstream, r#"upstream = { address = "tcp://127.0.0.1:50051" }"#),
+        (upstream, r#"upstream = "tcp://[::1]:50051""#),
+        (upstream, r#"upstream = "unix:/run/agents.sock""#),
+        (r#"alpn = "h2""#, r#"alpn = "auto""#),
+    ] {
+        assert_eq!(faults_of("plaintext-upstream.toml", from, to), [""; 0], "{to}");
+    }
+}
+
+#[test]
+fn a_plaintext_upstream_is_warned_of_and_printed() {
+    let folder = folder();
+    let path = folder.path().join("staunch.toml");
+    fs::copy(root().join("config/plaintext-upstream.toml"), &path).unwrap();
+    let loaded = staunch::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
+    let text = loaded.summary.to_string();
+    assert!(
+        text.contains("agents.gw.example.com  →  tcp://127.0.0.1:50051\n  PLAINTEXT   the upstream leg"),
+        "{text}"
+    );
+    assert!(text.contains("upstream off (no TLS)"), "{text}");
+    let warnings: Vec<_> = loaded.warnings.list.iter().map(|one| (one.line, one.text.as_str())).collect();
+    let warning = "nothing encrypts or verifies the way to tcp://127.0.0.1:50051 (unsafe_plaintext_upstream)";
+    assert_eq!(warnings, [(16, warning)]);
+    fs::copy(root().join("config/grpc.toml"), &path).unwrap();
+    let loaded = staunch::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
+    assert!(!loaded.summary.to_string().contains("PLAINTEXT") && loaded.warnings.list.is_empty());
+}
+
+#[test]
+fn a_postgres_upstream_of_this_machine_may_know_the_gateway_without_a_password() {
+    let folder = folder();
+    let path = folder.path().join("staunch.toml");
+    let text = fs::read_to_string(root().join("config/plaintext-upstream.toml")).unwrap();
+    let text = text
+        .replace(
+            "protocol = \"http\"\nalpn = \"h2\"\n",
+            "protocol = \"postgres\"\ninject = { user = \"staunch\" }\n",
+        )
+        .replace("token_slots = [\"bearer\"]\n", "")
+        .replace("tcp://127.0.0.1:50051", "unix:/run/postgresql/.s.PGSQL.5432");
+    fs::write(&path, text).unwrap();
+    let loaded = staunch::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
+    assert!(loaded.gateway.routes[0].upstream.is_plaintext());
 }

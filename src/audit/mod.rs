@@ -48,6 +48,7 @@
 //! | `requests` | c | HTTP requests, refused ones included |
 //! | `handshake_us` `identify_us` `dial_us` | c | how long each stage took |
 //! | `client_*` `upstream_*` | c | one leg each: `peer` address, `version`, `cipher`, `group`, `resumed`, `alpn`, `certificate` (SHA-256 of the peer's, hex), `verified` ([`Verified::name`]) |
+//! | `upstream_version` | o | only on a route whose upstream has no TLS: [`NO_TLS`], as in the closing line |
 
 mod clock;
 mod escape;
@@ -58,7 +59,7 @@ mod show;
 mod sink;
 
 pub(crate) use escape::{Style, escape};
-pub use facts::{Closed, DatabaseFacts, LegFacts, Opened, RequestLine, Spent, Verdict, Verified};
+pub use facts::{Closed, DatabaseFacts, LegFacts, NO_TLS, Opened, RequestLine, Spent, Verdict, Verified};
 pub use pipeline::{Format, Pipeline, SetupError, init};
 pub use sink::{Guard, Sink};
 

@@ -1,7 +1,8 @@
 //! Facts → fields, in the order of the table in [`super`].
 
-use super::facts::{Closed, DatabaseFacts, LegFacts, Opened, RequestLine, Verdict};
+use super::facts::{Closed, DatabaseFacts, LegFacts, NO_TLS, Opened, RequestLine, Verdict};
 use super::line::Line;
+use crate::names::Reached;
 use crate::policy::Identity;
 use crate::protocol::{Ended, Kind};
 use std::fmt;
@@ -15,6 +16,9 @@ impl fmt::Display for Opened<'_> {
         line.maybe_text("sni", self.sni)?;
         line.maybe_text("route", self.route.map(|r| &*r.0))?;
         line.number("worker", self.worker as u64)?;
+        if self.plaintext_upstream {
+            line.text("upstream_version", NO_TLS.as_bytes())?;
+        }
         database(&mut line, self.database)
     }
 }
@@ -140,7 +144,10 @@ const UPSTREAM: LegNames = [
 
 fn leg_facts(line: &mut Line<'_, '_>, names: &LegNames, leg: &LegFacts<'_>) -> fmt::Result {
     let [peer, version, cipher, group, resumed, alpn, certificate, verified] = *names;
-    line.plain(peer, leg.peer)?;
+    match &leg.peer {
+        Reached::Tcp(address) => line.plain(peer, address)?,
+        Reached::Unix(_) => line.text(peer, leg.peer.to_string().as_bytes())?,
+    }
     line.text(version, leg.version.as_bytes())?;
     line.text(cipher, leg.cipher.as_bytes())?;
     line.maybe_text(group, leg.group)?;

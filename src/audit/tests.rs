@@ -1,6 +1,6 @@
 use super::*;
 use crate::close::Close;
-use crate::names::{IssuerName, Remote, RequestId, RouteName, SessionId, Side};
+use crate::names::{IssuerName, Reached, Remote, RequestId, RouteName, SessionId, Side};
 use crate::policy::{Identity, Proof};
 use crate::protocol::{Ended, Kind, Why};
 use parking_lot::Mutex;
@@ -71,7 +71,7 @@ fn a_request<'a>(route: &'a RouteName, path: &'a [u8]) -> RequestLine<'a> {
 
 fn a_leg<'a>() -> LegFacts<'a> {
     LegFacts {
-        peer: "192.0.2.7:40000".parse().unwrap(),
+        peer: Reached::Tcp("192.0.2.7:40000".parse().unwrap()),
         version: "TLSv1.3",
         cipher: "TLS13_AES_128_GCM_SHA256",
         group: Some("X25519MLKEM768"),
@@ -94,6 +94,7 @@ fn a_database_session_tells_who_connects_to_what() {
                 sni: None,
                 route: None,
                 worker: 0,
+                plaintext_upstream: false,
                 database: Some(database),
             });
         }
@@ -102,6 +103,57 @@ fn a_database_session_tells_who_connects_to_what() {
     assert_eq!(lines[0]["database"], "sa\"les\\xff");
     assert_eq!(lines[0]["application"], "psql");
     assert_eq!((&lines[1]["database_user"], &lines[1]["application"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn a_plaintext_upstream_is_told_of_when_the_session_opens_and_when_it_closes() {
+    let remote = Remote("192.0.2.7:40000".parse().unwrap());
+    let lines = json_lines(|| {
+        opened(&Opened {
+            session: SessionId(1),
+            remote,
+            listener: "[::1]:443".parse().unwrap(),
+            sni: None,
+            route: None,
+            worker: 0,
+            plaintext_upstream: true,
+            database: None,
+        });
+        closed(&Closed {
+            session: SessionId(1),
+            remote,
+            reason: Close::Done,
+            detail: None,
+            identity: None,
+            identities: 0,
+            route: None,
+            client: Some(a_leg()),
+            upstream: Some(LegFacts {
+                peer: Reached::Unix(std::path::Path::new("/run/a \"b\".sock").into()),
+                version: NO_TLS,
+                cipher: "none",
+                group: None,
+                resumed: false,
+                alpn: None,
+                certificate_sha256: None,
+                verified: Verified::NotAtAll,
+            }),
+            up: 1,
+            down: 2,
+            requests: 0,
+            database: None,
+            spent: Spent::default(),
+        });
+    });
+    for line in &lines {
+        assert_eq!(line["upstream_version"], "none (unsafe_plaintext_upstream)");
+    }
+    assert_eq!(lines[1]["upstream_peer"], "unix:/run/a \"b\".sock");
+    assert_eq!(
+        (&lines[1]["upstream_cipher"], &lines[1]["upstream_verified"]),
+        (&"none".into(), &"not_at_all".into())
+    );
+    assert_eq!(lines[1]["client_version"], "TLSv1.3");
 }
 
 #[test]
@@ -116,6 +168,7 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
             sni: Some("a.example"),
             route: Some(&route),
             worker: 2,
+            plaintext_upstream: false,
             database: None,
         });
         request(&RequestLine { identity: Some(&ann), ..a_request(&route, b"/v1/chat") });
@@ -129,7 +182,7 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
             route: Some(&route),
             client: Some(a_leg()),
             upstream: Some(LegFacts {
-                peer: "[2001:db8::1]:443".parse().unwrap(),
+                peer: Reached::Tcp("[2001:db8::1]:443".parse().unwrap()),
                 version: "TLSv1.2",
                 group: None,
                 resumed: false,

@@ -109,9 +109,16 @@ pub struct Route {
     /// bytes: a permit per connection, for client certificates).
     #[schemars(with = "String")]
     pub protocol: Text,
-    /// `tls://host:port`, or a table with more.
+    /// `tls://host:port`, or a table with more. For a service on this machine that has no TLS, and only with
+    /// `unsafe_plaintext_upstream`: `tcp://127.0.0.1:port`, `tcp://[::1]:port` or `unix:/path`.
     #[schemars(with = "Upstream")]
     pub upstream: Spanned<Upstream>,
+    /// Allows an upstream without TLS: a literal loopback address or a Unix socket, nothing else. Whoever may read the
+    /// traffic of this machine reads what passes there, stored credentials included. Every session's log says so.
+    /// Default false.
+    #[serde(default)]
+    #[schemars(with = "Option<bool>")]
+    pub unsafe_plaintext_upstream: Option<Spanned<bool>>,
     /// The certificate that clients are shown.
     pub certificate: KeyPair,
     /// Whether clients show a certificate: `none`, `optional`, `required`. Default `none`.
@@ -135,7 +142,8 @@ pub struct Route {
     #[serde(default)]
     #[schemars(with = "Option<Vec<String>>")]
     pub token_slots: Option<Spanned<Vec<Text>>>,
-    /// `auto` (what the upstream turns out to speak), `http/1.1` or `h2`. Default `auto`.
+    /// `auto` (what the upstream turns out to speak), `http/1.1` or `h2`. Default `auto`. An upstream without TLS cannot
+    /// be asked: it must be written then, and `auto` means that it speaks both.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub alpn: Option<Text>,
@@ -191,7 +199,7 @@ pub enum OneOrMany {
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
 pub enum Upstream {
-    /// `tls://host:port`.
+    /// `tls://host:port`, or without TLS `tcp://127.0.0.1:port` or `unix:/path`.
     Address(String),
     /// With more to say.
     Table(Box<UpstreamTable>),
@@ -201,7 +209,7 @@ pub enum Upstream {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct UpstreamTable {
-    /// `tls://host:port`.
+    /// `tls://host:port`, or without TLS `tcp://127.0.0.1:port` or `unix:/path`; all other keys are for TLS.
     #[schemars(with = "String")]
     pub address: Text,
     /// PEM file with the authority of the upstream's certificate. Default: the system's authorities.
@@ -313,7 +321,8 @@ pub struct Credential {
     /// postgres, redis: the user that the upstream knows. Default for redis: `default`.
     #[schemars(with = "Option<String>")]
     pub user: Option<Text>,
-    /// postgres, redis: its password, `{secret:NAME}`. Only a postgres upstream that is shown a certificate may do without.
+    /// postgres, redis: its password, `{secret:NAME}`. Only a postgres upstream may do without, that is shown a certificate or
+    /// has no TLS.
     #[schemars(with = "Option<String>")]
     pub password: Option<Text>,
     /// postgres, redis: the account is for identities of this issuer (or `certificate_identity`). Default: for all. Needed beside

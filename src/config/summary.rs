@@ -36,6 +36,8 @@ pub struct RouteSummary {
     pub client_certificates: String,
     /// Post-quantum key exchange with clients, and with the upstream.
     pub pq: (String, String),
+    /// True where nothing encrypts or verifies the upstream leg.
+    pub plaintext_upstream: bool,
     /// What expiry does.
     pub on_expiry: String,
     /// Names that the certificate that clients are shown is good for.
@@ -62,6 +64,10 @@ impl fmt::Display for Summary {
         for route in &self.routes {
             writeln!(f, "\nroute {} ({})", route.name, route.protocol)?;
             writeln!(f, "  {}  →  {}", route.sni.join(", "), route.upstream)?;
+            if route.plaintext_upstream {
+                let what = "the upstream leg has no encryption and no verification";
+                writeln!(f, "  PLAINTEXT   {what} (unsafe_plaintext_upstream)")?;
+            }
             for rule in &route.allow {
                 writeln!(f, "  allows      {rule}")?;
             }

@@ -27,6 +27,7 @@ pub struct WorkerMetrics {
     /// Side × resumed × post-quantum.
     handshakes: [[[Counter; 2]; 2]; 2],
     handshakes_failed: [Counter; 2],
+    plaintext_upstreams: Counter,
     key_updates: [Counter; 2],
     permitted: Counter,
     refused: [Counter; REFUSALS.len() + 1],
@@ -133,6 +134,11 @@ impl WorkerMetrics {
     pub fn handshake(&self, side: Side, resumed: bool, post_quantum: bool, took: Duration) {
         self.handshakes[side as usize][usize::from(resumed)][usize::from(post_quantum)].add(1);
         self.handshake_seconds[side as usize].observe(took);
+    }
+
+    /// An upstream leg without TLS stands.
+    pub fn plaintext_upstream(&self) {
+        self.plaintext_upstreams.add(1);
     }
 
     /// A leg's handshake failed.

@@ -70,6 +70,11 @@ pub fn render(workers: &[Arc<WorkerMetrics>], process: &ProcessFacts) -> String 
     }
     handshakes(&mut out, workers);
     out.single(
+        "plaintext_upstream_total",
+        "Upstream legs opened without TLS (unsafe_plaintext_upstream).",
+        sum(&|w| &w.plaintext_upstreams),
+    );
+    out.single(
         "permitted_total",
         "Requests and raw connections that policy permitted.",
         sum(&|w| &w.permitted),

@@ -256,8 +256,13 @@ async fn application(route: &Route, hello: &Hello, negotiation: Negotiation) -> 
         (RouteProtocol::Redis, _) => return hello.alpn.is_empty().then_some(Application::None),
         (_, Negotiation::Direct) => {}
     }
-    if route.protocol == RouteProtocol::Raw || hello.alpn.is_empty() {
+    if route.protocol == RouteProtocol::Raw {
         return Some(Application::None);
+    }
+    if hello.alpn.is_empty() {
+        // That means HTTP/1.1, which a plaintext upstream was perhaps not said to speak and cannot be asked for.
+        let spoken = route.alpn.http1() || !route.upstream.is_plaintext();
+        return spoken.then_some(Application::None);
     }
     let mut wanted = Vec::with_capacity(2);
     if route.alpn.http2() && offered(H2) {

@@ -4,12 +4,11 @@ use super::{Session, Shared};
 use crate::audit::{self, Verified};
 use crate::close::{Close, Stage};
 use crate::gateway::Route;
-use crate::names::{Direction, Remote, SessionId, Side};
+use crate::names::{Direction, Reached, Remote, SessionId, Side};
 use crate::protocol::postgres::Startup;
 use crate::relay::Moved;
 use crate::tls::handshake::Facts;
 use crate::tls::server::ClientCertificates;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +22,7 @@ pub struct Trail {
     session: Option<Rc<Session>>,
     route: Option<Arc<Route>>,
     client: Option<Facts>,
-    upstream: Option<(Facts, SocketAddr)>,
+    upstream: Option<(Facts, Reached)>,
     /// What went wrong, in words for the log; never holds a token or a secret.
     detail: Option<String>,
     spent: audit::Spent,
@@ -124,6 +123,7 @@ impl Trail {
             sni: self.sni.as_deref(),
             route: self.route.as_ref().map(|route| &route.name),
             worker: session.shared.worker,
+            plaintext_upstream: self.route.as_ref().is_some_and(|route| route.upstream.is_plaintext()),
             database: self.database_facts(),
         });
         self.is_opened = true;
@@ -140,11 +140,15 @@ impl Trail {
     }
 
     /// The upstream leg stands.
-    pub(super) fn dialled(&mut self, facts: Facts, address: SocketAddr, took: Duration) {
+    pub(super) fn dialled(&mut self, facts: Facts, address: Reached, took: Duration) {
         self.spent.dial = Some(took);
         if let Some(session) = &self.session {
-            session.shared.metrics.dialled(took);
-            session.shared.metrics.handshake(Side::Upstream, facts.resumed, is_post_quantum(&facts), took);
+            let metrics = &session.shared.metrics;
+            metrics.dialled(took);
+            match facts.is_tls() {
+                true => metrics.handshake(Side::Upstream, facts.resumed, is_post_quantum(&facts), took),
+                false => metrics.plaintext_upstream(),
+            }
         }
         self.upstream = Some((facts, address));
     }
@@ -184,11 +188,16 @@ impl Trail {
                 (None, Some(ClientCertificates::Optional)) => Verified::NotShown,
                 (None, _) => Verified::NotAsked,
             };
-            leg(facts, self.remote.0, verified)
+            leg(facts, self.remote.0.into(), verified)
         });
         let pinned = self.route.as_ref().is_some_and(|route| route.upstream.is_pinned());
         let upstream = self.upstream.as_ref().map(|(facts, address)| {
-            leg(facts, *address, if pinned { Verified::ChainAndPin } else { Verified::Chain })
+            let verified = match (facts.is_tls(), pinned) {
+                (false, _) => Verified::NotAtAll,
+                (true, true) => Verified::ChainAndPin,
+                (true, false) => Verified::Chain,
+            };
+            leg(facts, address.clone(), verified)
         });
         audit::closed(&audit::Closed {
             session: id,
@@ -213,13 +222,14 @@ fn is_post_quantum(facts: &Facts) -> bool {
     facts.group == Some(rustls::NamedGroup::X25519MLKEM768)
 }
 
-fn leg(facts: &Facts, peer: SocketAddr, verified: Verified) -> audit::LegFacts<'_> {
+fn leg(facts: &Facts, peer: Reached, verified: Verified) -> audit::LegFacts<'_> {
     audit::LegFacts {
         peer,
         version: match facts.version {
-            rustls::ProtocolVersion::TLSv1_3 => "TLSv1.3",
-            rustls::ProtocolVersion::TLSv1_2 => "TLSv1.2",
-            _ => "other",
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            Some(_) => "other",
+            None => audit::NO_TLS,
         },
         cipher: facts.cipher,
         group: facts.group.map(crate::tls::group_name),

@@ -11,6 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use staunch::credential::{Account, HeaderInjection};
 use staunch::demo::issuer::Issuer;
+use staunch::dial::plaintext::PlaintextUpstream;
 use staunch::dial::{Negotiation, Upstream};
 use staunch::gateway::{
     Alpn, ApplicationName, Database, Gateway, Limits, Listener, Route, RouteProtocol, Timeouts,
@@ -101,6 +102,16 @@ pub struct Wish {
     pub connect: Duration,
     /// TLS with a PostgreSQL upstream begins with the first byte.
     pub direct: bool,
+    /// The upstream has no TLS.
+    pub plaintext: Option<Plaintext>,
+}
+
+/// Where an upstream without TLS listens.
+pub enum Plaintext {
+    /// At the rig's own listener.
+    Tcp,
+    /// At this path; the test listens there.
+    Unix(std::path::PathBuf),
 }
 
 impl Default for Wish {
@@ -118,6 +129,7 @@ impl Default for Wish {
             on_expiry: OnExpiry::Drain,
             connect: Duration::from_secs(5),
             direct: false,
+            plaintext: None,
         }
     }
 }
@@ -246,6 +258,10 @@ impl Rig {
         })
         .unwrap();
         let port = upstream.local_addr().unwrap().port();
+        let plaintext = wish.plaintext.map(|plaintext| match plaintext {
+            Plaintext::Tcp => format!("tcp://127.0.0.1:{port}"),
+            Plaintext::Unix(path) => format!("unix:{}", path.display()),
+        });
         let name = ServerName::try_from("upstream.test").unwrap();
         let gateway_leaf = authority.leaf(NAME);
         let make_server = |client_certificates| {
@@ -269,7 +285,10 @@ impl Rig {
             client_certificates: ClientCertificates::None,
             certificate_identity: None,
             slots: Vec::new(),
-            upstream: Upstream::new("127.0.0.1".into(), port, name, tls, false),
+            upstream: match plaintext {
+                Some(address) => Upstream::plaintext(PlaintextUpstream::parse(&address).unwrap()),
+                None => Upstream::new("127.0.0.1".into(), port, name, tls, false),
+            },
             authority: Some("upstream.test".into()),
             policy: Policy { rules: vec![allow], on_expiry: wish.on_expiry },
             inject: Vec::new(),

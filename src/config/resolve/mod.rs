@@ -3,6 +3,7 @@
 mod allow;
 mod database;
 mod inject;
+mod plaintext;
 mod route;
 mod upstream;
 

@@ -1,7 +1,7 @@
 //! One route: what is written, what is in force, and what about it could not work.
 
 use super::database::{idle_settings, negotiation};
-use super::duration;
+use super::{duration, plaintext};
 use crate::config::certificates;
 use crate::config::fault::Notes;
 use crate::config::model::{self, OneOrMany, Text};
@@ -89,7 +89,14 @@ impl<'a> Context<'a> {
             idle_settings(route, protocol, notes);
         }
         let server = self.server(route, &sni, client_certificates, pq, notes);
-        let upstream = self.upstream(&route.upstream, notes);
+        let upstream = if plaintext::is_meant(route) {
+            plaintext::upstream(route, protocol, notes)
+                .map(|(upstream, authority)| (upstream, None, authority))
+        } else {
+            plaintext::idle_permission(route, notes);
+            self.upstream(&route.upstream, notes)
+                .map(|(upstream, pq, authority)| (upstream, Some(pq), authority))
+        };
         let negotiation = negotiation(&route.upstream, protocol, notes);
         let keep_host = choice(&route.host.as_ref(), false, &[("upstream", false), ("keep", true)], notes);
         let timeouts = timeouts(&route.timeouts, notes);
@@ -107,7 +114,8 @@ impl<'a> Context<'a> {
             allow,
             inject: shown_credentials(&inject, database.as_deref()),
             client_certificates: name_of(&CERTIFICATES, client_certificates?),
-            pq: (name_of(&PQ, pq?), name_of(&PQ, upstream_pq)),
+            pq: (name_of(&PQ, pq?), upstream_pq.map_or("off (no TLS)".into(), |pq| name_of(&PQ, pq))),
+            plaintext_upstream: upstream.is_plaintext(),
             on_expiry: route.on_expiry.as_ref().map_or("drain".into(), |text| text.get_ref().clone()),
             certificate_names: names,
             certificate_not_after: not_after

@@ -252,7 +252,7 @@ impl PostgresStart {
         if let Err(fault) = self.leg.queue(&down) {
             return Err(crate::session::ends::broken(trail, Side::Client, fault));
         }
-        let entered = match (key, upstream.tcp.peer_addr()) {
+        let entered = match (key, self.route.upstream.reached(&upstream.tcp)) {
             (Some(key), Ok(address)) => {
                 let own = crate::protocol::postgres::CancelKey { secret, ..key };
                 let route = self.route.clone();
