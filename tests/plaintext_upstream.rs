@@ -283,6 +283,27 @@ async fn an_upstream_that_resets_never_looks_like_an_end_to_the_client() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_resets_while_the_client_sends_never_looks_like_an_end() {
+    for round in 0..50 {
+        let place = Place::tcp(Wish::default()).await;
+        let (client, accepted) =
+            tokio::join!(place.rig.connect(place.rig.client.clone()), place.rig.upstream.accept());
+        let (mut client, (mut upstream, _)) = (client.unwrap(), accepted.unwrap());
+        warm_up(&mut client, &mut upstream).await;
+        let (mut read, mut write) = tokio::io::split(client);
+        let flood = async { while write.write_all(&[7; 10_000]).await.is_ok() {} };
+        let cut = async {
+            upstream.read_exact(&mut vec![0; 10_000 * (1 + round % 7)]).await.unwrap();
+            socket2::SockRef::from(&upstream).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(upstream);
+        };
+        let mut rest = Vec::new();
+        let all = async { tokio::join!(read.read_to_end(&mut rest), flood, cut).0 };
+        assert!(timeout(SOON, all).await.unwrap().is_err(), "a reset must not look like an end");
+    }
+}
+
+#[tokio::test]
 async fn an_upstream_on_a_unix_socket_that_leaves_bytes_unread_is_a_reset() {
     let place = Place::unix(Wish::default()).await;
     let (mut client, mut upstream) = place.pair().await;
@@ -457,6 +478,51 @@ async fn a_fin_ends_a_body_that_ends_so_and_cuts_one_that_has_a_length() {
         assert!(got.ends_with(b"body"), "{:?}", String::from_utf8_lossy(&got));
         assert_eq!(ended.is_ok(), is_whole, "{head_down:?}");
     }
+}
+
+#[tokio::test]
+async fn an_upstream_that_refuses_an_upload_and_leaves_is_heard() {
+    let path = std::env::temp_dir().join(format!("staunch-{}-413.sock", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).unwrap();
+    let plaintext = Some(Plaintext::Unix(path.clone()));
+    let http = Http::start(Wish { plaintext, alpn: Alpn::Http1, ..Wish::default() }).await;
+    for _ in 0..20 {
+        let upstream = async {
+            let (mut upstream, _) = listener.accept().await.unwrap();
+            let mut seen = vec![0; 1000];
+            upstream.read_exact(&mut seen).await.unwrap();
+            upstream
+                .write_all(b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 3\r\n\r\nbig")
+                .await
+                .unwrap();
+        };
+        let client = async {
+            let client = http.connect("http/1.1").await;
+            let head = "POST /a HTTP/1.1\r\nhost: route.test\r\ncontent-length: 100000000\r\n";
+            let head = format!("{head}authorization: Bearer {}\r\n\r\n", http.token(60));
+            let (mut read, mut write) = tokio::io::split(client);
+            let upload = async {
+                let mut sent = write.write_all(head.as_bytes()).await;
+                for _ in 0..1000 {
+                    if sent.is_ok() {
+                        sent = write.write_all(&[7; 100_000]).await;
+                    }
+                }
+                assert!(sent.is_err(), "the upload went on to its end");
+            };
+            let answer = async {
+                let mut answer = Vec::new();
+                let _ = read.read_to_end(&mut answer).await;
+                answer
+            };
+            tokio::join!(upload, answer).1
+        };
+        let (answer, ()) = timeout(SOON, async { tokio::join!(client, upstream) }).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 413 ") && answer.ends_with("big"), "{answer:?}");
+    }
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[tokio::test]

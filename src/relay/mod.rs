@@ -139,7 +139,25 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
     /// Runs until the session ends and says why.
     pub async fn run(&mut self) -> (Close, Option<String>) {
         let ended = std::future::poll_fn(|cx| self.poll(cx)).await;
+        if ended.close == Close::Reset(Side::Upstream) {
+            self.hear_upstream_out().await;
+        }
         (ended.close, ended.detail)
+    }
+
+    /// An upstream that takes nothing more may have said why before it left: a 413, and the connection closed. On a Unix
+    /// socket the first write tells that it is gone, before what it said was read.
+    async fn hear_upstream_out(&mut self) {
+        // Nobody has heard of what came meanwhile before the runtime has looked at its sockets.
+        tokio::task::yield_now().await;
+        // The kernel tells of a reset once; to whoever reads on, it looks like an end.
+        self.down.cut = true;
+        std::future::poll_fn(|cx| {
+            // The session ends for the first reason, whatever comes of this.
+            let _ = self.pump(Direction::Down, cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// What went through so far.

@@ -25,6 +25,8 @@ pub(super) struct Half {
     large: Option<Large>,
     /// The source's end was passed on; what is unsent is the last.
     ending: bool,
+    /// The source is known to be gone: its end is none that it said.
+    pub(super) cut: bool,
     /// The sink has everything and was told that it is all.
     pub(super) finished: bool,
     /// Application bytes from the source.
@@ -377,6 +379,9 @@ impl<T: Traffic> Pump<'_, T> {
 
     /// The source ended without close_notify.
     fn vanished(&mut self) -> Result<Batch, Ended> {
+        if self.half.cut {
+            return Err(self.source_fault(LegFault::Truncated));
+        }
         if let Err(fault) = self.source.vanish() {
             if !self.traffic.may_vanish(self.direction) {
                 return Err(self.source_fault(fault));

@@ -320,7 +320,11 @@ def test_check_prints_it_and_refuses_what_was_said_once_or_leads_elsewhere(world
         gateway.path.write_text(text.replace(old, new))
         done = staunch("check", "--config", str(gateway.path))
         assert done.returncode == 1 and fault in done.stderr.decode() + done.stdout.decode(), (new, done.stderr)
-    # A reload with such a file changes nothing.
+    # A reload with such a file changes nothing, and one with a good file warns again.
     gateway.signal(signal.SIGHUP)
     parts.until(lambda: any("unsafe_plaintext_upstream" in str(line) and line["level"] == "ERROR" for line in gateway.lines()))
     assert gateway.get("/readyz") == 200
+    gateway.path.write_text(text.replace("tcp://127.0.0.1:1", "tcp://127.0.0.1:2"))
+    gateway.signal(signal.SIGHUP)
+    warning = "nothing encrypts or verifies the way to tcp://127.0.0.1:2 (unsafe_plaintext_upstream)"
+    parts.until(lambda: any(line.get("text") == warning for line in gateway.lines()))
