@@ -4,7 +4,7 @@
 //! A leg knows what records mean (data, alerts, key updates, tickets) and answers for them with every guard that
 //! rustls' own connection would have had. It does not know who is on the other leg: that is the relay.
 //!
-//! A leg can also be one without TLS ([`Leg::plaintext`]), for an upstream that cannot do any better. The relay moves
+//! A leg can also be one without TLS (`Leg::plaintext`), for an upstream that cannot do any better. The relay moves
 //! pieces of up to [`MAX_PLAINTEXT`] bytes through it as if they were records, and its ends are TCP's: a FIN is the end
 //! that close_notify is elsewhere, since nothing better exists. A leg with TLS never becomes one without.
 
