@@ -119,7 +119,11 @@ fn what_is_wrong_is_found_with_its_line_and_with_advice() {
         ("openai.gw.example.com", "openai.example.org", "is not good for openai.example.org"),
         (r#"on_expiry = "drain""#, r#"on_expiry = "sometimes""#, "23: \"sometimes\" is no way to end"),
         (r#"idle = "30m""#, r#"idle = "30""#, "24: \"30\" is no duration"),
-        (r#"protocol = "http""#, r#"protocol = "raw""#, "18: a raw route knows clients by certificate only"),
+        (
+            r#"protocol = "http""#,
+            r#"protocol = "raw""#,
+            "18: a raw route knows clients by certificate or tunnel only",
+        ),
         (r#"name = "openai""#, r#"name = "open ai""#, "is no route name"),
         (
             rule,
@@ -524,4 +528,38 @@ fn what_clients_will_be_shown_is_printed() {
     fs::copy(root().join("config/openai.toml"), &path).unwrap();
     let text = staunch::config::load(&path).unwrap_or_else(|faults| panic!("{faults}")).summary.to_string();
     assert!(text.contains("certificate for *.gw.example.com, until 4096-01-01 ("), "{text}");
+}
+
+#[test]
+fn what_is_wrong_with_a_tunnel_is_found_with_its_line_and_with_advice() {
+    let tunnel = r#"tunnel = { sni = "tunnel.gw.example.com", certificate = { chain = "certs/gateway.pem", key = "certs/gateway.key" } }"#;
+    let table: &[(&str, &str, &str)] = &[
+        ("tunnel.gw.example.com", "pg.gw.example.com", "5: pg.gw.example.com leads to route `warehouse`"),
+        ("tunnel.gw.example.com", "PG.gw.example.com.", "5: pg.gw.example.com leads to route `warehouse`"),
+        ("tunnel.gw.example.com", "*.gw.example.com", "5: \"*.gw.example.com\" is no DNS name"),
+        ("tunnel.gw.example.com", "tunnel.example.org", "is not good for tunnel.example.org"),
+        ("sni = \"tunnel.gw.example.com\", ", "", "5: `sni` is missing"),
+        (tunnel, "", "17: `sni` is missing, and no listener has a tunnel"),
+        (tunnel, "", "37: a raw route knows clients by certificate or tunnel only"),
+        (
+            "protocol = \"raw\"",
+            "protocol = \"raw\"\ncertificate = { chain = \"certs/gateway.pem\", key = \"certs/gateway.key\" }",
+            "38: certificate has no effect without sni",
+        ),
+        (
+            "name = \"queue\"",
+            "name = \"queue\"\nsni = \"queue.gw.example.com\"",
+            "35: `certificate` is missing",
+        ),
+        (
+            "protocol = \"raw\"",
+            "protocol = \"raw\"\nclient_certificates = \"required\"\nclient_ca = \"certs/machines-ca.pem\"",
+            "41: this route reads no tokens, so nobody of `corp` can use it",
+        ),
+    ];
+    for (from, to, expected) in table {
+        let found = faults_of("tunnel.toml", from, to);
+        assert!(found.iter().any(|fault| fault.contains(expected)), "{from}: {expected}\nfound: {found:#?}");
+    }
+    assert_eq!(faults_of("tunnel.toml", "\"queue\"", "\"queue-2\""), Vec::<String>::new());
 }

@@ -22,6 +22,8 @@ pub struct Opened<'a> {
     pub route: Option<&'a RouteName>,
     /// The worker that serves it.
     pub worker: usize,
+    /// It came through a tunnel.
+    pub tunnel: bool,
     /// What a database client connects to.
     pub database: Option<DatabaseFacts<'a>>,
 }
@@ -165,6 +167,8 @@ pub struct Closed<'a> {
     pub identities: usize,
     /// The route.
     pub route: Option<&'a RouteName>,
+    /// It came through a tunnel.
+    pub tunnel: bool,
     /// The client leg, if its handshake was complete.
     pub client: Option<LegFacts<'a>>,
     /// The upstream leg, if its handshake was complete.

@@ -24,6 +24,7 @@
 //! | `sni` | o | the name that the client asked for |
 //! | `route` | o r c | the route's name |
 //! | `worker` | o | number of the worker |
+//! | `tunnel` | o c | `true` where the client came through a tunnel; `sni` is the tunnel's name then |
 //! | `database` | o c | the database that a PostgreSQL client asks for |
 //! | `database_user` | o c | the stored user as whom it gets in |
 //! | `application` | o c | what the client calls itself, where it does |

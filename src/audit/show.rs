@@ -15,6 +15,7 @@ impl fmt::Display for Opened<'_> {
         line.maybe_text("sni", self.sni)?;
         line.maybe_text("route", self.route.map(|r| &*r.0))?;
         line.number("worker", self.worker as u64)?;
+        tunnel(&mut line, self.tunnel)?;
         database(&mut line, self.database)
     }
 }
@@ -61,6 +62,7 @@ impl fmt::Display for Closed<'_> {
         line.plain("session", self.session)?;
         line.plain("remote", self.remote.0)?;
         line.maybe_text("route", self.route.map(|r| &*r.0))?;
+        tunnel(&mut line, self.tunnel)?;
         line.word("reason", self.reason.name())?;
         if let Some(detail) = self.reason.detail() {
             line.word("reason_detail", detail)?;
@@ -92,6 +94,10 @@ impl fmt::Display for Closed<'_> {
 
 /// Groups shown of an identity: some issuers put hundreds into a token.
 const GROUPS: usize = 32;
+
+fn tunnel(line: &mut Line<'_, '_>, tunnel: bool) -> fmt::Result {
+    if tunnel { line.boolean("tunnel", true) } else { Ok(()) }
+}
 
 fn database(line: &mut Line<'_, '_>, facts: Option<DatabaseFacts<'_>>) -> fmt::Result {
     let Some(facts) = facts else { return Ok(()) };

@@ -94,6 +94,7 @@ fn a_database_session_tells_who_connects_to_what() {
                 sni: None,
                 route: None,
                 worker: 0,
+                tunnel: false,
                 database: Some(database),
             });
         }
@@ -116,6 +117,7 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
             sni: Some("a.example"),
             route: Some(&route),
             worker: 2,
+            tunnel: true,
             database: None,
         });
         request(&RequestLine { identity: Some(&ann), ..a_request(&route, b"/v1/chat") });
@@ -127,6 +129,7 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
             identity: Some(&ann),
             identities: 1,
             route: Some(&route),
+            tunnel: true,
             client: Some(a_leg()),
             upstream: Some(LegFacts {
                 peer: "[2001:db8::1]:443".parse().unwrap(),
@@ -157,14 +160,15 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
     }
     let expected = [
         json!({"level": "INFO", "event": "session opened", "session": "00000000000000ab",
-            "remote": "192.0.2.7:40000", "listener": "[::1]:443", "sni": "a.example", "route": "openai", "worker": 2}),
+            "remote": "192.0.2.7:40000", "listener": "[::1]:443", "sni": "a.example", "route": "openai", "worker": 2,
+            "tunnel": true}),
         json!({"level": "INFO", "event": "request", "session": "00000000000000ab",
             "request": "00000000000000ab-3", "route": "openai", "http": "2", "method": "POST", "path": "/v1/chat",
             "authority": "api.example.com", "kind": "grpc", "status": 200, "up_bytes": 10, "down_bytes": 20,
             "first_byte_us": 1500, "duration_us": 2_500_000, "verdict": "permitted", "rule": 1, "ended": "whole",
             "issuer": "corp", "subject": "ann", "proof": "token"}),
         json!({"level": "INFO", "event": "session closed", "session": "00000000000000ab",
-            "remote": "192.0.2.7:40000", "route": "openai", "reason": "truncated", "culprit": "upstream",
+            "remote": "192.0.2.7:40000", "route": "openai", "tunnel": true, "reason": "truncated", "culprit": "upstream",
             "detail": "no close_notify", "requests": 1, "up_bytes": 1, "down_bytes": 2, "duration_us": 1_000_000,
             "handshake_us": 1000, "dial_us": 3000, "issuer": "corp", "subject": "ann", "proof": "token",
             "groups": ["ml", "ops, \"x\""], "identities": 1,

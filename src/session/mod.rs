@@ -19,7 +19,9 @@ pub mod postgres;
 pub mod raw;
 pub mod redis;
 pub mod states;
+mod token;
 mod trail;
+mod tunnel;
 
 use crate::close::{Close, Stage};
 use crate::gateway::{Gateway, Listener};
@@ -84,6 +86,8 @@ pub struct Session {
     /// The client's address; the one that the PROXY protocol told where it is believed.
     pub remote: Remote,
     certificate_identity: OnceCell<Arc<Identity>>,
+    /// True where the client came through a tunnel, whose identity it has.
+    tunnelled: bool,
     first_identity: OnceCell<Arc<Identity>>,
     last_identity: RefCell<Option<Arc<Identity>>>,
     other_identities: RefCell<HashSet<(IssuerName, Arc<str>)>>,
@@ -93,7 +97,13 @@ pub struct Session {
 const MAX_IDENTITIES: usize = 10_000;
 
 impl Session {
-    /// The identity that the client's certificate proved, if the route maps certificates and one was shown.
+    /// True inside a tunnel: the identity that opened it is the only one.
+    pub fn is_tunnelled(&self) -> bool {
+        self.tunnelled
+    }
+
+    /// The identity that the connection itself proved: by the client's certificate, if the route maps certificates and one
+    /// was shown, or by the token that opened the tunnel.
     pub fn certificate_identity(&self) -> Option<Arc<Identity>> {
         self.certificate_identity.get().cloned()
     }

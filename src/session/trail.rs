@@ -100,16 +100,19 @@ impl Trail {
         self.open();
     }
 
-    /// The client leg stands: the session has a route. Writes the opening line, which for a database waits until it
-    /// can tell who connects as whom.
-    pub(super) fn secured(&mut self, session: &Rc<Session>, route: &Arc<Route>, facts: Facts) {
+    /// The client leg stands.
+    pub(super) fn secured(&mut self, session: &Rc<Session>, facts: Facts) {
         let took = self.accepted.elapsed();
         self.spent.handshake = Some(took);
         let metrics = &session.shared.metrics;
         metrics.handshake(Side::Client, facts.resumed, is_post_quantum(&facts), took);
         self.client = Some(facts);
-        self.route = Some(route.clone());
         self.session = Some(session.clone());
+    }
+
+    /// The route is known. Writes the opening line, which for a database waits until it can tell who connects as whom.
+    pub(super) fn leads_to(&mut self, route: &Arc<Route>) {
+        self.route = Some(route.clone());
         if !route.protocol.is_database() {
             self.open();
         }
@@ -124,6 +127,7 @@ impl Trail {
             sni: self.sni.as_deref(),
             route: self.route.as_ref().map(|route| &route.name),
             worker: session.shared.worker,
+            tunnel: session.is_tunnelled(),
             database: self.database_facts(),
         });
         self.is_opened = true;
@@ -177,7 +181,8 @@ impl Trail {
             _ => {}
         }
         let identity = self.session.as_ref().and_then(|session| session.first_identity.get());
-        let asked = self.route.as_ref().map(|route| route.client_certificates);
+        let tunnel = self.session.as_ref().is_some_and(|session| session.is_tunnelled());
+        let asked = self.route.as_ref().filter(|_| !tunnel).map(|route| route.client_certificates);
         let client = self.client.as_ref().map(|facts| {
             let verified = match (facts.peer_certificate, asked) {
                 (Some(_), _) => Verified::Chain,
@@ -194,6 +199,7 @@ impl Trail {
             session: id,
             remote: self.remote,
             route: self.route.as_ref().map(|route| &route.name),
+            tunnel,
             reason: close,
             detail: self.detail.as_deref(),
             identity: identity.map(|identity| &**identity),
