@@ -156,6 +156,8 @@ pub struct Route {
     pub slots: Vec<Slot>,
     /// Where it goes.
     pub upstream: Upstream,
+    /// Connections to it that each worker keeps ready while there are sessions.
+    pub dial_ahead: usize,
     /// Replaces `Host` / `:authority`; `None` keeps the client's.
     pub authority: Option<String>,
     /// Who may.

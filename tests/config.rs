@@ -118,7 +118,9 @@ fn what_is_wrong_is_found_with_its_line_and_with_advice() {
         ("gateway.key", "other.key", "is not the key of"),
         ("openai.gw.example.com", "openai.example.org", "is not good for openai.example.org"),
         (r#"on_expiry = "drain""#, r#"on_expiry = "sometimes""#, "23: \"sometimes\" is no way to end"),
-        (r#"idle = "30m""#, r#"idle = "30""#, "24: \"30\" is no duration"),
+        (r#"idle = "30m""#, r#"idle = "30""#, "25: \"30\" is no duration"),
+        ("dial_ahead = 2", "dial_ahead = 65", "24: dial_ahead is at most 64"),
+        ("dial_ahead = 2", "dial_ahead = 256", "24: this number is out of range; write 0 to 255"),
         (
             r#"protocol = "http""#,
             r#"protocol = "raw""#,
@@ -154,8 +156,8 @@ fn what_is_wrong_is_found_with_its_line_and_with_advice() {
             "write \"fd00::/8\" or \"fd00::1/128\"",
         ),
         ("8443", "9901", "admin's address 127.0.0.1:9901 is that of listener [::]:9901"),
-        ("[limits]", "[admin]\naddress = \"127.0.0.1:8443\"\n[limits]", "27: admin's address 127.0.0.1:8443"),
-        ("[limits]", "[limits]\nfields = 1000", "27: 1000 is out of range"),
+        ("[limits]", "[admin]\naddress = \"127.0.0.1:8443\"\n[limits]", "28: admin's address 127.0.0.1:8443"),
+        ("[limits]", "[limits]\nfields = 1000", "28: 1000 is out of range"),
         ("[limits]", "[admin]\naddress = \"0.0.0.0:1\"\n[limits]", "is not loopback"),
     ];
     for (from, to, expected) in table {
@@ -341,10 +343,10 @@ fn all_faults_of_a_file_come_in_one_run() {
     let found =
         faults("[limits]", "[workers]\ncount = \"x\"\n[[route]]\nname = 5\n[log]\nformat = true\n[limits]\n");
     for part in [
-        "27: a text stands here",
-        "29: a number stands here",
-        "28: `sni` is missing",
-        "31: true or false stands",
+        "28: a text stands here",
+        "30: a number stands here",
+        "29: `sni` is missing",
+        "32: true or false stands",
     ] {
         assert!(found.iter().any(|fault| fault.contains(part)), "{part}: {found:#?}");
     }
@@ -406,12 +408,12 @@ fn what_has_no_value_or_no_user_is_told_beside_values_that_cannot_be_read() {
         "[secrets.more]\n[[issuer]]\nname = \"b\"\noidc = \"https://b\"\naudience = [7]\n[limits]\nstreams = \"many\"\nfields = -1\nhead = what\n",
     );
     for part in [
-        "26: a table stands here",
-        "27: issuer `b` is named by no route's allow",
-        "30: a number stands here",
-        "32: a text stands here",
-        "33: this number is out of range; write 0 to 9223372036854775807",
-        "34: string values must be quoted",
+        "27: a table stands here",
+        "28: issuer `b` is named by no route's allow",
+        "31: a number stands here",
+        "33: a text stands here",
+        "34: this number is out of range; write 0 to 9223372036854775807",
+        "35: string values must be quoted",
     ] {
         assert!(found.iter().any(|fault| fault.contains(part)), "{part}: {found:#?}");
     }

@@ -181,6 +181,8 @@ pub struct Closed<'a> {
     pub requests: u64,
     /// What a database client connected to.
     pub database: Option<DatabaseFacts<'a>>,
+    /// The upstream connection was dialled before it was asked for.
+    pub dialled_ahead: bool,
     /// Where the time went.
     pub spent: Spent,
 }

@@ -48,6 +48,7 @@
 //! | `culprit` | c | who caused the end: `client`, `upstream`, `gateway`, `nobody` |
 //! | `requests` | c | HTTP requests, refused ones included |
 //! | `handshake_us` `identify_us` `dial_us` | c | how long each stage took |
+//! | `dialled_ahead` | c | `true` where the upstream connection stood before it was asked for |
 //! | `client_*` `upstream_*` | c | one leg each: `peer` address, `version`, `cipher`, `group`, `resumed`, `alpn`, `certificate` (SHA-256 of the peer's, hex), `verified` ([`Verified::name`]) |
 
 mod clock;

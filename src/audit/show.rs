@@ -76,6 +76,9 @@ impl fmt::Display for Closed<'_> {
         line.maybe_time("handshake_us", self.spent.handshake)?;
         line.maybe_time("identify_us", self.spent.identify)?;
         line.maybe_time("dial_us", self.spent.dial)?;
+        if self.dialled_ahead {
+            line.boolean("dialled_ahead", true)?;
+        }
         database(&mut line, self.database)?;
         who(&mut line, self.identity)?;
         if let Some(identity) = self.identity {

@@ -145,6 +145,7 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
             down: 2,
             requests: 1,
             database: None,
+            dialled_ahead: true,
             spent: Spent {
                 handshake: Some(Duration::from_millis(1)),
                 identify: None,
@@ -170,7 +171,7 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
         json!({"level": "INFO", "event": "session closed", "session": "00000000000000ab",
             "remote": "192.0.2.7:40000", "route": "openai", "tunnel": true, "reason": "truncated", "culprit": "upstream",
             "detail": "no close_notify", "requests": 1, "up_bytes": 1, "down_bytes": 2, "duration_us": 1_000_000,
-            "handshake_us": 1000, "dial_us": 3000, "issuer": "corp", "subject": "ann", "proof": "token",
+            "handshake_us": 1000, "dial_us": 3000, "dialled_ahead": true, "issuer": "corp", "subject": "ann", "proof": "token",
             "groups": ["ml", "ops, \"x\""], "identities": 1,
             "client_peer": "192.0.2.7:40000", "client_version": "TLSv1.3",
             "client_cipher": "TLS13_AES_128_GCM_SHA256", "client_group": "X25519MLKEM768", "client_resumed": true,

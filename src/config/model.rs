@@ -134,6 +134,12 @@ pub struct Route {
     /// `tls://host:port`, or a table with more.
     #[schemars(with = "Upstream")]
     pub upstream: Spanned<Upstream>,
+    /// Upstream connections, handshake and all, that each worker keeps ready for the next sessions while there are some, so
+    /// that the first byte does not wait for them; at most 64. None is shared or used twice, and one that nobody needed
+    /// for 4 s is closed. Default 0.
+    #[serde(default)]
+    #[schemars(with = "Option<u8>")]
+    pub dial_ahead: Option<Spanned<u8>>,
     /// The certificate that clients are shown. Needed with `sni`.
     #[serde(default)]
     #[schemars(with = "Option<KeyPair>")]

@@ -10,6 +10,7 @@
 //! permitted and is never reset by a stage.
 
 pub mod admission;
+pub mod ahead;
 pub mod connected;
 mod ends;
 pub mod http;
@@ -51,6 +52,8 @@ pub struct Shared {
     pub tokens: RefCell<TokenCache>,
     /// Sessions that can be told to drain.
     pub live: Rc<Live>,
+    /// Upstream connections that stand before they are asked for.
+    pub ahead: ahead::Ahead,
     /// PostgreSQL sessions of all workers that can be cancelled.
     pub cancels: Arc<Cancels>,
     ids: Cell<u64>,
@@ -60,7 +63,8 @@ impl Shared {
     /// `seed` makes the session ids of this worker differ from everybody else's.
     pub fn new(worker: usize, metrics: Arc<WorkerMetrics>, cancels: Arc<Cancels>, seed: u64) -> Self {
         let (tokens, live) = (RefCell::new(TokenCache::default()), Rc::default());
-        Shared { worker, metrics, tokens, live, cancels, ids: Cell::new(seed) }
+        let ahead = ahead::Ahead::default();
+        Shared { worker, metrics, tokens, live, ahead, cancels, ids: Cell::new(seed) }
     }
 
     /// The next session id: SplitMix64, which visits every value once. Unique, not secret.

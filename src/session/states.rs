@@ -1,5 +1,6 @@
 //! The stages of a session as types: each is consumed by the step that leads to the next.
 
+use super::ahead::Ahead;
 use super::connected::ConnectedTo;
 use super::ends::{LINGER, broken, farewell, flush, read, throw_away};
 use super::http::{Conversation, Decision, Denial};
@@ -593,19 +594,27 @@ impl Authorised {
     }
 }
 
-/// Opens the upstream leg, and takes note of it. `Err`: what a client may know of why not.
+/// Opens the upstream leg, or takes one that was dialled ahead, and takes note of it. `Err`: what a client may know of why
+/// not.
 pub(super) async fn dial(
-    route: &Route,
+    route: &Arc<Route>,
     session: &Session,
     permit: &Permit,
     application: Application,
     trail: &mut Trail,
 ) -> Result<(Leg, Vec<u8>), &'static str> {
     let started = Instant::now();
-    let records_per_key = session.gateway.limits.records_per_key;
-    match route.upstream.dial(permit, application, route.timeouts.connect, records_per_key).await {
+    let (shared, records_per_key) = (&session.shared, session.gateway.limits.records_per_key);
+    let ahead = Ahead::take(shared, route, application);
+    let is_ahead = ahead.is_some();
+    let dialled = match ahead {
+        Some(dialled) => Ok(dialled),
+        None => route.upstream.dial(permit, application, route.timeouts.connect, records_per_key).await,
+    };
+    match dialled {
         Ok(dialled) => {
-            trail.dialled(dialled.shaken.facts, dialled.address, started.elapsed());
+            Ahead::refill(shared, route, application, permit, records_per_key);
+            trail.dialled(dialled.shaken.facts, dialled.address, started.elapsed(), is_ahead);
             Ok((dialled.shaken.leg, dialled.shaken.early))
         }
         Err(fault) => {

@@ -32,6 +32,8 @@ pub struct Trail {
     sni: Option<String>,
     remote: Remote,
     database: Option<Connecting>,
+    /// The upstream connection stood before it was asked for.
+    is_dialled_ahead: bool,
     /// The opening line was written.
     is_opened: bool,
 }
@@ -60,6 +62,7 @@ impl Trail {
             sni: None,
             remote,
             database: None,
+            is_dialled_ahead: false,
             is_opened: false,
         }
     }
@@ -144,11 +147,17 @@ impl Trail {
     }
 
     /// The upstream leg stands.
-    pub(super) fn dialled(&mut self, facts: Facts, address: SocketAddr, took: Duration) {
+    /// `ahead`: it stood before it was asked for.
+    pub(super) fn dialled(&mut self, facts: Facts, address: SocketAddr, took: Duration, ahead: bool) {
         self.spent.dial = Some(took);
+        self.is_dialled_ahead = ahead;
         if let Some(session) = &self.session {
             session.shared.metrics.dialled(took);
-            session.shared.metrics.handshake(Side::Upstream, facts.resumed, is_post_quantum(&facts), took);
+            // The handshake of one that was dialled ahead was counted then.
+            if !ahead {
+                let pq = is_post_quantum(&facts);
+                session.shared.metrics.handshake(Side::Upstream, facts.resumed, pq, took);
+            }
         }
         self.upstream = Some((facts, address));
     }
@@ -210,12 +219,13 @@ impl Trail {
             down: self.moved.down,
             requests: self.requests,
             database: self.database_facts(),
+            dialled_ahead: self.is_dialled_ahead,
             spent: audit::Spent { total: self.accepted.elapsed(), ..self.spent },
         });
     }
 }
 
-fn is_post_quantum(facts: &Facts) -> bool {
+pub(super) fn is_post_quantum(facts: &Facts) -> bool {
     facts.group == Some(rustls::NamedGroup::X25519MLKEM768)
 }
 

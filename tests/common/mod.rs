@@ -101,6 +101,8 @@ pub struct Wish {
     pub connect: Duration,
     /// TLS with a PostgreSQL upstream begins with the first byte.
     pub direct: bool,
+    /// Upstream connections to keep ready.
+    pub dial_ahead: usize,
 }
 
 impl Default for Wish {
@@ -118,6 +120,7 @@ impl Default for Wish {
             on_expiry: OnExpiry::Drain,
             connect: Duration::from_secs(5),
             direct: false,
+            dial_ahead: 0,
         }
     }
 }
@@ -281,6 +284,7 @@ impl Rig {
             certificate_identity: None,
             slots: Vec::new(),
             upstream: Upstream::new("127.0.0.1".into(), port, name, tls, false),
+            dial_ahead: wish.dial_ahead,
             authority: Some("upstream.test".into()),
             policy: Policy { rules: vec![allow], on_expiry: wish.on_expiry },
             inject: Vec::new(),

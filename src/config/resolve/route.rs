@@ -96,6 +96,13 @@ impl<'a> Context<'a> {
         let negotiation = negotiation(&route.upstream, protocol, notes);
         let keep_host = choice(&route.host.as_ref(), false, &[("upstream", false), ("keep", true)], notes);
         let timeouts = timeouts(&route.timeouts, notes);
+        let dial_ahead = match &route.dial_ahead {
+            Some(number) if *number.get_ref() > MOST_AHEAD => {
+                notes.fault(number.span(), format!("dial_ahead is at most {MOST_AHEAD}, for each worker"));
+                None
+            }
+            number => Some(number.as_ref().map_or(0, |number| usize::from(*number.get_ref()))),
+        };
         if notes.faults.len() > before {
             return None;
         }
@@ -129,6 +136,7 @@ impl<'a> Context<'a> {
             certificate_identity: mapping,
             slots,
             upstream: upstream.negotiating(negotiation?),
+            dial_ahead: dial_ahead?,
             authority: (!keep_host?).then_some(authority),
             policy,
             inject,
@@ -339,6 +347,9 @@ impl<'a> Context<'a> {
 pub(super) fn seconds(at: SystemTime) -> u64 {
     at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
+
+/// Connections that one worker may dial ahead on one route.
+const MOST_AHEAD: u8 = 64;
 
 const PROTOCOLS: [(&str, RouteProtocol); 4] = [
     ("http", RouteProtocol::Http),
