@@ -125,8 +125,8 @@ pub struct Dialled {
 }
 
 impl Dialled {
-    /// Ends a connection that served to ask: the handshake's last flight goes out, and a clean end.
-    async fn leave(self) {
+    /// Ends a connection that nothing was sent on: the handshake's last flight goes out, and a clean end.
+    pub async fn leave(self) {
         let mut leg = self.shaken.leg;
         // What the upstream makes of it is its own affair.
         let _ = leg.queue_close();

@@ -118,8 +118,14 @@ fn what_is_wrong_is_found_with_its_line_and_with_advice() {
         ("gateway.key", "other.key", "is not the key of"),
         ("openai.gw.example.com", "openai.example.org", "is not good for openai.example.org"),
         (r#"on_expiry = "drain""#, r#"on_expiry = "sometimes""#, "23: \"sometimes\" is no way to end"),
-        (r#"idle = "30m""#, r#"idle = "30""#, "24: \"30\" is no duration"),
-        (r#"protocol = "http""#, r#"protocol = "raw""#, "18: a raw route knows clients by certificate only"),
+        (r#"idle = "30m""#, r#"idle = "30""#, "25: \"30\" is no duration"),
+        ("dial_ahead = 2", "dial_ahead = 65", "24: dial_ahead is at most 64"),
+        ("dial_ahead = 2", "dial_ahead = 256", "24: this number is out of range; write 0 to 255"),
+        (
+            r#"protocol = "http""#,
+            r#"protocol = "raw""#,
+            "18: a raw route knows clients by certificate or tunnel only",
+        ),
         (r#"name = "openai""#, r#"name = "open ai""#, "is no route name"),
         (
             rule,
@@ -150,8 +156,8 @@ fn what_is_wrong_is_found_with_its_line_and_with_advice() {
             "write \"fd00::/8\" or \"fd00::1/128\"",
         ),
         ("8443", "9901", "admin's address 127.0.0.1:9901 is that of listener [::]:9901"),
-        ("[limits]", "[admin]\naddress = \"127.0.0.1:8443\"\n[limits]", "27: admin's address 127.0.0.1:8443"),
-        ("[limits]", "[limits]\nfields = 1000", "27: 1000 is out of range"),
+        ("[limits]", "[admin]\naddress = \"127.0.0.1:8443\"\n[limits]", "28: admin's address 127.0.0.1:8443"),
+        ("[limits]", "[limits]\nfields = 1000", "28: 1000 is out of range"),
         ("[limits]", "[admin]\naddress = \"0.0.0.0:1\"\n[limits]", "is not loopback"),
     ];
     for (from, to, expected) in table {
@@ -337,10 +343,10 @@ fn all_faults_of_a_file_come_in_one_run() {
     let found =
         faults("[limits]", "[workers]\ncount = \"x\"\n[[route]]\nname = 5\n[log]\nformat = true\n[limits]\n");
     for part in [
-        "27: a text stands here",
-        "29: a number stands here",
-        "28: `sni` is missing",
-        "31: true or false stands",
+        "28: a text stands here",
+        "30: a number stands here",
+        "29: `sni` is missing",
+        "32: true or false stands",
     ] {
         assert!(found.iter().any(|fault| fault.contains(part)), "{part}: {found:#?}");
     }
@@ -402,12 +408,12 @@ fn what_has_no_value_or_no_user_is_told_beside_values_that_cannot_be_read() {
         "[secrets.more]\n[[issuer]]\nname = \"b\"\noidc = \"https://b\"\naudience = [7]\n[limits]\nstreams = \"many\"\nfields = -1\nhead = what\n",
     );
     for part in [
-        "26: a table stands here",
-        "27: issuer `b` is named by no route's allow",
-        "30: a number stands here",
-        "32: a text stands here",
-        "33: this number is out of range; write 0 to 9223372036854775807",
-        "34: string values must be quoted",
+        "27: a table stands here",
+        "28: issuer `b` is named by no route's allow",
+        "31: a number stands here",
+        "33: a text stands here",
+        "34: this number is out of range; write 0 to 9223372036854775807",
+        "35: string values must be quoted",
     ] {
         assert!(found.iter().any(|fault| fault.contains(part)), "{part}: {found:#?}");
     }
@@ -644,4 +650,38 @@ fn a_postgres_upstream_of_this_machine_may_know_the_gateway_without_a_password()
     fs::write(&path, text).unwrap();
     let loaded = staunch::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
     assert!(loaded.gateway.routes[0].upstream.is_plaintext());
+}
+
+#[test]
+fn what_is_wrong_with_a_tunnel_is_found_with_its_line_and_with_advice() {
+    let tunnel = r#"tunnel = { sni = "tunnel.gw.example.com", certificate = { chain = "certs/gateway.pem", key = "certs/gateway.key" } }"#;
+    let table: &[(&str, &str, &str)] = &[
+        ("tunnel.gw.example.com", "pg.gw.example.com", "5: pg.gw.example.com leads to route `warehouse`"),
+        ("tunnel.gw.example.com", "PG.gw.example.com.", "5: pg.gw.example.com leads to route `warehouse`"),
+        ("tunnel.gw.example.com", "*.gw.example.com", "5: \"*.gw.example.com\" is no DNS name"),
+        ("tunnel.gw.example.com", "tunnel.example.org", "is not good for tunnel.example.org"),
+        ("sni = \"tunnel.gw.example.com\", ", "", "5: `sni` is missing"),
+        (tunnel, "", "17: `sni` is missing, and no listener has a tunnel"),
+        (tunnel, "", "37: a raw route knows clients by certificate or tunnel only"),
+        (
+            "protocol = \"raw\"",
+            "protocol = \"raw\"\ncertificate = { chain = \"certs/gateway.pem\", key = \"certs/gateway.key\" }",
+            "38: certificate has no effect without sni",
+        ),
+        (
+            "name = \"queue\"",
+            "name = \"queue\"\nsni = \"queue.gw.example.com\"",
+            "35: `certificate` is missing",
+        ),
+        (
+            "protocol = \"raw\"",
+            "protocol = \"raw\"\nclient_certificates = \"required\"\nclient_ca = \"certs/machines-ca.pem\"",
+            "41: this route reads no tokens, so nobody of `corp` can use it",
+        ),
+    ];
+    for (from, to, expected) in table {
+        let found = faults_of("tunnel.toml", from, to);
+        assert!(found.iter().any(|fault| fault.contains(expected)), "{from}: {expected}\nfound: {found:#?}");
+    }
+    assert_eq!(faults_of("tunnel.toml", "\"queue\"", "\"queue-2\""), Vec::<String>::new());
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Http, Plaintext, Rig, TLS12, TLS13, Version, Wish};
+use common::{Http, Plaintext, Rig, TLS12, TLS13, TUNNEL, Version, Wish};
 use ring::digest::{Context, SHA256};
 use staunch::gateway::Alpn;
 use std::io::ErrorKind;
@@ -561,6 +561,40 @@ async fn what_the_upstream_was_not_said_to_speak_is_not_settled_on() {
         let untouched = timeout(Duration::from_millis(100), http.rig.upstream.accept()).await;
         assert!(untouched.is_err(), "the upstream was dialled");
     }
+}
+
+#[tokio::test]
+async fn inside_a_tunnel_only_what_the_upstream_was_said_to_speak_gets_there() {
+    for (alpn, gets_there) in [(Alpn::Http2, false), (Alpn::Http1, true)] {
+        let http = http(alpn, TLS13).await;
+        let mut client = http.rig.connect_to(TUNNEL, http.rig.client.clone()).await.unwrap();
+        let (token, request) = (http.token(60), "GET /a HTTP/1.1\r\nhost: x\r\n\r\n");
+        let head =
+            format!("CONNECT route HTTP/1.1\r\nHost: route\r\nProxy-Authorization: Bearer {token}\r\n\r\n");
+        client.write_all(format!("{head}{request}").as_bytes()).await.unwrap();
+        client.flush().await.unwrap();
+        let dialled = timeout(Duration::from_millis(500), http.rig.upstream.accept()).await;
+        assert_eq!(dialled.is_ok(), gets_there, "{alpn:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_was_dialled_ahead_is_used_and_counted_once() {
+    let place = Place::tcp(Wish { dial_ahead: 1, ..Wish::default() }).await;
+    let (mut client, mut upstream) = place.pair().await;
+    warm_up(&mut client, &mut *upstream).await;
+    let mut ahead = timeout(SOON, place.accept()).await.unwrap();
+    metrics(&place.rig, |text| number(text, "staunch_plaintext_upstream_total") == 2).await;
+    let mut client = place.rig.connect(place.rig.client.clone()).await.unwrap();
+    warm_up(&mut client, &mut *ahead).await;
+    let text = staunch::metrics::render(&place.rig.workers.metrics, &Default::default());
+    assert_eq!(number(&text, "staunch_handshake_seconds_count{leg=\"upstream\"}"), 0);
+    // One that ended meanwhile is not used.
+    let ended = timeout(SOON, place.accept()).await.unwrap();
+    drop(ended);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let (mut client, mut fresh) = place.pair().await;
+    warm_up(&mut client, &mut *fresh).await;
 }
 
 /// The value of the first sample that begins so; 0 when there is none.

@@ -24,6 +24,8 @@ pub struct Opened<'a> {
     pub worker: usize,
     /// The route's upstream has no TLS.
     pub plaintext_upstream: bool,
+    /// It came through a tunnel.
+    pub tunnel: bool,
     /// What a database client connects to.
     pub database: Option<DatabaseFacts<'a>>,
 }
@@ -173,6 +175,8 @@ pub struct Closed<'a> {
     pub identities: usize,
     /// The route.
     pub route: Option<&'a RouteName>,
+    /// It came through a tunnel.
+    pub tunnel: bool,
     /// The client leg, if its handshake was complete.
     pub client: Option<LegFacts<'a>>,
     /// The upstream leg, if its handshake was complete.
@@ -185,6 +189,8 @@ pub struct Closed<'a> {
     pub requests: u64,
     /// What a database client connected to.
     pub database: Option<DatabaseFacts<'a>>,
+    /// The upstream connection was dialled before it was asked for.
+    pub dialled_ahead: bool,
     /// Where the time went.
     pub spent: Spent,
 }

@@ -24,6 +24,7 @@
 //! | `sni` | o | the name that the client asked for |
 //! | `route` | o r c | the route's name |
 //! | `worker` | o | number of the worker |
+//! | `tunnel` | o c | `true` where the client came through a tunnel; `sni` is the tunnel's name then |
 //! | `database` | o c | the database that a PostgreSQL client asks for |
 //! | `database_user` | o c | the stored user as whom it gets in |
 //! | `application` | o c | what the client calls itself, where it does |
@@ -47,6 +48,7 @@
 //! | `culprit` | c | who caused the end: `client`, `upstream`, `gateway`, `nobody` |
 //! | `requests` | c | HTTP requests, refused ones included |
 //! | `handshake_us` `identify_us` `dial_us` | c | how long each stage took |
+//! | `dialled_ahead` | c | `true` where the upstream connection stood before it was asked for |
 //! | `client_*` `upstream_*` | c | one leg each: `peer` address, `version`, `cipher`, `group`, `resumed`, `alpn`, `certificate` (SHA-256 of the peer's, hex), `verified` ([`Verified::name`]) |
 //! | `upstream_version` | o | only on a route whose upstream has no TLS: [`NO_TLS`], as in the closing line |
 

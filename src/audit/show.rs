@@ -19,6 +19,7 @@ impl fmt::Display for Opened<'_> {
         if self.plaintext_upstream {
             line.text("upstream_version", NO_TLS.as_bytes())?;
         }
+        tunnel(&mut line, self.tunnel)?;
         database(&mut line, self.database)
     }
 }
@@ -65,6 +66,7 @@ impl fmt::Display for Closed<'_> {
         line.plain("session", self.session)?;
         line.plain("remote", self.remote.0)?;
         line.maybe_text("route", self.route.map(|r| &*r.0))?;
+        tunnel(&mut line, self.tunnel)?;
         line.word("reason", self.reason.name())?;
         if let Some(detail) = self.reason.detail() {
             line.word("reason_detail", detail)?;
@@ -78,6 +80,9 @@ impl fmt::Display for Closed<'_> {
         line.maybe_time("handshake_us", self.spent.handshake)?;
         line.maybe_time("identify_us", self.spent.identify)?;
         line.maybe_time("dial_us", self.spent.dial)?;
+        if self.dialled_ahead {
+            line.boolean("dialled_ahead", true)?;
+        }
         database(&mut line, self.database)?;
         who(&mut line, self.identity)?;
         if let Some(identity) = self.identity {
@@ -96,6 +101,10 @@ impl fmt::Display for Closed<'_> {
 
 /// Groups shown of an identity: some issuers put hundreds into a token.
 const GROUPS: usize = 32;
+
+fn tunnel(line: &mut Line<'_, '_>, tunnel: bool) -> fmt::Result {
+    if tunnel { line.boolean("tunnel", true) } else { Ok(()) }
+}
 
 fn database(line: &mut Line<'_, '_>, facts: Option<DatabaseFacts<'_>>) -> fmt::Result {
     let Some(facts) = facts else { return Ok(()) };

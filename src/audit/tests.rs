@@ -95,6 +95,7 @@ fn a_database_session_tells_who_connects_to_what() {
                 route: None,
                 worker: 0,
                 plaintext_upstream: false,
+                tunnel: false,
                 database: Some(database),
             });
         }
@@ -117,6 +118,7 @@ fn a_plaintext_upstream_is_told_of_when_the_session_opens_and_when_it_closes() {
             route: None,
             worker: 0,
             plaintext_upstream: true,
+            tunnel: false,
             database: None,
         });
         closed(&Closed {
@@ -127,6 +129,7 @@ fn a_plaintext_upstream_is_told_of_when_the_session_opens_and_when_it_closes() {
             identity: None,
             identities: 0,
             route: None,
+            tunnel: false,
             client: Some(a_leg()),
             upstream: Some(LegFacts {
                 peer: Reached::Unix(std::path::Path::new("/run/a \"b\".sock").into()),
@@ -141,6 +144,7 @@ fn a_plaintext_upstream_is_told_of_when_the_session_opens_and_when_it_closes() {
             up: 1,
             down: 2,
             requests: 0,
+            dialled_ahead: false,
             database: None,
             spent: Spent::default(),
         });
@@ -169,6 +173,7 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
             route: Some(&route),
             worker: 2,
             plaintext_upstream: false,
+            tunnel: true,
             database: None,
         });
         request(&RequestLine { identity: Some(&ann), ..a_request(&route, b"/v1/chat") });
@@ -180,6 +185,7 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
             identity: Some(&ann),
             identities: 1,
             route: Some(&route),
+            tunnel: true,
             client: Some(a_leg()),
             upstream: Some(LegFacts {
                 peer: Reached::Tcp("[2001:db8::1]:443".parse().unwrap()),
@@ -195,6 +201,7 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
             down: 2,
             requests: 1,
             database: None,
+            dialled_ahead: true,
             spent: Spent {
                 handshake: Some(Duration::from_millis(1)),
                 identify: None,
@@ -210,16 +217,17 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
     }
     let expected = [
         json!({"level": "INFO", "event": "session opened", "session": "00000000000000ab",
-            "remote": "192.0.2.7:40000", "listener": "[::1]:443", "sni": "a.example", "route": "openai", "worker": 2}),
+            "remote": "192.0.2.7:40000", "listener": "[::1]:443", "sni": "a.example", "route": "openai", "worker": 2,
+            "tunnel": true}),
         json!({"level": "INFO", "event": "request", "session": "00000000000000ab",
             "request": "00000000000000ab-3", "route": "openai", "http": "2", "method": "POST", "path": "/v1/chat",
             "authority": "api.example.com", "kind": "grpc", "status": 200, "up_bytes": 10, "down_bytes": 20,
             "first_byte_us": 1500, "duration_us": 2_500_000, "verdict": "permitted", "rule": 1, "ended": "whole",
             "issuer": "corp", "subject": "ann", "proof": "token"}),
         json!({"level": "INFO", "event": "session closed", "session": "00000000000000ab",
-            "remote": "192.0.2.7:40000", "route": "openai", "reason": "truncated", "culprit": "upstream",
+            "remote": "192.0.2.7:40000", "route": "openai", "tunnel": true, "reason": "truncated", "culprit": "upstream",
             "detail": "no close_notify", "requests": 1, "up_bytes": 1, "down_bytes": 2, "duration_us": 1_000_000,
-            "handshake_us": 1000, "dial_us": 3000, "issuer": "corp", "subject": "ann", "proof": "token",
+            "handshake_us": 1000, "dial_us": 3000, "dialled_ahead": true, "issuer": "corp", "subject": "ann", "proof": "token",
             "groups": ["ml", "ops, \"x\""], "identities": 1,
             "client_peer": "192.0.2.7:40000", "client_version": "TLSv1.3",
             "client_cipher": "TLS13_AES_128_GCM_SHA256", "client_group": "X25519MLKEM768", "client_resumed": true,

@@ -39,6 +39,8 @@ pub struct WorkerMetrics {
     sessions_opened: Counter,
     /// Reason × culprit.
     sessions_closed: [[Counter; CULPRITS.len()]; CLOSE_REASONS.len()],
+    /// Upstream connections dialled ahead: given up, and used.
+    dialled_ahead: [Counter; 2],
     tokens_hit: Counter,
     tokens_missed: Counter,
     handshake_seconds: [Histogram; 2],
@@ -207,6 +209,11 @@ impl WorkerMetrics {
     /// A token was found among those that were verified before.
     pub fn token_hit(&self) {
         self.tokens_hit.add(1);
+    }
+
+    /// An upstream connection that was dialled ahead was taken by a session, or given up.
+    pub fn dialled_ahead(&self, used: bool) {
+        self.dialled_ahead[usize::from(used)].add(1);
     }
 
     /// A token had to be verified.

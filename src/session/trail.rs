@@ -4,6 +4,7 @@ use super::{Session, Shared};
 use crate::audit::{self, Verified};
 use crate::close::{Close, Stage};
 use crate::gateway::Route;
+use crate::metrics::WorkerMetrics;
 use crate::names::{Direction, Reached, Remote, SessionId, Side};
 use crate::protocol::postgres::Startup;
 use crate::relay::Moved;
@@ -31,6 +32,8 @@ pub struct Trail {
     sni: Option<String>,
     remote: Remote,
     database: Option<Connecting>,
+    /// The upstream connection stood before it was asked for.
+    is_dialled_ahead: bool,
     /// The opening line was written.
     is_opened: bool,
 }
@@ -59,6 +62,7 @@ impl Trail {
             sni: None,
             remote,
             database: None,
+            is_dialled_ahead: false,
             is_opened: false,
         }
     }
@@ -99,16 +103,19 @@ impl Trail {
         self.open();
     }
 
-    /// The client leg stands: the session has a route. Writes the opening line, which for a database waits until it
-    /// can tell who connects as whom.
-    pub(super) fn secured(&mut self, session: &Rc<Session>, route: &Arc<Route>, facts: Facts) {
+    /// The client leg stands.
+    pub(super) fn secured(&mut self, session: &Rc<Session>, facts: Facts) {
         let took = self.accepted.elapsed();
         self.spent.handshake = Some(took);
         let metrics = &session.shared.metrics;
         metrics.handshake(Side::Client, facts.resumed, is_post_quantum(&facts), took);
         self.client = Some(facts);
-        self.route = Some(route.clone());
         self.session = Some(session.clone());
+    }
+
+    /// The route is known. Writes the opening line, which for a database waits until it can tell who connects as whom.
+    pub(super) fn leads_to(&mut self, route: &Arc<Route>) {
+        self.route = Some(route.clone());
         if !route.protocol.is_database() {
             self.open();
         }
@@ -124,6 +131,7 @@ impl Trail {
             route: self.route.as_ref().map(|route| &route.name),
             worker: session.shared.worker,
             plaintext_upstream: self.route.as_ref().is_some_and(|route| route.upstream.is_plaintext()),
+            tunnel: session.is_tunnelled(),
             database: self.database_facts(),
         });
         self.is_opened = true;
@@ -139,15 +147,16 @@ impl Trail {
         self.spent.identify = Some(self.accepted.elapsed());
     }
 
-    /// The upstream leg stands.
-    pub(super) fn dialled(&mut self, facts: Facts, address: Reached, took: Duration) {
+    /// The upstream leg stands. `ahead`: it stood before it was asked for.
+    pub(super) fn dialled(&mut self, facts: Facts, address: Reached, took: Duration, ahead: bool) {
         self.spent.dial = Some(took);
+        self.is_dialled_ahead = ahead;
         if let Some(session) = &self.session {
             let metrics = &session.shared.metrics;
             metrics.dialled(took);
-            match facts.is_tls() {
-                true => metrics.handshake(Side::Upstream, facts.resumed, is_post_quantum(&facts), took),
-                false => metrics.plaintext_upstream(),
+            // The opening of one that was dialled ahead was counted then.
+            if !ahead {
+                upstream_opened(metrics, &facts, took);
             }
         }
         self.upstream = Some((facts, address));
@@ -181,7 +190,8 @@ impl Trail {
             _ => {}
         }
         let identity = self.session.as_ref().and_then(|session| session.first_identity.get());
-        let asked = self.route.as_ref().map(|route| route.client_certificates);
+        let tunnel = self.session.as_ref().is_some_and(|session| session.is_tunnelled());
+        let asked = self.route.as_ref().filter(|_| !tunnel).map(|route| route.client_certificates);
         let client = self.client.as_ref().map(|facts| {
             let verified = match (facts.peer_certificate, asked) {
                 (Some(_), _) => Verified::Chain,
@@ -203,6 +213,7 @@ impl Trail {
             session: id,
             remote: self.remote,
             route: self.route.as_ref().map(|route| &route.name),
+            tunnel,
             reason: close,
             detail: self.detail.as_deref(),
             identity: identity.map(|identity| &**identity),
@@ -213,8 +224,17 @@ impl Trail {
             down: self.moved.down,
             requests: self.requests,
             database: self.database_facts(),
+            dialled_ahead: self.is_dialled_ahead,
             spent: audit::Spent { total: self.accepted.elapsed(), ..self.spent },
         });
+    }
+}
+
+/// Counts an upstream leg, which without TLS had no handshake.
+pub(super) fn upstream_opened(metrics: &WorkerMetrics, facts: &Facts, took: Duration) {
+    match facts.is_tls() {
+        true => metrics.handshake(Side::Upstream, facts.resumed, is_post_quantum(facts), took),
+        false => metrics.plaintext_upstream(),
     }
 }
 

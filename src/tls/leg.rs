@@ -494,6 +494,8 @@ impl Leg {
     }
 
     /// Waits for data and appends it to `plaintext`; false at a clean end. For the stages before the relay.
+    ///
+    /// Given up half-way, it loses nothing: the next call goes on.
     pub async fn read(&mut self, plaintext: &mut Vec<u8>) -> Result<bool, LegFault> {
         loop {
             while let Some(length) = self.next_record(&self.rx.partial)? {
@@ -516,13 +518,7 @@ impl Leg {
                     Received::Closed => return Ok(false),
                 }
             }
-            let from = self.rx.partial.len();
-            self.rx.partial.resize(from + MAX_RECORD.max(from), 0);
-            let mut partial = std::mem::take(&mut self.rx.partial);
-            let read = std::future::poll_fn(|cx| self.poll_read(cx, &mut partial[from..])).await;
-            partial.truncate(from + *read.as_ref().unwrap_or(&0));
-            self.rx.partial = partial;
-            if read? == 0 {
+            if std::future::poll_fn(|cx| self.poll_partial(cx)).await? == 0 {
                 return self.vanish().map(|()| false);
             }
         }
@@ -535,6 +531,17 @@ impl Leg {
         }
         self.rx.closed = true;
         Ok(())
+    }
+
+    /// Reads behind what is not opened yet. `Ok(0)`: the end of the stream.
+    fn poll_partial(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let from = self.rx.partial.len();
+        self.rx.partial.resize(from + MAX_RECORD.max(from), 0);
+        let mut buffer = ReadBuf::new(&mut self.rx.partial[from..]);
+        let polled = Pin::new(&mut self.tcp).poll_read(cx, &mut buffer);
+        let read = buffer.filled().len();
+        self.rx.partial.truncate(from + read);
+        polled.map_ok(|()| read)
     }
 
     /// Waits until everything queued is written.

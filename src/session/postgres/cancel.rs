@@ -129,7 +129,7 @@ impl Cancel {
         session.identified(target.permit.identity());
         let started = Instant::now();
         match target.cancel().await {
-            Ok((facts, address)) => trail.dialled(facts, address, started.elapsed()),
+            Ok((facts, address)) => trail.dialled(facts, address, started.elapsed(), false),
             Err(fault) => {
                 trail.explain(format_args!("CancelRequest: {fault}"));
                 farewell(leg, false).await;
