@@ -1,7 +1,7 @@
 //! Upstream connections that are dialled ahead: the handshake is over before a client needs one.
 //!
 //! Each is used by one session and was used by none before it. There is one only where somebody was permitted a moment ago:
-//! a session that dials under its permit has the next few dialled as well. What nobody took within [`KEEP`] is closed, so a
+//! a session that dials under its permit has the next few dialled as well. What nobody took within `KEEP` is closed, so a
 //! route without clients holds nothing.
 
 use super::{Shared, trail::upstream_opened};
