@@ -15,6 +15,7 @@ pub mod connected;
 mod ends;
 pub mod http;
 pub mod live;
+pub mod mysql;
 pub mod plaintext;
 pub mod postgres;
 pub mod raw;
@@ -223,6 +224,7 @@ async fn relay(connected: Connected, ticket: &live::Ticket, trail: &mut Trail) -
         Connected::Http(connected) => Box::pin(connected.relay(ticket, trail)).await,
         Connected::Raw(connected) => Box::pin(connected.relay(ticket, trail)).await,
         Connected::Postgres(connected) => Box::pin(connected.relay(ticket, trail)).await,
+        Connected::Mysql(connected) => Box::pin(connected.relay(ticket, trail)).await,
         Connected::Redis(connected) => Box::pin(connected.relay(ticket, trail)).await,
         Connected::Done => Close::Done,
     }

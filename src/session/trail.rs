@@ -89,6 +89,12 @@ impl Trail {
             Some(Connecting { database: database.into(), application: application.into(), user: None });
     }
 
+    /// The database that a client asks for, and what it calls itself.
+    pub(super) fn wants(&mut self, database: &[u8], application: &[u8]) {
+        self.database =
+            Some(Connecting { database: database.into(), application: application.into(), user: None });
+    }
+
     /// What a client of a database without a startup message calls itself.
     pub(super) fn calls_itself(&mut self, application: &[u8]) {
         self.database =

@@ -235,6 +235,7 @@ impl Rig {
                 takes_tokens: true,
                 application_name: ApplicationName::Identity,
                 identity_guc: Some("staunch.subject".into()),
+                local_files: false,
             }));
         })
         .await
@@ -256,6 +257,7 @@ impl Rig {
                 takes_tokens: true,
                 application_name: ApplicationName::Client,
                 identity_guc: None,
+                local_files: false,
             }));
         })
         .await
@@ -320,8 +322,12 @@ impl Rig {
             route.upstream = route.upstream.negotiating(Negotiation::Request);
         }
         route.server = Some(make_server(NAME, route.client_certificates));
-        let listener =
-            Listener { number: 0, address: "127.0.0.1:0".parse().unwrap(), proxy_protocol_from: Vec::new() };
+        let listener = Listener {
+            number: 0,
+            address: "127.0.0.1:0".parse().unwrap(),
+            mysql: None,
+            proxy_protocol_from: Vec::new(),
+        };
         let limits = Limits {
             permit_deadline: wish.permit_deadline,
             connections: 10_000,
