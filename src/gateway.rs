@@ -149,6 +149,8 @@ pub struct Database {
     pub application_name: ApplicationName,
     /// The setting that carries the identity's subject, such as `staunch.subject`.
     pub identity_guc: Option<Box<str>>,
+    /// Statements are logged, with at most so many bytes of their text; `None`: they are not.
+    pub statements: Option<usize>,
 }
 
 /// What the upstream is told as `application_name`.

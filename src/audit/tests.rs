@@ -84,9 +84,15 @@ fn a_leg<'a>() -> LegFacts<'a> {
 
 #[test]
 fn a_database_session_tells_who_connects_to_what() {
-    let facts = DatabaseFacts { user: Some("svc_ro"), database: b"sa\"les\xff", application: b"psql" };
+    let facts = DatabaseFacts {
+        user: Some("svc_ro"),
+        database: b"sa\"les\xff",
+        client_user: b"ann",
+        application: b"psql",
+        statements: None,
+    };
     let lines = json_lines(|| {
-        for database in [facts, DatabaseFacts { user: None, application: b"", ..facts }] {
+        for database in [facts, DatabaseFacts { user: None, client_user: b"", application: b"", ..facts }] {
             opened(&Opened {
                 session: SessionId(1),
                 remote: Remote("192.0.2.7:40000".parse().unwrap()),
@@ -100,7 +106,7 @@ fn a_database_session_tells_who_connects_to_what() {
     });
     assert_eq!(lines[0]["database_user"], "svc_ro");
     assert_eq!(lines[0]["database"], "sa\"les\\xff");
-    assert_eq!(lines[0]["application"], "psql");
+    assert_eq!((&lines[0]["client_user"], &lines[0]["application"]), (&json!("ann"), &json!("psql")));
     assert_eq!((&lines[1]["database_user"], &lines[1]["application"]), (&Value::Null, &Value::Null));
 }
 

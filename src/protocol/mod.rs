@@ -13,6 +13,7 @@ pub mod http2;
 pub mod postgres;
 pub mod redis;
 pub mod sniff;
+pub mod statement;
 
 pub use edit::Edit;
 pub use fields::Fields;

@@ -208,6 +208,7 @@ impl Rig {
                 takes_tokens: true,
                 application_name: ApplicationName::Identity,
                 identity_guc: Some("staunch.subject".into()),
+                statements: None,
             }));
         })
         .await
@@ -229,6 +230,7 @@ impl Rig {
                 takes_tokens: true,
                 application_name: ApplicationName::Client,
                 identity_guc: None,
+                statements: None,
             }));
         })
         .await

@@ -106,6 +106,7 @@ impl<'a> Context<'a> {
             upstream: upstream.authority(),
             allow,
             inject: shown_credentials(&inject, database.as_deref()),
+            statements: database.as_ref().and_then(|database| database.statements),
             client_certificates: name_of(&CERTIFICATES, client_certificates?),
             pq: (name_of(&PQ, pq?), name_of(&PQ, upstream_pq)),
             on_expiry: route.on_expiry.as_ref().map_or("drain".into(), |text| text.get_ref().clone()),

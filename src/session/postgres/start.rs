@@ -1,6 +1,7 @@
 //! A PostgreSQL session up to its first statement.
 
 use super::cancel::{Cancel, Target};
+use super::statements::Statements;
 use super::traffic::Postgres;
 use crate::close::Close;
 use crate::dial::Application;
@@ -262,11 +263,12 @@ impl PostgresStart {
             _ => None,
         };
         let said = format!("session {}", self.session.id);
+        let statements = Statements::new(self.session.id, &self.route, &permit);
         Ok(Connected::Postgres(Box::new(ConnectedTo {
             client: self.leg,
             upstream,
             early: input,
-            traffic: Postgres::new(&permit, self.route.timeouts.idle, said, entered),
+            traffic: Postgres::new(&permit, self.route.timeouts.idle, said, entered, statements),
             stall: self.route.timeouts.stall,
             first: Vec::new(),
             waiting: Vec::new(),

@@ -1,6 +1,7 @@
 //! A running PostgreSQL session: everything passes, and its end is said in its own protocol.
 
 use super::cancel::{Entered, Target};
+use super::statements::Statements;
 use crate::close::Close;
 use crate::names::{Culprit, Direction, Side};
 use crate::policy::Permit;
@@ -28,6 +29,8 @@ pub struct Postgres {
     detail: String,
     /// While this lives, the session can be cancelled.
     cancel: Option<Entered>,
+    /// Watches the statements, where the route wants them in the log.
+    statements: Option<Box<Statements>>,
 }
 
 /// How far the session's end is.
@@ -45,7 +48,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Postgres {
     /// `idle` is how long nothing may move, `detail` what the client is told beside the reason of an end.
-    pub(super) fn new(permit: &Permit, idle: Duration, detail: String, cancel: Option<Entered>) -> Self {
+    pub(super) fn new(
+        permit: &Permit,
+        idle: Duration,
+        detail: String,
+        cancel: Option<Entered>,
+        statements: Option<Box<Statements>>,
+    ) -> Self {
         Postgres {
             up: Frames::new(Culprit::Client),
             down: Frames::new(Culprit::Upstream),
@@ -57,7 +66,13 @@ impl Postgres {
             fault: None,
             detail,
             cancel,
+            statements,
         }
+    }
+
+    /// The session is over: tells of statements that were not answered. Returns how many lines of statements there were.
+    pub fn end_statements(&mut self) -> Option<u64> {
+        self.statements.as_mut().map(|statements| statements.end())
     }
 
     /// Why the session ended, where it ended here.
@@ -128,6 +143,9 @@ impl Traffic for Postgres {
         while matches!(self.end, End::Open) && !edit.is_done() {
             match self.up.step(edit.rest()) {
                 Ok((taken, message)) => {
+                    if let Some(statements) = &mut self.statements {
+                        statements.up(&edit.rest()[..taken]);
+                    }
                     edit.keep(taken);
                     message.into_iter().for_each(|message| self.work.up(message));
                 }
@@ -164,6 +182,9 @@ impl Traffic for Postgres {
             }
             match self.down.step(edit.rest()) {
                 Ok((taken, message)) => {
+                    if let Some(statements) = &mut self.statements {
+                        statements.down(&edit.rest()[..taken]);
+                    }
                     edit.keep(taken);
                     if let Some(message) = message {
                         self.work.down(message);
