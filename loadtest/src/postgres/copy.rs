@@ -176,9 +176,9 @@ async fn drain(io: &mut (impl AsyncRead + Unpin)) -> io::Result<(u64, u64)> {
     }
 }
 
-/// Asks the server for TLS on each connection and then only copies, so that a raw route reaches a server that waits to be
-/// asked. Serves for as long as it is polled.
-pub(super) async fn forward(listener: TcpListener, server: SocketAddr) -> io::Result<()> {
+/// Copies bytes. With `asks` it asks the server for TLS on each connection first, so that a raw route reaches a server that
+/// waits to be asked. Serves for as long as it is polled.
+pub(super) async fn forward(listener: TcpListener, server: SocketAddr, asks: bool) -> io::Result<()> {
     loop {
         let (mut near, _) = listener.accept().await?;
         // A connection that fails is seen by the client's end of it.
@@ -186,7 +186,9 @@ pub(super) async fn forward(listener: TcpListener, server: SocketAddr) -> io::Re
             let mut far = TcpStream::connect(server).await?;
             near.set_nodelay(true)?;
             far.set_nodelay(true)?;
-            ask_for_tls(&mut far).await?;
+            if asks {
+                ask_for_tls(&mut far).await?;
+            }
             tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, READ, READ).await
         });
     }
