@@ -266,7 +266,9 @@ fn a_statement_cannot_forge_a_line_and_a_token_in_it_is_cut() {
             });
         });
         assert_eq!(lines.len(), 1, "{lines:?}");
-        let odd = |c: char| c.is_control() || matches!(c, '\u{200e}'..='\u{2069}');
+        let odd = |c: char| {
+            c.is_control() || matches!(c, '\u{200e}'..='\u{202e}' | '\u{2066}'..='\u{2069}') && c != '…'
+        };
         assert!(!lines[0].contains(odd) && !lines[0].contains("Q0FOQVJZ"), "{}", lines[0]);
     }
 }

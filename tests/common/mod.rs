@@ -101,6 +101,8 @@ pub struct Wish {
     pub connect: Duration,
     /// TLS with a PostgreSQL upstream begins with the first byte.
     pub direct: bool,
+    /// Statements are logged, with so many bytes of their text.
+    pub statements: Option<usize>,
 }
 
 impl Default for Wish {
@@ -118,6 +120,7 @@ impl Default for Wish {
             on_expiry: OnExpiry::Drain,
             connect: Duration::from_secs(5),
             direct: false,
+            statements: None,
         }
     }
 }
@@ -195,6 +198,7 @@ impl Rig {
     /// A PostgreSQL route for tokens of `issuer` in the group `agents`, which logs in as `svc`.
     pub async fn postgres(wish: Wish, issuer: &Issuer, authority: CertificateDer<'static>) -> Rig {
         let (issuers, allow) = Self::believing(issuer, authority);
+        let statements = wish.statements;
         Self::start(wish, issuers, allow, |route| {
             route.protocol = RouteProtocol::Postgres;
             route.database = Some(Arc::new(Database {
@@ -208,7 +212,7 @@ impl Rig {
                 takes_tokens: true,
                 application_name: ApplicationName::Identity,
                 identity_guc: Some("staunch.subject".into()),
-                statements: None,
+                statements,
             }));
         })
         .await

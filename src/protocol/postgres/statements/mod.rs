@@ -17,6 +17,7 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
+use crate::names::Culprit;
 use crate::protocol::statement::{Copying, Kind, Outcome, Shown, Statement, Text};
 use reader::{Message, Plan, Reader, Size};
 use std::cell::Cell;
@@ -140,8 +141,8 @@ impl Statements {
     /// Keeps up to `limit` bytes of each statement's text.
     pub fn new(limit: usize) -> Self {
         Statements {
-            up: Reader::new(plan_up, limit),
-            down: Reader::new(plan_down, limit),
+            up: Reader::new(Culprit::Client, plan_up, limit),
+            down: Reader::new(Culprit::Upstream, plan_down, limit),
             pending: VecDeque::new(),
             progress: Progress::default(),
             prepared: HashMap::new(),
@@ -175,6 +176,7 @@ impl Statements {
                     _ => {
                         let message = std::mem::take(message);
                         self.answered(&message, now, say);
+                        self.down.give_back(message);
                     }
                 }
             }

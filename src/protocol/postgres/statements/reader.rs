@@ -1,6 +1,8 @@
 //! Gathers the parts of messages that tell of statements, however the bytes are split. Everything else is passed over by
 //! its length.
 
+use crate::names::Culprit;
+use crate::protocol::postgres::frames::whole_rows;
 use crate::protocol::postgres::startup::MAX_NAME;
 use crate::protocol::statement::Text;
 
@@ -10,6 +12,8 @@ use crate::protocol::statement::Text;
 ///   | tag: u8 | length, itself included: u32 | raw bytes | text 0 | text 0 | rest |
 /// ```
 pub(super) struct Reader {
+    /// Who speaks in this direction.
+    speaker: Culprit,
     place: Place,
     plan: fn(u8) -> Plan,
     limit: usize,
@@ -53,15 +57,21 @@ pub(super) struct Message {
 const BETWEEN: Place = Place::Head { bytes: [0; 5], have: 0 };
 
 impl Reader {
-    /// Follows what is planned by `plan`, with `limit` bytes of each statement's text.
-    pub(super) fn new(plan: fn(u8) -> Plan, limit: usize) -> Self {
-        Reader { place: BETWEEN, plan, limit, message: Message::default() }
+    /// Follows what `speaker` says by `plan`, with `limit` bytes of each statement's text.
+    pub(super) fn new(speaker: Culprit, plan: fn(u8) -> Plan, limit: usize) -> Self {
+        Reader { speaker, place: BETWEEN, plan, limit, message: Message::default() }
     }
 
     /// Goes on to the end of a message, or to the end of `data`. Returns how many bytes that is, and the message if it
-    /// ended. `data` must not be empty.
+    /// ended; of rows, as many as there are go by at once. `data` must not be empty.
     pub(super) fn step(&mut self, data: &[u8]) -> (usize, Option<&mut Message>) {
         let mut at = 0;
+        if let Place::Head { have: 0, .. } = self.place {
+            at = whole_rows(self.speaker, data);
+            if at > 0 {
+                return (at, None);
+            }
+        }
         if let Place::Head { bytes, have } = &mut self.place {
             at = data.len().min(5 - *have);
             bytes[*have..*have + at].copy_from_slice(&data[..at]);
@@ -98,6 +108,11 @@ impl Reader {
         self.place = BETWEEN;
         self.message.texts.iter_mut().for_each(Text::end);
         (at, Some(&mut self.message))
+    }
+
+    /// Takes back a message that was taken away to be looked at, for its memory.
+    pub(super) fn give_back(&mut self, message: Message) {
+        self.message.raw = message.raw;
     }
 
     fn begin(&mut self, tag: u8, length: u32) {
