@@ -4,13 +4,19 @@
 //! beforehand what the upstream speaks. It asks: [`Upstream::choose`] makes a TLS handshake that offers exactly the
 //! protocol in question, sends nothing on it, and remembers the answer until a later dial contradicts it.
 //!
+//! An upstream without TLS ([`plaintext`]) is another kind from the configuration on; none ever becomes one.
+//!
 //! A PostgreSQL server wants to be asked for TLS first ([`Negotiation::Request`]). Nothing but its one-byte answer is
 //! read in clear, and a "no" ends the dial.
 
+pub mod plaintext;
+
+use crate::names::Reached;
 use crate::policy::Permit;
 use crate::protocol::postgres;
-use crate::tls::handshake::{HandshakeFault, Shaken, connect};
+use crate::tls::handshake::{self, HandshakeFault, Shaken, connect};
 use parking_lot::Mutex;
+use plaintext::PlaintextUpstream;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig};
 use socket2::{SockRef, TcpKeepalive};
@@ -28,6 +34,21 @@ pub const HTTP11: &[u8] = b"http/1.1";
 
 /// A route's upstream.
 pub struct Upstream {
+    kind: Kind,
+    negotiation: Negotiation,
+    spoken: Mutex<Spoken>,
+    /// Held by whoever asks the upstream; the others wait for the answer instead of asking as well.
+    asking: tokio::sync::Mutex<()>,
+}
+
+/// Whether there is TLS is no property that could be switched off: either an upstream has what it takes, or it has not.
+enum Kind {
+    Tls(Box<Tls>),
+    Plaintext(PlaintextUpstream),
+}
+
+/// What it takes to reach an upstream with TLS.
+struct Tls {
     host: String,
     port: u16,
     server_name: ServerName<'static>,
@@ -36,10 +57,6 @@ pub struct Upstream {
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
     postgresql: Arc<ClientConfig>,
-    negotiation: Negotiation,
-    spoken: Mutex<Spoken>,
-    /// Held by whoever asks the upstream; the others wait for the answer instead of asking as well.
-    asking: tokio::sync::Mutex<()>,
 }
 
 /// How TLS with an upstream begins.
@@ -82,6 +99,9 @@ pub enum DialFault {
     /// No address of it accepts a connection.
     #[error("{0} does not accept a connection: {1}")]
     Connect(SocketAddr, io::Error),
+    /// The socket of this machine does not accept a connection.
+    #[error("{0} does not accept a connection: {1}")]
+    Unix(Reached, io::Error),
     /// The handshake failed: not TLS, not verified, nothing in common.
     #[error("TLS with {0} failed: {1}")]
     Tls(SocketAddr, HandshakeFault),
@@ -101,12 +121,12 @@ pub struct Dialled {
     /// The connection, with what was agreed.
     pub shaken: Shaken,
     /// Where it leads.
-    pub address: SocketAddr,
+    pub address: Reached,
 }
 
 impl Dialled {
-    /// Ends a connection that served to ask: the handshake's last flight goes out, and a clean end.
-    async fn leave(self) {
+    /// Ends a connection that nothing was sent on: the handshake's last flight goes out, and a clean end.
+    pub async fn leave(self) {
         let mut leg = self.shaken.leg;
         // What the upstream makes of it is its own affair.
         let _ = leg.queue_close();
@@ -164,19 +184,18 @@ impl Upstream {
             Arc::new(config)
         };
         let (http1, http2, postgresql) = (with(HTTP11), with(H2), with(postgres::ALPN));
-        Upstream {
-            host,
-            port,
-            server_name,
-            pinned,
-            plain: tls,
-            http1,
-            http2,
-            postgresql,
-            negotiation: Negotiation::Direct,
-            spoken: Mutex::default(),
-            asking: Default::default(),
-        }
+        let tls = Tls { host, port, server_name, pinned, plain: tls, http1, http2, postgresql };
+        Self::of(Kind::Tls(Box::new(tls)))
+    }
+
+    /// An upstream without TLS. The caller has the operator's word that it is wanted so.
+    pub fn plaintext(address: PlaintextUpstream) -> Self {
+        Self::of(Kind::Plaintext(address))
+    }
+
+    fn of(kind: Kind) -> Self {
+        let (spoken, asking) = (Mutex::default(), Default::default());
+        Upstream { kind, negotiation: Negotiation::Direct, spoken, asking }
     }
 
     /// The same upstream, with TLS begun in this way.
@@ -186,12 +205,28 @@ impl Upstream {
 
     /// True when a key is pinned in addition to the chain and the name.
     pub fn is_pinned(&self) -> bool {
-        self.pinned
+        matches!(&self.kind, Kind::Tls(tls) if tls.pinned)
     }
 
-    /// `host:port`, as configured.
+    /// True when there is no TLS on the upstream leg.
+    pub fn is_plaintext(&self) -> bool {
+        matches!(self.kind, Kind::Plaintext(_))
+    }
+
+    /// `host:port`, as configured; with the scheme where there is no TLS.
     pub fn authority(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+        match &self.kind {
+            Kind::Tls(tls) => format!("{}:{}", tls.host, tls.port),
+            Kind::Plaintext(address) => address.to_string(),
+        }
+    }
+
+    /// Where a leg of this upstream's leads: what [`Upstream::dial_again`] takes.
+    pub fn reached(&self, tcp: &TcpStream) -> io::Result<Reached> {
+        match &self.kind {
+            Kind::Tls(_) => tcp.peer_addr().map(Reached::Tcp),
+            Kind::Plaintext(address) => Ok(address.reached()),
+        }
     }
 
     /// Opens a leg for what `permit` allows.
@@ -210,16 +245,25 @@ impl Upstream {
         &self,
         _permit: &Permit,
         application: Application,
-        address: SocketAddr,
+        address: impl Into<Reached>,
         timeout: Duration,
         records_per_key: u64,
     ) -> Result<Dialled, DialFault> {
-        self.open(application, Some(address), timeout, records_per_key).await
+        let address = match address.into() {
+            Reached::Tcp(address) => Some(address),
+            // The only one that it has.
+            Reached::Unix(_) => None,
+        };
+        self.open(application, address, timeout, records_per_key).await
     }
 
     /// The first of `wanted` that the upstream speaks; asks it where that is not known. With the upstream out of
-    /// reach it is the first of `wanted`, so that the client can be told in a protocol that it understands.
+    /// reach it is the first of `wanted`, so that the client can be told in a protocol that it understands. Without TLS
+    /// there is no way to ask, and what the route allows is what the upstream was said to speak.
     pub async fn choose(&self, wanted: &[Application], timeout: Duration) -> Option<Application> {
+        if self.is_plaintext() {
+            return wanted.first().copied();
+        }
         let mut asking = None;
         for &application in wanted {
             if self.known(application).is_none() && asking.is_none() {
@@ -276,31 +320,37 @@ impl Upstream {
         timeout: Duration,
         records_per_key: u64,
     ) -> Result<Dialled, DialFault> {
-        let opening = self.open_unbounded(application, at, records_per_key);
-        let opened = tokio::time::timeout(timeout, opening).await;
+        let opened = match &self.kind {
+            Kind::Tls(tls) => {
+                let opening = self.open_unbounded(tls, application, at, records_per_key);
+                tokio::time::timeout(timeout, opening).await
+            }
+            Kind::Plaintext(address) => tokio::time::timeout(timeout, open_plaintext(address)).await,
+        };
         opened.map_err(|_| DialFault::Timeout(timeout))?
     }
 
     async fn open_unbounded(
         &self,
+        tls: &Tls,
         application: Application,
         at: Option<SocketAddr>,
         records_per_key: u64,
     ) -> Result<Dialled, DialFault> {
         let (mut tcp, address) = match at {
-            Some(address) => (self.connect_to(address).await?, address),
-            None => self.connect().await?,
+            Some(address) => (connect_to(address).await?, address),
+            None => tls.connect().await?,
         };
         if self.negotiation == Negotiation::Request {
             ask_for_tls(&mut tcp, address).await?;
         }
         let config = match application {
-            Application::None => &self.plain,
-            Application::Http1 => &self.http1,
-            Application::Http2 => &self.http2,
-            Application::Postgres => &self.postgresql,
+            Application::None => &tls.plain,
+            Application::Http1 => &tls.http1,
+            Application::Http2 => &tls.http2,
+            Application::Postgres => &tls.postgresql,
         };
-        let shaken = connect(tcp, config.clone(), self.server_name.clone(), records_per_key).await;
+        let shaken = connect(tcp, config.clone(), tls.server_name.clone(), records_per_key).await;
         let shaken = shaken.map_err(|fault| {
             if let HandshakeFault::Tls(rustls::Error::AlertReceived(
                 AlertDescription::NoApplicationProtocol,
@@ -324,28 +374,35 @@ impl Upstream {
         if !speaks {
             return Err(DialFault::Alpn(address, application.name()));
         }
-        Ok(Dialled { shaken, address })
+        Ok(Dialled { shaken, address: address.into() })
     }
+}
 
+impl Tls {
     async fn connect(&self) -> Result<(TcpStream, SocketAddr), DialFault> {
         let resolve = |error| DialFault::Resolve(self.host.clone(), error);
         let addresses = tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(resolve)?;
         let mut last = resolve(io::ErrorKind::NotFound.into());
         for address in addresses {
-            match self.connect_to(address).await {
+            match connect_to(address).await {
                 Ok(tcp) => return Ok((tcp, address)),
                 Err(fault) => last = fault,
             }
         }
         Err(last)
     }
+}
 
-    async fn connect_to(&self, address: SocketAddr) -> Result<TcpStream, DialFault> {
-        let connect = |error| DialFault::Connect(address, error);
-        let tcp = TcpStream::connect(address).await.map_err(connect)?;
-        set_options(&tcp).map_err(connect)?;
-        Ok(tcp)
-    }
+async fn connect_to(address: SocketAddr) -> Result<TcpStream, DialFault> {
+    let connect = |error| DialFault::Connect(address, error);
+    let tcp = TcpStream::connect(address).await.map_err(connect)?;
+    set_options(&tcp).map_err(connect)?;
+    Ok(tcp)
+}
+
+async fn open_plaintext(address: &PlaintextUpstream) -> Result<Dialled, DialFault> {
+    let (tcp, address) = address.connect().await?;
+    Ok(Dialled { shaken: handshake::none(tcp), address })
 }
 
 /// Reads exactly one byte: whatever else came in clear is left to the handshake, which fails on it (CVE-2021-23222).

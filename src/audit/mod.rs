@@ -26,6 +26,7 @@
 //! | `sni` | o | the name that the client asked for |
 //! | `route` | o r s c | the route's name |
 //! | `worker` | o | number of the worker |
+//! | `tunnel` | o c | `true` where the client came through a tunnel; `sni` is the tunnel's name then |
 //! | `database` | o c | the database that a PostgreSQL client asks for |
 //! | `database_user` | o c | the stored user as whom it gets in |
 //! | `client_user` | o c | the user that a database client names, which counts for nothing |
@@ -61,7 +62,9 @@
 //! | `statements` | c | how many lines of statements there are |
 //! | `requests` | c | HTTP requests, refused ones included |
 //! | `handshake_us` `identify_us` `dial_us` | c | how long each stage took |
+//! | `dialled_ahead` | c | `true` where the upstream connection stood before it was asked for |
 //! | `client_*` `upstream_*` | c | one leg each: `peer` address, `version`, `cipher`, `group`, `resumed`, `alpn`, `certificate` (SHA-256 of the peer's, hex), `verified` ([`Verified::name`]) |
+//! | `upstream_version` | o | only on a route whose upstream has no TLS: [`NO_TLS`], as in the closing line |
 
 mod clock;
 mod escape;
@@ -73,7 +76,7 @@ mod sink;
 mod statement;
 
 pub(crate) use escape::{Style, escape};
-pub use facts::{Closed, DatabaseFacts, LegFacts, Opened, RequestLine, Spent, Verdict, Verified};
+pub use facts::{Closed, DatabaseFacts, LegFacts, NO_TLS, Opened, RequestLine, Spent, Verdict, Verified};
 pub use pipeline::{Format, Pipeline, SetupError, init};
 pub use sink::{Guard, Sink};
 pub use statement::StatementLine;

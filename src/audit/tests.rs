@@ -1,6 +1,6 @@
 use super::*;
 use crate::close::Close;
-use crate::names::{IssuerName, Remote, RequestId, RouteName, SessionId, Side};
+use crate::names::{IssuerName, Reached, Remote, RequestId, RouteName, SessionId, Side};
 use crate::policy::{Identity, Proof};
 use crate::protocol::statement::{self, Copying, Outcome, Shown, Statement, Text};
 use crate::protocol::{Ended, Kind, Why};
@@ -72,7 +72,7 @@ fn a_request<'a>(route: &'a RouteName, path: &'a [u8]) -> RequestLine<'a> {
 
 fn a_leg<'a>() -> LegFacts<'a> {
     LegFacts {
-        peer: "192.0.2.7:40000".parse().unwrap(),
+        peer: Reached::Tcp("192.0.2.7:40000".parse().unwrap()),
         version: "TLSv1.3",
         cipher: "TLS13_AES_128_GCM_SHA256",
         group: Some("X25519MLKEM768"),
@@ -101,6 +101,8 @@ fn a_database_session_tells_who_connects_to_what() {
                 sni: None,
                 route: None,
                 worker: 0,
+                plaintext_upstream: false,
+                tunnel: false,
                 database: Some(database),
             });
         }
@@ -109,6 +111,60 @@ fn a_database_session_tells_who_connects_to_what() {
     assert_eq!(lines[0]["database"], "sa\"les\\xff");
     assert_eq!((&lines[0]["client_user"], &lines[0]["application"]), (&json!("ann"), &json!("psql")));
     assert_eq!((&lines[1]["database_user"], &lines[1]["application"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn a_plaintext_upstream_is_told_of_when_the_session_opens_and_when_it_closes() {
+    let remote = Remote("192.0.2.7:40000".parse().unwrap());
+    let lines = json_lines(|| {
+        opened(&Opened {
+            session: SessionId(1),
+            remote,
+            listener: "[::1]:443".parse().unwrap(),
+            sni: None,
+            route: None,
+            worker: 0,
+            plaintext_upstream: true,
+            tunnel: false,
+            database: None,
+        });
+        closed(&Closed {
+            session: SessionId(1),
+            remote,
+            reason: Close::Done,
+            detail: None,
+            identity: None,
+            identities: 0,
+            route: None,
+            tunnel: false,
+            client: Some(a_leg()),
+            upstream: Some(LegFacts {
+                peer: Reached::Unix(std::path::Path::new("/run/a \"b\".sock").into()),
+                version: NO_TLS,
+                cipher: "none",
+                group: None,
+                resumed: false,
+                alpn: None,
+                certificate_sha256: None,
+                verified: Verified::NotAtAll,
+            }),
+            up: 1,
+            down: 2,
+            requests: 0,
+            dialled_ahead: false,
+            database: None,
+            spent: Spent::default(),
+        });
+    });
+    for line in &lines {
+        assert_eq!(line["upstream_version"], "none (unsafe_plaintext_upstream)");
+    }
+    assert_eq!(lines[1]["upstream_peer"], "unix:/run/a \"b\".sock");
+    assert_eq!(
+        (&lines[1]["upstream_cipher"], &lines[1]["upstream_verified"]),
+        (&"none".into(), &"not_at_all".into())
+    );
+    assert_eq!(lines[1]["client_version"], "TLSv1.3");
 }
 
 #[test]
@@ -123,6 +179,8 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
             sni: Some("a.example"),
             route: Some(&route),
             worker: 2,
+            plaintext_upstream: false,
+            tunnel: true,
             database: None,
         });
         request(&RequestLine { identity: Some(&ann), ..a_request(&route, b"/v1/chat") });
@@ -134,9 +192,10 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
             identity: Some(&ann),
             identities: 1,
             route: Some(&route),
+            tunnel: true,
             client: Some(a_leg()),
             upstream: Some(LegFacts {
-                peer: "[2001:db8::1]:443".parse().unwrap(),
+                peer: Reached::Tcp("[2001:db8::1]:443".parse().unwrap()),
                 version: "TLSv1.2",
                 group: None,
                 resumed: false,
@@ -149,6 +208,7 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
             down: 2,
             requests: 1,
             database: None,
+            dialled_ahead: true,
             spent: Spent {
                 handshake: Some(Duration::from_millis(1)),
                 identify: None,
@@ -164,16 +224,17 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
     }
     let expected = [
         json!({"level": "INFO", "event": "session opened", "session": "00000000000000ab",
-            "remote": "192.0.2.7:40000", "listener": "[::1]:443", "sni": "a.example", "route": "openai", "worker": 2}),
+            "remote": "192.0.2.7:40000", "listener": "[::1]:443", "sni": "a.example", "route": "openai", "worker": 2,
+            "tunnel": true}),
         json!({"level": "INFO", "event": "request", "session": "00000000000000ab",
             "request": "00000000000000ab-3", "route": "openai", "http": "2", "method": "POST", "path": "/v1/chat",
             "authority": "api.example.com", "kind": "grpc", "status": 200, "up_bytes": 10, "down_bytes": 20,
             "first_byte_us": 1500, "duration_us": 2_500_000, "verdict": "permitted", "rule": 1, "ended": "whole",
             "issuer": "corp", "subject": "ann", "proof": "token"}),
         json!({"level": "INFO", "event": "session closed", "session": "00000000000000ab",
-            "remote": "192.0.2.7:40000", "route": "openai", "reason": "truncated", "culprit": "upstream",
+            "remote": "192.0.2.7:40000", "route": "openai", "tunnel": true, "reason": "truncated", "culprit": "upstream",
             "detail": "no close_notify", "requests": 1, "up_bytes": 1, "down_bytes": 2, "duration_us": 1_000_000,
-            "handshake_us": 1000, "dial_us": 3000, "issuer": "corp", "subject": "ann", "proof": "token",
+            "handshake_us": 1000, "dial_us": 3000, "dialled_ahead": true, "issuer": "corp", "subject": "ann", "proof": "token",
             "groups": ["ml", "ops, \"x\""], "identities": 1,
             "client_peer": "192.0.2.7:40000", "client_version": "TLSv1.3",
             "client_cipher": "TLS13_AES_128_GCM_SHA256", "client_group": "X25519MLKEM768", "client_resumed": true,

@@ -53,6 +53,26 @@ pub struct Listener {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub proxy_protocol_from: Vec<Text>,
+    /// A name under which clients open any route with HTTP/1.1 `CONNECT route` and `Proxy-Authorization: Bearer <token>`;
+    /// `staunch connect` does. Default: none.
+    #[serde(default)]
+    #[schemars(with = "Option<Tunnel>")]
+    pub tunnel: Option<Spanned<Tunnel>>,
+}
+
+/// A name that leads to every route.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Tunnel {
+    /// The name in the client's TLS handshake; no route of the gateway has it.
+    #[schemars(with = "String")]
+    pub sni: Text,
+    /// The certificate that clients are shown.
+    pub certificate: KeyPair,
+    /// Post-quantum key exchange (X25519MLKEM768) with clients: `prefer`, `require`, `off`. Default `prefer`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub pq: Option<Text>,
 }
 
 /// An OIDC issuer.
@@ -101,19 +121,36 @@ pub struct Route {
     /// How logs and metrics call it.
     #[schemars(with = "String")]
     pub name: Text,
-    /// The name in the client's TLS handshake: one or several; `*.example.com` stands for one label.
-    #[schemars(with = "OneOrMany")]
-    pub sni: Spanned<OneOrMany>,
+    /// The name in the client's TLS handshake: one or several; `*.example.com` stands for one label. Without one, only a
+    /// listener's `tunnel` leads to the route.
+    #[serde(default)]
+    #[schemars(with = "Option<OneOrMany>")]
+    pub sni: Option<Spanned<OneOrMany>>,
     /// `http` (HTTP/1.1, HTTP/2, gRPC, WebSocket: a permit per request), `postgres` (a permit per connection, the token
     /// in the password field), `redis` (the same, the token in the place of the password of AUTH or HELLO) or `raw` (any
-    /// bytes: a permit per connection, for client certificates).
+    /// bytes: a permit per connection, for client certificates, or through a tunnel).
     #[schemars(with = "String")]
     pub protocol: Text,
-    /// `tls://host:port`, or a table with more.
+    /// `tls://host:port`, or a table with more. For a service on this machine that has no TLS, and only with
+    /// `unsafe_plaintext_upstream`: `tcp://127.0.0.1:port`, `tcp://[::1]:port` or `unix:/path`.
     #[schemars(with = "Upstream")]
     pub upstream: Spanned<Upstream>,
-    /// The certificate that clients are shown.
-    pub certificate: KeyPair,
+    /// Allows an upstream without TLS: a literal loopback address or a Unix socket, nothing else. Whoever may read the
+    /// traffic of this machine reads what passes there, stored credentials included. Every session's log says so.
+    /// Default false.
+    #[serde(default)]
+    #[schemars(with = "Option<bool>")]
+    pub unsafe_plaintext_upstream: Option<Spanned<bool>>,
+    /// Upstream connections, handshake and all, that each worker keeps ready for the next sessions while there are some, so
+    /// that the first byte does not wait for them; at most 64. None is shared or used twice, and one that nobody needed
+    /// for 4 s is closed. Default 0.
+    #[serde(default)]
+    #[schemars(with = "Option<u8>")]
+    pub dial_ahead: Option<Spanned<u8>>,
+    /// The certificate that clients are shown. Needed with `sni`.
+    #[serde(default)]
+    #[schemars(with = "Option<KeyPair>")]
+    pub certificate: Option<Spanned<KeyPair>>,
     /// Whether clients show a certificate: `none`, `optional`, `required`. Default `none`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -135,7 +172,8 @@ pub struct Route {
     #[serde(default)]
     #[schemars(with = "Option<Vec<String>>")]
     pub token_slots: Option<Spanned<Vec<Text>>>,
-    /// `auto` (what the upstream turns out to speak), `http/1.1` or `h2`. Default `auto`.
+    /// `auto` (what the upstream turns out to speak), `http/1.1` or `h2`. Default `auto`. An upstream without TLS cannot
+    /// be asked: it must be written then, and `auto` means that it speaks both.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub alpn: Option<Text>,
@@ -197,7 +235,7 @@ pub enum OneOrMany {
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
 pub enum Upstream {
-    /// `tls://host:port`.
+    /// `tls://host:port`, or without TLS `tcp://127.0.0.1:port` or `unix:/path`.
     Address(String),
     /// With more to say.
     Table(Box<UpstreamTable>),
@@ -207,7 +245,7 @@ pub enum Upstream {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct UpstreamTable {
-    /// `tls://host:port`.
+    /// `tls://host:port`, or without TLS `tcp://127.0.0.1:port` or `unix:/path`; all other keys are for TLS.
     #[schemars(with = "String")]
     pub address: Text,
     /// PEM file with the authority of the upstream's certificate. Default: the system's authorities.
@@ -319,7 +357,8 @@ pub struct Credential {
     /// postgres, redis: the user that the upstream knows. Default for redis: `default`.
     #[schemars(with = "Option<String>")]
     pub user: Option<Text>,
-    /// postgres, redis: its password, `{secret:NAME}`. Only a postgres upstream that is shown a certificate may do without.
+    /// postgres, redis: its password, `{secret:NAME}`. Only a postgres upstream may do without, that is shown a certificate or
+    /// has no TLS.
     #[schemars(with = "Option<String>")]
     pub password: Option<Text>,
     /// postgres, redis: the account is for identities of this issuer (or `certificate_identity`). Default: for all. Needed beside

@@ -42,6 +42,8 @@ pub struct Conversation {
     ticked: Instant,
     over: bool,
     requests: u64,
+    /// When the tunnel's token ends: nothing new is permitted after, so the client is told to come through a new tunnel.
+    tunnel_ends: Option<Instant>,
 }
 
 /// A permitted request on its way.
@@ -139,7 +141,9 @@ impl Conversation {
                 ..Default::default()
             }))),
         };
+        let identity = session.certificate_identity().filter(|_| session.is_tunnelled());
         Conversation {
+            tunnel_ends: identity.map(|identity| instant_of(identity.expires)),
             http,
             session,
             route,
@@ -210,6 +214,10 @@ impl Conversation {
         let request = self.http.http_ref().request();
         if let Some(why) = request.barred {
             return deny(why, "no identity could have this");
+        }
+        if let (true, Some(identity)) = (self.session.is_tunnelled(), self.session.certificate_identity()) {
+            // Clients that must send some key send any; it goes no further than every token does.
+            return Identification::Known(Ok(identity));
         }
         let token = match slots::find(&self.route.slots, &request.fields) {
             Found::Two => return deny(Why::TwoTokens, "two different tokens in one request"),
@@ -469,10 +477,14 @@ impl Traffic for Conversation {
     }
 
     fn expires(&self) -> Option<Instant> {
-        self.exchanges.iter().filter_map(|exchange| exchange.ends).min()
+        self.exchanges.iter().filter_map(|exchange| exchange.ends).chain(self.tunnel_ends).min()
     }
 
     fn expire(&mut self, now: Instant) -> Result<(), Close> {
+        if self.tunnel_ends.is_some_and(|ends| ends <= now) {
+            self.tunnel_ends = None;
+            self.http.http().drain();
+        }
         let ended = |exchange: &Exchange| exchange.ends.is_some_and(|ends| ends <= now);
         let keys: Vec<Key> = self.exchanges.iter().filter(|e| ended(e)).map(|e| e.key).collect();
         for key in keys {

@@ -1,5 +1,6 @@
 //! The stages of a session as types: each is consumed by the step that leads to the next.
 
+use super::ahead::Ahead;
 use super::connected::ConnectedTo;
 use super::ends::{LINGER, broken, farewell, flush, read, throw_away};
 use super::http::{Conversation, Decision, Denial};
@@ -11,10 +12,11 @@ use super::postgres::{clear, start};
 use super::raw::Raw;
 use super::redis::start::RedisStart;
 use super::redis::traffic::Redis;
+use super::tunnel::{self, Opened};
 use super::{Session, Shared, Trail};
 use crate::close::{Close, Plaintext};
 use crate::dial::{Application, H2, HTTP11, Negotiation};
-use crate::gateway::{Gateway, Listener, Route, RouteProtocol};
+use crate::gateway::{Gateway, Listener, Named, Route, RouteProtocol};
 use crate::names::{Remote, SessionId, Side};
 use crate::policy::{Identity, Permit};
 use crate::protocol::postgres::ALPN as POSTGRESQL;
@@ -40,10 +42,10 @@ pub struct Accepted {
     pub(super) tcp: TcpStream,
 }
 
-/// The client leg stands and the route is known.
+/// The client leg stands, and where its name leads is known.
 pub struct Secured {
     session: Rc<Session>,
-    route: Arc<Route>,
+    named: Named,
     leg: Leg,
     early: Vec<u8>,
     application: Application,
@@ -130,18 +132,27 @@ impl Accepted {
             Close::Handshake(Side::Client)
         })?;
         trail.asked_for(hello.sni.as_deref());
-        let Some(route) = hello.sni.as_deref().and_then(|sni| self.gateway.route(sni)).cloned() else {
+        let listener = self.listener.number;
+        let Some(named) = hello.sni.as_deref().and_then(|sni| self.gateway.named(listener, sni)) else {
             trail.explain(if hello.sni.is_some() { "no route has this name" } else { "no name was sent" });
             self.goodbye(&UNRECOGNIZED_NAME).await;
             return Err(Close::NoRoute);
         };
-        let Some(application) = application(&route, &hello, negotiation).await else {
+        let application = match &named {
+            Named::Route(route) => application(route, &hello, negotiation).await,
+            Named::Tunnel(_) => application_of_tunnel(&hello, negotiation),
+        };
+        let server = match &named {
+            Named::Route(route) => route.server.as_ref(),
+            Named::Tunnel(tunnel) => Some(&tunnel.server),
+        };
+        let (Some(application), Some(server)) = (application, server) else {
             trail.explain("the client and the upstream have no application protocol in common");
             self.goodbye(&NO_APPLICATION_PROTOCOL).await;
             return Err(Close::Handshake(Side::Client));
         };
         let records_per_key = self.gateway.limits.records_per_key;
-        let config = route.server.offering(application.alpn());
+        let config = server.offering(application.alpn());
         let shaken = handshake::accept(self.tcp, hello, config, records_per_key).await;
         let Shaken { leg, facts, certificate, early } = shaken.map_err(|fault| {
             trail.explain(fault);
@@ -153,19 +164,23 @@ impl Accepted {
             gateway: self.gateway,
             listener: self.listener,
             remote: self.remote,
+            tunnelled: matches!(named, Named::Tunnel(_)),
             certificate_identity: OnceCell::new(),
             first_identity: OnceCell::new(),
             last_identity: RefCell::default(),
             other_identities: RefCell::default(),
         });
-        trail.secured(&session, &route, facts);
-        if let (Some(mapping), Some(leaf)) = (&route.certificate_identity, &certificate) {
-            match mapping.identify(leaf) {
-                Ok(identity) => drop(session.certificate_identity.set(Arc::new(identity))),
-                Err(fault) => trail.explain(fault),
+        trail.secured(&session, facts);
+        if let Named::Route(route) = &named {
+            trail.leads_to(route);
+            if let (Some(mapping), Some(leaf)) = (&route.certificate_identity, &certificate) {
+                match mapping.identify(leaf) {
+                    Ok(identity) => drop(session.certificate_identity.set(Arc::new(identity))),
+                    Err(fault) => trail.explain(fault),
+                }
             }
         }
-        Ok(Secured { session, route, leg, early, application })
+        Ok(Secured { session, named, leg, early, application })
     }
 
     /// Reads the header of the PROXY protocol and the bytes behind it.
@@ -256,8 +271,13 @@ async fn application(route: &Route, hello: &Hello, negotiation: Negotiation) -> 
         (RouteProtocol::Redis, _) => return hello.alpn.is_empty().then_some(Application::None),
         (_, Negotiation::Direct) => {}
     }
-    if route.protocol == RouteProtocol::Raw || hello.alpn.is_empty() {
+    if route.protocol == RouteProtocol::Raw {
         return Some(Application::None);
+    }
+    if hello.alpn.is_empty() {
+        // That means HTTP/1.1, which a plaintext upstream was perhaps not said to speak and cannot be asked for.
+        let spoken = route.alpn.http1() || !route.upstream.is_plaintext();
+        return spoken.then_some(Application::None);
     }
     let mut wanted = Vec::with_capacity(2);
     if route.alpn.http2() && offered(H2) {
@@ -269,10 +289,24 @@ async fn application(route: &Route, hello: &Hello, negotiation: Negotiation) -> 
     route.upstream.choose(&wanted, route.timeouts.connect).await
 }
 
+/// What is spoken on a tunnel's name: HTTP/1.1, under its own name or without one.
+fn application_of_tunnel(hello: &Hello, negotiation: Negotiation) -> Option<Application> {
+    let http1 = hello.alpn.iter().any(|offer| offer == HTTP11);
+    match negotiation {
+        Negotiation::Request => None,
+        Negotiation::Direct if http1 => Some(Application::Http1),
+        Negotiation::Direct => hello.alpn.is_empty().then_some(Application::None),
+    }
+}
+
 impl Secured {
-    /// Looks at the first plaintext bytes without consuming them.
+    /// Looks at the first plaintext bytes without consuming them. A tunnel is opened before: what comes inside it is first.
     pub async fn sniff(self, trail: &mut Trail) -> Result<Sniffed, Close> {
-        let Secured { session, route, mut leg, early, application } = self;
+        let Secured { session, named, leg, early, mut application } = self;
+        let Opened { route, mut leg, early } = match named {
+            Named::Route(route) => Opened { route, leg, early },
+            Named::Tunnel(_) => Box::pin(tunnel::open(&session, leg, early, trail)).await?,
+        };
         if route.protocol == RouteProtocol::Raw {
             return Ok(Sniffed::Raw(Box::new(RawStart { session, route, leg, early, application })));
         }
@@ -284,7 +318,7 @@ impl Secured {
         }
         let mut plain = early;
         // An HTTP/2 client may wait for the server's settings before it says anything, so it is not sniffed.
-        let kind = if application == Application::Http2 {
+        let kind = if application == Application::Http2 && !session.is_tunnelled() {
             Kind::Http2
         } else {
             flush(&mut leg, trail).await?;
@@ -297,9 +331,20 @@ impl Secured {
                 }
             }
         };
+        if session.is_tunnelled() {
+            // There is no ALPN inside: the bytes say it themselves (RFC 9113 section 3.3). An upstream that speaks the
+            // other version is found when it is dialled, and the client is told in its own.
+            application = match kind {
+                Kind::Http2 if route.alpn.http2() => Application::Http2,
+                Kind::Http1 if route.alpn.http1() => Application::Http1,
+                _ => Application::None,
+            };
+        }
+        // A plaintext upstream cannot say no by itself.
+        let unknown = route.upstream.is_plaintext() && kind == Kind::Http1 && !route.alpn.http1();
         // ALPN said one thing; bytes that say another are an attack or a mistake (ALPACA). Without ALPN only
         // HTTP/1.1 is spoken: the upstream was not asked for anything else.
-        if kind == Kind::Unknown || (kind == Kind::Http2) != (application == Application::Http2) {
+        if unknown || kind == Kind::Unknown || (kind == Kind::Http2) != (application == Application::Http2) {
             trail.explain("the first bytes do not fit the negotiated application protocol");
             return Err(Close::WrongProtocol);
         }
@@ -556,19 +601,27 @@ impl Authorised {
     }
 }
 
-/// Opens the upstream leg, and takes note of it. `Err`: what a client may know of why not.
+/// Opens the upstream leg, or takes one that was dialled ahead, and takes note of it. `Err`: what a client may know of why
+/// not.
 pub(super) async fn dial(
-    route: &Route,
+    route: &Arc<Route>,
     session: &Session,
     permit: &Permit,
     application: Application,
     trail: &mut Trail,
 ) -> Result<(Leg, Vec<u8>), &'static str> {
     let started = Instant::now();
-    let records_per_key = session.gateway.limits.records_per_key;
-    match route.upstream.dial(permit, application, route.timeouts.connect, records_per_key).await {
+    let (shared, records_per_key) = (&session.shared, session.gateway.limits.records_per_key);
+    let ahead = Ahead::take(shared, route, application);
+    let is_ahead = ahead.is_some();
+    let dialled = match ahead {
+        Some(dialled) => Ok(dialled),
+        None => route.upstream.dial(permit, application, route.timeouts.connect, records_per_key).await,
+    };
+    match dialled {
         Ok(dialled) => {
-            trail.dialled(dialled.shaken.facts, dialled.address, started.elapsed());
+            Ahead::refill(shared, route, application, permit, records_per_key);
+            trail.dialled(dialled.shaken.facts, dialled.address, started.elapsed(), is_ahead);
             Ok((dialled.shaken.leg, dialled.shaken.early))
         }
         Err(fault) => {

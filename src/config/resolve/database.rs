@@ -32,6 +32,8 @@ impl Context<'_> {
             model::Upstream::Address(_) => false,
             model::Upstream::Table(table) => table.certificate.is_some(),
         };
+        // On a socket of this machine PostgreSQL may know the gateway by its user (`peer`).
+        let shows_certificate = shows_certificate || super::plaintext::is_meant(route);
         let accounts = self.accounts(written, kind, shows_certificate, notes);
         let by_token = |allow: &Spanned<model::Allow>| {
             self.issuers.iter().any(|issuer| *issuer.0 == **allow.get_ref().issuer.get_ref())

@@ -95,7 +95,7 @@ impl<'a> Context<'a> {
     }
 
     /// The accounts of a database route. `shows_certificate`: a PostgreSQL upstream may know the gateway without a
-    /// password.
+    /// password, by its certificate or as a user of this machine.
     pub(super) fn accounts(
         &mut self,
         route: &Spanned<model::Route>,

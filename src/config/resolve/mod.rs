@@ -3,7 +3,9 @@
 mod allow;
 mod database;
 mod inject;
+mod plaintext;
 mod route;
+mod tunnel;
 mod upstream;
 
 use super::fault::Notes;
@@ -50,6 +52,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
         used_issuers: BTreeSet::new(),
         names: BTreeMap::new(),
         sni: BTreeMap::new(),
+        has_tunnel: notes.lost || config.listener.iter().any(|listener| listener.get_ref().tunnel.is_some()),
         system_roots: None,
     };
     if config.route.is_empty() && !notes.lost {
@@ -59,6 +62,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
         );
     }
     let resolved: Vec<_> = config.route.iter().filter_map(|route| context.route(route, notes)).collect();
+    let tunnels = context.tunnels(&config.listener, &listeners, notes);
     let Context { used_secrets, used_issuers, .. } = context;
     for (name, reference) in &config.secrets {
         let users = format!("{{secret:{name}}}");
@@ -90,12 +94,14 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
     }
     let issuers = notes.take(0..0, Issuers::new(settings).map_err(|fault| fault.to_string()))?;
     let (routes, summaries) = resolved.into_iter().unzip();
+    let (tunnels, tunnel_summaries) = tunnels.into_iter().unzip();
     let summary = Summary {
         listeners: listeners.iter().map(|l| l.address.to_string()).collect(),
         issuers: issuers_shown,
+        tunnels: tunnel_summaries,
         routes: summaries,
     };
-    let gateway = Gateway::new(listeners, routes, issuers, limits?);
+    let gateway = Gateway::new(listeners, routes, issuers, limits?).with_tunnels(tunnels);
     let workers = Layout { count: config.workers.count, pin: config.workers.pin };
     let warnings = super::Faults { path: Default::default(), list: Vec::new() };
     Some(Loaded { gateway, workers, admin: admin?, log: log?, summary, warnings })
@@ -106,8 +112,8 @@ fn listeners(written: &[Spanned<model::Listener>], notes: &mut Notes<'_>) -> Vec
         notes.fault(0..0, "there is no listener; write [[listener]] with an address");
     }
     let mut listeners: Vec<Listener> = Vec::new();
-    for one in written {
-        let model::Listener { address, proxy_protocol_from } = one.get_ref();
+    for (number, one) in written.iter().enumerate() {
+        let model::Listener { address, proxy_protocol_from, .. } = one.get_ref();
         let proxy_protocol_from: Vec<_> = proxy_protocol_from
             .iter()
             .filter_map(|text| notes.take(text.span(), network(text.get_ref())))
@@ -116,7 +122,7 @@ fn listeners(written: &[Spanned<model::Listener>], notes: &mut Notes<'_>) -> Vec
         if parsed.port() != 0 && listeners.iter().any(|other| other.address == parsed) {
             notes.fault(address.span(), format!("{parsed} is listened on twice; remove one"));
         }
-        listeners.push(Listener { address: parsed, proxy_protocol_from });
+        listeners.push(Listener { number, address: parsed, proxy_protocol_from });
     }
     listeners
 }

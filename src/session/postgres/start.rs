@@ -6,18 +6,18 @@ use super::traffic::Postgres;
 use crate::close::Close;
 use crate::dial::Application;
 use crate::gateway::{ApplicationName, Database, Route};
-use crate::identify::oidc::Verdict;
 use crate::names::Side;
 use crate::policy::{Identity, Permit, Refused};
 use crate::protocol::postgres::startup::{Replace, as_application_name};
 use crate::protocol::postgres::{
-    ASK_PASSWORD, Login, LoginFault, Opening, Progress, Startup, fatal, only_3_0, opening, password, sqlstate,
+    ASK_PASSWORD, Login, LoginFault, Opening, Progress, Startup, UNWILLING, fatal, only_3_0, opening,
+    password, sqlstate,
 };
 use crate::protocol::{Fault, Why};
 use crate::session::connected::ConnectedTo;
-use crate::session::ends::{farewell, flush, read};
+use crate::session::ends::{broken, farewell, flush, read};
 use crate::session::states::{Connected, Sniffed, dial};
-use crate::session::{Session, Trail};
+use crate::session::{Session, Trail, token};
 use crate::tls::leg::{Leg, LegFault};
 use ring::rand::SecureRandom;
 use std::rc::Rc;
@@ -37,6 +37,8 @@ pub struct PostgresStart {
     account: usize,
 }
 
+/// Requests for encryption that a client inside a tunnel may make: one of each kind.
+const MAX_REFUSED: usize = 2;
 /// Bytes of a subject that a setting of the upstream can carry.
 const MAX_SUBJECT: usize = 1024;
 
@@ -50,9 +52,21 @@ pub(in crate::session) async fn first(
 ) -> Result<Sniffed, Close> {
     let Some(database) = route.database.clone() else { return Err(Close::Internal) };
     flush(&mut leg, trail).await?;
-    let mut plain = early;
+    let (mut plain, mut refused) = (early, 0);
     let (opening, length) = loop {
         match opening(&plain) {
+            // A client on the near side of a tunnel may ask: it cannot see the encryption that it stands behind.
+            Ok(Some((Opening::SslRequest | Opening::GssEncRequest, length)))
+                if session.is_tunnelled() && refused < MAX_REFUSED =>
+            {
+                if plain.len() > length {
+                    return Err(broke_a_rule(leg, &session, &EARLY, trail).await);
+                }
+                plain.clear();
+                refused += 1;
+                leg.queue(&[UNWILLING]).map_err(|fault| broken(trail, Side::Client, fault))?;
+                flush(&mut leg, trail).await?;
+            }
             Ok(Some(opening)) => break opening,
             Ok(None) => {
                 if !read(&mut leg, &mut plain, trail).await? {
@@ -150,24 +164,7 @@ impl PostgresStart {
         if token.is_empty() {
             return Err(Denial::new(Why::NoToken, "an empty password"));
         }
-        let mut fetched = false;
-        loop {
-            let verdict = {
-                let mut cache = self.session.shared.tokens.borrow_mut();
-                self.session.gateway.issuers.verify(&mut cache, token, SystemTime::now())
-            };
-            match verdict {
-                Verdict::Verified(identity) => return Ok(identity),
-                Verdict::Refused(fault) => return Err(Denial::new(fault.why(), fault)),
-                Verdict::Fetch(wanted) if fetched => {
-                    return Err(Denial::new(wanted.fault().why(), wanted.fault()));
-                }
-                Verdict::Fetch(wanted) => {
-                    wanted.wait().await;
-                    fetched = true;
-                }
-            }
-        }
+        token::verify(&self.session, token).await.map_err(|fault| Denial::new(fault.why(), fault))
     }
 
     /// Asks the policy, and chooses the account.
@@ -251,9 +248,9 @@ impl PostgresStart {
         }
         let (down, key) = login.into_parts();
         if let Err(fault) = self.leg.queue(&down) {
-            return Err(crate::session::ends::broken(trail, Side::Client, fault));
+            return Err(broken(trail, Side::Client, fault));
         }
-        let entered = match (key, upstream.tcp.peer_addr()) {
+        let entered = match (key, self.route.upstream.reached(&upstream.tcp)) {
             (Some(key), Ok(address)) => {
                 let own = crate::protocol::postgres::CancelKey { secret, ..key };
                 let route = self.route.clone();
@@ -315,7 +312,7 @@ impl PostgresStart {
     }
 
     async fn say(&mut self, message: &[u8], trail: &mut Trail) -> Result<(), Close> {
-        self.leg.queue(message).map_err(|fault| crate::session::ends::broken(trail, Side::Client, fault))?;
+        self.leg.queue(message).map_err(|fault| broken(trail, Side::Client, fault))?;
         flush(&mut self.leg, trail).await
     }
 

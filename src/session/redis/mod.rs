@@ -16,10 +16,9 @@
 pub(super) mod start;
 pub(super) mod traffic;
 
-use super::Session;
+use super::{Session, token};
 use crate::credential::Account;
 use crate::gateway::Route;
-use crate::identify::oidc::Verdict;
 use crate::policy::{Identity, Permit, Refused};
 use crate::protocol::Why;
 use std::sync::Arc;
@@ -53,24 +52,7 @@ async fn verify(session: &Session, route: &Route, token: &[u8]) -> Result<Arc<Id
     if token.is_empty() {
         return Err(Denial::new(Why::InvalidToken, "an empty password"));
     }
-    let mut fetched = false;
-    loop {
-        let verdict = {
-            let mut cache = session.shared.tokens.borrow_mut();
-            session.gateway.issuers.verify(&mut cache, token, SystemTime::now())
-        };
-        match verdict {
-            Verdict::Verified(identity) => return Ok(identity),
-            Verdict::Refused(fault) => return Err(Denial::new(fault.why(), fault)),
-            Verdict::Fetch(wanted) if fetched => {
-                return Err(Denial::new(wanted.fault().why(), wanted.fault()));
-            }
-            Verdict::Fetch(wanted) => {
-                wanted.wait().await;
-                fetched = true;
-            }
-        }
-    }
+    token::verify(session, token).await.map_err(|fault| Denial::new(fault.why(), fault))
 }
 
 /// Asks the policy, and chooses the account.

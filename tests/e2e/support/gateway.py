@@ -49,7 +49,11 @@ class Gateway:
             raise AssertionError(f"not ready:\n{self.process.text()}") from None
 
     def write(self, config: dict) -> None:
-        config = {"listener": [{"address": f"127.0.0.1:{self.port}"}]} | config
+        config = dict(config)
+        listener = {"address": f"127.0.0.1:{self.port}"}
+        if tunnel := config.pop("tunnel", None):
+            listener["tunnel"] = tunnel
+        config = {"listener": [listener]} | config
         config["admin"] = {"address": f"127.0.0.1:{self.admin}"}
         lines = []
         for name, value in config.items():
