@@ -32,9 +32,14 @@ pub(super) struct Entry {
     pub(super) token: Option<String>,
 }
 
-/// Copies rows of `row` bytes, about `mib` MiB of messages. Returns how many bytes of messages went.
-pub(super) async fn copy(entry: &Entry, direction: Direction, mib: u32, row: u32) -> io::Result<u64> {
-    let mut io = log_in(entry).await?;
+/// Copies rows of `row` bytes on a connection that is logged in, about `mib` MiB of messages, and ends it. Returns how many
+/// bytes of messages went.
+pub(super) async fn copy(
+    mut io: TlsStream<TcpStream>,
+    direction: Direction,
+    mib: u32,
+    row: u32,
+) -> io::Result<u64> {
     let total = u64::from(mib) << 20;
     let moved = match direction {
         Direction::Out => {
@@ -79,7 +84,8 @@ pub(super) async fn copy(entry: &Entry, direction: Direction, mib: u32, row: u32
     Ok(moved)
 }
 
-async fn log_in(entry: &Entry) -> io::Result<TlsStream<TcpStream>> {
+/// A connection that may begin.
+pub(super) async fn log_in(entry: &Entry) -> io::Result<TlsStream<TcpStream>> {
     let mut tcp = TcpStream::connect(entry.at).await?;
     tcp.set_nodelay(true)?;
     if entry.token.is_some() {

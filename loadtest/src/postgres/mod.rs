@@ -188,9 +188,11 @@ async fn measure(ground: &Ground, wish: &Postgres, results: &mut Results) -> Out
         }
         for (direction, words) in [(Direction::Out, "out"), (Direction::In, "in")] {
             for (name, entry) in turned(&ground.entries, round).filter(|_| wish.mib > 0) {
+                let failed = |e: std::io::Error| format!("COPY {words}, {name}: {e}");
+                // Both ways get in differently, and cost differently until then: that is no bulk.
+                let io = copy::log_in(entry).await.map_err(failed)?;
                 let (before, started) = (ground.spent()?, Instant::now());
-                let moved = copy::copy(entry, direction, wish.mib, wish.row).await;
-                let moved = moved.map_err(|e| format!("COPY {words}, {name}: {e}"))?;
+                let moved = copy::copy(io, direction, wish.mib, wish.row).await.map_err(failed)?;
                 let (gib, seconds) = (moved as f64 / f64::from(1 << 30), started.elapsed().as_secs_f64());
                 let what = format!("COPY {words}, rows of {} B", wish.row);
                 if let (Some(before), Some(after)) = (before, ground.spent()?) {
