@@ -199,6 +199,8 @@ pub struct Database {
     pub identity_guc: Option<Box<str>>,
     /// MySQL: the upstream may ask clients for files of theirs.
     pub local_files: bool,
+    /// Statements are logged, with at most so many bytes of their text; `None`: they are not.
+    pub statements: Option<usize>,
 }
 
 /// What the upstream is told as `application_name`.

@@ -208,12 +208,19 @@ fn what_is_wrong_with_a_postgres_route_is_found_with_its_line_and_with_advice() 
             "name = \"warehouse\"\ntoken_slots = [\"bearer\"]",
             "17: a postgres route takes the token from the password",
         ),
+        (
+            name,
+            "name = \"warehouse\"\nstatements = \"63B\"",
+            "17: \"63B\" is no limit of statements; write \"on\"",
+        ),
+        (name, "name = \"warehouse\"\nstatements = \"65KiB\"", "17: \"65KiB\" is no limit of statements"),
+        (name, "name = \"warehouse\"\nstatements = \"yes\"", "17: \"yes\" is no limit of statements"),
         (name, "name = \"warehouse\"\nalpn = \"h2\"", "17: alpn has no effect on a postgres route"),
         (name, "name = \"warehouse\"\nhost = \"keep\"", "17: host has no effect on a postgres route"),
         (
             r#"idle = "1h""#,
             r#"between_requests = "1m""#,
-            "29: between_requests has no effect on a postgres route",
+            "30: between_requests has no effect on a postgres route",
         ),
         (r#""identity" "#, r#""me" "#, "26: \"me\" is none of \"identity\", \"client\""),
         ("staunch.subject\" ", "subject\" ", "27: \"subject\" is no setting; write two names"),
@@ -252,6 +259,7 @@ fn what_belongs_to_a_postgres_route_is_refused_on_others() {
             &format!("{inject}\nidentity_guc = \"a.b\""),
             "23: identity_guc has no effect on an http route",
         ),
+        (inject, &format!("{inject}\nstatements = \"on\""), "23: statements has no effect on an http route"),
         (
             r#"upstream = "tls://api.openai.com:443""#,
             r#"upstream = { address = "tls://api.openai.com:443", negotiation = "direct" }"#,
@@ -293,6 +301,7 @@ fn what_is_wrong_with_a_redis_route_is_found_with_its_line_and_with_advice() {
         (name, &with("host = \"keep\""), "17: host has no effect on a redis route"),
         (name, &with("application_name = \"client\""), "17: application_name has no effect on a redis route"),
         (name, &with("identity_guc = \"a.b\""), "17: identity_guc has no effect on a redis route"),
+        (name, &with("statements = \"on\""), "17: statements has no effect on a redis route"),
         (
             r#"ca = "certs/internal-ca.pem""#,
             r#"negotiation = "direct""#,

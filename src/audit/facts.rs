@@ -37,8 +37,12 @@ pub struct DatabaseFacts<'a> {
     pub user: Option<&'a str>,
     /// The database; empty where a login names none.
     pub database: &'a [u8],
+    /// The user that the client names, which counts for nothing; empty if it names none.
+    pub client_user: &'a [u8],
     /// What the client calls itself; empty if it does not.
     pub application: &'a [u8],
+    /// How many lines of statements there are, where the route wants them; only at the session's end.
+    pub statements: Option<u64>,
 }
 
 /// What stands for the version of TLS on an upstream leg that has none: the key that allows it, to be found by.

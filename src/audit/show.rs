@@ -113,13 +113,15 @@ fn database(line: &mut Line<'_, '_>, facts: Option<DatabaseFacts<'_>>) -> fmt::R
         line.text("database", facts.database)?;
     }
     line.maybe_text("database_user", facts.user)?;
-    match facts.application {
-        [] => Ok(()),
-        application => line.text("application", application),
+    for (name, text) in [("client_user", facts.client_user), ("application", facts.application)] {
+        if !text.is_empty() {
+            line.text(name, text)?;
+        }
     }
+    facts.statements.map_or(Ok(()), |statements| line.number("statements", statements))
 }
 
-fn who(line: &mut Line<'_, '_>, identity: Option<&Identity>) -> fmt::Result {
+pub(super) fn who(line: &mut Line<'_, '_>, identity: Option<&Identity>) -> fmt::Result {
     let Some(identity) = identity else { return Ok(()) };
     line.text("issuer", identity.issuer.0.as_bytes())?;
     line.text("subject", identity.subject.as_bytes())?;

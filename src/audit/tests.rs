@@ -2,6 +2,7 @@ use super::*;
 use crate::close::Close;
 use crate::names::{IssuerName, Reached, Remote, RequestId, RouteName, SessionId, Side};
 use crate::policy::{Identity, Proof};
+use crate::protocol::statement::{self, Copying, Outcome, Shown, Statement, Text};
 use crate::protocol::{Ended, Kind, Why};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -84,9 +85,15 @@ fn a_leg<'a>() -> LegFacts<'a> {
 
 #[test]
 fn a_database_session_tells_who_connects_to_what() {
-    let facts = DatabaseFacts { user: Some("svc_ro"), database: b"sa\"les\xff", application: b"psql" };
+    let facts = DatabaseFacts {
+        user: Some("svc_ro"),
+        database: b"sa\"les\xff",
+        client_user: b"ann",
+        application: b"psql",
+        statements: None,
+    };
     let lines = json_lines(|| {
-        for database in [facts, DatabaseFacts { user: None, application: b"", ..facts }] {
+        for database in [facts, DatabaseFacts { user: None, client_user: b"", application: b"", ..facts }] {
             opened(&Opened {
                 session: SessionId(1),
                 remote: Remote("192.0.2.7:40000".parse().unwrap()),
@@ -102,7 +109,7 @@ fn a_database_session_tells_who_connects_to_what() {
     });
     assert_eq!(lines[0]["database_user"], "svc_ro");
     assert_eq!(lines[0]["database"], "sa\"les\\xff");
-    assert_eq!(lines[0]["application"], "psql");
+    assert_eq!((&lines[0]["client_user"], &lines[0]["application"]), (&json!("ann"), &json!("psql")));
     assert_eq!((&lines[1]["database_user"], &lines[1]["application"]), (&Value::Null, &Value::Null));
 }
 
@@ -237,6 +244,94 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
             "upstream_certificate": "a5".repeat(32), "upstream_verified": "chain_and_pin"}),
     ];
     assert_eq!(lines, expected);
+}
+
+fn a_text(sent: &str, limit: usize) -> Text {
+    let mut text = Text::new(limit);
+    text.push(sent.as_bytes());
+    text.end();
+    text.mask_passwords();
+    text
+}
+
+#[test]
+fn a_statement_in_json_has_exactly_the_fields_of_the_table() {
+    let (route, ann) = (RouteName("warehouse".into()), ann());
+    let long = a_text(&"x".repeat(5000), 4096);
+    let masked = a_text("alter role a password 'canary'", 4096);
+    let nothing = Statement::new(statement::Kind::Query, Outcome::Done);
+    let statements = [
+        Statement {
+            name: b"s1",
+            portal: b"c",
+            text: Shown::Text(&masked),
+            tag: b"COPY 3",
+            results: Some(2),
+            rows: Some(3),
+            copy: Some(Copying::In),
+            took: Some(Duration::from_micros(1_500)),
+            ..Statement::new(statement::Kind::Execute, Outcome::Done)
+        },
+        Statement { text: Shown::Text(&long), sqlstate: b"42601", outcome: Outcome::Error, ..nothing },
+        Statement { text: Shown::NotHeld, ..nothing },
+        Statement { function: Some(1598), kind: statement::Kind::FunctionCall, ..nothing },
+    ];
+    let mut lines = json_lines(|| {
+        for (n, one) in statements.iter().enumerate() {
+            super::statement(&StatementLine {
+                session: SessionId(0xab),
+                number: n as u64 + 1,
+                route: &route,
+                identity: &ann,
+                statement: one,
+            });
+        }
+    });
+    lines.iter_mut().for_each(|line| drop(line.as_object_mut().unwrap().remove("time")));
+    let common = json!({"level": "INFO", "event": "statement", "session": "00000000000000ab", "route": "warehouse",
+        "issuer": "corp", "subject": "ann", "proof": "token"});
+    let expected = [
+        json!({"statement": 1, "kind": "execute", "name": "s1", "portal": "c", "text": "alter role a password ***",
+            "copy": "in", "result": "done", "tag": "COPY 3", "results": 2, "rows": 3, "duration_us": 1500}),
+        json!({"statement": 2, "kind": "query", "text": "x".repeat(4096), "cut": true, "text_bytes": 5000,
+            "result": "error", "sqlstate": "42601"}),
+        json!({"statement": 3, "kind": "query", "text_held": false, "result": "done"}),
+        json!({"statement": 4, "kind": "function_call", "function": 1598, "result": "done"}),
+    ];
+    for (line, mut own) in lines.into_iter().zip(expected) {
+        own.as_object_mut().unwrap().extend(common.as_object().unwrap().clone());
+        assert_eq!(line, own);
+    }
+}
+
+#[test]
+fn a_statement_cannot_forge_a_line_and_a_token_in_it_is_cut() {
+    let (route, ann) = (RouteName("r".into()), ann());
+    let evil = a_text(
+        "select 1 -- \n{\"event\":\"session closed\"}\r\x1b[1A\u{202e} eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJDQU5BUlkifQ.Q0FOQVJZ",
+        4096,
+    );
+    for format in [Format::Json, Format::Human] {
+        let lines = log(format, "off", || {
+            let one = Statement {
+                name: b"a\nb",
+                text: Shown::Text(&evil),
+                ..Statement::new(statement::Kind::Parse, Outcome::Done)
+            };
+            super::statement(&StatementLine {
+                session: SessionId(1),
+                number: 1,
+                route: &route,
+                identity: &ann,
+                statement: &one,
+            });
+        });
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let odd = |c: char| {
+            c.is_control() || matches!(c, '\u{200e}'..='\u{202e}' | '\u{2066}'..='\u{2069}') && c != '…'
+        };
+        assert!(!lines[0].contains(odd) && !lines[0].contains("Q0FOQVJZ"), "{}", lines[0]);
+    }
 }
 
 #[test]

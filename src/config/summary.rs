@@ -49,6 +49,8 @@ pub struct RouteSummary {
     pub allow: Vec<String>,
     /// Names of the headers that the gateway sets, and users as whom it logs in.
     pub inject: Vec<String>,
+    /// How many bytes of each statement are logged; `None`: statements are not.
+    pub statements: Option<usize>,
     /// Whether clients show a certificate.
     pub client_certificates: String,
     /// Post-quantum key exchange with clients, and with the upstream.
@@ -99,6 +101,9 @@ impl fmt::Display for Summary {
             }
             if !route.inject.is_empty() {
                 writeln!(f, "  sets        {}", route.inject.join(", "))?;
+            }
+            if let Some(limit) = route.statements {
+                writeln!(f, "  logs        statements, up to {limit} bytes of each")?;
             }
             writeln!(
                 f,

@@ -14,6 +14,7 @@ pub mod mysql;
 pub mod postgres;
 pub mod redis;
 pub mod sniff;
+pub mod statement;
 
 pub use edit::Edit;
 pub use fields::Fields;

@@ -91,6 +91,9 @@ impl ConnectedTo<Postgres> {
             Err(fault) => return broken(trail, Side::Upstream, fault),
         };
         let (close, detail) = relay.run().await;
+        if let Some(lines) = relay.traffic.end_statements() {
+            trail.told_statements(lines);
+        }
         let left = relay.traffic.left();
         let close = left.unwrap_or(close);
         trail.relayed(relay.moved(), (relay.client.renewals(), relay.upstream.renewals()));

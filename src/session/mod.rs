@@ -12,6 +12,7 @@
 pub mod admission;
 pub mod ahead;
 pub mod connected;
+mod database;
 mod ends;
 pub mod http;
 pub mod live;

@@ -41,9 +41,12 @@ pub struct Trail {
 /// What a database client wants to connect to, and as whom it does.
 struct Connecting {
     database: Box<[u8]>,
+    client_user: Box<[u8]>,
     application: Box<[u8]>,
     /// The stored user, once it is known.
     user: Option<Box<str>>,
+    /// Lines of statements that there were.
+    statements: Option<u64>,
 }
 
 impl Trail {
@@ -84,21 +87,30 @@ impl Trail {
 
     /// What a database client asks for.
     pub(super) fn connects_to(&mut self, startup: &Startup) {
-        let (database, application) = (startup.database.as_slice(), startup.application_name());
-        self.database =
-            Some(Connecting { database: database.into(), application: application.into(), user: None });
+        self.wants(&startup.database, &startup.user, startup.application_name());
     }
 
-    /// The database that a client asks for, and what it calls itself.
-    pub(super) fn wants(&mut self, database: &[u8], application: &[u8]) {
-        self.database =
-            Some(Connecting { database: database.into(), application: application.into(), user: None });
+    /// The database that a client asks for, as whom it says it comes, and what it calls itself.
+    pub(super) fn wants(&mut self, database: &[u8], client_user: &[u8], application: &[u8]) {
+        self.database = Some(Connecting {
+            database: database.into(),
+            client_user: client_user.into(),
+            application: application.into(),
+            user: None,
+            statements: None,
+        });
     }
 
     /// What a client of a database without a startup message calls itself.
     pub(super) fn calls_itself(&mut self, application: &[u8]) {
-        self.database =
-            Some(Connecting { database: Box::default(), application: application.into(), user: None });
+        self.wants(&[], &[], application);
+    }
+
+    /// How many lines of statements there were.
+    pub(super) fn told_statements(&mut self, lines: u64) {
+        if let Some(database) = &mut self.database {
+            database.statements = Some(lines);
+        }
     }
 
     /// The stored user as whom it gets in. Writes the opening line.
@@ -144,8 +156,9 @@ impl Trail {
     }
 
     fn database_facts(&self) -> Option<audit::DatabaseFacts<'_>> {
-        let Connecting { database, application, user } = self.database.as_ref()?;
-        Some(audit::DatabaseFacts { user: user.as_deref(), database, application })
+        let Connecting { database, client_user, application, user, statements } = self.database.as_ref()?;
+        let (user, statements) = (user.as_deref(), *statements);
+        Some(audit::DatabaseFacts { user, database, client_user, application, statements })
     }
 
     /// Somebody was permitted.

@@ -102,6 +102,8 @@ pub struct Wish {
     pub connect: Duration,
     /// TLS with a PostgreSQL upstream begins with the first byte.
     pub direct: bool,
+    /// Statements are logged, with so many bytes of their text.
+    pub statements: Option<usize>,
     /// The upstream has no TLS.
     pub plaintext: Option<Plaintext>,
     /// Upstream connections to keep ready.
@@ -131,6 +133,7 @@ impl Default for Wish {
             on_expiry: OnExpiry::Drain,
             connect: Duration::from_secs(5),
             direct: false,
+            statements: None,
             plaintext: None,
             dial_ahead: 0,
         }
@@ -222,6 +225,7 @@ impl Rig {
     /// A PostgreSQL route for tokens of `issuer` in the group `agents`, which logs in as `svc`.
     pub async fn postgres(wish: Wish, issuer: &Issuer, authority: CertificateDer<'static>) -> Rig {
         let (issuers, allow) = Self::believing(issuer, authority);
+        let statements = wish.statements;
         Self::start(wish, issuers, allow, |route| {
             route.protocol = RouteProtocol::Postgres;
             route.database = Some(Arc::new(Database {
@@ -236,6 +240,7 @@ impl Rig {
                 application_name: ApplicationName::Identity,
                 identity_guc: Some("staunch.subject".into()),
                 local_files: false,
+                statements,
             }));
         })
         .await
@@ -258,6 +263,7 @@ impl Rig {
                 application_name: ApplicationName::Client,
                 identity_guc: None,
                 local_files: false,
+                statements: None,
             }));
         })
         .await

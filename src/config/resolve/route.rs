@@ -127,6 +127,7 @@ impl<'a> Context<'a> {
             upstream: upstream.authority(),
             allow,
             inject: shown_credentials(&inject, database.as_deref()),
+            statements: database.as_ref().and_then(|database| database.statements),
             client_certificates: name_of(&CERTIFICATES, client_certificates?),
             pq: (name_of(&PQ, pq?), upstream_pq.map_or("off (no TLS)".into(), |pq| name_of(&PQ, pq))),
             plaintext_upstream: upstream.is_plaintext(),

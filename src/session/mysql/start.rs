@@ -3,10 +3,11 @@
 use super::clear::scramble;
 use super::traffic::Mysql;
 use crate::close::Close;
+use crate::credential::Account;
 use crate::dial::Application;
-use crate::gateway::{Database, Route};
+use crate::gateway::Route;
 use crate::names::{Culprit, Side};
-use crate::policy::{Identity, Permit, Refused};
+use crate::policy::{Identity, Permit};
 use crate::protocol::mysql::capability::{LOCAL_FILES, SSL};
 use crate::protocol::mysql::response::{ask_password, password};
 use crate::protocol::mysql::{
@@ -14,13 +15,13 @@ use crate::protocol::mysql::{
 };
 use crate::protocol::{Fault, Why};
 use crate::session::connected::ConnectedTo;
+use crate::session::database::{Denial, authorise, verify};
 use crate::session::ends::{broken, farewell, flush, read};
 use crate::session::states::{Connected, Sniffed, dial_with_greeting};
-use crate::session::{Session, Trail, token};
+use crate::session::{Session, Trail};
 use crate::tls::leg::{Leg, LegFault};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -28,13 +29,12 @@ use zeroize::Zeroizing;
 pub struct MysqlStart {
     session: Rc<Session>,
     route: Arc<Route>,
-    database: Arc<Database>,
     leg: Leg,
     response: Response,
     /// The number of the client's last packet.
     sequence: u8,
-    /// Which of the stored accounts the identity gets; known once it is authorised.
-    account: usize,
+    /// The stored account that the identity gets; known once it is authorised.
+    account: Option<Account>,
 }
 
 /// The number of a login behind a request for TLS; without one it is 1.
@@ -50,7 +50,6 @@ pub(in crate::session) async fn first(
     early: Vec<u8>,
     trail: &mut Trail,
 ) -> Result<Sniffed, Close> {
-    let Some(database) = route.database.clone() else { return Err(Close::Internal) };
     let sequence = if session.is_tunnelled() {
         let mut greeting = Vec::new();
         let payload = Greeting::default().payload(session.id.0 as u32, &scramble()?, false);
@@ -65,8 +64,9 @@ pub(in crate::session) async fn first(
     let response = next(&mut leg, &mut plain, sequence, trail).await?;
     match response.and_then(|payload| Response::read(&payload)) {
         Ok(response) => {
-            trail.wants(response.database.as_deref().unwrap_or_default(), response.program());
-            let start = MysqlStart { session, route, database, leg, response, sequence, account: 0 };
+            let database = response.database.as_deref().unwrap_or_default();
+            trail.wants(database, &response.user, response.program());
+            let start = MysqlStart { session, route, leg, response, sequence, account: None };
             Ok(Sniffed::Mysql(Box::new(start)))
         }
         Err(fault) => Err(broke_a_rule(leg, &session, &fault, sequence, trail).await),
@@ -106,25 +106,6 @@ fn fault(rule: &'static str) -> Fault {
     Fault { culprit: Culprit::Client, rule, section: "MySQL, Connection Phase" }
 }
 
-/// Why a client does not get through, for the client and for the log.
-struct Denial {
-    why: Why,
-    /// Said to the client instead of what `why` says.
-    words: Option<String>,
-    detail: String,
-}
-
-impl Denial {
-    fn new(why: Why, detail: impl ToString) -> Self {
-        Denial { why, words: None, detail: detail.to_string() }
-    }
-
-    /// The client is told as much as the log.
-    fn plain(why: Why, words: String) -> Self {
-        Denial { why, detail: words.clone(), words: Some(words) }
-    }
-}
-
 impl MysqlStart {
     /// Finds out who speaks: by the client's certificate, by the tunnel, or by the token.
     pub async fn identify(
@@ -134,13 +115,13 @@ impl MysqlStart {
         if let Some(identity) = self.session.certificate_identity() {
             return Ok((self, identity));
         }
-        if !self.database.takes_tokens {
+        if !self.route.database.as_ref().is_some_and(|database| database.takes_tokens) {
             let words = "this route knows clients by certificate, and none that it knows was shown";
-            let denial = Denial::plain(Why::Forbidden, words.to_owned());
+            let denial = Denial::saying(Why::Forbidden, words);
             return Err(self.deny(denial, None, trail).await);
         }
         let verdict = match self.response.token() {
-            Some(token) => self.verify(token).await,
+            Some(token) => verify(&self.session, token, Why::NoToken).await,
             None => {
                 let mut question = Vec::new();
                 write(&mut question, self.sequence.wrapping_add(1), &ask_password());
@@ -149,7 +130,7 @@ impl MysqlStart {
                 self.sequence = self.sequence.wrapping_add(2);
                 let mut plain = Zeroizing::new(Vec::new());
                 match next(&mut self.leg, &mut plain, self.sequence, trail).await? {
-                    Ok(payload) => self.verify(password(&payload)).await,
+                    Ok(payload) => verify(&self.session, password(&payload), Why::NoToken).await,
                     Err(fault) => {
                         let Self { leg, session, sequence, .. } = *self;
                         return Err(broke_a_rule(leg, &session, &fault, sequence, trail).await);
@@ -163,46 +144,29 @@ impl MysqlStart {
         }
     }
 
-    async fn verify(&self, token: &[u8]) -> Result<Arc<Identity>, Denial> {
-        if token.is_empty() {
-            return Err(Denial::new(Why::NoToken, "an empty password"));
-        }
-        token::verify(&self.session, token).await.map_err(|fault| Denial::new(fault.why(), fault))
-    }
-
     /// Asks the policy, and chooses the account.
     pub async fn authorise(
         mut self: Box<Self>,
         identity: &Arc<Identity>,
         trail: &mut Trail,
     ) -> Result<(Box<Self>, Permit), Close> {
-        let permit = match self.route.policy.permit(&self.route.name, identity, SystemTime::now()) {
-            Ok(permit) => permit,
-            Err(refused) => {
-                let denial = match refused {
-                    Refused::NoRule => {
-                        Denial::new(Why::Forbidden, "no rule of the route names this identity")
-                    }
-                    Refused::Expired => Denial::new(Why::ExpiredToken, "the proof of identity has expired"),
-                };
-                return Err(self.deny(denial, Some(identity), trail).await);
-            }
+        let (permit, account) = match authorise(&self.route, identity) {
+            Ok(permitted) => permitted,
+            Err(denial) => return Err(self.deny(denial, Some(identity), trail).await),
         };
-        let Some(account) = self.database.accounts.iter().position(|account| account.is_for(identity)) else {
-            let denial = Denial::new(Why::Forbidden, "none of the route's accounts is for this identity");
-            return Err(self.deny(denial, Some(identity), trail).await);
-        };
-        self.account = account;
         self.session.identified(identity);
-        trail.uses_account(&self.database.accounts[account].user);
+        trail.uses_account(&account.user);
         trail.identified();
+        self.account = Some(account);
         Ok((self, permit))
     }
 
     /// Opens the upstream leg and logs in there.
     pub async fn dial(mut self: Box<Self>, permit: Permit, trail: &mut Trail) -> Result<Connected, Close> {
+        let Some(account) = self.account.take() else { return Err(Close::Internal) };
         let authority = self.route.upstream.authority();
-        let refused = if self.database.local_files { 0 } else { LOCAL_FILES };
+        let local_files = self.route.database.as_ref().is_some_and(|database| database.local_files);
+        let refused = if local_files { 0 } else { LOCAL_FILES };
         let application = Application::Mysql(self.response.wanted() & !refused);
         let dialled = dial_with_greeting(&self.route, &self.session, &permit, application, trail).await;
         let (mut upstream, mut input, agreed) = match dialled {
@@ -210,12 +174,12 @@ impl MysqlStart {
             Ok((_, _, None)) => return Err(Close::Internal),
             Err(_) => {
                 let words = format!("the upstream {authority} cannot be reached or does not verify");
-                self.deny(Denial::plain(Why::BadGateway, words), None, trail).await;
+                self.deny(Denial::saying(Why::BadGateway, &words), None, trail).await;
                 return Err(Close::Dial);
             }
         };
         let subject = shown_subject(permit.identity());
-        let logging_in = self.log_in(&mut upstream, &agreed, &subject, &mut input);
+        let logging_in = self.log_in(&account, &mut upstream, &agreed, &subject, &mut input);
         let limit = self.route.timeouts.connect;
         let ok = match timeout(limit, logging_in).await.unwrap_or(Err(LoginEnd::Slow)) {
             Ok(ok) => ok,
@@ -242,12 +206,12 @@ impl MysqlStart {
     /// Returns the payload of the upstream's OK, which is for the client.
     async fn log_in(
         &self,
+        account: &Account,
         upstream: &mut Leg,
         Agreed { greeting, flags }: &Agreed,
         subject: &str,
         input: &mut Vec<u8>,
     ) -> Result<Vec<u8>, LoginEnd> {
-        let account = &self.database.accounts[self.account];
         let mut login = Login::new(account.password.clone(), &greeting.plugin, &greeting.scramble);
         let (plugin, proof) = login.first();
         let mut payload =
