@@ -7,6 +7,7 @@ use crate::identify::oidc::Issuers;
 use crate::identify::slots::Slot;
 use crate::names::RouteName;
 use crate::policy::Policy;
+use crate::protocol::mysql::Greeting;
 use crate::tls::server::{ClientCertificates, ServerVariants};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -25,15 +26,48 @@ pub struct Gateway {
     pub limits: Limits,
     /// SNI name (lower case) → index into `routes`. A leading `*.` stands for exactly one label.
     names: HashMap<String, usize>,
+    /// Listener and SNI name (lower case) → tunnel.
+    tunnels: HashMap<(usize, String), Arc<Tunnel>>,
+}
+
+/// A name on a listener under which `CONNECT route` opens any route.
+pub struct Tunnel {
+    /// The listener's place in the configuration.
+    pub listener: usize,
+    /// The SNI name, lower case.
+    pub sni: String,
+    /// The client leg.
+    pub server: ServerVariants,
+}
+
+/// What a name leads to.
+pub enum Named {
+    /// Straight to a route.
+    Route(Arc<Route>),
+    /// To whichever route is asked for.
+    Tunnel(Arc<Tunnel>),
 }
 
 /// One listening address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
+    /// Its place in the configuration, from 0.
+    pub number: usize,
     /// Address and port. An IPv6 wildcard is dual stack.
     pub address: SocketAddr,
+    /// What it says first, where it serves MySQL's clients: they wait for the server to begin.
+    pub mysql: Option<Arc<MysqlListener>>,
     /// Networks from which a PROXY protocol header (v1 or v2) is required and believed; empty: none, and none is looked for.
     pub proxy_protocol_from: Vec<Network>,
+}
+
+/// What a listener for MySQL's clients has besides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MysqlListener {
+    /// What clients are told before it is known where they want to go.
+    pub greeting: Greeting,
+    /// The route of clients that send no name.
+    pub route: Option<RouteName>,
 }
 
 /// An address range in CIDR notation.
@@ -69,15 +103,29 @@ pub enum RouteProtocol {
     Raw,
     /// PostgreSQL: the token in the password field, or a client certificate; a permit per connection.
     Postgres,
+    /// MySQL and MariaDB: the token as a password in clear inside TLS, or a client certificate; a permit per connection. Only
+    /// on listeners that greet.
+    Mysql,
     /// Redis: the token in the place of the password of AUTH or HELLO, or a client certificate; a permit per connection,
     /// and a new one with each later AUTH.
     Redis,
 }
 
 impl RouteProtocol {
+    /// The word in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            RouteProtocol::Http => "http",
+            RouteProtocol::Raw => "raw",
+            RouteProtocol::Postgres => "postgres",
+            RouteProtocol::Mysql => "mysql",
+            RouteProtocol::Redis => "redis",
+        }
+    }
+
     /// True where an account logs in upstream.
     pub fn is_database(self) -> bool {
-        matches!(self, RouteProtocol::Postgres | RouteProtocol::Redis)
+        matches!(self, RouteProtocol::Postgres | RouteProtocol::Mysql | RouteProtocol::Redis)
     }
 }
 
@@ -108,16 +156,14 @@ impl Alpn {
 pub struct Route {
     /// The configured name.
     pub name: RouteName,
-    /// SNI names, lower case; `*.example.com` stands for one label.
+    /// SNI names, lower case; `*.example.com` stands for one label. None: only a tunnel leads to it.
     pub sni: Vec<String>,
     /// Which protocol.
     pub protocol: RouteProtocol,
     /// Which application protocols to offer.
     pub alpn: Alpn,
-    /// The client leg, for each application protocol.
-    pub server: ServerVariants,
-    /// SHA-256 of the certificate that clients of this route are shown.
-    pub server_certificate: [u8; 32],
+    /// The client leg, for each application protocol; `None` where only a tunnel leads to the route.
+    pub server: Option<ServerVariants>,
     /// Whether clients show a certificate.
     pub client_certificates: ClientCertificates,
     /// How a client certificate becomes an identity; `None`: it does not, it is only required.
@@ -126,6 +172,8 @@ pub struct Route {
     pub slots: Vec<Slot>,
     /// Where it goes.
     pub upstream: Upstream,
+    /// Connections to it that each worker keeps ready while there are sessions.
+    pub dial_ahead: usize,
     /// Replaces `Host` / `:authority`; `None` keeps the client's.
     pub authority: Option<String>,
     /// Who may.
@@ -149,6 +197,10 @@ pub struct Database {
     pub application_name: ApplicationName,
     /// The setting that carries the identity's subject, such as `staunch.subject`.
     pub identity_guc: Option<Box<str>>,
+    /// MySQL: the upstream may ask clients for files of theirs.
+    pub local_files: bool,
+    /// Statements are logged, with at most so many bytes of their text; `None`: they are not.
+    pub statements: Option<usize>,
 }
 
 /// What the upstream is told as `application_name`.
@@ -206,7 +258,13 @@ impl Gateway {
                 names.insert(name.clone(), index);
             }
         }
-        Gateway { listeners, routes, issuers, limits, names }
+        Gateway { listeners, routes, issuers, limits, names, tunnels: HashMap::new() }
+    }
+
+    /// The same gateway with tunnels. On one listener, no tunnel has the name of another or of a route.
+    pub fn with_tunnels(self, tunnels: Vec<Tunnel>) -> Self {
+        let tunnels = tunnels.into_iter().map(|t| ((t.listener, t.sni.clone()), Arc::new(t))).collect();
+        Gateway { tunnels, ..self }
     }
 
     /// True when some route speaks PostgreSQL, whose clients ask for TLS before they name a route.
@@ -214,13 +272,21 @@ impl Gateway {
         self.routes.iter().any(|route| route.protocol == RouteProtocol::Postgres)
     }
 
-    /// The route that a client's SNI names: an exact name first, then a wildcard of one label.
-    pub fn route(&self, sni: &str) -> Option<&Arc<Route>> {
+    /// What a client's SNI names: a tunnel of the listener, else a route, by its exact name before a wildcard of one label.
+    pub fn named(&self, listener: usize, sni: &str) -> Option<Named> {
         let sni = sni.strip_suffix('.').unwrap_or(sni).to_ascii_lowercase();
+        if let Some(tunnel) = self.tunnels.get(&(listener, sni.clone())) {
+            return Some(Named::Tunnel(tunnel.clone()));
+        }
         let index = self.names.get(&sni).or_else(|| {
             let (_, parent) = sni.split_once('.')?;
             self.names.get(&format!("*.{parent}"))
         })?;
-        Some(&self.routes[*index])
+        Some(Named::Route(self.routes[*index].clone()))
+    }
+
+    /// The route of this name.
+    pub fn called(&self, name: &str) -> Option<&Arc<Route>> {
+        self.routes.iter().find(|route| &*route.name.0 == name)
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 use staunch::audit::{self, Format};
-use staunch::client::{Fault, login, logout, token};
+use staunch::client::{Fault, connect, login, logout, token};
 use staunch::demo;
 use staunch::serve::{End, Overrides, Running, harden, without_core_dumps};
 use std::fs::File;
@@ -66,6 +66,12 @@ enum Action {
     Token(token::Arguments),
     /// Revoke the login at its issuer and remove its tokens. The settings stay, unless they are to be forgotten.
     Logout(logout::Arguments),
+    /// Reach routes of a gateway as plaintext ports or sockets of this machine, with tokens that stay fresh.
+    ///
+    /// For programs that can do neither TLS nor tokens. Each connection gets a tunnel of its own to the gateway's tunnel
+    /// name, once it has something to say. Any program of this machine can use a port; a Unix socket is its owner's alone.
+    #[command(after_help = CONNECT_HELP)]
+    Connect(Box<connect::Arguments>),
     /// Show the main job on this machine: issuer, model service, gateway, and what happens on each leg.
     Demo {
         /// End after the tour; exit 1 if any step was not as told.
@@ -111,6 +117,18 @@ Examples:
 
 Exit codes: 0 logged in, 1 fault or refusal, 2 usage.";
 
+const CONNECT_HELP: &str = "\
+Examples:
+  staunch connect --gateway tunnel.gw.example.com warehouse=5432 openai=8080
+  staunch connect --gateway tunnel.gw.example.com warehouse=unix:$XDG_RUNTIME_DIR/.s.PGSQL.5432
+  staunch connect --gateway tunnel.gw.example.com openai warehouse --exec python3 agent.py
+
+--exec sets STAUNCH_<ROUTE>_ADDRESS, _HOST and _PORT for each route, and what programs look for by themselves:
+OPENAI_BASE_URL and OPENAI_API_KEY, PGHOST, PGPORT, PGSSLMODE and PGGSSENCMODE, MYSQL_HOST and MYSQL_TCP_PORT, REDIS_URL.
+
+The first INT or TERM lets connections finish for up to 30 s, the second ends them.
+Exit codes: 0 done, 1 fault or connections cut, 2 usage; with --exec, the program's own.";
+
 fn main() -> ExitCode {
     let code = match Arguments::parse().command {
         Action::Serve { file, workers, log_format, log } => {
@@ -118,9 +136,10 @@ fn main() -> ExitCode {
         }
         Action::Check { file, json } => check(&file.config, json),
         Action::Schema => print(&format!("{:#}\n", staunch::config::schema())),
-        Action::Login(arguments) => alone(login::run(*arguments)),
-        Action::Token(arguments) => alone(token::run(&arguments)),
-        Action::Logout(arguments) => alone(logout::run(&arguments)),
+        Action::Login(arguments) => alone(login::run(*arguments), |()| 0),
+        Action::Token(arguments) => alone(token::run(&arguments), |()| 0),
+        Action::Logout(arguments) => alone(logout::run(&arguments), |()| 0),
+        Action::Connect(arguments) => alone(connect::run(*arguments), |code| code),
         Action::Demo { once, port } => {
             let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             let options = demo::Options { once, port, colour };
@@ -130,8 +149,8 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Runs a command of the client's side to its end.
-fn alone(command: impl Future<Output = Result<(), Fault>>) -> u8 {
+/// Runs a command of the client's side to its end, which has a code.
+fn alone<T>(command: impl Future<Output = Result<T, Fault>>, code: fn(T) -> u8) -> u8 {
     without_core_dumps();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
@@ -144,7 +163,7 @@ fn alone(command: impl Future<Output = Result<(), Fault>>) -> u8 {
             let _ = writeln!(std::io::stderr(), "staunch: {fault}");
             fault.exit_code()
         },
-        |()| 0,
+        code,
     )
 }
 

@@ -4,11 +4,36 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The address of the other end of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Remote(pub SocketAddr);
+
+/// Where an upstream was reached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Reached {
+    /// An address of TCP's.
+    Tcp(SocketAddr),
+    /// A socket of this machine.
+    Unix(Arc<Path>),
+}
+
+impl From<SocketAddr> for Reached {
+    fn from(address: SocketAddr) -> Self {
+        Reached::Tcp(address)
+    }
+}
+
+impl fmt::Display for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reached::Tcp(address) => address.fmt(f),
+            Reached::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
 
 /// The address of our end of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

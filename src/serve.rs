@@ -6,7 +6,7 @@
 use crate::admin::{self, AdminState, process};
 use crate::audit::{Format, Sink};
 use crate::close::Close;
-use crate::config::{self, Loaded};
+use crate::config::{self, Faults, Loaded};
 use crate::gateway::Gateway;
 use crate::metrics::{ProcessFacts, WorkerMetrics, render};
 use crate::worker::{Bound, Layout, Workers};
@@ -94,6 +94,13 @@ pub fn without_core_dumps() {
     }
 }
 
+/// Logs what a configuration warns of.
+fn tell(warnings: &Faults) {
+    for warning in &warnings.list {
+        tracing::warn!(line = warning.line, text = warning.text, "configuration");
+    }
+}
+
 impl Running {
     /// Binds, starts workers, and starts what the current runtime keeps for the gateway.
     pub fn start(
@@ -103,9 +110,7 @@ impl Running {
         sink: Option<Sink>,
     ) -> Result<Self, StartFault> {
         let Loaded { gateway, workers: written, admin, summary, warnings, .. } = loaded;
-        for warning in &warnings.list {
-            tracing::warn!(line = warning.line, text = warning.text, "configuration");
-        }
+        tell(&warnings);
         let layout = Layout { count: workers.unwrap_or(written.count), ..written };
         let bound = Bound::bind(&gateway.listeners, layout).map_err(system("cannot listen"))?;
         let addresses = bound.addresses();
@@ -145,6 +150,7 @@ impl Running {
                 false
             }
             Ok(loaded) => {
+                tell(&loaded.warnings);
                 let old = self.gateway.load_full();
                 loaded.gateway.issuers.adopt(&old.issuers);
                 loaded.gateway.issuers.start(&tokio::runtime::Handle::current());

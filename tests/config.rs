@@ -118,8 +118,14 @@ fn what_is_wrong_is_found_with_its_line_and_with_advice() {
         ("gateway.key", "other.key", "is not the key of"),
         ("openai.gw.example.com", "openai.example.org", "is not good for openai.example.org"),
         (r#"on_expiry = "drain""#, r#"on_expiry = "sometimes""#, "23: \"sometimes\" is no way to end"),
-        (r#"idle = "30m""#, r#"idle = "30""#, "24: \"30\" is no duration"),
-        (r#"protocol = "http""#, r#"protocol = "raw""#, "18: a raw route knows clients by certificate only"),
+        (r#"idle = "30m""#, r#"idle = "30""#, "25: \"30\" is no duration"),
+        ("dial_ahead = 2", "dial_ahead = 65", "24: dial_ahead is at most 64"),
+        ("dial_ahead = 2", "dial_ahead = 256", "24: this number is out of range; write 0 to 255"),
+        (
+            r#"protocol = "http""#,
+            r#"protocol = "raw""#,
+            "18: a raw route knows clients by certificate or tunnel only",
+        ),
         (r#"name = "openai""#, r#"name = "open ai""#, "is no route name"),
         (
             rule,
@@ -150,8 +156,8 @@ fn what_is_wrong_is_found_with_its_line_and_with_advice() {
             "write \"fd00::/8\" or \"fd00::1/128\"",
         ),
         ("8443", "9901", "admin's address 127.0.0.1:9901 is that of listener [::]:9901"),
-        ("[limits]", "[admin]\naddress = \"127.0.0.1:8443\"\n[limits]", "27: admin's address 127.0.0.1:8443"),
-        ("[limits]", "[limits]\nfields = 1000", "27: 1000 is out of range"),
+        ("[limits]", "[admin]\naddress = \"127.0.0.1:8443\"\n[limits]", "28: admin's address 127.0.0.1:8443"),
+        ("[limits]", "[limits]\nfields = 1000", "28: 1000 is out of range"),
         ("[limits]", "[admin]\naddress = \"0.0.0.0:1\"\n[limits]", "is not loopback"),
     ];
     for (from, to, expected) in table {
@@ -202,12 +208,19 @@ fn what_is_wrong_with_a_postgres_route_is_found_with_its_line_and_with_advice() 
             "name = \"warehouse\"\ntoken_slots = [\"bearer\"]",
             "17: a postgres route takes the token from the password",
         ),
+        (
+            name,
+            "name = \"warehouse\"\nstatements = \"63B\"",
+            "17: \"63B\" is no limit of statements; write \"on\"",
+        ),
+        (name, "name = \"warehouse\"\nstatements = \"65KiB\"", "17: \"65KiB\" is no limit of statements"),
+        (name, "name = \"warehouse\"\nstatements = \"yes\"", "17: \"yes\" is no limit of statements"),
         (name, "name = \"warehouse\"\nalpn = \"h2\"", "17: alpn has no effect on a postgres route"),
         (name, "name = \"warehouse\"\nhost = \"keep\"", "17: host has no effect on a postgres route"),
         (
             r#"idle = "1h""#,
             r#"between_requests = "1m""#,
-            "29: between_requests has no effect on a postgres route",
+            "30: between_requests has no effect on a postgres route",
         ),
         (r#""identity" "#, r#""me" "#, "26: \"me\" is none of \"identity\", \"client\""),
         ("staunch.subject\" ", "subject\" ", "27: \"subject\" is no setting; write two names"),
@@ -246,6 +259,7 @@ fn what_belongs_to_a_postgres_route_is_refused_on_others() {
             &format!("{inject}\nidentity_guc = \"a.b\""),
             "23: identity_guc has no effect on an http route",
         ),
+        (inject, &format!("{inject}\nstatements = \"on\""), "23: statements has no effect on an http route"),
         (
             r#"upstream = "tls://api.openai.com:443""#,
             r#"upstream = { address = "tls://api.openai.com:443", negotiation = "direct" }"#,
@@ -287,6 +301,7 @@ fn what_is_wrong_with_a_redis_route_is_found_with_its_line_and_with_advice() {
         (name, &with("host = \"keep\""), "17: host has no effect on a redis route"),
         (name, &with("application_name = \"client\""), "17: application_name has no effect on a redis route"),
         (name, &with("identity_guc = \"a.b\""), "17: identity_guc has no effect on a redis route"),
+        (name, &with("statements = \"on\""), "17: statements has no effect on a redis route"),
         (
             r#"ca = "certs/internal-ca.pem""#,
             r#"negotiation = "direct""#,
@@ -337,10 +352,10 @@ fn all_faults_of_a_file_come_in_one_run() {
     let found =
         faults("[limits]", "[workers]\ncount = \"x\"\n[[route]]\nname = 5\n[log]\nformat = true\n[limits]\n");
     for part in [
-        "27: a text stands here",
-        "29: a number stands here",
-        "28: `sni` is missing",
-        "31: true or false stands",
+        "28: a text stands here",
+        "30: a number stands here",
+        "29: `sni` is missing",
+        "32: true or false stands",
     ] {
         assert!(found.iter().any(|fault| fault.contains(part)), "{part}: {found:#?}");
     }
@@ -402,12 +417,12 @@ fn what_has_no_value_or_no_user_is_told_beside_values_that_cannot_be_read() {
         "[secrets.more]\n[[issuer]]\nname = \"b\"\noidc = \"https://b\"\naudience = [7]\n[limits]\nstreams = \"many\"\nfields = -1\nhead = what\n",
     );
     for part in [
-        "26: a table stands here",
-        "27: issuer `b` is named by no route's allow",
-        "30: a number stands here",
-        "32: a text stands here",
-        "33: this number is out of range; write 0 to 9223372036854775807",
-        "34: string values must be quoted",
+        "27: a table stands here",
+        "28: issuer `b` is named by no route's allow",
+        "31: a number stands here",
+        "33: a text stands here",
+        "34: this number is out of range; write 0 to 9223372036854775807",
+        "35: string values must be quoted",
     ] {
         assert!(found.iter().any(|fault| fault.contains(part)), "{part}: {found:#?}");
     }
@@ -492,7 +507,7 @@ key = "certs/empty.key"
 name = "machines"
 subject = ["shoe size"]
 [route.upstream]
-address = "tcp://host"
+address = "http://host"
 ca = "certs/missing.pem"
 pin = "md5/x"
 sni = "not a name"
@@ -524,4 +539,158 @@ fn what_clients_will_be_shown_is_printed() {
     fs::copy(root().join("config/openai.toml"), &path).unwrap();
     let text = staunch::config::load(&path).unwrap_or_else(|faults| panic!("{faults}")).summary.to_string();
     assert!(text.contains("certificate for *.gw.example.com, until 4096-01-01 ("), "{text}");
+}
+
+#[test]
+fn what_is_wrong_with_a_plaintext_upstream_is_found_with_its_line_and_with_advice() {
+    let upstream = r#"upstream = "tcp://127.0.0.1:50051""#;
+    let flag = "unsafe_plaintext_upstream = true\n";
+    let table: &[(&str, &str, &str)] = &[
+        (
+            flag,
+            "",
+            "16: \"tcp://127.0.0.1:50051\" has no TLS; write tls://host:port, or add unsafe_plaintext_upstream",
+        ),
+        ("= true", "= false", "16: \"tcp://127.0.0.1:50051\" has no TLS"),
+        ("= true", "= 1", "17: a number stands here; write true or false"),
+        (
+            upstream,
+            r#"upstream = "tls://host.internal:50051""#,
+            "17: unsafe_plaintext_upstream has no effect on",
+        ),
+        (
+            upstream,
+            r#"upstream = "tcp://localhost:50051""#,
+            "16: \"tcp://localhost:50051\" is no upstream: without TLS",
+        ),
+        (
+            upstream,
+            r#"upstream = "tcp://10.0.0.1:50051""#,
+            "16: \"tcp://10.0.0.1:50051\" is no upstream: it is not a",
+        ),
+        (upstream, r#"upstream = "tcp://0.0.0.0:50051""#, "it is not a loopback address"),
+        (
+            upstream,
+            r#"upstream = "tcp://127.0.0.1""#,
+            "16: \"tcp://127.0.0.1\" is no upstream: write \"tcp://127",
+        ),
+        (
+            upstream,
+            r#"upstream = "unix:run/x""#,
+            "16: \"unix:run/x\" is no upstream: a socket's path is absolute",
+        ),
+        (
+            upstream,
+            r#"upstream = "http://127.0.0.1:50051""#,
+            "16: \"http://127.0.0.1:50051\" is no upstream; write",
+        ),
+        (
+            upstream,
+            r#"upstream = { address = "tcp://127.0.0.1:1", ca = "none.pem" }"#,
+            "16: ca has no effect",
+        ),
+        (upstream, r#"upstream = { address = "tcp://127.0.0.1:1", pin = "x" }"#, "16: pin has no effect"),
+        (upstream, r#"upstream = { address = "tcp://127.0.0.1:1", sni = "x" }"#, "16: sni has no effect"),
+        (upstream, r#"upstream = { address = "unix:/run/x", pq = "require" }"#, "16: pq has no effect"),
+        (
+            upstream,
+            r#"upstream = { address = "unix:/run/x", negotiation = "direct" }"#,
+            "16: negotiation has no",
+        ),
+        (
+            upstream,
+            r#"upstream = { address = "unix:/run/x", certificate = { chain = "a", key = "b" } }"#,
+            "16: certificate has no effect on an upstream without TLS; remove it",
+        ),
+        (
+            "alpn = \"h2\"\n",
+            "",
+            "15: an upstream without TLS cannot be asked for its version of HTTP; write alpn",
+        ),
+    ];
+    for (from, to, expected) in table {
+        let found = faults_of("plaintext-upstream.toml", from, to);
+        assert!(found.iter().any(|fault| fault.contains(expected)), "{to}: {expected}\nfound: {found:#?}");
+        let most = if to.contains("negotiation") || *from == flag { 2 } else { 1 };
+        assert!(found.len() <= most, "{to}: {found:#?}");
+    }
+    for (from, to) in [
+        (upstream, r#"upstream = { address = "tcp://127.0.0.1:50051" }"#),
+        (upstream, r#"upstream = "tcp://[::1]:50051""#),
+        (upstream, r#"upstream = "unix:/run/agents.sock""#),
+        (r#"alpn = "h2""#, r#"alpn = "auto""#),
+    ] {
+        assert_eq!(faults_of("plaintext-upstream.toml", from, to), [""; 0], "{to}");
+    }
+}
+
+#[test]
+fn a_plaintext_upstream_is_warned_of_and_printed() {
+    let folder = folder();
+    let path = folder.path().join("staunch.toml");
+    fs::copy(root().join("config/plaintext-upstream.toml"), &path).unwrap();
+    let loaded = staunch::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
+    let text = loaded.summary.to_string();
+    assert!(
+        text.contains("agents.gw.example.com  →  tcp://127.0.0.1:50051\n  PLAINTEXT   the upstream leg"),
+        "{text}"
+    );
+    assert!(text.contains("upstream off (no TLS)"), "{text}");
+    let warnings: Vec<_> = loaded.warnings.list.iter().map(|one| (one.line, one.text.as_str())).collect();
+    let warning = "nothing encrypts or verifies the way to tcp://127.0.0.1:50051 (unsafe_plaintext_upstream)";
+    assert_eq!(warnings, [(16, warning)]);
+    fs::copy(root().join("config/grpc.toml"), &path).unwrap();
+    let loaded = staunch::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
+    assert!(!loaded.summary.to_string().contains("PLAINTEXT") && loaded.warnings.list.is_empty());
+}
+
+#[test]
+fn a_postgres_upstream_of_this_machine_may_know_the_gateway_without_a_password() {
+    let folder = folder();
+    let path = folder.path().join("staunch.toml");
+    let text = fs::read_to_string(root().join("config/plaintext-upstream.toml")).unwrap();
+    let text = text
+        .replace(
+            "protocol = \"http\"\nalpn = \"h2\"\n",
+            "protocol = \"postgres\"\ninject = { user = \"staunch\" }\n",
+        )
+        .replace("token_slots = [\"bearer\"]\n", "")
+        .replace("tcp://127.0.0.1:50051", "unix:/run/postgresql/.s.PGSQL.5432");
+    fs::write(&path, text).unwrap();
+    let loaded = staunch::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
+    assert!(loaded.gateway.routes[0].upstream.is_plaintext());
+}
+
+#[test]
+fn what_is_wrong_with_a_tunnel_is_found_with_its_line_and_with_advice() {
+    let tunnel = r#"tunnel = { sni = "tunnel.gw.example.com", certificate = { chain = "certs/gateway.pem", key = "certs/gateway.key" } }"#;
+    let table: &[(&str, &str, &str)] = &[
+        ("tunnel.gw.example.com", "pg.gw.example.com", "5: pg.gw.example.com leads to route `warehouse`"),
+        ("tunnel.gw.example.com", "PG.gw.example.com.", "5: pg.gw.example.com leads to route `warehouse`"),
+        ("tunnel.gw.example.com", "*.gw.example.com", "5: \"*.gw.example.com\" is no DNS name"),
+        ("tunnel.gw.example.com", "tunnel.example.org", "is not good for tunnel.example.org"),
+        ("sni = \"tunnel.gw.example.com\", ", "", "5: `sni` is missing"),
+        (tunnel, "", "17: `sni` is missing, and no listener has a tunnel"),
+        (tunnel, "", "37: a raw route knows clients by certificate or tunnel only"),
+        (
+            "protocol = \"raw\"",
+            "protocol = \"raw\"\ncertificate = { chain = \"certs/gateway.pem\", key = \"certs/gateway.key\" }",
+            "38: certificate has no effect without sni",
+        ),
+        (
+            "name = \"queue\"",
+            "name = \"queue\"\nsni = \"queue.gw.example.com\"",
+            "35: `certificate` is missing",
+        ),
+        (
+            "protocol = \"raw\"",
+            "protocol = \"raw\"\nclient_certificates = \"required\"\nclient_ca = \"certs/machines-ca.pem\"",
+            "41: this route reads no tokens, so nobody of `corp` can use it",
+        ),
+    ];
+    for (from, to, expected) in table {
+        let found = faults_of("tunnel.toml", from, to);
+        assert!(found.iter().any(|fault| fault.contains(expected)), "{from}: {expected}\nfound: {found:#?}");
+    }
+    assert_eq!(faults_of("tunnel.toml", "\"queue\"", "\"queue-2\""), Vec::<String>::new());
 }

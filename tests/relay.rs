@@ -6,6 +6,7 @@ use common::{Rig, TLS12, TLS13, Wish};
 use ring::digest::{Context, SHA256};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -407,4 +408,83 @@ async fn what_an_upstream_said_before_it_left_reaches_a_slow_client() {
     timeout(SOON, client.read_exact(&mut got)).await.unwrap().unwrap();
     assert!(got == all, "the bytes differ");
     drop(speaker.await.unwrap());
+}
+
+/// The next connection that the gateway makes, its handshake complete.
+async fn dialled(rig: &Rig) -> tokio_rustls::server::TlsStream<TcpStream> {
+    timeout(SOON, rig.accept()).await.expect("the gateway dials")
+}
+
+#[tokio::test]
+async fn connections_dialled_ahead_serve_one_session_each_and_are_replaced() {
+    let rig = Rig::raw(Wish { dial_ahead: 2, ..Wish::default() }).await;
+    // Nobody was permitted yet: nothing is dialled.
+    assert!(timeout(Duration::from_millis(200), rig.upstream.accept()).await.is_err());
+    let (mut first, mut own) = rig.pair().await;
+    let mut ready = vec![dialled(&rig).await, dialled(&rig).await];
+    first.write_all(b"1").await.unwrap();
+    assert_eq!(own.read_u8().await.unwrap(), b'1');
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    for n in 0..6u8 {
+        let mut client = rig.connect(rig.client.clone()).await.unwrap();
+        client.write_all(&[n]).await.unwrap();
+        let mut taken = ready.remove(0);
+        assert_eq!(timeout(SOON, taken.read_u8()).await.expect("it is one that stood").unwrap(), n);
+        taken.write_all(&[n]).await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), n);
+        client.shutdown().await.unwrap();
+        // Used once: it ends with its session, and another one stands in its place.
+        assert_eq!(taken.read(&mut [0]).await.unwrap(), 0);
+        ready.push(dialled(&rig).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_dialled_ahead_that_its_upstream_gave_up_is_not_used() {
+    let rig = Rig::raw(Wish { dial_ahead: 1, ..Wish::default() }).await;
+    let _first = rig.pair().await;
+    for clean in [true, false] {
+        let mut gone = dialled(&rig).await;
+        if clean {
+            gone.shutdown().await.unwrap();
+        } else {
+            gone.get_ref().0.set_zero_linger().unwrap();
+        }
+        drop(gone);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let (mut client, mut upstream) = rig.pair().await;
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(upstream.read_u8().await.unwrap(), b'x', "a fresh one");
+    }
+}
+
+#[tokio::test]
+async fn what_an_upstream_says_before_it_is_spoken_to_reaches_the_session_that_takes_the_connection() {
+    for upstream in [TLS12, TLS13] {
+        let rig = Rig::raw(Wish { dial_ahead: 1, upstream, ..Wish::default() }).await;
+        let _first = rig.pair().await;
+        let mut ready = dialled(&rig).await;
+        ready.write_all(b"220 greetings").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut client = rig.connect(rig.client.clone()).await.unwrap();
+        let mut greeting = [0; 13];
+        timeout(SOON, client.read_exact(&mut greeting)).await.unwrap().unwrap();
+        assert_eq!(&greeting, b"220 greetings");
+        client.write_all(b"!").await.unwrap();
+        assert_eq!(ready.read_u8().await.unwrap(), b'!');
+    }
+}
+
+#[tokio::test]
+async fn connections_that_nobody_took_are_closed() {
+    let rig = Rig::raw(Wish { dial_ahead: 2, ..Wish::default() }).await;
+    let _first = rig.pair().await;
+    for _ in 0..2 {
+        let mut ready = dialled(&rig).await;
+        let ended = timeout(Duration::from_secs(6), ready.read(&mut [0])).await.expect("given up");
+        assert!(matches!(ended, Ok(0) | Err(_)));
+    }
+    // And none is dialled in their place, since nobody came.
+    assert!(timeout(Duration::from_millis(300), rig.upstream.accept()).await.is_err());
 }

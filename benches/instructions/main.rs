@@ -13,6 +13,7 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 mod connections;
+mod databases;
 mod frames;
 mod requests;
 mod streams;
@@ -21,14 +22,19 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Name, and units of the shorter run: enough that a few thousand instructions more or less at the start do not show.
-const SCENARIOS: [(&str, u32); 7] = [
+const SCENARIOS: [(&str, u32); 12] = [
     ("record-16k", 1_000),
+    ("record-8k", 1_000),
     ("record-120", 2_000),
     ("event-sse", 2_000),
     ("request-http1", 1_000),
     ("request-http2", 1_000),
     ("connection-full", 60),
     ("connection-resumed", 60),
+    ("copy-8k", 1_000),
+    ("copy-8k-logged", 1_000),
+    ("query", 1_000),
+    ("query-logged", 1_000),
 ];
 
 /// No run takes this long, not even under an interpreter of instructions.
@@ -65,6 +71,11 @@ fn run(name: &str, units: u32) {
         let work = async {
             match name {
                 "record-16k" => streams::records(16 * 1024, units).await,
+                "record-8k" => streams::records(8 * 1024, units).await,
+                "copy-8k" => databases::copy(false, units).await,
+                "copy-8k-logged" => databases::copy(true, units).await,
+                "query" => databases::query(false, units).await,
+                "query-logged" => databases::query(true, units).await,
                 "record-120" => streams::records(120, units).await,
                 "event-sse" => streams::events(units).await,
                 "request-http1" => requests::http1(units).await,

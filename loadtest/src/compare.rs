@@ -169,7 +169,7 @@ struct Figure {
     first_p50_us: Option<f64>,
 }
 
-fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {
@@ -392,7 +392,7 @@ fn number(version: &str) -> &str {
     version.split([' ', '/']).find(looks).unwrap_or(version)
 }
 
-fn short(x: f64) -> String {
+pub(crate) fn short(x: f64) -> String {
     if x >= 100.0 {
         format!("{x:.0}")
     } else if x >= 10.0 {

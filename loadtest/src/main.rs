@@ -16,6 +16,7 @@ mod pace;
 mod peers;
 mod pki;
 mod plot;
+mod postgres;
 mod relay;
 mod report;
 mod run;
@@ -68,6 +69,7 @@ fn start(cli: &Cli) -> Outcome<ExitCode> {
         Command::Compare { rounds, peers, work, quick } => {
             runtime.block_on(compare::compare(common, *rounds, peers, work, *quick))
         }
+        Command::Postgres(wish) => runtime.block_on(postgres::run(common, wish)),
         Command::Scale { quick } => runtime.block_on(scale::scale(common, *quick)),
         Command::Table { results, into } => compare::table(results, into).map(|()| ExitCode::SUCCESS),
         Command::Run(shape) => {

@@ -90,14 +90,7 @@ pub(crate) fn start(peer: Peer, common: &Common, pki: &Pki, upstream: SocketAddr
     match peer {
         Peer::Direct => return Err("nothing is started for a direct run".into()),
         Peer::Plain | Peer::Tls => return built_in(peer, common, pki, upstream),
-        Peer::Staunch => {
-            let file = configured(STAUNCH)?;
-            let check = Command::new(&program).arg("check").arg("--config").arg(&file).output()?;
-            if !check.status.success() {
-                return Err(format!("staunch check: {}", String::from_utf8_lossy(&check.stderr)).into());
-            }
-            command.arg("serve").arg("--config").arg(file);
-        }
+        Peer::Staunch => serves(&mut command, &program, configured(STAUNCH)?)?,
         Peer::Nginx => {
             let file = configured(NGINX)?;
             log = pki.file(&format!("nginx-{}-error.log", at.port()));
@@ -113,14 +106,53 @@ pub(crate) fn start(peer: Peer, common: &Common, pki: &Pki, upstream: SocketAddr
         }
         Peer::Stunnel => _ = command.arg(configured(STUNNEL)?),
     }
+    // Staunch says that it is ready once it has its issuer's keys; others listen when they are.
+    let probe: SocketAddr = if peer == Peer::Staunch { values["admin"].parse()? } else { at };
+    launch(peer, common, pki, (command, program), (at, probe), log)
+}
+
+/// Starts Staunch with a configuration of one's own. `more` are values beside the usual ones.
+pub(crate) fn gateway(
+    common: &Common,
+    pki: &Pki,
+    template: (&'static str, &'static str),
+    upstream: SocketAddr,
+    more: &[(&'static str, String)],
+) -> Outcome<Running> {
+    let program = program(Peer::Staunch, common)?;
+    let at = free()?;
+    let mut values = values(common, pki, upstream, at)?;
+    values.extend(more.iter().cloned());
+    let mut command = Command::new(&program);
+    serves(&mut command, &program, write(template, &values, pki, at)?)?;
+    let log = pki.file(&format!("staunch-{}.log", at.port()));
+    launch(Peer::Staunch, common, pki, (command, program), (at, values["admin"].parse()?), log)
+}
+
+fn serves(command: &mut Command, program: &Path, file: PathBuf) -> Outcome<()> {
+    let check = Command::new(program).arg("check").arg("--config").arg(&file).output()?;
+    if !check.status.success() {
+        return Err(format!("staunch check: {}", String::from_utf8_lossy(&check.stderr)).into());
+    }
+    command.arg("serve").arg("--config").arg(file);
+    Ok(())
+}
+
+/// Starts a peer that will listen at `at` and be ready when `probe` says so.
+fn launch(
+    peer: Peer,
+    common: &Common,
+    pki: &Pki,
+    (mut command, program): (Command, PathBuf),
+    (at, probe): (SocketAddr, SocketAddr),
+    log: PathBuf,
+) -> Outcome<Running> {
     let output = File::create(pki.file(&format!("{}-{}.out", peer.name(), at.port())))?;
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
     let child = pinned(&common.peer_cores, || command.spawn())
         .map_err(|e| format!("{} does not start: {e}", program.display()))?;
     let version = version(peer, &program);
     let mut running = Running { child, at, version, threads_end: peer == Peer::Stunnel };
-    // Staunch says that it is ready once it has its issuer's keys; others listen when they are.
-    let probe: SocketAddr = if peer == Peer::Staunch { values["admin"].parse()? } else { at };
     let started = Instant::now();
     while !ready(peer, probe) {
         if running.child.try_wait()?.is_some() || started.elapsed() > PATIENCE {
@@ -197,7 +229,7 @@ pub(crate) fn pin(wanted: &[usize]) -> std::io::Result<()> {
 
 /// Ports of peers lie below the kernel's range for outgoing connections, so that none of the load's own takes one before
 /// its peer does. Each is handed out once.
-fn free() -> Outcome<SocketAddr> {
+pub(crate) fn free() -> Outcome<SocketAddr> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const FIRST: u16 = 18_000;
     const COUNT: u16 = 12_000;

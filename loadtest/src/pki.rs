@@ -19,6 +19,13 @@ use std::time::Duration;
 pub(crate) const RAW: &str = "raw.test";
 /// The name of the route that carries HTTP, for clients with tokens.
 pub(crate) const HTTP: &str = "http.test";
+/// The name of the route to a PostgreSQL server.
+pub(crate) const POSTGRES: &str = "postgres.test";
+/// The name of the same route, with statements in the log.
+pub(crate) const LOGGED: &str = "logged.test";
+/// The names of both for bulk.
+pub(crate) const COPY: &str = "copy.test";
+pub(crate) const COPY_LOGGED: &str = "copy-logged.test";
 
 const AUDIENCE: &str = "staunch-load";
 /// Longer than any run.
@@ -36,7 +43,7 @@ pub(crate) struct Pki {
 impl Pki {
     pub(crate) fn new(certificate: Certificate) -> Outcome<Pki> {
         let ca = Ca::new("staunch-load")?;
-        let names = [RAW, HTTP, "localhost", "127.0.0.1"];
+        let names = [RAW, HTTP, POSTGRES, LOGGED, COPY, COPY_LOGGED, "localhost", "127.0.0.1"];
         let server = match certificate {
             Certificate::Ecdsa => ca.leaf(&names)?,
             Certificate::Rsa => ca.leaf_with(&rsa_key()?, &names)?,

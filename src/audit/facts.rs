@@ -1,7 +1,7 @@
 //! What the lines say. Borrowed for one call; no field can hold a token or a secret.
 
 use crate::close::Close;
-use crate::names::{Remote, RequestId, RouteName, SessionId};
+use crate::names::{Reached, Remote, RequestId, RouteName, SessionId};
 use crate::policy::Identity;
 use crate::protocol::{Ended, Kind, Why};
 use std::net::SocketAddr;
@@ -22,6 +22,10 @@ pub struct Opened<'a> {
     pub route: Option<&'a RouteName>,
     /// The worker that serves it.
     pub worker: usize,
+    /// The route's upstream has no TLS.
+    pub plaintext_upstream: bool,
+    /// It came through a tunnel.
+    pub tunnel: bool,
     /// What a database client connects to.
     pub database: Option<DatabaseFacts<'a>>,
 }
@@ -33,18 +37,25 @@ pub struct DatabaseFacts<'a> {
     pub user: Option<&'a str>,
     /// The database; empty where a login names none.
     pub database: &'a [u8],
+    /// The user that the client names, which counts for nothing; empty if it names none.
+    pub client_user: &'a [u8],
     /// What the client calls itself; empty if it does not.
     pub application: &'a [u8],
+    /// How many lines of statements there are, where the route wants them; only at the session's end.
+    pub statements: Option<u64>,
 }
 
-/// One TLS connection of a session.
-#[derive(Clone, Copy, Debug)]
+/// What stands for the version of TLS on an upstream leg that has none: the key that allows it, to be found by.
+pub const NO_TLS: &str = "none (unsafe_plaintext_upstream)";
+
+/// One TLS connection of a session, or the upstream leg of one whose upstream has no TLS.
+#[derive(Clone, Debug)]
 pub struct LegFacts<'a> {
     /// Address of the other end.
-    pub peer: SocketAddr,
-    /// `TLSv1.3`, `TLSv1.2`.
+    pub peer: Reached,
+    /// `TLSv1.3`, `TLSv1.2`, [`NO_TLS`].
     pub version: &'a str,
-    /// The cipher suite's name.
+    /// The cipher suite's name, or `none`.
     pub cipher: &'a str,
     /// The key exchange group's name, where there was one.
     pub group: Option<&'a str>,
@@ -65,6 +76,8 @@ pub enum Verified {
     NotAsked,
     /// One was asked for and none was shown.
     NotShown,
+    /// There is no TLS, and nobody proved anything.
+    NotAtAll,
     /// Its chain, its time and, on the upstream leg, its name.
     Chain,
     /// The same, and its key is the pinned one.
@@ -77,6 +90,7 @@ impl Verified {
         match self {
             Verified::NotAsked => "not_asked",
             Verified::NotShown => "not_shown",
+            Verified::NotAtAll => "not_at_all",
             Verified::Chain => "chain",
             Verified::ChainAndPin => "chain_and_pin",
         }
@@ -149,7 +163,7 @@ pub struct Spent {
 }
 
 /// A session is over.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Closed<'a> {
     /// Which session.
     pub session: SessionId,
@@ -165,6 +179,8 @@ pub struct Closed<'a> {
     pub identities: usize,
     /// The route.
     pub route: Option<&'a RouteName>,
+    /// It came through a tunnel.
+    pub tunnel: bool,
     /// The client leg, if its handshake was complete.
     pub client: Option<LegFacts<'a>>,
     /// The upstream leg, if its handshake was complete.
@@ -177,6 +193,8 @@ pub struct Closed<'a> {
     pub requests: u64,
     /// What a database client connected to.
     pub database: Option<DatabaseFacts<'a>>,
+    /// The upstream connection was dialled before it was asked for.
+    pub dialled_ahead: bool,
     /// Where the time went.
     pub spent: Spent,
 }

@@ -105,6 +105,11 @@ impl<'a, 'f> Line<'a, 'f> {
         self.cut(name, value, TEXT)
     }
 
+    /// Text that somebody else chose and that was cut before.
+    pub(super) fn whole_text(&mut self, name: &str, value: &[u8]) -> Result {
+        self.cut(name, value, usize::MAX)
+    }
+
     pub(super) fn path(&mut self, name: &str, value: &[u8]) -> Result {
         self.cut(name, value, PATH)
     }

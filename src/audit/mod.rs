@@ -1,6 +1,7 @@
-//! The evidence: one line when a session opens, one per HTTP request, one when the session closes.
+//! The evidence: one line when a session opens, one per HTTP request, one per statement of a database session where the
+//! route says so, one when the session closes.
 //!
-//! Callers give facts by reference to [`opened`], [`request`] and [`closed`]; the lines go through `tracing` under
+//! Callers give facts by reference to [`opened`], [`request`], [`statement`] and [`closed`]; the lines go through `tracing` under
 //! the target [`TARGET`], in one ordered stream with the diagnostics (`warn!`, `info!`, …) of the program. They
 //! cannot be filtered away and are not dropped: see [`Sink`]. The structs have no place for a token or a secret, and
 //! what looks like a JWT inside a path or an error text is cut.
@@ -8,46 +9,62 @@
 //! # Fields of the JSON lines
 //!
 //! This table is a contract: fields may be added, none changes its meaning. `o` session opened, `r` request,
-//! `c` session closed. What is not known or does not apply is left out. Bytes that are not UTF-8 appear as the four
-//! characters `\xNN`; paths are cut after 2 KiB and other texts after 512 bytes, then ending in `…`.
+//! `s` statement, `c` session closed. What is not known or does not apply is left out. Bytes that are not UTF-8 appear as the four
+//! characters `\xNN`; paths are cut after 2 KiB, statements where the route says, and other texts after 512 bytes, then
+//! ending in `…`.
 //!
 //! The opening line of a database session waits until it is known who gets in as whom, or until the session's end.
 //!
 //! | field | in | meaning |
 //! |---|---|---|
-//! | `time` | o r c | when the line was made: RFC 3339, UTC, microseconds |
-//! | `level` | o r c | `INFO` |
-//! | `event` | o r c | `session opened`, `request`, `session closed`; diagnostics have `log` |
-//! | `session` | o r c | 16 hex digits |
+//! | `time` | o r s c | when the line was made: RFC 3339, UTC, microseconds |
+//! | `level` | o r s c | `INFO` |
+//! | `event` | o r s c | `session opened`, `request`, `statement`, `session closed`; diagnostics have `log` |
+//! | `session` | o r s c | 16 hex digits |
 //! | `remote` | o c | the client's address and port |
 //! | `listener` | o | the gateway's own address and port |
 //! | `sni` | o | the name that the client asked for |
-//! | `route` | o r c | the route's name |
+//! | `route` | o r s c | the route's name |
 //! | `worker` | o | number of the worker |
+//! | `tunnel` | o c | `true` where the client came through a tunnel; `sni` is the tunnel's name then |
 //! | `database` | o c | the database that a PostgreSQL client asks for |
 //! | `database_user` | o c | the stored user as whom it gets in |
+//! | `client_user` | o c | the user that a database client names, which counts for nothing |
 //! | `application` | o c | what the client calls itself, where it does |
 //! | `request` | r | the request's id, also `X-Request-Id` and in a refusal's body |
 //! | `http` | r | `1.1` or `2` |
 //! | `method` `path` `authority` | r | as sent; the path without its query |
-//! | `kind` | r | `plain`, `grpc`, `upgrade` |
+//! | `kind` | r s | r: `plain`, `grpc`, `upgrade`; s: [`Kind::name`](crate::protocol::statement::Kind::name) |
 //! | `status` | r | HTTP status that went down |
 //! | `up_bytes` `down_bytes` | r c | r: body bytes; c: payload bytes of all records relayed |
 //! | `first_byte_us` | r | from the whole request head to the first byte of the response, microseconds |
-//! | `duration_us` | r c | r: from the request head to the end; c: from accept to close |
+//! | `duration_us` | r s c | r: from the request head to the end; s: from the whole statement to its result; c: from accept to close |
 //! | `verdict` | r | `permitted` or `refused` |
 //! | `rule` | r | permitted: which line of the route's `allow`, from 0 |
 //! | `refusal` | r | refused: the code, as in the answer's body |
 //! | `detail` | r c | what exactly was wrong, in words |
 //! | `ended` | r | `whole`, `by_client`, `by_upstream`, `by_gateway` |
-//! | `issuer` `subject` `proof` | r c | who spoke, and whether a `token` or a `certificate` proved it; c: the first identity |
+//! | `issuer` `subject` `proof` | r s c | who spoke, and whether a `token` or a `certificate` proved it; c: the first identity |
 //! | `groups` | c | the identity's groups, at most 32 |
 //! | `identities` | c | how many different identities spoke in the session |
 //! | `reason` `reason_detail` | c | why it ended: [`Close::name`] and [`Close::detail`] |
 //! | `culprit` | c | who caused the end: `client`, `upstream`, `gateway`, `nobody` |
+//! | `statement` | s | the line's number within the session, from 1 without gaps |
+//! | `name` `portal` | s | of a prepared statement and a portal, where they have names |
+//! | `text` | s | the statement, passwords masked; what it quotes otherwise stands as it was sent |
+//! | `cut` `text_bytes` | s | `true` where the text is longer than the limit, and how long it is |
+//! | `text_held` | s | `false` where the text that a name stands for is not known |
+//! | `function` | s | number of a function that was called without SQL |
+//! | `copy` | s | the bulk transfer that the statement began: `in`, `out`, `both` |
+//! | `result` | s | [`Outcome::name`](crate::protocol::statement::Outcome::name) |
+//! | `sqlstate` `tag` | s | the error's code; what the server says it has done (`SELECT 3`), the last where there are several |
+//! | `results` `rows` | s | how many results, where there are several; rows that the server counts, of all of them |
+//! | `statements` | c | how many lines of statements there are |
 //! | `requests` | c | HTTP requests, refused ones included |
 //! | `handshake_us` `identify_us` `dial_us` | c | how long each stage took |
+//! | `dialled_ahead` | c | `true` where the upstream connection stood before it was asked for |
 //! | `client_*` `upstream_*` | c | one leg each: `peer` address, `version`, `cipher`, `group`, `resumed`, `alpn`, `certificate` (SHA-256 of the peer's, hex), `verified` ([`Verified::name`]) |
+//! | `upstream_version` | o | only on a route whose upstream has no TLS: [`NO_TLS`], as in the closing line |
 
 mod clock;
 mod escape;
@@ -56,11 +73,13 @@ mod line;
 mod pipeline;
 mod show;
 mod sink;
+mod statement;
 
 pub(crate) use escape::{Style, escape};
-pub use facts::{Closed, DatabaseFacts, LegFacts, Opened, RequestLine, Spent, Verdict, Verified};
+pub use facts::{Closed, DatabaseFacts, LegFacts, NO_TLS, Opened, RequestLine, Spent, Verdict, Verified};
 pub use pipeline::{Format, Pipeline, SetupError, init};
 pub use sink::{Guard, Sink};
+pub use statement::StatementLine;
 
 /// The target of the evidence among the program's `tracing` events. No module has this path, since filters go by
 /// prefix.
@@ -77,6 +96,11 @@ pub fn opened(facts: &Opened<'_>) {
 /// A request is over.
 pub fn request(facts: &RequestLine<'_>) {
     tracing::info!(name: "request", target: TARGET, facts = %facts);
+}
+
+/// A statement of a database session has its result, or will have none.
+pub fn statement(facts: &StatementLine<'_>) {
+    tracing::info!(name: "statement", target: TARGET, facts = %facts);
 }
 
 /// A session is over.

@@ -1,7 +1,8 @@
 //! Facts → fields, in the order of the table in [`super`].
 
-use super::facts::{Closed, DatabaseFacts, LegFacts, Opened, RequestLine, Verdict};
+use super::facts::{Closed, DatabaseFacts, LegFacts, NO_TLS, Opened, RequestLine, Verdict};
 use super::line::Line;
+use crate::names::Reached;
 use crate::policy::Identity;
 use crate::protocol::{Ended, Kind};
 use std::fmt;
@@ -15,6 +16,10 @@ impl fmt::Display for Opened<'_> {
         line.maybe_text("sni", self.sni)?;
         line.maybe_text("route", self.route.map(|r| &*r.0))?;
         line.number("worker", self.worker as u64)?;
+        if self.plaintext_upstream {
+            line.text("upstream_version", NO_TLS.as_bytes())?;
+        }
+        tunnel(&mut line, self.tunnel)?;
         database(&mut line, self.database)
     }
 }
@@ -61,6 +66,7 @@ impl fmt::Display for Closed<'_> {
         line.plain("session", self.session)?;
         line.plain("remote", self.remote.0)?;
         line.maybe_text("route", self.route.map(|r| &*r.0))?;
+        tunnel(&mut line, self.tunnel)?;
         line.word("reason", self.reason.name())?;
         if let Some(detail) = self.reason.detail() {
             line.word("reason_detail", detail)?;
@@ -74,6 +80,9 @@ impl fmt::Display for Closed<'_> {
         line.maybe_time("handshake_us", self.spent.handshake)?;
         line.maybe_time("identify_us", self.spent.identify)?;
         line.maybe_time("dial_us", self.spent.dial)?;
+        if self.dialled_ahead {
+            line.boolean("dialled_ahead", true)?;
+        }
         database(&mut line, self.database)?;
         who(&mut line, self.identity)?;
         if let Some(identity) = self.identity {
@@ -93,6 +102,10 @@ impl fmt::Display for Closed<'_> {
 /// Groups shown of an identity: some issuers put hundreds into a token.
 const GROUPS: usize = 32;
 
+fn tunnel(line: &mut Line<'_, '_>, tunnel: bool) -> fmt::Result {
+    if tunnel { line.boolean("tunnel", true) } else { Ok(()) }
+}
+
 fn database(line: &mut Line<'_, '_>, facts: Option<DatabaseFacts<'_>>) -> fmt::Result {
     let Some(facts) = facts else { return Ok(()) };
     // Redis has none that a login names.
@@ -100,13 +113,15 @@ fn database(line: &mut Line<'_, '_>, facts: Option<DatabaseFacts<'_>>) -> fmt::R
         line.text("database", facts.database)?;
     }
     line.maybe_text("database_user", facts.user)?;
-    match facts.application {
-        [] => Ok(()),
-        application => line.text("application", application),
+    for (name, text) in [("client_user", facts.client_user), ("application", facts.application)] {
+        if !text.is_empty() {
+            line.text(name, text)?;
+        }
     }
+    facts.statements.map_or(Ok(()), |statements| line.number("statements", statements))
 }
 
-fn who(line: &mut Line<'_, '_>, identity: Option<&Identity>) -> fmt::Result {
+pub(super) fn who(line: &mut Line<'_, '_>, identity: Option<&Identity>) -> fmt::Result {
     let Some(identity) = identity else { return Ok(()) };
     line.text("issuer", identity.issuer.0.as_bytes())?;
     line.text("subject", identity.subject.as_bytes())?;
@@ -140,7 +155,10 @@ const UPSTREAM: LegNames = [
 
 fn leg_facts(line: &mut Line<'_, '_>, names: &LegNames, leg: &LegFacts<'_>) -> fmt::Result {
     let [peer, version, cipher, group, resumed, alpn, certificate, verified] = *names;
-    line.plain(peer, leg.peer)?;
+    match &leg.peer {
+        Reached::Tcp(address) => line.plain(peer, address)?,
+        Reached::Unix(_) => line.text(peer, leg.peer.to_string().as_bytes())?,
+    }
     line.text(version, leg.version.as_bytes())?;
     line.text(cipher, leg.cipher.as_bytes())?;
     line.maybe_text(group, leg.group)?;

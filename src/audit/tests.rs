@@ -1,7 +1,8 @@
 use super::*;
 use crate::close::Close;
-use crate::names::{IssuerName, Remote, RequestId, RouteName, SessionId, Side};
+use crate::names::{IssuerName, Reached, Remote, RequestId, RouteName, SessionId, Side};
 use crate::policy::{Identity, Proof};
+use crate::protocol::statement::{self, Copying, Outcome, Shown, Statement, Text};
 use crate::protocol::{Ended, Kind, Why};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -71,7 +72,7 @@ fn a_request<'a>(route: &'a RouteName, path: &'a [u8]) -> RequestLine<'a> {
 
 fn a_leg<'a>() -> LegFacts<'a> {
     LegFacts {
-        peer: "192.0.2.7:40000".parse().unwrap(),
+        peer: Reached::Tcp("192.0.2.7:40000".parse().unwrap()),
         version: "TLSv1.3",
         cipher: "TLS13_AES_128_GCM_SHA256",
         group: Some("X25519MLKEM768"),
@@ -84,9 +85,15 @@ fn a_leg<'a>() -> LegFacts<'a> {
 
 #[test]
 fn a_database_session_tells_who_connects_to_what() {
-    let facts = DatabaseFacts { user: Some("svc_ro"), database: b"sa\"les\xff", application: b"psql" };
+    let facts = DatabaseFacts {
+        user: Some("svc_ro"),
+        database: b"sa\"les\xff",
+        client_user: b"ann",
+        application: b"psql",
+        statements: None,
+    };
     let lines = json_lines(|| {
-        for database in [facts, DatabaseFacts { user: None, application: b"", ..facts }] {
+        for database in [facts, DatabaseFacts { user: None, client_user: b"", application: b"", ..facts }] {
             opened(&Opened {
                 session: SessionId(1),
                 remote: Remote("192.0.2.7:40000".parse().unwrap()),
@@ -94,14 +101,70 @@ fn a_database_session_tells_who_connects_to_what() {
                 sni: None,
                 route: None,
                 worker: 0,
+                plaintext_upstream: false,
+                tunnel: false,
                 database: Some(database),
             });
         }
     });
     assert_eq!(lines[0]["database_user"], "svc_ro");
     assert_eq!(lines[0]["database"], "sa\"les\\xff");
-    assert_eq!(lines[0]["application"], "psql");
+    assert_eq!((&lines[0]["client_user"], &lines[0]["application"]), (&json!("ann"), &json!("psql")));
     assert_eq!((&lines[1]["database_user"], &lines[1]["application"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn a_plaintext_upstream_is_told_of_when_the_session_opens_and_when_it_closes() {
+    let remote = Remote("192.0.2.7:40000".parse().unwrap());
+    let lines = json_lines(|| {
+        opened(&Opened {
+            session: SessionId(1),
+            remote,
+            listener: "[::1]:443".parse().unwrap(),
+            sni: None,
+            route: None,
+            worker: 0,
+            plaintext_upstream: true,
+            tunnel: false,
+            database: None,
+        });
+        closed(&Closed {
+            session: SessionId(1),
+            remote,
+            reason: Close::Done,
+            detail: None,
+            identity: None,
+            identities: 0,
+            route: None,
+            tunnel: false,
+            client: Some(a_leg()),
+            upstream: Some(LegFacts {
+                peer: Reached::Unix(std::path::Path::new("/run/a \"b\".sock").into()),
+                version: NO_TLS,
+                cipher: "none",
+                group: None,
+                resumed: false,
+                alpn: None,
+                certificate_sha256: None,
+                verified: Verified::NotAtAll,
+            }),
+            up: 1,
+            down: 2,
+            requests: 0,
+            dialled_ahead: false,
+            database: None,
+            spent: Spent::default(),
+        });
+    });
+    for line in &lines {
+        assert_eq!(line["upstream_version"], "none (unsafe_plaintext_upstream)");
+    }
+    assert_eq!(lines[1]["upstream_peer"], "unix:/run/a \"b\".sock");
+    assert_eq!(
+        (&lines[1]["upstream_cipher"], &lines[1]["upstream_verified"]),
+        (&"none".into(), &"not_at_all".into())
+    );
+    assert_eq!(lines[1]["client_version"], "TLSv1.3");
 }
 
 #[test]
@@ -116,6 +179,8 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
             sni: Some("a.example"),
             route: Some(&route),
             worker: 2,
+            plaintext_upstream: false,
+            tunnel: true,
             database: None,
         });
         request(&RequestLine { identity: Some(&ann), ..a_request(&route, b"/v1/chat") });
@@ -127,9 +192,10 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
             identity: Some(&ann),
             identities: 1,
             route: Some(&route),
+            tunnel: true,
             client: Some(a_leg()),
             upstream: Some(LegFacts {
-                peer: "[2001:db8::1]:443".parse().unwrap(),
+                peer: Reached::Tcp("[2001:db8::1]:443".parse().unwrap()),
                 version: "TLSv1.2",
                 group: None,
                 resumed: false,
@@ -142,6 +208,7 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
             down: 2,
             requests: 1,
             database: None,
+            dialled_ahead: true,
             spent: Spent {
                 handshake: Some(Duration::from_millis(1)),
                 identify: None,
@@ -157,16 +224,17 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
     }
     let expected = [
         json!({"level": "INFO", "event": "session opened", "session": "00000000000000ab",
-            "remote": "192.0.2.7:40000", "listener": "[::1]:443", "sni": "a.example", "route": "openai", "worker": 2}),
+            "remote": "192.0.2.7:40000", "listener": "[::1]:443", "sni": "a.example", "route": "openai", "worker": 2,
+            "tunnel": true}),
         json!({"level": "INFO", "event": "request", "session": "00000000000000ab",
             "request": "00000000000000ab-3", "route": "openai", "http": "2", "method": "POST", "path": "/v1/chat",
             "authority": "api.example.com", "kind": "grpc", "status": 200, "up_bytes": 10, "down_bytes": 20,
             "first_byte_us": 1500, "duration_us": 2_500_000, "verdict": "permitted", "rule": 1, "ended": "whole",
             "issuer": "corp", "subject": "ann", "proof": "token"}),
         json!({"level": "INFO", "event": "session closed", "session": "00000000000000ab",
-            "remote": "192.0.2.7:40000", "route": "openai", "reason": "truncated", "culprit": "upstream",
+            "remote": "192.0.2.7:40000", "route": "openai", "tunnel": true, "reason": "truncated", "culprit": "upstream",
             "detail": "no close_notify", "requests": 1, "up_bytes": 1, "down_bytes": 2, "duration_us": 1_000_000,
-            "handshake_us": 1000, "dial_us": 3000, "issuer": "corp", "subject": "ann", "proof": "token",
+            "handshake_us": 1000, "dial_us": 3000, "dialled_ahead": true, "issuer": "corp", "subject": "ann", "proof": "token",
             "groups": ["ml", "ops, \"x\""], "identities": 1,
             "client_peer": "192.0.2.7:40000", "client_version": "TLSv1.3",
             "client_cipher": "TLS13_AES_128_GCM_SHA256", "client_group": "X25519MLKEM768", "client_resumed": true,
@@ -176,6 +244,94 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
             "upstream_certificate": "a5".repeat(32), "upstream_verified": "chain_and_pin"}),
     ];
     assert_eq!(lines, expected);
+}
+
+fn a_text(sent: &str, limit: usize) -> Text {
+    let mut text = Text::new(limit);
+    text.push(sent.as_bytes());
+    text.end();
+    text.mask_passwords();
+    text
+}
+
+#[test]
+fn a_statement_in_json_has_exactly_the_fields_of_the_table() {
+    let (route, ann) = (RouteName("warehouse".into()), ann());
+    let long = a_text(&"x".repeat(5000), 4096);
+    let masked = a_text("alter role a password 'canary'", 4096);
+    let nothing = Statement::new(statement::Kind::Query, Outcome::Done);
+    let statements = [
+        Statement {
+            name: b"s1",
+            portal: b"c",
+            text: Shown::Text(&masked),
+            tag: b"COPY 3",
+            results: Some(2),
+            rows: Some(3),
+            copy: Some(Copying::In),
+            took: Some(Duration::from_micros(1_500)),
+            ..Statement::new(statement::Kind::Execute, Outcome::Done)
+        },
+        Statement { text: Shown::Text(&long), sqlstate: b"42601", outcome: Outcome::Error, ..nothing },
+        Statement { text: Shown::NotHeld, ..nothing },
+        Statement { function: Some(1598), kind: statement::Kind::FunctionCall, ..nothing },
+    ];
+    let mut lines = json_lines(|| {
+        for (n, one) in statements.iter().enumerate() {
+            super::statement(&StatementLine {
+                session: SessionId(0xab),
+                number: n as u64 + 1,
+                route: &route,
+                identity: &ann,
+                statement: one,
+            });
+        }
+    });
+    lines.iter_mut().for_each(|line| drop(line.as_object_mut().unwrap().remove("time")));
+    let common = json!({"level": "INFO", "event": "statement", "session": "00000000000000ab", "route": "warehouse",
+        "issuer": "corp", "subject": "ann", "proof": "token"});
+    let expected = [
+        json!({"statement": 1, "kind": "execute", "name": "s1", "portal": "c", "text": "alter role a password ***",
+            "copy": "in", "result": "done", "tag": "COPY 3", "results": 2, "rows": 3, "duration_us": 1500}),
+        json!({"statement": 2, "kind": "query", "text": "x".repeat(4096), "cut": true, "text_bytes": 5000,
+            "result": "error", "sqlstate": "42601"}),
+        json!({"statement": 3, "kind": "query", "text_held": false, "result": "done"}),
+        json!({"statement": 4, "kind": "function_call", "function": 1598, "result": "done"}),
+    ];
+    for (line, mut own) in lines.into_iter().zip(expected) {
+        own.as_object_mut().unwrap().extend(common.as_object().unwrap().clone());
+        assert_eq!(line, own);
+    }
+}
+
+#[test]
+fn a_statement_cannot_forge_a_line_and_a_token_in_it_is_cut() {
+    let (route, ann) = (RouteName("r".into()), ann());
+    let evil = a_text(
+        "select 1 -- \n{\"event\":\"session closed\"}\r\x1b[1A\u{202e} eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJDQU5BUlkifQ.Q0FOQVJZ",
+        4096,
+    );
+    for format in [Format::Json, Format::Human] {
+        let lines = log(format, "off", || {
+            let one = Statement {
+                name: b"a\nb",
+                text: Shown::Text(&evil),
+                ..Statement::new(statement::Kind::Parse, Outcome::Done)
+            };
+            super::statement(&StatementLine {
+                session: SessionId(1),
+                number: 1,
+                route: &route,
+                identity: &ann,
+                statement: &one,
+            });
+        });
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let odd = |c: char| {
+            c.is_control() || matches!(c, '\u{200e}'..='\u{202e}' | '\u{2066}'..='\u{2069}') && c != '…'
+        };
+        assert!(!lines[0].contains(odd) && !lines[0].contains("Q0FOQVJZ"), "{}", lines[0]);
+    }
 }
 
 #[test]

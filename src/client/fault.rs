@@ -23,6 +23,14 @@ pub enum Fault {
         /// What it did.
         offence: Offence,
     },
+    /// The gateway said no.
+    #[error("gateway {address}: {why}")]
+    Gateway {
+        /// Which.
+        address: String,
+        /// In its words.
+        why: String,
+    },
     /// There is no login, or none that is still good.
     #[error("{why}; run `{}`", next(profile))]
     LoggedOut {

@@ -1,4 +1,4 @@
-//! The client's side: `staunch login`, `staunch token`, `staunch logout`.
+//! The client's side: `staunch login`, `staunch token`, `staunch logout`, `staunch connect`.
 //!
 //! A person or a program gets a token from its OIDC issuer and keeps it fresh; the gateway is not asked. A *profile*
 //! names one login: its settings and its tokens stand in two files that only their owner may read ([`store`]).
@@ -7,12 +7,14 @@
 //!   login    issuer (discovery) → code | device | grant → store
 //!   token    store → still good? → print;  else lock → refresh (grant) → store → print
 //!   logout   store → revoke → remove
+//!   connect  local port → token → tunnel to a route of the gateway
 //! ```
 //!
 //! Tokens are verified by the gateway, not here. An ID token is read for `nonce`, `iss`, `aud` and `exp` only, and
 //! only as it came from the issuer's own token endpoint over verified TLS, which OpenID Connect Core 1.0 section
 //! 3.1.3.7 accepts in place of its signature. Issuers are reached over https alone; no proxy is used.
 
+pub mod connect;
 pub mod login;
 pub mod logout;
 pub mod profile;

@@ -53,6 +53,44 @@ pub struct Listener {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub proxy_protocol_from: Vec<Text>,
+    /// For MySQL's and MariaDB's clients, which wait for the server to begin: this listener greets them, and serves mysql
+    /// routes only. Default: none.
+    #[serde(default)]
+    #[schemars(with = "Option<MysqlListener>")]
+    pub mysql: Option<Spanned<MysqlListener>>,
+    /// A name under which clients open any route with HTTP/1.1 `CONNECT route` and `Proxy-Authorization: Bearer <token>`;
+    /// `staunch connect` does. Default: none.
+    #[serde(default)]
+    #[schemars(with = "Option<Tunnel>")]
+    pub tunnel: Option<Spanned<Tunnel>>,
+}
+
+/// How clients of MySQL's are greeted, before it is known where they want to go.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct MysqlListener {
+    /// The version that clients are told, best the upstream's own: `8.0.36`, `10.11.6-MariaDB`. Default `8.0.11-staunch`.
+    #[schemars(with = "Option<String>")]
+    pub version: Option<Text>,
+    /// The mysql route of clients that send no name in their TLS handshake, as many do. Default: they are refused.
+    #[schemars(with = "Option<String>")]
+    pub route: Option<Text>,
+}
+
+/// A name that leads to every route.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Tunnel {
+    /// The name in the client's TLS handshake; no route of the gateway has it.
+    #[schemars(with = "String")]
+    pub sni: Text,
+    /// The certificate that clients are shown.
+    pub certificate: KeyPair,
+    /// Post-quantum key exchange (X25519MLKEM768) with clients: `prefer`, `require`, `off`. Default `prefer`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub pq: Option<Text>,
 }
 
 /// An OIDC issuer.
@@ -101,19 +139,36 @@ pub struct Route {
     /// How logs and metrics call it.
     #[schemars(with = "String")]
     pub name: Text,
-    /// The name in the client's TLS handshake: one or several; `*.example.com` stands for one label.
-    #[schemars(with = "OneOrMany")]
-    pub sni: Spanned<OneOrMany>,
+    /// The name in the client's TLS handshake: one or several; `*.example.com` stands for one label. Without one, only a
+    /// listener's `tunnel` leads to the route.
+    #[serde(default)]
+    #[schemars(with = "Option<OneOrMany>")]
+    pub sni: Option<Spanned<OneOrMany>>,
     /// `http` (HTTP/1.1, HTTP/2, gRPC, WebSocket: a permit per request), `postgres` (a permit per connection, the token
-    /// in the password field), `redis` (the same, the token in the place of the password of AUTH or HELLO) or `raw` (any
-    /// bytes: a permit per connection, for client certificates).
+    /// in the password field), `mysql` (MySQL and MariaDB, the same, on listeners with `mysql`), `redis` (the same, the token in the place of the password of AUTH or HELLO) or `raw` (any
+    /// bytes: a permit per connection, for client certificates, or through a tunnel).
     #[schemars(with = "String")]
     pub protocol: Text,
-    /// `tls://host:port`, or a table with more.
+    /// `tls://host:port`, or a table with more. For a service on this machine that has no TLS, and only with
+    /// `unsafe_plaintext_upstream`: `tcp://127.0.0.1:port`, `tcp://[::1]:port` or `unix:/path`.
     #[schemars(with = "Upstream")]
     pub upstream: Spanned<Upstream>,
-    /// The certificate that clients are shown.
-    pub certificate: KeyPair,
+    /// Allows an upstream without TLS: a literal loopback address or a Unix socket, nothing else. Whoever may read the
+    /// traffic of this machine reads what passes there, stored credentials included. Every session's log says so.
+    /// Default false.
+    #[serde(default)]
+    #[schemars(with = "Option<bool>")]
+    pub unsafe_plaintext_upstream: Option<Spanned<bool>>,
+    /// Upstream connections, handshake and all, that each worker keeps ready for the next sessions while there are some, so
+    /// that the first byte does not wait for them; at most 64. None is shared or used twice, and one that nobody needed
+    /// for 4 s is closed. Default 0.
+    #[serde(default)]
+    #[schemars(with = "Option<u8>")]
+    pub dial_ahead: Option<Spanned<u8>>,
+    /// The certificate that clients are shown. Needed with `sni`.
+    #[serde(default)]
+    #[schemars(with = "Option<KeyPair>")]
+    pub certificate: Option<Spanned<KeyPair>>,
     /// Whether clients show a certificate: `none`, `optional`, `required`. Default `none`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -135,7 +190,8 @@ pub struct Route {
     #[serde(default)]
     #[schemars(with = "Option<Vec<String>>")]
     pub token_slots: Option<Spanned<Vec<Text>>>,
-    /// `auto` (what the upstream turns out to speak), `http/1.1` or `h2`. Default `auto`.
+    /// `auto` (what the upstream turns out to speak), `http/1.1` or `h2`. Default `auto`. An upstream without TLS cannot
+    /// be asked: it must be written then, and `auto` means that it speaks both.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub alpn: Option<Text>,
@@ -148,7 +204,7 @@ pub struct Route {
     #[schemars(with = "Vec<Allow>")]
     pub allow: Vec<Spanned<Allow>>,
     /// The stored credential. http: headers that the gateway sets, one table with `header` and `value` or a list of
-    /// them. postgres, redis: the account as which it logs in, one table with `user` and `password`, or a list of which
+    /// them. postgres, mysql, redis: the account as which it logs in, one table with `user` and `password`, or a list of which
     /// the first that fits the identity's `issuer`, `groups` and `subjects` counts.
     #[serde(default)]
     #[schemars(with = "Option<Inject>")]
@@ -163,6 +219,16 @@ pub struct Route {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub identity_guc: Option<Text>,
+    /// mysql: the upstream may ask clients for files of theirs (`LOAD DATA LOCAL`). Default false.
+    #[serde(default)]
+    #[schemars(with = "Option<bool>")]
+    pub local_files: Option<Spanned<bool>>,
+    /// postgres: whether each statement gets a line in the log, `off`, `on` (4 KiB of its text), or a size such as `16KiB`
+    /// (64 B to 64 KiB). Passwords are masked and values of parameters left out; what a text quotes otherwise stands in the
+    /// log. Default `off`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub statements: Option<Text>,
     /// What a token's expiry does to what was admitted: `drain` (it may finish), `cut`, or `grace 5m`. Default `drain`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -191,7 +257,7 @@ pub enum OneOrMany {
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
 pub enum Upstream {
-    /// `tls://host:port`.
+    /// `tls://host:port`, or without TLS `tcp://127.0.0.1:port` or `unix:/path`.
     Address(String),
     /// With more to say.
     Table(Box<UpstreamTable>),
@@ -201,7 +267,7 @@ pub enum Upstream {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct UpstreamTable {
-    /// `tls://host:port`.
+    /// `tls://host:port`, or without TLS `tcp://127.0.0.1:port` or `unix:/path`; all other keys are for TLS.
     #[schemars(with = "String")]
     pub address: Text,
     /// PEM file with the authority of the upstream's certificate. Default: the system's authorities.
@@ -310,20 +376,21 @@ pub struct Credential {
     /// http: the header's value; `{secret:NAME}` stands for a secret.
     #[schemars(with = "Option<String>")]
     pub value: Option<Text>,
-    /// postgres, redis: the user that the upstream knows. Default for redis: `default`.
+    /// postgres, mysql, redis: the user that the upstream knows. Default for redis: `default`.
     #[schemars(with = "Option<String>")]
     pub user: Option<Text>,
-    /// postgres, redis: its password, `{secret:NAME}`. Only a postgres upstream that is shown a certificate may do without.
+    /// postgres, mysql, redis: its password, `{secret:NAME}`. Only a postgres upstream may do without, that is shown a certificate or
+    /// has no TLS.
     #[schemars(with = "Option<String>")]
     pub password: Option<Text>,
-    /// postgres, redis: the account is for identities of this issuer (or `certificate_identity`). Default: for all. Needed beside
+    /// postgres, mysql, redis: the account is for identities of this issuer (or `certificate_identity`). Default: for all. Needed beside
     /// `groups` or `subjects` where `allow` names several: each has groups and subjects of its own.
     #[schemars(with = "Option<String>")]
     pub issuer: Option<Text>,
-    /// postgres, redis: the account is for identities in one of these groups. Default: for all.
+    /// postgres, mysql, redis: the account is for identities in one of these groups. Default: for all.
     #[schemars(with = "Option<Vec<String>>")]
     pub groups: Option<Spanned<Vec<String>>>,
-    /// postgres, redis: the account is for these subjects. Default: for all.
+    /// postgres, mysql, redis: the account is for these subjects. Default: for all.
     #[schemars(with = "Option<Vec<String>>")]
     pub subjects: Option<Spanned<Vec<String>>>,
 }

@@ -13,8 +13,23 @@ pub struct Summary {
     pub listeners: Vec<String>,
     /// Who issues tokens.
     pub issuers: Vec<String>,
+    /// Names that lead to every route.
+    pub tunnels: Vec<TunnelSummary>,
     /// What clients can reach.
     pub routes: Vec<RouteSummary>,
+}
+
+/// One listener's tunnel.
+#[derive(Clone, Debug, Serialize)]
+pub struct TunnelSummary {
+    /// The listener's address.
+    pub listener: String,
+    /// The name that clients ask for.
+    pub sni: String,
+    /// Names that its certificate is good for.
+    pub certificate_names: Vec<String>,
+    /// When that certificate ends, in seconds since 1970.
+    pub certificate_not_after: u64,
 }
 
 /// One route as it is in force.
@@ -22,8 +37,10 @@ pub struct Summary {
 pub struct RouteSummary {
     /// Its name.
     pub name: String,
-    /// Names that clients ask for.
+    /// Names that clients ask for; none where only a tunnel leads to it.
     pub sni: Vec<String>,
+    /// True when a tunnel leads to it.
+    pub tunnel: bool,
     /// `http`, `postgres`, `raw` or `redis`.
     pub protocol: String,
     /// Where it leads.
@@ -32,24 +49,31 @@ pub struct RouteSummary {
     pub allow: Vec<String>,
     /// Names of the headers that the gateway sets, and users as whom it logs in.
     pub inject: Vec<String>,
+    /// How many bytes of each statement are logged; `None`: statements are not.
+    pub statements: Option<usize>,
     /// Whether clients show a certificate.
     pub client_certificates: String,
     /// Post-quantum key exchange with clients, and with the upstream.
     pub pq: (String, String),
+    /// True where nothing encrypts or verifies the upstream leg.
+    pub plaintext_upstream: bool,
     /// What expiry does.
     pub on_expiry: String,
     /// Names that the certificate that clients are shown is good for.
     pub certificate_names: Vec<String>,
-    /// When that certificate ends, in seconds since 1970.
-    pub certificate_not_after: u64,
+    /// When that certificate ends, in seconds since 1970; `None` without one.
+    pub certificate_not_after: Option<u64>,
 }
 
 impl Summary {
-    /// When each route's certificate ends.
+    /// When each certificate that clients are shown ends: by route, and for a tunnel by `tunnel:` and its name, which no
+    /// route can be called.
     pub fn certificates(&self) -> Vec<(RouteName, SystemTime)> {
         let at = |seconds| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
-        let of = |r: &RouteSummary| (RouteName(r.name.as_str().into()), at(r.certificate_not_after));
-        self.routes.iter().map(of).collect()
+        let of = |r: &RouteSummary| Some((RouteName(r.name.as_str().into()), at(r.certificate_not_after?)));
+        let of_tunnel =
+            |t: &TunnelSummary| (RouteName(format!("tunnel:{}", t.sni).into()), at(t.certificate_not_after));
+        self.routes.iter().filter_map(of).chain(self.tunnels.iter().map(of_tunnel)).collect()
     }
 }
 
@@ -59,14 +83,27 @@ impl fmt::Display for Summary {
         if !self.issuers.is_empty() {
             writeln!(f, "believes    {}", self.issuers.join(", "))?;
         }
+        for tunnel in &self.tunnels {
+            writeln!(f, "\ntunnel {} on {}", tunnel.sni, tunnel.listener)?;
+            certificate(f, &tunnel.certificate_names, tunnel.certificate_not_after)?;
+        }
         for route in &self.routes {
             writeln!(f, "\nroute {} ({})", route.name, route.protocol)?;
-            writeln!(f, "  {}  →  {}", route.sni.join(", "), route.upstream)?;
+            let tunnel = route.tunnel.then_some("CONNECT").into_iter();
+            let from: Vec<&str> = route.sni.iter().map(String::as_str).chain(tunnel).collect();
+            writeln!(f, "  {}  →  {}", from.join(", "), route.upstream)?;
+            if route.plaintext_upstream {
+                let what = "the upstream leg has no encryption and no verification";
+                writeln!(f, "  PLAINTEXT   {what} (unsafe_plaintext_upstream)")?;
+            }
             for rule in &route.allow {
                 writeln!(f, "  allows      {rule}")?;
             }
             if !route.inject.is_empty() {
                 writeln!(f, "  sets        {}", route.inject.join(", "))?;
+            }
+            if let Some(limit) = route.statements {
+                writeln!(f, "  logs        statements, up to {limit} bytes of each")?;
             }
             writeln!(
                 f,
@@ -74,17 +111,18 @@ impl fmt::Display for Summary {
                 route.client_certificates, route.on_expiry
             )?;
             writeln!(f, "  post-quantum: clients {}, upstream {}", route.pq.0, route.pq.1)?;
-            let left = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(route.certificate_not_after);
-            let days = left.duration_since(SystemTime::now()).map_or(0, |left| left.as_secs() / 86_400);
-            let names = route.certificate_names.join(", ");
-            writeln!(
-                f,
-                "  certificate for {names}, until {} ({days} days)",
-                day(route.certificate_not_after)
-            )?;
+            if let Some(ends) = route.certificate_not_after {
+                certificate(f, &route.certificate_names, ends)?;
+            }
         }
         Ok(())
     }
+}
+
+fn certificate(f: &mut fmt::Formatter<'_>, names: &[String], ends: u64) -> fmt::Result {
+    let left = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(ends);
+    let days = left.duration_since(SystemTime::now()).map_or(0, |left| left.as_secs() / 86_400);
+    writeln!(f, "  certificate for {}, until {} ({days} days)", names.join(", "), day(ends))
 }
 
 /// The day of a moment in seconds since 1970, as `2026-11-23`.

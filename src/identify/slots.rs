@@ -38,6 +38,11 @@ impl Slot {
     }
 }
 
+/// The token in `Bearer <token>`, where that is what a value is.
+pub fn bearer(value: &[u8]) -> Option<&[u8]> {
+    Slot::Bearer.token(value)
+}
+
 /// What the configured slots of one request hold.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Found<'a> {

@@ -27,6 +27,7 @@ pub struct WorkerMetrics {
     /// Side × resumed × post-quantum.
     handshakes: [[[Counter; 2]; 2]; 2],
     handshakes_failed: [Counter; 2],
+    plaintext_upstreams: Counter,
     key_updates: [Counter; 2],
     permitted: Counter,
     refused: [Counter; REFUSALS.len() + 1],
@@ -38,6 +39,8 @@ pub struct WorkerMetrics {
     sessions_opened: Counter,
     /// Reason × culprit.
     sessions_closed: [[Counter; CULPRITS.len()]; CLOSE_REASONS.len()],
+    /// Upstream connections dialled ahead: given up, and used.
+    dialled_ahead: [Counter; 2],
     tokens_hit: Counter,
     tokens_missed: Counter,
     handshake_seconds: [Histogram; 2],
@@ -135,6 +138,11 @@ impl WorkerMetrics {
         self.handshake_seconds[side as usize].observe(took);
     }
 
+    /// An upstream leg without TLS stands.
+    pub fn plaintext_upstream(&self) {
+        self.plaintext_upstreams.add(1);
+    }
+
     /// A leg's handshake failed.
     pub fn handshake_failed(&self, side: Side) {
         self.handshakes_failed[side as usize].add(1);
@@ -201,6 +209,11 @@ impl WorkerMetrics {
     /// A token was found among those that were verified before.
     pub fn token_hit(&self) {
         self.tokens_hit.add(1);
+    }
+
+    /// An upstream connection that was dialled ahead was taken by a session, or given up.
+    pub fn dialled_ahead(&self, used: bool) {
+        self.dialled_ahead[usize::from(used)].add(1);
     }
 
     /// A token had to be verified.
@@ -282,7 +295,8 @@ const CLOSE_REASONS: [&str; 20] = [
 ];
 
 /// [`Plaintext::name`] of every kind.
-const PLAINTEXTS: [&str; 7] = ["http", "http2", "postgres", "postgres_cancel", "ssh", "old_tls", "other"];
+const PLAINTEXTS: [&str; 8] =
+    ["http", "http2", "postgres", "postgres_cancel", "mysql", "ssh", "old_tls", "other"];
 
 /// [`Culprit::name`] of each.
 const CULPRITS: [&str; 4] = ["client", "upstream", "gateway", "nobody"];

@@ -70,6 +70,11 @@ pub fn render(workers: &[Arc<WorkerMetrics>], process: &ProcessFacts) -> String 
     }
     handshakes(&mut out, workers);
     out.single(
+        "plaintext_upstream_total",
+        "Upstream legs opened without TLS (unsafe_plaintext_upstream).",
+        sum(&|w| &w.plaintext_upstreams),
+    );
+    out.single(
         "permitted_total",
         "Requests and raw connections that policy permitted.",
         sum(&|w| &w.permitted),
@@ -115,6 +120,15 @@ pub fn render(workers: &[Arc<WorkerMetrics>], process: &ProcessFacts) -> String 
     out.family("token_cache_total", "counter", "Tokens looked up among those verified before, by outcome.");
     out.sample("token_cache_total", &[("outcome", "hit")], sum(&|w| &w.tokens_hit));
     out.sample("token_cache_total", &[("outcome", "miss")], sum(&|w| &w.tokens_missed));
+    out.family(
+        "dialled_ahead_total",
+        "counter",
+        "Upstream connections dialled ahead, by whether one was used.",
+    );
+    for (used, word) in [(false, "false"), (true, "true")] {
+        let n = sum(&|w| &w.dialled_ahead[usize::from(used)]);
+        out.sample("dialled_ahead_total", &[("used", word)], n);
+    }
     out.family("dial_seconds", "histogram", "Name resolution, connect and TLS handshake with the upstream.");
     out.histogram("dial_seconds", None, workers, &|w| &w.dial_seconds);
     out.family("first_byte_seconds", "histogram", "From a request's permit to its response's first byte.");

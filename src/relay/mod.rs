@@ -4,6 +4,9 @@
 //! read, nothing that waits for more to come, and an end that looks on one leg as it looked on the other. It does not
 //! know protocols: what may pass and what is changed on the way is said by a [`Traffic`].
 //!
+//! An upstream leg without TLS is a source and a sink like any other: what is read from it is taken in pieces that a
+//! record can carry, sealed for the client as soon as it is read; what goes up is written as it was opened.
+//!
 //! ```text
 //!   client.rx ──open──▶ traffic.up ──seal──▶ upstream.tx        pump(Up)
 //!   client.tx ◀──seal── traffic.down ◀──open── upstream.rx      pump(Down)
@@ -109,7 +112,7 @@ pub struct Moved {
     pub down: u64,
     /// Records from the client.
     pub records_up: u64,
-    /// Records from the upstream.
+    /// Records from the upstream; none where that leg has no TLS.
     pub records_down: u64,
 }
 
@@ -139,16 +142,35 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
     /// Runs until the session ends and says why.
     pub async fn run(&mut self) -> (Close, Option<String>) {
         let ended = std::future::poll_fn(|cx| self.poll(cx)).await;
+        if ended.close == Close::Reset(Side::Upstream) {
+            self.hear_upstream_out().await;
+        }
         (ended.close, ended.detail)
+    }
+
+    /// An upstream that takes nothing more may have said why before it left: a 413, and the connection closed. On a Unix
+    /// socket the first write tells that it is gone, before what it said was read.
+    async fn hear_upstream_out(&mut self) {
+        // Nobody has heard of what came meanwhile before the runtime has looked at its sockets.
+        tokio::task::yield_now().await;
+        // The kernel tells of a reset once; to whoever reads on, it looks like an end.
+        self.down.cut = true;
+        std::future::poll_fn(|cx| {
+            // The session ends for the first reason, whatever comes of this.
+            let _ = self.pump(Direction::Down, cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// What went through so far.
     pub fn moved(&self) -> Moved {
+        let records = |leg: &Leg, half: &Half| if leg.is_tls() { half.records } else { 0 };
         Moved {
             up: self.up.bytes,
             down: self.down.bytes,
-            records_up: self.up.records,
-            records_down: self.down.records,
+            records_up: records(&self.client, &self.up),
+            records_down: records(&self.upstream, &self.down),
         }
     }
 

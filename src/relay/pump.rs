@@ -6,7 +6,7 @@ use crate::close::Close;
 use crate::names::{Direction, Side};
 use crate::protocol::Edit;
 use crate::tls::leg::{Leg, LegFault, Received};
-use crate::tls::record::{MAX_RECORD, record_length};
+use crate::tls::record::MAX_RECORD;
 use std::task::{Context, Poll};
 use tokio::time::Instant;
 
@@ -25,6 +25,8 @@ pub(super) struct Half {
     large: Option<Large>,
     /// The source's end was passed on; what is unsent is the last.
     ending: bool,
+    /// The source is known to be gone: its end is none that it said.
+    pub(super) cut: bool,
     /// The sink has everything and was told that it is all.
     pub(super) finished: bool,
     /// Application bytes from the source.
@@ -203,7 +205,7 @@ impl<T: Traffic> Pump<'_, T> {
         read[..kept].copy_from_slice(&self.source.rx.partial);
         self.source.rx.partial.clear();
         scratch.take_back(&mut self.source.rx.partial);
-        let whole = match record_length(&read[..kept]) {
+        let whole = match self.source.next_record(&read[..kept]) {
             Ok(length) => length.is_some_and(|length| length <= kept),
             Err(fault) => return Err(self.source_fault(fault.into())),
         };
@@ -268,7 +270,7 @@ impl<T: Traffic> Pump<'_, T> {
         let in_place = self.sink.fits(self.source);
         let (mut at, mut run) = (0, 0..0);
         let ended = loop {
-            let length = match record_length(&bytes[at..]) {
+            let length = match self.source.next_record(&bytes[at..]) {
                 Ok(Some(length)) if at + length <= bytes.len() => length,
                 Ok(_) => break Ok(()),
                 Err(fault) => break Err(self.source_fault(fault.into())),
@@ -377,10 +379,15 @@ impl<T: Traffic> Pump<'_, T> {
 
     /// The source ended without close_notify.
     fn vanished(&mut self) -> Result<Batch, Ended> {
-        if !self.traffic.may_vanish(self.direction) {
+        if self.half.cut {
             return Err(self.source_fault(LegFault::Truncated));
         }
-        self.source.rx.closed = true;
+        if let Err(fault) = self.source.vanish() {
+            if !self.traffic.may_vanish(self.direction) {
+                return Err(self.source_fault(fault));
+            }
+            self.source.rx.closed = true;
+        }
         Ok(Batch::More)
     }
 

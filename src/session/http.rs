@@ -44,6 +44,8 @@ pub struct Conversation {
     ticked: Instant,
     over: bool,
     requests: u64,
+    /// When the tunnel's token ends: nothing new is permitted after, so the client is told to come through a new tunnel.
+    tunnel_ends: Option<Instant>,
 }
 
 /// A permitted request on its way.
@@ -142,7 +144,9 @@ impl Conversation {
             }))),
         };
         let strip = slots::strip_names(&route.slots);
+        let identity = session.certificate_identity().filter(|_| session.is_tunnelled());
         Conversation {
+            tunnel_ends: identity.map(|identity| instant_of(identity.expires)),
             http,
             session,
             route,
@@ -216,14 +220,19 @@ impl Conversation {
             return deny(why, "no identity could have this");
         }
         // Every slot that may hold a token goes, used or not.
-        let token = match slots::find(&self.route.slots, &request.fields) {
+        let found = slots::find(&self.route.slots, &request.fields);
+        self.strip = match found {
+            Found::One { token, .. } => slots::strip_names_holding(&self.route.slots, &request.fields, token),
+            Found::None | Found::Two => slots::strip_names(&self.route.slots),
+        };
+        if let (true, Some(identity)) = (self.session.is_tunnelled(), self.session.certificate_identity()) {
+            // Clients that must send some key send any; it goes no further than every token does.
+            return Identification::Known(Ok(identity));
+        }
+        let token = match found {
             Found::Two => return deny(Why::TwoTokens, "two different tokens in one request"),
-            Found::One { token, .. } => {
-                self.strip = slots::strip_names_holding(&self.route.slots, &request.fields, token);
-                token
-            }
+            Found::One { token, .. } => token,
             Found::None => {
-                self.strip = slots::strip_names(&self.route.slots);
                 return match self.session.certificate_identity() {
                     Some(identity) => Identification::Known(Ok(identity)),
                     None => deny(Why::NoToken, "no token in any slot of this route"),
@@ -473,10 +482,14 @@ impl Traffic for Conversation {
     }
 
     fn expires(&self) -> Option<Instant> {
-        self.exchanges.iter().filter_map(|exchange| exchange.ends).min()
+        self.exchanges.iter().filter_map(|exchange| exchange.ends).chain(self.tunnel_ends).min()
     }
 
     fn expire(&mut self, now: Instant) -> Result<(), Close> {
+        if self.tunnel_ends.is_some_and(|ends| ends <= now) {
+            self.tunnel_ends = None;
+            self.http.http().drain();
+        }
         let ended = |exchange: &Exchange| exchange.ends.is_some_and(|ends| ends <= now);
         let keys: Vec<Key> = self.exchanges.iter().filter(|e| ended(e)).map(|e| e.key).collect();
         for key in keys {

@@ -10,16 +10,21 @@
 //! permitted and is never reset by a stage.
 
 pub mod admission;
+pub mod ahead;
 pub mod connected;
+mod database;
 mod ends;
 pub mod http;
 pub mod live;
+pub mod mysql;
 pub mod plaintext;
 pub mod postgres;
 pub mod raw;
 pub mod redis;
 pub mod states;
+mod token;
 mod trail;
+mod tunnel;
 
 use crate::close::{Close, Stage};
 use crate::gateway::{Gateway, Listener};
@@ -49,6 +54,8 @@ pub struct Shared {
     pub tokens: RefCell<TokenCache>,
     /// Sessions that can be told to drain.
     pub live: Rc<Live>,
+    /// Upstream connections that stand before they are asked for.
+    pub ahead: ahead::Ahead,
     /// PostgreSQL sessions of all workers that can be cancelled.
     pub cancels: Arc<Cancels>,
     ids: Cell<u64>,
@@ -58,7 +65,8 @@ impl Shared {
     /// `seed` makes the session ids of this worker differ from everybody else's.
     pub fn new(worker: usize, metrics: Arc<WorkerMetrics>, cancels: Arc<Cancels>, seed: u64) -> Self {
         let (tokens, live) = (RefCell::new(TokenCache::default()), Rc::default());
-        Shared { worker, metrics, tokens, live, cancels, ids: Cell::new(seed) }
+        let ahead = ahead::Ahead::default();
+        Shared { worker, metrics, tokens, live, ahead, cancels, ids: Cell::new(seed) }
     }
 
     /// The next session id: SplitMix64, which visits every value once. Unique, not secret.
@@ -84,6 +92,8 @@ pub struct Session {
     /// The client's address; the one that the PROXY protocol told where it is believed.
     pub remote: Remote,
     certificate_identity: OnceCell<Arc<Identity>>,
+    /// True where the client came through a tunnel, whose identity it has.
+    tunnelled: bool,
     first_identity: OnceCell<Arc<Identity>>,
     last_identity: RefCell<Option<Arc<Identity>>>,
     other_identities: RefCell<HashSet<(IssuerName, Arc<str>)>>,
@@ -93,7 +103,13 @@ pub struct Session {
 const MAX_IDENTITIES: usize = 10_000;
 
 impl Session {
-    /// The identity that the client's certificate proved, if the route maps certificates and one was shown.
+    /// True inside a tunnel: the identity that opened it is the only one.
+    pub fn is_tunnelled(&self) -> bool {
+        self.tunnelled
+    }
+
+    /// The identity that the connection itself proved: by the client's certificate, if the route maps certificates and one
+    /// was shown, or by the token that opened the tunnel.
     pub fn certificate_identity(&self) -> Option<Arc<Identity>> {
         self.certificate_identity.get().cloned()
     }
@@ -209,6 +225,7 @@ async fn relay(connected: Connected, ticket: &live::Ticket, trail: &mut Trail) -
         Connected::Http(connected) => Box::pin(connected.relay(ticket, trail)).await,
         Connected::Raw(connected) => Box::pin(connected.relay(ticket, trail)).await,
         Connected::Postgres(connected) => Box::pin(connected.relay(ticket, trail)).await,
+        Connected::Mysql(connected) => Box::pin(connected.relay(ticket, trail)).await,
         Connected::Redis(connected) => Box::pin(connected.relay(ticket, trail)).await,
         Connected::Done => Close::Done,
     }

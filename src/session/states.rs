@@ -1,8 +1,11 @@
 //! The stages of a session as types: each is consumed by the step that leads to the next.
 
+use super::ahead::Ahead;
 use super::connected::ConnectedTo;
 use super::ends::{LINGER, broken, farewell, flush, read, throw_away};
 use super::http::{Conversation, Decision, Denial};
+use super::mysql::traffic::Mysql;
+use super::mysql::{self, start::MysqlStart};
 use super::plaintext::{self, HTTP_ANSWER, LOOK, NO_APPLICATION_PROTOCOL, UNRECOGNIZED_NAME};
 use super::postgres::cancel::Cancel;
 use super::postgres::start::PostgresStart;
@@ -11,12 +14,14 @@ use super::postgres::{clear, start};
 use super::raw::Raw;
 use super::redis::start::RedisStart;
 use super::redis::traffic::Redis;
+use super::tunnel::{self, Opened};
 use super::{Session, Shared, Trail};
 use crate::close::{Close, Plaintext};
 use crate::dial::{Application, H2, HTTP11, Negotiation};
-use crate::gateway::{Gateway, Listener, Route, RouteProtocol};
+use crate::gateway::{Gateway, Listener, Named, Route, RouteProtocol};
 use crate::names::{Remote, SessionId, Side};
 use crate::policy::{Identity, Permit};
+use crate::protocol::mysql::Agreed;
 use crate::protocol::postgres::ALPN as POSTGRESQL;
 use crate::protocol::{Edit, Sniffed as Kind, Up, Why, sniff};
 use crate::tls::handshake::{self, Hello, Shaken};
@@ -40,10 +45,10 @@ pub struct Accepted {
     pub(super) tcp: TcpStream,
 }
 
-/// The client leg stands and the route is known.
+/// The client leg stands, and where its name leads is known.
 pub struct Secured {
     session: Rc<Session>,
-    route: Arc<Route>,
+    named: Named,
     leg: Leg,
     early: Vec<u8>,
     application: Application,
@@ -59,6 +64,8 @@ pub enum Sniffed {
     Postgres(Box<PostgresStart>),
     /// A CancelRequest of PostgreSQL's.
     Cancel(Box<Cancel>),
+    /// MySQL.
+    Mysql(Box<MysqlStart>),
     /// Redis.
     Redis(Box<RedisStart>),
 }
@@ -105,6 +112,8 @@ pub enum Connected {
     Raw(Box<ConnectedTo<Raw>>),
     /// PostgreSQL.
     Postgres(Box<ConnectedTo<Postgres>>),
+    /// MySQL.
+    Mysql(Box<ConnectedTo<Mysql>>),
     /// Redis.
     Redis(Box<ConnectedTo<Redis>>),
     /// What there was to say to the upstream was said, and there is nothing to relay.
@@ -124,24 +133,38 @@ impl Accepted {
             self.remote = Remote(self.proxied(&mut first, trail).await?);
             trail.came_from(self.remote);
         }
-        let negotiation = self.refuse_plaintext(&mut first, trail).await?;
+        let negotiation = match self.listener.mysql.clone() {
+            Some(greets) => {
+                mysql::clear::agree_on_tls(&mut self.tcp, &mut first, &greets, self.id, trail).await?;
+                Negotiation::Greeting
+            }
+            None => self.refuse_plaintext(&mut first, trail).await?,
+        };
         let hello = handshake::read_hello(&mut self.tcp, first).await.map_err(|fault| {
             trail.explain(fault);
             Close::Handshake(Side::Client)
         })?;
         trail.asked_for(hello.sni.as_deref());
-        let Some(route) = hello.sni.as_deref().and_then(|sni| self.gateway.route(sni)).cloned() else {
+        let Some(named) = self.named(&hello) else {
             trail.explain(if hello.sni.is_some() { "no route has this name" } else { "no name was sent" });
             self.goodbye(&UNRECOGNIZED_NAME).await;
             return Err(Close::NoRoute);
         };
-        let Some(application) = application(&route, &hello, negotiation).await else {
+        let application = match &named {
+            Named::Route(route) => application(route, &hello, negotiation).await,
+            Named::Tunnel(_) => application_of_tunnel(&hello, negotiation),
+        };
+        let server = match &named {
+            Named::Route(route) => route.server.as_ref(),
+            Named::Tunnel(tunnel) => Some(&tunnel.server),
+        };
+        let (Some(application), Some(server)) = (application, server) else {
             trail.explain("the client and the upstream have no application protocol in common");
             self.goodbye(&NO_APPLICATION_PROTOCOL).await;
             return Err(Close::Handshake(Side::Client));
         };
         let records_per_key = self.gateway.limits.records_per_key;
-        let config = route.server.offering(application.alpn());
+        let config = server.offering(application.alpn());
         let shaken = handshake::accept(self.tcp, hello, config, records_per_key).await;
         let Shaken { leg, facts, certificate, early } = shaken.map_err(|fault| {
             trail.explain(fault);
@@ -153,19 +176,35 @@ impl Accepted {
             gateway: self.gateway,
             listener: self.listener,
             remote: self.remote,
+            tunnelled: matches!(named, Named::Tunnel(_)),
             certificate_identity: OnceCell::new(),
             first_identity: OnceCell::new(),
             last_identity: RefCell::default(),
             other_identities: RefCell::default(),
         });
-        trail.secured(&session, &route, facts);
-        if let (Some(mapping), Some(leaf)) = (&route.certificate_identity, &certificate) {
-            match mapping.identify(leaf) {
-                Ok(identity) => drop(session.certificate_identity.set(Arc::new(identity))),
-                Err(fault) => trail.explain(fault),
+        trail.secured(&session, facts);
+        if let Named::Route(route) = &named {
+            trail.leads_to(route);
+            if let (Some(mapping), Some(leaf)) = (&route.certificate_identity, &certificate) {
+                match mapping.identify(leaf) {
+                    Ok(identity) => drop(session.certificate_identity.set(Arc::new(identity))),
+                    Err(fault) => trail.explain(fault),
+                }
             }
         }
-        Ok(Secured { session, route, leg, early, application })
+        Ok(Secured { session, named, leg, early, application })
+    }
+
+    /// Where the client's name leads, or that of its listener if it sent none.
+    fn named(&self, hello: &Hello) -> Option<Named> {
+        let default = || {
+            let route = self.listener.mysql.as_ref()?.route.as_ref()?;
+            self.gateway.called(&route.0).cloned().map(Named::Route)
+        };
+        match &hello.sni {
+            Some(sni) => self.gateway.named(self.listener.number, sni),
+            None => default(),
+        }
     }
 
     /// Reads the header of the PROXY protocol and the bytes behind it.
@@ -252,12 +291,22 @@ async fn application(route: &Route, hello: &Hello, negotiation: Negotiation) -> 
         }
         (RouteProtocol::Postgres, _) => return offered(POSTGRESQL).then_some(Application::Postgres),
         (_, Negotiation::Request) => return None,
+        // MySQL has no name either, and its clients come to a listener that greets them.
+        (RouteProtocol::Mysql, Negotiation::Greeting) if hello.alpn.is_empty() => {
+            return Some(Application::None);
+        }
+        (RouteProtocol::Mysql, _) | (_, Negotiation::Greeting) => return None,
         // Redis has no name: a client that offers one speaks another protocol (ALPACA).
         (RouteProtocol::Redis, _) => return hello.alpn.is_empty().then_some(Application::None),
         (_, Negotiation::Direct) => {}
     }
-    if route.protocol == RouteProtocol::Raw || hello.alpn.is_empty() {
+    if route.protocol == RouteProtocol::Raw {
         return Some(Application::None);
+    }
+    if hello.alpn.is_empty() {
+        // That means HTTP/1.1, which a plaintext upstream was perhaps not said to speak and cannot be asked for.
+        let spoken = route.alpn.http1() || !route.upstream.is_plaintext();
+        return spoken.then_some(Application::None);
     }
     let mut wanted = Vec::with_capacity(2);
     if route.alpn.http2() && offered(H2) {
@@ -269,22 +318,39 @@ async fn application(route: &Route, hello: &Hello, negotiation: Negotiation) -> 
     route.upstream.choose(&wanted, route.timeouts.connect).await
 }
 
+/// What is spoken on a tunnel's name: HTTP/1.1, under its own name or without one.
+fn application_of_tunnel(hello: &Hello, negotiation: Negotiation) -> Option<Application> {
+    let http1 = hello.alpn.iter().any(|offer| offer == HTTP11);
+    match negotiation {
+        Negotiation::Request | Negotiation::Greeting => None,
+        Negotiation::Direct if http1 => Some(Application::Http1),
+        Negotiation::Direct => hello.alpn.is_empty().then_some(Application::None),
+    }
+}
+
 impl Secured {
-    /// Looks at the first plaintext bytes without consuming them.
+    /// Looks at the first plaintext bytes without consuming them. A tunnel is opened before: what comes inside it is first.
     pub async fn sniff(self, trail: &mut Trail) -> Result<Sniffed, Close> {
-        let Secured { session, route, mut leg, early, application } = self;
+        let Secured { session, named, leg, early, mut application } = self;
+        let Opened { route, mut leg, early } = match named {
+            Named::Route(route) => Opened { route, leg, early },
+            Named::Tunnel(_) => Box::pin(tunnel::open(&session, leg, early, trail)).await?,
+        };
         if route.protocol == RouteProtocol::Raw {
             return Ok(Sniffed::Raw(Box::new(RawStart { session, route, leg, early, application })));
         }
         if route.protocol == RouteProtocol::Postgres {
             return Box::pin(start::first(session, route, leg, early, trail)).await;
         }
+        if route.protocol == RouteProtocol::Mysql {
+            return Box::pin(mysql::start::first(session, route, leg, early, trail)).await;
+        }
         if route.protocol == RouteProtocol::Redis {
             return Ok(Sniffed::Redis(RedisStart::new(session, route, leg, early)));
         }
         let mut plain = early;
         // An HTTP/2 client may wait for the server's settings before it says anything, so it is not sniffed.
-        let kind = if application == Application::Http2 {
+        let kind = if application == Application::Http2 && !session.is_tunnelled() {
             Kind::Http2
         } else {
             flush(&mut leg, trail).await?;
@@ -297,9 +363,20 @@ impl Secured {
                 }
             }
         };
+        if session.is_tunnelled() {
+            // There is no ALPN inside: the bytes say it themselves (RFC 9113 section 3.3). An upstream that speaks the
+            // other version is found when it is dialled, and the client is told in its own.
+            application = match kind {
+                Kind::Http2 if route.alpn.http2() => Application::Http2,
+                Kind::Http1 if route.alpn.http1() => Application::Http1,
+                _ => Application::None,
+            };
+        }
+        // A plaintext upstream cannot say no by itself.
+        let unknown = route.upstream.is_plaintext() && kind == Kind::Http1 && !route.alpn.http1();
         // ALPN said one thing; bytes that say another are an attack or a mistake (ALPACA). Without ALPN only
         // HTTP/1.1 is spoken: the upstream was not asked for anything else.
-        if kind == Kind::Unknown || (kind == Kind::Http2) != (application == Application::Http2) {
+        if unknown || kind == Kind::Unknown || (kind == Kind::Http2) != (application == Application::Http2) {
             trail.explain("the first bytes do not fit the negotiated application protocol");
             return Err(Close::WrongProtocol);
         }
@@ -338,6 +415,10 @@ impl Sniffed {
             Sniffed::Postgres(start) => {
                 let (start, identity) = Box::pin(start.identify(trail)).await?;
                 Ok(Identified { start: Sniffed::Postgres(start), identity })
+            }
+            Sniffed::Mysql(start) => {
+                let (start, identity) = Box::pin(start.identify(trail)).await?;
+                Ok(Identified { start: Sniffed::Mysql(start), identity })
             }
             Sniffed::Redis(start) => {
                 let (start, identity) = Box::pin(start.identify(trail)).await?;
@@ -390,6 +471,10 @@ impl Identified {
             Sniffed::Postgres(start) => {
                 let (start, permit) = Box::pin(start.authorise(&self.identity, trail)).await?;
                 Ok(Ok(Authorised { start: Sniffed::Postgres(start), permit }))
+            }
+            Sniffed::Mysql(start) => {
+                let (start, permit) = Box::pin(start.authorise(&self.identity, trail)).await?;
+                Ok(Ok(Authorised { start: Sniffed::Mysql(start), permit }))
             }
             Sniffed::Redis(start) => match Box::pin(start.authorise(&self.identity, trail)).await? {
                 Ok((start, permit)) => Ok(Ok(Authorised { start: Sniffed::Redis(start), permit })),
@@ -529,6 +614,7 @@ impl Authorised {
         match self.start {
             Sniffed::Http(start) => Box::pin(start.dial(self.permit, trail)).await,
             Sniffed::Postgres(start) => Box::pin(start.dial(self.permit, trail)).await,
+            Sniffed::Mysql(start) => Box::pin(start.dial(self.permit, trail)).await,
             Sniffed::Redis(start) => Box::pin(start.dial(self.permit, trail)).await,
             Sniffed::Cancel(cancel) => match Box::pin(cancel.forward(trail)).await {
                 Close::Done => Ok(Connected::Done),
@@ -556,20 +642,40 @@ impl Authorised {
     }
 }
 
-/// Opens the upstream leg, and takes note of it. `Err`: what a client may know of why not.
+/// Opens the upstream leg, or takes one that was dialled ahead, and takes note of it. `Err`: what a client may know of why
+/// not.
 pub(super) async fn dial(
-    route: &Route,
+    route: &Arc<Route>,
     session: &Session,
     permit: &Permit,
     application: Application,
     trail: &mut Trail,
 ) -> Result<(Leg, Vec<u8>), &'static str> {
+    let dialled = dial_with_greeting(route, session, permit, application, trail).await;
+    dialled.map(|(leg, early, _)| (leg, early))
+}
+
+/// The same, with what a MySQL server said first.
+pub(super) async fn dial_with_greeting(
+    route: &Arc<Route>,
+    session: &Session,
+    permit: &Permit,
+    application: Application,
+    trail: &mut Trail,
+) -> Result<(Leg, Vec<u8>, Option<Agreed>), &'static str> {
     let started = Instant::now();
-    let records_per_key = session.gateway.limits.records_per_key;
-    match route.upstream.dial(permit, application, route.timeouts.connect, records_per_key).await {
+    let (shared, records_per_key) = (&session.shared, session.gateway.limits.records_per_key);
+    let ahead = Ahead::take(shared, route, application);
+    let is_ahead = ahead.is_some();
+    let dialled = match ahead {
+        Some(dialled) => Ok(dialled),
+        None => route.upstream.dial(permit, application, route.timeouts.connect, records_per_key).await,
+    };
+    match dialled {
         Ok(dialled) => {
-            trail.dialled(dialled.shaken.facts, dialled.address, started.elapsed());
-            Ok((dialled.shaken.leg, dialled.shaken.early))
+            Ahead::refill(shared, route, application, permit, records_per_key);
+            trail.dialled(dialled.shaken.facts, dialled.address, started.elapsed(), is_ahead);
+            Ok((dialled.shaken.leg, dialled.shaken.early, dialled.mysql))
         }
         Err(fault) => {
             tracing::warn!(route = %route.name, session = %session.id, %fault, "dial failed");

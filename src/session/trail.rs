@@ -4,12 +4,12 @@ use super::{Session, Shared};
 use crate::audit::{self, Verified};
 use crate::close::{Close, Stage};
 use crate::gateway::Route;
-use crate::names::{Direction, Remote, SessionId, Side};
+use crate::metrics::WorkerMetrics;
+use crate::names::{Direction, Reached, Remote, SessionId, Side};
 use crate::protocol::postgres::Startup;
 use crate::relay::Moved;
 use crate::tls::handshake::Facts;
 use crate::tls::server::ClientCertificates;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub struct Trail {
     session: Option<Rc<Session>>,
     route: Option<Arc<Route>>,
     client: Option<Facts>,
-    upstream: Option<(Facts, SocketAddr)>,
+    upstream: Option<(Facts, Reached)>,
     /// What went wrong, in words for the log; never holds a token or a secret.
     detail: Option<String>,
     spent: audit::Spent,
@@ -32,6 +32,8 @@ pub struct Trail {
     sni: Option<String>,
     remote: Remote,
     database: Option<Connecting>,
+    /// The upstream connection stood before it was asked for.
+    is_dialled_ahead: bool,
     /// The opening line was written.
     is_opened: bool,
 }
@@ -39,9 +41,12 @@ pub struct Trail {
 /// What a database client wants to connect to, and as whom it does.
 struct Connecting {
     database: Box<[u8]>,
+    client_user: Box<[u8]>,
     application: Box<[u8]>,
     /// The stored user, once it is known.
     user: Option<Box<str>>,
+    /// Lines of statements that there were.
+    statements: Option<u64>,
 }
 
 impl Trail {
@@ -60,6 +65,7 @@ impl Trail {
             sni: None,
             remote,
             database: None,
+            is_dialled_ahead: false,
             is_opened: false,
         }
     }
@@ -81,15 +87,30 @@ impl Trail {
 
     /// What a database client asks for.
     pub(super) fn connects_to(&mut self, startup: &Startup) {
-        let (database, application) = (startup.database.as_slice(), startup.application_name());
-        self.database =
-            Some(Connecting { database: database.into(), application: application.into(), user: None });
+        self.wants(&startup.database, &startup.user, startup.application_name());
+    }
+
+    /// The database that a client asks for, as whom it says it comes, and what it calls itself.
+    pub(super) fn wants(&mut self, database: &[u8], client_user: &[u8], application: &[u8]) {
+        self.database = Some(Connecting {
+            database: database.into(),
+            client_user: client_user.into(),
+            application: application.into(),
+            user: None,
+            statements: None,
+        });
     }
 
     /// What a client of a database without a startup message calls itself.
     pub(super) fn calls_itself(&mut self, application: &[u8]) {
-        self.database =
-            Some(Connecting { database: Box::default(), application: application.into(), user: None });
+        self.wants(&[], &[], application);
+    }
+
+    /// How many lines of statements there were.
+    pub(super) fn told_statements(&mut self, lines: u64) {
+        if let Some(database) = &mut self.database {
+            database.statements = Some(lines);
+        }
     }
 
     /// The stored user as whom it gets in. Writes the opening line.
@@ -100,16 +121,19 @@ impl Trail {
         self.open();
     }
 
-    /// The client leg stands: the session has a route. Writes the opening line, which for a database waits until it
-    /// can tell who connects as whom.
-    pub(super) fn secured(&mut self, session: &Rc<Session>, route: &Arc<Route>, facts: Facts) {
+    /// The client leg stands.
+    pub(super) fn secured(&mut self, session: &Rc<Session>, facts: Facts) {
         let took = self.accepted.elapsed();
         self.spent.handshake = Some(took);
         let metrics = &session.shared.metrics;
         metrics.handshake(Side::Client, facts.resumed, is_post_quantum(&facts), took);
         self.client = Some(facts);
-        self.route = Some(route.clone());
         self.session = Some(session.clone());
+    }
+
+    /// The route is known. Writes the opening line, which for a database waits until it can tell who connects as whom.
+    pub(super) fn leads_to(&mut self, route: &Arc<Route>) {
+        self.route = Some(route.clone());
         if !route.protocol.is_database() {
             self.open();
         }
@@ -124,14 +148,17 @@ impl Trail {
             sni: self.sni.as_deref(),
             route: self.route.as_ref().map(|route| &route.name),
             worker: session.shared.worker,
+            plaintext_upstream: self.route.as_ref().is_some_and(|route| route.upstream.is_plaintext()),
+            tunnel: session.is_tunnelled(),
             database: self.database_facts(),
         });
         self.is_opened = true;
     }
 
     fn database_facts(&self) -> Option<audit::DatabaseFacts<'_>> {
-        let Connecting { database, application, user } = self.database.as_ref()?;
-        Some(audit::DatabaseFacts { user: user.as_deref(), database, application })
+        let Connecting { database, client_user, application, user, statements } = self.database.as_ref()?;
+        let (user, statements) = (user.as_deref(), *statements);
+        Some(audit::DatabaseFacts { user, database, client_user, application, statements })
     }
 
     /// Somebody was permitted.
@@ -139,12 +166,17 @@ impl Trail {
         self.spent.identify = Some(self.accepted.elapsed());
     }
 
-    /// The upstream leg stands.
-    pub(super) fn dialled(&mut self, facts: Facts, address: SocketAddr, took: Duration) {
+    /// The upstream leg stands. `ahead`: it stood before it was asked for.
+    pub(super) fn dialled(&mut self, facts: Facts, address: Reached, took: Duration, ahead: bool) {
         self.spent.dial = Some(took);
+        self.is_dialled_ahead = ahead;
         if let Some(session) = &self.session {
-            session.shared.metrics.dialled(took);
-            session.shared.metrics.handshake(Side::Upstream, facts.resumed, is_post_quantum(&facts), took);
+            let metrics = &session.shared.metrics;
+            metrics.dialled(took);
+            // The opening of one that was dialled ahead was counted then.
+            if !ahead {
+                upstream_opened(metrics, &facts, took);
+            }
         }
         self.upstream = Some((facts, address));
     }
@@ -177,23 +209,30 @@ impl Trail {
             _ => {}
         }
         let identity = self.session.as_ref().and_then(|session| session.first_identity.get());
-        let asked = self.route.as_ref().map(|route| route.client_certificates);
+        let tunnel = self.session.as_ref().is_some_and(|session| session.is_tunnelled());
+        let asked = self.route.as_ref().filter(|_| !tunnel).map(|route| route.client_certificates);
         let client = self.client.as_ref().map(|facts| {
             let verified = match (facts.peer_certificate, asked) {
                 (Some(_), _) => Verified::Chain,
                 (None, Some(ClientCertificates::Optional)) => Verified::NotShown,
                 (None, _) => Verified::NotAsked,
             };
-            leg(facts, self.remote.0, verified)
+            leg(facts, self.remote.0.into(), verified)
         });
         let pinned = self.route.as_ref().is_some_and(|route| route.upstream.is_pinned());
         let upstream = self.upstream.as_ref().map(|(facts, address)| {
-            leg(facts, *address, if pinned { Verified::ChainAndPin } else { Verified::Chain })
+            let verified = match (facts.is_tls(), pinned) {
+                (false, _) => Verified::NotAtAll,
+                (true, true) => Verified::ChainAndPin,
+                (true, false) => Verified::Chain,
+            };
+            leg(facts, address.clone(), verified)
         });
         audit::closed(&audit::Closed {
             session: id,
             remote: self.remote,
             route: self.route.as_ref().map(|route| &route.name),
+            tunnel,
             reason: close,
             detail: self.detail.as_deref(),
             identity: identity.map(|identity| &**identity),
@@ -204,8 +243,17 @@ impl Trail {
             down: self.moved.down,
             requests: self.requests,
             database: self.database_facts(),
+            dialled_ahead: self.is_dialled_ahead,
             spent: audit::Spent { total: self.accepted.elapsed(), ..self.spent },
         });
+    }
+}
+
+/// Counts an upstream leg, which without TLS had no handshake.
+pub(super) fn upstream_opened(metrics: &WorkerMetrics, facts: &Facts, took: Duration) {
+    match facts.is_tls() {
+        true => metrics.handshake(Side::Upstream, facts.resumed, is_post_quantum(facts), took),
+        false => metrics.plaintext_upstream(),
     }
 }
 
@@ -213,13 +261,14 @@ fn is_post_quantum(facts: &Facts) -> bool {
     facts.group == Some(rustls::NamedGroup::X25519MLKEM768)
 }
 
-fn leg(facts: &Facts, peer: SocketAddr, verified: Verified) -> audit::LegFacts<'_> {
+fn leg(facts: &Facts, peer: Reached, verified: Verified) -> audit::LegFacts<'_> {
     audit::LegFacts {
         peer,
         version: match facts.version {
-            rustls::ProtocolVersion::TLSv1_3 => "TLSv1.3",
-            rustls::ProtocolVersion::TLSv1_2 => "TLSv1.2",
-            _ => "other",
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            Some(_) => "other",
+            None => audit::NO_TLS,
         },
         cipher: facts.cipher,
         group: facts.group.map(crate::tls::group_name),

@@ -20,8 +20,8 @@ use tokio::net::TcpStream;
 /// What was agreed on a leg: the evidence of its encryption.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// Protocol version.
-    pub version: ProtocolVersion,
+    /// Protocol version; `None`: there is no TLS on this leg.
+    pub version: Option<ProtocolVersion>,
     /// Cipher suite by its registered name.
     pub cipher: &'static str,
     /// Key exchange group; `None` only when TLS 1.2 resumed a session, which has no key exchange.
@@ -32,6 +32,13 @@ pub struct Facts {
     pub alpn: Option<Box<str>>,
     /// SHA-256 of the peer's certificate, if it showed one that verified.
     pub peer_certificate: Option<[u8; 32]>,
+}
+
+impl Facts {
+    /// False where nothing protects the leg.
+    pub fn is_tls(&self) -> bool {
+        self.version.is_some()
+    }
 }
 
 /// Why a handshake came to nothing.
@@ -141,6 +148,19 @@ pub async fn connect(
     drive(tcp, connection, Vec::new(), records_per_key).await
 }
 
+/// The upstream leg without a handshake, for an upstream that the configuration calls plaintext.
+pub fn none(tcp: TcpStream) -> Shaken {
+    let facts = Facts {
+        version: None,
+        cipher: "none",
+        group: None,
+        resumed: false,
+        alpn: None,
+        peer_certificate: None,
+    };
+    Shaken { leg: Leg::plaintext(tcp), facts, certificate: None, early: Vec::new() }
+}
+
 async fn drive<C: Unbuffered>(
     mut tcp: TcpStream,
     mut connection: C,
@@ -185,7 +205,8 @@ async fn drive<C: Unbuffered>(
     let certificate = certificate.map(|leaf| leaf.clone().into_owned());
     let facts = facts(connection.common(), certificate.as_ref()).ok_or(HandshakeFault::Unsupported)?;
     let (secrets, agreed) = connection.into_parts(caught)?;
-    let leg = Leg::new(tcp, secrets, facts.version, agreed, incoming, records_per_key);
+    let version = facts.version.ok_or(HandshakeFault::Unsupported)?;
+    let leg = Leg::new(tcp, secrets, version, agreed, incoming, records_per_key);
     let mut leg = leg.ok_or(HandshakeFault::Unsupported)?;
     leg.queue_handshake(&outgoing);
     leg.rx.closed = closed;
@@ -232,7 +253,7 @@ async fn read_more(tcp: &mut TcpStream, incoming: &mut Vec<u8>) -> Result<(), Ha
 
 fn facts(common: &CommonState, certificate: Option<&CertificateDer<'_>>) -> Option<Facts> {
     Some(Facts {
-        version: common.protocol_version()?,
+        version: Some(common.protocol_version()?),
         cipher: cipher_name(common.negotiated_cipher_suite()?.suite()),
         group: common.negotiated_key_exchange_group().map(|group| group.name()),
         resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),

@@ -3,8 +3,14 @@
 //!
 //! A leg knows what records mean (data, alerts, key updates, tickets) and answers for them with every guard that
 //! rustls' own connection would have had. It does not know who is on the other leg: that is the relay.
+//!
+//! A leg can also be one without TLS (`Leg::plaintext`), for an upstream that cannot do any better. The relay moves
+//! pieces of up to [`MAX_PLAINTEXT`] bytes through it as if they were records, and its ends are TCP's: a FIN is the end
+//! that close_notify is elsewhere, since nothing better exists. A leg with TLS never becomes one without.
 
-use super::record::{Content, MAX_RECORD, Opener, RecordFault, Sealer, Secrets, record_length};
+use super::record::{
+    Content, MAX_PLAINTEXT, MAX_RECORD, Opener, RecordFault, Sealer, Secrets, record_length,
+};
 use super::renewal::Renewal;
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
@@ -15,7 +21,7 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A TLS connection whose records are in our own hands.
+/// A TLS connection whose records are in our own hands, or a connection without any.
 pub struct Leg {
     /// The socket.
     pub tcp: TcpStream,
@@ -28,8 +34,9 @@ pub struct Leg {
 
 /// The receiving direction of a leg.
 pub struct Rx {
-    opener: Opener,
-    /// Ciphertext that was read and not opened: at most a record that is not whole, or what waits for its turn.
+    /// `None` on a leg without TLS.
+    opener: Option<Opener>,
+    /// What was read and not opened: at most a record that is not whole, or what waits for its turn.
     pub partial: Vec<u8>,
     /// A handshake message that is not whole.
     message: Vec<u8>,
@@ -37,7 +44,7 @@ pub struct Rx {
     updates: u8,
     /// Warning alerts so far.
     warnings: u8,
-    /// True once the peer said close_notify.
+    /// True once the peer said that it has said all: close_notify, or a FIN where there is no TLS.
     pub closed: bool,
 }
 
@@ -47,9 +54,10 @@ pub struct Rx {
 ///   unsent   | on the wire already | sealed and still to be written |
 ///            0                     written                          unsent.len()
 /// ```
-/// What stands here is ciphertext and is never sealed again: a short write only moves `written`.
+/// What stands here is as it goes on the wire and is never sealed again: a short write only moves `written`.
 pub struct Tx {
-    sealer: Sealer,
+    /// `None` on a leg without TLS.
+    sealer: Option<Sealer>,
     unsent: Vec<u8>,
     written: usize,
     /// True once close_notify was sealed; nothing can follow it.
@@ -65,6 +73,8 @@ pub(super) enum Agreed {
     /// `None` on TLS 1.2, whose keys are not renewed.
     Server(Option<Box<Renewal>>),
     Client(Box<KernelConnection<ClientConnectionData>>),
+    /// No TLS.
+    Nothing,
 }
 
 impl Agreed {
@@ -75,12 +85,13 @@ impl Agreed {
     ) -> Result<(), LegFault> {
         match self {
             Agreed::Server(renewal) => {
-                let renewed = renewal.as_mut().and_then(|renewal| renewal.next_rx()).ok_or(NOT_RENEWED)?;
+                let renewed = renewal.as_mut().and_then(|renewal| renewal.next_rx()).ok_or(NO_UPDATE)?;
                 use_key(&renewed.secrets())?;
             }
             Agreed::Client(agreed) => {
-                use_key(&tls13(&agreed.update_rx_secret().map_err(|_| NOT_RENEWED)?.1)?)?;
+                use_key(&tls13(&agreed.update_rx_secret().map_err(|_| NO_UPDATE)?.1)?)?;
             }
+            Agreed::Nothing => return Err(NO_UPDATE),
         }
         Ok(())
     }
@@ -92,18 +103,17 @@ impl Agreed {
     ) -> Result<(), LegFault> {
         match self {
             Agreed::Server(renewal) => {
-                let renewed = renewal.as_mut().and_then(|renewal| renewal.next_tx()).ok_or(NOT_RENEWED)?;
+                let renewed = renewal.as_mut().and_then(|renewal| renewal.next_tx()).ok_or(NO_UPDATE)?;
                 use_key(&renewed.secrets())?;
             }
             Agreed::Client(agreed) => {
-                use_key(&tls13(&agreed.update_tx_secret().map_err(|_| NOT_RENEWED)?.1)?)?;
+                use_key(&tls13(&agreed.update_tx_secret().map_err(|_| NO_UPDATE)?.1)?)?;
             }
+            Agreed::Nothing => return Err(NO_UPDATE),
         }
         Ok(())
     }
 }
-
-const NOT_RENEWED: LegFault = LegFault::Message("a key update that the handshake state refuses");
 
 /// What a record from the peer means to whoever reads the leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,9 +211,39 @@ impl Leg {
         let (tx_sequence, tx_secret) = secrets.tx;
         let opener = Opener::new(&Secrets::from_rustls(&rx_secret, version)?, rx_sequence)?;
         let sealer = Sealer::new(&Secrets::from_rustls(&tx_secret, version)?, tx_sequence, records_per_key)?;
-        let rx = Rx { opener, partial: left, message: Vec::new(), updates: 0, warnings: 0, closed: false };
+        Some(Self::with(tcp, Some(opener), Some(sealer), agreed, left))
+    }
+
+    /// A leg without TLS, on a fresh connection. What is written on it can be read on the way.
+    pub(super) fn plaintext(tcp: TcpStream) -> Self {
+        Self::with(tcp, None, None, Agreed::Nothing, Vec::new())
+    }
+
+    fn with(
+        tcp: TcpStream,
+        opener: Option<Opener>,
+        sealer: Option<Sealer>,
+        agreed: Agreed,
+        partial: Vec<u8>,
+    ) -> Self {
+        let rx = Rx { opener, partial, message: Vec::new(), updates: 0, warnings: 0, closed: false };
         let tx = Tx { sealer, unsent: Vec::new(), written: 0, closed: false, shut: false, renewals: 0 };
-        Some(Leg { tcp, rx, tx, agreed })
+        Leg { tcp, rx, tx, agreed }
+    }
+
+    /// False for a leg without TLS.
+    pub fn is_tls(&self) -> bool {
+        self.rx.opener.is_some()
+    }
+
+    /// The length of the record at the front of what was read, whole or not; `None` while it cannot be told. Without
+    /// TLS it is whatever there is, as far as a record could carry it.
+    pub fn next_record(&self, bytes: &[u8]) -> Result<Option<usize>, RecordFault> {
+        match self.rx.opener {
+            Some(_) => record_length(bytes),
+            None if bytes.is_empty() => Ok(None),
+            None => Ok(Some(bytes.len().min(MAX_PLAINTEXT))),
+        }
     }
 
     /// Reads from the socket, without waiting beyond `cx`. `Ok(0)`: the end of the stream.
@@ -237,7 +277,8 @@ impl Leg {
         if self.rx.closed {
             return Err(LegFault::Message("data after close_notify"));
         }
-        let opened = self.rx.opener.open(record)?;
+        let Some(opener) = &mut self.rx.opener else { return Ok(Received::Data(0, record.len())) };
+        let opened = opener.open(record)?;
         match opened.content {
             Content::Data => {
                 if !self.rx.message.is_empty() {
@@ -257,6 +298,10 @@ impl Leg {
         }
     }
 
+    fn can_rekey(&self) -> bool {
+        self.tx.sealer.as_ref().is_some_and(Sealer::can_rekey)
+    }
+
     /// RFC 8446 section 6: close_notify and user_canceled are not faults, everything else is; TLS 1.2 has warnings.
     fn alert(&mut self, body: &[u8]) -> Result<Received, LegFault> {
         let &[level, description] = body else { return Err(LegFault::Message("an alert of a wrong length")) };
@@ -265,7 +310,7 @@ impl Leg {
                 self.rx.closed = true;
                 Ok(Received::Closed)
             }
-            (WARNING, description) if description == USER_CANCELED || !self.tx.sealer.can_rekey() => {
+            (WARNING, description) if description == USER_CANCELED || !self.can_rekey() => {
                 self.rx.warnings += 1;
                 if self.rx.warnings > MAX_WARNINGS {
                     return Err(LegFault::Message("too many warning alerts"));
@@ -298,14 +343,15 @@ impl Leg {
     }
 
     fn message(&mut self, kind: u8, body: &[u8], last: bool) -> Result<(), LegFault> {
+        let can_rekey = self.can_rekey();
         match (kind, &mut self.agreed) {
-            (KEY_UPDATE, _) if self.tx.sealer.can_rekey() => self.key_update(body, last),
-            (NEW_SESSION_TICKET, Agreed::Client(agreed)) if self.tx.sealer.can_rekey() => {
+            (KEY_UPDATE, _) if can_rekey => self.key_update(body, last),
+            (NEW_SESSION_TICKET, Agreed::Client(agreed)) if can_rekey => {
                 // A ticket that rustls cannot use costs a full handshake next time, nothing else.
                 let _ = agreed.handle_new_session_ticket(body);
                 Ok(())
             }
-            (HELLO_REQUEST, Agreed::Client(_)) if !self.tx.sealer.can_rekey() && body.is_empty() => {
+            (HELLO_REQUEST, Agreed::Client(_)) if !can_rekey && body.is_empty() => {
                 self.push(Content::Alert, &[WARNING, NO_RENEGOTIATION])
             }
             _ => Err(LegFault::Message("a handshake message that cannot stand here")),
@@ -326,7 +372,8 @@ impl Leg {
             [1] => true,
             _ => return Err(LegFault::Message("a malformed key update")),
         };
-        self.agreed.renew_rx(|secrets| self.rx.opener.rekey(secrets))?;
+        let opener = self.rx.opener.as_mut().ok_or(NO_UPDATE)?;
+        self.agreed.renew_rx(|secrets| opener.rekey(secrets))?;
         if answer && !self.tx.closed {
             self.renew_key()?;
         }
@@ -335,10 +382,10 @@ impl Leg {
 
     /// Renews the sending key if its record limit is reached.
     pub fn renew_worn_key(&mut self) -> Result<(), LegFault> {
-        if !self.tx.sealer.is_worn() {
+        if !self.is_worn() {
             return Ok(());
         }
-        if !self.tx.sealer.can_rekey() {
+        if !self.can_rekey() {
             return Err(LegFault::KeyLimit);
         }
         self.renew_key()
@@ -346,40 +393,50 @@ impl Leg {
 
     fn renew_key(&mut self) -> Result<(), LegFault> {
         self.push(Content::Handshake, &[KEY_UPDATE, 0, 0, 1, 0])?;
-        self.agreed.renew_tx(|secrets| self.tx.sealer.rekey(secrets))?;
+        let sealer = self.tx.sealer.as_mut().ok_or(NO_UPDATE)?;
+        self.agreed.renew_tx(|secrets| sealer.rekey(secrets))?;
         self.tx.renewals += 1;
         Ok(())
     }
 
+    /// Says something about the connection itself, which only TLS has words for.
     fn push(&mut self, content: Content, body: &[u8]) -> Result<(), LegFault> {
+        let Some(sealer) = &mut self.tx.sealer else { return Ok(()) };
         if self.tx.unsent.len() - self.tx.written > MAX_UNSENT_CONTROL {
             return Err(LegFault::Message("control messages that it does not read the answers to"));
         }
-        self.tx.sealer.seal(content, body, &mut self.tx.unsent)?;
+        sealer.seal(content, body, &mut self.tx.unsent)?;
         Ok(())
     }
 
     /// True when this leg's outgoing records fit the other leg's incoming ones: they can be sealed in place.
     pub fn fits(&self, source: &Leg) -> bool {
-        self.tx.sealer.fits(&source.rx.opener)
+        matches!((&self.tx.sealer, &source.rx.opener), (Some(sealer), Some(opener)) if sealer.fits(opener))
     }
 
     /// Seals an opened record of a fitting leg in place; the caller writes it. The key must not be worn.
     pub fn reseal(&mut self, record: &mut [u8]) -> Result<(), LegFault> {
-        Ok(self.tx.sealer.reseal(record)?)
+        // A leg without TLS fits none.
+        let Some(sealer) = &mut self.tx.sealer else { return Err(LegFault::Message("a record without TLS")) };
+        Ok(sealer.reseal(record)?)
     }
 
     /// True when the next data must go through [`Leg::queue`], because the key wants renewing first.
     pub fn is_worn(&self) -> bool {
-        self.tx.sealer.is_worn()
+        self.tx.sealer.as_ref().is_some_and(Sealer::is_worn)
     }
 
-    /// Seals data behind everything that is still unsent, renewing the key where its limit falls.
+    /// Seals data behind everything that is still unsent, renewing the key where its limit falls. Without TLS it is
+    /// put there as it is.
     pub fn queue(&mut self, mut data: &[u8]) -> Result<(), LegFault> {
         while !data.is_empty() {
             self.renew_worn_key()?;
-            let (now, later) = data.split_at(data.len().min(super::record::MAX_PLAINTEXT));
-            self.tx.sealer.seal(Content::Data, now, &mut self.tx.unsent)?;
+            let Some(sealer) = &mut self.tx.sealer else {
+                self.tx.unsent.extend_from_slice(data);
+                break;
+            };
+            let (now, later) = data.split_at(data.len().min(MAX_PLAINTEXT));
+            sealer.seal(Content::Data, now, &mut self.tx.unsent)?;
             data = later;
         }
         Ok(())
@@ -387,8 +444,10 @@ impl Leg {
 
     /// Queues a record without data, unless the leg can carry none any more.
     pub fn queue_empty(&mut self) -> Result<(), LegFault> {
-        if !self.tx.closed && !self.is_worn() {
-            self.tx.sealer.seal_empty(&mut self.tx.unsent)?;
+        if let (Some(sealer), false) = (&mut self.tx.sealer, self.tx.closed)
+            && !sealer.is_worn()
+        {
+            sealer.seal_empty(&mut self.tx.unsent)?;
         }
         Ok(())
     }
@@ -403,7 +462,7 @@ impl Leg {
         self.tx.unsent.extend_from_slice(bytes);
     }
 
-    /// Says close_notify, once; nothing can be queued afterwards.
+    /// Says close_notify, once; nothing can be queued afterwards. Without TLS the FIN says it.
     pub fn queue_close(&mut self) -> Result<(), LegFault> {
         if !self.tx.closed {
             self.push(Content::Alert, &[WARNING, CLOSE_NOTIFY])?;
@@ -467,9 +526,11 @@ impl Leg {
     }
 
     /// Waits for data and appends it to `plaintext`; false at a clean end. For the stages before the relay.
+    ///
+    /// Given up half-way, it loses nothing: the next call goes on.
     pub async fn read(&mut self, plaintext: &mut Vec<u8>) -> Result<bool, LegFault> {
         loop {
-            while let Some(length) = record_length(&self.rx.partial)? {
+            while let Some(length) = self.next_record(&self.rx.partial)? {
                 if self.rx.partial.len() < length {
                     break;
                 }
@@ -489,16 +550,30 @@ impl Leg {
                     Received::Closed => return Ok(false),
                 }
             }
-            let from = self.rx.partial.len();
-            self.rx.partial.resize(from + MAX_RECORD.max(from), 0);
-            let mut partial = std::mem::take(&mut self.rx.partial);
-            let read = std::future::poll_fn(|cx| self.poll_read(cx, &mut partial[from..])).await;
-            partial.truncate(from + *read.as_ref().unwrap_or(&0));
-            self.rx.partial = partial;
-            if read? == 0 {
-                return Err(LegFault::Truncated);
+            if std::future::poll_fn(|cx| self.poll_partial(cx)).await? == 0 {
+                return self.vanish().map(|()| false);
             }
         }
+    }
+
+    /// The connection came to its end without close_notify. That is a truncation, except where there is no TLS.
+    pub fn vanish(&mut self) -> Result<(), LegFault> {
+        if self.is_tls() {
+            return Err(LegFault::Truncated);
+        }
+        self.rx.closed = true;
+        Ok(())
+    }
+
+    /// Reads behind what is not opened yet. `Ok(0)`: the end of the stream.
+    fn poll_partial(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let from = self.rx.partial.len();
+        self.rx.partial.resize(from + MAX_RECORD.max(from), 0);
+        let mut buffer = ReadBuf::new(&mut self.rx.partial[from..]);
+        let polled = Pin::new(&mut self.tcp).poll_read(cx, &mut buffer);
+        let read = buffer.filled().len();
+        self.rx.partial.truncate(from + read);
+        polled.map_ok(|()| read)
     }
 
     /// Waits until everything queued is written.
@@ -507,6 +582,8 @@ impl Leg {
     }
 }
 
+const NO_UPDATE: LegFault = LegFault::Message("a key update that the handshake state refuses");
+
 fn tls13(secret: &ConnectionTrafficSecrets) -> Result<Secrets<'_>, LegFault> {
-    Secrets::from_rustls(secret, ProtocolVersion::TLSv1_3).ok_or(NOT_RENEWED)
+    Secrets::from_rustls(secret, ProtocolVersion::TLSv1_3).ok_or(NO_UPDATE)
 }

@@ -11,9 +11,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use staunch::credential::{Account, HeaderInjection};
 use staunch::demo::issuer::Issuer;
+use staunch::dial::plaintext::PlaintextUpstream;
 use staunch::dial::{Negotiation, Upstream};
 use staunch::gateway::{
-    Alpn, ApplicationName, Database, Gateway, Limits, Listener, Route, RouteProtocol, Timeouts,
+    Alpn, ApplicationName, Database, Gateway, Limits, Listener, Route, RouteProtocol, Timeouts, Tunnel,
 };
 use staunch::identify::certificate::{CertificateMapping, SubjectSource};
 use staunch::identify::oidc::{Algorithm, IssuerSettings, Issuers};
@@ -101,6 +102,20 @@ pub struct Wish {
     pub connect: Duration,
     /// TLS with a PostgreSQL upstream begins with the first byte.
     pub direct: bool,
+    /// Statements are logged, with so many bytes of their text.
+    pub statements: Option<usize>,
+    /// The upstream has no TLS.
+    pub plaintext: Option<Plaintext>,
+    /// Upstream connections to keep ready.
+    pub dial_ahead: usize,
+}
+
+/// Where an upstream without TLS listens.
+pub enum Plaintext {
+    /// At the rig's own listener.
+    Tcp,
+    /// At this path; the test listens there.
+    Unix(std::path::PathBuf),
 }
 
 impl Default for Wish {
@@ -118,6 +133,9 @@ impl Default for Wish {
             on_expiry: OnExpiry::Drain,
             connect: Duration::from_secs(5),
             direct: false,
+            statements: None,
+            plaintext: None,
+            dial_ahead: 0,
         }
     }
 }
@@ -140,6 +158,8 @@ pub struct Rig {
 
 /// The route's name on the wire.
 pub const NAME: &str = "route.test";
+/// The listener's tunnel on the wire.
+pub const TUNNEL: &str = "tunnel.test";
 /// Whom tokens must be for.
 pub const AUDIENCE: &str = "staunch";
 
@@ -157,6 +177,16 @@ impl Rig {
                 subject_from: vec![SubjectSource::Dns],
                 groups: Vec::new(),
             });
+        })
+        .await
+    }
+
+    /// The same, which allows the token group `agents` besides.
+    pub async fn raw_for_both(wish: Wish, issuer: &Issuer, authority: CertificateDer<'static>) -> Rig {
+        let (issuers, allow) = Self::believing(issuer, authority);
+        Self::start(wish, issuers, allow, |route| {
+            route.protocol = RouteProtocol::Raw;
+            route.client_certificates = ClientCertificates::Required;
         })
         .await
     }
@@ -195,6 +225,7 @@ impl Rig {
     /// A PostgreSQL route for tokens of `issuer` in the group `agents`, which logs in as `svc`.
     pub async fn postgres(wish: Wish, issuer: &Issuer, authority: CertificateDer<'static>) -> Rig {
         let (issuers, allow) = Self::believing(issuer, authority);
+        let statements = wish.statements;
         Self::start(wish, issuers, allow, |route| {
             route.protocol = RouteProtocol::Postgres;
             route.database = Some(Arc::new(Database {
@@ -208,6 +239,8 @@ impl Rig {
                 takes_tokens: true,
                 application_name: ApplicationName::Identity,
                 identity_guc: Some("staunch.subject".into()),
+                local_files: false,
+                statements,
             }));
         })
         .await
@@ -229,6 +262,8 @@ impl Rig {
                 takes_tokens: true,
                 application_name: ApplicationName::Client,
                 identity_guc: None,
+                local_files: false,
+                statements: None,
             }));
         })
         .await
@@ -246,12 +281,16 @@ impl Rig {
         })
         .unwrap();
         let port = upstream.local_addr().unwrap().port();
+        let plaintext = wish.plaintext.map(|plaintext| match plaintext {
+            Plaintext::Tcp => format!("tcp://127.0.0.1:{port}"),
+            Plaintext::Unix(path) => format!("unix:{}", path.display()),
+        });
         let name = ServerName::try_from("upstream.test").unwrap();
-        let gateway_leaf = authority.leaf(NAME);
-        let make_server = |client_certificates| {
+        let make_server = |name, client_certificates| {
+            let leaf = authority.leaf(name);
             let server = server_config(ServerSettings {
-                chain: gateway_leaf.chain.clone(),
-                key: gateway_leaf.key.clone_key(),
+                chain: leaf.chain,
+                key: leaf.key,
                 pq: PostQuantum::Prefer,
                 client_certificates,
                 client_ca: vec![authority.certificate()],
@@ -264,12 +303,15 @@ impl Rig {
             sni: vec![NAME.into()],
             protocol: RouteProtocol::Http,
             alpn: wish.alpn,
-            server: make_server(ClientCertificates::None),
-            server_certificate: [0; 32],
+            server: None,
             client_certificates: ClientCertificates::None,
             certificate_identity: None,
             slots: Vec::new(),
-            upstream: Upstream::new("127.0.0.1".into(), port, name, tls, false),
+            upstream: match plaintext {
+                Some(address) => Upstream::plaintext(PlaintextUpstream::parse(&address).unwrap()),
+                None => Upstream::new("127.0.0.1".into(), port, name, tls, false),
+            },
+            dial_ahead: wish.dial_ahead,
             authority: Some("upstream.test".into()),
             policy: Policy { rules: vec![allow], on_expiry: wish.on_expiry },
             inject: Vec::new(),
@@ -285,8 +327,13 @@ impl Rig {
         if route.protocol == RouteProtocol::Postgres && !wish.direct {
             route.upstream = route.upstream.negotiating(Negotiation::Request);
         }
-        route.server = make_server(route.client_certificates);
-        let listener = Listener { address: "127.0.0.1:0".parse().unwrap(), proxy_protocol_from: Vec::new() };
+        route.server = Some(make_server(NAME, route.client_certificates));
+        let listener = Listener {
+            number: 0,
+            address: "127.0.0.1:0".parse().unwrap(),
+            mysql: None,
+            proxy_protocol_from: Vec::new(),
+        };
         let limits = Limits {
             permit_deadline: wish.permit_deadline,
             connections: 10_000,
@@ -298,7 +345,10 @@ impl Rig {
             streams: 100,
             records_per_key: wish.records_per_key,
         };
+        let server = make_server(TUNNEL, ClientCertificates::None);
+        let tunnel = Tunnel { listener: 0, sni: TUNNEL.into(), server };
         let gateway = Gateway::new(vec![listener.clone()], vec![route], issuers, limits);
+        let gateway = gateway.with_tunnels(vec![tunnel]);
         let layout = Layout { count: 1, pin: wish.pin };
         let bound = Bound::bind(&[listener], layout).unwrap();
         let address = bound.addresses()[0];
@@ -335,8 +385,16 @@ impl Rig {
     }
 
     pub async fn connect(&self, config: Arc<ClientConfig>) -> std::io::Result<client::TlsStream<TcpStream>> {
+        self.connect_to(NAME, config).await
+    }
+
+    pub async fn connect_to(
+        &self,
+        name: &'static str,
+        config: Arc<ClientConfig>,
+    ) -> std::io::Result<client::TlsStream<TcpStream>> {
         let tcp = TcpStream::connect(self.gateway).await?;
-        let name = ServerName::try_from(NAME).unwrap();
+        let name = ServerName::try_from(name).unwrap();
         TlsConnector::from(config).connect(name, tcp).await
     }
 
@@ -359,23 +417,32 @@ pub struct Http {
 
 impl Http {
     pub async fn start(wish: Wish) -> Http {
-        let (issuer, certificate) = Self::issuer();
+        let (issuer, certificate) = Self::believe();
         Http { rig: Rig::http(wish, &issuer, certificate).await, issuer }
     }
 
     /// The same with a PostgreSQL route.
     pub async fn postgres(wish: Wish) -> Http {
-        let (issuer, certificate) = Self::issuer();
+        let (issuer, certificate) = Self::believe();
         Http { rig: Rig::postgres(wish, &issuer, certificate).await, issuer }
+    }
+
+    /// The same with a raw route, to which only the tunnel leads.
+    pub async fn raw(wish: Wish) -> Http {
+        let (issuer, certificate) = Self::believe();
+        let (issuers, allow) = Rig::believing(&issuer, certificate);
+        let rig = Rig::start(wish, issuers, allow, |route| route.protocol = RouteProtocol::Raw).await;
+        Http { rig, issuer }
     }
 
     /// The same with a Redis route.
     pub async fn redis(wish: Wish) -> Http {
-        let (issuer, certificate) = Self::issuer();
+        let (issuer, certificate) = Self::believe();
         Http { rig: Rig::redis(wish, &issuer, certificate).await, issuer }
     }
 
-    fn issuer() -> (Issuer, CertificateDer<'static>) {
+    /// An issuer, and the authority of its certificate.
+    pub fn believe() -> (Issuer, CertificateDer<'static>) {
         use rustls::pki_types::pem::PemObject;
         let ca = staunch::demo::ca::Ca::new("issuer authority").unwrap();
         let issuer = Issuer::start(ca.leaf(&["127.0.0.1"]).unwrap(), AUDIENCE, Vec::new()).unwrap();

@@ -15,7 +15,7 @@ from support.gateway import KEY, Gateway
 _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
-NAMES = ["api.gw.test", "app.gw.test", "grpc.gw.test", "raw.gw.test", "opt.gw.test"]
+NAMES = ["api.gw.test", "app.gw.test", "grpc.gw.test", "raw.gw.test", "opt.gw.test", "tunnel.gw.test"]
 
 
 class World:
@@ -55,6 +55,11 @@ class World:
             "allow": [{"issuer": "corp", "groups": ["agents"]}],
             "inject": {"header": "authorization", "value": "Bearer {secret:stored}"},
         } | more
+
+    def tunnel(self) -> dict:
+        """A listener's tunnel name."""
+        chain, key = self.gateway_pair
+        return {"sni": "tunnel.gw.test", "certificate": {"chain": chain, "key": key}}
 
     def config(self, *routes: dict, **more) -> dict:
         issuer = {

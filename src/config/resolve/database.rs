@@ -2,7 +2,8 @@
 
 use super::route::{Context, choice};
 use crate::config::fault::Notes;
-use crate::config::model;
+use crate::config::model::{self, Text};
+use crate::config::units::size;
 use crate::dial::Negotiation;
 use crate::gateway::{ApplicationName, Database, RouteProtocol};
 use std::sync::Arc;
@@ -25,11 +26,14 @@ impl Context<'_> {
             let advice = "write two names with a dot between them, for example \"staunch.subject\"";
             notes.fault(name.span(), format!("{:?} is no setting; {advice}", name.get_ref()));
         }
+        let statements = statements(&route.statements, notes);
         let kind = protocol.filter(|protocol| protocol.is_database())?;
         let shows_certificate = match route.upstream.get_ref() {
             model::Upstream::Address(_) => false,
             model::Upstream::Table(table) => table.certificate.is_some(),
         };
+        // On a socket of this machine PostgreSQL may know the gateway by its user (`peer`).
+        let shows_certificate = shows_certificate || super::plaintext::is_meant(route);
         let accounts = self.accounts(written, kind, shows_certificate, notes);
         let by_token = |allow: &Spanned<model::Allow>| {
             self.issuers.iter().any(|issuer| *issuer.0 == **allow.get_ref().issuer.get_ref())
@@ -39,6 +43,8 @@ impl Context<'_> {
             takes_tokens: route.allow.iter().any(by_token),
             application_name: application_name?,
             identity_guc: route.identity_guc.as_ref().map(|name| name.get_ref().as_str().into()),
+            local_files: route.local_files.as_ref().is_some_and(|yes| *yes.get_ref()),
+            statements: statements?,
         }))
     }
 }
@@ -76,6 +82,7 @@ pub(super) fn idle_settings(route: &model::Route, protocol: RouteProtocol, notes
     let of_postgres = [
         (&route.application_name, "application_name"),
         (&route.identity_guc, "identity_guc"),
+        (&route.statements, "statements"),
         (negotiation, "negotiation"),
     ];
     let idle = of_http.iter().filter(|_| !http).chain(of_postgres.iter().filter(|_| !postgres));
@@ -83,8 +90,12 @@ pub(super) fn idle_settings(route: &model::Route, protocol: RouteProtocol, notes
         RouteProtocol::Http => "an http route",
         RouteProtocol::Raw => "a raw route",
         RouteProtocol::Postgres => "a postgres route",
+        RouteProtocol::Mysql => "a mysql route",
         RouteProtocol::Redis => "a redis route",
     };
+    if let (Some(written), true) = (&route.local_files, protocol != RouteProtocol::Mysql) {
+        notes.fault(written.span(), format!("local_files has no effect on {kind}; remove it"));
+    }
     for (text, key) in idle {
         if let Some(text) = text {
             notes.fault(text.span(), format!("{key} has no effect on {kind}; remove it"));
@@ -94,6 +105,31 @@ pub(super) fn idle_settings(route: &model::Route, protocol: RouteProtocol, notes
 
 const APPLICATION_NAMES: [(&str, ApplicationName); 2] =
     [("identity", ApplicationName::Identity), ("client", ApplicationName::Client)];
+
+/// How much of each statement is logged; inside, `None` is nothing at all.
+#[expect(clippy::option_option, reason = "the outer one is a fault that was noted")]
+fn statements(written: &Option<Text>, notes: &mut Notes<'_>) -> Option<Option<usize>> {
+    let Some(text) = written else { return Some(None) };
+    match text.get_ref().as_str() {
+        "off" => Some(None),
+        "on" => Some(Some(DEFAULT_STATEMENT)),
+        other => match size(other) {
+            Ok(limit) if (MIN_STATEMENT..=MAX_STATEMENT).contains(&limit) => Some(Some(limit)),
+            _ => {
+                let advice = "write \"on\", \"off\" or a size from \"64B\" to \"64KiB\"";
+                notes.fault(text.span(), format!("{other:?} is no limit of statements; {advice}"));
+                None
+            }
+        },
+    }
+}
+
+/// Bytes of a statement's text in the log: what people and most programs write is shorter.
+const DEFAULT_STATEMENT: usize = 4 << 10;
+/// Less would cut nearly every statement.
+const MIN_STATEMENT: usize = 64;
+/// What a line of the log may hold: sixteen of them fill what a session holds at once.
+const MAX_STATEMENT: usize = 64 << 10;
 
 /// PostgreSQL takes any setting of two plain names, and gives it no meaning of its own.
 fn is_setting(text: &str) -> bool {

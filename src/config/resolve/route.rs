@@ -1,7 +1,7 @@
 //! One route: what is written, what is in force, and what about it could not work.
 
 use super::database::{idle_settings, negotiation};
-use super::duration;
+use super::{duration, plaintext};
 use crate::config::certificates;
 use crate::config::fault::Notes;
 use crate::config::model::{self, OneOrMany, Text};
@@ -12,7 +12,6 @@ use crate::identify::certificate::{CertificateMapping, is_pattern};
 use crate::identify::slots::Slot;
 use crate::names::{IssuerName, RouteName};
 use crate::secret::Secret;
-use crate::tls::handshake::fingerprint;
 use crate::tls::server::{ClientCertificates, ServerSettings, ServerVariants, server_config};
 use crate::tls::{PostQuantum, post_quantum_available};
 use rustls::RootCertStore;
@@ -38,6 +37,8 @@ pub(super) struct Context<'a> {
     pub(super) names: BTreeMap<String, ()>,
     /// SNI names that were seen, and whose they are.
     pub(super) sni: BTreeMap<String, String>,
+    /// True when a listener has a tunnel, or may have one that could not be read.
+    pub(super) has_tunnel: bool,
     /// The system's authorities, once a route wanted them: reading them takes milliseconds.
     pub(super) system_roots: Option<RootCertStore>,
 }
@@ -61,7 +62,7 @@ impl<'a> Context<'a> {
         if self.names.insert(name.clone(), ()).is_some() {
             notes.fault(route.name.span(), format!("two routes are called `{name}`; rename one"));
         }
-        let sni = self.sni(&route.sni, &name, notes);
+        let sni = self.sni(written, &name, notes);
         let protocol = choice(&Some(&route.protocol), RouteProtocol::Http, &PROTOCOLS, notes);
         let raw = protocol == Some(RouteProtocol::Raw);
         let pq = self.pq(&route.pq, notes);
@@ -69,18 +70,20 @@ impl<'a> Context<'a> {
             choice(&route.client_certificates.as_ref(), ClientCertificates::None, &CERTIFICATES, notes);
         let asks = client_certificates != Some(ClientCertificates::None);
         let mapping = self.mapping(route, asks, notes);
-        if raw
-            && (!matches!(client_certificates, None | Some(ClientCertificates::Required))
-                || route.certificate_identity.is_none())
-        {
-            let advice = "write client_certificates = \"required\", client_ca and certificate_identity";
+        // A tunnel leads to a route unless that demands what a tunnel has not.
+        let by_tunnel = self.has_tunnel && client_certificates != Some(ClientCertificates::Required);
+        let by_certificate = matches!(client_certificates, None | Some(ClientCertificates::Required))
+            && route.certificate_identity.is_some();
+        if raw && !by_certificate && !by_tunnel {
+            let advice = "write client_certificates = \"required\", client_ca and certificate_identity, or give a \
+                          listener a tunnel";
             notes.fault(
                 route.protocol.span(),
-                format!("a raw route knows clients by certificate only; {advice}"),
+                format!("a raw route knows clients by certificate or tunnel only; {advice}"),
             );
         }
         let slots = self.slots(&route.token_slots, protocol, notes);
-        let reads_tokens = !slots.is_empty() || protocol.is_some_and(RouteProtocol::is_database);
+        let reads_tokens = !slots.is_empty() || protocol.is_some_and(RouteProtocol::is_database) || by_tunnel;
         let policy = self.policy(written, mapping.as_ref(), reads_tokens, notes);
         let inject = self.headers(&route.inject, protocol, notes);
         let database = self.database(written, protocol, notes);
@@ -88,31 +91,49 @@ impl<'a> Context<'a> {
         if let Some(protocol) = protocol {
             idle_settings(route, protocol, notes);
         }
-        let server = self.server(route, &sni, client_certificates, pq, notes);
-        let upstream = self.upstream(&route.upstream, notes);
+        let server = self.server(written, &sni, client_certificates, pq, notes);
+        let upstream = if plaintext::is_meant(route) {
+            plaintext::upstream(route, protocol, notes)
+                .map(|(upstream, authority)| (upstream, None, authority))
+        } else {
+            plaintext::idle_permission(route, notes);
+            self.upstream(&route.upstream, notes)
+                .map(|(upstream, pq, authority)| (upstream, Some(pq), authority))
+        };
         let negotiation = negotiation(&route.upstream, protocol, notes);
         let keep_host = choice(&route.host.as_ref(), false, &[("upstream", false), ("keep", true)], notes);
         let timeouts = timeouts(&route.timeouts, notes);
+        let dial_ahead = match &route.dial_ahead {
+            Some(number) if *number.get_ref() > MOST_AHEAD => {
+                notes.fault(number.span(), format!("dial_ahead is at most {MOST_AHEAD}, for each worker"));
+                None
+            }
+            number => Some(number.as_ref().map_or(0, |number| usize::from(*number.get_ref()))),
+        };
         if notes.faults.len() > before {
             return None;
         }
-        let (server, chain, names, not_after) = server?;
+        let (server, names, not_after) = match server? {
+            Some((server, names, not_after)) => (Some(server), names, Some(not_after)),
+            None => (None, Vec::new(), None),
+        };
         let (upstream, upstream_pq, authority) = upstream?;
         let (policy, allow) = policy?;
         let summary = RouteSummary {
             name: name.clone(),
             sni: sni.clone(),
             protocol: route.protocol.get_ref().clone(),
+            tunnel: by_tunnel,
             upstream: upstream.authority(),
             allow,
             inject: shown_credentials(&inject, database.as_deref()),
+            statements: database.as_ref().and_then(|database| database.statements),
             client_certificates: name_of(&CERTIFICATES, client_certificates?),
-            pq: (name_of(&PQ, pq?), name_of(&PQ, upstream_pq)),
+            pq: (name_of(&PQ, pq?), upstream_pq.map_or("off (no TLS)".into(), |pq| name_of(&PQ, pq))),
+            plaintext_upstream: upstream.is_plaintext(),
             on_expiry: route.on_expiry.as_ref().map_or("drain".into(), |text| text.get_ref().clone()),
             certificate_names: names,
-            certificate_not_after: not_after
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .map_or(0, |d| d.as_secs()),
+            certificate_not_after: not_after.map(seconds),
         };
         let route = Route {
             name: RouteName(name.into()),
@@ -120,11 +141,11 @@ impl<'a> Context<'a> {
             protocol: protocol?,
             alpn: alpn?,
             server,
-            server_certificate: chain,
             client_certificates: client_certificates?,
             certificate_identity: mapping,
             slots,
             upstream: upstream.negotiating(negotiation?),
+            dial_ahead: dial_ahead?,
             authority: (!keep_host?).then_some(authority),
             policy,
             inject,
@@ -134,14 +155,20 @@ impl<'a> Context<'a> {
         Some((route, summary))
     }
 
-    fn sni(&mut self, written: &Spanned<OneOrMany>, route: &str, notes: &mut Notes<'_>) -> Vec<String> {
-        let texts: Vec<(String, Range<usize>)> = match written.get_ref() {
-            OneOrMany::One(text) => vec![(text.clone(), written.span())],
+    fn sni(&mut self, written: &Spanned<model::Route>, route: &str, notes: &mut Notes<'_>) -> Vec<String> {
+        let Some(sni) = &written.get_ref().sni else {
+            if !self.has_tunnel && !notes.lost {
+                notes.fault(written.span(), "`sni` is missing, and no listener has a tunnel that leads here");
+            }
+            return Vec::new();
+        };
+        let texts: Vec<(String, Range<usize>)> = match sni.get_ref() {
+            OneOrMany::One(text) => vec![(text.clone(), sni.span())],
             OneOrMany::Many(all) => all.iter().map(|t| (t.get_ref().clone(), t.span())).collect(),
         };
         if texts.is_empty() {
             notes.fault(
-                written.span(),
+                sni.span(),
                 "a route without a name cannot be reached; write sni = \"name.example.com\"",
             );
         }
@@ -237,6 +264,7 @@ impl<'a> Context<'a> {
         let raw = protocol == Some(RouteProtocol::Raw);
         let password = match protocol {
             Some(RouteProtocol::Postgres) => "a postgres route takes the token from the password field",
+            Some(RouteProtocol::Mysql) => "a mysql route takes the token as its password",
             Some(RouteProtocol::Redis) => "a redis route takes the token from AUTH or HELLO",
             _ => "",
         };
@@ -259,14 +287,16 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// The client leg, the names that its certificate is good for, and that one's end. `None` inside: there is no name.
     fn server(
         &self,
-        route: &model::Route,
+        written: &Spanned<model::Route>,
         sni: &[String],
         client_certificates: Option<ClientCertificates>,
         pq: Option<PostQuantum>,
         notes: &mut Notes<'_>,
-    ) -> Option<(ServerVariants, [u8; 32], Vec<String>, SystemTime)> {
+    ) -> Option<Option<(ServerVariants, Vec<String>, SystemTime)>> {
+        let route = written.get_ref();
         let path = |text: &Text| self.base.join(text.get_ref());
         let asks = client_certificates != Some(ClientCertificates::None);
         // Each part is looked at before any missing one ends the whole: one run tells every fault.
@@ -283,14 +313,33 @@ impl<'a> Context<'a> {
             Some(crl) if asks => notes.take(crl.span(), certificates::revocations(&path(crl))),
             _ => Some(Vec::new()),
         };
-        let chain = &route.certificate.chain;
-        let pair = self.pair(&route.certificate, notes)?;
+        let certificate = match (&route.sni, &route.certificate) {
+            (None, None) => return Some(None),
+            (Some(_), Some(certificate)) => certificate.get_ref(),
+            (Some(_), None) => {
+                if !notes.lost {
+                    notes.fault(written.span(), "`certificate` is missing");
+                }
+                return None;
+            }
+            (None, Some(certificate)) => {
+                if self.has_tunnel && !notes.lost {
+                    notes.fault(
+                        certificate.span(),
+                        "certificate has no effect without sni; set that or remove this",
+                    );
+                }
+                return None;
+            }
+        };
+        let chain = &certificate.chain;
+        let pair = self.pair(certificate, notes)?;
         for name in sni {
             if !certificates::covers(&pair.chain[0], name) {
                 notes.fault(chain.span(), format!("{} is not good for {name}", path(chain).display()));
             }
         }
-        let (leaf, names) = (fingerprint(&pair.chain[0]), certificates::names(&pair.chain[0]));
+        let names = certificates::names(&pair.chain[0]);
         let settings = ServerSettings {
             chain: pair.chain,
             key: pair.key,
@@ -300,14 +349,23 @@ impl<'a> Context<'a> {
             client_crl: client_crl?,
         };
         let config = notes.take(chain.span(), server_config(settings).map_err(|fault| fault.to_string()))?;
-        Some((ServerVariants::new(config), leaf, names, pair.not_after))
+        Some(Some((ServerVariants::new(config), names, pair.not_after)))
     }
 }
 
-const PROTOCOLS: [(&str, RouteProtocol); 4] = [
+/// Since 1970.
+pub(super) fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Connections that one worker may dial ahead on one route.
+const MOST_AHEAD: u8 = 64;
+
+const PROTOCOLS: [(&str, RouteProtocol); 5] = [
     ("http", RouteProtocol::Http),
     ("postgres", RouteProtocol::Postgres),
     ("raw", RouteProtocol::Raw),
+    ("mysql", RouteProtocol::Mysql),
     ("redis", RouteProtocol::Redis),
 ];
 const PQ: [(&str, PostQuantum); 3] =

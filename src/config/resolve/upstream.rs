@@ -71,8 +71,11 @@ impl Context<'_> {
 
 /// `tls://host:port` → host (without brackets) and port.
 fn tls_address(text: &str) -> Result<(String, u16), String> {
-    let wrong =
-        || format!("{text:?} is no upstream; write \"tls://host:port\" (there is no plaintext upstream)");
+    let wrong = || {
+        format!(
+            "{text:?} is no upstream; write \"tls://host:port\" (without TLS only on this machine: tcp:// or unix:)"
+        )
+    };
     let (host, port) =
         text.strip_prefix("tls://").and_then(|rest| rest.rsplit_once(':')).ok_or_else(wrong)?;
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);

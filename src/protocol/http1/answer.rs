@@ -5,8 +5,29 @@ use std::io::Write;
 use crate::names::RequestId;
 use crate::protocol::{Refusal, Why};
 
+/// In whose name a token is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Challenge {
+    /// An origin's: 401 and `WWW-Authenticate`.
+    Origin,
+    /// A proxy's: 407 and `Proxy-Authenticate` (RFC 9110 section 15.5.8).
+    Proxy,
+}
+
 /// Appends the whole response. A head that broke a rule never became a request and has no `id`.
-pub(super) fn write(out: &mut Vec<u8>, why: Why, id: Option<RequestId>, close: bool, to_head: bool) {
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    why: Why,
+    id: Option<RequestId>,
+    close: bool,
+    to_head: bool,
+    challenge: Challenge,
+) {
+    let (status, field, allowed) = match (challenge, why.status()) {
+        (Challenge::Proxy, 401) => (407, "proxy-authenticate", ""),
+        (Challenge::Proxy, status) => (status, "proxy-authenticate", "CONNECT"),
+        (Challenge::Origin, status) => (status, "www-authenticate", ALLOWED),
+    };
     let body = match id {
         Some(id) => Refusal { id, why }.body(),
         None => format!(r#"{{"error":{{"code":"{}","message":"{}"}}}}"#, why.code(), why.message()),
@@ -15,18 +36,18 @@ pub(super) fn write(out: &mut Vec<u8>, why: Why, id: Option<RequestId>, close: b
         // Writing to a `Vec` cannot fail.
         let _ = out.write_fmt(text);
     };
-    line(format_args!("HTTP/1.1 {} {}\r\n", why.status(), reason(why.status())));
+    line(format_args!("HTTP/1.1 {status} {}\r\n", reason(status)));
     line(format_args!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
     line(format_args!("cache-control: no-store\r\n"));
     if let Some(challenge) = why.challenge() {
-        line(format_args!("www-authenticate: {challenge}\r\n"));
+        line(format_args!("{field}: {challenge}\r\n"));
     }
     if let Some(id) = id {
         line(format_args!("x-request-id: {id}\r\n"));
     }
-    match why.status() {
+    match status {
         503 => line(format_args!("retry-after: 1\r\n")),
-        405 => line(format_args!("allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\n")),
+        405 => line(format_args!("allow: {allowed}\r\n")),
         _ => {}
     }
     if close {
@@ -38,12 +59,15 @@ pub(super) fn write(out: &mut Vec<u8>, why: Why, id: Option<RequestId>, close: b
     }
 }
 
+const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
+
 fn reason(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
         405 => "Method Not Allowed",
+        407 => "Proxy Authentication Required",
         431 => "Request Header Fields Too Large",
         502 => "Bad Gateway",
         _ => "Service Unavailable",

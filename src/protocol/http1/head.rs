@@ -20,7 +20,7 @@ impl Broken {
         Broken { why: Why::BadRequest, rule, section }
     }
 
-    fn large(rule: &'static str) -> Broken {
+    pub(super) fn large(rule: &'static str) -> Broken {
         Broken { why: Why::HeadTooLarge, rule, section: "limit" }
     }
 }
@@ -95,7 +95,7 @@ pub(super) struct Asked {
 
 /// Parses a whole request head into `request` (its key left alone).
 pub(super) fn parse_request(head: &[u8], limits: &Limits, request: &mut Request) -> Result<Asked, Broken> {
-    let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut fields = fields_room();
     let allowed = limits.fields.min(FIELDS_MAX);
     let mut parsed = httparse::Request::new(&mut []);
     match parsed.parse_with_uninit_headers(head, &mut fields[..allowed]) {
@@ -212,7 +212,7 @@ pub(super) struct Answered {
 
 /// Parses a whole response head; `to_head`: it answers a `HEAD` (RFC 9112 6.3).
 pub(super) fn parse_response(head: &[u8], to_head: bool, fields: &mut Fields) -> Result<Answered, Broken> {
-    let mut room = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut room = fields_room();
     let mut parsed = httparse::Response::new(&mut []);
     match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, &mut room) {
         Ok(httparse::Status::Complete(n)) if n == head.len() => {}
@@ -294,7 +294,7 @@ fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn check_field(field: &httparse::Header<'_>) -> Result<(), Broken> {
+pub(super) fn check_field(field: &httparse::Header<'_>) -> Result<(), Broken> {
     let control = |b: u8| (b < b' ') & (b != b'\t') | (b == 0x7f);
     // Without an early exit the compiler looks at sixteen bytes at a time.
     match field.name.is_empty() || field.value.iter().fold(false, |found, &b| found | control(b)) {
@@ -303,7 +303,7 @@ fn check_field(field: &httparse::Header<'_>) -> Result<(), Broken> {
     }
 }
 
-fn one<'a>(
+pub(super) fn one<'a>(
     fields: &'a Fields,
     name: &'a str,
     rule: &'static str,
@@ -336,7 +336,7 @@ fn origin_form<'a>(target: &'a [u8], method: &str, host: Option<&[u8]>) -> Resul
     }
 }
 
-fn is_authority(host: &[u8]) -> bool {
+pub(super) fn is_authority(host: &[u8]) -> bool {
     !host.is_empty() && host.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~%:[]".contains(b))
 }
 
@@ -381,6 +381,11 @@ fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Room on the stack for one head's fields; limits above it have no effect.
 pub(super) const FIELDS_MAX: usize = 128;
+
+/// That room.
+pub(super) fn fields_room<'a>() -> [MaybeUninit<httparse::Header<'a>>; FIELDS_MAX] {
+    [const { MaybeUninit::uninit() }; FIELDS_MAX]
+}
 
 /// Clients send one to three; more would make the removal quadratic.
 const OPTIONS_MAX: usize = 16;

@@ -17,12 +17,14 @@
 
 mod answer;
 mod body;
+pub mod connect;
 mod head;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 
+use self::answer::Challenge;
 use self::body::Body;
 use self::head::{Asked, Broken, HeadEnd};
 use super::{Edit, Ended, Event, Fault, Fields, Http, Key, Kind, Refusal, Request, Rewrite, Up, Why};
@@ -226,7 +228,7 @@ impl Http1 {
             let Some(exchange) = self.exchanges.pop_front() else { return };
             let Reply::Refused { why, id } = exchange.reply else { return };
             let close = exchange.close || self.life == Life::Draining && self.is_last(0);
-            answer::write(edit.insert_with(), why, id, close, exchange.to_head);
+            answer::write(edit.insert_with(), why, id, close, exchange.to_head, Challenge::Origin);
             if id.is_some() {
                 self.events.push_back(Event::Response { key: exchange.key, status: why.status() });
                 self.events.push_back(exchange.ended(Ended::ByGateway));

@@ -8,6 +8,7 @@
 pub mod frames;
 pub mod login;
 pub mod startup;
+pub mod statements;
 #[cfg(test)]
 mod tests;
 pub mod work;
@@ -15,6 +16,7 @@ pub mod work;
 pub use frames::{Ended, Frames};
 pub use login::{Login, LoginFault, Progress};
 pub use startup::{Opening, Startup, opening};
+pub use statements::Statements;
 pub use work::Work;
 
 use super::{Fault, Why};

@@ -8,7 +8,7 @@ use super::super::ends::farewell;
 use crate::close::Close;
 use crate::dial::{Application, DialFault, Dialled};
 use crate::gateway::Route;
-use crate::names::{RouteName, SessionId};
+use crate::names::{Reached, RouteName, SessionId};
 use crate::policy::Permit;
 use crate::protocol::Why;
 use crate::protocol::postgres::CancelKey;
@@ -18,7 +18,6 @@ use crate::tls::leg::{Leg, LegFault};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +42,7 @@ pub struct Target {
     /// Its route, as it was when it began.
     pub route: Arc<Route>,
     /// Which of the upstream's addresses it reached.
-    pub address: SocketAddr,
+    pub address: Reached,
     /// The upstream's own key.
     pub key: CancelKey,
 }
@@ -130,7 +129,7 @@ impl Cancel {
         session.identified(target.permit.identity());
         let started = Instant::now();
         match target.cancel().await {
-            Ok((facts, address)) => trail.dialled(facts, address, started.elapsed()),
+            Ok((facts, address)) => trail.dialled(facts, address, started.elapsed(), false),
             Err(fault) => {
                 trail.explain(format_args!("CancelRequest: {fault}"));
                 farewell(leg, false).await;
@@ -145,10 +144,11 @@ impl Cancel {
 
 impl Target {
     /// Asks the upstream to cancel what runs, and waits until it has dealt with that: it says so by closing.
-    pub async fn cancel(&self) -> Result<(Facts, SocketAddr), DialFault> {
+    pub async fn cancel(&self) -> Result<(Facts, Reached), DialFault> {
         let (upstream, limit) = (&self.route.upstream, self.route.timeouts.connect);
-        let dialled = upstream.dial_again(&self.permit, Application::Postgres, self.address, limit, u64::MAX);
-        let Dialled { shaken, address } = dialled.await?;
+        let address = self.address.clone();
+        let dialled = upstream.dial_again(&self.permit, Application::Postgres, address, limit, u64::MAX);
+        let Dialled { shaken, address, .. } = dialled.await?;
         let mut leg = shaken.leg;
         let asked = timeout(limit, async {
             leg.queue(&self.key.request())?;

@@ -17,4 +17,5 @@
 pub mod cancel;
 pub(super) mod clear;
 pub(super) mod start;
+mod statements;
 pub(super) mod traffic;

@@ -1,27 +1,29 @@
 //! A PostgreSQL session up to its first statement.
 
 use super::cancel::{Cancel, Target};
+use super::statements::Statements;
 use super::traffic::Postgres;
 use crate::close::Close;
+use crate::credential::Account;
 use crate::dial::Application;
 use crate::gateway::{ApplicationName, Database, Route};
-use crate::identify::oidc::Verdict;
 use crate::names::Side;
-use crate::policy::{Identity, Permit, Refused};
+use crate::policy::{Identity, Permit};
 use crate::protocol::postgres::startup::{Replace, as_application_name};
 use crate::protocol::postgres::{
-    ASK_PASSWORD, Login, LoginFault, Opening, Progress, Startup, fatal, only_3_0, opening, password, sqlstate,
+    ASK_PASSWORD, Login, LoginFault, Opening, Progress, Startup, UNWILLING, fatal, only_3_0, opening,
+    password, sqlstate,
 };
 use crate::protocol::{Fault, Why};
 use crate::session::connected::ConnectedTo;
-use crate::session::ends::{farewell, flush, read};
+use crate::session::database::{Denial, authorise, verify};
+use crate::session::ends::{broken, farewell, flush, read};
 use crate::session::states::{Connected, Sniffed, dial};
 use crate::session::{Session, Trail};
 use crate::tls::leg::{Leg, LegFault};
 use ring::rand::SecureRandom;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -33,9 +35,11 @@ pub struct PostgresStart {
     leg: Leg,
     startup: Startup,
     /// Which of the stored accounts the identity gets; known once it is authorised.
-    account: usize,
+    account: Option<Account>,
 }
 
+/// Requests for encryption that a client inside a tunnel may make: one of each kind.
+const MAX_REFUSED: usize = 2;
 /// Bytes of a subject that a setting of the upstream can carry.
 const MAX_SUBJECT: usize = 1024;
 
@@ -49,9 +53,21 @@ pub(in crate::session) async fn first(
 ) -> Result<Sniffed, Close> {
     let Some(database) = route.database.clone() else { return Err(Close::Internal) };
     flush(&mut leg, trail).await?;
-    let mut plain = early;
+    let (mut plain, mut refused) = (early, 0);
     let (opening, length) = loop {
         match opening(&plain) {
+            // A client on the near side of a tunnel may ask: it cannot see the encryption that it stands behind.
+            Ok(Some((Opening::SslRequest | Opening::GssEncRequest, length)))
+                if session.is_tunnelled() && refused < MAX_REFUSED =>
+            {
+                if plain.len() > length {
+                    return Err(broke_a_rule(leg, &session, &EARLY, trail).await);
+                }
+                plain.clear();
+                refused += 1;
+                leg.queue(&[UNWILLING]).map_err(|fault| broken(trail, Side::Client, fault))?;
+                flush(&mut leg, trail).await?;
+            }
             Ok(Some(opening)) => break opening,
             Ok(None) => {
                 if !read(&mut leg, &mut plain, trail).await? {
@@ -67,7 +83,7 @@ pub(in crate::session) async fn first(
     match opening {
         Opening::Startup(startup) => {
             trail.connects_to(&startup);
-            let start = PostgresStart { session, route, database, leg, startup, account: 0 };
+            let start = PostgresStart { session, route, database, leg, startup, account: None };
             Ok(Sniffed::Postgres(Box::new(start)))
         }
         Opening::Cancel(key) => {
@@ -88,20 +104,6 @@ const EARLY: Fault = Fault {
     section: "PostgreSQL, Start-up",
 };
 
-/// Why a client does not get through, for the client and for the log.
-struct Denial {
-    why: Why,
-    /// Said to the client instead of what `why` says.
-    words: Option<String>,
-    detail: String,
-}
-
-impl Denial {
-    fn new(why: Why, detail: impl ToString) -> Self {
-        Denial { why, words: None, detail: detail.to_string() }
-    }
-}
-
 impl PostgresStart {
     /// Finds out who speaks: by the client's certificate, or by the token in the password field.
     pub async fn identify(
@@ -117,9 +119,8 @@ impl PostgresStart {
             return Ok((self, identity));
         }
         if !self.database.takes_tokens {
-            let words =
-                "this route knows clients by certificate, and none that it knows was shown".to_owned();
-            let denial = Denial { why: Why::Forbidden, detail: words.clone(), words: Some(words) };
+            let words = "this route knows clients by certificate, and none that it knows was shown";
+            let denial = Denial::saying(Why::Forbidden, words);
             return Err(self.deny(denial, None, trail).await);
         }
         self.say(&ASK_PASSWORD, trail).await?;
@@ -135,7 +136,7 @@ impl PostgresStart {
                 Ok(Some((_, length))) if plain.len() > length => {
                     return Err(broke_a_rule(self.leg, &self.session, &EARLY, trail).await);
                 }
-                Ok(Some((token, _))) => break self.verify(token).await,
+                Ok(Some((token, _))) => break verify(&self.session, token, Why::NoToken).await,
                 Err(fault) => return Err(broke_a_rule(self.leg, &self.session, &fault, trail).await),
             }
         };
@@ -145,51 +146,15 @@ impl PostgresStart {
         }
     }
 
-    async fn verify(&self, token: &[u8]) -> Result<Arc<Identity>, Denial> {
-        if token.is_empty() {
-            return Err(Denial::new(Why::NoToken, "an empty password"));
-        }
-        let mut fetched = false;
-        loop {
-            let verdict = {
-                let mut cache = self.session.shared.tokens.borrow_mut();
-                self.session.gateway.issuers.verify(&mut cache, token, SystemTime::now())
-            };
-            match verdict {
-                Verdict::Verified(identity) => return Ok(identity),
-                Verdict::Refused(fault) => return Err(Denial::new(fault.why(), fault)),
-                Verdict::Fetch(wanted) if fetched => {
-                    return Err(Denial::new(wanted.fault().why(), wanted.fault()));
-                }
-                Verdict::Fetch(wanted) => {
-                    wanted.wait().await;
-                    fetched = true;
-                }
-            }
-        }
-    }
-
     /// Asks the policy, and chooses the account.
     pub async fn authorise(
         mut self: Box<Self>,
         identity: &Arc<Identity>,
         trail: &mut Trail,
     ) -> Result<(Box<Self>, Permit), Close> {
-        let permit = match self.route.policy.permit(&self.route.name, identity, SystemTime::now()) {
-            Ok(permit) => permit,
-            Err(refused) => {
-                let denial = match refused {
-                    Refused::NoRule => {
-                        Denial::new(Why::Forbidden, "no rule of the route names this identity")
-                    }
-                    Refused::Expired => Denial::new(Why::ExpiredToken, "the proof of identity has expired"),
-                };
-                return Err(self.deny(denial, Some(identity), trail).await);
-            }
-        };
-        let Some(account) = self.database.accounts.iter().position(|account| account.is_for(identity)) else {
-            let denial = Denial::new(Why::Forbidden, "none of the route's accounts is for this identity");
-            return Err(self.deny(denial, Some(identity), trail).await);
+        let (permit, account) = match authorise(&self.route, identity) {
+            Ok(authorised) => authorised,
+            Err(denial) => return Err(self.deny(denial, Some(identity), trail).await),
         };
         let subject = &identity.subject;
         let carried = subject.len() <= MAX_SUBJECT && !subject.contains(|c: char| c.is_control());
@@ -197,9 +162,9 @@ impl PostgresStart {
             let detail = "the subject is too long for identity_guc, or holds control characters";
             return Err(self.deny(Denial::new(Why::Forbidden, detail), Some(identity), trail).await);
         }
-        self.account = account;
         self.session.identified(identity);
-        trail.uses_account(&self.database.accounts[account].user);
+        trail.uses_account(&account.user);
+        self.account = Some(account);
         trail.identified();
         Ok((self, permit))
     }
@@ -207,7 +172,7 @@ impl PostgresStart {
     /// Opens the upstream leg and logs in there.
     pub async fn dial(mut self: Box<Self>, permit: Permit, trail: &mut Trail) -> Result<Connected, Close> {
         let subject = permit.identity().subject.clone();
-        let account = self.database.accounts[self.account].clone();
+        let Some(account) = self.account.take() else { return Err(Close::Internal) };
         let application_name = match self.database.application_name {
             ApplicationName::Identity => Some(as_application_name(&subject)),
             ApplicationName::Client => None,
@@ -250,9 +215,9 @@ impl PostgresStart {
         }
         let (down, key) = login.into_parts();
         if let Err(fault) = self.leg.queue(&down) {
-            return Err(crate::session::ends::broken(trail, Side::Client, fault));
+            return Err(broken(trail, Side::Client, fault));
         }
-        let entered = match (key, upstream.tcp.peer_addr()) {
+        let entered = match (key, self.route.upstream.reached(&upstream.tcp)) {
             (Some(key), Ok(address)) => {
                 let own = crate::protocol::postgres::CancelKey { secret, ..key };
                 let route = self.route.clone();
@@ -262,11 +227,12 @@ impl PostgresStart {
             _ => None,
         };
         let said = format!("session {}", self.session.id);
+        let statements = Statements::new(self.session.id, &self.route, &permit);
         Ok(Connected::Postgres(Box::new(ConnectedTo {
             client: self.leg,
             upstream,
             early: input,
-            traffic: Postgres::new(&permit, self.route.timeouts.idle, said, entered),
+            traffic: Postgres::new(&permit, self.route.timeouts.idle, said, entered, statements),
             stall: self.route.timeouts.stall,
             first: Vec::new(),
             waiting: Vec::new(),
@@ -313,7 +279,7 @@ impl PostgresStart {
     }
 
     async fn say(&mut self, message: &[u8], trail: &mut Trail) -> Result<(), Close> {
-        self.leg.queue(message).map_err(|fault| crate::session::ends::broken(trail, Side::Client, fault))?;
+        self.leg.queue(message).map_err(|fault| broken(trail, Side::Client, fault))?;
         flush(&mut self.leg, trail).await
     }
 

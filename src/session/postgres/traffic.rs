@@ -1,6 +1,7 @@
 //! A running PostgreSQL session: everything passes, and its end is said in its own protocol.
 
 use super::cancel::{Entered, Target};
+use super::statements::Statements;
 use crate::close::Close;
 use crate::names::{Culprit, Direction, Side};
 use crate::policy::Permit;
@@ -28,6 +29,8 @@ pub struct Postgres {
     detail: String,
     /// While this lives, the session can be cancelled.
     cancel: Option<Entered>,
+    /// Watches the statements, where the route wants them in the log.
+    statements: Option<Box<Statements>>,
 }
 
 /// How far the session's end is.
@@ -45,7 +48,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Postgres {
     /// `idle` is how long nothing may move, `detail` what the client is told beside the reason of an end.
-    pub(super) fn new(permit: &Permit, idle: Duration, detail: String, cancel: Option<Entered>) -> Self {
+    pub(super) fn new(
+        permit: &Permit,
+        idle: Duration,
+        detail: String,
+        cancel: Option<Entered>,
+        statements: Option<Box<Statements>>,
+    ) -> Self {
         Postgres {
             up: Frames::new(Culprit::Client),
             down: Frames::new(Culprit::Upstream),
@@ -57,7 +66,13 @@ impl Postgres {
             fault: None,
             detail,
             cancel,
+            statements,
         }
+    }
+
+    /// The session is over: tells of statements that were not answered. Returns how many lines of statements there were.
+    pub fn end_statements(&mut self) -> Option<u64> {
+        self.statements.as_mut().map(|statements| statements.end())
     }
 
     /// Why the session ended, where it ended here.
@@ -110,6 +125,30 @@ impl Postgres {
         }
     }
 
+    /// Follows what comes down, up to where the client is to be told of an end. Returns how many bytes that is.
+    fn follow_down(&mut self, data: &[u8]) -> (usize, Option<Fault>) {
+        let (mut at, mut fault) = (0, None);
+        while at < data.len() && (matches!(self.end, End::Open) || !self.down.is_between()) {
+            match self.down.step(&data[at..]) {
+                Ok((taken, message)) => {
+                    at += taken;
+                    if let Some(message) = message {
+                        self.work.down(message);
+                        self.leave_if_idle();
+                    }
+                }
+                Err(broken) => {
+                    fault = Some(broken);
+                    break;
+                }
+            }
+        }
+        if let Some(statements) = &mut self.statements {
+            statements.down(&data[..at]);
+        }
+        (at, fault)
+    }
+
     /// True where a Terminate of our own may stand.
     fn may_tell_upstream(&self) -> bool {
         match self.end {
@@ -125,10 +164,11 @@ const GOING_AWAY: &str = "the gateway is going away; connect again";
 
 impl Traffic for Postgres {
     fn up(&mut self, _: &mut Context<'_>, edit: &mut Edit<'_>) -> Poll<Result<(), Close>> {
-        while matches!(self.end, End::Open) && !edit.is_done() {
-            match self.up.step(edit.rest()) {
+        let (rest, mut at) = (edit.rest(), 0);
+        while matches!(self.end, End::Open) && at < rest.len() {
+            match self.up.step(&rest[at..]) {
                 Ok((taken, message)) => {
-                    edit.keep(taken);
+                    at += taken;
                     message.into_iter().for_each(|message| self.work.up(message));
                 }
                 Err(fault) => {
@@ -137,6 +177,10 @@ impl Traffic for Postgres {
                 }
             }
         }
+        if let Some(statements) = &mut self.statements {
+            statements.up(&rest[..at]);
+        }
+        edit.keep(at);
         // What a client says after its end is for nobody.
         edit.skip(edit.rest().len());
         if self.may_tell_upstream() {
@@ -162,18 +206,11 @@ impl Traffic for Postgres {
             if edit.is_done() {
                 return Ok(());
             }
-            match self.down.step(edit.rest()) {
-                Ok((taken, message)) => {
-                    edit.keep(taken);
-                    if let Some(message) = message {
-                        self.work.down(message);
-                        self.leave_if_idle();
-                    }
-                }
-                Err(fault) => {
-                    self.fault = Some(fault);
-                    return Err(Close::Protocol(Side::Upstream));
-                }
+            let (taken, fault) = self.follow_down(edit.rest());
+            edit.keep(taken);
+            if fault.is_some() {
+                self.fault = fault;
+                return Err(Close::Protocol(Side::Upstream));
             }
         }
     }

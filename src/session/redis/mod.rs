@@ -17,78 +17,25 @@ pub(super) mod start;
 pub(super) mod traffic;
 
 use super::Session;
+use super::database::{self, Denial};
 use crate::credential::Account;
 use crate::gateway::Route;
-use crate::identify::oidc::Verdict;
-use crate::policy::{Identity, Permit, Refused};
+use crate::policy::Identity;
 use crate::protocol::Why;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-/// Why a client does not get through, for the client and for the log.
-struct Denial {
-    why: Why,
-    /// Said to the client instead of what `why` says.
-    words: Option<String>,
-    detail: String,
+/// The error reply.
+fn said(denial: &Denial) -> &str {
+    denial.words.as_deref().unwrap_or(denial.why.said_to_redis_client())
 }
 
-impl Denial {
-    fn new(why: Why, detail: impl ToString) -> Self {
-        Denial { why, words: None, detail: detail.to_string() }
-    }
-
-    /// The error reply.
-    fn said(&self) -> &str {
-        self.words.as_deref().unwrap_or(self.why.said_to_redis_client())
-    }
-}
-
-/// Who sent a token. An issuer's keys are waited for once.
+/// Who sent a token.
 async fn verify(session: &Session, route: &Route, token: &[u8]) -> Result<Arc<Identity>, Denial> {
     if !route.database.as_ref().is_some_and(|database| database.takes_tokens) {
-        let words = "WRONGPASS this route knows clients by certificate and takes no tokens".to_owned();
-        return Err(Denial { why: Why::InvalidToken, detail: words.clone(), words: Some(words) });
+        let words = "WRONGPASS this route knows clients by certificate and takes no tokens";
+        return Err(Denial::saying(Why::InvalidToken, words));
     }
-    if token.is_empty() {
-        return Err(Denial::new(Why::InvalidToken, "an empty password"));
-    }
-    let mut fetched = false;
-    loop {
-        let verdict = {
-            let mut cache = session.shared.tokens.borrow_mut();
-            session.gateway.issuers.verify(&mut cache, token, SystemTime::now())
-        };
-        match verdict {
-            Verdict::Verified(identity) => return Ok(identity),
-            Verdict::Refused(fault) => return Err(Denial::new(fault.why(), fault)),
-            Verdict::Fetch(wanted) if fetched => {
-                return Err(Denial::new(wanted.fault().why(), wanted.fault()));
-            }
-            Verdict::Fetch(wanted) => {
-                wanted.wait().await;
-                fetched = true;
-            }
-        }
-    }
-}
-
-/// Asks the policy, and chooses the account.
-fn authorise(route: &Route, identity: &Arc<Identity>) -> Result<(Permit, Account), Denial> {
-    let permit = match route.policy.permit(&route.name, identity, SystemTime::now()) {
-        Ok(permit) => permit,
-        Err(Refused::NoRule) => {
-            return Err(Denial::new(Why::Forbidden, "no rule of the route names this identity"));
-        }
-        Err(Refused::Expired) => {
-            return Err(Denial::new(Why::ExpiredToken, "the proof of identity has expired"));
-        }
-    };
-    let accounts = route.database.iter().flat_map(|database| &database.accounts);
-    match accounts.into_iter().find(|account| account.is_for(identity)) {
-        Some(account) => Ok((permit, account.clone())),
-        None => Err(Denial::new(Why::Forbidden, "none of the route's accounts is for this identity")),
-    }
+    database::verify(session, token, Why::InvalidToken).await
 }
 
 /// The name and the password of an account.

@@ -1,7 +1,7 @@
 //! A Redis session up to its first command.
 
 use super::traffic::Redis;
-use super::{Denial, authorise, login_of, verify};
+use super::{login_of, said, verify};
 use crate::close::Close;
 use crate::credential::Account;
 use crate::dial::Application;
@@ -11,6 +11,7 @@ use crate::policy::{Identity, Permit};
 use crate::protocol::redis::{Login, OK, RESET, encode_auth, error, words};
 use crate::protocol::{Fault, Why};
 use crate::session::connected::ConnectedTo;
+use crate::session::database::{Denial, authorise};
 use crate::session::ends::{broken, farewell, flush};
 use crate::session::states::{Connected, dial};
 use crate::session::{Session, Trail};
@@ -247,7 +248,7 @@ impl RedisStart {
     async fn deny(self: Box<Self>, denial: &Denial, trail: &mut Trail) -> Result<Box<Self>, Close> {
         trail.explain(&denial.detail);
         self.session.shared.metrics.refused(denial.why.code());
-        self.say(&error(denial.said()), trail).await
+        self.say(&error(said(denial)), trail).await
     }
 
     async fn broke_a_rule(mut self: Box<Self>, fault: &Fault, trail: &mut Trail) -> Close {

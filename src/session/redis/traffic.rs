@@ -1,6 +1,6 @@
 //! A running Redis session: everything passes but logins, which are verified, and go up with the stored account.
 
-use super::{Denial, authorise, login_of, verify};
+use super::{login_of, said, verify};
 use crate::close::Close;
 use crate::credential::Account;
 use crate::gateway::Route;
@@ -11,6 +11,7 @@ use crate::protocol::redis::{Answer, Commands, Login, Passed, Replies, Work, enc
 use crate::protocol::{Edit, Fault};
 use crate::relay::Traffic;
 use crate::session::Session;
+use crate::session::database::{Denial, authorise};
 use crate::session::raw::instant_of;
 use ring::rand::SecureRandom;
 use std::future::Future;
@@ -190,7 +191,7 @@ impl Redis {
             Err(denial) => {
                 self.session.shared.metrics.refused(denial.why.code());
                 self.detail.get_or_insert_with(|| denial.detail.clone());
-                self.refuse(denial.said(), edit);
+                self.refuse(said(&denial), edit);
             }
         }
     }

@@ -49,7 +49,12 @@ class Gateway:
             raise AssertionError(f"not ready:\n{self.process.text()}") from None
 
     def write(self, config: dict) -> None:
-        config = {"listener": [{"address": f"127.0.0.1:{self.port}"}]} | config
+        config = dict(config)
+        listener = {"address": f"127.0.0.1:{self.port}"}
+        for key in ("tunnel", "mysql"):
+            if value := config.pop(key, None):
+                listener[key] = value
+        config = {"listener": [listener]} | config
         config["admin"] = {"address": f"127.0.0.1:{self.admin}"}
         lines = []
         for name, value in config.items():

@@ -1,4 +1,4 @@
-"""A gRPC server over TLS with bytes as messages: Unary, Stream (server), Chat (both ways)."""
+"""A gRPC server with bytes as messages: Unary, Stream (server), Chat (both ways). Without a certificate it has no TLS."""
 
 import concurrent.futures
 import sys
@@ -31,8 +31,7 @@ def chat(requests, _context):
 
 
 def main():
-    port, chain, key = sys.argv[1:]
-    credentials = grpc.ssl_server_credentials([(open(key, "rb").read(), open(chain, "rb").read())])
+    port, *pair = sys.argv[1:]
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(32))
     handlers = {
         "Unary": grpc.unary_unary_rpc_method_handler(unary),
@@ -41,7 +40,11 @@ def main():
         "Chat": grpc.stream_stream_rpc_method_handler(chat),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
-    server.add_secure_port(f"127.0.0.1:{port}", credentials)
+    if pair:
+        chain, key = (open(path, "rb").read() for path in pair)
+        server.add_secure_port(f"127.0.0.1:{port}", grpc.ssl_server_credentials([(key, chain)]))
+    else:
+        server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     server.wait_for_termination()
 

@@ -4,11 +4,14 @@
 use libfuzzer_sys::fuzz_target;
 use staunch::names::Culprit;
 use staunch::protocol::postgres::startup::{MAX_PACKET, Replace};
+use staunch::protocol::postgres::statements::{MAX_HELD, MAX_PENDING};
 use staunch::protocol::postgres::{
-    Frames, Login, MAX_PASSWORD, Opening, Progress, Work, fatal, opening, password,
+    Frames, Login, MAX_PASSWORD, Opening, Progress, Statements, Work, fatal, opening, password,
 };
+use staunch::protocol::statement::{Shown, Statement};
 use staunch::secret::Secret;
 use std::sync::Arc;
+use std::time::Instant;
 
 fuzz_target!(|data: &[u8]| {
     let [step, rest @ ..] = data else { return };
@@ -21,6 +24,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(follow(speaker, rest, rest.len().max(1)), follow(speaker, rest, step));
     }
     log_in(rest, step);
+    assert_eq!(watch(rest, usize::MAX), watch(rest, step));
     let words = String::from_utf8_lossy(rest);
     let told = fatal("08P01", &words, &words);
     assert_eq!(
@@ -61,6 +65,31 @@ fn follow(speaker: Culprit, bytes: &[u8], step: usize) -> Option<(Vec<(u8, u8)>,
     }
     let _ = (work.is_idle(), work.is_awaited());
     Some((messages, frames.is_between()))
+}
+
+/// The lines of a session whose directions take turns in stretches: `| down? 1 bit | length 7 bits | bytes |`, each fed in
+/// pieces of `step` bytes.
+fn watch(mut rest: &[u8], step: usize) -> Vec<String> {
+    const LIMIT: usize = 64;
+    let (mut statements, mut lines, now) = (Statements::new(LIMIT), Vec::new(), Instant::now());
+    let say = &mut |line: &Statement<'_>| {
+        if let Shown::Text(text) = line.text {
+            assert!(text.kept().len() <= LIMIT + text.whole() as usize && text.is_cut() == (text.whole() > LIMIT as u64));
+        }
+        lines.push(format!("{line:?}"));
+    };
+    while let [head, more @ ..] = rest {
+        let (piece, after) = more.split_at(more.len().min(usize::from(head & 0x7f)));
+        for piece in piece.chunks(step) {
+            if head & 0x80 == 0 { statements.up(piece, now, say) } else { statements.down(piece, now, say) }
+        }
+        let (pending, held) = statements.size();
+        assert!(pending <= MAX_PENDING && held <= MAX_HELD);
+        rest = after;
+    }
+    statements.end(say);
+    assert_eq!(statements.size().0, 0);
+    lines
 }
 
 fn log_in(bytes: &[u8], step: usize) {

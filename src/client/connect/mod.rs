@@ -1,0 +1,127 @@
+//! `staunch connect`: routes of a gateway as plaintext ports of this machine, for programs that know neither TLS nor tokens.
+//!
+//! ```text
+//!   program ──▶ 127.0.0.1:5432 or a Unix socket ──▶ TLS ──▶ gateway: CONNECT warehouse + fresh token ──▶ route
+//! ```
+//! The listener outlives the gateway: while that is away, a new connection waits for some seconds. Nothing is opened for a
+//! connection that says nothing and leaves, as health probes do. An end passes in both directions, and one that is not clean
+//! resets the program's connection, so that a cut is never taken for the end.
+
+mod exec;
+mod place;
+mod serve;
+mod tunnel;
+mod usage;
+
+use super::{Fault, Profile, say};
+use place::{Place, Wish};
+use serve::{Door, serve};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+use tokio::time::{sleep, timeout};
+use tunnel::{Gateway, NotOpened};
+use usage::Offer;
+
+/// `staunch connect`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Route, and where it is to be reached: `warehouse`, `warehouse=5432`, `warehouse=127.0.0.1:5432`,
+    /// `warehouse=[::1]:5432`, `warehouse=unix:/run/user/1000/pg.sock`. Loopback and Unix sockets only; a free port where none
+    /// is named.
+    #[arg(required = true, value_name = "ROUTE[=PLACE]")]
+    routes: Vec<Wish>,
+    /// The gateway's tunnel name, and its port if that is not 443.
+    #[arg(long, env = "STAUNCH_GATEWAY", value_name = "NAME[:PORT]")]
+    gateway: String,
+    /// Where to connect in place of what the gateway's name resolves to.
+    #[arg(long, value_name = "HOST:PORT")]
+    connect_to: Option<String>,
+    /// Authorities that vouch for the gateway, in PEM, in place of the system's.
+    #[arg(long, env = "STAUNCH_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Which login the tokens are of.
+    #[arg(long, env = "STAUNCH_PROFILE", value_name = "NAME", default_value_t)]
+    profile: Profile,
+    /// Say on standard error when a connection comes and goes.
+    #[arg(long, short)]
+    verbose: bool,
+    /// Run a program with the places in its environment, and end with it. All that follows is its own.
+    #[arg(long, value_name = "COMMAND", num_args = 1.., allow_hyphen_values = true)]
+    exec: Vec<String>,
+}
+
+/// How long connections may go on after the first signal.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Serves until a signal, or the program that was to be run, ends it. Returns the exit code.
+pub async fn run(arguments: Arguments) -> Result<u8, Fault> {
+    LocalSet::new().run_until(connect(arguments)).await
+}
+
+async fn connect(arguments: Arguments) -> Result<u8, Fault> {
+    let Arguments { routes, gateway, connect_to, ca, profile, verbose, exec } = arguments;
+    let gateway = Rc::new(Gateway::new(&gateway, connect_to, ca.as_deref(), profile)?);
+    let mut offers = Vec::new();
+    let mut doors = Vec::new();
+    for wish in routes {
+        let protocol = protocol_of(&gateway, &wish.route).await?;
+        let place = Place::bind(&wish)?;
+        offers.push(Offer { route: wish.route.clone(), protocol: protocol.clone(), at: place.address() });
+        let door = Door { gateway: gateway.clone(), route: wish.route, protocol, verbose };
+        doors.push((place, Rc::new(door)));
+    }
+    let (open, closed) = tokio::sync::watch::channel(());
+    let mut serving = tokio::task::JoinSet::new();
+    for (place, door) in doors {
+        serving.spawn_local(serve(place, door, closed.clone()));
+    }
+    drop(closed);
+    if let Some((program, arguments)) = exec.split_first() {
+        let code = exec::run(program, arguments, usage::environment(&offers)).await;
+        serving.shutdown().await;
+        return code;
+    }
+    usage::print(&offers)?;
+    until_told().await?;
+    drop(open);
+    say("staunch: no new connections; the rest may finish (once more: end now)");
+    let finished = async { while serving.join_next().await.is_some() {} };
+    let ended = tokio::select! {
+        ended = timeout(DRAIN, finished) => ended.is_ok(),
+        told = until_told() => told.is_err(),
+    };
+    // Sockets in the file system go with what listens on them.
+    serving.shutdown().await;
+    Ok(u8::from(!ended))
+}
+
+/// What a route speaks, asked of the gateway: who may not use it hears so at once. `None` while the gateway is away.
+async fn protocol_of(gateway: &Gateway, route: &str) -> Result<Option<String>, Fault> {
+    match gateway.open(route).await {
+        Ok(opened) => Ok(opened.protocol),
+        Err(NotOpened::Away(why)) => {
+            say(&format!("staunch: {} is away: {why}; going on, it may come back", gateway.shown()));
+            Ok(None)
+        }
+        Err(NotOpened::Token(fault)) => Err(fault),
+        Err(NotOpened::Refused(why)) => {
+            Err(Fault::Gateway { address: gateway.shown(), why: format!("route {route}: {why}") })
+        }
+    }
+}
+
+/// Waits for INT or TERM.
+async fn until_told() -> Result<(), Fault> {
+    let hear = |kind| signal(kind).map_err(|error| Fault::Machine(format!("signals: {error}")));
+    let (mut interrupt, mut terminate) = (hear(SignalKind::interrupt())?, hear(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    // One key press may come as two.
+    sleep(Duration::from_millis(50)).await;
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! Where a program on this machine finds a route: a loopback port or a Unix socket, and nothing that others can reach.
+
+use crate::client::Fault;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+/// A route, and where it is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wish {
+    pub(super) route: String,
+    at: Address,
+}
+
+/// An address that only this machine's programs can reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Address {
+    /// A loopback address; port 0 until it is bound.
+    Tcp(SocketAddr),
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+impl FromStr for Wish {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (route, place) = text.split_once('=').unwrap_or((text, "0"));
+        if route.is_empty() || !route.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+            return Err(format!("{route:?} is no route name"));
+        }
+        Ok(Wish { route: route.to_owned(), at: place.parse()? })
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path {
+                "" => Err("unix: wants a path".into()),
+                path => Ok(Address::Unix(path.into())),
+            };
+        }
+        let here = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        let port = text.strip_prefix("localhost:").or(text.strip_prefix(':')).unwrap_or(text);
+        let address = match port.parse() {
+            Ok(port) => here(port),
+            Err(_) => text.parse().map_err(|_| {
+                format!("{text:?} is no place; write a port, 127.0.0.1:PORT, [::1]:PORT or unix:PATH")
+            })?,
+        };
+        if !address.ip().is_loopback() {
+            return Err(format!(
+                "{address} can be reached from elsewhere; write a loopback address or unix:PATH"
+            ));
+        }
+        Ok(Address::Tcp(address))
+    }
+}
+
+/// A place that is listened on. A socket in the file system is removed when this is dropped.
+pub(super) struct Place {
+    listener: Listener,
+    address: Address,
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A program's connection.
+pub(super) enum Local {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// What both kinds of connection can do.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {
+    /// Ends it so that it does not look like a proper end, where the kind of socket can tell.
+    fn reset(self);
+}
+
+impl Stream for TcpStream {
+    fn reset(self) {
+        // Where it cannot be set, the end merely looks better than it is.
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl Stream for UnixStream {
+    // Unix sockets know no reset: a reader sees an end either way.
+    fn reset(self) {}
+}
+
+impl Place {
+    pub(super) fn bind(wish: &Wish) -> Result<Place, Fault> {
+        let fault = |shown: String| move |error: io::Error| Fault::Machine(format!("{shown}: {error}"));
+        match &wish.at {
+            Address::Tcp(address) => {
+                let fault = fault(address.to_string());
+                let socket = std::net::TcpListener::bind(address).map_err(&fault)?;
+                socket.set_nonblocking(true).map_err(&fault)?;
+                let listener = TcpListener::from_std(socket).map_err(&fault)?;
+                let address = Address::Tcp(listener.local_addr().map_err(&fault)?);
+                Ok(Place { listener: Listener::Tcp(listener), address })
+            }
+            Address::Unix(path) => {
+                let fault = fault(path.display().to_string());
+                remove_stale(path).map_err(&fault)?;
+                // The mode is right from the first moment: nobody else can connect in between.
+                let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+                let bound = UnixListener::bind(path);
+                rustix::process::umask(before);
+                let listener = Listener::Unix(bound.map_err(&fault)?);
+                Ok(Place { listener, address: Address::Unix(path.clone()) })
+            }
+        }
+    }
+
+    pub(super) fn address(&self) -> Address {
+        self.address.clone()
+    }
+
+    pub(super) async fn accept(&self) -> io::Result<Local> {
+        match &self.listener {
+            Listener::Tcp(listener) => {
+                let (tcp, _) = listener.accept().await?;
+                tcp.set_nodelay(true)?;
+                Ok(Local::Tcp(tcp))
+            }
+            Listener::Unix(listener) => Ok(Local::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Address::Unix(path) = &self.address {
+            // Somebody may have removed it already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// A socket on which nobody listens is what a killed program left; anything else in that place is somebody's.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(found) if !found.file_type().is_socket() => {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "is there already, and no socket"))
+        }
+        Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+            Err(error) => Err(error),
+            Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody listens on it")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(text: &str) -> Result<Wish, String> {
+        Ok(Wish { route: "r".into(), at: Address::Tcp(text.parse().unwrap()) })
+    }
+
+    #[test]
+    fn routes_and_places_as_they_are_written() {
+        let table = [
+            ("r", tcp("127.0.0.1:0")),
+            ("r=5432", tcp("127.0.0.1:5432")),
+            ("r=:5432", tcp("127.0.0.1:5432")),
+            ("r=localhost:5432", tcp("127.0.0.1:5432")),
+            ("r=127.0.0.2:5432", tcp("127.0.0.2:5432")),
+            ("r=[::1]:5432", tcp("[::1]:5432")),
+            ("r=unix:/run/x", Ok(Wish { route: "r".into(), at: Address::Unix("/run/x".into()) })),
+        ];
+        for (text, expected) in table {
+            assert_eq!(text.parse::<Wish>(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn places_that_others_could_reach_are_refused() {
+        for text in [
+            "r=0.0.0.0:1",
+            "r=[::]:1",
+            "r=192.0.2.1:1",
+            "r=*:1",
+            "r=example.com:1",
+            "r=unix:",
+            "=1",
+            "a/b",
+            "r=70000",
+        ] {
+            assert!(text.parse::<Wish>().is_err(), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_its_owners_alone_replaces_a_stale_one_and_goes_with_its_place() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let wish: Wish = format!("r=unix:{}", path.display()).parse().unwrap();
+        let place = Place::bind(&wish).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(Place::bind(&wish).err().unwrap().to_string().contains("somebody listens on it"));
+        drop(place);
+        assert!(!path.exists());
+        std::fs::write(&path, "mine").unwrap();
+        assert!(Place::bind(&wish).err().unwrap().to_string().contains("no socket"));
+        assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+    }
+}

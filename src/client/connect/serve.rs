@@ -1,0 +1,180 @@
+//! One route's connections: each gets a tunnel of its own when it has something to say.
+
+use super::place::{Local, Place, Stream};
+use super::tunnel::{Gateway, NotOpened, Opened};
+use crate::client::say;
+use crate::protocol::postgres::{self, Opening};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+/// What the connections of one place have in common.
+pub(super) struct Door {
+    pub(super) gateway: Rc<Gateway>,
+    pub(super) route: String,
+    /// What the route speaks, if that is known.
+    pub(super) protocol: Option<String>,
+    pub(super) verbose: bool,
+}
+
+/// Connections of one route at once; more wait in the kernel's queue.
+const MOST: usize = 1024;
+/// What is copied at once, each way.
+const BUFFER: usize = 64 * 1024;
+/// A program that says nothing for so long waits for the server to begin.
+const SILENCE: Duration = Duration::from_millis(100);
+/// How long a gateway that is away is waited for, and the pauses between tries.
+const AWAY: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Serves a place until `closed` is, and then until its connections are over.
+pub(super) async fn serve(place: Place, door: Rc<Door>, mut closed: watch::Receiver<()>) {
+    let room = Arc::new(Semaphore::new(MOST));
+    let mut connections = JoinSet::new();
+    loop {
+        // The semaphore is never closed.
+        let Ok(seat) = room.clone().acquire_owned().await else { break };
+        let accepted = tokio::select! {
+            accepted = place.accept() => accepted,
+            _ = closed.changed() => break,
+        };
+        while connections.try_join_next().is_some() {}
+        let door = door.clone();
+        match accepted {
+            Ok(Local::Tcp(local)) => {
+                drop(connections.spawn_local(async move { door.pass(local, seat).await }))
+            }
+            Ok(Local::Unix(local)) => {
+                drop(connections.spawn_local(async move { door.pass(local, seat).await }))
+            }
+            Err(error) => {
+                say(&format!("staunch: {}: accept: {error}", door.route));
+                sleep(FIRST_PAUSE).await;
+            }
+        }
+    }
+    drop(place);
+    while connections.join_next().await.is_some() {}
+}
+
+/// How a connection ended before its time.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    /// There was no tunnel.
+    #[error("{0}")]
+    NotOpened(NotOpened),
+    /// One side broke off.
+    #[error("broke off: {0}")]
+    Broken(#[from] io::Error),
+}
+
+impl Door {
+    /// One connection from its first byte to its end.
+    async fn pass(&self, mut local: impl Stream, _seat: OwnedSemaphorePermit) {
+        let started = Instant::now();
+        match self.relay(&mut local).await {
+            Ok((up, down)) => {
+                let took = started.elapsed().as_secs_f64();
+                self.note(|| format!("ended after {took:.1} s, {up} bytes up, {down} down"));
+            }
+            Err(End::NotOpened(why)) => {
+                say(&format!("staunch: {}: {}: {why}", self.route, self.gateway.shown()))
+            }
+            Err(end) => {
+                self.note(|| end.to_string());
+                local.reset();
+            }
+        }
+    }
+
+    fn note(&self, text: impl FnOnce() -> String) {
+        if self.verbose {
+            say(&format!("staunch: {}: {}", self.route, text()));
+        }
+    }
+
+    async fn relay(&self, local: &mut impl Stream) -> Result<(u64, u64), End> {
+        let mut early = vec![0; BUFFER / 16];
+        let read = match self.speaks_first() {
+            true => Some(local.read(&mut early).await?),
+            false => timeout(SILENCE, local.read(&mut early)).await.ok().transpose()?,
+        };
+        early.truncate(read.unwrap_or(0));
+        if read == Some(0) {
+            return Ok((0, 0));
+        }
+        let mut tls = match self.open().await {
+            Ok(Opened { tls, .. }) => tls,
+            Err(why) => {
+                // A program that does not wait to read it is told by the end.
+                let _ = timeout(LAST_PAUSE, self.excuse(local, &early, &why.to_string())).await;
+                return Err(End::NotOpened(why));
+            }
+        };
+        self.note(|| "opened".into());
+        tls.write_all(&early).await?;
+        tls.flush().await?;
+        let (up, down) = copy_bidirectional_with_sizes(local, &mut tls, BUFFER, BUFFER).await?;
+        Ok((up + early.len() as u64, down))
+    }
+
+    /// True where a client begins, so that a connection without a word can be left alone.
+    fn speaks_first(&self) -> bool {
+        matches!(self.protocol.as_deref(), Some("http" | "postgres" | "redis"))
+    }
+
+    /// Opens a tunnel; waits for a gateway that is away.
+    async fn open(&self) -> Result<Opened, NotOpened> {
+        let (since, mut pause) = (Instant::now(), FIRST_PAUSE);
+        loop {
+            match self.gateway.open(&self.route).await {
+                Err(NotOpened::Away(why)) if since.elapsed() + pause < AWAY => {
+                    self.note(|| format!("the gateway is away: {why}"));
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LAST_PAUSE);
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Tells the program why there is nothing, in the route's own protocol.
+    async fn excuse(&self, local: &mut impl Stream, early: &[u8], why: &str) -> io::Result<()> {
+        let text = format!("staunch connect, route {}: {why}", self.route);
+        match self.protocol.as_deref() {
+            Some("http") if !early.starts_with(b"PRI ") => {
+                let body =
+                    serde_json::json!({ "error": { "code": "not_connected", "message": text } }).to_string();
+                let head =
+                    "HTTP/1.1 502 Bad Gateway\r\ncontent-type: application/json\r\nconnection: close\r\n";
+                let answer = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+                local.write_all(answer.as_bytes()).await?;
+            }
+            Some("postgres") => {
+                let (mut asked, mut packet) = (early.to_vec(), [0; 512]);
+                // libpq shows nothing of what is said in answer to these.
+                for _ in 0..2 {
+                    let asks = postgres::opening(&asked);
+                    if !matches!(asks, Ok(Some((Opening::SslRequest | Opening::GssEncRequest, _)))) {
+                        break;
+                    }
+                    local.write_all(&[postgres::UNWILLING]).await?;
+                    let read = local.read(&mut packet).await?;
+                    asked = packet[..read].to_vec();
+                }
+                local.write_all(&postgres::fatal(postgres::sqlstate::CONNECTION_FAILURE, &text, "")).await?;
+            }
+            Some("redis") => {
+                local.write_all(format!("-ERR {}\r\n", text.replace(['\r', '\n'], " ")).as_bytes()).await?
+            }
+            _ => {}
+        }
+        local.shutdown().await
+    }
+}

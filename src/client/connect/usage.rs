@@ -1,0 +1,180 @@
+//! What to tell people and programs: where each route is, and how what it speaks is used.
+
+use super::place::Address;
+use crate::client::Fault;
+use std::io::Write;
+
+/// A route that is served.
+pub(super) struct Offer {
+    pub(super) route: String,
+    pub(super) protocol: Option<String>,
+    pub(super) at: Address,
+}
+
+impl Offer {
+    fn shown(&self) -> String {
+        match &self.at {
+            Address::Tcp(address) => address.to_string(),
+            Address::Unix(path) => format!("unix:{}", path.display()),
+        }
+    }
+
+    /// Lines that can be copied.
+    fn advice(&self) -> Vec<String> {
+        let at = self.shown();
+        let (host, port) = match &self.at {
+            Address::Tcp(address) => (address.ip().to_string(), address.port().to_string()),
+            Address::Unix(path) => return self.advice_of_socket(&path.display().to_string()),
+        };
+        match self.protocol.as_deref() {
+            Some("http") => vec![
+                format!("OPENAI_BASE_URL=http://{at}/v1 OPENAI_API_KEY=none"),
+                format!("gRPC without TLS: {at}"),
+            ],
+            Some("postgres") => vec![format!("psql \"host={host} port={port} sslmode=disable\"")],
+            Some("mysql") => vec![format!("mariadb --host={host} --port={port} --skip-ssl")],
+            Some("redis") => vec![format!("redis-cli -h {host} -p {port}")],
+            _ => Vec::new(),
+        }
+    }
+
+    fn advice_of_socket(&self, path: &str) -> Vec<String> {
+        match self.protocol.as_deref() {
+            Some("http") => {
+                vec![
+                    format!("curl --unix-socket {path} http://localhost/"),
+                    format!("gRPC without TLS: unix:{path}"),
+                ]
+            }
+            Some("postgres") => match postgres_socket(path) {
+                Some((folder, port)) => vec![format!("psql \"host={folder} port={port}\"")],
+                None => vec![
+                    "psql finds sockets that are called .s.PGSQL.5432 in the folder that is its host".into(),
+                ],
+            },
+            Some("mysql") => vec![format!("mariadb --socket={path}")],
+            Some("redis") => vec![format!("redis-cli -s {path}")],
+            _ => Vec::new(),
+        }
+    }
+
+    /// What programs read from their environment.
+    fn variables(&self) -> Vec<(String, String)> {
+        let own = |what: &str| {
+            let name = self.route.to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+            format!("STAUNCH_{name}_{what}")
+        };
+        let usual = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let mut all = vec![(own("ADDRESS"), self.shown())];
+        match &self.at {
+            Address::Tcp(address) => {
+                let (host, port) = (address.ip().to_string(), address.port().to_string());
+                all.extend([(own("HOST"), host.clone()), (own("PORT"), port.clone())]);
+                let (host, port) = (host.as_str(), port.as_str());
+                all.extend(match self.protocol.as_deref() {
+                    // The gateway takes whatever key is sent out; clients refuse to start without one.
+                    Some("http") => usual(&[
+                        ("OPENAI_BASE_URL", &format!("http://{address}/v1")),
+                        ("OPENAI_API_KEY", "none"),
+                    ]),
+                    Some("postgres") => usual(&[
+                        ("PGHOST", host),
+                        ("PGPORT", port),
+                        ("PGSSLMODE", "disable"),
+                        ("PGGSSENCMODE", "disable"),
+                    ]),
+                    Some("mysql") => usual(&[("MYSQL_HOST", host), ("MYSQL_TCP_PORT", port)]),
+                    Some("redis") => usual(&[("REDIS_URL", &format!("redis://{address}"))]),
+                    _ => Vec::new(),
+                });
+            }
+            Address::Unix(path) => {
+                let path = path.display().to_string();
+                all.extend(match (self.protocol.as_deref(), postgres_socket(&path)) {
+                    (Some("postgres"), Some((folder, port))) => {
+                        usual(&[("PGHOST", folder), ("PGPORT", port)])
+                    }
+                    (Some("mysql"), _) => usual(&[("MYSQL_UNIX_PORT", &path)]),
+                    (Some("redis"), _) => usual(&[("REDIS_URL", &format!("unix://{path}"))]),
+                    _ => Vec::new(),
+                });
+            }
+        }
+        all
+    }
+}
+
+/// The folder and the port by which PostgreSQL's clients know a socket.
+fn postgres_socket(path: &str) -> Option<(&str, &str)> {
+    path.rsplit_once("/.s.PGSQL.")
+}
+
+/// The environment of a program that is run. Where two routes speak the same, the first has the usual names.
+pub(super) fn environment(offers: &[Offer]) -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    for (name, value) in offers.iter().flat_map(Offer::variables) {
+        if !all.iter().any(|(known, _)| *known == name) {
+            all.push((name, value));
+        }
+    }
+    all
+}
+
+/// Prints where each route is, and how it is used.
+pub(super) fn print(offers: &[Offer]) -> Result<(), Fault> {
+    let mut text = String::new();
+    for offer in offers {
+        let protocol = offer.protocol.as_deref().map(|protocol| format!(" ({protocol})")).unwrap_or_default();
+        text += &format!("{}{protocol}: {}\n", offer.route, offer.shown());
+        offer.advice().iter().for_each(|line| text += &format!("    {line}\n"));
+    }
+    let mut out = std::io::stdout().lock();
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    printed.map_err(|error| Fault::Machine(format!("standard output: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(route: &str, protocol: &str, at: &str) -> Offer {
+        let at = match at.strip_prefix("unix:") {
+            Some(path) => Address::Unix(path.into()),
+            None => Address::Tcp(at.parse().unwrap()),
+        };
+        Offer { route: route.into(), protocol: Some(protocol.into()), at }
+    }
+
+    fn value<'a>(all: &'a [(String, String)], name: &str) -> Option<&'a str> {
+        all.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    #[test]
+    fn programs_find_their_routes_under_the_usual_names_and_under_the_routes_own() {
+        let all = environment(&[
+            offer("open-ai.eu", "http", "127.0.0.1:1"),
+            offer("other", "http", "127.0.0.1:2"),
+            offer("pg", "postgres", "[::1]:3"),
+            offer("cache", "redis", "unix:/run/r"),
+            offer("sales", "mysql", "127.0.0.1:4"),
+        ]);
+        assert_eq!(value(&all, "STAUNCH_OPEN_AI_EU_ADDRESS"), Some("127.0.0.1:1"));
+        assert_eq!(value(&all, "OPENAI_BASE_URL"), Some("http://127.0.0.1:1/v1"));
+        assert_eq!(value(&all, "STAUNCH_OTHER_PORT"), Some("2"));
+        assert_eq!((value(&all, "PGHOST"), value(&all, "PGPORT")), (Some("::1"), Some("3")));
+        assert_eq!(value(&all, "PGSSLMODE"), Some("disable"));
+        assert_eq!(value(&all, "REDIS_URL"), Some("unix:///run/r"));
+        assert_eq!(value(&all, "MYSQL_TCP_PORT"), Some("4"));
+    }
+
+    #[test]
+    fn advice_for_sockets_fits_what_clients_can_find() {
+        let good = offer("pg", "postgres", "unix:/run/x/.s.PGSQL.5432").advice();
+        assert_eq!(good, ["psql \"host=/run/x port=5432\""]);
+        assert!(offer("pg", "postgres", "unix:/run/x/pg").advice()[0].contains(".s.PGSQL.5432"));
+        assert_eq!(offer("r", "redis", "unix:/r").advice(), ["redis-cli -s /r"]);
+        assert!(offer("x", "raw", "127.0.0.1:1").advice().is_empty());
+    }
+}

@@ -1,0 +1,197 @@
+//! The head that opens a tunnel: `CONNECT route HTTP/1.1` (RFC 9110 section 9.3.6).
+//!
+//! Only the name of a route is read from the target, never an address: what a client can reach is what is configured.
+
+use super::Limits;
+use super::answer::{self, Challenge};
+use super::head::{Broken, HeadEnd, check_field, fields_room, is_authority, one};
+use crate::names::RequestId;
+use crate::protocol::{Fields, Why};
+use std::fmt;
+
+/// A whole head.
+pub struct Connect {
+    /// The route that is asked for, as it was written.
+    pub route: String,
+    fields: Fields,
+    /// Its length in bytes, the empty line included. What follows it is for the route.
+    pub length: usize,
+}
+
+/// It holds a token.
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connect").field("route", &self.route).finish_non_exhaustive()
+    }
+}
+
+impl Connect {
+    /// The value of `Proxy-Authorization` (RFC 9110 section 11.7.2).
+    pub fn authorization(&self) -> Option<&[u8]> {
+        self.fields.get("proxy-authorization")
+    }
+}
+
+/// Why a head opens nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{rule} ({section})")]
+pub struct NotOpened {
+    /// What the client is told.
+    pub why: Why,
+    rule: &'static str,
+    section: &'static str,
+}
+
+impl From<Broken> for NotOpened {
+    fn from(Broken { why, rule, section }: Broken) -> Self {
+        NotOpened { why, rule, section }
+    }
+}
+
+/// Reads a head from the first bytes of a connection; `None` while it is not whole.
+pub fn connect(bytes: &[u8], limits: &Limits) -> Result<Option<Connect>, NotOpened> {
+    let Some(length) = HeadEnd::default().find(bytes, limits.head_bytes)? else { return Ok(None) };
+    let mut room = fields_room();
+    let allowed = limits.fields.min(room.len());
+    let mut parsed = httparse::Request::new(&mut []);
+    match parsed.parse_with_uninit_headers(&bytes[..length], &mut room[..allowed]) {
+        Ok(httparse::Status::Complete(n)) if n == length => {}
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(Broken::large("more fields than the limit").into());
+        }
+        _ => return Err(Broken::bad("malformed request head", "RFC 9112 2.1").into()),
+    }
+    if parsed.method != Some("CONNECT") {
+        let why = Why::MethodNotAllowed;
+        return Err(NotOpened { why, rule: "only CONNECT opens a tunnel", section: "RFC 9110 9.3.6" });
+    }
+    if parsed.version != Some(1) {
+        return Err(Broken::bad("CONNECT of another version than 1.1", "RFC 9112 2.3").into());
+    }
+    let mut fields = Fields::default();
+    for field in parsed.headers.iter() {
+        check_field(field)?;
+        fields.push(field.name.as_bytes(), field.value);
+    }
+    let host = one(&fields, "host", "more than one Host", "RFC 9112 3.2")?;
+    if host.is_none_or(|host| !is_authority(host)) {
+        return Err(Broken::bad("Host missing or invalid", "RFC 9112 3.2").into());
+    }
+    let body = [fields.get("content-length"), fields.get("transfer-encoding")];
+    if body.iter().any(Option::is_some) {
+        // It has none; whoever thinks otherwise would take the route's first bytes for it.
+        return Err(Broken::bad("CONNECT with a body", "RFC 9110 9.3.6").into());
+    }
+    if fields.all("proxy-authorization").count() > 1 {
+        let rule = "more than one Proxy-Authorization";
+        return Err(NotOpened { why: Why::TwoTokens, rule, section: "RFC 9110 11.7.2" });
+    }
+    let route = route_of(parsed.path.unwrap_or_default())?.to_owned();
+    Ok(Some(Connect { route, fields, length }))
+}
+
+/// The name in `name` or `name:port`. The port says nothing: programs that know only hosts and ports must write one.
+fn route_of(target: &str) -> Result<&str, Broken> {
+    let (name, port) = target.split_once(':').unwrap_or((target, "0"));
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    let is_port = !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+    if name.is_empty() || !name.bytes().all(is_name) || !is_port {
+        return Err(Broken::bad("the target is no route's name", "RFC 9112 3.2.3"));
+    }
+    Ok(name)
+}
+
+/// Appends the answer after which the bytes are the route's. `protocol`: what is spoken inside.
+pub fn opened(out: &mut Vec<u8>, protocol: &str) {
+    out.extend_from_slice(b"HTTP/1.1 200 Connection Established\r\nstaunch-protocol: ");
+    out.extend_from_slice(protocol.as_bytes());
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
+/// Appends the answer after which the connection ends. What would be 401 of an origin is 407 of a proxy.
+pub fn not_opened(out: &mut Vec<u8>, why: Why, id: RequestId) {
+    answer::write(out, why, Some(id), true, false, Challenge::Proxy);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::SessionId;
+
+    fn read(head: &str) -> Result<Option<Connect>, NotOpened> {
+        connect(head.as_bytes(), &Limits::default())
+    }
+
+    #[test]
+    fn a_head_names_a_route_and_ends_where_the_routes_bytes_begin() {
+        let head = "CONNECT warehouse:5432 HTTP/1.1\r\nHost: warehouse:5432\r\nProxy-Authorization: Bearer a.b.c\r\n\r\n";
+        let whole = format!("{head}\0\0\0\x08");
+        for cut in 0..head.len() {
+            assert!(read(&whole[..cut]).unwrap().is_none(), "{cut}");
+        }
+        let read = read(&whole).unwrap().unwrap();
+        assert_eq!((read.route.as_str(), read.length), ("warehouse", head.len()));
+        assert_eq!(read.authorization(), Some(&b"Bearer a.b.c"[..]));
+        assert!(!format!("{read:?}").contains("a.b.c"));
+    }
+
+    #[test]
+    fn targets_to_route_names() {
+        let table = [
+            ("warehouse", Some("warehouse")),
+            ("pg_1.eu-west:1", Some("pg_1.eu-west")),
+            ("warehouse:", None),
+            ("warehouse:x", None),
+            ("warehouse:123456", None),
+            (":443", None),
+            ("[::1]:443", None),
+            ("a@b:443", None),
+            ("/warehouse", None),
+            ("http://warehouse/", None),
+            ("*", None),
+        ];
+        for (target, expected) in table {
+            let read = read(&format!("CONNECT {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+            assert_eq!(read.ok().flatten().map(|connect| connect.route).as_deref(), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn what_opens_nothing() {
+        let many = format!("CONNECT r HTTP/1.1\r\nHost: r\r\n{}\r\n", "a: b\r\n".repeat(100));
+        let long = format!("CONNECT r HTTP/1.1\r\nHost: r\r\na: {}\r\n\r\n", "b".repeat(40_000));
+        let table = [
+            ("GET / HTTP/1.1\r\nHost: r\r\n\r\n", Why::MethodNotAllowed),
+            ("connect r HTTP/1.1\r\nHost: r\r\n\r\n", Why::MethodNotAllowed),
+            ("CONNECT r HTTP/1.0\r\nHost: r\r\n\r\n", Why::BadRequest),
+            ("CONNECT r HTTP/1.1\r\n\r\n", Why::BadRequest),
+            ("CONNECT r HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", Why::BadRequest),
+            ("CONNECT r HTTP/1.1\nHost: r\n\n", Why::BadRequest),
+            ("CONNECT r HTTP/1.1\r\nHost: r\r\n folded\r\n\r\n", Why::BadRequest),
+            ("CONNECT r HTTP/1.1\r\nHost: r\r\nContent-Length: 0\r\n\r\n", Why::BadRequest),
+            ("CONNECT r HTTP/1.1\r\nHost: r\r\nTransfer-Encoding: chunked\r\n\r\n", Why::BadRequest),
+            (
+                "CONNECT r HTTP/1.1\r\nHost: r\r\nProxy-Authorization: a\r\nproxy-authorization: a\r\n\r\n",
+                Why::TwoTokens,
+            ),
+            (&many, Why::HeadTooLarge),
+            (&long, Why::HeadTooLarge),
+        ];
+        for (head, why) in table {
+            assert_eq!(read(head).unwrap_err().why, why, "{head}");
+        }
+    }
+
+    #[test]
+    fn a_missing_token_is_asked_for_as_a_proxy_does() {
+        let mut out = Vec::new();
+        not_opened(&mut out, Why::NoToken, RequestId { session: SessionId(7), number: 0 });
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("HTTP/1.1 407 Proxy Authentication Required\r\n"), "{text}");
+        assert!(text.contains("\r\nproxy-authenticate: Bearer realm=\"staunch\"\r\n"), "{text}");
+        assert!(text.contains("\r\nconnection: close\r\n") && !text.contains("www-authenticate"), "{text}");
+        let mut out = Vec::new();
+        not_opened(&mut out, Why::MethodNotAllowed, RequestId { session: SessionId(7), number: 0 });
+        assert!(String::from_utf8(out).unwrap().contains("\r\nallow: CONNECT\r\n"));
+    }
+}

@@ -1,0 +1,512 @@
+//! Which statements a session runs, and what becomes of each: the client's messages in their order, and the answers that
+//! the server gives in the same order.
+//!
+//! ```text
+//!   up    Query    | Parse Bind Describe Execute Sync |                pending: what waits for its answer, in order
+//!   down  C… Z     |  1     2    T or n   C or s  Z   |                an error takes all up to the next Sync with it
+//! ```
+//!
+//! Names are resolved when the server has answered, not when the client has spoken: what an Execute is said to run is what
+//! the server runs. Names that are given in SQL (`PREPARE`, `DECLARE`) are not known; what they stand for is in the text
+//! that gave them. Values of parameters are never looked at.
+//!
+//! It only watches: nothing here decides what passes. Memory is bounded by [`MAX_PENDING`], [`MAX_NAMES`] and [`MAX_HELD`],
+//! and beyond each of them the lines say what is missing.
+
+mod reader;
+#[cfg(test)]
+mod tests;
+
+use crate::names::Culprit;
+use crate::protocol::statement::{Copying, Kind, Outcome, Shown, Statement, Text};
+use reader::{Message, Plan, Reader, Size};
+use std::cell::Cell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::time::Instant;
+
+/// Messages that wait for their answer: about 64 bytes each. A client that pipelines more gets lines without results until
+/// all of them are answered.
+pub const MAX_PENDING: usize = 8192;
+/// Prepared statements that are remembered, and portals; drivers keep about a hundred.
+pub const MAX_NAMES: usize = 256;
+/// Bytes of texts that are held at once: of prepared statements, and of what waits for its answer.
+pub const MAX_HELD: usize = 1 << 20;
+
+/// Follows both directions of a session from its first statement on.
+pub struct Statements {
+    up: Reader,
+    down: Reader,
+    pending: VecDeque<Pending>,
+    /// What the front of `pending` has come to.
+    progress: Progress,
+    prepared: HashMap<Name, Held>,
+    portals: HashMap<Name, Portal>,
+    held: Rc<Cell<usize>>,
+    /// An error came, and the Sync that ends what it takes with it has not been sent.
+    skipping: bool,
+    beyond: Option<Beyond>,
+}
+
+type Name = Box<[u8]>;
+
+/// What waits for its answer.
+struct Pending {
+    what: What,
+    since: Instant,
+}
+
+enum What {
+    Query(Held),
+    FunctionCall(u32),
+    Parse {
+        name: Name,
+        text: Held,
+    },
+    Bind {
+        portal: Name,
+        name: Name,
+    },
+    Describe {
+        prepared: bool,
+        name: Name,
+    },
+    Execute {
+        portal: Name,
+    },
+    Close {
+        prepared: bool,
+        name: Name,
+    },
+    Sync,
+    /// The client's end of a COPY. It is answered by what answers the statement.
+    CopyEnd,
+}
+
+impl What {
+    /// True for what is answered with ReadyForQuery.
+    fn makes_ready(&self) -> bool {
+        matches!(self, What::Query(_) | What::FunctionCall(_) | What::Sync)
+    }
+}
+
+/// What is bound to values.
+struct Portal {
+    name: Name,
+    text: Held,
+}
+
+/// A text that counts against [`MAX_HELD`] as long as anything refers to it; `None` where it did not fit, or is not known.
+#[derive(Clone, Default)]
+struct Held(Option<Rc<Counted>>);
+
+struct Counted {
+    text: Text,
+    held: Rc<Cell<usize>>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.held.set(self.held.get() - self.text.kept().len());
+    }
+}
+
+impl Held {
+    fn shown(&self) -> Shown<'_> {
+        self.0.as_ref().map_or(Shown::NotHeld, |counted| Shown::Text(&counted.text))
+    }
+}
+
+#[derive(Default)]
+struct Progress {
+    results: u64,
+    rows: Option<u64>,
+    tag: Vec<u8>,
+    sqlstate: Option<[u8; 5]>,
+    copy: Option<Copying>,
+    /// The server waits for data of the client's.
+    takes_data: bool,
+}
+
+/// More was sent than is followed.
+#[derive(Default)]
+struct Beyond {
+    /// ReadyForQuery messages that are to come for it.
+    owed: u64,
+    /// Parts of a batch whose Sync is to come.
+    unsynced: bool,
+}
+
+impl Statements {
+    /// Keeps up to `limit` bytes of each statement's text.
+    pub fn new(limit: usize) -> Self {
+        Statements {
+            up: Reader::new(Culprit::Client, plan_up, limit),
+            down: Reader::new(Culprit::Upstream, plan_down, limit),
+            pending: VecDeque::new(),
+            progress: Progress::default(),
+            prepared: HashMap::new(),
+            portals: HashMap::new(),
+            held: Rc::default(),
+            skipping: false,
+            beyond: None,
+        }
+    }
+
+    /// Bytes that go up, whole messages or parts of them. Each statement whose fate this decides is told to `say`.
+    pub fn up(&mut self, mut data: &[u8], now: Instant, say: &mut impl FnMut(&Statement<'_>)) {
+        while !data.is_empty() {
+            let (taken, message) = self.up.step(data);
+            data = &data[taken..];
+            if let Some(message) = message {
+                let message = std::mem::take(message);
+                self.sent(message, now, say);
+            }
+        }
+    }
+
+    /// Bytes that go down.
+    pub fn down(&mut self, mut data: &[u8], now: Instant, say: &mut impl FnMut(&Statement<'_>)) {
+        while !data.is_empty() {
+            let (taken, message) = self.down.step(data);
+            data = &data[taken..];
+            if let Some(message) = message {
+                match message.tag {
+                    b'd' | b'D' | b'N' | b'S' | b'A' => {}
+                    _ => {
+                        let message = std::mem::take(message);
+                        self.answered(&message, now, say);
+                        self.down.give_back(message);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The session is over: tells what was not answered.
+    pub fn end(&mut self, say: &mut impl FnMut(&Statement<'_>)) {
+        while let Some(pending) = self.pending.pop_front() {
+            let progress = std::mem::take(&mut self.progress);
+            let outcome = if progress.sqlstate.is_some() { Outcome::Error } else { Outcome::Unanswered };
+            if tells_of_statement(&pending.what) {
+                self.tell(&pending.what, outcome, &progress, None, say);
+            }
+        }
+    }
+
+    /// How many messages wait for their answer, and how many bytes of texts are held.
+    pub fn size(&self) -> (usize, usize) {
+        (self.pending.len(), self.held.get())
+    }
+
+    fn sent(&mut self, message: Message, now: Instant, say: &mut impl FnMut(&Statement<'_>)) {
+        let Message { tag, raw, texts: [mut first, mut second] } = message;
+        let hold = |text: &mut Text| {
+            let mut text = std::mem::take(text);
+            text.mask_passwords();
+            let bytes = self.held.get() + text.kept().len();
+            if bytes > MAX_HELD {
+                return Held(None);
+            }
+            self.held.set(bytes);
+            Held(Some(Rc::new(Counted { text, held: self.held.clone() })))
+        };
+        let prepared = raw.first() == Some(&b'S');
+        let what = match tag {
+            b'Q' => What::Query(hold(&mut first)),
+            b'F' => What::FunctionCall(raw.first_chunk().map_or(0, |oid| u32::from_be_bytes(*oid))),
+            b'P' => What::Parse { text: hold(&mut second), name: first.kept().into() },
+            b'B' => What::Bind { portal: first.kept().into(), name: second.kept().into() },
+            b'D' => What::Describe { prepared, name: first.kept().into() },
+            b'E' => What::Execute { portal: first.kept().into() },
+            b'C' => What::Close { prepared, name: first.kept().into() },
+            b'S' => What::Sync,
+            b'c' | b'f' if !self.pending.is_empty() => What::CopyEnd,
+            _ => return,
+        };
+        if self.skipping {
+            // Everything but Sync is passed over, a Query as well.
+            if !matches!(what, What::Sync) {
+                return self.skip(&what, say);
+            }
+            self.skipping = false;
+        }
+        if self.beyond.is_some() || self.pending.len() >= MAX_PENDING {
+            return self.lose(&what, say);
+        }
+        self.pending.push_back(Pending { what, since: now });
+    }
+
+    /// More is under way than is followed. Names may come to stand for something else meanwhile, and count no more.
+    fn lose(&mut self, what: &What, say: &mut impl FnMut(&Statement<'_>)) {
+        self.prepared.clear();
+        self.portals.clear();
+        let beyond = self.beyond.get_or_insert_default();
+        beyond.unsynced = !what.makes_ready();
+        beyond.owed += u64::from(what.makes_ready());
+        if tells_of_statement(what) {
+            self.tell(what, Outcome::NotFollowed, &Progress::default(), None, say);
+        }
+    }
+
+    fn skip(&mut self, what: &What, say: &mut impl FnMut(&Statement<'_>)) {
+        if tells_of_statement(what) {
+            self.tell(what, Outcome::Skipped, &Progress::default(), None, say);
+        }
+    }
+
+    fn answered(&mut self, message: &Message, now: Instant, say: &mut impl FnMut(&Statement<'_>)) {
+        // The end of a COPY that an error ended before.
+        while let Some(Pending { what: What::CopyEnd, .. }) = self.pending.front() {
+            self.pending.pop_front();
+        }
+        let Some(Pending { what, .. }) = self.pending.front() else {
+            if message.tag == b'Z' {
+                self.ready_beyond();
+            }
+            return;
+        };
+        match (message.tag, what) {
+            (b'1', What::Parse { .. })
+            | (b'2', What::Bind { .. })
+            | (b'3', What::Close { .. })
+            | (b'T' | b'n', What::Describe { .. }) => self.finish(Outcome::Done, now, say),
+            (b's', What::Execute { .. }) => self.finish(Outcome::Suspended, now, say),
+            (b'C' | b'I', What::Query(_) | What::Execute { .. }) => {
+                let executed = matches!(what, What::Execute { .. });
+                self.result(message.texts[0].kept());
+                if executed {
+                    self.finish(Outcome::Done, now, say);
+                }
+            }
+            (b'G', What::Query(_) | What::Execute { .. }) => self.copies(Copying::In),
+            (b'H', What::Query(_) | What::Execute { .. }) => self.copies(Copying::Out),
+            (b'W', What::Query(_) | What::Execute { .. }) => self.copies(Copying::Both),
+            (b'E', What::Query(_) | What::FunctionCall(_)) => {
+                self.copy_ends(true);
+                self.progress.sqlstate = Some(sqlstate(&message.raw));
+            }
+            (b'E', What::Sync) => {
+                let failed = Progress { sqlstate: Some(sqlstate(&message.raw)), ..Progress::default() };
+                self.tell(&What::Sync, Outcome::Error, &failed, None, say);
+            }
+            (b'E', _) => {
+                self.copy_ends(true);
+                self.progress.sqlstate = Some(sqlstate(&message.raw));
+                self.finish(Outcome::Error, now, say);
+                self.skip_to_sync(say);
+            }
+            (b'Z', _) => self.ready(message.raw.first() == Some(&b'I'), now, say),
+            _ => {}
+        }
+    }
+
+    fn copies(&mut self, copying: Copying) {
+        self.progress.copy = Some(copying);
+        self.progress.takes_data = copying != Copying::Out;
+    }
+
+    /// One result of the front.
+    fn result(&mut self, tag: &[u8]) {
+        self.copy_ends(false);
+        self.progress.results += 1;
+        let count = tag.rsplit(|byte| *byte == b' ').next().filter(|_| tag.contains(&b' '));
+        let count = count.and_then(|count| str::from_utf8(count).ok()?.parse::<u64>().ok());
+        if let Some(count) = count {
+            self.progress.rows = Some(self.progress.rows.unwrap_or(0).saturating_add(count));
+        }
+        self.progress.tag.clear();
+        self.progress.tag.extend_from_slice(tag);
+        // From here on a name may stand for what it was given for in SQL.
+        match tag {
+            b"PREPARE" => self.prepared.clear(),
+            b"DECLARE CURSOR" => self.portals.clear(),
+            _ => {}
+        }
+    }
+
+    /// The statement at the front is done with the data of its COPY. What the client sent up to the end of the data was
+    /// swallowed, a Sync behind Execute among it.
+    fn copy_ends(&mut self, failed: bool) {
+        if !std::mem::take(&mut self.progress.takes_data) {
+            return;
+        }
+        match self.pending.iter().position(|pending| matches!(pending.what, What::CopyEnd)) {
+            Some(end) => drop(self.pending.drain(1..=end)),
+            None if failed => self.pending.truncate(1),
+            None => {}
+        }
+    }
+
+    /// An error: all up to the next Sync is passed over.
+    fn skip_to_sync(&mut self, say: &mut impl FnMut(&Statement<'_>)) {
+        while let Some(pending) = self.pending.pop_front() {
+            if let What::Sync = pending.what {
+                return self.pending.push_front(pending);
+            }
+            self.skip(&pending.what, say);
+        }
+        match &mut self.beyond {
+            // What was lost already may hold the Sync; its answer is counted.
+            Some(beyond) if beyond.owed > 0 => {}
+            _ => self.skipping = true,
+        }
+    }
+
+    /// The front has its answer.
+    fn finish(&mut self, outcome: Outcome, now: Instant, say: &mut impl FnMut(&Statement<'_>)) {
+        let Some(Pending { what, since }) = self.pending.pop_front() else { return };
+        let progress = std::mem::take(&mut self.progress);
+        let took = now.saturating_duration_since(since);
+        if outcome == Outcome::Error || tells_of_statement(&what) {
+            self.tell(&what, outcome, &progress, Some(took), say);
+        }
+        if outcome == Outcome::Done && self.beyond.is_none() {
+            match what {
+                What::Parse { name, text } => put(&mut self.prepared, name, text),
+                What::Bind { portal, name } => {
+                    let text = self.prepared.get(&name).cloned().unwrap_or_default();
+                    put(&mut self.portals, portal, Portal { name, text });
+                }
+                What::Close { prepared: true, name } => drop(self.prepared.remove(&name)),
+                What::Close { prepared: false, name } => drop(self.portals.remove(&name)),
+                _ => {}
+            }
+        }
+    }
+
+    /// The server waits for the client, outside of a transaction or inside.
+    fn ready(&mut self, idle: bool, now: Instant, say: &mut impl FnMut(&Statement<'_>)) {
+        if !self.pending.iter().any(|pending| pending.what.makes_ready()) {
+            // It answers something that was lost, and with it all that stood before.
+            self.end(say);
+            return self.ready_beyond();
+        }
+        while let Some(pending) = self.pending.front() {
+            let failed = self.progress.sqlstate.is_some();
+            let outcome = if failed { Outcome::Error } else { Outcome::Done };
+            match pending.what {
+                What::Query(_) | What::FunctionCall(_) => {
+                    self.finish(outcome, now, say);
+                    break;
+                }
+                What::Sync => {
+                    self.pending.pop_front();
+                    break;
+                }
+                // Nothing that keeps to the protocol comes here.
+                _ => self.finish(Outcome::Unanswered, now, say),
+            }
+        }
+        if idle {
+            // None outlives its transaction.
+            self.portals.clear();
+        }
+        if self.pending.is_empty() {
+            // A burst's memory is given back.
+            self.pending.shrink_to(MAX_IDLE_PENDING);
+        }
+    }
+
+    fn ready_beyond(&mut self) {
+        if let Some(beyond) = &mut self.beyond {
+            beyond.owed = beyond.owed.saturating_sub(1);
+            if beyond.owed == 0 && !beyond.unsynced {
+                self.beyond = None;
+            }
+        }
+    }
+
+    fn tell(
+        &self,
+        what: &What,
+        outcome: Outcome,
+        progress: &Progress,
+        took: Option<std::time::Duration>,
+        say: &mut impl FnMut(&Statement<'_>),
+    ) {
+        let resolved =
+            matches!(outcome, Outcome::Done | Outcome::Error | Outcome::Suspended | Outcome::Unanswered);
+        let of_name = |name: &Name| self.prepared.get(name).map_or(Shown::NotHeld, Held::shown);
+        let portal_of = |portal: &Name| self.portals.get(portal).filter(|_| resolved);
+        let line = |kind| Statement {
+            sqlstate: progress.sqlstate.as_ref().map_or(&[], |code| code.as_slice()),
+            tag: &progress.tag,
+            results: Some(progress.results).filter(|results| *results > 1),
+            rows: progress.rows,
+            copy: progress.copy,
+            took,
+            ..Statement::new(kind, outcome)
+        };
+        say(&match what {
+            What::Query(text) => Statement { text: text.shown(), ..line(Kind::Query) },
+            What::FunctionCall(oid) => Statement { function: Some(*oid), ..line(Kind::FunctionCall) },
+            What::Parse { name, text } => Statement { name, text: text.shown(), ..line(Kind::Parse) },
+            What::Bind { portal, name } => {
+                Statement { name, portal, text: of_name(name), ..line(Kind::Bind) }
+            }
+            What::Describe { prepared: true, name } => {
+                Statement { name, text: of_name(name), ..line(Kind::Describe) }
+            }
+            What::Describe { prepared: false, name } => Statement { portal: name, ..line(Kind::Describe) },
+            What::Execute { portal } => match portal_of(portal) {
+                Some(of) => {
+                    Statement { name: &of.name, portal, text: of.text.shown(), ..line(Kind::Execute) }
+                }
+                // What it would have run was never settled, if nothing ran.
+                None if outcome == Outcome::Skipped => Statement { portal, ..line(Kind::Execute) },
+                None => Statement { portal, text: Shown::NotHeld, ..line(Kind::Execute) },
+            },
+            What::Close { prepared: true, name } => Statement { name, ..line(Kind::Close) },
+            What::Close { prepared: false, name } => Statement { portal: name, ..line(Kind::Close) },
+            What::Sync => line(Kind::Sync),
+            What::CopyEnd => return,
+        });
+    }
+}
+
+/// Pending messages for which room is kept between batches.
+const MAX_IDLE_PENDING: usize = 32;
+
+/// True for what has a line whatever becomes of it.
+fn tells_of_statement(what: &What) -> bool {
+    matches!(what, What::Query(_) | What::FunctionCall(_) | What::Parse { .. } | What::Execute { .. })
+}
+
+/// Remembers what a name stands for, or at least that it is not what it was.
+fn put<T>(names: &mut HashMap<Name, T>, name: Name, value: T) {
+    if names.len() >= MAX_NAMES && !names.contains_key(&name) && !name.is_empty() {
+        return;
+    }
+    names.insert(name, value);
+}
+
+/// The field `C` of an ErrorResponse whose front is `fields`: severities stand before it.
+fn sqlstate(fields: &[u8]) -> [u8; 5] {
+    let code = fields.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"C"));
+    code.and_then(|code| code.try_into().ok()).unwrap_or(*b"?????")
+}
+
+/// Bytes of an ErrorResponse up to the end of its code: two severities, of which one may be in any language.
+const ERROR: usize = 256;
+
+fn plan_up(tag: u8) -> Plan {
+    match tag {
+        b'Q' => Plan { raw: 0, texts: &[Size::Statement] },
+        b'P' => Plan { raw: 0, texts: &[Size::Name, Size::Statement] },
+        b'B' => Plan { raw: 0, texts: &[Size::Name, Size::Name] },
+        b'D' | b'C' => Plan { raw: 1, texts: &[Size::Name] },
+        b'E' => Plan { raw: 0, texts: &[Size::Name] },
+        b'F' => Plan { raw: 4, texts: &[] },
+        _ => Plan { raw: 0, texts: &[] },
+    }
+}
+
+fn plan_down(tag: u8) -> Plan {
+    match tag {
+        b'C' => Plan { raw: 0, texts: &[Size::Name] },
+        b'E' => Plan { raw: ERROR, texts: &[] },
+        b'Z' => Plan { raw: 1, texts: &[] },
+        _ => Plan { raw: 0, texts: &[] },
+    }
+}

@@ -1,0 +1,159 @@
+//! Upstream connections that are dialled ahead: the handshake is over before a client needs one.
+//!
+//! Each is used by one session and was used by none before it. There is one only where somebody was permitted a moment ago:
+//! a session that dials under its permit has the next few dialled as well. What nobody took within `KEEP` is closed, so a
+//! route without clients holds nothing.
+
+use super::{Shared, trail::upstream_opened};
+use crate::dial::{Application, Dialled};
+use crate::gateway::Route;
+use crate::metrics::WorkerMetrics;
+use crate::names::Side;
+use crate::policy::Permit;
+use crate::tls::leg::Sign;
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a connection waits for its session. Shorter than any server in use waits for a first request (5 s and more), so
+/// that none is taken at the moment at which the server gives it up.
+const KEEP: Duration = Duration::from_secs(4);
+/// Bytes that an upstream may say before it was spoken to; HTTP/2 settings and greetings of databases are a few hundred.
+const MAX_EARLY: usize = 64 * 1024;
+/// Reads after which an upstream that still talks is not waited for.
+const MAX_READS: usize = 32;
+
+/// What one worker has dialled ahead, by route and protocol.
+#[derive(Default)]
+pub struct Ahead {
+    pools: RefCell<HashMap<(*const Route, Application), Pool>>,
+}
+
+struct Pool {
+    /// Keeps the address that the pool is found by from being given to another route.
+    _route: Weak<Route>,
+    ready: VecDeque<Ready>,
+    dialling: usize,
+}
+
+struct Ready {
+    dialled: Dialled,
+    since: Instant,
+}
+
+impl Ahead {
+    /// A connection that stands, if there is one.
+    pub(super) fn take(shared: &Shared, route: &Arc<Route>, application: Application) -> Option<Dialled> {
+        let mut pools = shared.ahead.pools.borrow_mut();
+        let pool = pools.get_mut(&(Arc::as_ptr(route), application))?;
+        while let Some(Ready { mut dialled, since }) = pool.ready.pop_front() {
+            let good = since.elapsed() < KEEP && is_alive(&mut dialled);
+            shared.metrics.dialled_ahead(good);
+            if good {
+                return Some(dialled);
+            }
+        }
+        None
+    }
+
+    /// Has as many dialled as the route wants, each in a task of its own.
+    pub(super) fn refill(
+        shared: &Rc<Shared>,
+        route: &Arc<Route>,
+        application: Application,
+        permit: &Permit,
+        records_per_key: u64,
+    ) {
+        let key = (Arc::as_ptr(route), application);
+        let missing = {
+            let mut pools = shared.ahead.pools.borrow_mut();
+            let pool = pools.entry(key).or_insert_with(|| Pool {
+                _route: Arc::downgrade(route),
+                ready: VecDeque::new(),
+                dialling: 0,
+            });
+            let missing = route.dial_ahead.saturating_sub(pool.ready.len() + pool.dialling);
+            pool.dialling += missing;
+            missing
+        };
+        for _ in 0..missing {
+            let (shared, route, permit) = (shared.clone(), route.clone(), permit.clone());
+            tokio::task::spawn_local(async move {
+                let (limit, started) = (route.timeouts.connect, Instant::now());
+                let mut dialled = route.upstream.dial(&permit, application, limit, records_per_key).await;
+                if let Ok(dialled) = &mut dialled {
+                    // The handshake's last flight else goes with the first data; the upstream's own time for handshakes is
+                    // running. A connection that broke here is found to be dead when it is taken.
+                    let _ = tokio::time::timeout(limit, dialled.shaken.leg.flush()).await;
+                }
+                match &dialled {
+                    Ok(dialled) => {
+                        upstream_opened(&shared.metrics, &dialled.shaken.facts, started.elapsed());
+                    }
+                    // A session that needs one dials by itself, and says what is wrong.
+                    Err(_) => shared.metrics.handshake_failed(Side::Upstream),
+                }
+                let keep = dialled.is_ok();
+                shared.ahead.dialled(key, dialled.ok());
+                drop((route, permit));
+                if keep {
+                    tokio::time::sleep(KEEP).await;
+                    shared.ahead.give_up(key, &shared.metrics);
+                }
+            });
+        }
+    }
+
+    fn dialled(&self, key: (*const Route, Application), dialled: Option<Dialled>) {
+        if let Some(pool) = self.pools.borrow_mut().get_mut(&key) {
+            pool.dialling -= 1;
+            let since = Instant::now();
+            pool.ready.extend(dialled.map(|dialled| Ready { dialled, since }));
+        }
+    }
+
+    /// Closes what has waited too long, and forgets a pool that holds nothing.
+    fn give_up(&self, key: (*const Route, Application), metrics: &WorkerMetrics) {
+        let mut pools = self.pools.borrow_mut();
+        let Some(pool) = pools.get_mut(&key) else { return };
+        while pool.ready.front().is_some_and(|ready| ready.since.elapsed() >= KEEP) {
+            metrics.dialled_ahead(false);
+            let old = pool.ready.pop_front();
+            tokio::task::spawn_local(async move {
+                if let Some(old) = old {
+                    old.dialled.leave().await;
+                }
+            });
+        }
+        if pool.ready.is_empty() && pool.dialling == 0 {
+            pools.remove(&key);
+        }
+    }
+}
+
+/// True while the upstream has neither ended the connection nor said more than a greeting. What it said is kept, and tickets
+/// that it sent are dealt with.
+fn is_alive(dialled: &mut Dialled) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    for _ in 0..MAX_READS {
+        match dialled.shaken.leg.poll_sign(&mut cx) {
+            Sign::Quiet => return !dialled.shaken.leg.rx.closed,
+            Sign::Unread => {}
+            Sign::Ended | Sign::Gone | Sign::Broken(_) => return false,
+        }
+        let mut said = Vec::new();
+        let polled = pin!(dialled.shaken.leg.read(&mut said)).poll(&mut cx);
+        dialled.shaken.early.append(&mut said);
+        match polled {
+            Poll::Pending => {}
+            Poll::Ready(Ok(true)) if dialled.shaken.early.len() <= MAX_EARLY => {}
+            Poll::Ready(_) => return false,
+        }
+    }
+    false
+}

@@ -1,0 +1,64 @@
+//! Statements of a session, each with its line in the log.
+
+use crate::audit::{self, StatementLine};
+use crate::gateway::Route;
+use crate::names::SessionId;
+use crate::policy::{Identity, Permit};
+use crate::protocol::postgres;
+use crate::protocol::statement::Statement;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Watches a session, and writes a line for each of its statements.
+pub(super) struct Statements {
+    session: SessionId,
+    route: Arc<Route>,
+    identity: Arc<Identity>,
+    watched: postgres::Statements,
+    lines: u64,
+}
+
+impl Statements {
+    /// `None` where the route does not want it.
+    pub(super) fn new(session: SessionId, route: &Arc<Route>, permit: &Permit) -> Option<Box<Self>> {
+        let limit = route.database.as_ref()?.statements?;
+        Some(Box::new(Statements {
+            session,
+            route: route.clone(),
+            identity: permit.identity().clone(),
+            watched: postgres::Statements::new(limit),
+            lines: 0,
+        }))
+    }
+
+    /// These bytes go up.
+    pub(super) fn up(&mut self, bytes: &[u8]) {
+        let Statements { session, route, identity, watched, lines } = self;
+        watched.up(bytes, Instant::now().into_std(), &mut writer(*session, route, identity, lines));
+    }
+
+    /// These bytes go down.
+    pub(super) fn down(&mut self, bytes: &[u8]) {
+        let Statements { session, route, identity, watched, lines } = self;
+        watched.down(bytes, Instant::now().into_std(), &mut writer(*session, route, identity, lines));
+    }
+
+    /// The session is over. Returns how many lines there were.
+    pub(super) fn end(&mut self) -> u64 {
+        let Statements { session, route, identity, watched, lines } = self;
+        watched.end(&mut writer(*session, route, identity, lines));
+        self.lines
+    }
+}
+
+fn writer(
+    session: SessionId,
+    route: &Route,
+    identity: &Identity,
+    lines: &mut u64,
+) -> impl FnMut(&Statement<'_>) {
+    move |statement| {
+        *lines += 1;
+        audit::statement(&StatementLine { session, number: *lines, route: &route.name, identity, statement });
+    }
+}

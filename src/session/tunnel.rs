@@ -1,0 +1,129 @@
+//! A tunnel: `CONNECT route`, with a token, in the first bytes of a connection to a listener's tunnel name.
+//!
+//! ```text
+//!   client                                gateway
+//!     CONNECT warehouse HTTP/1.1  ──────▶ token → identity, name → route, policy → permit
+//!     Proxy-Authorization: Bearer …
+//!                                 ◀────── 200
+//!     the route's own protocol    ──────▶ sniff, identify (the tunnel's identity), authorise, dial …
+//! ```
+//! It is no open proxy: the target is the name of a configured route and nothing else. Who may not use a route is not told
+//! whether there is one. After a refusal the connection ends; bytes that were sent behind the head are dropped with it.
+
+use super::ends::{broken, farewell, flush, read};
+use super::{Session, Trail, token};
+use crate::close::{Close, Stage};
+use crate::gateway::Route;
+use crate::identify::slots;
+use crate::names::{RequestId, Side};
+use crate::policy::{Identity, Refused};
+use crate::protocol::Why;
+use crate::protocol::http1::{Limits, connect};
+use crate::tls::leg::Leg;
+use crate::tls::server::ClientCertificates;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+use zeroize::Zeroizing;
+
+/// The far end of an open tunnel.
+pub(super) struct Opened {
+    pub(super) route: Arc<Route>,
+    pub(super) leg: Leg,
+    /// What came right behind the head.
+    pub(super) early: Vec<u8>,
+}
+
+/// Why a tunnel is not opened: what the client is told, and what only the log says.
+struct Denial {
+    why: Why,
+    detail: String,
+    identity: Option<Arc<Identity>>,
+}
+
+/// Reads the head, and opens what it names or refuses.
+pub(super) async fn open(
+    session: &Rc<Session>,
+    mut leg: Leg,
+    early: Vec<u8>,
+    trail: &mut Trail,
+) -> Result<Opened, Close> {
+    flush(&mut leg, trail).await?;
+    let limits = &session.gateway.limits;
+    let limits = Limits { head_bytes: limits.head, fields: limits.fields, ..Limits::default() };
+    let mut plain = Zeroizing::new(early);
+    let asked = loop {
+        match connect::connect(&plain, &limits) {
+            Ok(Some(asked)) => break asked,
+            Ok(None) => {
+                if !read(&mut leg, &mut plain, trail).await? {
+                    return Err(Close::Done);
+                }
+            }
+            Err(fault) => {
+                let denial = Denial { why: fault.why, detail: fault.to_string(), identity: None };
+                return Err(refuse(session, leg, denial, trail).await);
+            }
+        }
+    };
+    trail.stage = Stage::Identify;
+    let (route, identity) = match permitted(session, &asked, trail).await {
+        Ok(permitted) => permitted,
+        Err(denial) => return Err(refuse(session, leg, denial, trail).await),
+    };
+    // Nobody else sets it: the tunnel's name asks for no certificate.
+    drop(session.certificate_identity.set(identity));
+    trail.leads_to(&route);
+    let mut answer = Vec::new();
+    connect::opened(&mut answer, route.protocol.name());
+    leg.queue(&answer).map_err(|fault| broken(trail, Side::Client, fault))?;
+    flush(&mut leg, trail).await?;
+    trail.stage = Stage::Sniff;
+    let early = plain[asked.length..].to_vec();
+    Ok(Opened { route, leg, early })
+}
+
+/// Who asks, and for which route.
+async fn permitted(
+    session: &Session,
+    asked: &connect::Connect,
+    trail: &mut Trail,
+) -> Result<(Arc<Route>, Arc<Identity>), Denial> {
+    let deny = |why, detail: &str| Denial { why, detail: detail.to_owned(), identity: None };
+    let Some(token) = asked.authorization().and_then(slots::bearer) else {
+        return Err(deny(Why::NoToken, "no token in Proxy-Authorization"));
+    };
+    let identity = token::verify(session, token).await;
+    let identity = identity.map_err(|fault| deny(fault.why(), &fault.to_string()))?;
+    trail.stage = Stage::Authorise;
+    let deny = |why, detail: String| Denial { why, detail, identity: Some(identity.clone()) };
+    let Some(route) = session.gateway.called(&asked.route) else {
+        return Err(deny(Why::Forbidden, format!("no route is called {}", asked.route)));
+    };
+    if route.client_certificates == ClientCertificates::Required {
+        let detail = format!("route {} demands a client certificate, which a tunnel has not", route.name);
+        return Err(deny(Why::Forbidden, detail));
+    }
+    match route.policy.permit(&route.name, &identity, SystemTime::now()) {
+        Ok(_) => Ok((route.clone(), identity.clone())),
+        Err(Refused::NoRule) => {
+            Err(deny(Why::Forbidden, format!("no rule of route {} names this identity", route.name)))
+        }
+        Err(Refused::Expired) => Err(deny(Why::ExpiredToken, "the proof of identity has expired".to_owned())),
+    }
+}
+
+async fn refuse(session: &Session, mut leg: Leg, denial: Denial, trail: &mut Trail) -> Close {
+    trail.explain(&denial.detail);
+    denial.identity.iter().for_each(|identity| session.identified(identity));
+    session.shared.metrics.refused(denial.why.code());
+    let mut answer = Vec::new();
+    connect::not_opened(&mut answer, denial.why, RequestId { session: session.id, number: 0 });
+    // A leg that cannot take it any more ends without it.
+    let _ = leg.queue(&answer);
+    farewell(leg, true).await;
+    match denial.why {
+        Why::BadRequest | Why::HeadTooLarge | Why::TwoTokens => Close::Protocol(Side::Client),
+        _ => Close::Refused,
+    }
+}

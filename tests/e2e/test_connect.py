@@ -1,0 +1,360 @@
+"""`staunch connect`: programs that know neither TLS nor tokens, through a real gateway to real servers."""
+
+import contextlib
+import hashlib
+import os
+import signal
+import socket
+import ssl
+import stat
+import struct
+import sys
+import threading
+import time
+
+import grpc
+import httpx
+import openai
+import psycopg
+import pytest
+import redis
+from conftest import check_log
+from support import parts, postgres, redis_server
+from support.gateway import KEY, Gateway
+from support.login import Home
+from support.parts import until
+from support.process import Process, free_port, run
+
+NOISE = hashlib.sha256(b"noise").digest() * 32 * 1024  # 1 MiB
+MIB = int(os.environ.get("STAUNCH_CONNECT_MIB", "100"))
+
+
+class Bytes:
+    """A TLS server for a raw route: what it does depends on the first byte."""
+
+    def __init__(self, pair):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*pair)
+        self.context, self.accepted = context, 0
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                plain, _ = self.server.accept()
+                self.accepted += 1
+                threading.Thread(target=self.one, args=(plain,), daemon=True).start()
+
+    def one(self, plain):
+        with contextlib.suppress(OSError), self.context.wrap_socket(plain, server_side=True) as tls:
+            tls.settimeout(60)
+            match tls.recv(1):
+                case b"d":  # digest what comes until the end, then send as much
+                    digest, size = hashlib.sha256(), 0
+                    while part := tls.recv(1 << 16):
+                        digest.update(part)
+                        size += len(part)
+                    tls.sendall(digest.digest())
+                    for _ in range(size >> 20):
+                        tls.sendall(NOISE)
+                    tls.unwrap()
+                case b"c":  # cut in the middle
+                    tls.sendall(b"half of it")
+                    time.sleep(0.3)
+                    tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+class Place:
+    """Servers, a gateway with a tunnel to all of them, and somebody who is logged in."""
+
+    def __init__(self, world, folder):
+        self.world = world
+        self.postgres = postgres.Server(*world.upstream_pair, KEY)
+        self.redis = redis_server.Server(*world.upstream_pair, world.ca, KEY)
+        self.bytes = Bytes(world.upstream_pair)
+
+        def nameless(name, port, protocol="http", inject=None, **more):
+            route = world.route(name, port) | {"protocol": protocol} | more
+            del route["sni"], route["certificate"], route["inject"]
+            return route | ({"inject": inject} if inject else {})
+
+        key = {"header": "authorization", "value": "Bearer {secret:stored}"}
+        account = {"user": "svc_scram", "password": "{secret:stored}"}
+        self.config = world.config(
+            nameless("app", world.hypercorn_port, inject=key),
+            nameless("grpc", world.grpc_port, inject=key),
+            nameless("pg", self.postgres.port, "postgres", account, identity_guc="staunch.subject"),
+            nameless("cache", self.redis.port, "redis", {"user": "svc", "password": "{secret:stored}"}),
+            nameless("bytes", self.bytes.port, "raw"),
+            nameless("closed", world.nginx_port, inject=key, allow=[{"issuer": "corp", "groups": ["nobody"]}]),
+            tunnel=world.tunnel(),
+        )
+        self.gateway = Gateway(folder, self.config)
+        self.home = Home(folder, world)
+        self.log_in()
+
+    def log_in(self, who=parts.ANN, *more):
+        place = [*self.home.at(who), "--client-credentials", "--client-secret", "env:CI_SECRET", *more]
+        self.home.run("login", *place, env={"CI_SECRET": "secret"})
+        # It renews its own tokens with that secret.
+        self.home.env["CI_SECRET"] = "secret"
+
+    def arguments(self, *routes):
+        at = ["--gateway", "tunnel.gw.test", "--connect-to", f"127.0.0.1:{self.gateway.port}", "--ca", self.world.ca]
+        return ["connect", *at, *routes]
+
+    def stop(self):
+        assert self.gateway.stop() == 0, self.gateway.process.text()
+        check_log(self.gateway)
+        self.postgres.stop()
+        self.redis.stop()
+
+
+@pytest.fixture(scope="module")
+def place(world, tmp_path_factory):
+    place = Place(world, tmp_path_factory.mktemp("connect"))
+    yield place
+    place.stop()
+
+
+@pytest.fixture
+def connect(place):
+    """Starts `staunch connect`, and checks that it ends well and says nothing secret."""
+    running = []
+
+    def connect(*routes, **ports):
+        ports = {name: free_port() for name in routes}
+        begun = place.home.begin(*place.arguments("--verbose", *(f"{name}={port}" for name, port in ports.items())))
+        running.append(begun)
+        until(lambda: all(f"127.0.0.1:{port}" in begun.text() for port in ports.values()) or begun.popen.poll())
+        assert begun.popen.poll() is None, begun.text()
+        begun.ports = ports
+        return begun
+
+    yield connect
+    for begun in running:
+        begun.popen.send_signal(signal.SIGTERM)
+        assert begun.ended(20) == 0, begun.text()
+        assert "eyJ" not in begun.text() and KEY not in begun.text()
+
+
+def test_each_route_is_printed_with_what_uses_it(place, connect):
+    begun = connect("app", "pg", "cache", "bytes")
+    port = begun.ports
+    text = begun.text()
+    assert f"OPENAI_BASE_URL=http://127.0.0.1:{port['app']}/v1" in text
+    assert f'psql "host=127.0.0.1 port={port["pg"]} sslmode=disable"' in text
+    assert f"redis-cli -h 127.0.0.1 -p {port['cache']}" in text
+    assert f"bytes (raw): 127.0.0.1:{port['bytes']}" in text
+
+
+def test_psql_needs_no_password_and_no_tls(place, connect):
+    port = connect("pg").ports["pg"]
+    for mode in ("disable", "prefer"):
+        where = f"host=127.0.0.1 port={port} dbname=postgres user=whoever sslmode={mode}"
+        answer = run(["psql", "-w", "-Atc", "select current_user, current_setting('staunch.subject')", where])
+        assert answer.stdout.decode().strip() == f"svc_scram|{parts.ANN}", answer.stderr
+    line = place.gateway.line("session closed", route="pg", database="postgres")
+    assert (line["tunnel"], line["subject"], line["database_user"]) == (True, parts.ANN, "svc_scram")
+
+
+def test_a_query_is_cancelled_through_a_tunnel_of_its_own(place, connect):
+    port = connect("pg").ports["pg"]
+    with psycopg.connect(f"host=127.0.0.1 port={port} dbname=postgres sslmode=disable") as connection:
+        threading.Timer(0.5, connection.cancel).start()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            connection.execute("select pg_sleep(20)")
+
+
+def test_redis_and_its_cli(place, connect):
+    port = connect("cache").ports["cache"]
+    answer = run(["redis-cli", "-h", "127.0.0.1", "-p", str(port), "set", "connect", "through"])
+    assert answer.stdout == b"OK\n", answer.stderr
+    with redis.Redis(port=port, protocol=3) as client:
+        assert client.get("connect") == b"through"
+
+
+def test_the_openai_sdk_streams_and_any_key_will_do(place, connect):
+    port = connect("app").ports["app"]
+    client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
+    stream = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=True)
+    assert "".join(chunk.choices[0].delta.content for chunk in stream) == "Bytes move in place."
+    seen = httpx.get(f"http://127.0.0.1:{port}/look").json()
+    assert seen["headers"]["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_grpc_channel_without_tls(place, connect):
+    port = connect("grpc").ports["grpc"]
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        unary, chat = channel.unary_unary("/test.Echo/Unary"), channel.stream_stream("/test.Echo/Chat")
+        assert unary(b"hello", timeout=10) == b"hello|Bearer " + KEY.encode()
+        assert list(chat(iter([b"a", b"b"]), timeout=10)) == [b"A", b"B"]
+
+
+def test_large_transfers_arrive_whole_and_each_direction_ends_by_itself(place, connect):
+    port = connect("bytes").ports["bytes"]
+    with socket.create_connection(("127.0.0.1", port)) as local:
+        local.settimeout(60)
+        local.sendall(b"d")
+        digest = hashlib.sha256()
+        for _ in range(MIB):
+            local.sendall(NOISE)
+            digest.update(NOISE)
+        local.shutdown(socket.SHUT_WR)
+        came = b""
+        while len(came) < 32:
+            came += local.recv(32 - len(came))
+        assert came == digest.digest()
+        down = hashlib.sha256()
+        while part := local.recv(1 << 16):
+            down.update(part)
+        assert down.digest() == digest.digest()
+
+
+def test_what_is_cut_does_not_look_like_an_end(place, connect):
+    port = connect("bytes").ports["bytes"]
+    with socket.create_connection(("127.0.0.1", port)) as local:
+        local.settimeout(10)
+        local.sendall(b"c")
+        assert local.recv(10) == b"half of it"
+        with pytest.raises(ConnectionResetError):
+            local.recv(1)
+
+
+def test_health_probes_open_nothing(place, connect):
+    port = connect("bytes", "pg").ports
+    before = len([line for line in place.gateway.lines() if line.get("event") == "session opened"])
+    for _ in range(20):
+        for where in port.values():
+            socket.create_connection(("127.0.0.1", where)).close()
+    time.sleep(0.3)
+    after = len([line for line in place.gateway.lines() if line.get("event") == "session opened"])
+    assert after == before
+    # One that stays and waits for the server to begin gets its tunnel.
+    accepted = place.bytes.accepted
+    with socket.create_connection(("127.0.0.1", port["bytes"])):
+        until(lambda: place.bytes.accepted > accepted)
+
+
+def test_it_outlives_a_gateway_that_restarts(place, world, tmp_path):
+    gateway = Gateway(tmp_path, place.config)
+    port = free_port()
+    arguments = place.arguments(f"app={port}")
+    arguments[arguments.index("--connect-to") + 1] = f"127.0.0.1:{gateway.port}"
+    begun = place.home.begin(*arguments)
+    try:
+        until(lambda: f"127.0.0.1:{port}" in begun.text())
+        assert httpx.get(f"http://127.0.0.1:{port}/look").status_code == 200
+        assert gateway.stop() == 0
+        answers = []
+        asking = threading.Thread(target=lambda: answers.append(httpx.get(f"http://127.0.0.1:{port}/look", timeout=20)))
+        asking.start()
+        time.sleep(1)
+        gateway.process = Process([*gateway.process.popen.args], tmp_path / "again.log", gateway.admin)
+        asking.join(20)
+        assert answers and answers[0].status_code == 200
+        assert gateway.stop() == 0
+        # Away for good: the program is told, in its protocol.
+        gone = httpx.get(f"http://127.0.0.1:{port}/look", timeout=30)
+        assert gone.status_code == 502 and "tunnel.gw.test" in begun.text()
+    finally:
+        begun.popen.send_signal(signal.SIGINT)
+        assert begun.ended(20) == 0
+
+
+def test_a_route_that_one_may_not_use_is_told_at_once(place):
+    for route in ("closed", "nowhere"):
+        told = place.home.run(*place.arguments(route), code=1).stderr
+        assert f"route {route}" in told and "forbidden" in told, told
+
+
+def test_who_is_not_logged_in_is_told_what_to_do(place):
+    told = place.home.run(*place.arguments("app", "--profile", "nobody"), code=1).stderr
+    assert "staunch login --profile nobody" in told
+
+
+@pytest.mark.parametrize("place_", ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "example.com:1"])
+def test_places_that_others_could_reach_are_a_usage_error(place, place_):
+    told = place.home.run(*place.arguments(f"app={place_}"), code=2).stderr
+    assert "app=" in told or "place" in told, told
+
+
+def test_a_name_that_is_no_tunnel_and_a_gateway_that_does_not_verify(place, world):
+    arguments = place.arguments("app")
+    arguments[arguments.index("tunnel.gw.test")] = "api.gw.test"
+    told = place.home.run(*arguments, code=1).stderr
+    assert "tunnel name" in told, told
+    arguments = place.arguments("app")
+    # The system's authorities do not vouch for it.
+    at = arguments.index("--ca")
+    del arguments[at : at + 2]
+    told = place.home.run(*arguments, code=1).stderr
+    assert "invalid peer certificate" in told, told
+
+
+def test_a_unix_socket_is_its_owners_alone(place, tmp_path):
+    path = tmp_path / ".s.PGSQL.5432"
+    begun = place.home.begin(*place.arguments(f"pg=unix:{path}"))
+    until(lambda: "psql" in begun.text())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    answer = run(["psql", "-w", "-Atc", "select 1", f"host={tmp_path} port=5432 dbname=postgres user=x"])
+    assert answer.stdout == b"1\n", answer.stderr
+    begun.popen.send_signal(signal.SIGTERM)
+    assert begun.ended() == 0
+    assert not path.exists()
+
+
+def test_exec_runs_a_program_that_finds_its_routes(place):
+    code = """
+import os, urllib.request, subprocess, sys
+base = os.environ["OPENAI_BASE_URL"]
+assert base == f"http://{os.environ['STAUNCH_APP_ADDRESS']}/v1", base
+print(urllib.request.urlopen(base.removesuffix("/v1") + "/look").status)
+print(subprocess.run(["psql", "-w", "-Atc", "select 7", "dbname=postgres user=x"], capture_output=True, text=True))
+sys.exit(42)
+"""
+    done = place.home.run(*place.arguments("app", "pg", "--exec", sys.executable, "-c", code), code=42)
+    assert "200" in done.stdout and "stdout='7\\n'" in done.stdout, done.stdout + done.stderr
+    assert "PGPASSWORD" not in done.stdout
+
+
+def test_exec_passes_signals_on_and_ends_with_the_program(place, tmp_path):
+    code = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(9)); print('up', flush=True); time.sleep(30)"
+    begun = place.home.begin(*place.arguments("app", "--exec", sys.executable, "-c", code))
+    until(lambda: "up" in begun.text())
+    begun.popen.send_signal(signal.SIGTERM)
+    assert begun.ended() == 9
+    gone = place.home.run(*place.arguments("app", "--exec", str(tmp_path / "no-such-program")), code=1).stderr
+    assert "no-such-program" in gone
+
+
+def test_a_second_signal_ends_what_is_still_open(place):
+    port = free_port()
+    begun = place.home.begin(*place.arguments(f"bytes={port}"))
+    until(lambda: f"127.0.0.1:{port}" in begun.text())
+    with socket.create_connection(("127.0.0.1", port)) as local:
+        local.sendall(b"d")
+        time.sleep(0.3)
+        begun.popen.send_signal(signal.SIGTERM)
+        until(lambda: "no new connections" in begun.text())
+        with pytest.raises(OSError):
+            socket.create_connection(("127.0.0.1", port), 1)
+        assert begun.popen.poll() is None
+        begun.popen.send_signal(signal.SIGTERM)
+        assert begun.ended() == 1
+
+
+def test_a_token_that_ends_sends_http_clients_through_a_new_tunnel(place):
+    place.log_in(parts.BRIEF, "--profile", "brief")
+    port = free_port()
+    begun = place.home.begin(*place.arguments(f"app={port}", "--profile", "brief"))
+    until(lambda: f"127.0.0.1:{port}" in begun.text())
+    with httpx.Client() as client:
+        until_then = time.monotonic() + 7
+        while time.monotonic() < until_then:
+            assert client.get(f"http://127.0.0.1:{port}/look").status_code == 200
+            time.sleep(0.2)
+    begun.popen.send_signal(signal.SIGTERM)
+    assert begun.ended() == 0, begun.text()
