@@ -12,6 +12,7 @@ mod compare;
 mod meter;
 mod options;
 mod order;
+mod pace;
 mod peers;
 mod pki;
 mod plot;

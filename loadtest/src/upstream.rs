@@ -1,36 +1,43 @@
 //! The far end. One listener serves every shape: what comes first says whether it is HTTP/2, HTTP/1.1 or raw bytes.
 
 use crate::order::{self, HEAD, Kind, Order, Receipt, Sizes, Style, now_ns};
+use crate::pace::Clock;
 use bytes::{Bytes, BytesMut};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsAcceptor;
 
 /// Both halves of a connection, whatever is below.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
+/// What all connections share.
+struct Site {
+    clock: Arc<Clock>,
+    /// Streams so far: each has its own sizes.
+    streams: AtomicU64,
+}
+
 /// Serves for as long as it is polled. A connection that fails is seen and counted by the client's end of it.
 pub(crate) async fn serve(listener: TcpListener, acceptor: Option<TlsAcceptor>) -> io::Result<()> {
-    let streams = Arc::new(AtomicU64::new(0));
+    let site = Arc::new(Site { clock: Clock::start()?, streams: AtomicU64::new(0) });
     loop {
         let Ok((tcp, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
-        let (acceptor, streams) = (acceptor.clone(), streams.clone());
-        tokio::spawn(async move { greet(tcp, acceptor, &streams).await });
+        let (acceptor, site) = (acceptor.clone(), site.clone());
+        tokio::spawn(async move { greet(tcp, acceptor, &site).await });
     }
 }
 
-async fn greet(tcp: TcpStream, acceptor: Option<TlsAcceptor>, streams: &Arc<AtomicU64>) -> io::Result<()> {
+async fn greet(tcp: TcpStream, acceptor: Option<TlsAcceptor>, site: &Arc<Site>) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let mut io: Box<dyn Stream> = match acceptor {
         Some(acceptor) => Box::new(acceptor.accept(tcp).await?),
@@ -43,9 +50,9 @@ async fn greet(tcp: TcpStream, acceptor: Option<TlsAcceptor>, streams: &Arc<Atom
         }
     }
     match &buffer[..4] {
-        b"PRI " => http2(Started { before: buffer, io }, streams).await,
-        b"GET " | b"POST" => http1(io, buffer, streams).await,
-        _ => raw(io, buffer, streams.fetch_add(1, Relaxed)).await,
+        b"PRI " => http2(Started { before: buffer, io }, site).await,
+        b"GET " | b"POST" => http1(io, buffer, site).await,
+        _ => raw(io, buffer, site).await,
     }
 }
 
@@ -84,6 +91,7 @@ impl AsyncWrite for Started {
 
 /// Sends events of an order one by one, each at its moment. The moment never shifts because an earlier one was late.
 struct Pace {
+    clock: Arc<Clock>,
     order: Order,
     sizes: Sizes,
     style: Style,
@@ -94,9 +102,18 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(order: Order, style: Style, stream: u64) -> Self {
-        let sizes = Sizes::new(order.size, stream);
-        Pace { order, sizes, style, start: Instant::now(), wall: now_ns(), n: 0, event: Vec::new() }
+    fn new(order: Order, style: Style, site: &Site) -> Self {
+        let sizes = Sizes::new(order.size, site.streams.fetch_add(1, Relaxed));
+        Pace {
+            clock: site.clock.clone(),
+            order,
+            sizes,
+            style,
+            start: Instant::now(),
+            wall: now_ns(),
+            n: 0,
+            event: Vec::new(),
+        }
     }
 
     async fn next(&mut self) -> Option<&[u8]> {
@@ -106,7 +123,8 @@ impl Pace {
         let after = Duration::from_micros(self.order.gap_us.into()) * self.n;
         self.n += 1;
         if !after.is_zero() {
-            sleep_until(self.start + after).await;
+            // Fails only where the kernel takes no timer; the stream ends early then, which its reader counts.
+            self.clock.until(self.start + after).await.ok()?;
         }
         let intended = self.wall + u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
         order::event(self.style, self.sizes.next(), intended, &mut self.event);
@@ -114,7 +132,7 @@ impl Pace {
     }
 }
 
-async fn raw(mut io: Box<dyn Stream>, mut buffer: BytesMut, stream: u64) -> io::Result<()> {
+async fn raw(mut io: Box<dyn Stream>, mut buffer: BytesMut, site: &Site) -> io::Result<()> {
     while buffer.len() < HEAD {
         if io.read_buf(&mut buffer).await? == 0 {
             return Ok(());
@@ -152,7 +170,7 @@ async fn raw(mut io: Box<dyn Stream>, mut buffer: BytesMut, stream: u64) -> io::
             }
         },
         Kind::Events => {
-            let mut pace = Pace::new(order, Style::Framed, stream);
+            let mut pace = Pace::new(order, Style::Framed, site);
             while let Some(event) = pace.next().await {
                 io.write_all(event).await?;
                 io.flush().await?;
@@ -166,7 +184,7 @@ async fn raw(mut io: Box<dyn Stream>, mut buffer: BytesMut, stream: u64) -> io::
 /// The longest head that is read.
 const MAX_HEAD: usize = 64 * 1024;
 
-async fn http1(mut io: Box<dyn Stream>, mut buffer: BytesMut, streams: &AtomicU64) -> io::Result<()> {
+async fn http1(mut io: Box<dyn Stream>, mut buffer: BytesMut, site: &Site) -> io::Result<()> {
     loop {
         let end = loop {
             if let Some(at) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -223,7 +241,7 @@ async fn http1(mut io: Box<dyn Stream>, mut buffer: BytesMut, streams: &AtomicU6
                     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
                 )
                 .await?;
-                let mut pace = Pace::new(order, Style::Sse, streams.fetch_add(1, Relaxed));
+                let mut pace = Pace::new(order, Style::Sse, site);
                 let mut chunk = Vec::new();
                 while let Some(event) = pace.next().await {
                     chunk.clear();
@@ -243,7 +261,7 @@ async fn http1(mut io: Box<dyn Stream>, mut buffer: BytesMut, streams: &AtomicU6
 /// Bytes that a client may send on a stream and a connection before it has to wait.
 pub(crate) const WINDOW: u32 = 1 << 20;
 
-async fn http2(io: Started, streams: &Arc<AtomicU64>) -> io::Result<()> {
+async fn http2(io: Started, site: &Arc<Site>) -> io::Result<()> {
     let mut connection = h2::server::Builder::new()
         .initial_window_size(WINDOW)
         .initial_connection_window_size(16 * WINDOW)
@@ -253,8 +271,8 @@ async fn http2(io: Started, streams: &Arc<AtomicU64>) -> io::Result<()> {
         .map_err(io::Error::other)?;
     while let Some(accepted) = connection.accept().await {
         let (request, respond) = accepted.map_err(io::Error::other)?;
-        let streams = streams.clone();
-        tokio::spawn(async move { exchange(request, respond, &streams).await });
+        let site = site.clone();
+        tokio::spawn(async move { exchange(request, respond, &site).await });
     }
     Ok(())
 }
@@ -262,7 +280,7 @@ async fn http2(io: Started, streams: &Arc<AtomicU64>) -> io::Result<()> {
 async fn exchange(
     request: http::Request<h2::RecvStream>,
     mut respond: h2::server::SendResponse<Bytes>,
-    streams: &AtomicU64,
+    site: &Site,
 ) -> Result<(), h2::Error> {
     let Some(order) = Order::from_path(request.uri().path()) else {
         let missing = http::Response::builder().status(404).body(()).expect("a plain head is valid");
@@ -301,7 +319,7 @@ async fn exchange(
         Kind::Events => {
             let mut send = respond.send_response(head, false)?;
             let style = if grpc { Style::Framed } else { Style::Sse };
-            let mut pace = Pace::new(order, style, streams.fetch_add(1, Relaxed));
+            let mut pace = Pace::new(order, style, site);
             while let Some(event) = pace.next().await {
                 let event = Bytes::copy_from_slice(event);
                 put(&mut send, event, false).await?;

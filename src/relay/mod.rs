@@ -130,8 +130,11 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
     ) -> Self {
         let up = Half::new(waiting);
         let down = Half::new(early);
-        let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
         let moved = Instant::now();
+        // Set to the first moment at which something can be due: an earlier one wakes the session for nothing, and a
+        // timer before all others costs a wake-up of the reactor, too.
+        let first = traffic.idle_limit().map_or(CHECK, |limit| limit.min(CHECK)).min(stall).max(TICK);
+        let timer = Box::pin(tokio::time::sleep_until(moved + first));
         let watch = Watch::default();
         Relay { client, upstream, traffic, orders, up, down, watch, drained: false, stall, moved, timer }
     }

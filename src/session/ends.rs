@@ -8,7 +8,7 @@ use crate::tls::leg::{Leg, LegFault};
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -50,7 +50,7 @@ pub(super) async fn farewell(mut leg: Leg, clean: bool) {
         if resets {
             return leg.tcp.set_zero_linger().map_err(LegFault::from);
         }
-        leg.tcp.shutdown().await?;
+        poll_fn(|cx| leg.poll_shutdown(cx)).await?;
         // Nobody is told to read on where the end is not to look like one.
         if leg.rx.closed || !clean {
             return Ok(());

@@ -9,7 +9,7 @@ use crate::audit;
 use crate::close::Close;
 use crate::gateway::Route;
 use crate::identify::oidc::{KeysWanted, TokenFault, Verdict};
-use crate::identify::slots::{self, Found};
+use crate::identify::slots::{self, Found, Names};
 use crate::names::{Culprit, Direction, RequestId, Side};
 use crate::policy::{Identity, Permit, Refused};
 use crate::protocol::http1::Http1;
@@ -37,6 +37,8 @@ pub struct Conversation {
     fetching: Option<Pin<Box<dyn Future<Output = ()>>>>,
     /// The withheld request has had its one fetch.
     fetched: bool,
+    /// Fields that may hold a token and that the withheld request leaves behind; found while it is identified.
+    strip: Names,
     /// The first fault of a peer, for the closing line.
     fault: Option<Fault>,
     ticked: Instant,
@@ -142,6 +144,7 @@ impl Conversation {
             }))),
         };
         let identity = session.certificate_identity().filter(|_| session.is_tunnelled());
+        let strip = slots::strip_names(&route.slots);
         Conversation {
             tunnel_ends: identity.map(|identity| instant_of(identity.expires)),
             http,
@@ -150,6 +153,7 @@ impl Conversation {
             exchanges: Vec::new(),
             fetching: None,
             fetched: false,
+            strip,
             fault: None,
             ticked: Instant::now(),
             over: false,
@@ -215,14 +219,20 @@ impl Conversation {
         if let Some(why) = request.barred {
             return deny(why, "no identity could have this");
         }
+        // Every slot that may hold a token goes, used or not.
         if let (true, Some(identity)) = (self.session.is_tunnelled(), self.session.certificate_identity()) {
             // Clients that must send some key send any; it goes no further than every token does.
+            self.strip = slots::strip_names(&self.route.slots);
             return Identification::Known(Ok(identity));
         }
         let token = match slots::find(&self.route.slots, &request.fields) {
             Found::Two => return deny(Why::TwoTokens, "two different tokens in one request"),
-            Found::One { token, .. } => token,
+            Found::One { token, .. } => {
+                self.strip = slots::strip_names_holding(&self.route.slots, &request.fields, token);
+                token
+            }
             Found::None => {
+                self.strip = slots::strip_names(&self.route.slots);
                 return match self.session.certificate_identity() {
                     Some(identity) => Identification::Known(Ok(identity)),
                     None => deny(Why::NoToken, "no token in any slot of this route"),
@@ -267,13 +277,8 @@ impl Conversation {
         for header in &self.route.inject {
             set.push((&header.name, header.value.expose()));
         }
-        // Every slot that may hold a token goes, used or not, and so does whatever the gateway sets itself.
-        let token = match slots::find(&self.route.slots, &request.fields) {
-            Found::One { token, .. } => token,
-            Found::None | Found::Two => &[],
-        };
-        let slots = slots::strip_names_holding(&self.route.slots, &request.fields, token);
-        let strip: Vec<&str> = slots.iter().copied().chain(set.iter().map(|(name, _)| *name)).collect();
+        // What held the token goes, and so does whatever the gateway sets itself.
+        let strip: Vec<&str> = self.strip.iter().copied().chain(set.iter().map(|(name, _)| *name)).collect();
         let authority = self.route.authority.as_deref();
         http.permit(edit, &Rewrite { strip: &strip, set: &set, authority });
         self.shared().metrics.request_begun();

@@ -4,6 +4,7 @@
 
 use super::leg::{Agreed, Leg};
 use super::record::MAX_RECORD;
+use super::renewal::{Caught, Renewal};
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{Acceptor, ServerConnectionData, UnbufferedServerConnection};
@@ -167,8 +168,10 @@ async fn drive<C: Unbuffered>(
     records_per_key: u64,
 ) -> Result<Shaken, HandshakeFault> {
     let (mut outgoing, mut early, mut closed) = (Vec::new(), Vec::new(), false);
+    let mut caught = Caught::default();
     loop {
         let UnbufferedStatus { discard, state } = connection.process(&mut incoming);
+        caught.gather();
         let (mut blocked, mut done) = (false, false);
         match state {
             Ok(ConnectionState::EncodeTlsData(mut data)) => append(&mut outgoing, |b| data.encode(b))?,
@@ -201,7 +204,7 @@ async fn drive<C: Unbuffered>(
     let certificate = connection.common().peer_certificates().and_then(|chain| chain.first());
     let certificate = certificate.map(|leaf| leaf.clone().into_owned());
     let facts = facts(connection.common(), certificate.as_ref()).ok_or(HandshakeFault::Unsupported)?;
-    let (secrets, agreed) = connection.into_parts()?;
+    let (secrets, agreed) = connection.into_parts(caught)?;
     let version = facts.version.ok_or(HandshakeFault::Unsupported)?;
     let leg = Leg::new(tcp, secrets, version, agreed, incoming, records_per_key);
     let mut leg = leg.ok_or(HandshakeFault::Unsupported)?;
@@ -280,7 +283,7 @@ trait Unbuffered {
     type Data;
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
     fn common(&self) -> &CommonState;
-    fn into_parts(self) -> Result<(rustls::ExtractedSecrets, Agreed), rustls::Error>;
+    fn into_parts(self, caught: Caught) -> Result<(rustls::ExtractedSecrets, Agreed), rustls::Error>;
 }
 
 impl Unbuffered for UnbufferedServerConnection {
@@ -291,9 +294,13 @@ impl Unbuffered for UnbufferedServerConnection {
     fn common(&self) -> &CommonState {
         self
     }
-    fn into_parts(self) -> Result<(rustls::ExtractedSecrets, Agreed), rustls::Error> {
+    fn into_parts(self, caught: Caught) -> Result<(rustls::ExtractedSecrets, Agreed), rustls::Error> {
         let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
-        Ok((secrets, Agreed::Server(Box::new(kernel))))
+        let renewal = Renewal::new(caught, kernel.negotiated_cipher_suite());
+        if renewal.is_none() && kernel.protocol_version() == ProtocolVersion::TLSv1_3 {
+            return Err(rustls::Error::General("a handshake that told no secrets".into()));
+        }
+        Ok((secrets, Agreed::Server(renewal.map(Box::new))))
     }
 }
 
@@ -305,7 +312,7 @@ impl Unbuffered for UnbufferedClientConnection {
     fn common(&self) -> &CommonState {
         self
     }
-    fn into_parts(self) -> Result<(rustls::ExtractedSecrets, Agreed), rustls::Error> {
+    fn into_parts(self, _: Caught) -> Result<(rustls::ExtractedSecrets, Agreed), rustls::Error> {
         let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
         Ok((secrets, Agreed::Client(Box::new(kernel))))
     }

@@ -1,5 +1,5 @@
-//! One TLS connection after its handshake: the socket, the keys of both directions, and what rustls keeps for key
-//! updates and tickets.
+//! One TLS connection after its handshake: the socket, the keys of both directions, and what is kept for key updates and
+//! tickets.
 //!
 //! A leg knows what records mean (data, alerts, key updates, tickets) and answers for them with every guard that
 //! rustls' own connection would have had. It does not know who is on the other leg: that is the relay.
@@ -11,9 +11,9 @@
 use super::record::{
     Content, MAX_PLAINTEXT, MAX_RECORD, Opener, RecordFault, Sealer, Secrets, record_length,
 };
+use super::renewal::Renewal;
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
-use rustls::server::ServerConnectionData;
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, ProtocolVersion};
 use std::io;
 use std::pin::{Pin, pin};
@@ -62,17 +62,60 @@ pub struct Tx {
     written: usize,
     /// True once close_notify was sealed; nothing can follow it.
     closed: bool,
+    /// Our direction of the TCP connection has ended.
+    shut: bool,
     /// Keys renewed because of the record limit.
     renewals: u64,
 }
 
-/// What rustls keeps after it handed the keys over.
+/// What is kept of the handshake after it handed the keys over: for later keys, and as a client for tickets.
 pub(super) enum Agreed {
-    Server(Box<KernelConnection<ServerConnectionData>>),
+    /// `None` on TLS 1.2, whose keys are not renewed.
+    Server(Option<Box<Renewal>>),
     Client(Box<KernelConnection<ClientConnectionData>>),
     /// No TLS.
     Nothing,
 }
+
+impl Agreed {
+    /// Passes the next receiving key to `use_key`.
+    fn renew_rx(
+        &mut self,
+        use_key: impl FnOnce(&Secrets<'_>) -> Result<(), RecordFault>,
+    ) -> Result<(), LegFault> {
+        match self {
+            Agreed::Server(renewal) => {
+                let renewed = renewal.as_mut().and_then(|renewal| renewal.next_rx()).ok_or(NOT_RENEWED)?;
+                use_key(&renewed.secrets())?;
+            }
+            Agreed::Client(agreed) => {
+                use_key(&tls13(&agreed.update_rx_secret().map_err(|_| NOT_RENEWED)?.1)?)?;
+            }
+            Agreed::Nothing => return Err(NOT_RENEWED),
+        }
+        Ok(())
+    }
+
+    /// Passes the next sending key to `use_key`.
+    fn renew_tx(
+        &mut self,
+        use_key: impl FnOnce(&Secrets<'_>) -> Result<(), RecordFault>,
+    ) -> Result<(), LegFault> {
+        match self {
+            Agreed::Server(renewal) => {
+                let renewed = renewal.as_mut().and_then(|renewal| renewal.next_tx()).ok_or(NOT_RENEWED)?;
+                use_key(&renewed.secrets())?;
+            }
+            Agreed::Client(agreed) => {
+                use_key(&tls13(&agreed.update_tx_secret().map_err(|_| NOT_RENEWED)?.1)?)?;
+            }
+            Agreed::Nothing => return Err(NOT_RENEWED),
+        }
+        Ok(())
+    }
+}
+
+const NOT_RENEWED: LegFault = LegFault::Message("a key update that the handshake state refuses");
 
 /// What a record from the peer means to whoever reads the leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +229,7 @@ impl Leg {
         partial: Vec<u8>,
     ) -> Self {
         let rx = Rx { opener, partial, message: Vec::new(), updates: 0, warnings: 0, closed: false };
-        let tx = Tx { sealer, unsent: Vec::new(), written: 0, closed: false, renewals: 0 };
+        let tx = Tx { sealer, unsent: Vec::new(), written: 0, closed: false, shut: false, renewals: 0 };
         Leg { tcp, rx, tx, agreed }
     }
 
@@ -331,15 +374,8 @@ impl Leg {
             [1] => true,
             _ => return Err(LegFault::Message("a malformed key update")),
         };
-        let secret = match &mut self.agreed {
-            Agreed::Server(agreed) => agreed.update_rx_secret().ok(),
-            Agreed::Client(agreed) => agreed.update_rx_secret().ok(),
-            Agreed::Nothing => None,
-        };
-        let ((_, secret), Some(opener)) = (secret.ok_or(NO_UPDATE)?, &mut self.rx.opener) else {
-            return Err(NO_UPDATE);
-        };
-        opener.rekey(&tls13(&secret)?)?;
+        let Some(opener) = &mut self.rx.opener else { return Err(NOT_RENEWED) };
+        self.agreed.renew_rx(|secrets| opener.rekey(secrets))?;
         if answer && !self.tx.closed {
             self.renew_key()?;
         }
@@ -359,15 +395,8 @@ impl Leg {
 
     fn renew_key(&mut self) -> Result<(), LegFault> {
         self.push(Content::Handshake, &[KEY_UPDATE, 0, 0, 1, 0])?;
-        let secret = match &mut self.agreed {
-            Agreed::Server(agreed) => agreed.update_tx_secret().ok(),
-            Agreed::Client(agreed) => agreed.update_tx_secret().ok(),
-            Agreed::Nothing => None,
-        };
-        let ((_, secret), Some(sealer)) = (secret.ok_or(NO_UPDATE)?, &mut self.tx.sealer) else {
-            return Err(NO_UPDATE);
-        };
-        sealer.rekey(&tls13(&secret)?)?;
+        let Some(sealer) = &mut self.tx.sealer else { return Err(NOT_RENEWED) };
+        self.agreed.renew_tx(|secrets| sealer.rekey(secrets))?;
         self.tx.renewals += 1;
         Ok(())
     }
@@ -488,9 +517,14 @@ impl Leg {
         &mut self.tx.unsent
     }
 
-    /// Ends our direction of the TCP connection.
+    /// Ends our direction of the TCP connection, once.
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        if self.tx.shut {
+            return Poll::Ready(Ok(()));
+        }
+        let ended = ready!(Pin::new(&mut self.tcp).poll_shutdown(cx));
+        self.tx.shut = true;
+        Poll::Ready(ended)
     }
 
     /// Waits for data and appends it to `plaintext`; false at a clean end. For the stages before the relay.
@@ -550,8 +584,6 @@ impl Leg {
     }
 }
 
-const NO_UPDATE: LegFault = LegFault::Message("a key update that the handshake state refuses");
-
 fn tls13(secret: &ConnectionTrafficSecrets) -> Result<Secrets<'_>, LegFault> {
-    Secrets::from_rustls(secret, ProtocolVersion::TLSv1_3).ok_or(NO_UPDATE)
+    Secrets::from_rustls(secret, ProtocolVersion::TLSv1_3).ok_or(NOT_RENEWED)
 }

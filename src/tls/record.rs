@@ -131,6 +131,16 @@ pub enum Suite {
     Chacha20Poly1305,
 }
 
+impl Suite {
+    /// Bytes of a key.
+    pub fn key_length(self) -> usize {
+        match self {
+            Suite::Aes128Gcm => 16,
+            Suite::Aes256Gcm | Suite::Chacha20Poly1305 => 32,
+        }
+    }
+}
+
 /// One direction's traffic secrets, borrowed from whoever agreed on them.
 #[derive(Clone, Copy)]
 pub struct Secrets<'a> {

@@ -295,10 +295,11 @@ fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 pub(super) fn check_field(field: &httparse::Header<'_>) -> Result<(), Broken> {
-    let fine = |&b: &u8| b == b'\t' || (b >= b' ' && b != 0x7f);
-    match !field.name.is_empty() && field.value.iter().all(fine) {
-        true => Ok(()),
-        false => Err(Broken::bad("control byte in a field or empty name", "RFC 9110 5.5")),
+    let control = |b: u8| (b < b' ') & (b != b'\t') | (b == 0x7f);
+    // Without an early exit the compiler looks at sixteen bytes at a time.
+    match field.name.is_empty() || field.value.iter().fold(false, |found, &b| found | control(b)) {
+        false => Ok(()),
+        true => Err(Broken::bad("control byte in a field or empty name", "RFC 9110 5.5")),
     }
 }
 
