@@ -71,6 +71,7 @@ pub(super) async fn open(
         Ok(permitted) => permitted,
         Err(denial) => return Err(refuse(session, leg, denial, trail).await),
     };
+    session.identified(&identity);
     // Nobody else sets it: the tunnel's name asks for no certificate.
     drop(session.certificate_identity.set(identity));
     trail.leads_to(&route);
