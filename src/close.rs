@@ -59,6 +59,8 @@ pub enum Plaintext {
     /// A PostgreSQL CancelRequest in clear, as clients before libpq 17 send it. It is never acted on: what it carries
     /// could be read on the way.
     PostgresCancel,
+    /// A login of MySQL's without TLS, or what is none.
+    Mysql,
     /// An SSH banner.
     Ssh,
     /// An SSLv2-style or pre-TLS-1.0 hello.
@@ -124,6 +126,7 @@ impl Plaintext {
             Plaintext::Http2 => "http2",
             Plaintext::Postgres => "postgres",
             Plaintext::PostgresCancel => "postgres_cancel",
+            Plaintext::Mysql => "mysql",
             Plaintext::Ssh => "ssh",
             Plaintext::OldTls => "old_tls",
             Plaintext::Other => "other",

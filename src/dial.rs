@@ -13,6 +13,7 @@ pub mod plaintext;
 
 use crate::names::Reached;
 use crate::policy::Permit;
+use crate::protocol::mysql::{self, Agreed, ServerGreeting};
 use crate::protocol::postgres;
 use crate::tls::handshake::{self, HandshakeFault, Shaken, connect};
 use parking_lot::Mutex;
@@ -67,6 +68,8 @@ pub enum Negotiation {
     Direct,
     /// After an SSLRequest that the server agrees to (PostgreSQL).
     Request,
+    /// After the server's greeting and a request that needs no answer (MySQL): [`Application::Mysql`] says it.
+    Greeting,
 }
 
 /// What is known of the protocols that an upstream speaks, and since when.
@@ -111,6 +114,9 @@ pub enum DialFault {
     /// It was asked for TLS and does not want it.
     #[error("{0} does not offer TLS")]
     NoTls(SocketAddr),
+    /// It did not begin as a MySQL server does.
+    #[error("{0} does not greet as a MySQL server that serves: {1}")]
+    Greeting(Reached, String),
     /// The upstream agreed to another protocol than the one that the client speaks.
     #[error("{0} does not speak {1} any more")]
     Alpn(SocketAddr, &'static str),
@@ -122,6 +128,8 @@ pub struct Dialled {
     pub shaken: Shaken,
     /// Where it leads.
     pub address: Reached,
+    /// What a MySQL server said first.
+    pub mysql: Option<Agreed>,
 }
 
 impl Dialled {
@@ -145,13 +153,15 @@ pub enum Application {
     Http2,
     /// `postgresql`.
     Postgres,
+    /// Nothing negotiated by TLS; these flags are wanted of a MySQL server.
+    Mysql(u32),
 }
 
 impl Application {
     /// The ALPN name, if one is negotiated.
     pub fn alpn(self) -> Option<&'static [u8]> {
         match self {
-            Application::None => None,
+            Application::None | Application::Mysql(_) => None,
             Application::Http1 => Some(HTTP11),
             Application::Http2 => Some(H2),
             Application::Postgres => Some(postgres::ALPN),
@@ -160,7 +170,7 @@ impl Application {
 
     fn name(self) -> &'static str {
         match self {
-            Application::None => "without ALPN",
+            Application::None | Application::Mysql(_) => "without ALPN",
             Application::Http1 => "http/1.1",
             Application::Http2 => "h2",
             Application::Postgres => "postgresql",
@@ -297,7 +307,7 @@ impl Upstream {
     fn known(&self, application: Application) -> Option<bool> {
         let spoken = self.spoken.lock();
         let entry = match application {
-            Application::None | Application::Postgres => return Some(true),
+            Application::None | Application::Postgres | Application::Mysql(_) => return Some(true),
             Application::Http1 => spoken.http1,
             Application::Http2 => spoken.http2,
         };
@@ -307,7 +317,7 @@ impl Upstream {
     fn learn(&self, application: Application, yes: bool) {
         let mut spoken = self.spoken.lock();
         match application {
-            Application::None | Application::Postgres => {}
+            Application::None | Application::Postgres | Application::Mysql(_) => {}
             Application::Http1 => spoken.http1 = Some((yes, Instant::now())),
             Application::Http2 => spoken.http2 = Some((yes, Instant::now())),
         }
@@ -325,7 +335,9 @@ impl Upstream {
                 let opening = self.open_unbounded(tls, application, at, records_per_key);
                 tokio::time::timeout(timeout, opening).await
             }
-            Kind::Plaintext(address) => tokio::time::timeout(timeout, open_plaintext(address)).await,
+            Kind::Plaintext(address) => {
+                tokio::time::timeout(timeout, open_plaintext(address, application)).await
+            }
         };
         opened.map_err(|_| DialFault::Timeout(timeout))?
     }
@@ -344,8 +356,17 @@ impl Upstream {
         if self.negotiation == Negotiation::Request {
             ask_for_tls(&mut tcp, address).await?;
         }
+        let mysql = read_greeting(&mut tcp, &address.into(), application).await?;
+        if let Some(Agreed { greeting, flags }) = &mysql {
+            if greeting.capabilities & mysql::capability::SSL == 0 {
+                return Err(DialFault::NoTls(address));
+            }
+            let mut request = Vec::new();
+            mysql::write(&mut request, 1, &mysql::response::tls_request(*flags));
+            tcp.write_all(&request).await.map_err(|error| DialFault::Connect(address, error))?;
+        }
         let config = match application {
-            Application::None => &tls.plain,
+            Application::None | Application::Mysql(_) => &tls.plain,
             Application::Http1 => &tls.http1,
             Application::Http2 => &tls.http2,
             Application::Postgres => &tls.postgresql,
@@ -365,7 +386,7 @@ impl Upstream {
         // PostgreSQL if it was asked for TLS in PostgreSQL's way; without that way it must name it.
         let agreed = shaken.facts.alpn.as_deref();
         let may_be_silent = match application {
-            Application::None | Application::Http1 => true,
+            Application::None | Application::Http1 | Application::Mysql(_) => true,
             Application::Http2 => false,
             Application::Postgres => self.negotiation == Negotiation::Request,
         };
@@ -374,7 +395,7 @@ impl Upstream {
         if !speaks {
             return Err(DialFault::Alpn(address, application.name()));
         }
-        Ok(Dialled { shaken, address: address.into() })
+        Ok(Dialled { shaken, address: address.into(), mysql })
     }
 }
 
@@ -400,9 +421,36 @@ async fn connect_to(address: SocketAddr) -> Result<TcpStream, DialFault> {
     Ok(tcp)
 }
 
-async fn open_plaintext(address: &PlaintextUpstream) -> Result<Dialled, DialFault> {
-    let (tcp, address) = address.connect().await?;
-    Ok(Dialled { shaken: handshake::none(tcp), address })
+async fn open_plaintext(address: &PlaintextUpstream, application: Application) -> Result<Dialled, DialFault> {
+    let (mut tcp, address) = address.connect().await?;
+    let mut mysql = read_greeting(&mut tcp, &address, application).await?;
+    if let Some(agreed) = &mut mysql {
+        agreed.flags &= !mysql::capability::SSL;
+    }
+    Ok(Dialled { shaken: handshake::none(tcp), address, mysql })
+}
+
+/// Reads exactly the bytes of a MySQL server's greeting: whatever else came in clear is left to the handshake, which fails on
+/// it. `None` for all other protocols.
+async fn read_greeting(
+    tcp: &mut TcpStream,
+    address: &Reached,
+    application: Application,
+) -> Result<Option<Agreed>, DialFault> {
+    let Application::Mysql(wanted) = application else { return Ok(None) };
+    let broken = |fault: &dyn std::fmt::Display| DialFault::Greeting(address.clone(), fault.to_string());
+    let mut packet = vec![0; mysql::HEAD];
+    tcp.read_exact(&mut packet).await.map_err(|error| broken(&error))?;
+    let length = u32::from_le_bytes([packet[0], packet[1], packet[2], 0]) as usize;
+    if length > mysql::MAX_LOGIN_PACKET {
+        return Err(broken(&"a greeting of an impossible length"));
+    }
+    let mut payload = vec![0; length];
+    tcp.read_exact(&mut payload).await.map_err(|error| broken(&error))?;
+    let greeting = ServerGreeting::read(&payload).map_err(|fault| broken(&fault))?;
+    let flags = mysql::capability::for_upstream(wanted, greeting.capabilities);
+    let flags = flags.ok_or_else(|| broken(&"it cannot do what clients were promised"))?;
+    Ok(Some(Agreed { greeting, flags }))
 }
 
 /// Reads exactly one byte: whatever else came in clear is left to the handshake, which fails on it (CVE-2021-23222).

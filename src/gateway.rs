@@ -7,6 +7,7 @@ use crate::identify::oidc::Issuers;
 use crate::identify::slots::Slot;
 use crate::names::RouteName;
 use crate::policy::Policy;
+use crate::protocol::mysql::Greeting;
 use crate::tls::server::{ClientCertificates, ServerVariants};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -54,8 +55,19 @@ pub struct Listener {
     pub number: usize,
     /// Address and port. An IPv6 wildcard is dual stack.
     pub address: SocketAddr,
+    /// What it says first, where it serves MySQL's clients: they wait for the server to begin.
+    pub mysql: Option<Arc<MysqlListener>>,
     /// Networks from which a PROXY protocol header (v1 or v2) is required and believed; empty: none, and none is looked for.
     pub proxy_protocol_from: Vec<Network>,
+}
+
+/// What a listener for MySQL's clients has besides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MysqlListener {
+    /// What clients are told before it is known where they want to go.
+    pub greeting: Greeting,
+    /// The route of clients that send no name.
+    pub route: Option<RouteName>,
 }
 
 /// An address range in CIDR notation.
@@ -91,6 +103,9 @@ pub enum RouteProtocol {
     Raw,
     /// PostgreSQL: the token in the password field, or a client certificate; a permit per connection.
     Postgres,
+    /// MySQL and MariaDB: the token as a password in clear inside TLS, or a client certificate; a permit per connection. Only
+    /// on listeners that greet.
+    Mysql,
     /// Redis: the token in the place of the password of AUTH or HELLO, or a client certificate; a permit per connection,
     /// and a new one with each later AUTH.
     Redis,
@@ -103,13 +118,14 @@ impl RouteProtocol {
             RouteProtocol::Http => "http",
             RouteProtocol::Raw => "raw",
             RouteProtocol::Postgres => "postgres",
+            RouteProtocol::Mysql => "mysql",
             RouteProtocol::Redis => "redis",
         }
     }
 
     /// True where an account logs in upstream.
     pub fn is_database(self) -> bool {
-        matches!(self, RouteProtocol::Postgres | RouteProtocol::Redis)
+        matches!(self, RouteProtocol::Postgres | RouteProtocol::Mysql | RouteProtocol::Redis)
     }
 }
 
@@ -183,6 +199,8 @@ pub struct Database {
     pub identity_guc: Option<Box<str>>,
     /// Statements are logged, with at most so many bytes of their text; `None`: they are not.
     pub statements: Option<usize>,
+    /// MySQL: the upstream may ask clients for files of theirs.
+    pub local_files: bool,
 }
 
 /// What the upstream is told as `application_name`.

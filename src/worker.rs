@@ -383,7 +383,12 @@ mod tests {
     use super::*;
 
     fn listener(address: &str) -> Listener {
-        Listener { number: 0, address: address.parse().unwrap(), proxy_protocol_from: Vec::new() }
+        Listener {
+            number: 0,
+            address: address.parse().unwrap(),
+            mysql: None,
+            proxy_protocol_from: Vec::new(),
+        }
     }
 
     #[test]

@@ -53,11 +53,29 @@ pub struct Listener {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub proxy_protocol_from: Vec<Text>,
+    /// For MySQL's and MariaDB's clients, which wait for the server to begin: this listener greets them, and serves mysql
+    /// routes only. Default: none.
+    #[serde(default)]
+    #[schemars(with = "Option<MysqlListener>")]
+    pub mysql: Option<Spanned<MysqlListener>>,
     /// A name under which clients open any route with HTTP/1.1 `CONNECT route` and `Proxy-Authorization: Bearer <token>`;
     /// `staunch connect` does. Default: none.
     #[serde(default)]
     #[schemars(with = "Option<Tunnel>")]
     pub tunnel: Option<Spanned<Tunnel>>,
+}
+
+/// How clients of MySQL's are greeted, before it is known where they want to go.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct MysqlListener {
+    /// The version that clients are told, best the upstream's own: `8.0.36`, `10.11.6-MariaDB`. Default `8.0.11-staunch`.
+    #[schemars(with = "Option<String>")]
+    pub version: Option<Text>,
+    /// The mysql route of clients that send no name in their TLS handshake, as many do. Default: they are refused.
+    #[schemars(with = "Option<String>")]
+    pub route: Option<Text>,
 }
 
 /// A name that leads to every route.
@@ -127,7 +145,7 @@ pub struct Route {
     #[schemars(with = "Option<OneOrMany>")]
     pub sni: Option<Spanned<OneOrMany>>,
     /// `http` (HTTP/1.1, HTTP/2, gRPC, WebSocket: a permit per request), `postgres` (a permit per connection, the token
-    /// in the password field), `redis` (the same, the token in the place of the password of AUTH or HELLO) or `raw` (any
+    /// in the password field), `mysql` (MySQL and MariaDB, the same, on listeners with `mysql`), `redis` (the same, the token in the place of the password of AUTH or HELLO) or `raw` (any
     /// bytes: a permit per connection, for client certificates, or through a tunnel).
     #[schemars(with = "String")]
     pub protocol: Text,
@@ -186,7 +204,7 @@ pub struct Route {
     #[schemars(with = "Vec<Allow>")]
     pub allow: Vec<Spanned<Allow>>,
     /// The stored credential. http: headers that the gateway sets, one table with `header` and `value` or a list of
-    /// them. postgres, redis: the account as which it logs in, one table with `user` and `password`, or a list of which
+    /// them. postgres, mysql, redis: the account as which it logs in, one table with `user` and `password`, or a list of which
     /// the first that fits the identity's `issuer`, `groups` and `subjects` counts.
     #[serde(default)]
     #[schemars(with = "Option<Inject>")]
@@ -207,6 +225,10 @@ pub struct Route {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub statements: Option<Text>,
+    /// mysql: the upstream may ask clients for files of theirs (`LOAD DATA LOCAL`). Default false.
+    #[serde(default)]
+    #[schemars(with = "Option<bool>")]
+    pub local_files: Option<Spanned<bool>>,
     /// What a token's expiry does to what was admitted: `drain` (it may finish), `cut`, or `grace 5m`. Default `drain`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -354,21 +376,21 @@ pub struct Credential {
     /// http: the header's value; `{secret:NAME}` stands for a secret.
     #[schemars(with = "Option<String>")]
     pub value: Option<Text>,
-    /// postgres, redis: the user that the upstream knows. Default for redis: `default`.
+    /// postgres, mysql, redis: the user that the upstream knows. Default for redis: `default`.
     #[schemars(with = "Option<String>")]
     pub user: Option<Text>,
-    /// postgres, redis: its password, `{secret:NAME}`. Only a postgres upstream may do without, that is shown a certificate or
+    /// postgres, mysql, redis: its password, `{secret:NAME}`. Only a postgres upstream may do without, that is shown a certificate or
     /// has no TLS.
     #[schemars(with = "Option<String>")]
     pub password: Option<Text>,
-    /// postgres, redis: the account is for identities of this issuer (or `certificate_identity`). Default: for all. Needed beside
+    /// postgres, mysql, redis: the account is for identities of this issuer (or `certificate_identity`). Default: for all. Needed beside
     /// `groups` or `subjects` where `allow` names several: each has groups and subjects of its own.
     #[schemars(with = "Option<String>")]
     pub issuer: Option<Text>,
-    /// postgres, redis: the account is for identities in one of these groups. Default: for all.
+    /// postgres, mysql, redis: the account is for identities in one of these groups. Default: for all.
     #[schemars(with = "Option<Vec<String>>")]
     pub groups: Option<Spanned<Vec<String>>>,
-    /// postgres, redis: the account is for these subjects. Default: for all.
+    /// postgres, mysql, redis: the account is for these subjects. Default: for all.
     #[schemars(with = "Option<Vec<String>>")]
     pub subjects: Option<Spanned<Vec<String>>>,
 }

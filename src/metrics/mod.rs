@@ -295,7 +295,8 @@ const CLOSE_REASONS: [&str; 20] = [
 ];
 
 /// [`Plaintext::name`] of every kind.
-const PLAINTEXTS: [&str; 7] = ["http", "http2", "postgres", "postgres_cancel", "ssh", "old_tls", "other"];
+const PLAINTEXTS: [&str; 8] =
+    ["http", "http2", "postgres", "postgres_cancel", "mysql", "ssh", "old_tls", "other"];
 
 /// [`Culprit::name`] of each.
 const CULPRITS: [&str; 4] = ["client", "upstream", "gateway", "nobody"];

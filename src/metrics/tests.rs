@@ -148,6 +148,7 @@ fn the_tables_of_words_match_the_vocabulary() {
         Plaintext::Http2,
         Plaintext::Postgres,
         Plaintext::PostgresCancel,
+        Plaintext::Mysql,
         Plaintext::Ssh,
         Plaintext::OldTls,
         Plaintext::Other,

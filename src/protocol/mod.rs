@@ -3,13 +3,14 @@
 //! HTTP/1.1 ([`http1`]) and HTTP/2 ([`http2`]) follow heads and frame lengths in both directions and touch no
 //! body: the work is O(heads and frames), not O(bytes). Both implement [`Http`], which is all that a session
 //! knows of them. A new HTTP is one file here and one row in [`Sniffed`]; other protocols, such as PostgreSQL's
-//! ([`postgres`]) and Redis' ([`redis`]), have their own rules and share [`Edit`] and [`Fault`].
+//! ([`postgres`]), MySQL's ([`mysql`]) and Redis' ([`redis`]), have their own rules and share [`Edit`] and [`Fault`].
 
 pub mod edit;
 pub mod fields;
 pub mod hpack;
 pub mod http1;
 pub mod http2;
+pub mod mysql;
 pub mod postgres;
 pub mod redis;
 pub mod sniff;

@@ -2,6 +2,7 @@
 
 use super::ends::{broken, part};
 use super::http::Conversation;
+use super::mysql::traffic::Mysql;
 use super::postgres::traffic::Postgres;
 use super::raw::Raw;
 use super::redis::traffic::Redis;
@@ -119,6 +120,38 @@ impl ConnectedTo<Postgres> {
         };
         // On the heap, so that a session that goes on does not carry its own end.
         Box::pin(async { tokio::join!(part(client, upstream, clean, close), cancelled) }).await;
+        close
+    }
+}
+
+impl ConnectedTo<Mysql> {
+    /// Moves bytes until the session ends.
+    pub async fn relay(self: Box<Self>, ticket: &live::Ticket, trail: &mut Trail) -> Close {
+        let mut relay = match self.join(ticket) {
+            Ok(relay) => relay,
+            Err(fault) => return broken(trail, Side::Upstream, fault),
+        };
+        let (close, detail) = relay.run().await;
+        let left = relay.traffic.left();
+        let close = match left.unwrap_or(close) {
+            // It said that it leaves, and reads nothing any more: neither session tickets nor our own end.
+            Close::Reset(Side::Client) if relay.traffic.has_quit() => Close::Done,
+            close => close,
+        };
+        trail.relayed(relay.moved(), (relay.client.renewals(), relay.upstream.renewals()));
+        detail.into_iter().for_each(|detail| trail.explain(detail));
+        if let Some(fault) = relay.traffic.fault() {
+            trail.explain(fault);
+        }
+        let last = relay.traffic.last_words(close);
+        // A leg that cannot take them any more ends without them.
+        let told = last.is_some_and(|last| relay.client.queue(&last).is_ok());
+        // An end that was said in a packet is whole; one that the upstream did not agree on must not look so.
+        let said = told && close.culprit() != Culprit::Upstream;
+        let clean = close == Close::Done || left.is_some() || said;
+        let Relay { client, upstream, .. } = *relay;
+        // On the heap, so that a session that goes on does not carry its own end.
+        Box::pin(part(client, upstream, clean, close)).await;
         close
     }
 }

@@ -16,6 +16,7 @@ mod database;
 mod ends;
 pub mod http;
 pub mod live;
+pub mod mysql;
 pub mod plaintext;
 pub mod postgres;
 pub mod raw;
@@ -224,6 +225,7 @@ async fn relay(connected: Connected, ticket: &live::Ticket, trail: &mut Trail) -
         Connected::Http(connected) => Box::pin(connected.relay(ticket, trail)).await,
         Connected::Raw(connected) => Box::pin(connected.relay(ticket, trail)).await,
         Connected::Postgres(connected) => Box::pin(connected.relay(ticket, trail)).await,
+        Connected::Mysql(connected) => Box::pin(connected.relay(ticket, trail)).await,
         Connected::Redis(connected) => Box::pin(connected.relay(ticket, trail)).await,
         Connected::Done => Close::Done,
     }

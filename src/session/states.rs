@@ -4,6 +4,8 @@ use super::ahead::Ahead;
 use super::connected::ConnectedTo;
 use super::ends::{LINGER, broken, farewell, flush, read, throw_away};
 use super::http::{Conversation, Decision, Denial};
+use super::mysql::traffic::Mysql;
+use super::mysql::{self, start::MysqlStart};
 use super::plaintext::{self, HTTP_ANSWER, LOOK, NO_APPLICATION_PROTOCOL, UNRECOGNIZED_NAME};
 use super::postgres::cancel::Cancel;
 use super::postgres::start::PostgresStart;
@@ -19,6 +21,7 @@ use crate::dial::{Application, H2, HTTP11, Negotiation};
 use crate::gateway::{Gateway, Listener, Named, Route, RouteProtocol};
 use crate::names::{Remote, SessionId, Side};
 use crate::policy::{Identity, Permit};
+use crate::protocol::mysql::Agreed;
 use crate::protocol::postgres::ALPN as POSTGRESQL;
 use crate::protocol::{Edit, Sniffed as Kind, Up, Why, sniff};
 use crate::tls::handshake::{self, Hello, Shaken};
@@ -61,6 +64,8 @@ pub enum Sniffed {
     Postgres(Box<PostgresStart>),
     /// A CancelRequest of PostgreSQL's.
     Cancel(Box<Cancel>),
+    /// MySQL.
+    Mysql(Box<MysqlStart>),
     /// Redis.
     Redis(Box<RedisStart>),
 }
@@ -107,6 +112,8 @@ pub enum Connected {
     Raw(Box<ConnectedTo<Raw>>),
     /// PostgreSQL.
     Postgres(Box<ConnectedTo<Postgres>>),
+    /// MySQL.
+    Mysql(Box<ConnectedTo<Mysql>>),
     /// Redis.
     Redis(Box<ConnectedTo<Redis>>),
     /// What there was to say to the upstream was said, and there is nothing to relay.
@@ -126,14 +133,19 @@ impl Accepted {
             self.remote = Remote(self.proxied(&mut first, trail).await?);
             trail.came_from(self.remote);
         }
-        let negotiation = self.refuse_plaintext(&mut first, trail).await?;
+        let negotiation = match self.listener.mysql.clone() {
+            Some(greets) => {
+                mysql::clear::agree_on_tls(&mut self.tcp, &mut first, &greets, self.id, trail).await?;
+                Negotiation::Greeting
+            }
+            None => self.refuse_plaintext(&mut first, trail).await?,
+        };
         let hello = handshake::read_hello(&mut self.tcp, first).await.map_err(|fault| {
             trail.explain(fault);
             Close::Handshake(Side::Client)
         })?;
         trail.asked_for(hello.sni.as_deref());
-        let listener = self.listener.number;
-        let Some(named) = hello.sni.as_deref().and_then(|sni| self.gateway.named(listener, sni)) else {
+        let Some(named) = self.named(&hello) else {
             trail.explain(if hello.sni.is_some() { "no route has this name" } else { "no name was sent" });
             self.goodbye(&UNRECOGNIZED_NAME).await;
             return Err(Close::NoRoute);
@@ -181,6 +193,18 @@ impl Accepted {
             }
         }
         Ok(Secured { session, named, leg, early, application })
+    }
+
+    /// Where the client's name leads, or that of its listener if it sent none.
+    fn named(&self, hello: &Hello) -> Option<Named> {
+        let default = || {
+            let route = self.listener.mysql.as_ref()?.route.as_ref()?;
+            self.gateway.called(&route.0).cloned().map(Named::Route)
+        };
+        match &hello.sni {
+            Some(sni) => self.gateway.named(self.listener.number, sni),
+            None => default(),
+        }
     }
 
     /// Reads the header of the PROXY protocol and the bytes behind it.
@@ -267,6 +291,11 @@ async fn application(route: &Route, hello: &Hello, negotiation: Negotiation) -> 
         }
         (RouteProtocol::Postgres, _) => return offered(POSTGRESQL).then_some(Application::Postgres),
         (_, Negotiation::Request) => return None,
+        // MySQL has no name either, and its clients come to a listener that greets them.
+        (RouteProtocol::Mysql, Negotiation::Greeting) if hello.alpn.is_empty() => {
+            return Some(Application::None);
+        }
+        (RouteProtocol::Mysql, _) | (_, Negotiation::Greeting) => return None,
         // Redis has no name: a client that offers one speaks another protocol (ALPACA).
         (RouteProtocol::Redis, _) => return hello.alpn.is_empty().then_some(Application::None),
         (_, Negotiation::Direct) => {}
@@ -293,7 +322,7 @@ async fn application(route: &Route, hello: &Hello, negotiation: Negotiation) -> 
 fn application_of_tunnel(hello: &Hello, negotiation: Negotiation) -> Option<Application> {
     let http1 = hello.alpn.iter().any(|offer| offer == HTTP11);
     match negotiation {
-        Negotiation::Request => None,
+        Negotiation::Request | Negotiation::Greeting => None,
         Negotiation::Direct if http1 => Some(Application::Http1),
         Negotiation::Direct => hello.alpn.is_empty().then_some(Application::None),
     }
@@ -312,6 +341,9 @@ impl Secured {
         }
         if route.protocol == RouteProtocol::Postgres {
             return Box::pin(start::first(session, route, leg, early, trail)).await;
+        }
+        if route.protocol == RouteProtocol::Mysql {
+            return Box::pin(mysql::start::first(session, route, leg, early, trail)).await;
         }
         if route.protocol == RouteProtocol::Redis {
             return Ok(Sniffed::Redis(RedisStart::new(session, route, leg, early)));
@@ -384,6 +416,10 @@ impl Sniffed {
                 let (start, identity) = Box::pin(start.identify(trail)).await?;
                 Ok(Identified { start: Sniffed::Postgres(start), identity })
             }
+            Sniffed::Mysql(start) => {
+                let (start, identity) = Box::pin(start.identify(trail)).await?;
+                Ok(Identified { start: Sniffed::Mysql(start), identity })
+            }
             Sniffed::Redis(start) => {
                 let (start, identity) = Box::pin(start.identify(trail)).await?;
                 Ok(Identified { start: Sniffed::Redis(start), identity })
@@ -435,6 +471,10 @@ impl Identified {
             Sniffed::Postgres(start) => {
                 let (start, permit) = Box::pin(start.authorise(&self.identity, trail)).await?;
                 Ok(Ok(Authorised { start: Sniffed::Postgres(start), permit }))
+            }
+            Sniffed::Mysql(start) => {
+                let (start, permit) = Box::pin(start.authorise(&self.identity, trail)).await?;
+                Ok(Ok(Authorised { start: Sniffed::Mysql(start), permit }))
             }
             Sniffed::Redis(start) => match Box::pin(start.authorise(&self.identity, trail)).await? {
                 Ok((start, permit)) => Ok(Ok(Authorised { start: Sniffed::Redis(start), permit })),
@@ -574,6 +614,7 @@ impl Authorised {
         match self.start {
             Sniffed::Http(start) => Box::pin(start.dial(self.permit, trail)).await,
             Sniffed::Postgres(start) => Box::pin(start.dial(self.permit, trail)).await,
+            Sniffed::Mysql(start) => Box::pin(start.dial(self.permit, trail)).await,
             Sniffed::Redis(start) => Box::pin(start.dial(self.permit, trail)).await,
             Sniffed::Cancel(cancel) => match Box::pin(cancel.forward(trail)).await {
                 Close::Done => Ok(Connected::Done),
@@ -610,6 +651,18 @@ pub(super) async fn dial(
     application: Application,
     trail: &mut Trail,
 ) -> Result<(Leg, Vec<u8>), &'static str> {
+    let dialled = dial_with_greeting(route, session, permit, application, trail).await;
+    dialled.map(|(leg, early, _)| (leg, early))
+}
+
+/// The same, with what a MySQL server said first.
+pub(super) async fn dial_with_greeting(
+    route: &Arc<Route>,
+    session: &Session,
+    permit: &Permit,
+    application: Application,
+    trail: &mut Trail,
+) -> Result<(Leg, Vec<u8>, Option<Agreed>), &'static str> {
     let started = Instant::now();
     let (shared, records_per_key) = (&session.shared, session.gateway.limits.records_per_key);
     let ahead = Ahead::take(shared, route, application);
@@ -622,7 +675,7 @@ pub(super) async fn dial(
         Ok(dialled) => {
             Ahead::refill(shared, route, application, permit, records_per_key);
             trail.dialled(dialled.shaken.facts, dialled.address, started.elapsed(), is_ahead);
-            Ok((dialled.shaken.leg, dialled.shaken.early))
+            Ok((dialled.shaken.leg, dialled.shaken.early, dialled.mysql))
         }
         Err(fault) => {
             tracing::warn!(route = %route.name, session = %session.id, %fault, "dial failed");

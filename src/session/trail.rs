@@ -85,12 +85,17 @@ impl Trail {
         self.detail.get_or_insert_with(|| detail.to_string());
     }
 
-    /// What a database client asks for.
+    /// What a PostgreSQL client asks for.
     pub(super) fn connects_to(&mut self, startup: &Startup) {
+        self.wants(&startup.user, &startup.database, startup.application_name());
+    }
+
+    /// The user that a client names, the database that it asks for, and what it calls itself.
+    pub(super) fn wants(&mut self, client_user: &[u8], database: &[u8], application: &[u8]) {
         self.database = Some(Connecting {
-            database: startup.database.as_slice().into(),
-            client_user: startup.user.as_slice().into(),
-            application: startup.application_name().into(),
+            database: database.into(),
+            client_user: client_user.into(),
+            application: application.into(),
             user: None,
             statements: None,
         });
@@ -98,13 +103,7 @@ impl Trail {
 
     /// What a client of a database without a startup message calls itself.
     pub(super) fn calls_itself(&mut self, application: &[u8]) {
-        self.database = Some(Connecting {
-            database: Box::default(),
-            client_user: Box::default(),
-            application: application.into(),
-            user: None,
-            statements: None,
-        });
+        self.wants(b"", b"", application);
     }
 
     /// How many lines of statements there were.

@@ -240,6 +240,7 @@ impl Rig {
                 application_name: ApplicationName::Identity,
                 identity_guc: Some("staunch.subject".into()),
                 statements,
+                local_files: false,
             }));
         })
         .await
@@ -262,6 +263,7 @@ impl Rig {
                 application_name: ApplicationName::Client,
                 identity_guc: None,
                 statements: None,
+                local_files: false,
             }));
         })
         .await
@@ -326,8 +328,12 @@ impl Rig {
             route.upstream = route.upstream.negotiating(Negotiation::Request);
         }
         route.server = Some(make_server(NAME, route.client_certificates));
-        let listener =
-            Listener { number: 0, address: "127.0.0.1:0".parse().unwrap(), proxy_protocol_from: Vec::new() };
+        let listener = Listener {
+            number: 0,
+            address: "127.0.0.1:0".parse().unwrap(),
+            mysql: None,
+            proxy_protocol_from: Vec::new(),
+        };
         let limits = Limits {
             permit_deadline: wish.permit_deadline,
             connections: 10_000,

@@ -15,6 +15,7 @@ import pytest
 import websockets.sync.client
 from support import parts, plaintext
 from support.gateway import KEY, staunch
+from support.login import Home
 from support.process import free_port
 from test_http1 import curl
 from test_http2 import Grpc
@@ -100,6 +101,31 @@ def test_a_host_that_is_not_there_is_unavailable(world, start):
             rpc.unary(b"x", metadata=rpc.metadata, timeout=10)
         assert error.value.code() == grpc.StatusCode.UNAVAILABLE
     assert "does not accept a connection" in gateway.line("session closed", reason="dial")["detail"]
+
+
+def test_between_a_client_and_a_host_without_tls_every_byte_on_the_network_is_encrypted(world, start, host, tmp_path):
+    """A worker, `staunch connect` on its machine, the gateway on the host's: neither end knows of TLS or tokens."""
+    route = clear(world, "agents", f"tcp://127.0.0.1:{host}", alpn="h2")
+    del route["sni"], route["certificate"]
+    gateway = start(world.config(route, tunnel=world.tunnel()))
+    home, port = Home(tmp_path, world), free_port()
+    home.env["CI_SECRET"] = "secret"
+    home.run("login", *home.at(parts.ANN), "--client-credentials", "--client-secret", "env:CI_SECRET")
+    at = ["--gateway", "tunnel.gw.test", "--connect-to", f"127.0.0.1:{gateway.port}", "--ca", world.ca]
+    begun = home.begin("connect", *at, f"agents={port}")
+    try:
+        parts.until(lambda: f"127.0.0.1:{port}" in begun.text())
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            unary, chat = channel.unary_unary("/test.Echo/Unary"), channel.stream_stream("/test.Echo/Chat")
+            assert unary(b"hello", timeout=10) == b"hello|Bearer " + KEY.encode()
+            large = os.urandom(1_500_000)
+            assert list(chat(iter([b"a", large.hex().encode()]), timeout=20)) == [b"A", large.hex().upper().encode()]
+    finally:
+        begun.popen.send_signal(signal.SIGTERM)
+        assert begun.ended(20) == 0, begun.text()
+    # A tunnel that only asks whether it would be opened has no upstream leg, and no requests.
+    closed = says_so(gateway, route="agents", requests=2)
+    assert closed["tunnel"] is True and closed["subject"] == parts.ANN, closed
 
 
 # --- HTTP -----------------------------------------------------------------------------------------------------------

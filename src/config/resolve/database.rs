@@ -44,6 +44,7 @@ impl Context<'_> {
             application_name: application_name?,
             identity_guc: route.identity_guc.as_ref().map(|name| name.get_ref().as_str().into()),
             statements: statements?,
+            local_files: route.local_files.as_ref().is_some_and(|yes| *yes.get_ref()),
         }))
     }
 }
@@ -89,8 +90,12 @@ pub(super) fn idle_settings(route: &model::Route, protocol: RouteProtocol, notes
         RouteProtocol::Http => "an http route",
         RouteProtocol::Raw => "a raw route",
         RouteProtocol::Postgres => "a postgres route",
+        RouteProtocol::Mysql => "a mysql route",
         RouteProtocol::Redis => "a redis route",
     };
+    if let (Some(written), true) = (&route.local_files, protocol != RouteProtocol::Mysql) {
+        notes.fault(written.span(), format!("local_files has no effect on {kind}; remove it"));
+    }
     for (text, key) in idle {
         if let Some(text) = text {
             notes.fault(text.span(), format!("{key} has no effect on {kind}; remove it"));

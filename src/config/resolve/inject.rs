@@ -47,7 +47,9 @@ impl<'a> Context<'a> {
                 notes.fault(inject.span(), "a raw route has no headers; remove inject");
                 return Vec::new();
             }
-            Some(RouteProtocol::Postgres | RouteProtocol::Redis) | None => return Vec::new(),
+            Some(RouteProtocol::Postgres | RouteProtocol::Mysql | RouteProtocol::Redis) | None => {
+                return Vec::new();
+            }
             Some(RouteProtocol::Http) => {}
         }
         let mut all: Vec<HeaderInjection> = Vec::new();
@@ -104,7 +106,12 @@ impl<'a> Context<'a> {
         notes: &mut Notes<'_>,
     ) -> Vec<Account> {
         let redis = protocol == RouteProtocol::Redis;
-        let kind = if redis { "a redis route" } else { "a postgres route" };
+        let kind = match protocol {
+            RouteProtocol::Redis => "a redis route",
+            RouteProtocol::Mysql => "a mysql route",
+            _ => "a postgres route",
+        };
+        let needs_password = redis || protocol == RouteProtocol::Mysql;
         let Some(inject) = &route.get_ref().inject else {
             let advice = "write inject = { user = \"…\", password = \"{secret:NAME}\" }";
             if !notes.lost {
@@ -132,11 +139,11 @@ impl<'a> Context<'a> {
             }
             let password = match &written.password {
                 Some(written) => self.password(written, notes),
-                None if shows_certificate && !redis || notes.lost => None,
+                None if shows_certificate && !needs_password || notes.lost => None,
                 None => {
                     let advice = "write password = \"{secret:NAME}\"";
                     let unless = " (only an upstream that is shown a certificate may do without)";
-                    let unless = if redis { "" } else { unless };
+                    let unless = if needs_password { "" } else { unless };
                     notes.fault(span.clone(), format!("`password` is missing; {advice}{unless}"));
                     None
                 }

@@ -10,18 +10,21 @@ mod upstream;
 
 use super::fault::Notes;
 use super::model::{self, Config};
-use super::summary::Summary;
+use super::summary::{RouteSummary, Summary};
 use super::{Admin, Loaded, Log, certificates, secrets, units};
 use crate::audit::Format;
-use crate::gateway::{Gateway, Limits, Listener, Network};
+use crate::gateway::{Gateway, Limits, Listener, MysqlListener, Network, Route, RouteProtocol};
 use crate::identify::oidc::{Algorithm, IssuerSettings, Issuers, Setting};
-use crate::names::IssuerName;
+use crate::names::{IssuerName, RouteName};
+use crate::protocol::mysql::Greeting;
+use crate::protocol::mysql::greeting::version;
 use crate::secret::Secret;
 use crate::worker::Layout;
 use route::Context;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use toml::Spanned;
 
@@ -62,6 +65,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
         );
     }
     let resolved: Vec<_> = config.route.iter().filter_map(|route| context.route(route, notes)).collect();
+    mysql_routes(&config, &resolved, notes);
     let tunnels = context.tunnels(&config.listener, &listeners, notes);
     let Context { used_secrets, used_issuers, .. } = context;
     for (name, reference) in &config.secrets {
@@ -122,9 +126,45 @@ fn listeners(written: &[Spanned<model::Listener>], notes: &mut Notes<'_>) -> Vec
         if parsed.port() != 0 && listeners.iter().any(|other| other.address == parsed) {
             notes.fault(address.span(), format!("{parsed} is listened on twice; remove one"));
         }
-        listeners.push(Listener { number, address: parsed, proxy_protocol_from });
+        let mysql = one.get_ref().mysql.as_ref().and_then(|written| mysql(written.get_ref(), notes));
+        listeners.push(Listener { number, address: parsed, mysql: mysql.map(Arc::new), proxy_protocol_from });
     }
     listeners
+}
+
+fn mysql(written: &model::MysqlListener, notes: &mut Notes<'_>) -> Option<MysqlListener> {
+    let greeting = match &written.version {
+        None => Greeting::default(),
+        Some(text) => {
+            let version = version(text.get_ref()).ok_or_else(|| {
+                format!("{:?} is no version; write for example \"10.11.6-MariaDB\"", text.get_ref())
+            });
+            Greeting { version: notes.take(text.span(), version)? }
+        }
+    };
+    let route = written.route.as_ref().map(|name| RouteName(name.get_ref().as_str().into()));
+    Some(MysqlListener { greeting, route })
+}
+
+/// What must fit between listeners that greet and the routes behind them.
+fn mysql_routes(config: &Config, routes: &[(Route, RouteSummary)], notes: &mut Notes<'_>) {
+    let serves = |name: &str| {
+        routes.iter().any(|(route, _)| &*route.name.0 == name && route.protocol == RouteProtocol::Mysql)
+    };
+    let greeting = || config.listener.iter().filter_map(|one| one.get_ref().mysql.as_ref());
+    for name in greeting().filter_map(|mysql| mysql.get_ref().route.as_ref()) {
+        if !serves(name.get_ref()) && notes.faults.is_empty() {
+            notes.fault(name.span(), format!("there is no mysql route `{}`", name.get_ref()));
+        }
+    }
+    let tunnel = config.listener.iter().any(|one| one.get_ref().tunnel.is_some());
+    for route in config.route.iter().filter(|route| route.get_ref().protocol.get_ref() == "mysql") {
+        if greeting().next().is_none() && !tunnel && !notes.lost {
+            let advice = "write mysql = { route = \"…\" } on a listener of its own";
+            let text = format!("no listener greets as MySQL's clients expect; {advice}");
+            notes.fault(route.get_ref().protocol.span(), text);
+        }
+    }
 }
 
 fn socket_address(text: &str) -> Result<SocketAddr, String> {

@@ -264,6 +264,7 @@ impl<'a> Context<'a> {
         let raw = protocol == Some(RouteProtocol::Raw);
         let password = match protocol {
             Some(RouteProtocol::Postgres) => "a postgres route takes the token from the password field",
+            Some(RouteProtocol::Mysql) => "a mysql route takes the token as its password",
             Some(RouteProtocol::Redis) => "a redis route takes the token from AUTH or HELLO",
             _ => "",
         };
@@ -360,10 +361,11 @@ pub(super) fn seconds(at: SystemTime) -> u64 {
 /// Connections that one worker may dial ahead on one route.
 const MOST_AHEAD: u8 = 64;
 
-const PROTOCOLS: [(&str, RouteProtocol); 4] = [
+const PROTOCOLS: [(&str, RouteProtocol); 5] = [
     ("http", RouteProtocol::Http),
     ("postgres", RouteProtocol::Postgres),
     ("raw", RouteProtocol::Raw),
+    ("mysql", RouteProtocol::Mysql),
     ("redis", RouteProtocol::Redis),
 ];
 const PQ: [(&str, PostQuantum); 3] =

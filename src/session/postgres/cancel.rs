@@ -148,7 +148,7 @@ impl Target {
         let (upstream, limit) = (&self.route.upstream, self.route.timeouts.connect);
         let address = self.address.clone();
         let dialled = upstream.dial_again(&self.permit, Application::Postgres, address, limit, u64::MAX);
-        let Dialled { shaken, address } = dialled.await?;
+        let Dialled { shaken, address, .. } = dialled.await?;
         let mut leg = shaken.leg;
         let asked = timeout(limit, async {
             leg.queue(&self.key.request())?;

@@ -51,8 +51,9 @@ class Gateway:
     def write(self, config: dict) -> None:
         config = dict(config)
         listener = {"address": f"127.0.0.1:{self.port}"}
-        if tunnel := config.pop("tunnel", None):
-            listener["tunnel"] = tunnel
+        for key in ("tunnel", "mysql"):
+            if value := config.pop(key, None):
+                listener[key] = value
         config = {"listener": [listener]} | config
         config["admin"] = {"address": f"127.0.0.1:{self.admin}"}
         lines = []

@@ -1,0 +1,359 @@
+//! Where commands and their answers begin and end, whatever the pieces in which they come. Rows are not looked at.
+
+use super::{HEAD, MAX_PAYLOAD, Reader, SECTION};
+use crate::names::Culprit;
+use crate::protocol::Fault;
+use std::collections::VecDeque;
+
+/// Commands by their first byte.
+mod command {
+    pub(super) const QUIT: u8 = 0x01;
+    pub(super) const QUERY: u8 = 0x03;
+    pub(super) const FIELD_LIST: u8 = 0x04;
+    pub(super) const STATISTICS: u8 = 0x09;
+    pub(super) const PROCESS_INFO: u8 = 0x0a;
+    pub(super) const CHANGE_USER: u8 = 0x11;
+    pub(super) const BINLOG_DUMP: u8 = 0x12;
+    pub(super) const STMT_PREPARE: u8 = 0x16;
+    pub(super) const STMT_EXECUTE: u8 = 0x17;
+    pub(super) const STMT_SEND_LONG_DATA: u8 = 0x18;
+    pub(super) const STMT_CLOSE: u8 = 0x19;
+    pub(super) const STMT_FETCH: u8 = 0x1c;
+    pub(super) const BINLOG_DUMP_GTID: u8 = 0x1e;
+    pub(super) const STMT_BULK_EXECUTE: u8 = 0xfa;
+}
+
+/// SERVER_MORE_RESULTS_EXISTS.
+const MORE_RESULTS: u16 = 8;
+/// SERVER_STATUS_CURSOR_EXISTS.
+const CURSOR: u16 = 0x40;
+/// CLIENT_DEPRECATE_EOF.
+const DEPRECATE_EOF: u32 = 1 << 24;
+/// Commands that a client may send before their answers; what it sends beyond is followed, and counts as never answered.
+const MAX_AHEAD: usize = 4096;
+/// Bytes of an answer's packet that tell what it is: header, two numbers, status.
+const TELLING: usize = 24;
+
+/// Follows the packets of one direction.
+#[derive(Default)]
+struct Packets {
+    head: [u8; HEAD],
+    /// Bytes of the head that are here.
+    have: usize,
+    /// Bytes of the payload that are to come.
+    left: usize,
+    /// The packet before this one goes on in it.
+    continued: bool,
+    /// The payload's first bytes.
+    first: [u8; TELLING],
+    telling: usize,
+    /// The payload's length in this packet.
+    length: usize,
+}
+
+impl Packets {
+    /// True between two packets.
+    fn is_between(&self) -> bool {
+        self.have == 0
+    }
+
+    fn sequence(&self) -> u8 {
+        self.head[3]
+    }
+
+    fn told(&self) -> &[u8] {
+        &self.first[..self.telling]
+    }
+
+    /// Takes what is missing of the head. True once it is whole.
+    fn read_head(&mut self, data: &[u8], at: &mut usize) -> bool {
+        let new = (HEAD - self.have).min(data.len() - *at);
+        self.head[self.have..self.have + new].copy_from_slice(&data[*at..*at + new]);
+        self.have += new;
+        *at += new;
+        if self.have < HEAD {
+            return false;
+        }
+        if new > 0 {
+            let [a, b, c, _] = self.head;
+            self.length = u32::from_le_bytes([a, b, c, 0]) as usize;
+            (self.left, self.telling) = (self.length, 0);
+        }
+        true
+    }
+
+    /// Takes what is here of the payload. True once it is whole: then the next packet begins.
+    fn read_payload(&mut self, data: &[u8], at: &mut usize) -> bool {
+        let here = self.left.min(data.len() - *at);
+        let telling = here.min(TELLING - self.telling);
+        self.first[self.telling..self.telling + telling].copy_from_slice(&data[*at..*at + telling]);
+        self.telling += telling;
+        self.left -= here;
+        *at += here;
+        if self.left > 0 {
+            return false;
+        }
+        self.have = 0;
+        true
+    }
+}
+
+/// The client's direction.
+#[derive(Default)]
+pub struct Commands {
+    packets: Packets,
+    /// The command of the packet at hand was told.
+    begun: bool,
+    quit: bool,
+}
+
+impl Commands {
+    /// True between two packets.
+    pub fn is_between(&self) -> bool {
+        self.packets.is_between()
+    }
+
+    /// True once the client said that it leaves.
+    pub fn is_quit(&self) -> bool {
+        self.quit
+    }
+
+    /// Goes on to the end of the packet at the front of `data`, or of `data`; returns how many bytes that is. `Err`: before the
+    /// payload of what must not pass.
+    pub fn step(&mut self, data: &[u8], replies: &mut Replies) -> Result<usize, Fault> {
+        let mut at = 0;
+        if !self.packets.read_head(data, &mut at) {
+            return Ok(at);
+        }
+        if !self.begun {
+            if self.packets.length > 0 && !self.packets.continued && !replies.wants_file && at == data.len() {
+                // What it is stands in the next byte.
+                return Ok(at);
+            }
+            self.begin(data.get(at).copied(), replies)?;
+            self.begun = true;
+        }
+        if self.packets.read_payload(data, &mut at) {
+            self.begun = false;
+            self.packets.continued = self.packets.length == MAX_PAYLOAD;
+        }
+        Ok(at)
+    }
+
+    fn begin(&mut self, first: Option<u8>, replies: &mut Replies) -> Result<(), Fault> {
+        let fault = |rule| Err(Fault { culprit: Culprit::Client, rule, section: SECTION });
+        if self.packets.continued {
+            return Ok(());
+        }
+        replies.sequence = self.packets.sequence();
+        if replies.wants_file {
+            // An empty packet is the file's end, and the answer follows.
+            replies.wants_file = self.packets.length > 0;
+            return Ok(());
+        }
+        let command = first.filter(|_| self.packets.length > 0);
+        // Also what is refused is answered.
+        replies.expect(command.unwrap_or(command::CHANGE_USER));
+        let Some(command) = command else { return fault("a command without a byte") };
+        // A server would refuse it; here it could hide a command among what looks like a file.
+        if self.packets.sequence() != 0 {
+            return fault("packets out of order");
+        }
+        match command {
+            // It would carry a token to the server, or another account's password.
+            command::CHANGE_USER => {
+                return fault("COM_CHANGE_USER does not pass the gateway; open a new connection");
+            }
+            command::QUIT => self.quit = true,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The server's direction, and what it still owes.
+pub struct Replies {
+    packets: Packets,
+    /// CLIENT_DEPRECATE_EOF was agreed on.
+    deprecate_eof: bool,
+    /// CLIENT_LOCAL_FILES was.
+    local_files: bool,
+    awaited: VecDeque<Place>,
+    /// There were more commands ahead of their answers than are followed.
+    lost: bool,
+    /// The client is sending a file.
+    wants_file: bool,
+    /// The number of the last packet, of either direction.
+    sequence: u8,
+}
+
+/// Where the answer to a command is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// The first packet of a result.
+    Result,
+    /// Packets that describe columns, and the EOF behind them; then rows if there are to be any.
+    Columns { left: u64, rows: bool },
+    /// Behind the columns, where EOF packets are sent.
+    Eof { rows: bool },
+    /// Rows, or columns that end as rows do.
+    Rows,
+    /// What a prepared statement consists of.
+    Prepared,
+    /// Parameters, then columns.
+    Parameters { left: u64, columns: u64 },
+    /// Behind the parameters, where EOF packets are sent.
+    ParametersEof { columns: u64 },
+    /// One packet, whatever it is.
+    One,
+    /// There is no end.
+    Endless,
+}
+
+impl Replies {
+    /// With the flags of the login.
+    pub fn new(capabilities: u32) -> Self {
+        Replies {
+            packets: Packets::default(),
+            deprecate_eof: capabilities & DEPRECATE_EOF != 0,
+            local_files: capabilities & super::capability::LOCAL_FILES != 0,
+            awaited: VecDeque::new(),
+            lost: false,
+            wants_file: false,
+            sequence: 0,
+        }
+    }
+
+    /// True between two packets: one of our own may stand here.
+    pub fn is_between(&self) -> bool {
+        self.packets.is_between() && !self.packets.continued
+    }
+
+    /// True when every command was answered.
+    pub fn is_idle(&self) -> bool {
+        self.awaited.is_empty() && !self.lost && self.is_between()
+    }
+
+    /// The number of the packet that may stand here. Servers number what nobody asked for with 0.
+    pub fn next_sequence(&self) -> u8 {
+        if self.is_idle() { 0 } else { self.sequence.wrapping_add(1) }
+    }
+
+    fn expect(&mut self, command: u8) {
+        let place = match command {
+            command::QUIT | command::STMT_CLOSE | command::STMT_SEND_LONG_DATA => return,
+            command::QUERY | command::STMT_EXECUTE | command::STMT_BULK_EXECUTE | command::PROCESS_INFO => {
+                Place::Result
+            }
+            command::STMT_PREPARE => Place::Prepared,
+            command::STMT_FETCH | command::FIELD_LIST => Place::Rows,
+            command::BINLOG_DUMP | command::BINLOG_DUMP_GTID => Place::Endless,
+            command::STATISTICS => Place::One,
+            _ => Place::One,
+        };
+        match self.awaited.len() {
+            MAX_AHEAD => self.lost = true,
+            _ => self.awaited.push_back(place),
+        }
+    }
+
+    /// Goes on to the end of the packet at the front of `data`, or of `data`; returns how many bytes that is.
+    pub fn step(&mut self, data: &[u8]) -> usize {
+        let mut at = 0;
+        if self.packets.read_head(data, &mut at) && self.packets.read_payload(data, &mut at) {
+            self.sequence = self.packets.sequence();
+            let whole = !std::mem::replace(&mut self.packets.continued, self.packets.length == MAX_PAYLOAD);
+            if whole {
+                self.answer();
+            }
+        }
+        at
+    }
+
+    /// A packet came; of one that goes on in others, the first.
+    fn answer(&mut self) {
+        let Some(&place) = self.awaited.front() else { return };
+        let next = self.after(place);
+        match next {
+            Some(next) => self.awaited[0] = next,
+            None => drop(self.awaited.pop_front()),
+        }
+    }
+
+    /// Where the answer is behind the packet at hand; `None`: at its end.
+    fn after(&mut self, place: Place) -> Option<Place> {
+        let (told, length) = (self.packets.told(), self.packets.length);
+        let first = told.first().copied().unwrap_or_default();
+        // With EOF deprecated an OK packet takes its place, with EOF's first byte.
+        let is_end = first == 0xfe && (length < 9 || (self.deprecate_eof && length < MAX_PAYLOAD));
+        match place {
+            Place::Endless => Some(Place::Endless),
+            _ if first == 0xff => None,
+            Place::One => None,
+            Place::Result => match first {
+                0x00 => more(ok_status(told)),
+                0xfb if self.local_files => {
+                    self.wants_file = true;
+                    Some(Place::Result)
+                }
+                _ if is_end => more(self.end_status()),
+                _ => {
+                    let left = Reader(told).number().unwrap_or_default();
+                    Some(Place::Columns { left, rows: true })
+                }
+            },
+            Place::Columns { left, rows } if left > 1 => Some(Place::Columns { left: left - 1, rows }),
+            Place::Columns { rows, .. } if !self.deprecate_eof => Some(Place::Eof { rows }),
+            Place::Columns { rows, .. } => rows.then_some(Place::Rows),
+            // A cursor stays open, and its rows are fetched by commands of their own.
+            Place::Eof { .. } if self.end_status() & CURSOR != 0 => more(self.end_status()),
+            Place::Eof { rows } => rows.then_some(Place::Rows),
+            Place::Rows if is_end => more(self.end_status()),
+            Place::Rows => Some(Place::Rows),
+            Place::Prepared => {
+                let mut reader = Reader(told);
+                reader.take(5)?;
+                let (columns, parameters) = (reader.u16()?.into(), reader.u16()?.into());
+                match parameters {
+                    0 => described(columns),
+                    left => Some(Place::Parameters { left, columns }),
+                }
+            }
+            Place::Parameters { left, columns } if left > 1 => {
+                Some(Place::Parameters { left: left - 1, columns })
+            }
+            Place::Parameters { columns, .. } if self.deprecate_eof => described(columns),
+            Place::Parameters { columns, .. } => Some(Place::ParametersEof { columns }),
+            Place::ParametersEof { columns } => described(columns),
+        }
+    }
+
+    /// The status of an EOF packet, or of the OK packet in its place.
+    fn end_status(&self) -> u16 {
+        let told = self.packets.told();
+        match self.deprecate_eof {
+            true => ok_status(told),
+            false => told.get(3..5).map_or(0, |status| u16::from_le_bytes([status[0], status[1]])),
+        }
+    }
+}
+
+/// Columns of a statement that was only prepared.
+fn described(columns: u64) -> Option<Place> {
+    (columns > 0).then_some(Place::Columns { left: columns, rows: false })
+}
+
+/// Another result follows, or none.
+fn more(status: u16) -> Option<Place> {
+    (status & MORE_RESULTS != 0).then_some(Place::Result)
+}
+
+fn ok_status(told: &[u8]) -> u16 {
+    let status = |mut reader: Reader<'_>| {
+        reader.byte()?;
+        reader.number()?;
+        reader.number()?;
+        reader.u16()
+    };
+    status(Reader(told)).unwrap_or_default()
+}

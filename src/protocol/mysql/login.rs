@@ -1,0 +1,161 @@
+//! The login at a server, with the stored account. Inside TLS only.
+
+use super::greeting::SCRAMBLE;
+use super::{Packet, Reader, SECTION};
+use crate::names::Culprit;
+use crate::protocol::Fault;
+use crate::secret::Secret;
+use ring::digest::{Context, Digest, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+const NATIVE: &[u8] = b"mysql_native_password";
+const CACHING_SHA2: &[u8] = b"caching_sha2_password";
+const CLEAR: &[u8] = super::response::CLEAR_PASSWORD;
+
+/// A login in the making.
+pub struct Login {
+    password: Option<Arc<Secret>>,
+    plugin: Vec<u8>,
+    scramble: Vec<u8>,
+    /// Packets that the server has sent: an honest login is over after a few.
+    rounds: usize,
+}
+
+/// Why a login came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginFault {
+    /// The server says no. Its words name the stored user, and are for the log alone.
+    #[error("the upstream refused the login: {number} {words}")]
+    Refused {
+        /// The error's number.
+        number: u16,
+        /// In its words.
+        words: String,
+    },
+    /// It wants a proof that is not known here.
+    #[error("the upstream wants {0}, which the gateway cannot do")]
+    Plugin(String),
+    /// It broke a rule.
+    #[error("{0}")]
+    Broken(#[from] Fault),
+}
+
+/// What came of a packet.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The gateway's next packet.
+    Say(Zeroizing<Vec<u8>>),
+    /// Nothing to say; more comes.
+    Wait,
+    /// It is over: the payload of the OK packet is for the client.
+    Done,
+}
+
+/// Packets of one login.
+const MAX_ROUNDS: usize = 8;
+
+impl Login {
+    /// Begins with what the server's greeting asks for.
+    pub fn new(password: Option<Arc<Secret>>, plugin: &[u8], scramble: &[u8]) -> Self {
+        // What is not known is not begun with; the server names it again.
+        let plugin = if is_known(plugin) { plugin } else { NATIVE };
+        Login { password, plugin: plugin.to_vec(), scramble: scramble.to_vec(), rounds: 0 }
+    }
+
+    /// The plug-in that the first packet names, and its proof.
+    pub fn first(&self) -> (&[u8], Vec<u8>) {
+        (&self.plugin, self.proof())
+    }
+
+    fn password(&self) -> &[u8] {
+        self.password.as_ref().map_or(&[], |password| password.expose())
+    }
+
+    fn proof(&self) -> Vec<u8> {
+        match (self.plugin.as_slice(), self.password()) {
+            (_, []) => Vec::new(),
+            (NATIVE, password) => native(password, &self.scramble),
+            (CACHING_SHA2, password) => caching_sha2(password, &self.scramble),
+            _ => Vec::new(),
+        }
+    }
+
+    fn clear(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new([self.password(), &[0]].concat())
+    }
+
+    /// Deals with a packet of the server's.
+    pub fn feed(&mut self, packet: Packet<'_>) -> Result<Progress, LoginFault> {
+        let broken = |rule| Fault { culprit: Culprit::Upstream, rule, section: SECTION };
+        self.rounds += 1;
+        if self.rounds > MAX_ROUNDS {
+            return Err(broken("a login without an end").into());
+        }
+        match packet.payload {
+            [0x00, ..] => Ok(Progress::Done),
+            [0xff, rest @ ..] => Err(refused(rest)),
+            [0xfe, rest @ ..] => {
+                let mut reader = Reader(rest);
+                let plugin = reader.text().ok_or(broken("a request for a plug-in without its name"))?;
+                self.plugin = plugin.to_vec();
+                let scramble = reader.0.strip_suffix(&[0]).unwrap_or(reader.0);
+                self.scramble = scramble.get(..SCRAMBLE).unwrap_or(scramble).to_vec();
+                match plugin {
+                    // Its certificate was verified: it may know what it would be told by a client of its own.
+                    CLEAR => Ok(Progress::Say(self.clear())),
+                    known if is_known(known) => Ok(Progress::Say(Zeroizing::new(self.proof()))),
+                    other => Err(LoginFault::Plugin(String::from_utf8_lossy(other).into_owned())),
+                }
+            }
+            // caching_sha2_password: 3, the proof was in its cache; 4, it wants the password itself, which TLS hides.
+            [0x01, 3] if self.plugin == CACHING_SHA2 => Ok(Progress::Wait),
+            [0x01, 4] if self.plugin == CACHING_SHA2 => Ok(Progress::Say(self.clear())),
+            _ => Err(broken("a packet that has no place in a login").into()),
+        }
+    }
+}
+
+fn is_known(plugin: &[u8]) -> bool {
+    [NATIVE, CACHING_SHA2].contains(&plugin)
+}
+
+fn refused(error: &[u8]) -> LoginFault {
+    let mut reader = Reader(error);
+    let number = reader.u16().unwrap_or_default();
+    let words = match reader.0 {
+        [b'#', rest @ ..] => rest.get(5..).unwrap_or_default(),
+        words => words,
+    };
+    LoginFault::Refused { number, words: String::from_utf8_lossy(words).into_owned() }
+}
+
+fn sha1(parts: &[&[u8]]) -> Digest {
+    let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+    parts.iter().for_each(|part| context.update(part));
+    context.finish()
+}
+
+fn sha256(parts: &[&[u8]]) -> Digest {
+    let mut context = Context::new(&SHA256);
+    parts.iter().for_each(|part| context.update(part));
+    context.finish()
+}
+
+fn xor(a: &Digest, b: &Digest) -> Vec<u8> {
+    a.as_ref().iter().zip(b.as_ref()).map(|(a, b)| a ^ b).collect()
+}
+
+/// SHA1(password) XOR SHA1(scramble, SHA1(SHA1(password))).
+fn native(password: &[u8], scramble: &[u8]) -> Vec<u8> {
+    let once = sha1(&[password]);
+    let twice = sha1(&[once.as_ref()]);
+    xor(&once, &sha1(&[scramble, twice.as_ref()]))
+}
+
+/// SHA256(password) XOR SHA256(SHA256(SHA256(password)), scramble).
+fn caching_sha2(password: &[u8], scramble: &[u8]) -> Vec<u8> {
+    let once = sha256(&[password]);
+    let twice = sha256(&[once.as_ref()]);
+    xor(&once, &sha256(&[twice.as_ref(), scramble]))
+}

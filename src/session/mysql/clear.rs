@@ -1,0 +1,85 @@
+//! What is said before TLS: the gateway greets, and the client asks for TLS. Nothing else that comes in clear counts.
+
+use crate::close::{Close, Plaintext};
+use crate::gateway::MysqlListener;
+use crate::names::{Culprit, SessionId, Side};
+use crate::protocol::mysql::greeting::SCRAMBLE;
+use crate::protocol::mysql::response::{First, first};
+use crate::protocol::mysql::{err, error, packet, write};
+use crate::session::Trail;
+use crate::session::ends::{LINGER, throw_away};
+use ring::rand::SecureRandom;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// What a client that logs in without TLS is told. It may be seen by anybody, so it names nothing.
+const TLS_ONLY: &str =
+    "this gateway speaks TLS only; connect with TLS and verify its name (--ssl-verify-server-cert)";
+
+/// A scramble of the right form. No password is ever mixed with it: the token is asked for as it is.
+pub(super) fn scramble() -> Result<[u8; SCRAMBLE], Close> {
+    let mut bytes = [0; SCRAMBLE];
+    ring::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| Close::Internal)?;
+    // Clients take it for a text that a zero byte ends.
+    Ok(bytes.map(|byte| b'!' + byte % 90))
+}
+
+/// Greets, and waits for the request for TLS. `bytes` is what came already; afterwards, what came of the TLS handshake.
+pub(in crate::session) async fn agree_on_tls(
+    tcp: &mut TcpStream,
+    bytes: &mut Vec<u8>,
+    listener: &MysqlListener,
+    id: SessionId,
+    trail: &mut Trail,
+) -> Result<(), Close> {
+    let mut greeting = Vec::new();
+    write(&mut greeting, 0, &listener.greeting.payload(id.0 as u32, &scramble()?, true));
+    tcp.write_all(&greeting).await.map_err(|_| Close::Reset(Side::Client))?;
+    let asked = loop {
+        match packet(bytes, Culprit::Client) {
+            Ok(None) => read_some(tcp, bytes).await?,
+            Ok(Some(packet)) if packet.sequence != 1 => {
+                break Err((error::OUT_OF_ORDER, "packets out of order"));
+            }
+            Ok(Some(packet)) => match first(packet.payload) {
+                Ok(First::Tls) => break Ok(packet.length()),
+                Ok(First::Login) => break Err((error::SECURE_TRANSPORT, TLS_ONLY)),
+                Err(fault) => break Err((error::HANDSHAKE, fault.rule)),
+            },
+            Err(fault) => break Err((error::HANDSHAKE, fault.rule)),
+        }
+    };
+    match asked {
+        Ok(length) => {
+            bytes.drain(..length);
+            Ok(())
+        }
+        Err((number, words)) => {
+            trail.explain(format_args!("in clear: {words}"));
+            say_and_leave(tcp, number, words).await;
+            Err(Close::NotTls(Plaintext::Mysql))
+        }
+    }
+}
+
+async fn read_some(tcp: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(), Close> {
+    bytes.reserve(1024);
+    match tcp.read_buf(bytes).await {
+        // Health checks of balancers look whether somebody listens, and leave.
+        Ok(0) if bytes.is_empty() => Err(Close::Done),
+        Ok(0) => Err(Close::Truncated(Side::Client)),
+        Ok(_) => Ok(()),
+        Err(_) => Err(Close::Reset(Side::Client)),
+    }
+}
+
+async fn say_and_leave(tcp: &mut TcpStream, number: (u16, &str), words: &str) {
+    let farewell = async {
+        tcp.write_all(&err(number, 2, words)).await?;
+        tcp.shutdown().await?;
+        throw_away(tcp).await
+    };
+    // Whether it was read or not: the connection ends.
+    let _ = timeout(LINGER, farewell).await;
+}

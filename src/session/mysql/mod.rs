@@ -1,0 +1,17 @@
+//! MySQL and MariaDB under identity: the token as a password in clear inside TLS, a client certificate, or a tunnel.
+//!
+//! ```text
+//!   client                    gateway                                upstream
+//!                  ◀───────── greeting, in the server's place                     clear
+//!     TLS? ────────────────▶  TLS: name → route
+//!     login        ─────────▶                                                     start
+//!                  ◀───────── send the password as it is
+//!     token        ─────────▶ identify, authorise
+//!                             greeting, TLS, login with the stored account ─▶
+//!                  ◀───────── OK                                   ◀──────
+//!     commands     ◀──────────────────────────────────────────────▶          traffic
+//! ```
+
+pub(super) mod clear;
+pub(super) mod start;
+pub(super) mod traffic;

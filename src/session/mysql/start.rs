@@ -1,0 +1,355 @@
+//! A MySQL session up to its first command.
+
+use super::clear::scramble;
+use super::traffic::Mysql;
+use crate::close::Close;
+use crate::dial::Application;
+use crate::gateway::{Database, Route};
+use crate::names::{Culprit, Side};
+use crate::policy::{Identity, Permit, Refused};
+use crate::protocol::mysql::capability::{LOCAL_FILES, SSL};
+use crate::protocol::mysql::response::{ask_password, password};
+use crate::protocol::mysql::{
+    Agreed, Greeting, Login, LoginFault, Progress, Response, err, error, packet, write,
+};
+use crate::protocol::{Fault, Why};
+use crate::session::connected::ConnectedTo;
+use crate::session::ends::{broken, farewell, flush, read};
+use crate::session::states::{Connected, Sniffed, dial_with_greeting};
+use crate::session::{Session, Trail, token};
+use crate::tls::leg::{Leg, LegFault};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+/// A session whose login was read.
+pub struct MysqlStart {
+    session: Rc<Session>,
+    route: Arc<Route>,
+    database: Arc<Database>,
+    leg: Leg,
+    response: Response,
+    /// The number of the client's last packet.
+    sequence: u8,
+    /// Which of the stored accounts the identity gets; known once it is authorised.
+    account: usize,
+}
+
+/// The number of a login behind a request for TLS; without one it is 1.
+const BEHIND_TLS: u8 = 2;
+/// Bytes of a subject that an attribute of the connection carries.
+const MAX_SUBJECT: usize = 1024;
+
+/// Reads the login inside TLS. Inside a tunnel the client is greeted there: it has been told nothing yet.
+pub(in crate::session) async fn first(
+    session: Rc<Session>,
+    route: Arc<Route>,
+    mut leg: Leg,
+    early: Vec<u8>,
+    trail: &mut Trail,
+) -> Result<Sniffed, Close> {
+    let Some(database) = route.database.clone() else { return Err(Close::Internal) };
+    let sequence = if session.is_tunnelled() {
+        let mut greeting = Vec::new();
+        let payload = Greeting::default().payload(session.id.0 as u32, &scramble()?, false);
+        write(&mut greeting, 0, &payload);
+        leg.queue(&greeting).map_err(|fault| broken(trail, Side::Client, fault))?;
+        1
+    } else {
+        BEHIND_TLS
+    };
+    flush(&mut leg, trail).await?;
+    let mut plain = Zeroizing::new(early);
+    let response = next(&mut leg, &mut plain, sequence, trail).await?;
+    match response.and_then(|payload| Response::read(&payload)) {
+        Ok(response) => {
+            let database_name = response.database.as_deref().unwrap_or_default();
+            trail.wants(&response.user, database_name, response.program());
+            let start = MysqlStart { session, route, database, leg, response, sequence, account: 0 };
+            Ok(Sniffed::Mysql(Box::new(start)))
+        }
+        Err(fault) => Err(broke_a_rule(leg, &session, &fault, sequence, trail).await),
+    }
+}
+
+/// Reads one packet's payload, of this number and with nothing behind it.
+async fn next(
+    leg: &mut Leg,
+    plain: &mut Zeroizing<Vec<u8>>,
+    sequence: u8,
+    trail: &mut Trail,
+) -> Result<Result<Zeroizing<Vec<u8>>, Fault>, Close> {
+    loop {
+        match packet(plain, Culprit::Client) {
+            Ok(None) => {
+                if !read(leg, plain, trail).await? {
+                    trail.explain("the client left in the middle of its login");
+                    return Err(Close::Done);
+                }
+            }
+            Ok(Some(found)) if found.sequence != sequence => return Ok(Err(fault("packets out of order"))),
+            Ok(Some(found)) if found.length() < plain.len() => {
+                return Ok(Err(fault("bytes behind a packet before its answer")));
+            }
+            Ok(Some(found)) => {
+                let payload = Zeroizing::new(found.payload.to_vec());
+                plain.clear();
+                return Ok(Ok(payload));
+            }
+            Err(fault) => return Ok(Err(fault)),
+        }
+    }
+}
+
+fn fault(rule: &'static str) -> Fault {
+    Fault { culprit: Culprit::Client, rule, section: "MySQL, Connection Phase" }
+}
+
+/// Why a client does not get through, for the client and for the log.
+struct Denial {
+    why: Why,
+    /// Said to the client instead of what `why` says.
+    words: Option<String>,
+    detail: String,
+}
+
+impl Denial {
+    fn new(why: Why, detail: impl ToString) -> Self {
+        Denial { why, words: None, detail: detail.to_string() }
+    }
+
+    /// The client is told as much as the log.
+    fn plain(why: Why, words: String) -> Self {
+        Denial { why, detail: words.clone(), words: Some(words) }
+    }
+}
+
+impl MysqlStart {
+    /// Finds out who speaks: by the client's certificate, by the tunnel, or by the token.
+    pub async fn identify(
+        mut self: Box<Self>,
+        trail: &mut Trail,
+    ) -> Result<(Box<Self>, Arc<Identity>), Close> {
+        if let Some(identity) = self.session.certificate_identity() {
+            return Ok((self, identity));
+        }
+        if !self.database.takes_tokens {
+            let words = "this route knows clients by certificate, and none that it knows was shown";
+            let denial = Denial::plain(Why::Forbidden, words.to_owned());
+            return Err(self.deny(denial, None, trail).await);
+        }
+        let verdict = match self.response.token() {
+            Some(token) => self.verify(token).await,
+            None => {
+                let mut question = Vec::new();
+                write(&mut question, self.sequence.wrapping_add(1), &ask_password());
+                self.leg.queue(&question).map_err(|fault| broken(trail, Side::Client, fault))?;
+                flush(&mut self.leg, trail).await?;
+                self.sequence = self.sequence.wrapping_add(2);
+                let mut plain = Zeroizing::new(Vec::new());
+                match next(&mut self.leg, &mut plain, self.sequence, trail).await? {
+                    Ok(payload) => self.verify(password(&payload)).await,
+                    Err(fault) => {
+                        let Self { leg, session, sequence, .. } = *self;
+                        return Err(broke_a_rule(leg, &session, &fault, sequence, trail).await);
+                    }
+                }
+            }
+        };
+        match verdict {
+            Ok(identity) => Ok((self, identity)),
+            Err(denial) => Err(self.deny(denial, None, trail).await),
+        }
+    }
+
+    async fn verify(&self, token: &[u8]) -> Result<Arc<Identity>, Denial> {
+        if token.is_empty() {
+            return Err(Denial::new(Why::NoToken, "an empty password"));
+        }
+        token::verify(&self.session, token).await.map_err(|fault| Denial::new(fault.why(), fault))
+    }
+
+    /// Asks the policy, and chooses the account.
+    pub async fn authorise(
+        mut self: Box<Self>,
+        identity: &Arc<Identity>,
+        trail: &mut Trail,
+    ) -> Result<(Box<Self>, Permit), Close> {
+        let permit = match self.route.policy.permit(&self.route.name, identity, SystemTime::now()) {
+            Ok(permit) => permit,
+            Err(refused) => {
+                let denial = match refused {
+                    Refused::NoRule => {
+                        Denial::new(Why::Forbidden, "no rule of the route names this identity")
+                    }
+                    Refused::Expired => Denial::new(Why::ExpiredToken, "the proof of identity has expired"),
+                };
+                return Err(self.deny(denial, Some(identity), trail).await);
+            }
+        };
+        let Some(account) = self.database.accounts.iter().position(|account| account.is_for(identity)) else {
+            let denial = Denial::new(Why::Forbidden, "none of the route's accounts is for this identity");
+            return Err(self.deny(denial, Some(identity), trail).await);
+        };
+        self.account = account;
+        self.session.identified(identity);
+        trail.uses_account(&self.database.accounts[account].user);
+        trail.identified();
+        Ok((self, permit))
+    }
+
+    /// Opens the upstream leg and logs in there.
+    pub async fn dial(mut self: Box<Self>, permit: Permit, trail: &mut Trail) -> Result<Connected, Close> {
+        let authority = self.route.upstream.authority();
+        let refused = if self.database.local_files { 0 } else { LOCAL_FILES };
+        let application = Application::Mysql(self.response.wanted() & !refused);
+        let dialled = dial_with_greeting(&self.route, &self.session, &permit, application, trail).await;
+        let (mut upstream, mut input, agreed) = match dialled {
+            Ok((upstream, early, Some(agreed))) => (upstream, early, agreed),
+            Ok((_, _, None)) => return Err(Close::Internal),
+            Err(_) => {
+                let words = format!("the upstream {authority} cannot be reached or does not verify");
+                self.deny(Denial::plain(Why::BadGateway, words), None, trail).await;
+                return Err(Close::Dial);
+            }
+        };
+        let subject = shown_subject(permit.identity());
+        let logging_in = self.log_in(&mut upstream, &agreed, &subject, &mut input);
+        let limit = self.route.timeouts.connect;
+        let ok = match timeout(limit, logging_in).await.unwrap_or(Err(LoginEnd::Slow)) {
+            Ok(ok) => ok,
+            Err(end) => {
+                farewell(upstream, false).await;
+                return Err(self.not_logged_in(&end, &authority, trail).await);
+            }
+        };
+        let mut last = Vec::new();
+        write(&mut last, self.sequence.wrapping_add(1), &ok);
+        self.leg.queue(&last).map_err(|fault| broken(trail, Side::Client, fault))?;
+        let said = format!("session {}", self.session.id);
+        Ok(Connected::Mysql(Box::new(ConnectedTo {
+            client: self.leg,
+            upstream,
+            early: input,
+            traffic: Mysql::new(&permit, self.route.timeouts.idle, said, agreed.flags),
+            stall: self.route.timeouts.stall,
+            first: Vec::new(),
+            waiting: Vec::new(),
+        })))
+    }
+
+    /// Returns the payload of the upstream's OK, which is for the client.
+    async fn log_in(
+        &self,
+        upstream: &mut Leg,
+        Agreed { greeting, flags }: &Agreed,
+        subject: &str,
+        input: &mut Vec<u8>,
+    ) -> Result<Vec<u8>, LoginEnd> {
+        let account = &self.database.accounts[self.account];
+        let mut login = Login::new(account.password.clone(), &greeting.plugin, &greeting.scramble);
+        let (plugin, proof) = login.first();
+        let mut payload =
+            Zeroizing::new(self.response.for_upstream(*flags, &account.user, plugin, &proof, subject));
+        let mut sequence = if flags & SSL == 0 { 1 } else { BEHIND_TLS };
+        loop {
+            let mut out = Zeroizing::new(Vec::new());
+            write(&mut out, sequence, &payload);
+            upstream.queue(&out)?;
+            upstream.flush().await?;
+            payload = loop {
+                let Some(found) = packet(input, Culprit::Upstream)? else {
+                    if !upstream.read(input).await? {
+                        return Err(LoginEnd::Gone);
+                    }
+                    continue;
+                };
+                let progress = login.feed(found)?;
+                let (length, ok) = (found.length(), found.payload.to_vec());
+                sequence = found.sequence.wrapping_add(1);
+                input.drain(..length);
+                match progress {
+                    Progress::Done => return Ok(ok),
+                    Progress::Wait => {}
+                    Progress::Say(payload) => break payload,
+                }
+            };
+        }
+    }
+
+    /// Tells the client that the upstream does not let the gateway in. Nothing that the upstream says of the stored
+    /// account goes to the client.
+    async fn not_logged_in(self: Box<Self>, end: &LoginEnd, upstream: &str, trail: &mut Trail) -> Close {
+        tracing::warn!(route = %self.route.name, session = %self.session.id, fault = %end, "login failed");
+        trail.explain(end);
+        let (number, words) = match end {
+            // The database that the client asked for is its own affair, and so is that there is no room.
+            LoginEnd::Login(LoginFault::Refused { number: number @ (1044 | 1049), .. }) => {
+                ((*number, "42000"), format!("the upstream {upstream} has no such database for this account"))
+            }
+            LoginEnd::Login(LoginFault::Refused { number: 1040 | 1203, .. }) => {
+                (error::TOO_MANY, format!("the upstream {upstream} has too many connections"))
+            }
+            LoginEnd::Login(LoginFault::Refused { .. }) => {
+                (error::UPSTREAM, format!("the upstream {upstream} does not let the gateway in"))
+            }
+            LoginEnd::Login(_) | LoginEnd::Broken(_) => {
+                (error::UPSTREAM, format!("the gateway and the upstream {upstream} cannot agree on a login"))
+            }
+            LoginEnd::Leg(_) | LoginEnd::Gone | LoginEnd::Slow => (
+                error::UPSTREAM,
+                format!("the connection to the upstream {upstream} broke before it was ready"),
+            ),
+        };
+        self.session.shared.metrics.refused(Why::BadGateway.code());
+        refuse(self.leg, &self.session, number, self.sequence, &words).await;
+        Close::Dial
+    }
+
+    async fn deny(self, denial: Denial, identity: Option<&Arc<Identity>>, trail: &mut Trail) -> Close {
+        trail.explain(&denial.detail);
+        identity.into_iter().for_each(|identity| self.session.identified(identity));
+        self.session.shared.metrics.refused(denial.why.code());
+        let words = denial.words.as_deref().unwrap_or(denial.why.said_to_database_client());
+        refuse(self.leg, &self.session, denial.why.mysql_error(), self.sequence, words).await;
+        Close::Refused
+    }
+}
+
+/// A subject as an attribute of the connection shows it.
+fn shown_subject(identity: &Identity) -> String {
+    let fits = identity.subject.char_indices().take_while(|(at, c)| at + c.len_utf8() <= MAX_SUBJECT);
+    fits.map(|(_, c)| c).filter(|c| !c.is_control()).collect()
+}
+
+/// Why a login came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum LoginEnd {
+    #[error("{0}")]
+    Login(#[from] LoginFault),
+    #[error("{0}")]
+    Broken(#[from] Fault),
+    #[error("{0}")]
+    Leg(#[from] LegFault),
+    #[error("the upstream ended the connection in the middle of the login")]
+    Gone,
+    #[error("the upstream took too long over the login")]
+    Slow,
+}
+
+async fn broke_a_rule(leg: Leg, session: &Session, fault: &Fault, sequence: u8, trail: &mut Trail) -> Close {
+    trail.explain(fault);
+    session.shared.metrics.refused(Why::BadRequest.code());
+    refuse(leg, session, error::HANDSHAKE, sequence, fault.rule).await;
+    Close::Protocol(Side::Client)
+}
+
+/// Says why in an ERR packet behind the client's packet of this number, and ends the leg.
+async fn refuse(mut leg: Leg, session: &Session, number: (u16, &str), sequence: u8, words: &str) {
+    let words = format!("{words} (session {})", session.id);
+    // A leg that cannot take it any more ends without it.
+    let _ = leg.queue(&err(number, sequence.wrapping_add(1), &words));
+    farewell(leg, true).await;
+}

@@ -1,0 +1,503 @@
+"""MySQL's protocol through the gateway: a real MariaDB, its client, PyMySQL, MySQL's own connector."""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import socket
+import ssl
+import struct
+import threading
+import time
+
+import mysql.connector
+import pymysql
+import pytest
+from conftest import check_log
+from pymysql.constants import CLIENT
+from support import mariadb, parts
+from support.gateway import KEY, Gateway
+from support.process import ends, free_port, run
+
+ROUTES = ["shop", "cut", "groups", "wrong", "down", "notls", "stranger", "files", "cert"]
+NAMES = [f"{name}.my.test" for name in ROUTES] + ["localhost"]
+SSL = 1 << 11
+CHANGE_USER, QUERY, QUIT, PING = 0x11, 0x03, 0x01, 0x0E
+
+
+class Database:
+    """The server, and routes to it."""
+
+    def __init__(self, world):
+        self.world = world
+        self.server = mariadb.Server(*world.upstream_pair, KEY)
+        self.pair = world.authority.leaf("my-gateway", NAMES)
+        self.machine = world.authority.leaf("my-machine", ["ann.clients.test"])
+        # Greets without TLS, and takes note of what comes.
+        self.heard = []
+        self.refuser = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self.refuse, daemon=True).start()
+
+    def refuse(self):
+        with contextlib.suppress(OSError):
+            while True:
+                plain, _ = self.refuser.accept()
+                with plain, contextlib.suppress(OSError):
+                    plain.settimeout(5)
+                    plain.sendall(greeting(0xF7FF & ~SSL))
+                    self.heard.append(plain.recv(64))
+
+    def route(self, name, user="svc", port=None, **more):
+        chain, key = self.pair
+        return {
+            "name": f"my-{name}", "sni": f"{name}.my.test", "protocol": "mysql",
+            "upstream": {"address": f"tls://127.0.0.1:{port or self.server.port}", "ca": self.world.ca},
+            "certificate": {"chain": chain, "key": key},
+            "allow": [{"issuer": "corp", "groups": ["agents"]}],
+            "inject": {"user": user, "password": "{secret:stored}"},
+        } | more  # fmt: skip
+
+    def config(self, **more):
+        accounts = [
+            {"user": "svc", "password": "{secret:stored}", "subjects": ["nobody"]},
+            {"user": "ro", "password": "{secret:stored}", "groups": ["agents"]},
+        ]
+        routes = [
+            self.route("shop"),
+            self.route("cut", on_expiry="cut"),
+            self.route("groups", inject=accounts),
+            self.route("wrong", user="nobody"),
+            self.route("down", port=free_port()),
+            self.route("notls", port=self.refuser.getsockname()[1]),
+            # A certificate for another name than the one that is dialled.
+            self.route("stranger", upstream={"address": f"tls://127.0.0.1:{self.server.port}", "ca": self.world.ca, "sni": "other.test"}),
+            self.route("files", local_files=True),
+            self.route(
+                "cert", client_certificates="required", client_ca=self.world.ca,
+                certificate_identity={"name": "machines", "subject": ["dns"]}, allow=[{"issuer": "machines"}],
+            ),
+        ]  # fmt: skip
+        config = self.world.config(*routes)
+        config["mysql"] = {"version": "10.11.6-MariaDB", "route": "my-shop"}
+        return config | more
+
+
+def greeting(capabilities):
+    payload = b"\x0a8.0.0\0" + struct.pack("<I", 1) + b"A" * 8 + b"\0" + struct.pack("<H", capabilities) + b"\x2d"
+    payload += struct.pack("<HH", 2, 0x08 | 0x0080) + b"\x15" + bytes(10) + b"B" * 12 + b"\0mysql_native_password\0"
+    return struct.pack("<I", len(payload))[:3] + b"\0" + payload
+
+
+@pytest.fixture(scope="module")
+def database(world):
+    database = Database(world)
+    yield database
+    database.server.stop()
+
+
+@pytest.fixture(scope="module")
+def gateway(database, tmp_path_factory):
+    gateway = Gateway(tmp_path_factory.mktemp("mysql"), database.config())
+    yield gateway
+    assert gateway.stop() == 0, gateway.process.text()
+    check_log(gateway)
+
+
+def client(gateway, world, *arguments, token=None, name="localhost", user="whoever", seconds=60, **more):
+    """MariaDB's own."""
+    command = [
+        mariadb.program("mariadb"), "--no-defaults", "--protocol=tcp", "-h", name, "-P", str(gateway.port), "-u", user,
+        "--ssl", f"--ssl-ca={world.ca}", "--ssl-verify-server-cert", f"--password={token or ''}", *arguments,
+    ]  # fmt: skip
+    return run(command, seconds, **more)
+
+
+class Named(ssl.SSLContext):
+    """Asks for a name of our own, whatever the address."""
+
+    name = "shop.my.test"
+
+    def wrap_socket(self, sock, server_hostname=None, **more):
+        return super().wrap_socket(sock, server_hostname=self.name, **more)
+
+
+def connect(gateway, world, route="shop", token=None, **more):
+    """PyMySQL, to a route by its name."""
+    context = Named(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(world.ca)
+    context.name = f"{route}.my.test"
+    if pair := more.pop("pair", None):
+        context.load_cert_chain(*pair)
+    token = world.issuer.token() if token is None else token
+    return pymysql.connect(
+        host="127.0.0.1", port=gateway.port, user="whoever", password=token, ssl=context, connect_timeout=20, **more
+    )
+
+
+def one(connection, sql, *arguments):
+    with connection.cursor() as cursor:
+        cursor.execute(sql, *arguments)
+        return cursor.fetchone()[0]
+
+
+def test_mariadbs_client_sends_the_token_as_its_password(gateway, database, world):
+    token = world.issuer.token()
+    answer = client(gateway, world, "-BN", "-e", "select current_user(), 6*7", token=token)
+    assert answer.stdout == b"svc@127.0.0.1\t42\n", answer.stderr
+    line = gateway.line("session closed", route="my-shop", database_user="svc")
+    assert (line["subject"], line["issuer"], line["reason"]) == (parts.ANN, "corp", "done")
+    assert line["client_version"].startswith("TLSv1.") and line["upstream_version"] == "TLSv1.3"
+    assert token not in database.server.general()
+
+
+def test_pymysql_by_name_with_database_charset_and_transactions(gateway, world):
+    with connect(gateway, world, database="shop", charset="utf8mb4") as connection:
+        assert one(connection, "select database()") == "shop"
+        with connection.cursor() as cursor:
+            cursor.execute("create or replace table things (id int primary key, name varchar(40))")
+            cursor.executemany("insert into things values (%s, %s)", [(n, f"thing {n} ÿ€") for n in range(500)])
+            connection.rollback()
+            cursor.execute("select count(*) from things")
+            assert cursor.fetchone() == (0,)
+            cursor.execute("insert into things values (1, 'a')")
+        connection.commit()
+        assert one(connection, "select name from things") == "a"
+        with pytest.raises(pymysql.err.ProgrammingError):
+            one(connection, "select nonsense from nowhere")
+        assert one(connection, "select 1") == 1
+        connection.ping(reconnect=False)
+    line = gateway.line("session closed", database="shop")
+    assert line["database_user"] == "svc" and line["application"]
+
+
+def test_several_results_of_one_query(gateway, world):
+    with connect(gateway, world, client_flag=CLIENT.MULTI_STATEMENTS) as connection, connection.cursor() as cursor:
+        cursor.execute("select 1; select 2, 3; do 0; select 'four'")
+        results = [cursor.fetchall()]
+        while cursor.nextset():
+            results.append(tuple(cursor.fetchall()))
+        assert results == [((1,),), ((2, 3),), (), (("four",),)]
+        cursor.execute("select 5")
+        assert cursor.fetchone() == (5,)
+
+
+def connector(gateway, world, token=None, **more):
+    """MySQL's own connector, which sends no name to an address: the listener's route."""
+    return mysql.connector.connect(
+        host="127.0.0.1", port=gateway.port, user="whoever", password=token or world.issuer.token(), ssl_ca=world.ca,
+        ssl_verify_cert=True, auth_plugin="mysql_clear_password", use_pure=True, **more,
+    )  # fmt: skip
+
+
+def test_mysqls_connector_prepares_statements(gateway, world):
+    with connector(gateway, world, database="shop") as connection:
+        with connection.cursor(prepared=True) as cursor:
+            cursor.execute("create or replace table blobs (id int primary key, data longblob)")
+        with connection.cursor(prepared=True) as cursor:
+            for n in range(50):
+                cursor.execute("insert into blobs values (?, ?)", (n, bytes([n]) * 1000))
+        connection.commit()
+        with connection.cursor(prepared=True) as cursor:
+            cursor.execute("select data from blobs where id = ?", (7,))
+            assert cursor.fetchall() == [(bytes([7]) * 1000,)]
+            cursor.execute("select id from blobs where id < ? order by id", (3,))
+            assert cursor.fetchall() == [(0,), (1,), (2,)]
+
+
+def test_packets_beyond_16_mib_both_ways(gateway, world):
+    noise = hashlib.sha256(b"x").digest() * (20 * 1024 * 32)
+    with connect(gateway, world, database="shop") as connection, connection.cursor() as cursor:
+        cursor.execute("create or replace table large (data longblob)")
+        cursor.execute("insert into large values (%s)", (noise,))
+        cursor.execute("select sha2(data, 256), data from large")
+        digest, data = cursor.fetchone()
+        assert digest == hashlib.sha256(noise).hexdigest() and data == noise
+        assert one(connection, "select 1") == 1
+
+
+def test_a_dump_of_a_database(gateway, world):
+    with connect(gateway, world, database="shop") as connection, connection.cursor() as cursor:
+        cursor.execute("create or replace table kept (id int)")
+        cursor.execute("insert into kept select seq from seq_1_to_1000")
+        connection.commit()
+    command = [
+        mariadb.program("mariadb-dump"), "--no-defaults", "--protocol=tcp", "-h", "localhost", "-P", str(gateway.port), "-u", "x",
+        "--ssl", f"--ssl-ca={world.ca}", f"--password={world.issuer.token()}", "shop", "kept",
+    ]  # fmt: skip
+    answer = run(command)
+    assert answer.returncode == 0 and b"(1000)" in answer.stdout, answer.stderr
+
+
+def test_the_identity_stands_among_the_connections_attributes(gateway, world):
+    with connect(gateway, world, program_name="reports") as connection:
+        sql = "select attr_value from performance_schema.session_connect_attrs where processlist_id = connection_id() and attr_name = %s"
+        assert one(connection, sql, ("staunch_subject",)) == parts.ANN
+        assert one(connection, sql, ("program_name",)) == "reports"
+
+
+def test_accounts_go_by_the_identity(gateway, world):
+    with connect(gateway, world, "groups") as connection:
+        assert one(connection, "select current_user()") == "ro@127.0.0.1"
+        with pytest.raises(pymysql.err.OperationalError):
+            one(connection, "insert into shop.things values (9, 'x')")
+
+
+def test_a_client_certificate_is_enough(gateway, database, world):
+    with connect(gateway, world, "cert", token="", pair=database.machine) as connection:
+        assert one(connection, "select current_user()") == "svc@127.0.0.1"
+    assert gateway.line("session closed", route="my-cert")["proof"] == "certificate"
+
+
+@pytest.mark.parametrize("who", ["nothing", "garbage", "forged", "elsewhere", "expired", "stranger"])
+def test_refusals_say_why_and_reach_no_server(gateway, database, world, who):
+    token = {
+        "nothing": lambda: "",
+        "garbage": lambda: "not-a-token",
+        "forged": world.issuer.forged,
+        "elsewhere": lambda: world.issuer.token(parts.ELSEWHERE),
+        "expired": lambda: expired(world),
+        "stranger": lambda: world.issuer.token(parts.STRANGER),
+    }[who]()
+    before = database.server.arrivals()
+    with pytest.raises(pymysql.err.OperationalError) as error:
+        connect(gateway, world, token=token)
+    number, words = error.value.args
+    assert number == 1045 and "session " in words, words
+    assert token == "" or token not in words
+    assert database.server.arrivals() == before
+
+
+def expired(world):
+    token = world.issuer.token(parts.BRIEF)
+    time.sleep(3 + 31)
+    return token
+
+
+@pytest.mark.parametrize(("route", "words"), [("wrong", "does not let"), ("down", "cannot be reached"), ("notls", "cannot be reached"), ("stranger", "cannot be reached")])
+def test_what_is_wrong_with_an_upstream(gateway, database, world, route, words):
+    with pytest.raises(pymysql.err.OperationalError) as error:
+        connect(gateway, world, route)
+    assert error.value.args[0] == 1429 and words in error.value.args[1], error.value
+    assert "nobody" not in error.value.args[1]
+    if route == "notls":
+        assert all(heard == b"" for heard in database.heard), "something was said in clear"
+
+
+def test_a_database_that_is_not_there(gateway, world):
+    with pytest.raises(pymysql.err.OperationalError) as error:
+        connect(gateway, world, database="nowhere")
+    assert error.value.args[0] == 1049
+
+
+def test_local_files_are_sent_only_where_the_route_allows_it(gateway, world, tmp_path):
+    table = tmp_path / "rows.txt"
+    table.write_text("".join(f"{n}\tname {n}\n" for n in range(200_000)))
+    load = f"load data local infile '{table}' into table shop.rows"
+    for route, allowed in (("shop", False), ("files", True)):
+        with connect(gateway, world, route, local_infile=True) as connection, connection.cursor() as cursor:
+            cursor.execute("create or replace table shop.rows (id int, name varchar(40))")
+            if not allowed:
+                with pytest.raises(pymysql.err.MySQLError):
+                    cursor.execute(load)
+                assert one(connection, "select 1") == 1
+                continue
+            cursor.execute(load)
+            connection.commit()
+            assert one(connection, "select count(*) from shop.rows") == 200_000
+            connection.ping(reconnect=False)
+
+
+def test_kill_query_reaches_the_statement(gateway, world):
+    with connect(gateway, world) as slow, connect(gateway, world) as other:
+        number = one(slow, "select connection_id()")
+        threading.Timer(0.5, lambda: other.cursor().execute(f"kill query {number}")).start()
+        started = time.monotonic()
+        with contextlib.suppress(pymysql.err.MySQLError):
+            one(slow, "select sleep(20)")
+        assert time.monotonic() - started < 10
+        assert one(slow, "select 1") == 1
+
+
+def test_fifty_at_once(gateway, world):
+    token = world.issuer.token()
+
+    def work(n):
+        with connect(gateway, world, token=token) as connection:
+            return [one(connection, "select %s + %s", (n, m)) for m in range(20)]
+
+    with concurrent.futures.ThreadPoolExecutor(50) as pool:
+        for n, answers in enumerate(pool.map(work, range(50))):
+            assert answers == [n + m for m in range(20)]
+
+
+class Wire:
+    """A client by hand."""
+
+    def __init__(self, gateway):
+        self.plain = socket.create_connection(("127.0.0.1", gateway.port), 10)
+        self.socket = self.plain
+        self.socket.settimeout(10)
+
+    def packet(self):
+        head = self.exactly(4)
+        return head[3], self.exactly(int.from_bytes(head[:3], "little"))
+
+    def exactly(self, n):
+        data = b""
+        while len(data) < n:
+            part = self.socket.recv(n - len(data))
+            if not part:
+                raise EOFError(data)
+            data += part
+        return data
+
+    def send(self, sequence, payload):
+        self.socket.sendall(len(payload).to_bytes(3, "little") + bytes([sequence]) + payload)
+
+    def secure(self, world, name="shop.my.test"):
+        self.send(1, struct.pack("<IIB23x", 0x81AA00 | SSL | 0x80000, 1 << 24, 45))
+        context = ssl.create_default_context(cafile=world.ca)
+        self.socket = context.wrap_socket(self.plain, server_hostname=name)
+
+    def response(self, sequence=2, user=b"x"):
+        flags = 0x00AA00 | SSL | 0x80000
+        self.send(sequence, struct.pack("<IIB23x", flags, 1 << 24, 45) + user + b"\0\0mysql_clear_password\0")
+
+    def log_in(self, world, token):
+        self.packet()
+        self.secure(world)
+        self.response()
+        sequence, asked = self.packet()
+        assert (sequence, asked) == (3, b"\xfemysql_clear_password\0")
+        self.send(4, token.encode() + b"\0")
+        sequence, ok = self.packet()
+        assert (sequence, ok[0]) == (5, 0), ok
+
+
+def test_the_greeting_names_the_version_and_promises_no_compression(gateway):
+    wire = Wire(gateway)
+    sequence, payload = wire.packet()
+    version, rest = payload[1:].split(b"\0", 1)
+    assert (sequence, payload[0], version) == (0, 10, b"5.5.5-10.11.6-MariaDB")
+    low = int.from_bytes(rest[13:15], "little")
+    assert low & SSL and not low & 0x20
+
+
+def test_a_login_in_clear_is_refused_before_anything_is_asked(gateway, database):
+    before = database.server.arrivals()
+    wire = Wire(gateway)
+    wire.packet()
+    wire.send(1, struct.pack("<IIB23x", 0x00A200 | 0x80000, 1 << 24, 45) + b"root\0\0mysql_native_password\0")
+    sequence, error = wire.packet()
+    assert (sequence, error[0], int.from_bytes(error[1:3], "little")) == (2, 0xFF, 3159)
+    assert b"TLS only" in error and ends(wire.socket)
+    assert gateway.line("session closed", reason="not_tls", reason_detail="mysql")
+    assert database.server.arrivals() == before
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"\0\0\0\1", b"\xff\xff\xff\1", b"\x20\0\0\2" + bytes(32), b"\x04\0\0\1\0\0\0\0", b"GET / HTTP/1.1\r\n\r\n", b"\x21\0\0\1" + struct.pack("<I", 0x200 | SSL) + bytes(29)],
+)  # fmt: skip
+def test_garbage_in_clear_ends_there(gateway, database, garbage):
+    before = database.server.arrivals()
+    wire = Wire(gateway)
+    wire.packet()
+    wire.socket.sendall(garbage)
+    sequence, error = wire.packet()
+    assert (sequence, error[0]) == (2, 0xFF)
+    assert ends(wire.socket)
+    assert database.server.arrivals() == before
+
+
+@pytest.mark.parametrize("garbage", [b"\0\0\0\2", b"\x05\0\0\2abcde", b"\x05\0\0\7abcde", b"\xff\xff\xff\2", b"\x01\0\0\2\x03\x01\0\0\0\x0e"])
+def test_garbage_inside_tls_ends_there(gateway, database, world, garbage):
+    before = database.server.arrivals()
+    wire = Wire(gateway)
+    wire.packet()
+    wire.secure(world)
+    wire.socket.sendall(garbage)
+    sequence, error = wire.packet()
+    assert (sequence, error[0], int.from_bytes(error[1:3], "little")) == (3, 0xFF, 1043)
+    assert ends(wire.socket)
+    assert database.server.arrivals() == before
+
+
+def test_commands_behind_the_login_before_its_answer_are_refused(gateway, database, world):
+    before = database.server.arrivals()
+    wire = Wire(gateway)
+    wire.packet()
+    wire.secure(world)
+    wire.response()
+    wire.packet()
+    token = world.issuer.token().encode() + b"\0"
+    wire.socket.sendall(len(token).to_bytes(3, "little") + b"\4" + token + b"\1\0\0\0" + bytes([PING]))
+    assert wire.packet()[1][0] == 0xFF and ends(wire.socket)
+    assert database.server.arrivals() == before
+
+
+def test_another_user_means_another_connection(gateway, database, world):
+    wire = Wire(gateway)
+    wire.log_in(world, world.issuer.token())
+    wire.send(0, bytes([CHANGE_USER]) + b"root\0\x05token-canary\0\x2d\0mysql_clear_password\0")
+    sequence, error = wire.packet()
+    assert (sequence, error[0], int.from_bytes(error[1:3], "little")) == (1, 0xFF, 1047)
+    assert b"COM_CHANGE_USER" in error and ends(wire.socket)
+    assert "token-canary" not in database.server.general()
+    assert gateway.line("session closed", reason="protocol", route="my-shop")["culprit"] == "client"
+
+
+def test_packets_out_of_order_end_the_session(gateway, world):
+    wire = Wire(gateway)
+    wire.log_in(world, world.issuer.token())
+    wire.send(0, bytes([PING]))
+    assert wire.packet() == (1, b"\0\0\0\x02\0\0\0")
+    wire.send(5, bytes([CHANGE_USER]) + b"root\0")
+    assert wire.packet()[1][0] == 0xFF and ends(wire.socket)
+
+
+def test_byte_by_byte(gateway, world):
+    wire = Wire(gateway)
+    wire.log_in(world, world.issuer.token())
+    wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    query = bytes([QUERY]) + b"select 'byte by byte'"
+    for byte in len(query).to_bytes(3, "little") + b"\0" + query:
+        wire.socket.sendall(bytes([byte]))
+    packets = [wire.packet() for _ in range(5)]
+    assert [sequence for sequence, _ in packets] == [1, 2, 3, 4, 5]
+    assert packets[3][1] == b"\x0cbyte by byte"
+    wire.send(0, bytes([QUIT]))
+    assert ends(wire.socket)
+
+
+def test_a_permit_that_ends_is_told_in_an_error(gateway, world):
+    with connect(gateway, world, "cut", token=world.issuer.token(parts.BRIEF)) as connection:
+        assert one(connection, "select 1") == 1
+        time.sleep(4)
+        with pytest.raises(pymysql.err.MySQLError):
+            one(connection, "select 1")
+    assert gateway.line("session closed", route="my-cut", reason="expired")
+
+
+def test_no_name_at_all_is_the_listeners_route_and_a_wrong_one_is_refused(gateway, world):
+    context = ssl.create_default_context(cafile=world.ca)
+    wire = Wire(gateway)
+    wire.packet()
+    wire.send(1, struct.pack("<IIB23x", 0x81AA00 | SSL | 0x80000, 1 << 24, 45))
+    with pytest.raises(ssl.SSLError):
+        context.wrap_socket(wire.plain, server_hostname="nowhere.my.test")
+    assert gateway.line("session closed", reason="no_route")
+
+
+def test_draining_tells_idle_clients_and_lets_busy_ones_finish(database, world, tmp_path):
+    gateway = Gateway(tmp_path, database.config())
+    with connect(gateway, world) as idle, connect(gateway, world) as busy:
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(one(busy, "select sleep(2)")))
+        thread.start()
+        time.sleep(0.5)
+        assert gateway.stop() == 0, gateway.process.text()
+        thread.join(10)
+        assert answers == [0]
+        with pytest.raises(pymysql.err.MySQLError):
+            one(idle, "select 1")
+    check_log(gateway)
