@@ -14,13 +14,15 @@ use staunch::demo::issuer::Issuer;
 use staunch::dial::plaintext::PlaintextUpstream;
 use staunch::dial::{Negotiation, Upstream};
 use staunch::gateway::{
-    Alpn, ApplicationName, Database, Gateway, Limits, Listener, Route, RouteProtocol, Timeouts, Tunnel,
+    Alpn, ApplicationName, Database, Gateway, Limits, Listener, MysqlListener, Route, RouteProtocol,
+    Timeouts, Tunnel,
 };
 use staunch::identify::certificate::{CertificateMapping, SubjectSource};
 use staunch::identify::oidc::{Algorithm, IssuerSettings, Issuers};
 use staunch::identify::slots::Slot;
 use staunch::names::{IssuerName, RouteName};
 use staunch::policy::{OnExpiry, Policy, Rule};
+use staunch::protocol::mysql::Greeting;
 use staunch::secret::Secret;
 use staunch::tls::PostQuantum;
 use staunch::tls::client::{ClientSettings, client_config};
@@ -108,6 +110,8 @@ pub struct Wish {
     pub plaintext: Option<Plaintext>,
     /// Upstream connections to keep ready.
     pub dial_ahead: usize,
+    /// A MySQL route's listener does not greet: the way is through the tunnel.
+    pub silent: bool,
 }
 
 /// Where an upstream without TLS listens.
@@ -136,6 +140,7 @@ impl Default for Wish {
             statements: None,
             plaintext: None,
             dial_ahead: 0,
+            silent: false,
         }
     }
 }
@@ -246,6 +251,29 @@ impl Rig {
         .await
     }
 
+    /// A MySQL route for tokens of `issuer` in the group `agents`, which logs in as `svc`.
+    pub async fn mysql(wish: Wish, issuer: &Issuer, authority: CertificateDer<'static>) -> Rig {
+        let (issuers, allow) = Self::believing(issuer, authority);
+        Self::start(wish, issuers, allow, |route| {
+            route.protocol = RouteProtocol::Mysql;
+            route.database = Some(Arc::new(Database {
+                accounts: vec![Account {
+                    user: "svc".into(),
+                    password: Some(Arc::new(Secret::new(b"stored-password".to_vec()))),
+                    issuer: None,
+                    groups: Vec::new(),
+                    subjects: Vec::new(),
+                }],
+                takes_tokens: true,
+                application_name: ApplicationName::Client,
+                identity_guc: None,
+                local_files: false,
+                statements: None,
+            }));
+        })
+        .await
+    }
+
     /// A Redis route for tokens of `issuer` in the group `agents`, which logs in as `svc`.
     pub async fn redis(wish: Wish, issuer: &Issuer, authority: CertificateDer<'static>) -> Rig {
         let (issuers, allow) = Self::believing(issuer, authority);
@@ -328,10 +356,11 @@ impl Rig {
             route.upstream = route.upstream.negotiating(Negotiation::Request);
         }
         route.server = Some(make_server(NAME, route.client_certificates));
+        let greets = route.protocol == RouteProtocol::Mysql && !wish.silent;
         let listener = Listener {
             number: 0,
             address: "127.0.0.1:0".parse().unwrap(),
-            mysql: None,
+            mysql: greets.then(|| Arc::new(MysqlListener { greeting: Greeting::default(), route: None })),
             proxy_protocol_from: Vec::new(),
         };
         let limits = Limits {
@@ -433,6 +462,12 @@ impl Http {
         let (issuers, allow) = Rig::believing(&issuer, certificate);
         let rig = Rig::start(wish, issuers, allow, |route| route.protocol = RouteProtocol::Raw).await;
         Http { rig, issuer }
+    }
+
+    /// The same with a MySQL route.
+    pub async fn mysql(wish: Wish) -> Http {
+        let (issuer, certificate) = Self::believe();
+        Http { rig: Rig::mysql(wish, &issuer, certificate).await, issuer }
     }
 
     /// The same with a Redis route.
