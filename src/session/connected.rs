@@ -134,8 +134,8 @@ impl ConnectedTo<Mysql> {
         let (close, detail) = relay.run().await;
         let left = relay.traffic.left();
         let close = match left.unwrap_or(close) {
-            // It said that it leaves, and reads nothing any more: neither session tickets nor our own end.
-            Close::Reset(Side::Client) if relay.traffic.has_quit() => Close::Done,
+            // The client said that it leaves. Neither end reads on then: not a session ticket, not the other's close_notify.
+            Close::Reset(_) if relay.traffic.has_quit() => Close::Done,
             close => close,
         };
         trail.relayed(relay.moved(), (relay.client.renewals(), relay.upstream.renewals()));

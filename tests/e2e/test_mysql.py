@@ -144,7 +144,7 @@ def test_mariadbs_client_sends_the_token_as_its_password(gateway, database, worl
     answer = client(gateway, world, "-BN", "-e", "select current_user(), 6*7", token=token)
     assert answer.stdout == b"svc@127.0.0.1\t42\n", answer.stderr
     line = gateway.line("session closed", route="my-shop", database_user="svc")
-    assert (line["subject"], line["issuer"], line["reason"]) == (parts.ANN, "corp", "done"), line
+    assert (line["subject"], line["issuer"], line["reason"]) == (parts.ANN, "corp", "done"), (line["reason"], line["culprit"], line.get("detail"))
     assert line["client_version"].startswith("TLSv1.") and line["upstream_version"] == "TLSv1.3"
     assert token not in database.server.general()
 
