@@ -223,7 +223,7 @@ pub struct Route {
     #[serde(default)]
     #[schemars(with = "Option<bool>")]
     pub local_files: Option<Spanned<bool>>,
-    /// postgres: whether each statement gets a line in the log, `off`, `on` (4 KiB of its text), or a size such as `16KiB`
+    /// postgres, mysql: whether each statement gets a line in the log, `off`, `on` (4 KiB of its text), or a size such as `16KiB`
     /// (64 B to 64 KiB). Passwords are masked and values of parameters left out; what a text quotes otherwise stands in the
     /// log. Default `off`.
     #[serde(default)]

@@ -3,7 +3,17 @@
 //! It reads no SQL. A statement's text may hold values that its writer put into it; only what follows the word PASSWORD is
 //! known for a secret, and masked. Values that a protocol carries beside the text are never gathered.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Follows both directions of a session, and tells of each statement when it is over.
+pub trait Watch {
+    /// These bytes go up.
+    fn up(&mut self, bytes: &[u8], now: Instant, say: &mut dyn FnMut(&Statement<'_>));
+    /// These bytes go down.
+    fn down(&mut self, bytes: &[u8], now: Instant, say: &mut dyn FnMut(&Statement<'_>));
+    /// The session is over: tells what was not answered.
+    fn end(&mut self, say: &mut dyn FnMut(&Statement<'_>));
+}
 
 /// A statement's text as it goes by, of which no more is kept than a limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +73,11 @@ impl Text {
         self.whole > self.limit as u64
     }
 
+    /// Masks what identifies accounts, see [`mask_identified`].
+    pub fn mask_identified(&mut self) {
+        mask_identified(&mut self.kept);
+    }
+
     /// Masks passwords, see [`mask_passwords`]. The length is still that of what was sent.
     pub fn mask_passwords(&mut self) {
         mask_passwords(&mut self.kept);
@@ -98,15 +113,35 @@ pub fn mask_passwords(text: &mut Vec<u8>) {
     *text = masked;
 }
 
+/// Masks what stands behind the word IDENTIFIED, as MySQL's accounts have it: the next quoted literal, or all that follows
+/// where there is none.
+pub fn mask_identified(text: &mut Vec<u8>) {
+    let mut at = 0;
+    while let Some(end) = find_word(text, b"identified", at) {
+        let quote = text[end..].iter().position(|byte| matches!(byte, b'\'' | b'"'));
+        let (start, stop) = match quote {
+            Some(quote) => (end + quote, quoted(text, end + quote)),
+            None => (end, text.len()),
+        };
+        text.splice(start..stop, MASK.iter().copied());
+        at = start + MASK.len();
+    }
+}
+
 const WORD: &[u8] = b"password";
 
 /// Where the next word PASSWORD ends. What stands before it does not count: `user_password = '…'` is masked, too.
 fn find_password(text: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    while let Some(found) = memchr::memchr2(b'p', b'P', text.get(at..)?) {
+    find_word(text, WORD, from)
+}
+
+/// Where the next of these words ends, in either case; it is given in lower case.
+fn find_word(text: &[u8], word: &[u8], from: usize) -> Option<usize> {
+    let (mut at, first) = (from, word[0]);
+    while let Some(found) = memchr::memchr2(first, first.to_ascii_uppercase(), text.get(at..)?) {
         at += found;
-        let end = at + WORD.len();
-        if text.get(at..end).is_some_and(|word| word.eq_ignore_ascii_case(WORD)) {
+        let end = at + word.len();
+        if text.get(at..end).is_some_and(|found| found.eq_ignore_ascii_case(word)) {
             return Some(end);
         }
         at += 1;
@@ -444,6 +479,31 @@ mod tests {
     fn what_a_password_is_made_of_is_masked_to_the_end() {
         for rest in ["password('x'), b = 'c'", "md5( 'x')", "x' publication p", "concat('a', 'b')"] {
             assert_eq!(masked(&format!("set password={rest}")), "set password=***", "{rest}");
+        }
+    }
+
+    #[test]
+    fn what_identifies_an_account_is_masked() {
+        let table = [
+            (
+                "create user a identified by 'x', b identified by \"y\"",
+                "create user a identified by ***, b identified by ***",
+            ),
+            (
+                "CREATE USER a IDENTIFIED WITH p AS '*AB' require ssl",
+                "CREATE USER a IDENTIFIED WITH p AS *** require ssl",
+            ),
+            ("create user a identified by 0x41", "create user a identified***"),
+            (
+                "alter user a identified by 'it''s' account lock",
+                "alter user a identified by *** account lock",
+            ),
+            ("select identity from ident", "select identity from ident"),
+        ];
+        for (text, expected) in table {
+            let mut bytes = text.as_bytes().to_vec();
+            mask_identified(&mut bytes);
+            assert_eq!(String::from_utf8(bytes).unwrap(), expected);
         }
     }
 

@@ -139,6 +139,9 @@ impl ConnectedTo<Mysql> {
             close => close,
         };
         trail.relayed(relay.moved(), (relay.client.renewals(), relay.upstream.renewals()));
+        if let Some(lines) = relay.traffic.end_statements() {
+            trail.told_statements(lines);
+        }
         detail.into_iter().for_each(|detail| trail.explain(detail));
         if let Some(fault) = relay.traffic.fault() {
             trail.explain(fault);

@@ -21,6 +21,7 @@ pub mod plaintext;
 pub mod postgres;
 pub mod raw;
 pub mod redis;
+mod statements;
 pub mod states;
 mod token;
 mod trail;

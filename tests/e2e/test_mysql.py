@@ -3,9 +3,11 @@
 import concurrent.futures
 import contextlib
 import hashlib
+import pathlib
 import socket
 import ssl
 import struct
+import tempfile
 import threading
 import time
 
@@ -18,7 +20,7 @@ from support import mariadb, parts
 from support.gateway import KEY, Gateway
 from support.process import ends, free_port, run
 
-ROUTES = ["shop", "cut", "groups", "wrong", "down", "notls", "stranger", "files", "cert"]
+ROUTES = ["shop", "cut", "groups", "wrong", "down", "notls", "stranger", "files", "cert", "logged"]
 NAMES = [f"{name}.my.test" for name in ROUTES] + ["localhost"]
 SSL = 1 << 11
 CHANGE_USER, QUERY, QUIT, PING = 0x11, 0x03, 0x01, 0x0E
@@ -71,6 +73,7 @@ class Database:
             # A certificate for another name than the one that is dialled.
             self.route("stranger", upstream={"address": f"tls://127.0.0.1:{self.server.port}", "ca": self.world.ca, "sni": "other.test"}),
             self.route("files", local_files=True),
+            self.route("logged", statements="64B", local_files=True),
             self.route(
                 "cert", client_certificates="required", client_ca=self.world.ca,
                 certificate_identity={"name": "machines", "subject": ["dns"]}, allow=[{"issuer": "machines"}],
@@ -304,6 +307,65 @@ def test_local_files_are_sent_only_where_the_route_allows_it(gateway, world, tmp
             connection.commit()
             assert one(connection, "select count(*) from shop.rows") == 200_000
             connection.ping(reconnect=False)
+
+
+def statements(gateway, session):
+    return [line for line in gateway.lines() if line["event"] == "statement" and line["session"] == session]
+
+
+def test_statements_have_lines_in_the_log(gateway, world, tmp_path):
+    rows = tmp_path / "rows.txt"
+    rows.write_text("1\n2\n3\n")
+    with connect(gateway, world, "logged", local_infile=True, client_flag=CLIENT.MULTI_STATEMENTS) as connection:
+        with connection.cursor() as cursor:
+            cursor.execute("create or replace table shop.logged (id int)")
+            cursor.execute("insert into shop.logged values (1), (2)")
+            cursor.execute("select id from shop.logged order by id")
+            cursor.execute("select 1; select 2, 3; do 0")
+            while cursor.nextset():
+                pass
+            with pytest.raises(pymysql.err.MySQLError):
+                cursor.execute("select nonsense")
+            cursor.execute("select '" + "€" * 100 + "'")
+            cursor.execute("create or replace user tmp@'127.0.0.1' identified by 'pass-canary'")
+            cursor.execute("set password for tmp@'127.0.0.1' = password('pass-canary')")
+            cursor.execute("drop user tmp@'127.0.0.1'")
+            cursor.execute(f"load data local infile '{rows}' into table shop.logged")
+        connection.ping(reconnect=False)
+    closed = gateway.line("session closed", route="my-logged")
+    lines = statements(gateway, closed["session"])
+    assert closed["statements"] == len(lines) == lines[-1]["statement"]
+    by_text = {line["text"][:30]: line for line in lines}
+    assert by_text["insert into shop.logged values"]["rows"] == 2
+    assert by_text["select id from shop.logged ord"]["rows"] == 2
+    assert by_text["select 1; select 2, 3; do 0"]["results"] == 3
+    wrong = by_text["select nonsense"]
+    assert (wrong["result"], wrong["sqlstate"], wrong["kind"]) == ("error", "42S22", "query")
+    long = by_text["select '" + "€" * 18]
+    assert (long["cut"], long["text_bytes"]) == (True, 309) and long["text"].endswith("€")
+    assert "pass-canary" not in gateway.process.text()
+    assert "identified by ***" in by_text["create or replace user tmp@'12"]["text"]
+    assert by_text["load data local infile '" + str(rows)[:6]]["rows"] == 3
+    assert all(line["duration_us"] > 0 and line["subject"] == parts.ANN for line in lines)
+
+
+def test_prepared_statements_are_told_with_their_texts(gateway, database, world):
+    config = database.config()
+    config["mysql"] = config["mysql"] | {"route": "my-logged"}
+    # The connector sends no name: a gateway of its own, whose listener leads to the logged route.
+    with tempfile.TemporaryDirectory() as folder:
+        own = Gateway(pathlib.Path(folder), config)
+        with connector(own, world, database="shop") as connection, connection.cursor(prepared=True) as cursor:
+            for n in range(3):
+                cursor.execute("select ? + 1", (n,))
+                assert cursor.fetchall() == [(n + 1,)]
+        closed = own.line("session closed", route="my-logged")
+        lines = [line for line in statements(own, closed["session"]) if "+ 1" in line.get("text", "")]
+        assert own.stop() == 0
+    kinds = [(line["kind"], line["text"], line["name"]) for line in lines]
+    name = kinds[0][2]
+    assert kinds == [("parse", "select ? + 1", name)] + [("execute", "select ? + 1", name)] * 3
+    assert [line.get("rows") for line in lines[1:]] == [1, 1, 1]
 
 
 def test_kill_query_reaches_the_statement(gateway, world):

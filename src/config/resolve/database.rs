@@ -82,7 +82,6 @@ pub(super) fn idle_settings(route: &model::Route, protocol: RouteProtocol, notes
     let of_postgres = [
         (&route.application_name, "application_name"),
         (&route.identity_guc, "identity_guc"),
-        (&route.statements, "statements"),
         (negotiation, "negotiation"),
     ];
     let idle = of_http.iter().filter(|_| !http).chain(of_postgres.iter().filter(|_| !postgres));
@@ -95,6 +94,11 @@ pub(super) fn idle_settings(route: &model::Route, protocol: RouteProtocol, notes
     };
     if let (Some(written), true) = (&route.local_files, protocol != RouteProtocol::Mysql) {
         notes.fault(written.span(), format!("local_files has no effect on {kind}; remove it"));
+    }
+    if let (Some(written), RouteProtocol::Http | RouteProtocol::Raw | RouteProtocol::Redis) =
+        (&route.statements, protocol)
+    {
+        notes.fault(written.span(), format!("statements has no effect on {kind}; remove it"));
     }
     for (text, key) in idle {
         if let Some(text) = text {

@@ -4,23 +4,24 @@ use super::{HEAD, MAX_PAYLOAD, Reader, SECTION};
 use crate::names::Culprit;
 use crate::protocol::Fault;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// Commands by their first byte.
-mod command {
-    pub(super) const QUIT: u8 = 0x01;
-    pub(super) const QUERY: u8 = 0x03;
-    pub(super) const FIELD_LIST: u8 = 0x04;
-    pub(super) const STATISTICS: u8 = 0x09;
-    pub(super) const PROCESS_INFO: u8 = 0x0a;
-    pub(super) const CHANGE_USER: u8 = 0x11;
-    pub(super) const BINLOG_DUMP: u8 = 0x12;
-    pub(super) const STMT_PREPARE: u8 = 0x16;
-    pub(super) const STMT_EXECUTE: u8 = 0x17;
-    pub(super) const STMT_SEND_LONG_DATA: u8 = 0x18;
-    pub(super) const STMT_CLOSE: u8 = 0x19;
-    pub(super) const STMT_FETCH: u8 = 0x1c;
-    pub(super) const BINLOG_DUMP_GTID: u8 = 0x1e;
-    pub(super) const STMT_BULK_EXECUTE: u8 = 0xfa;
+pub(super) mod command {
+    pub(in crate::protocol::mysql) const QUIT: u8 = 0x01;
+    pub(in crate::protocol::mysql) const QUERY: u8 = 0x03;
+    pub(in crate::protocol::mysql) const FIELD_LIST: u8 = 0x04;
+    pub(in crate::protocol::mysql) const STATISTICS: u8 = 0x09;
+    pub(in crate::protocol::mysql) const PROCESS_INFO: u8 = 0x0a;
+    pub(in crate::protocol::mysql) const CHANGE_USER: u8 = 0x11;
+    pub(in crate::protocol::mysql) const BINLOG_DUMP: u8 = 0x12;
+    pub(in crate::protocol::mysql) const STMT_PREPARE: u8 = 0x16;
+    pub(in crate::protocol::mysql) const STMT_EXECUTE: u8 = 0x17;
+    pub(in crate::protocol::mysql) const STMT_SEND_LONG_DATA: u8 = 0x18;
+    pub(in crate::protocol::mysql) const STMT_CLOSE: u8 = 0x19;
+    pub(in crate::protocol::mysql) const STMT_FETCH: u8 = 0x1c;
+    pub(in crate::protocol::mysql) const BINLOG_DUMP_GTID: u8 = 0x1e;
+    pub(in crate::protocol::mysql) const STMT_BULK_EXECUTE: u8 = 0xfa;
 }
 
 /// SERVER_MORE_RESULTS_EXISTS.
@@ -98,10 +99,22 @@ impl Packets {
     }
 }
 
+/// What a step of the client's direction was about, for those who watch.
+#[derive(Clone, Default)]
+pub(super) struct Piece {
+    /// The command, where it begins in this step.
+    pub(super) begins: Option<u8>,
+    /// Where in the data its payload stands, the command's byte left out.
+    pub(super) payload: Range<usize>,
+    /// It ended.
+    pub(super) ends: bool,
+}
+
 /// The client's direction.
 #[derive(Default)]
 pub struct Commands {
     packets: Packets,
+    pub(super) piece: Piece,
     /// The command of the packet at hand was told.
     begun: bool,
     quit: bool,
@@ -122,6 +135,7 @@ impl Commands {
     /// payload of what must not pass.
     pub fn step(&mut self, data: &[u8], replies: &mut Replies) -> Result<usize, Fault> {
         let mut at = 0;
+        self.piece = Piece::default();
         if !self.packets.read_head(data, &mut at) {
             return Ok(at);
         }
@@ -133,10 +147,13 @@ impl Commands {
             self.begin(data.get(at).copied(), replies)?;
             self.begun = true;
         }
+        let from = at + usize::from(self.piece.begins.is_some());
         if self.packets.read_payload(data, &mut at) {
             self.begun = false;
             self.packets.continued = self.packets.length == MAX_PAYLOAD;
+            self.piece.ends = !self.packets.continued;
         }
+        self.piece.payload = from..at;
         Ok(at)
     }
 
@@ -167,6 +184,7 @@ impl Commands {
             command::QUIT => self.quit = true,
             _ => {}
         }
+        self.piece.begins = Some(command);
         Ok(())
     }
 }
@@ -185,6 +203,25 @@ pub struct Replies {
     wants_file: bool,
     /// The number of the last packet, of either direction.
     sequence: u8,
+    /// What the last packet told, for those who watch.
+    pub(super) told: Option<Told>,
+}
+
+/// What a whole packet of an answer was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// A row.
+    Row,
+    /// A result without rows is over; so many were changed.
+    Changed(u64),
+    /// Rows are over.
+    Rows,
+    /// An error, and its SQLSTATE.
+    Error([u8; 5]),
+    /// A statement was prepared under this number.
+    Prepared(u32),
+    /// Anything else.
+    Other,
 }
 
 /// Where the answer to a command is.
@@ -221,7 +258,18 @@ impl Replies {
             lost: false,
             wants_file: false,
             sequence: 0,
+            told: None,
         }
+    }
+
+    /// Commands whose answer is awaited, the one that is being answered among them.
+    pub(super) fn awaited(&self) -> usize {
+        self.awaited.len()
+    }
+
+    /// True when there were more commands ahead of their answers than are followed.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
     }
 
     /// True between two packets: one of our own may stand here.
@@ -260,6 +308,7 @@ impl Replies {
     /// Goes on to the end of the packet at the front of `data`, or of `data`; returns how many bytes that is.
     pub fn step(&mut self, data: &[u8]) -> usize {
         let mut at = 0;
+        self.told = None;
         if self.packets.read_head(data, &mut at) && self.packets.read_payload(data, &mut at) {
             self.sequence = self.packets.sequence();
             let whole = !std::mem::replace(&mut self.packets.continued, self.packets.length == MAX_PAYLOAD);
@@ -273,6 +322,7 @@ impl Replies {
     /// A packet came; of one that goes on in others, the first.
     fn answer(&mut self) {
         let Some(&place) = self.awaited.front() else { return };
+        self.told = Some(self.tell(place));
         let next = self.after(place);
         match next {
             Some(next) => self.awaited[0] = next,
@@ -280,12 +330,34 @@ impl Replies {
         }
     }
 
+    fn tell(&self, place: Place) -> Told {
+        let told = self.packets.told();
+        match (place, told.first()) {
+            (Place::Endless, _) => Told::Other,
+            (_, Some(0xff)) => Told::Error(match told.get(3..9) {
+                Some([b'#', sqlstate @ ..]) => sqlstate.try_into().unwrap_or(*b"HY000"),
+                _ => *b"HY000",
+            }),
+            (Place::Result, Some(0x00)) => Told::Changed(Reader(&told[1..]).number().unwrap_or_default()),
+            (Place::Rows, Some(0xfe)) if self.is_end() => Told::Rows,
+            (Place::Rows, _) => Told::Row,
+            (Place::Prepared, Some(0x00)) => Told::Prepared(Reader(&told[1..]).u32().unwrap_or_default()),
+            _ => Told::Other,
+        }
+    }
+
+    /// True for the packet behind rows. With EOF deprecated an OK packet takes its place, with EOF's first byte.
+    fn is_end(&self) -> bool {
+        let length = self.packets.length;
+        self.packets.told().first() == Some(&0xfe)
+            && (length < 9 || (self.deprecate_eof && length < MAX_PAYLOAD))
+    }
+
     /// Where the answer is behind the packet at hand; `None`: at its end.
     fn after(&mut self, place: Place) -> Option<Place> {
-        let (told, length) = (self.packets.told(), self.packets.length);
+        let told = self.packets.told();
         let first = told.first().copied().unwrap_or_default();
-        // With EOF deprecated an OK packet takes its place, with EOF's first byte.
-        let is_end = first == 0xfe && (length < 9 || (self.deprecate_eof && length < MAX_PAYLOAD));
+        let is_end = self.is_end();
         match place {
             Place::Endless => Some(Place::Endless),
             _ if first == 0xff => None,

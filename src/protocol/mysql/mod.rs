@@ -14,6 +14,7 @@ pub mod commands;
 pub mod greeting;
 pub mod login;
 pub mod response;
+pub mod statements;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ pub use commands::{Commands, Replies};
 pub use greeting::{Agreed, Greeting, ServerGreeting};
 pub use login::{Login, LoginFault, Progress};
 pub use response::Response;
+pub use statements::Statements;
 
 use super::{Fault, Why};
 use crate::names::Culprit;

@@ -11,12 +11,13 @@ use crate::policy::{Identity, Permit};
 use crate::protocol::mysql::capability::{LOCAL_FILES, SSL};
 use crate::protocol::mysql::response::{ask_password, password};
 use crate::protocol::mysql::{
-    Agreed, Greeting, Login, LoginFault, Progress, Response, err, error, packet, write,
+    self, Agreed, Greeting, Login, LoginFault, Progress, Response, err, error, packet, write,
 };
 use crate::protocol::{Fault, Why};
 use crate::session::connected::ConnectedTo;
 use crate::session::database::{Denial, authorise, verify};
 use crate::session::ends::{broken, farewell, flush, read};
+use crate::session::statements::Statements;
 use crate::session::states::{Connected, Sniffed, dial_with_greeting};
 use crate::session::{Session, Trail};
 use crate::tls::leg::{Leg, LegFault};
@@ -192,11 +193,13 @@ impl MysqlStart {
         write(&mut last, self.sequence.wrapping_add(1), &ok);
         self.leg.queue(&last).map_err(|fault| broken(trail, Side::Client, fault))?;
         let said = format!("session {}", self.session.id);
+        let watch = |limit| mysql::Statements::new(limit, agreed.flags);
+        let statements = Statements::new(self.session.id, &self.route, &permit, watch);
         Ok(Connected::Mysql(Box::new(ConnectedTo {
             client: self.leg,
             upstream,
             early: input,
-            traffic: Mysql::new(&permit, self.route.timeouts.idle, said, agreed.flags),
+            traffic: Mysql::new(&permit, self.route.timeouts.idle, said, agreed.flags, statements),
             stall: self.route.timeouts.stall,
             first: Vec::new(),
             waiting: Vec::new(),

@@ -3,10 +3,11 @@
 use crate::close::Close;
 use crate::names::{Culprit, Direction, Side};
 use crate::policy::Permit;
-use crate::protocol::mysql::{Commands, Replies, err, error};
+use crate::protocol::mysql::{self, Commands, Replies, err, error};
 use crate::protocol::{Edit, Fault};
 use crate::relay::Traffic;
 use crate::session::raw::instant_of;
+use crate::session::statements::Statements;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -24,6 +25,8 @@ pub struct Mysql {
     fault: Option<Fault>,
     /// Said to the client beside each reason: which session it was.
     detail: String,
+    /// Watches the statements, where the route wants them in the log.
+    statements: Option<Box<Statements<mysql::Statements>>>,
 }
 
 /// How far the session's end is.
@@ -42,7 +45,13 @@ const GOING_AWAY: &str = "the gateway is going away; connect again";
 
 impl Mysql {
     /// `idle` is how long nothing may move, `detail` what the client is told beside the reason of an end.
-    pub(super) fn new(permit: &Permit, idle: Duration, detail: String, capabilities: u32) -> Self {
+    pub(super) fn new(
+        permit: &Permit,
+        idle: Duration,
+        detail: String,
+        capabilities: u32,
+        statements: Option<Box<Statements<mysql::Statements>>>,
+    ) -> Self {
         Mysql {
             up: Commands::default(),
             down: Replies::new(capabilities),
@@ -52,7 +61,13 @@ impl Mysql {
             ends: permit.ends().map(instant_of),
             fault: None,
             detail,
+            statements,
         }
+    }
+
+    /// The session is over: tells of statements that were not answered. Returns how many lines of statements there were.
+    pub fn end_statements(&mut self) -> Option<u64> {
+        self.statements.as_mut().map(|statements| statements.end())
     }
 
     /// Why the session ended, where it ended here.
@@ -110,7 +125,12 @@ impl Traffic for Mysql {
     fn up(&mut self, _: &mut Context<'_>, edit: &mut Edit<'_>) -> Poll<Result<(), Close>> {
         while matches!(self.end, End::Open) && !edit.is_done() {
             match self.up.step(edit.rest(), &mut self.down) {
-                Ok(taken) => edit.keep(taken),
+                Ok(taken) => {
+                    if let Some(statements) = &mut self.statements {
+                        statements.up(&edit.rest()[..taken]);
+                    }
+                    edit.keep(taken);
+                }
                 Err(fault) => {
                     self.leave(Close::Protocol(Side::Client), error::UNKNOWN_COMMAND, fault.rule);
                     self.fault = Some(fault);
@@ -136,7 +156,11 @@ impl Traffic for Mysql {
             if edit.is_done() {
                 return Ok(());
             }
-            edit.keep(self.down.step(edit.rest()));
+            let taken = self.down.step(edit.rest());
+            if let Some(statements) = &mut self.statements {
+                statements.down(&edit.rest()[..taken]);
+            }
+            edit.keep(taken);
             self.leave_if_idle();
         }
     }

@@ -17,5 +17,4 @@
 pub mod cancel;
 pub(super) mod clear;
 pub(super) mod start;
-mod statements;
 pub(super) mod traffic;

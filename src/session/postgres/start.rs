@@ -1,7 +1,6 @@
 //! A PostgreSQL session up to its first statement.
 
 use super::cancel::{Cancel, Target};
-use super::statements::Statements;
 use super::traffic::Postgres;
 use crate::close::Close;
 use crate::credential::Account;
@@ -11,13 +10,14 @@ use crate::names::Side;
 use crate::policy::{Identity, Permit};
 use crate::protocol::postgres::startup::{Replace, as_application_name};
 use crate::protocol::postgres::{
-    ASK_PASSWORD, Login, LoginFault, Opening, Progress, Startup, UNWILLING, fatal, only_3_0, opening,
+    self, ASK_PASSWORD, Login, LoginFault, Opening, Progress, Startup, UNWILLING, fatal, only_3_0, opening,
     password, sqlstate,
 };
 use crate::protocol::{Fault, Why};
 use crate::session::connected::ConnectedTo;
 use crate::session::database::{Denial, authorise, verify};
 use crate::session::ends::{broken, farewell, flush, read};
+use crate::session::statements::Statements;
 use crate::session::states::{Connected, Sniffed, dial};
 use crate::session::{Session, Trail};
 use crate::tls::leg::{Leg, LegFault};
@@ -227,7 +227,7 @@ impl PostgresStart {
             _ => None,
         };
         let said = format!("session {}", self.session.id);
-        let statements = Statements::new(self.session.id, &self.route, &permit);
+        let statements = Statements::new(self.session.id, &self.route, &permit, postgres::Statements::new);
         Ok(Connected::Postgres(Box::new(ConnectedTo {
             client: self.leg,
             upstream,

@@ -1,14 +1,14 @@
 //! A running PostgreSQL session: everything passes, and its end is said in its own protocol.
 
 use super::cancel::{Entered, Target};
-use super::statements::Statements;
 use crate::close::Close;
 use crate::names::{Culprit, Direction, Side};
 use crate::policy::Permit;
-use crate::protocol::postgres::{Frames, TERMINATE, Work, fatal, sqlstate};
+use crate::protocol::postgres::{self, Frames, TERMINATE, Work, fatal, sqlstate};
 use crate::protocol::{Edit, Fault};
 use crate::relay::Traffic;
 use crate::session::raw::instant_of;
+use crate::session::statements::Statements;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -30,7 +30,7 @@ pub struct Postgres {
     /// While this lives, the session can be cancelled.
     cancel: Option<Entered>,
     /// Watches the statements, where the route wants them in the log.
-    statements: Option<Box<Statements>>,
+    statements: Option<Box<Statements<postgres::Statements>>>,
 }
 
 /// How far the session's end is.
@@ -53,7 +53,7 @@ impl Postgres {
         idle: Duration,
         detail: String,
         cancel: Option<Entered>,
-        statements: Option<Box<Statements>>,
+        statements: Option<Box<Statements<postgres::Statements>>>,
     ) -> Self {
         Postgres {
             up: Frames::new(Culprit::Client),

@@ -18,7 +18,7 @@ mod reader;
 mod tests;
 
 use crate::names::Culprit;
-use crate::protocol::statement::{Copying, Kind, Outcome, Shown, Statement, Text};
+use crate::protocol::statement::{Copying, Kind, Outcome, Shown, Statement, Text, Watch};
 use reader::{Message, Plan, Reader, Size};
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
@@ -137,6 +137,18 @@ struct Beyond {
     unsynced: bool,
 }
 
+impl Watch for Statements {
+    fn up(&mut self, bytes: &[u8], now: Instant, say: &mut dyn FnMut(&Statement<'_>)) {
+        self.up(bytes, now, say);
+    }
+    fn down(&mut self, bytes: &[u8], now: Instant, say: &mut dyn FnMut(&Statement<'_>)) {
+        self.down(bytes, now, say);
+    }
+    fn end(&mut self, say: &mut dyn FnMut(&Statement<'_>)) {
+        self.end(say);
+    }
+}
+
 impl Statements {
     /// Keeps up to `limit` bytes of each statement's text.
     pub fn new(limit: usize) -> Self {
@@ -154,7 +166,7 @@ impl Statements {
     }
 
     /// Bytes that go up, whole messages or parts of them. Each statement whose fate this decides is told to `say`.
-    pub fn up(&mut self, mut data: &[u8], now: Instant, say: &mut impl FnMut(&Statement<'_>)) {
+    pub fn up(&mut self, mut data: &[u8], now: Instant, say: &mut dyn FnMut(&Statement<'_>)) {
         while !data.is_empty() {
             let (taken, message) = self.up.step(data);
             data = &data[taken..];
@@ -166,7 +178,7 @@ impl Statements {
     }
 
     /// Bytes that go down.
-    pub fn down(&mut self, mut data: &[u8], now: Instant, say: &mut impl FnMut(&Statement<'_>)) {
+    pub fn down(&mut self, mut data: &[u8], now: Instant, say: &mut dyn FnMut(&Statement<'_>)) {
         while !data.is_empty() {
             let (taken, message) = self.down.step(data);
             data = &data[taken..];
@@ -184,7 +196,7 @@ impl Statements {
     }
 
     /// The session is over: tells what was not answered.
-    pub fn end(&mut self, say: &mut impl FnMut(&Statement<'_>)) {
+    pub fn end(&mut self, say: &mut dyn FnMut(&Statement<'_>)) {
         while let Some(pending) = self.pending.pop_front() {
             let progress = std::mem::take(&mut self.progress);
             let outcome = if progress.sqlstate.is_some() { Outcome::Error } else { Outcome::Unanswered };
@@ -199,7 +211,7 @@ impl Statements {
         (self.pending.len(), self.held.get())
     }
 
-    fn sent(&mut self, message: Message, now: Instant, say: &mut impl FnMut(&Statement<'_>)) {
+    fn sent(&mut self, message: Message, now: Instant, say: &mut dyn FnMut(&Statement<'_>)) {
         let Message { tag, raw, texts: [mut first, mut second] } = message;
         let hold = |text: &mut Text| {
             let mut text = std::mem::take(text);
@@ -238,7 +250,7 @@ impl Statements {
     }
 
     /// More is under way than is followed. Names may come to stand for something else meanwhile, and count no more.
-    fn lose(&mut self, what: &What, say: &mut impl FnMut(&Statement<'_>)) {
+    fn lose(&mut self, what: &What, say: &mut dyn FnMut(&Statement<'_>)) {
         self.prepared.clear();
         self.portals.clear();
         let beyond = self.beyond.get_or_insert_default();
@@ -249,13 +261,13 @@ impl Statements {
         }
     }
 
-    fn skip(&mut self, what: &What, say: &mut impl FnMut(&Statement<'_>)) {
+    fn skip(&mut self, what: &What, say: &mut dyn FnMut(&Statement<'_>)) {
         if tells_of_statement(what) {
             self.tell(what, Outcome::Skipped, &Progress::default(), None, say);
         }
     }
 
-    fn answered(&mut self, message: &Message, now: Instant, say: &mut impl FnMut(&Statement<'_>)) {
+    fn answered(&mut self, message: &Message, now: Instant, say: &mut dyn FnMut(&Statement<'_>)) {
         // The end of a COPY that an error ended before.
         while let Some(Pending { what: What::CopyEnd, .. }) = self.pending.front() {
             self.pending.pop_front();
@@ -339,7 +351,7 @@ impl Statements {
     }
 
     /// An error: all up to the next Sync is passed over.
-    fn skip_to_sync(&mut self, say: &mut impl FnMut(&Statement<'_>)) {
+    fn skip_to_sync(&mut self, say: &mut dyn FnMut(&Statement<'_>)) {
         while let Some(pending) = self.pending.pop_front() {
             if let What::Sync = pending.what {
                 return self.pending.push_front(pending);
@@ -354,7 +366,7 @@ impl Statements {
     }
 
     /// The front has its answer.
-    fn finish(&mut self, outcome: Outcome, now: Instant, say: &mut impl FnMut(&Statement<'_>)) {
+    fn finish(&mut self, outcome: Outcome, now: Instant, say: &mut dyn FnMut(&Statement<'_>)) {
         let Some(Pending { what, since }) = self.pending.pop_front() else { return };
         let progress = std::mem::take(&mut self.progress);
         let took = now.saturating_duration_since(since);
@@ -376,7 +388,7 @@ impl Statements {
     }
 
     /// The server waits for the client, outside of a transaction or inside.
-    fn ready(&mut self, idle: bool, now: Instant, say: &mut impl FnMut(&Statement<'_>)) {
+    fn ready(&mut self, idle: bool, now: Instant, say: &mut dyn FnMut(&Statement<'_>)) {
         if !self.pending.iter().any(|pending| pending.what.makes_ready()) {
             // It answers something that was lost, and with it all that stood before.
             self.end(say);
@@ -423,7 +435,7 @@ impl Statements {
         outcome: Outcome,
         progress: &Progress,
         took: Option<std::time::Duration>,
-        say: &mut impl FnMut(&Statement<'_>),
+        say: &mut dyn FnMut(&Statement<'_>),
     ) {
         let resolved =
             matches!(outcome, Outcome::Done | Outcome::Error | Outcome::Suspended | Outcome::Unanswered);

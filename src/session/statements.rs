@@ -1,32 +1,36 @@
-//! Statements of a session, each with its line in the log.
+//! Statements of a database session, each with its line in the log.
 
 use crate::audit::{self, StatementLine};
 use crate::gateway::Route;
 use crate::names::SessionId;
 use crate::policy::{Identity, Permit};
-use crate::protocol::postgres;
-use crate::protocol::statement::Statement;
+use crate::protocol::statement::{Statement, Watch};
 use std::sync::Arc;
 use tokio::time::Instant;
 
 /// Watches a session, and writes a line for each of its statements.
-pub(super) struct Statements {
+pub(super) struct Statements<W> {
     session: SessionId,
     route: Arc<Route>,
     identity: Arc<Identity>,
-    watched: postgres::Statements,
+    watched: W,
     lines: u64,
 }
 
-impl Statements {
-    /// `None` where the route does not want it.
-    pub(super) fn new(session: SessionId, route: &Arc<Route>, permit: &Permit) -> Option<Box<Self>> {
+impl<W: Watch> Statements<W> {
+    /// `watch` is given how much of a text is to be kept. `None` where the route does not want it.
+    pub(super) fn new(
+        session: SessionId,
+        route: &Arc<Route>,
+        permit: &Permit,
+        watch: impl FnOnce(usize) -> W,
+    ) -> Option<Box<Self>> {
         let limit = route.database.as_ref()?.statements?;
         Some(Box::new(Statements {
             session,
             route: route.clone(),
             identity: permit.identity().clone(),
-            watched: postgres::Statements::new(limit),
+            watched: watch(limit),
             lines: 0,
         }))
     }
