@@ -20,7 +20,7 @@ from support import mariadb, parts
 from support.gateway import KEY, Gateway
 from support.process import ends, free_port, run
 
-ROUTES = ["shop", "cut", "groups", "wrong", "down", "notls", "stranger", "files", "cert", "logged"]
+ROUTES = ["shop", "cut", "groups", "wrong", "down", "notls", "stranger", "files", "cert", "logged", "ed"]
 NAMES = [f"{name}.my.test" for name in ROUTES] + ["localhost"]
 SSL = 1 << 11
 CHANGE_USER, QUERY, QUIT, PING = 0x11, 0x03, 0x01, 0x0E
@@ -73,6 +73,7 @@ class Database:
             # A certificate for another name than the one that is dialled.
             self.route("stranger", upstream={"address": f"tls://127.0.0.1:{self.server.port}", "ca": self.world.ca, "sni": "other.test"}),
             self.route("files", local_files=True),
+            self.route("ed", user="ed"),
             self.route("logged", statements="64B", local_files=True),
             self.route(
                 "cert", client_certificates="required", client_ca=self.world.ca,
@@ -242,6 +243,11 @@ def test_accounts_go_by_the_identity(gateway, world):
         assert one(connection, "select current_user()") == "ro@127.0.0.1"
         with pytest.raises(pymysql.err.OperationalError):
             one(connection, "insert into shop.things values (9, 'x')")
+
+
+def test_an_account_that_signs_with_ed25519(gateway, world):
+    with connect(gateway, world, "ed") as connection:
+        assert one(connection, "select current_user()") == "ed@127.0.0.1"
 
 
 def test_a_client_certificate_is_enough(gateway, database, world):

@@ -5,12 +5,15 @@ use super::{Packet, Reader, SECTION};
 use crate::names::Culprit;
 use crate::protocol::Fault;
 use crate::secret::Secret;
-use ring::digest::{Context, Digest, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign};
+use ed25519_dalek::{Sha512, VerifyingKey};
+use ring::digest::{Context, Digest, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA512};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
 const NATIVE: &[u8] = b"mysql_native_password";
 const CACHING_SHA2: &[u8] = b"caching_sha2_password";
+const ED25519: &[u8] = b"client_ed25519";
 const CLEAR: &[u8] = super::response::CLEAR_PASSWORD;
 
 /// A login in the making.
@@ -77,6 +80,7 @@ impl Login {
             (_, []) => Vec::new(),
             (NATIVE, password) => native(password, &self.scramble),
             (CACHING_SHA2, password) => caching_sha2(password, &self.scramble),
+            (ED25519, password) => ed25519(password, &self.scramble),
             _ => Vec::new(),
         }
     }
@@ -99,8 +103,12 @@ impl Login {
                 let mut reader = Reader(rest);
                 let plugin = reader.text().ok_or(broken("a request for a plug-in without its name"))?;
                 self.plugin = plugin.to_vec();
-                let scramble = reader.0.strip_suffix(&[0]).unwrap_or(reader.0);
-                self.scramble = scramble.get(..SCRAMBLE).unwrap_or(scramble).to_vec();
+                // Of 20 bytes with a zero byte behind them, or of ed25519's 32.
+                let scramble = match plugin {
+                    ED25519 => reader.0,
+                    _ => reader.0.get(..SCRAMBLE).unwrap_or(reader.0),
+                };
+                self.scramble = scramble.to_vec();
                 match plugin {
                     // Its certificate was verified: it may know what it would be told by a client of its own.
                     CLEAR => Ok(Progress::Say(self.clear())),
@@ -117,7 +125,7 @@ impl Login {
 }
 
 fn is_known(plugin: &[u8]) -> bool {
-    [NATIVE, CACHING_SHA2].contains(&plugin)
+    [NATIVE, CACHING_SHA2, ED25519].contains(&plugin)
 }
 
 fn refused(error: &[u8]) -> LoginFault {
@@ -151,6 +159,15 @@ fn native(password: &[u8], scramble: &[u8]) -> Vec<u8> {
     let once = sha1(&[password]);
     let twice = sha1(&[once.as_ref()]);
     xor(&once, &sha1(&[scramble, twice.as_ref()]))
+}
+
+/// MariaDB's: the scramble signed with a key whose seed is the password, however long it is (RFC 8032 section 5.1.6 from its
+/// second step on).
+fn ed25519(password: &[u8], scramble: &[u8]) -> Vec<u8> {
+    let mut expanded = Zeroizing::new([0; 64]);
+    expanded.copy_from_slice(ring::digest::digest(&SHA512, password).as_ref());
+    let secret = ExpandedSecretKey::from_bytes(&expanded);
+    raw_sign::<Sha512>(&secret, scramble, &VerifyingKey::from(&secret)).to_bytes().to_vec()
 }
 
 /// SHA256(password) XOR SHA256(SHA256(SHA256(password)), scramble).

@@ -19,7 +19,7 @@ def program(name: str) -> str:
 
 
 class Server:
-    """Accounts `svc` (mysql_native_password), `ro`, which may read, and `nobody`, which has another password."""
+    """Accounts `svc` (mysql_native_password), `ed` (ed25519), `ro`, which may read, and `nobody`, which has another password."""
 
     def __init__(self, chain: str, key: str, password: str):
         self.port = free_port()
@@ -50,6 +50,7 @@ class Server:
         self.process = Process(start, self.folder / "server.log", self.port, **self.more, cwd="/")
         for name, secret in (("svc", password), ("ro", password), ("nobody", "another")):
             self.admin(f"create user {name}@'127.0.0.1' identified by '{secret}'")
+        self.admin(f"install soname 'auth_ed25519'; create user ed@'127.0.0.1' identified via ed25519 using password('{password}')")
         self.admin("create database shop; grant all on *.* to svc@'127.0.0.1'; grant select on shop.* to ro@'127.0.0.1'")
 
     def admin(self, sql: str) -> str:
