@@ -74,7 +74,10 @@ fn watch(mut rest: &[u8], step: usize) -> Vec<String> {
     let (mut statements, mut lines, now) = (Statements::new(LIMIT), Vec::new(), Instant::now());
     let say = &mut |line: &Statement<'_>| {
         if let Shown::Text(text) = line.text {
-            assert!(text.kept().len() <= LIMIT + text.whole() as usize && text.is_cut() == (text.whole() > LIMIT as u64));
+            assert!(
+                text.kept().len() <= LIMIT + text.whole() as usize
+                    && text.is_cut() == (text.whole() > LIMIT as u64)
+            );
         }
         lines.push(format!("{line:?}"));
     };
