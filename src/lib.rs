@@ -5,10 +5,12 @@
 //! ```text
 //!   worker      accept        a socket of this core's own, or one handed over by a busier core
 //!   session     handshake     ClientHello → SNI → route → that route's TLS               tls::{handshake, server}
-//!               sniff         HTTP/1.1, HTTP/2, PostgreSQL, Redis, opaque bytes        protocol
-//!               identify      token or client certificate → identity                     identify
+//!               sniff         a tunnel's CONNECT; HTTP/1.1, HTTP/2, PostgreSQL, MySQL,
+//!                             Redis, opaque bytes                                        protocol
+//!               identify      token, client certificate or tunnel → identity             identify
 //!               authorise     route × identity → permit                                  policy
-//!               dial          own, verified TLS to the upstream; needs a permit;
+//!               dial          own, verified TLS to the upstream, or one dialled ahead;
+//!                             needs a permit;
 //!                             a database's login with the stored account                 dial, tls::client
 //!   relay       relay         records opened and sealed in the same bytes, both ways     relay, tls::{leg, record}
 //!   session     close         one line of evidence                                       audit

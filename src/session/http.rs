@@ -144,7 +144,7 @@ impl Conversation {
             }))),
         };
         let strip = slots::strip_names(&route.slots);
-        let identity = session.certificate_identity().filter(|_| session.is_tunnelled());
+        let identity = session.proven_identity().filter(|_| session.is_tunnelled());
         Conversation {
             tunnel_ends: identity.map(|identity| instant_of(identity.expires)),
             http,
@@ -225,7 +225,7 @@ impl Conversation {
             Found::One { token, .. } => slots::strip_names_holding(&self.route.slots, &request.fields, token),
             Found::None | Found::Two => slots::strip_names(&self.route.slots),
         };
-        if let (true, Some(identity)) = (self.session.is_tunnelled(), self.session.certificate_identity()) {
+        if let (true, Some(identity)) = (self.session.is_tunnelled(), self.session.proven_identity()) {
             // Clients that must send some key send any; it goes no further than every token does.
             return Identification::Known(Ok(identity));
         }
@@ -233,7 +233,7 @@ impl Conversation {
             Found::Two => return deny(Why::TwoTokens, "two different tokens in one request"),
             Found::One { token, .. } => token,
             Found::None => {
-                return match self.session.certificate_identity() {
+                return match self.session.proven_identity() {
                     Some(identity) => Identification::Known(Ok(identity)),
                     None => deny(Why::NoToken, "no token in any slot of this route"),
                 };

@@ -9,17 +9,20 @@
 //! be skipped; an upstream cannot be dialled without a [`crate::policy::Permit`]. One deadline runs from accept to
 //! permitted and is never reset by a stage.
 
+pub mod accepted;
 pub mod admission;
 pub mod ahead;
 pub mod connected;
 mod database;
 mod ends;
 pub mod http;
+pub mod http_start;
 pub mod live;
 pub mod mysql;
 pub mod plaintext;
 pub mod postgres;
 pub mod raw;
+mod reach;
 pub mod redis;
 mod statements;
 pub mod states;
@@ -33,10 +36,11 @@ use crate::identify::cache::TokenCache;
 use crate::metrics::WorkerMetrics;
 use crate::names::{IssuerName, Remote, SessionId};
 use crate::policy::Identity;
+use accepted::Accepted;
 use admission::Admitted;
 use live::Live;
 use postgres::cancel::Cancels;
-use states::{Accepted, Authorised, Connected};
+use states::{Authorised, Connected};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -92,7 +96,7 @@ pub struct Session {
     pub listener: Listener,
     /// The client's address; the one that the PROXY protocol told where it is believed.
     pub remote: Remote,
-    certificate_identity: OnceCell<Arc<Identity>>,
+    proven_identity: OnceCell<Arc<Identity>>,
     /// True where the client came through a tunnel, whose identity it has.
     tunnelled: bool,
     first_identity: OnceCell<Arc<Identity>>,
@@ -111,8 +115,8 @@ impl Session {
 
     /// The identity that the connection itself proved: by the client's certificate, if the route maps certificates and one
     /// was shown, or by the token that opened the tunnel.
-    pub fn certificate_identity(&self) -> Option<Arc<Identity>> {
-        self.certificate_identity.get().cloned()
+    pub fn proven_identity(&self) -> Option<Arc<Identity>> {
+        self.proven_identity.get().cloned()
     }
 
     /// Takes note of who was permitted: the first is named in the closing line, the others are counted.

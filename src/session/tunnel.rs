@@ -73,7 +73,7 @@ pub(super) async fn open(
     };
     session.identified(&identity);
     // Nobody else sets it: the tunnel's name asks for no certificate.
-    drop(session.certificate_identity.set(identity));
+    drop(session.proven_identity.set(identity));
     trail.leads_to(&route);
     let mut answer = Vec::new();
     connect::opened(&mut answer, route.protocol.name());

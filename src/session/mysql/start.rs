@@ -17,8 +17,9 @@ use crate::protocol::{Fault, Why};
 use crate::session::connected::ConnectedTo;
 use crate::session::database::{Denial, authorise, verify};
 use crate::session::ends::{broken, farewell, flush, read};
+use crate::session::reach::dial_with_greeting;
 use crate::session::statements::Statements;
-use crate::session::states::{Connected, Sniffed, dial_with_greeting};
+use crate::session::states::{Connected, Sniffed};
 use crate::session::{Session, Trail};
 use crate::tls::leg::{Leg, LegFault};
 use std::rc::Rc;
@@ -113,7 +114,7 @@ impl MysqlStart {
         mut self: Box<Self>,
         trail: &mut Trail,
     ) -> Result<(Box<Self>, Arc<Identity>), Close> {
-        if let Some(identity) = self.session.certificate_identity() {
+        if let Some(identity) = self.session.proven_identity() {
             return Ok((self, identity));
         }
         if !self.route.database.as_ref().is_some_and(|database| database.takes_tokens) {

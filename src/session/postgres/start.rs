@@ -17,8 +17,9 @@ use crate::protocol::{Fault, Why};
 use crate::session::connected::ConnectedTo;
 use crate::session::database::{Denial, authorise, verify};
 use crate::session::ends::{broken, farewell, flush, read};
+use crate::session::reach::dial;
 use crate::session::statements::Statements;
-use crate::session::states::{Connected, Sniffed, dial};
+use crate::session::states::{Connected, Sniffed};
 use crate::session::{Session, Trail};
 use crate::tls::leg::{Leg, LegFault};
 use ring::rand::SecureRandom;
@@ -115,7 +116,7 @@ impl PostgresStart {
             let told = only_3_0(&options);
             self.say(&told, trail).await?;
         }
-        if let Some(identity) = self.session.certificate_identity() {
+        if let Some(identity) = self.session.proven_identity() {
             return Ok((self, identity));
         }
         if !self.database.takes_tokens {

@@ -13,7 +13,8 @@ use crate::protocol::{Fault, Why};
 use crate::session::connected::ConnectedTo;
 use crate::session::database::{Denial, authorise};
 use crate::session::ends::{broken, farewell, flush};
-use crate::session::states::{Connected, dial};
+use crate::session::reach::dial;
+use crate::session::states::Connected;
 use crate::session::{Session, Trail};
 use crate::tls::leg::{Leg, LegFault};
 use std::rc::Rc;
@@ -78,7 +79,7 @@ impl RedisStart {
         mut self: Box<Self>,
         trail: &mut Trail,
     ) -> Result<(Box<Self>, Arc<Identity>), Close> {
-        if let Some(identity) = self.session.certificate_identity()
+        if let Some(identity) = self.session.proven_identity()
             && self.answered == 0
         {
             return Ok((self, identity));

@@ -1,0 +1,238 @@
+//! From a TCP connection to a client leg, and to where its name leads.
+
+use super::ends::{LINGER, throw_away};
+use super::mysql;
+use super::plaintext::{self, HTTP_ANSWER, LOOK, NO_APPLICATION_PROTOCOL, UNRECOGNIZED_NAME};
+use super::postgres::clear;
+use super::states::Secured;
+use super::{Session, Shared, Trail};
+use crate::close::{Close, Plaintext};
+use crate::dial::{Application, H2, HTTP11, Negotiation};
+use crate::gateway::{Gateway, Listener, Named, Route, RouteProtocol};
+use crate::names::{Remote, SessionId, Side};
+use crate::protocol::postgres::ALPN as POSTGRESQL;
+use crate::tls::handshake::{self, Hello, Shaken};
+use proxy_header::{ParseConfig, ProxyHeader};
+use std::cell::{OnceCell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// The longest PROXY protocol header: version 2 with 64 KiB of options would be absurd; 536 is the specification's advice.
+const MAX_PROXY_HEADER: usize = 2048;
+
+/// A TCP connection, nothing more.
+pub struct Accepted {
+    pub(super) id: SessionId,
+    pub(super) shared: Rc<Shared>,
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) listener: Listener,
+    pub(super) remote: Remote,
+    pub(super) tcp: TcpStream,
+}
+
+impl Accepted {
+    /// PROXY header if the listener believes one, first byte, ClientHello, route, handshake.
+    pub async fn handshake(mut self, trail: &mut Trail) -> Result<Secured, Close> {
+        let mut first = Vec::new();
+        if self.listener.proxy_protocol_from.iter().any(|n| n.contains(self.remote.0.ip())) {
+            self.remote = Remote(self.proxied(&mut first, trail).await?);
+            trail.came_from(self.remote);
+        }
+        let negotiation = match self.listener.mysql.clone() {
+            Some(greets) => {
+                mysql::clear::agree_on_tls(&mut self.tcp, &mut first, &greets, self.id, trail).await?;
+                Negotiation::Greeting
+            }
+            None => self.refuse_plaintext(&mut first, trail).await?,
+        };
+        let hello = handshake::read_hello(&mut self.tcp, first).await.map_err(|fault| {
+            trail.explain(fault);
+            Close::Handshake(Side::Client)
+        })?;
+        trail.asked_for(hello.sni.as_deref());
+        let Some(named) = self.named(&hello) else {
+            trail.explain(if hello.sni.is_some() { "no route has this name" } else { "no name was sent" });
+            self.goodbye(&UNRECOGNIZED_NAME).await;
+            return Err(Close::NoRoute);
+        };
+        let application = match &named {
+            Named::Route(route) => application(route, &hello, negotiation).await,
+            Named::Tunnel(_) => application_of_tunnel(&hello, negotiation),
+        };
+        let server = match &named {
+            Named::Route(route) => route.server.as_ref(),
+            Named::Tunnel(tunnel) => Some(&tunnel.server),
+        };
+        let (Some(application), Some(server)) = (application, server) else {
+            trail.explain("the client and the upstream have no application protocol in common");
+            self.goodbye(&NO_APPLICATION_PROTOCOL).await;
+            return Err(Close::Handshake(Side::Client));
+        };
+        let records_per_key = self.gateway.limits.records_per_key;
+        let config = server.offering(application.alpn());
+        let shaken = handshake::accept(self.tcp, hello, config, records_per_key).await;
+        let Shaken { leg, facts, certificate, early } = shaken.map_err(|fault| {
+            trail.explain(fault);
+            Close::Handshake(Side::Client)
+        })?;
+        let session = Rc::new(Session {
+            id: self.id,
+            shared: self.shared,
+            gateway: self.gateway,
+            listener: self.listener,
+            remote: self.remote,
+            tunnelled: matches!(named, Named::Tunnel(_)),
+            proven_identity: OnceCell::new(),
+            first_identity: OnceCell::new(),
+            last_identity: RefCell::default(),
+            other_identities: RefCell::default(),
+        });
+        trail.secured(&session, facts);
+        if let Named::Route(route) = &named {
+            trail.leads_to(route);
+            if let (Some(mapping), Some(leaf)) = (&route.certificate_identity, &certificate) {
+                match mapping.identify(leaf) {
+                    Ok(identity) => drop(session.proven_identity.set(Arc::new(identity))),
+                    Err(fault) => trail.explain(fault),
+                }
+            }
+        }
+        Ok(Secured { session, named, leg, early, application })
+    }
+
+    /// Where the client's name leads, or that of its listener if it sent none.
+    fn named(&self, hello: &Hello) -> Option<Named> {
+        let default = || {
+            let route = self.listener.mysql.as_ref()?.route.as_ref()?;
+            self.gateway.called(&route.0).cloned().map(Named::Route)
+        };
+        match &hello.sni {
+            Some(sni) => self.gateway.named(self.listener.number, sni),
+            None => default(),
+        }
+    }
+
+    /// Reads the header of the PROXY protocol and the bytes behind it.
+    async fn proxied(&mut self, first: &mut Vec<u8>, trail: &mut Trail) -> Result<SocketAddr, Close> {
+        loop {
+            self.read_some(first).await?;
+            match ProxyHeader::parse(first, ParseConfig::default()) {
+                Ok((header, length)) => {
+                    let source = header.proxied_address().map(|address| address.source);
+                    first.drain(..length);
+                    // LOCAL: the load balancer's own health check.
+                    return Ok(source.unwrap_or(self.remote.0));
+                }
+                Err(proxy_header::Error::BufferTooShort) if first.len() < MAX_PROXY_HEADER => {}
+                Err(fault) => {
+                    trail.explain(format_args!("PROXY protocol header: {fault}"));
+                    return Err(Close::Protocol(Side::Client));
+                }
+            }
+        }
+    }
+
+    /// The first byte decides: what is not a TLS handshake is refused here, unless it asks for one as PostgreSQL does.
+    async fn refuse_plaintext(
+        &mut self,
+        first: &mut Vec<u8>,
+        trail: &mut Trail,
+    ) -> Result<Negotiation, Close> {
+        while first.len() < 2 {
+            self.read_some(first).await?;
+        }
+        let Some(mut kind) = plaintext::look(first) else { return Ok(Negotiation::Direct) };
+        // The length of a packet below 64 KiB; no other protocol begins so.
+        if first.starts_with(&[0, 0]) && self.gateway.expects_postgres() {
+            clear::agree_on_tls(&mut self.tcp, first, trail).await?;
+            return match plaintext::look(first) {
+                None => Ok(Negotiation::Request),
+                Some(kind) => Err(Close::NotTls(kind)),
+            };
+        }
+        // A few bytes more tell what it is; nobody is waited for long.
+        while kind == Plaintext::Other && first.len() < LOOK {
+            match timeout(LINGER / 10, self.read_some(first)).await {
+                Ok(Ok(())) => kind = plaintext::look(first).unwrap_or(kind),
+                _ => break,
+            }
+        }
+        if kind == Plaintext::Http {
+            self.goodbye(HTTP_ANSWER).await;
+        }
+        Err(Close::NotTls(kind))
+    }
+
+    async fn read_some(&mut self, first: &mut Vec<u8>) -> Result<(), Close> {
+        first.reserve(1024);
+        match self.tcp.read_buf(first).await {
+            Ok(0) => Err(Close::Truncated(Side::Client)),
+            Ok(_) => Ok(()),
+            Err(_) => Err(Close::Reset(Side::Client)),
+        }
+    }
+
+    /// Says something in clear and leaves the client time to read it.
+    async fn goodbye(&mut self, words: &[u8]) {
+        let farewell = async {
+            self.tcp.write_all(words).await?;
+            self.tcp.shutdown().await?;
+            throw_away(&mut self.tcp).await
+        };
+        // Whether it was read or not: the connection ends.
+        let _ = timeout(LINGER, farewell).await;
+    }
+}
+
+/// The application protocol for both legs: what the client offers, the route allows and the upstream speaks.
+///
+/// TLS that was asked for as PostgreSQL does it leads to a PostgreSQL route; without that way the name of the protocol
+/// must be offered, as PostgreSQL 17 has it, so that no other protocol's bytes are taken for a login (ALPACA).
+async fn application(route: &Route, hello: &Hello, negotiation: Negotiation) -> Option<Application> {
+    let offered = |name: &[u8]| hello.alpn.iter().any(|offer| offer == name);
+    match (route.protocol, negotiation) {
+        (RouteProtocol::Postgres, Negotiation::Request) if hello.alpn.is_empty() => {
+            return Some(Application::None);
+        }
+        (RouteProtocol::Postgres, _) => return offered(POSTGRESQL).then_some(Application::Postgres),
+        (_, Negotiation::Request) => return None,
+        // MySQL has no name either, and its clients come to a listener that greets them.
+        (RouteProtocol::Mysql, Negotiation::Greeting) if hello.alpn.is_empty() => {
+            return Some(Application::None);
+        }
+        (RouteProtocol::Mysql, _) | (_, Negotiation::Greeting) => return None,
+        // Redis has no name: a client that offers one speaks another protocol (ALPACA).
+        (RouteProtocol::Redis, _) => return hello.alpn.is_empty().then_some(Application::None),
+        (_, Negotiation::Direct) => {}
+    }
+    if route.protocol == RouteProtocol::Raw {
+        return Some(Application::None);
+    }
+    if hello.alpn.is_empty() {
+        // That means HTTP/1.1, which a plaintext upstream was perhaps not said to speak and cannot be asked for.
+        let spoken = route.alpn.http1() || !route.upstream.is_plaintext();
+        return spoken.then_some(Application::None);
+    }
+    let mut wanted = Vec::with_capacity(2);
+    if route.alpn.http2() && offered(H2) {
+        wanted.push(Application::Http2);
+    }
+    if route.alpn.http1() && offered(HTTP11) {
+        wanted.push(Application::Http1);
+    }
+    route.upstream.choose(&wanted, route.timeouts.connect).await
+}
+
+/// What is spoken on a tunnel's name: HTTP/1.1, under its own name or without one.
+fn application_of_tunnel(hello: &Hello, negotiation: Negotiation) -> Option<Application> {
+    let http1 = hello.alpn.iter().any(|offer| offer == HTTP11);
+    match negotiation {
+        Negotiation::Request | Negotiation::Greeting => None,
+        Negotiation::Direct if http1 => Some(Application::Http1),
+        Negotiation::Direct => hello.alpn.is_empty().then_some(Application::None),
+    }
+}

@@ -1,0 +1,56 @@
+//! The upstream leg of a session: one that stands already, or a new one.
+
+use super::ahead::Ahead;
+use super::{Session, Trail};
+use crate::dial::Application;
+use crate::gateway::Route;
+use crate::names::Side;
+use crate::policy::Permit;
+use crate::protocol::mysql::Agreed;
+use crate::tls::leg::Leg;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Opens the upstream leg, or takes one that was dialled ahead, and takes note of it. `Err`: what a client may know of why
+/// not.
+pub(super) async fn dial(
+    route: &Arc<Route>,
+    session: &Session,
+    permit: &Permit,
+    application: Application,
+    trail: &mut Trail,
+) -> Result<(Leg, Vec<u8>), &'static str> {
+    let dialled = dial_with_greeting(route, session, permit, application, trail).await;
+    dialled.map(|(leg, early, _)| (leg, early))
+}
+
+/// The same, with what a MySQL server said first.
+pub(super) async fn dial_with_greeting(
+    route: &Arc<Route>,
+    session: &Session,
+    permit: &Permit,
+    application: Application,
+    trail: &mut Trail,
+) -> Result<(Leg, Vec<u8>, Option<Agreed>), &'static str> {
+    let started = Instant::now();
+    let (shared, records_per_key) = (&session.shared, session.gateway.limits.records_per_key);
+    let ahead = Ahead::take(shared, route, application);
+    let is_ahead = ahead.is_some();
+    let dialled = match ahead {
+        Some(dialled) => Ok(dialled),
+        None => route.upstream.dial(permit, application, route.timeouts.connect, records_per_key).await,
+    };
+    match dialled {
+        Ok(dialled) => {
+            Ahead::refill(shared, route, application, permit, records_per_key);
+            trail.dialled(dialled.shaken.facts, dialled.address, started.elapsed(), is_ahead);
+            Ok((dialled.shaken.leg, dialled.shaken.early, dialled.mysql))
+        }
+        Err(fault) => {
+            tracing::warn!(route = %route.name, session = %session.id, %fault, "dial failed");
+            session.shared.metrics.handshake_failed(Side::Upstream);
+            trail.explain(&fault);
+            Err("the upstream cannot be reached or does not verify")
+        }
+    }
+}
