@@ -300,6 +300,8 @@ impl Replies {
             _ => Place::One,
         };
         match self.awaited.len() {
+            // Once one was not queued, every answer behind it would be taken for another command's.
+            _ if self.lost => {}
             MAX_AHEAD => self.lost = true,
             _ => self.awaited.push_back(place),
         }
@@ -311,6 +313,8 @@ impl Replies {
         self.told = None;
         if self.packets.read_head(data, &mut at) && self.packets.read_payload(data, &mut at) {
             self.sequence = self.packets.sequence();
+            // A server reads a file to its end before it answers; what comes after an answer is a command again.
+            self.wants_file = false;
             let whole = !std::mem::replace(&mut self.packets.continued, self.packets.length == MAX_PAYLOAD);
             if whole {
                 self.answer();

@@ -72,7 +72,7 @@ fn fault(rule: &'static str) -> Fault {
 }
 
 impl Response {
-    /// Reads a payload; it must end where its fields do.
+    /// Reads a payload. What stands behind its fields means nothing, and goes nowhere.
     pub fn read(payload: &[u8]) -> Result<Self, Fault> {
         Self::fields(payload).ok_or(fault("a login that is malformed"))
     }

@@ -330,6 +330,31 @@ fn a_file_is_no_command_whatever_its_packets_look_like() {
 }
 
 #[test]
+fn an_answer_ends_the_file_that_was_asked_for() {
+    let ask = Up(command(b"\x03load data local infile 'x' into table t"));
+    let said = [ask, Down(answer(&[b"\xfbx", b"\xff\x25\x05#70100killed"])), Up(command(b"\x11root\0"))];
+    let found = converse(PROMISED | LOCAL_FILES, &said, 7).err().unwrap();
+    assert!(found.rule.contains("COM_CHANGE_USER"), "{found}");
+}
+
+#[test]
+fn more_commands_ahead_than_are_followed_open_no_door() {
+    let pings = |count: usize| command(b"\x0e").repeat(count);
+    let said = [
+        Up([pings(4096), command(b"\x03select null")].concat()),
+        Down(answer(&[OK]).repeat(4096)),
+        Up([pings(2), command(b"\x03select 1")].concat()),
+        // The answer to the query that is not followed: its row begins as a request for a file would.
+        Down(answer(&[b"\x01", COLUMN, b"\xfb", OK_FOR_EOF])),
+        Up(command(b"\x11root\0")),
+    ];
+    let found = converse(PROMISED | LOCAL_FILES, &said, 1 << 20).err().unwrap();
+    assert!(found.rule.contains("COM_CHANGE_USER"), "{found}");
+    let (_, down) = converse(PROMISED | LOCAL_FILES, &said[..4], 1 << 20).unwrap();
+    assert!(!down.is_idle(), "it is not known any more");
+}
+
+#[test]
 fn packets_that_go_on_in_others() {
     let large = vec![b'x'; MAX_PAYLOAD];
     let mut query = Vec::from([0xff, 0xff, 0xff, 0]);
