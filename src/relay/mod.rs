@@ -12,6 +12,7 @@
 //!   client.tx ◀──seal── traffic.down ◀──open── upstream.rx      pump(Down)
 //! ```
 
+mod alarm;
 mod buffer;
 mod pump;
 mod watch;
@@ -20,11 +21,11 @@ use crate::close::Close;
 use crate::names::{Direction, Side};
 use crate::protocol::Edit;
 use crate::tls::leg::{Leg, LegFault};
+use alarm::Alarm;
 use pump::Half;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use watch::Watch;
 
 /// Bytes read from one leg at a time: three full records. Every stalled peer may hold as much.
@@ -79,10 +80,12 @@ pub enum Order {
     Stop(Close),
 }
 
-/// Where a relay hears of orders. Whoever changes the order wakes the relay's task.
+/// Where a relay hears of orders.
 pub trait Orders {
-    /// The order in force; registers `cx` for the next change.
-    fn poll_order(&self, cx: &mut Context<'_>) -> Order;
+    /// The order in force.
+    fn order(&self) -> Order;
+    /// Whoever changes the order wakes this one; it takes the place of the one before.
+    fn wake_on_change(&self, waker: &Waker);
 }
 
 /// Two legs and the traffic between them.
@@ -94,13 +97,15 @@ pub struct Relay<T, O> {
     /// What passes between them.
     pub traffic: T,
     orders: O,
+    /// Whom orders wake.
+    heard: Option<Waker>,
     up: Half,
     down: Half,
     watch: Watch,
     drained: bool,
     stall: Duration,
     moved: Instant,
-    timer: Pin<Box<Sleep>>,
+    alarm: Alarm,
 }
 
 /// What went through, for the closing line.
@@ -134,9 +139,9 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
         // Set to the first moment at which something can be due: an earlier one wakes the session for nothing, and a
         // timer before all others costs a wake-up of the reactor, too.
         let first = traffic.idle_limit().map_or(CHECK, |limit| limit.min(CHECK)).min(stall).max(TICK);
-        let timer = Box::pin(tokio::time::sleep_until(moved + first));
-        let watch = Watch::default();
-        Relay { client, upstream, traffic, orders, up, down, watch, drained: false, stall, moved, timer }
+        let (alarm, watch, heard) = (Alarm::at(moved + first), Watch::default(), None);
+        let drained = false;
+        Relay { client, upstream, traffic, orders, heard, up, down, watch, drained, stall, moved, alarm }
     }
 
     /// Runs until the session ends and says why.
@@ -183,7 +188,12 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
     }
 
     fn step(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Ended> {
-        match self.orders.poll_order(cx) {
+        if !self.heard.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.orders.wake_on_change(cx.waker());
+            self.heard = Some(cx.waker().clone());
+            self.alarm.disarm();
+        }
+        match self.orders.order() {
             Order::Go => {}
             Order::Drain if self.drained => {}
             Order::Drain => {
@@ -212,31 +222,29 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
                 buffer::with(|scratch| scratch.take_back(leg.unsent_buffer()));
             }
         }
+        let mut now = None;
         if before != (self.up.bytes, self.down.bytes) {
             self.moved = Instant::now();
+            now = Some(self.moved);
         }
         let idle = self.client.unsent() == 0 && self.upstream.unsent() == 0;
         if (self.up.finished && self.down.finished) || (self.traffic.is_over() && idle) {
             return Ok(Poll::Ready(()));
         }
-        self.look_at_the_clock(cx)?;
+        self.look_at_the_clock(cx, now)?;
         Ok(Poll::Pending)
     }
 
-    /// Deadlines are looked up when the timer fires, so that moving bytes never touches a timer.
-    fn look_at_the_clock(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
-        if let Some(at) = self.traffic.expires()
-            && at < self.timer.deadline()
-        {
-            self.timer.as_mut().reset(at);
+    /// Deadlines are looked up when the alarm rings, so that moving bytes never touches a timer. `now` is known when bytes
+    /// moved.
+    fn look_at_the_clock(&mut self, cx: &mut Context<'_>, now: Option<Instant>) -> Result<(), Ended> {
+        if let Some(at) = self.traffic.expires() {
+            self.alarm.no_later_than(at);
         }
         if let Some(look) = self.watch.look {
-            let soon = Instant::now() + look;
-            if soon < self.timer.deadline() {
-                self.timer.as_mut().reset(soon);
-            }
+            self.alarm.no_later_than(Instant::now() + look);
         }
-        while self.timer.as_mut().poll(cx).is_ready() {
+        while self.alarm.has_rung(cx, now) {
             let now = Instant::now();
             let mut next = now + CHECK;
             if let Some(at) = self.traffic.expires() {
@@ -264,7 +272,7 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
             if let Some(look) = self.watch.look {
                 next = next.min(now + look);
             }
-            self.timer.as_mut().reset(next.min(now + self.stall).max(now + TICK));
+            self.alarm.set(next.min(now + self.stall).max(now + TICK));
         }
         Ok(())
     }

@@ -95,9 +95,7 @@ impl<T: Traffic> Pump<'_, T> {
                 return Ok(());
             }
             if self.half.ending {
-                if self.sink.poll_shutdown(cx).is_ready() {
-                    self.half.finished = true;
-                }
+                self.half.finished = true;
                 return Ok(());
             }
             if self.traffic.wants(self.direction) {
@@ -119,9 +117,10 @@ impl<T: Traffic> Pump<'_, T> {
         Ok(())
     }
 
-    /// True when nothing is left to write.
+    /// True when nothing is left to write, and the sink was told so if nothing will follow.
     fn flush(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, Ended> {
-        match self.sink.poll_flush(cx) {
+        let polled = if self.half.ending { self.sink.poll_finish(cx) } else { self.sink.poll_flush(cx) };
+        match polled {
             Poll::Ready(written) => {
                 written.map_err(|e| self.sink_fault(e.into()))?;
                 self.half.stalled = None;

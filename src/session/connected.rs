@@ -46,7 +46,7 @@ impl ConnectedTo<Conversation> {
         relay.traffic.abandon(close.culprit());
         trail.requested(relay.traffic.requests());
         let clean = idle && !matches!(close, Close::Record(_) | Close::Truncated(_));
-        let Relay { client, upstream, .. } = *relay;
+        let Relay { client, upstream, .. } = relay;
         // On the heap, so that a session that goes on does not carry its own end.
         Box::pin(part(client, upstream, clean, close)).await;
         close
@@ -76,7 +76,7 @@ impl ConnectedTo<Raw> {
         detail.into_iter().for_each(|detail| trail.explain(detail));
         // An end that the peers did not agree on must not look as if they had.
         let clean = close == Close::Done;
-        let Relay { client, upstream, .. } = *relay;
+        let Relay { client, upstream, .. } = relay;
         // On the heap, so that a session that goes on does not carry its own end.
         Box::pin(part(client, upstream, clean, close)).await;
         close
@@ -110,7 +110,7 @@ impl ConnectedTo<Postgres> {
         // A permit that has ended permits no statement to run on, and one that was given up has no reader.
         let given_up = matches!(close, Close::Expired | Close::Idle);
         let unfinished = relay.traffic.unfinished().filter(|_| given_up);
-        let Relay { client, upstream, .. } = *relay;
+        let Relay { client, upstream, .. } = relay;
         let cancelled = async {
             if let Some(target) = unfinished
                 && let Err(fault) = target.cancel().await
@@ -152,7 +152,7 @@ impl ConnectedTo<Mysql> {
         // An end that was said in a packet is whole; one that the upstream did not agree on must not look so.
         let said = told && close.culprit() != Culprit::Upstream;
         let clean = close == Close::Done || left.is_some() || said;
-        let Relay { client, upstream, .. } = *relay;
+        let Relay { client, upstream, .. } = relay;
         // On the heap, so that a session that goes on does not carry its own end.
         Box::pin(part(client, upstream, clean, close)).await;
         close
@@ -180,7 +180,7 @@ impl ConnectedTo<Redis> {
         // An end between two replies cuts nothing; one that the upstream did not agree on must not look so.
         let between = close.culprit() == Culprit::Gateway && relay.traffic.is_between();
         let clean = close == Close::Done || left.is_some() || between;
-        let Relay { client, upstream, .. } = *relay;
+        let Relay { client, upstream, .. } = relay;
         // On the heap, so that a session that goes on does not carry its own end.
         Box::pin(part(client, upstream, clean, close)).await;
         close
@@ -188,11 +188,12 @@ impl ConnectedTo<Redis> {
 }
 
 impl<T: Traffic> ConnectedTo<T> {
-    /// The relay lives on the heap: it is what an idle connection keeps. What it was made of is given back here.
+    /// The relay stands in the session's last stage, on the heap: that is what an idle connection keeps. What it was made
+    /// of is given back here.
     #[expect(clippy::boxed_local, reason = "taken by value, it would stay allocated beside the relay")]
-    fn join(self: Box<Self>, ticket: &live::Ticket) -> Result<Box<Relay<T, &live::Ticket>>, LegFault> {
+    fn join(self: Box<Self>, ticket: &live::Ticket) -> Result<Relay<T, live::Heard<'_>>, LegFault> {
         let Self { client, mut upstream, traffic, stall, first, waiting, early } = *self;
         upstream.queue(&first)?;
-        Ok(Box::new(Relay::new(client, upstream, traffic, ticket, stall, waiting, early)))
+        Ok(Relay::new(client, upstream, traffic, ticket.orders(), stall, waiting, early))
     }
 }

@@ -46,11 +46,11 @@ pub(super) async fn farewell(mut leg: Leg, clean: bool) {
     // Without TLS a FIN would be a clean end, so an unclean one is a reset. A Unix socket has none, and just ends.
     let resets = !clean && !leg.is_tls();
     let farewell = async {
-        leg.flush().await?;
         if resets {
+            leg.flush().await?;
             return leg.tcp.set_zero_linger().map_err(LegFault::from);
         }
-        poll_fn(|cx| leg.poll_shutdown(cx)).await?;
+        poll_fn(|cx| leg.poll_finish(cx)).await?;
         // Nobody is told to read on where the end is not to look like one.
         if leg.rx.closed || !clean {
             return Ok(());

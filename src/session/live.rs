@@ -6,36 +6,21 @@ use crate::relay::{Order, Orders};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::Waker;
 
-/// All live sessions of one worker.
+/// All live sessions of one worker, and the order that is in force for them all.
 #[derive(Default)]
 pub struct Live {
-    sessions: RefCell<HashMap<SessionId, Rc<Entry>>>,
+    /// What wakes each, once it waits for an order.
+    sessions: RefCell<HashMap<SessionId, Option<Waker>>>,
     order: Cell<Order>,
-}
-
-#[derive(Default)]
-struct Entry {
-    order: Cell<Order>,
-    waker: RefCell<Option<Waker>>,
-}
-
-impl Entry {
-    fn tell(&self, order: Order) {
-        self.order.set(order);
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
-        }
-    }
 }
 
 impl Live {
-    /// Puts a session on the list until the ticket is dropped. A list that drains takes it in as draining.
+    /// Puts a session on the list until the ticket is dropped.
     pub fn enter(self: &Rc<Self>, id: SessionId) -> Ticket {
-        let entry = Rc::new(Entry { order: self.order.clone(), waker: RefCell::default() });
-        self.sessions.borrow_mut().insert(id, entry.clone());
-        Ticket { id, live: self.clone(), entry }
+        self.sessions.borrow_mut().insert(id, None);
+        Ticket { id, live: self.clone() }
     }
 
     /// How many sessions live.
@@ -60,8 +45,8 @@ impl Live {
 
     fn tell_all(&self, order: Order) {
         self.order.set(order);
-        for entry in self.sessions.borrow().values() {
-            entry.tell(order);
+        for waker in self.sessions.borrow().values().flatten() {
+            waker.wake_by_ref();
         }
     }
 }
@@ -70,7 +55,6 @@ impl Live {
 pub struct Ticket {
     id: SessionId,
     live: Rc<Live>,
-    entry: Rc<Entry>,
 }
 
 impl Ticket {
@@ -79,24 +63,34 @@ impl Ticket {
         self.id
     }
 
-    /// The order in force.
-    pub fn order(&self) -> Order {
-        self.entry.order.get()
-    }
-}
-
-impl Orders for &Ticket {
-    fn poll_order(&self, cx: &mut Context<'_>) -> Order {
-        let mut waker = self.entry.waker.borrow_mut();
-        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
-        }
-        self.entry.order.get()
+    /// Where its relay hears of orders.
+    pub(super) fn orders(&self) -> Heard<'_> {
+        Heard { id: self.id, live: &self.live }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.live.sessions.borrow_mut().remove(&self.id);
+    }
+}
+
+/// The orders for one session. Asking for them touches what all sessions share and nothing of its own, which for a
+/// session that was quiet would have to come from memory.
+#[derive(Clone, Copy)]
+pub struct Heard<'a> {
+    id: SessionId,
+    live: &'a Live,
+}
+
+impl Orders for Heard<'_> {
+    fn order(&self) -> Order {
+        self.live.order.get()
+    }
+
+    fn wake_on_change(&self, waker: &Waker) {
+        if let Some(entry) = self.live.sessions.borrow_mut().get_mut(&self.id) {
+            *entry = Some(waker.clone());
+        }
     }
 }

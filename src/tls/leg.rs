@@ -12,9 +12,11 @@ use super::record::{
     Content, MAX_PLAINTEXT, MAX_RECORD, Opener, RecordFault, Sealer, Secrets, record_length,
 };
 use super::renewal::Renewal;
+use rustix::net::SendFlags;
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, ProtocolVersion};
+use std::cell::RefCell;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
@@ -515,14 +517,30 @@ impl Leg {
         &mut self.tx.unsent
     }
 
-    /// Ends our direction of the TCP connection, once.
-    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes what is unsent and ends our direction of the TCP connection, once. `Err` when the last bytes cannot be
+    /// written; that the end itself cannot be told means that the peer is gone already.
+    ///
+    /// The last bytes wait in the kernel for the FIN, so that both leave in one segment.
+    pub fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.tx.shut {
             return Poll::Ready(Ok(()));
         }
-        let ended = ready!(Pin::new(&mut self.tcp).poll_shutdown(cx));
+        while self.unsent() > 0 {
+            ready!(self.tcp.poll_write_ready(cx))?;
+            let last = &self.tx.unsent[self.tx.written..];
+            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            match self.tcp.try_io(Interest::WRITABLE, || Ok(rustix::net::send(&self.tcp, last, flags)?)) {
+                Ok(n) => self.tx.written += n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        self.tx.unsent.clear();
+        self.tx.written = 0;
+        // A socket's shutdown does not wait.
+        let _ = ready!(Pin::new(&mut self.tcp).poll_shutdown(cx));
         self.tx.shut = true;
-        Poll::Ready(ended)
+        Poll::Ready(Ok(()))
     }
 
     /// Waits for data and appends it to `plaintext`; false at a clean end. For the stages before the relay.
@@ -567,19 +585,22 @@ impl Leg {
 
     /// Reads behind what is not opened yet. `Ok(0)`: the end of the stream.
     fn poll_partial(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let from = self.rx.partial.len();
-        self.rx.partial.resize(from + MAX_RECORD.max(from), 0);
-        let mut buffer = ReadBuf::new(&mut self.rx.partial[from..]);
-        let polled = Pin::new(&mut self.tcp).poll_read(cx, &mut buffer);
-        let read = buffer.filled().len();
-        self.rx.partial.truncate(from + read);
-        polled.map_ok(|()| read)
+        READ.with_borrow_mut(|read| {
+            let n = ready!(self.poll_read(cx, read))?;
+            self.rx.partial.extend_from_slice(&read[..n]);
+            Poll::Ready(Ok(n))
+        })
     }
 
     /// Waits until everything queued is written.
     pub async fn flush(&mut self) -> Result<(), LegFault> {
         Ok(std::future::poll_fn(|cx| self.poll_flush(cx)).await?)
     }
+}
+
+thread_local! {
+    /// What stages before the relay read into: a leg that waits keeps what came, not room for a whole record.
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_RECORD].into_boxed_slice());
 }
 
 const NO_UPDATE: LegFault = LegFault::Message("a key update that the handshake state refuses");
