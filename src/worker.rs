@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use std::cell::Cell;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -34,6 +35,8 @@ const BACKLOG: i32 = 4096;
 const PAUSE: Duration = Duration::from_millis(100);
 /// What sessions that are told to stop get for their closing lines.
 const LAST_LINES: Duration = Duration::from_millis(500);
+/// How often a worker says that connections are kept out.
+const COMPLAINTS: Duration = Duration::from_secs(1);
 /// Connections accepted in a row before sessions of the worker get their turn.
 const ACCEPTS: usize = 32;
 
@@ -153,7 +156,9 @@ impl Workers {
                     core_affinity::set_for_current(core);
                 }
                 let shared = Rc::new(Shared::new(number, metrics, cancels, u64::from_ne_bytes(seed)));
-                let worker = Rc::new(Worker { number, shared, gateway, admission, handles });
+                let (complained, unsaid) = Default::default();
+                let worker = Worker { number, shared, gateway, admission, handles, complained, unsaid };
+                let worker = Rc::new(worker);
                 worker.run(sockets, receiver);
             })?);
         }
@@ -197,6 +202,17 @@ struct Worker {
     gateway: Arc<ArcSwap<Gateway>>,
     admission: Arc<Admission>,
     handles: Vec<Handle>,
+    /// When it was last said that connections are kept out, and how many were since.
+    complained: Cell<Option<Instant>>,
+    unsaid: Cell<u64>,
+}
+
+fn hit(full: Full) -> LimitHit {
+    match full {
+        Full::Connections => LimitHit::Connections,
+        Full::Address => LimitHit::PerAddress,
+        Full::HalfOpen => LimitHit::HalfOpen,
+    }
 }
 
 impl Worker {
@@ -301,14 +317,13 @@ impl Worker {
             half_open_per_address: if trusted { 0 } else { limits.half_open_per_address },
         };
         let admitted = match self.admission.admit(remote.0.ip().to_canonical(), bounds) {
-            Ok(admitted) => admitted,
+            Ok(admitted) => {
+                admitted.crowded().into_iter().for_each(|full| self.shared.metrics.limit(hit(full)));
+                admitted
+            }
             Err(full) => {
-                self.shared.metrics.limit(match full {
-                    Full::Connections => LimitHit::Connections,
-                    Full::Address => LimitHit::PerAddress,
-                    Full::HalfOpen => LimitHit::HalfOpen,
-                });
-                tracing::debug!(remote = %remote.0, limit = full.name(), "connection refused");
+                self.shared.metrics.limit(hit(full));
+                self.complain(full, remote);
                 return;
             }
         };
@@ -322,6 +337,20 @@ impl Worker {
         let order = Order::Take(tcp, remote, listener.clone(), admitted);
         if handle.orders.send(order).is_err() {
             handle.load.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Says that connections are kept out, not oftener than [`COMPLAINTS`]: there may be thousands.
+    fn complain(&self, limit: Full, remote: Remote) {
+        let (now, unsaid) = (Instant::now(), self.unsaid.get());
+        match self.complained.get() {
+            Some(last) if now < last + COMPLAINTS => self.unsaid.set(unsaid + 1),
+            _ => {
+                self.complained.set(Some(now));
+                self.unsaid.set(0);
+                let limit = limit.name();
+                tracing::warn!(remote = %remote.0, limit, others = unsaid, "closed at once: a limit is reached");
+            }
         }
     }
 

@@ -423,11 +423,13 @@ pub struct Limits {
     #[schemars(with = "Option<String>")]
     pub permit_deadline: Option<Text>,
     /// Client connections in all; 0: no limit. Default: (descriptors − 512) / 2. Each costs two descriptors and about
-    /// 7 KiB (raw) to 12 KiB (HTTP/2) while idle.
+    /// 6 KiB (raw) to 12 KiB (HTTP/2) while idle. The last tenth is for saying in the client's protocol that there is no
+    /// room; beyond the limit connections are closed at once.
     pub connections: Option<usize>,
-    /// Client connections per source address; 0: no limit. Default 0.
+    /// Client connections per source address; 0: no limit. Default 0. The last tenth is for saying so, as above.
     pub connections_per_address: usize,
-    /// Connections of a source address that are not permitted yet; 0: no limit. Default 64.
+    /// Connections of a source address that are not permitted yet; 0: no limit. Default 256, each up to 24 KiB. A pool or a
+    /// load tool that opens all its connections before it logs in on the first needs as many; those beyond are closed at once.
     pub half_open_per_address: Option<usize>,
     /// From TERM to the end. Default `30s`.
     #[schemars(with = "Option<String>")]

@@ -105,7 +105,7 @@ pub enum Why {
     BadGateway,
     /// The gateway is draining: 503, `Retry-After`, the connection closes.
     Draining,
-    /// The gateway is at a limit: 503, `Retry-After`.
+    /// The gateway is at a limit: 503, `Retry-After`, the connection closes.
     Overloaded,
     /// The head breaks a rule of its protocol: 400, and on HTTP/1.1 the connection closes.
     BadRequest,

@@ -1,5 +1,6 @@
 //! From a TCP connection to a client leg, and to where its name leads.
 
+use super::admission::Full;
 use super::ends::{LINGER, throw_away};
 use super::mysql;
 use super::plaintext::{self, HTTP_ANSWER, LOOK, NO_APPLICATION_PROTOCOL, UNRECOGNIZED_NAME};
@@ -32,6 +33,8 @@ pub struct Accepted {
     pub(super) listener: Listener,
     pub(super) remote: Remote,
     pub(super) tcp: TcpStream,
+    /// The limit that leaves this connection no room beyond hearing so.
+    pub(super) crowded: Option<Full>,
 }
 
 impl Accepted {
@@ -86,6 +89,7 @@ impl Accepted {
             listener: self.listener,
             remote: self.remote,
             tunnelled: matches!(named, Named::Tunnel(_)),
+            crowded: self.crowded,
             proven_identity: OnceCell::new(),
             first_identity: OnceCell::new(),
             last_identity: RefCell::default(),

@@ -1,4 +1,7 @@
 //! How many connections are let in: in all, per source address, and not yet permitted per source address.
+//!
+//! The last tenth of a limit serves to say no: those who get in there go as far as a permit, and hear then, in their own
+//! protocol, that there is no room. Beyond the limit a connection is closed without a word.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -45,6 +48,9 @@ impl Full {
     }
 }
 
+/// What of a limit is kept for those who only hear that there is no room: a tenth. Nothing of a limit below ten.
+const FOR_REFUSALS: usize = 10;
+
 /// The limits in force; 0 means no limit.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -71,11 +77,19 @@ impl Admission {
         if over(of_address.half_open, bounds.half_open_per_address) {
             return Err(Full::HalfOpen);
         }
+        let nearly = |count: usize, bound: usize| over(count, bound - bound / FOR_REFUSALS);
+        let crowded = if nearly(counts.all, bounds.connections) {
+            Some(Full::Connections)
+        } else if nearly(of_address.connections, bounds.per_address) {
+            Some(Full::Address)
+        } else {
+            None
+        };
         counts.all += 1;
         let entry = counts.addresses.entry(address).or_default();
         entry.connections += 1;
         entry.half_open += 1;
-        Ok(Admitted { admission: self.clone(), address, half_open: true })
+        Ok(Admitted { admission: self.clone(), address, half_open: true, crowded })
     }
 
     /// Connections in all.
@@ -89,9 +103,15 @@ pub struct Admitted {
     admission: Arc<Admission>,
     address: IpAddr,
     half_open: bool,
+    crowded: Option<Full>,
 }
 
 impl Admitted {
+    /// The limit that leaves this connection no room beyond hearing so.
+    pub fn crowded(&self) -> Option<Full> {
+        self.crowded
+    }
+
     /// The connection was permitted: it is not half-open any more.
     pub fn permitted(&mut self) {
         if std::mem::take(&mut self.half_open)
@@ -137,6 +157,28 @@ mod tests {
         assert_eq!(admission.admit(bob, BOUNDS).err(), Some(Full::Connections));
         drop(first);
         assert!(admission.admit(bob, BOUNDS).is_ok());
+    }
+
+    #[test]
+    fn the_last_tenth_of_a_limit_is_for_those_who_hear_that_there_is_no_room() {
+        let admission = Arc::new(Admission::default());
+        let bounds = Bounds { connections: 20, per_address: 10, half_open_per_address: 0 };
+        let (ann, bob) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
+        let let_in = |address| admission.admit(address, bounds).map(|a| (a.crowded(), a));
+        let of_ann: Vec<_> = (0..10).map(|_| let_in(ann).unwrap()).collect();
+        let crowded: Vec<_> = of_ann.iter().filter_map(|(crowded, _)| *crowded).collect();
+        assert_eq!(crowded, [Full::Address]);
+        assert_eq!(let_in(ann).err(), Some(Full::Address));
+        let of_bob: Vec<_> = (0..8).map(|_| let_in(bob).unwrap()).collect();
+        assert!(of_bob.iter().all(|(crowded, _)| crowded.is_none()));
+        assert_eq!(let_in(bob).unwrap().0, Some(Full::Connections));
+        // A small limit has no tenth, and 0 is none.
+        for connections in [0, 9] {
+            let bounds = Bounds { connections, per_address: 0, half_open_per_address: 0 };
+            let admission = Arc::new(Admission::default());
+            let all: Vec<_> = (0..9).map(|_| admission.admit(ann, bounds).unwrap()).collect();
+            assert!(all.iter().all(|admitted| admitted.crowded().is_none()), "{connections}");
+        }
     }
 
     #[test]

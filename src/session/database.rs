@@ -1,12 +1,11 @@
 //! What the sessions of databases have in common before they are permitted: who is let in, as which account, and why not.
 
-use super::{Session, token};
+use super::{Session, entry, token};
 use crate::credential::Account;
 use crate::gateway::Route;
-use crate::policy::{Identity, Permit, Refused};
+use crate::policy::{Identity, Permit};
 use crate::protocol::Why;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// Why a client does not get through, for the client and for the log.
 pub(super) struct Denial {
@@ -36,16 +35,12 @@ pub(super) async fn verify(session: &Session, token: &[u8], missing: Why) -> Res
 }
 
 /// Asks the policy, and chooses the account.
-pub(super) fn authorise(route: &Route, identity: &Arc<Identity>) -> Result<(Permit, Account), Denial> {
-    let permit = match route.policy.permit(&route.name, identity, SystemTime::now()) {
-        Ok(permit) => permit,
-        Err(Refused::NoRule) => {
-            return Err(Denial::new(Why::Forbidden, "no rule of the route names this identity"));
-        }
-        Err(Refused::Expired) => {
-            return Err(Denial::new(Why::ExpiredToken, "the proof of identity has expired"));
-        }
-    };
+pub(super) fn authorise(
+    session: &Session,
+    route: &Route,
+    identity: &Arc<Identity>,
+) -> Result<(Permit, Account), Denial> {
+    let permit = entry::permit(session, route, identity).map_err(|no| Denial::new(no.why, no.detail))?;
     let accounts = route.database.iter().flat_map(|database| &database.accounts);
     match accounts.into_iter().find(|account| account.is_for(identity)) {
         Some(account) => Ok((permit, account.clone())),

@@ -3,6 +3,7 @@
 //! [`Conversation`] joins a protocol ([`crate::protocol::Http`]), which knows bytes, with the route, which knows who
 //! may. Before the relay it is driven by [`super::states`]; in the relay it is the [`Traffic`].
 
+use super::entry::{self, NoEntry};
 use super::raw::instant_of;
 use super::{Session, Shared};
 use crate::audit;
@@ -11,7 +12,7 @@ use crate::gateway::Route;
 use crate::identify::oidc::{KeysWanted, TokenFault, Verdict};
 use crate::identify::slots::{self, Found, Names};
 use crate::names::{Culprit, Direction, RequestId, Side};
-use crate::policy::{Identity, Permit, Refused};
+use crate::policy::{Identity, Permit};
 use crate::protocol::http1::Http1;
 use crate::protocol::http2::Http2;
 use crate::protocol::{
@@ -249,16 +250,9 @@ impl Conversation {
 
     /// Asks the route's policy.
     pub fn authorise(&self, identity: Arc<Identity>) -> Decision {
-        match self.route.policy.permit(&self.route.name, &identity, SystemTime::now()) {
+        match entry::permit(&self.session, &self.route, &identity) {
             Ok(permit) => Decision::Permit(permit),
-            Err(Refused::NoRule) => {
-                let (why, detail) = (Why::Forbidden, "no rule of the route names this identity");
-                Decision::Deny(Denial { why, detail: detail.into(), identity: Some(identity) })
-            }
-            Err(Refused::Expired) => {
-                let (why, detail) = (Why::ExpiredToken, "the proof of identity has expired");
-                Decision::Deny(Denial { why, detail: detail.into(), identity: Some(identity) })
-            }
+            Err(NoEntry { why, detail }) => Decision::Deny(Denial { why, detail, identity: Some(identity) }),
         }
     }
 

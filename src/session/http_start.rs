@@ -2,6 +2,7 @@
 
 use super::connected::ConnectedTo;
 use super::ends::{broken, farewell, flush};
+use super::entry::close_of;
 use super::http::{Conversation, Denial};
 use super::reach::dial;
 use super::states::Connected;
@@ -98,7 +99,10 @@ impl HttpStart {
         self.conversation.deny(denial);
         trail.requested(self.conversation.requests());
         trail.explain(&denial.detail);
-        self.speak(trail).await
+        match self.speak(trail).await {
+            Err(Close::Refused) => Err(close_of(denial.why)),
+            said => said,
+        }
     }
 
     /// Sends what the gateway itself has to say; ends the session when that was the last.
@@ -116,7 +120,7 @@ impl HttpStart {
 
     /// Ends a session that never got to an upstream.
     pub(super) async fn leave(self, close: Close) -> Close {
-        farewell(self.leg, matches!(close, Close::Done | Close::Refused | Close::Dial)).await;
+        farewell(self.leg, matches!(close, Close::Done | Close::Refused | Close::Dial | Close::Limit)).await;
         close
     }
 

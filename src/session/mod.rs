@@ -15,6 +15,7 @@ pub mod ahead;
 pub mod connected;
 mod database;
 mod ends;
+mod entry;
 pub mod http;
 pub mod http_start;
 pub mod live;
@@ -37,7 +38,7 @@ use crate::metrics::WorkerMetrics;
 use crate::names::{IssuerName, Remote, SessionId};
 use crate::policy::Identity;
 use accepted::Accepted;
-use admission::Admitted;
+use admission::{Admitted, Full};
 use live::Live;
 use postgres::cancel::Cancels;
 use states::{Authorised, Connected};
@@ -99,6 +100,8 @@ pub struct Session {
     proven_identity: OnceCell<Arc<Identity>>,
     /// True where the client came through a tunnel, whose identity it has.
     tunnelled: bool,
+    /// The limit that leaves it no room: it may only hear so.
+    crowded: Option<Full>,
     first_identity: OnceCell<Arc<Identity>>,
     last_identity: RefCell<Option<Arc<Identity>>>,
     other_identities: RefCell<HashSet<(IssuerName, Arc<str>)>>,
@@ -171,7 +174,8 @@ pub fn run<C: 'static>(
     let deadline = arrival.at + gateway.limits.permit_deadline;
     let trail = Box::new(Trail::new(arrival.at, arrival.remote));
     let Arrival { tcp, remote, listener, admitted, .. } = arrival;
-    let accepted = Box::new(Accepted { id, shared: shared.clone(), gateway, listener, remote, tcp });
+    let crowded = admitted.crowded();
+    let accepted = Box::new(Accepted { id, shared: shared.clone(), gateway, listener, remote, tcp, crowded });
     go_through(shared, accepted, ticket, admitted, trail, deadline, counted)
 }
 

@@ -2,6 +2,7 @@
 
 use super::connected::ConnectedTo;
 use super::ends::{farewell, flush, read};
+use super::entry::{self, NoEntry, close_of};
 use super::http::{Conversation, Decision};
 use super::http_start::HttpStart;
 use super::mysql::traffic::Mysql;
@@ -193,6 +194,8 @@ impl Sniffed {
 
 /// The alert `access_denied` (RFC 8446 section 6.2): a valid certificate, and access control said no.
 const ACCESS_DENIED: u8 = 49;
+/// The alert `internal_error`: the gateway has no room, which TLS has no other word for.
+const INTERNAL_ERROR: u8 = 80;
 
 impl Identified {
     /// Asks the policy. `Err` inside: refused and told so, and the client may try again.
@@ -208,25 +211,22 @@ impl Identified {
                     Err(close) => Err(start.leave(close).await),
                 },
             },
-            Sniffed::Raw(start) => {
-                let now = std::time::SystemTime::now();
-                match start.route.policy.permit(&start.route.name, &self.identity, now) {
-                    Ok(permit) => {
-                        trail.identified();
-                        start.session.identified(&self.identity);
-                        Ok(Ok(Authorised { start: Sniffed::Raw(start), permit }))
-                    }
-                    Err(_) => {
-                        trail.explain("no rule of the route names this identity");
-                        start.session.identified(&self.identity);
-                        start.session.shared.metrics.refused(Why::Forbidden.code());
-                        let mut leg = start.leg;
-                        leg.queue_alert(ACCESS_DENIED);
-                        farewell(leg, false).await;
-                        Err(Close::Refused)
-                    }
+            Sniffed::Raw(start) => match entry::permit(&start.session, &start.route, &self.identity) {
+                Ok(permit) => {
+                    trail.identified();
+                    start.session.identified(&self.identity);
+                    Ok(Ok(Authorised { start: Sniffed::Raw(start), permit }))
                 }
-            }
+                Err(NoEntry { why, detail }) => {
+                    trail.explain(detail);
+                    start.session.identified(&self.identity);
+                    start.session.shared.metrics.refused(why.code());
+                    let mut leg = start.leg;
+                    leg.queue_alert(if why == Why::Overloaded { INTERNAL_ERROR } else { ACCESS_DENIED });
+                    farewell(leg, false).await;
+                    Err(close_of(why))
+                }
+            },
             Sniffed::Postgres(start) => {
                 let (start, permit) = Box::pin(start.authorise(&self.identity, trail)).await?;
                 Ok(Ok(Authorised { start: Sniffed::Postgres(start), permit }))

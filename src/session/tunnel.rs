@@ -11,19 +11,19 @@
 //! whether there is one. After a refusal the connection ends; bytes that were sent behind the head are dropped with it.
 
 use super::ends::{broken, farewell, flush, read};
+use super::entry::{self, close_of};
 use super::{Session, Trail, token};
 use crate::close::{Close, Stage};
 use crate::gateway::Route;
 use crate::identify::slots;
 use crate::names::{RequestId, Side};
-use crate::policy::{Identity, Refused};
+use crate::policy::Identity;
 use crate::protocol::Why;
 use crate::protocol::http1::{Limits, connect};
 use crate::tls::leg::Leg;
 use crate::tls::server::ClientCertificates;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
 use zeroize::Zeroizing;
 
 /// The far end of an open tunnel.
@@ -105,12 +105,9 @@ async fn permitted(
         let detail = format!("route {} demands a client certificate, which a tunnel has not", route.name);
         return Err(deny(Why::Forbidden, detail));
     }
-    match route.policy.permit(&route.name, &identity, SystemTime::now()) {
+    match entry::permit(session, route, &identity) {
         Ok(_) => Ok((route.clone(), identity.clone())),
-        Err(Refused::NoRule) => {
-            Err(deny(Why::Forbidden, format!("no rule of route {} names this identity", route.name)))
-        }
-        Err(Refused::Expired) => Err(deny(Why::ExpiredToken, "the proof of identity has expired".to_owned())),
+        Err(no) => Err(deny(no.why, format!("route {}: {}", route.name, no.detail))),
     }
 }
 
@@ -125,6 +122,6 @@ async fn refuse(session: &Session, mut leg: Leg, denial: Denial, trail: &mut Tra
     farewell(leg, true).await;
     match denial.why {
         Why::BadRequest | Why::HeadTooLarge | Why::TwoTokens => Close::Protocol(Side::Client),
-        _ => Close::Refused,
+        why => close_of(why),
     }
 }

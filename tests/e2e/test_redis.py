@@ -239,6 +239,9 @@ def test_redis_benchmark_with_tls(world, gateway):
     assert done.returncode == 0 and "rror" not in text, text + done.stderr.decode()
     for name in ("PING_INLINE", "PING_MBULK", "SET", "GET", "INCR", "LPUSH", "MSET"):
         assert re.search(rf"^{name}.*requests per second", text, re.M), text
+    # It opens all its connections before the first of them logs in.
+    many = run([*base, "-p", str(gateway.port), "-a", world.issuer.token(), "-t", "ping", "-n", "2000", "-c", "200", "-q"], 60)
+    assert many.returncode == 0 and b"PING_MBULK" in many.stdout, many.stdout + many.stderr
 
 
 def test_a_large_value_passes_whole_both_ways(client):

@@ -305,7 +305,7 @@ fn limits(written: &model::Limits, notes: &mut Notes<'_>) -> Option<Limits> {
         permit_deadline: permit_deadline?,
         connections: written.connections.unwrap_or_else(default_connections),
         connections_per_address: written.connections_per_address,
-        half_open_per_address: written.half_open_per_address.unwrap_or(64),
+        half_open_per_address: written.half_open_per_address.unwrap_or(256),
         drain: drain?,
         head: head?,
         fields: fields as usize,

@@ -424,7 +424,8 @@ impl Http for Http1 {
 
     fn refuse(&mut self, refusal: &Refusal) {
         let Client::Withheld(asked) = &self.client else { return };
-        let last = matches!(refusal.why, Why::Draining | Why::BadRequest | Why::HeadTooLarge);
+        let last =
+            matches!(refusal.why, Why::Draining | Why::Overloaded | Why::BadRequest | Why::HeadTooLarge);
         let close = last || asked.close || asked.expects || !self.request.ends;
         let mut exchange = Exchange::new(self.request.key, &self.request, close);
         exchange.reply = Reply::Refused { why: refusal.why, id: Some(refusal.id) };

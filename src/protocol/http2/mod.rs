@@ -19,7 +19,7 @@ mod head;
 mod up;
 
 use super::hpack::Decoder;
-use super::{Edit, Ended, Event, Fault, Fields, Http, Key, Refusal, Request, Rewrite, Up};
+use super::{Edit, Ended, Event, Fault, Fields, Http, Key, Refusal, Request, Rewrite, Up, Why};
 use crate::names::Culprit;
 use budget::Budget;
 use client_table::ClientTable;
@@ -331,6 +331,10 @@ impl Http for Http2 {
         let table = self.client_table.to_tell();
         let sent = answer::write(&mut self.to_client, key, refusal, kind, to_head, ends, room, table);
         self.reserve -= sent as u32;
+        if refusal.why == Why::Overloaded {
+            // No other request of this connection would fare better. Behind the answer: some clients read none after it.
+            self.go_away(key);
+        }
     }
 
     fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault> {
@@ -358,13 +362,8 @@ impl Http for Http2 {
     }
 
     fn drain(&mut self) {
-        if !std::mem::replace(&mut self.draining, true) {
-            // Streams on their way when this is said must be reset, through nobody's fault.
-            self.budget.forgive_resets();
-            // A request that waits for its verdict may still be permitted; the client must not send it again.
-            let last = if self.withheld.is_some() { self.request.key } else { self.last_forwarded };
-            frame::write_goaway(&mut self.to_client, last, frame::NO_ERROR);
-        }
+        // A request that waits for its verdict may still be permitted; the client must not send it again.
+        self.go_away(if self.withheld.is_some() { self.request.key } else { self.last_forwarded });
     }
 
     fn cut(&mut self, key: Key) -> bool {
@@ -391,6 +390,15 @@ impl Http for Http2 {
 }
 
 impl Http2 {
+    /// Takes no more streams than those up to `last`, and says so, once.
+    fn go_away(&mut self, last: Key) {
+        if !std::mem::replace(&mut self.draining, true) {
+            // Streams on their way when this is said must be reset, through nobody's fault.
+            self.budget.forgive_resets();
+            frame::write_goaway(&mut self.to_client, last, frame::NO_ERROR);
+        }
+    }
+
     fn ended(&mut self, culprit: Culprit, how: Ended) -> Result<(), Fault> {
         let side = if culprit == Culprit::Client { &self.client } else { &self.upstream };
         let cut =

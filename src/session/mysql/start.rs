@@ -17,6 +17,7 @@ use crate::protocol::{Fault, Why};
 use crate::session::connected::ConnectedTo;
 use crate::session::database::{Denial, authorise, verify};
 use crate::session::ends::{broken, farewell, flush, read};
+use crate::session::entry::close_of;
 use crate::session::reach::dial_with_greeting;
 use crate::session::statements::Statements;
 use crate::session::states::{Connected, Sniffed};
@@ -152,7 +153,7 @@ impl MysqlStart {
         identity: &Arc<Identity>,
         trail: &mut Trail,
     ) -> Result<(Box<Self>, Permit), Close> {
-        let (permit, account) = match authorise(&self.route, identity) {
+        let (permit, account) = match authorise(&self.session, &self.route, identity) {
             Ok(permitted) => permitted,
             Err(denial) => return Err(self.deny(denial, Some(identity), trail).await),
         };
@@ -281,7 +282,7 @@ impl MysqlStart {
         self.session.shared.metrics.refused(denial.why.code());
         let words = denial.words.as_deref().unwrap_or(denial.why.said_to_database_client());
         refuse(self.leg, &self.session, denial.why.mysql_error(), self.sequence, words).await;
-        Close::Refused
+        close_of(denial.why)
     }
 }
 

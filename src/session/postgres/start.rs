@@ -17,6 +17,7 @@ use crate::protocol::{Fault, Why};
 use crate::session::connected::ConnectedTo;
 use crate::session::database::{Denial, authorise, verify};
 use crate::session::ends::{broken, farewell, flush, read};
+use crate::session::entry::close_of;
 use crate::session::reach::dial;
 use crate::session::statements::Statements;
 use crate::session::states::{Connected, Sniffed};
@@ -153,7 +154,7 @@ impl PostgresStart {
         identity: &Arc<Identity>,
         trail: &mut Trail,
     ) -> Result<(Box<Self>, Permit), Close> {
-        let (permit, account) = match authorise(&self.route, identity) {
+        let (permit, account) = match authorise(&self.session, &self.route, identity) {
             Ok(authorised) => authorised,
             Err(denial) => return Err(self.deny(denial, Some(identity), trail).await),
         };
@@ -290,7 +291,7 @@ impl PostgresStart {
         self.session.shared.metrics.refused(denial.why.code());
         let words = denial.words.as_deref().unwrap_or(denial.why.said_to_database_client());
         refuse(self.leg, &self.session, denial.why.sqlstate(), words).await;
-        Close::Refused
+        close_of(denial.why)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::protocol::{Fault, Why};
 use crate::session::connected::ConnectedTo;
 use crate::session::database::{Denial, authorise};
 use crate::session::ends::{broken, farewell, flush};
+use crate::session::entry::close_of;
 use crate::session::reach::dial;
 use crate::session::states::Connected;
 use crate::session::{Session, Trail};
@@ -145,7 +146,7 @@ impl RedisStart {
         identity: &Arc<Identity>,
         trail: &mut Trail,
     ) -> Result<Result<(Box<Self>, Permit), Box<Self>>, Close> {
-        match authorise(&self.route, identity) {
+        match authorise(&self.session, &self.route, identity) {
             Ok((permit, account)) => {
                 let name = match &self.login {
                     Login::Hello { name: Some(name), .. } => name.as_slice(),
@@ -160,7 +161,12 @@ impl RedisStart {
             }
             Err(denial) => {
                 self.session.identified(identity);
-                Ok(Err(self.deny(&denial, trail).await?))
+                let this = self.deny(&denial, trail).await?;
+                match close_of(denial.why) {
+                    Close::Refused => Ok(Err(this)),
+                    // Another token would change nothing.
+                    close => Err(this.leave(close).await),
+                }
             }
         }
     }

@@ -174,7 +174,7 @@ impl Redis {
     /// Deals with a login whose token was verified.
     fn verified(&mut self, login: &Login, verdict: Result<Arc<Identity>, Denial>, edit: &mut Edit<'_>) {
         let authorised = verdict.and_then(|identity| {
-            let authorised = authorise(&self.route, &identity);
+            let authorised = authorise(&self.session, &self.route, &identity);
             self.session.identified(&identity);
             authorised
         });

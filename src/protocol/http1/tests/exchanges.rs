@@ -144,6 +144,8 @@ fn a_refusal_is_exactly_this() {
         (Why::BadGateway, "502 Bad Gateway", "\"code\":\"bad_gateway\""),
         (Why::IssuerUnavailable, "503 Service Unavailable", "retry-after: 1\r\n"),
         (Why::Draining, "503 Service Unavailable", "connection: close\r\n"),
+        (Why::Overloaded, "503 Service Unavailable", "connection: close\r\n"),
+        (Why::Overloaded, "503 Service Unavailable", "retry-after: "),
     ] {
         let said = answer(why, GET);
         assert!(said.starts_with(&format!("HTTP/1.1 {status}\r\n")) && said.contains(more), "{said}");

@@ -1,0 +1,187 @@
+"""A gateway that is full says so in the client's own protocol, and in the log."""
+
+import contextlib
+import re
+import socket
+import ssl
+
+import h2.config
+import h2.connection
+import h2.events
+import pymysql
+import pytest
+import test_mysql
+import test_postgres
+import test_redis
+
+# The last tenth of a limit is for those who hear that there is no room: one of ten.
+LIMIT = 10
+
+
+def limited(**more):
+    return {"connections": LIMIT} | more
+
+
+@contextlib.contextmanager
+def full(world, gateway, held=LIMIT - 1):
+    """As many connections as get in, each permitted."""
+    token, connections = world.issuer.token(), []
+    for _ in range(held):
+        connection = tls(world, gateway, "http/1.1")
+        connection.sendall(request(token))
+        assert b"200 OK" in connection.recv(4096)
+        connections.append(connection)
+    yield
+    for connection in connections:
+        connection.close()
+
+
+def tls(world, gateway, protocol):
+    context = ssl.create_default_context(cafile=world.ca)
+    context.set_alpn_protocols([protocol])
+    plain = socket.create_connection(("127.0.0.1", gateway.port), 10)
+    return context.wrap_socket(plain, server_hostname="api.gw.test")
+
+
+def request(token):
+    return f"GET /hello.txt HTTP/1.1\r\nHost: api.gw.test\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+
+
+def everything(connection):
+    found = b""
+    while piece := connection.recv(4096):
+        found += piece
+    return found
+
+
+@pytest.fixture
+def gateway(world, start):
+    return start(world.config(world.route("api", world.nginx_port), limits=limited()))
+
+
+def test_http1_is_answered_with_503_and_the_connection_closes(world, gateway):
+    with full(world, gateway):
+        connection = tls(world, gateway, "http/1.1")
+        connection.sendall(request(world.issuer.token()))
+        answer = everything(connection).decode().lower()
+    assert answer.startswith("http/1.1 503 "), answer
+    assert "connection: close\r\n" in answer and "retry-after: " in answer, answer
+    assert '"code":"overloaded"' in answer, answer
+    line = gateway.line("session closed", reason="limit")
+    assert line["detail"] == "no room: limits.connections", line
+    # There is room again.
+    connection = tls(world, gateway, "http/1.1")
+    connection.sendall(request(world.issuer.token()))
+    assert b"200 OK" in connection.recv(4096)
+
+
+def test_http2_is_answered_with_503_and_the_connection_goes_away(world, gateway):
+    with full(world, gateway):
+        connection = tls(world, gateway, "h2")
+        client = h2.connection.H2Connection(h2.config.H2Configuration())
+        client.initiate_connection()
+        fields = [(":method", "GET"), (":scheme", "https"), (":authority", "api.gw.test"), (":path", "/hello.txt")]
+        client.send_headers(1, [*fields, ("authorization", f"Bearer {world.issuer.token()}")], end_stream=True)
+        connection.sendall(client.data_to_send())
+        events = []
+        while data := connection.recv(4096):
+            events += client.receive_data(data)
+    status = next(dict(e.headers)[b":status"] for e in events if isinstance(e, h2.events.ResponseReceived))
+    assert status == b"503", events
+    assert any(isinstance(e, h2.events.ConnectionTerminated) and e.error_code == 0 for e in events), events
+
+
+def test_who_may_not_come_in_hears_nothing_of_limits(world, gateway):
+    with full(world, gateway):
+        connection = tls(world, gateway, "http/1.1")
+        connection.sendall(request("nobody"))
+        assert connection.recv(4096).startswith(b"HTTP/1.1 401 ")
+        connection.close()
+
+
+def test_beyond_the_limit_connections_are_closed_at_once_and_the_log_says_so_once_a_second(world, gateway):
+    with full(world, gateway), contextlib.ExitStack() as opened:
+        # The place for refusals is taken by one who says nothing.
+        opened.enter_context(socket.create_connection(("127.0.0.1", gateway.port), 10))
+        for _ in range(50):
+            connection = opened.enter_context(socket.create_connection(("127.0.0.1", gateway.port), 10))
+            with contextlib.suppress(ConnectionResetError):
+                assert connection.recv(1) == b""
+    assert re.search(r'staunch_limits_total\{limit="connections"\} 51\b', gateway.metrics())
+    said = [line for line in gateway.lines() if "a limit is reached" in line.get("message", "")]
+    # Each of the two workers once, or twice on a slow machine.
+    assert 1 <= len(said) <= 4, said
+    assert all((line["limit"], line["level"]) == ("connections", "WARN") for line in said), said
+
+
+def test_raw_bytes_end_with_an_alert(world, start):
+    pair = world.authority.leaf("limits-machine", ["ann.clients.test"])
+    raw = world.route("raw", world.nginx_port) | {
+        "protocol": "raw", "client_certificates": "required", "client_ca": world.ca,
+        "certificate_identity": {"name": "machines", "subject": ["dns"]}, "allow": [{"issuer": "machines"}],
+    }  # fmt: skip
+    del raw["inject"]
+    gateway = start(world.config(world.route("api", world.nginx_port), raw, limits=limited()))
+    context = ssl.create_default_context(cafile=world.ca)
+    context.load_cert_chain(*pair)
+    with full(world, gateway):
+        plain = socket.create_connection(("127.0.0.1", gateway.port), 10)
+        connection = context.wrap_socket(plain, server_hostname="raw.gw.test")
+        with pytest.raises(ssl.SSLError, match="(?i)internal.error"):
+            connection.recv(1)
+    assert gateway.line("session closed", route="raw")["reason"] == "limit"
+
+
+def test_postgresql_says_53300(world, start):
+    database = test_postgres.Database(world)
+    try:
+        gateway = start(world.config(world.route("api", world.nginx_port), database.route("scram"), limits=limited()))
+        arrivals = database.server.arrivals()
+        with full(world, gateway), test_postgres.raw_tls(world, gateway) as secure:
+            secure.sendall(test_postgres.startup())
+            assert test_postgres.receive(secure)[0] == b"R"
+            secure.sendall(test_postgres.message(b"p", world.issuer.token().encode() + b"\0"))
+            tag, body = test_postgres.receive(secure)
+            said = test_postgres.fields(body)
+            assert (tag, said["C"], said["S"]) == (b"E", "53300", "FATAL"), said
+            assert "at a limit" in said["M"], said
+        assert gateway.line("session closed", route="pg-scram")["reason"] == "limit"
+        assert database.server.arrivals() == arrivals, "the upstream was dialled"
+        test_postgres.raw_login(world, gateway, world.issuer.token())[0].close()
+    finally:
+        database.stop()
+
+
+def test_redis_says_an_error_and_leaves(world, start):
+    database = test_redis.Database(world)
+    try:
+        gateway = start(world.config(world.route("api", world.nginx_port), database.route("svc"), limits=limited()))
+        with full(world, gateway):
+            wire = test_redis.Wire(world, gateway.port)
+            token = world.issuer.token().encode()
+            wire.say(b"*2\r\n$4\r\nAUTH\r\n$%d\r\n%s\r\n" % (len(token), token))
+            assert wire.line() == b"-ERR the gateway is at a limit; try again\r\n"
+            assert wire.tls.recv(1) == b""
+        assert gateway.line("session closed", route="redis-svc")["reason"] == "limit"
+    finally:
+        database.stop()
+
+
+def test_mysql_says_1040(world, start):
+    database = test_mysql.Database(world)
+    try:
+        gateway = start(database.config(limits=limited()))
+
+        held = [test_mysql.connect(gateway, world) for _ in range(LIMIT - 1)]
+        with pytest.raises(pymysql.err.OperationalError) as refused:
+            test_mysql.connect(gateway, world)
+        assert refused.value.args[0] == 1040, refused.value
+        assert "at a limit" in refused.value.args[1], refused.value
+        held.pop().close()
+        gateway.line("session closed", reason="done")
+        test_mysql.connect(gateway, world).close()
+        for connection in held:
+            connection.close()
+    finally:
+        database.server.stop()
+
