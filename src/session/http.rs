@@ -3,9 +3,10 @@
 //! [`Conversation`] joins a protocol ([`crate::protocol::Http`]), which knows bytes, with the route, which knows who
 //! may. Before the relay it is driven by [`super::states`]; in the relay it is the [`Traffic`].
 
+use super::connected::Finish;
 use super::entry::{self, NoEntry};
 use super::raw::instant_of;
-use super::{Session, Shared};
+use super::{Session, Shared, Trail};
 use crate::audit;
 use crate::close::Close;
 use crate::gateway::Route;
@@ -19,6 +20,7 @@ use crate::protocol::{
     Edit, Ended, Event, Fault, Http, Key, Kind, Refusal, Request, Rewrite, Sniffed, Up, Why,
 };
 use crate::relay::Traffic;
+use crate::tls::leg::Leg;
 use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
@@ -170,16 +172,6 @@ impl Conversation {
     /// How many requests came.
     pub fn requests(&self) -> u64 {
         self.requests
-    }
-
-    /// The first rule that a peer broke.
-    pub fn fault(&self) -> Option<&Fault> {
-        self.fault.as_ref()
-    }
-
-    /// True when nothing is under way: closing cuts nothing.
-    pub fn is_idle(&self) -> bool {
-        self.http.http_ref().in_flight() == 0
     }
 
     fn shared(&self) -> &Shared {
@@ -335,7 +327,7 @@ impl Conversation {
     }
 
     /// Writes the lines of what is still under way when the session ends.
-    pub fn abandon(&mut self, culprit: Culprit) {
+    fn abandon(&mut self, culprit: Culprit) {
         self.notice();
         let how = match culprit {
             Culprit::Client => Ended::ByClient,
@@ -394,6 +386,25 @@ impl Head {
             authority: request.authority.as_slice().into(),
             kind: request.kind,
         }
+    }
+}
+
+impl Finish for Conversation {
+    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, bool) {
+        self.fault.iter().for_each(|fault| trail.explain(fault));
+        // With nothing under way, closing cuts nothing.
+        let idle = self.http.http_ref().in_flight() == 0;
+        if self.wants(Direction::Down) {
+            // A 400, a GOAWAY.
+            let mut out = Vec::new();
+            if self.down(&mut Edit::new(&mut [], &mut out)).is_ok() {
+                // A leg that cannot take them any more ends without them.
+                let _ = client.queue(&out);
+            }
+        }
+        self.abandon(close.culprit());
+        trail.requested(self.requests);
+        (close, idle && !matches!(close, Close::Record(_) | Close::Truncated(_)))
     }
 }
 

@@ -14,6 +14,7 @@ pub mod admission;
 pub mod ahead;
 pub mod connected;
 mod database;
+mod ending;
 mod ends;
 mod entry;
 pub mod http;

@@ -1,10 +1,13 @@
 //! Opaque bytes: everything passes, and each direction ends by itself.
 
+use super::Trail;
+use super::connected::Finish;
 use crate::close::Close;
 use crate::names::Direction;
 use crate::policy::Permit;
 use crate::protocol::Edit;
 use crate::relay::Traffic;
+use crate::tls::leg::Leg;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
@@ -29,6 +32,13 @@ pub fn instant_of(at: SystemTime) -> Instant {
         // Far beyond any session; an overflow here would be a denial of service by a token.
         Ok(left) => now + left.min(Duration::from_secs(10 * 365 * 86_400)),
         Err(_) => now,
+    }
+}
+
+impl Finish for Raw {
+    // An end that the peers did not agree on must not look as if they had.
+    fn finish(&mut self, close: Close, _: &mut Leg, _: &mut Trail) -> (Close, bool) {
+        (close, close == Close::Done)
     }
 }
 

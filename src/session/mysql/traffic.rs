@@ -6,8 +6,12 @@ use crate::policy::Permit;
 use crate::protocol::mysql::{self, Commands, Replies, err, error};
 use crate::protocol::{Edit, Fault};
 use crate::relay::Traffic;
+use crate::session::Trail;
+use crate::session::connected::{Finish, is_clean};
+use crate::session::ending::End;
 use crate::session::raw::instant_of;
 use crate::session::statements::Statements;
+use crate::tls::leg::Leg;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -16,7 +20,8 @@ use tokio::time::Instant;
 pub struct Mysql {
     up: Commands,
     down: Replies,
-    end: End,
+    /// Its number, and its text.
+    end: End<((u16, &'static str), &'static str)>,
     /// The gateway is going away.
     draining: bool,
     idle: Duration,
@@ -29,18 +34,6 @@ pub struct Mysql {
     statements: Option<Box<Statements<mysql::Statements>>>,
 }
 
-/// How far the session's end is.
-enum End {
-    /// Not in sight.
-    Open,
-    /// The client is to be told as soon as no packet of the upstream's is under way, and then it is over.
-    Leaving { close: Close, number: (u16, &'static str), words: &'static str, until: Instant },
-    /// The client was told, or the upstream has ended.
-    Left { close: Close, until: Instant },
-}
-
-/// How long the rest of a packet may take that stands before the last words, and the last words themselves.
-const PATIENCE: Duration = Duration::from_secs(1);
 const GOING_AWAY: &str = "the gateway is going away; connect again";
 
 impl Mysql {
@@ -65,32 +58,9 @@ impl Mysql {
         }
     }
 
-    /// The session is over: tells of statements that were not answered. Returns how many lines of statements there were.
-    pub fn end_statements(&mut self) -> Option<u64> {
-        self.statements.as_mut().map(|statements| statements.end())
-    }
-
-    /// Why the session ended, where it ended here.
-    pub fn left(&self) -> Option<Close> {
-        match self.end {
-            End::Left { close, .. } => Some(close),
-            End::Open | End::Leaving { .. } => None,
-        }
-    }
-
-    /// True when the client said that it leaves, and was answered all that it asked for.
-    pub fn has_quit(&self) -> bool {
-        self.up.is_quit() && self.down.is_idle()
-    }
-
-    /// The first rule that a peer broke.
-    pub fn fault(&self) -> Option<&Fault> {
-        self.fault.as_ref()
-    }
-
     /// What is still to be said to the client of an end that the relay came to, where that can be said.
-    pub fn last_words(&self, close: Close) -> Option<Vec<u8>> {
-        if !self.down.is_between() || self.left().is_some() {
+    fn last_words(&self, close: Close) -> Option<Vec<u8>> {
+        if !self.down.is_between() || self.end.left().is_some() {
             return None;
         }
         let (number, words) = match close {
@@ -108,22 +78,34 @@ impl Mysql {
         err(number, self.down.next_sequence(), &format!("{words} ({})", self.detail))
     }
 
-    fn leave(&mut self, close: Close, number: (u16, &'static str), words: &'static str) {
-        if let End::Open = self.end {
-            self.end = End::Leaving { close, number, words, until: Instant::now() + PATIENCE };
-        }
-    }
-
     fn leave_if_idle(&mut self) {
         if self.draining && self.down.is_idle() && self.up.is_between() {
-            self.leave(Close::Done, error::SHUTDOWN, GOING_AWAY);
+            self.end.leave(Close::Done, (error::SHUTDOWN, GOING_AWAY));
         }
+    }
+}
+
+impl Finish for Mysql {
+    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, bool) {
+        let left = self.end.left();
+        let close = match left.unwrap_or(close) {
+            // The client said that it leaves. Neither end reads on then: not a session ticket, not the other's close_notify.
+            Close::Reset(_) if self.up.is_quit() && self.down.is_idle() => Close::Done,
+            close => close,
+        };
+        if let Some(statements) = &mut self.statements {
+            trail.told_statements(statements.end());
+        }
+        self.fault.iter().for_each(|fault| trail.explain(fault));
+        // A leg that cannot take them any more ends without them.
+        let told = self.last_words(close).is_some_and(|last| client.queue(&last).is_ok());
+        (close, is_clean(close, left.is_some(), told))
     }
 }
 
 impl Traffic for Mysql {
     fn up(&mut self, _: &mut Context<'_>, edit: &mut Edit<'_>) -> Poll<Result<(), Close>> {
-        while matches!(self.end, End::Open) && !edit.is_done() {
+        while self.end.is_open() && !edit.is_done() {
             match self.up.step(edit.rest(), &mut self.down) {
                 Ok(taken) => {
                     if let Some(statements) = &mut self.statements {
@@ -132,7 +114,7 @@ impl Traffic for Mysql {
                     edit.keep(taken);
                 }
                 Err(fault) => {
-                    self.leave(Close::Protocol(Side::Client), error::UNKNOWN_COMMAND, fault.rule);
+                    self.end.leave(Close::Protocol(Side::Client), (error::UNKNOWN_COMMAND, fault.rule));
                     self.fault = Some(fault);
                 }
             }
@@ -144,13 +126,12 @@ impl Traffic for Mysql {
 
     fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Close> {
         loop {
-            if let End::Leaving { close, number, words, until } = self.end
-                && self.down.is_between()
+            if self.down.is_between()
+                && let Some((number, words)) = self.end.say()
             {
                 edit.insert(&self.words(number, words));
-                self.end = End::Left { close, until };
             }
-            if let End::Left { .. } = self.end {
+            if self.end.left().is_some() {
                 edit.skip(edit.rest().len());
             }
             if edit.is_done() {
@@ -168,7 +149,7 @@ impl Traffic for Mysql {
     fn wants(&self, direction: Direction) -> bool {
         match direction {
             Direction::Up => false,
-            Direction::Down => matches!(self.end, End::Leaving { .. }) && self.down.is_between(),
+            Direction::Down => self.end.is_leaving() && self.down.is_between(),
         }
     }
 
@@ -180,9 +161,8 @@ impl Traffic for Mysql {
         if !between {
             return Err(Close::Truncated(side));
         }
-        // The upstream has said all; a client that goes on would talk to nobody.
-        if let (Direction::Down, End::Open) = (direction, &self.end) {
-            self.end = End::Left { close: Close::Done, until: Instant::now() + PATIENCE };
+        if direction == Direction::Down {
+            self.end.upstream_ended();
         }
         Ok(())
     }
@@ -193,7 +173,7 @@ impl Traffic for Mysql {
             Direction::Up => self.up.is_between(),
             Direction::Down => self.down.is_between(),
         };
-        between && (self.up.is_quit() || self.left().is_some())
+        between && (self.up.is_quit() || self.end.left().is_some())
     }
 
     fn owes_answer(&self) -> bool {
@@ -201,7 +181,7 @@ impl Traffic for Mysql {
     }
 
     fn is_over(&self) -> bool {
-        self.left().is_some()
+        self.end.left().is_some()
     }
 
     fn idle_limit(&self) -> Option<Duration> {
@@ -209,22 +189,14 @@ impl Traffic for Mysql {
     }
 
     fn expires(&self) -> Option<Instant> {
-        match self.end {
-            End::Open => self.ends,
-            End::Leaving { until, .. } | End::Left { until, .. } => Some(until),
-        }
+        self.end.due(self.ends)
     }
 
     fn expire(&mut self, _: Instant) -> Result<(), Close> {
-        match self.end {
-            End::Open => {
-                let words = "the permit of this session has ended; connect again with a new token";
-                self.leave(Close::Expired, error::KILLED, words);
-                Ok(())
-            }
-            // Whoever reads so slowly is not waited for.
-            End::Leaving { close, .. } | End::Left { close, .. } => Err(close),
-        }
+        self.end.patience()?;
+        let words = "the permit of this session has ended; connect again with a new token";
+        self.end.leave(Close::Expired, (error::KILLED, words));
+        Ok(())
     }
 
     fn drain(&mut self) {

@@ -1,14 +1,19 @@
 //! A running PostgreSQL session: everything passes, and its end is said in its own protocol.
 
-use super::cancel::{Entered, Target};
+use super::cancel::Entered;
 use crate::close::Close;
 use crate::names::{Culprit, Direction, Side};
 use crate::policy::Permit;
 use crate::protocol::postgres::{self, Frames, TERMINATE, Work, fatal, sqlstate};
 use crate::protocol::{Edit, Fault};
 use crate::relay::Traffic;
+use crate::session::Trail;
+use crate::session::connected::{Finish, is_clean};
+use crate::session::ending::End;
 use crate::session::raw::instant_of;
 use crate::session::statements::Statements;
+use crate::tls::leg::Leg;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -18,7 +23,9 @@ pub struct Postgres {
     up: Frames,
     down: Frames,
     work: Work,
-    end: End,
+    end: End<Vec<u8>>,
+    /// The upstream was told, or has ended by itself.
+    told_upstream: bool,
     /// The gateway is going away.
     draining: bool,
     idle: Duration,
@@ -32,19 +39,6 @@ pub struct Postgres {
     /// Watches the statements, where the route wants them in the log.
     statements: Option<Box<Statements<postgres::Statements>>>,
 }
-
-/// How far the session's end is.
-enum End {
-    /// Not in sight.
-    Open,
-    /// The client is to be told as soon as no message of the upstream's is under way, and then it is over.
-    Leaving { close: Close, words: Vec<u8>, until: Instant, told_upstream: bool },
-    /// The client was told, or the upstream has ended.
-    Left { close: Close, until: Instant, told_upstream: bool },
-}
-
-/// How long the rest of a message may take that stands before the last words, and the last words themselves.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Postgres {
     /// `idle` is how long nothing may move, `detail` what the client is told beside the reason of an end.
@@ -60,6 +54,7 @@ impl Postgres {
             down: Frames::new(Culprit::Upstream),
             work: Work::default(),
             end: End::Open,
+            told_upstream: false,
             draining: false,
             idle,
             ends: permit.ends().map(instant_of),
@@ -70,52 +65,9 @@ impl Postgres {
         }
     }
 
-    /// The session is over: tells of statements that were not answered. Returns how many lines of statements there were.
-    pub fn end_statements(&mut self) -> Option<u64> {
-        self.statements.as_mut().map(|statements| statements.end())
-    }
-
-    /// Why the session ended, where it ended here.
-    pub fn left(&self) -> Option<Close> {
-        match self.end {
-            End::Left { close, .. } => Some(close),
-            End::Open | End::Leaving { .. } => None,
-        }
-    }
-
-    /// The first rule that a peer broke.
-    pub fn fault(&self) -> Option<&Fault> {
-        self.fault.as_ref()
-    }
-
-    /// What to cancel if the session ends now: an upstream goes on with a statement whose client is gone.
-    pub fn unfinished(&self) -> Option<Target> {
-        self.cancel.as_ref().filter(|_| self.work.is_awaited()).and_then(Entered::target)
-    }
-
-    /// What is still to be said to the client of an end that the relay came to, where that can be said.
-    pub fn last_words(&self, close: Close) -> Option<Vec<u8>> {
-        if !self.down.is_between() || self.left().is_some() {
-            return None;
-        }
-        let (code, words) = match close {
-            Close::Idle => {
-                (sqlstate::IDLE_SESSION_TIMEOUT, "nothing was said for as long as the gateway allows")
-            }
-            Close::Drained | Close::KeyLimit => (sqlstate::ADMIN_SHUTDOWN, GOING_AWAY),
-            _ if close.culprit() == Culprit::Upstream => {
-                (sqlstate::CONNECTION_FAILURE, "the connection between the gateway and the upstream broke")
-            }
-            _ => return None,
-        };
-        Some(fatal(code, words, &self.detail))
-    }
-
     fn leave(&mut self, close: Close, sqlstate: &str, words: &str) {
-        if let End::Open = self.end {
-            let words = fatal(sqlstate, words, &self.detail);
-            let until = Instant::now() + PATIENCE;
-            self.end = End::Leaving { close, words, until, told_upstream: false };
+        if self.end.is_open() {
+            self.end.leave(close, fatal(sqlstate, words, &self.detail));
         }
     }
 
@@ -128,7 +80,7 @@ impl Postgres {
     /// Follows what comes down, up to where the client is to be told of an end. Returns how many bytes that is.
     fn follow_down(&mut self, data: &[u8]) -> (usize, Option<Fault>) {
         let (mut at, mut fault) = (0, None);
-        while at < data.len() && (matches!(self.end, End::Open) || !self.down.is_between()) {
+        while at < data.len() && (self.end.is_open() || !self.down.is_between()) {
             match self.down.step(&data[at..]) {
                 Ok((taken, message)) => {
                     at += taken;
@@ -151,21 +103,59 @@ impl Postgres {
 
     /// True where a Terminate of our own may stand.
     fn may_tell_upstream(&self) -> bool {
-        match self.end {
-            End::Leaving { told_upstream, .. } | End::Left { told_upstream, .. } => {
-                !told_upstream && self.up.is_between() && !self.work.is_terminated()
-            }
-            End::Open => false,
+        !self.end.is_open() && !self.told_upstream && self.up.is_between() && !self.work.is_terminated()
+    }
+
+    /// What is still to be said to the client of an end that the relay came to, where that can be said.
+    fn last_words(&self, close: Close) -> Option<Vec<u8>> {
+        if !self.down.is_between() || self.end.left().is_some() {
+            return None;
         }
+        let (code, words) = match close {
+            Close::Idle => {
+                (sqlstate::IDLE_SESSION_TIMEOUT, "nothing was said for as long as the gateway allows")
+            }
+            Close::Drained | Close::KeyLimit => (sqlstate::ADMIN_SHUTDOWN, GOING_AWAY),
+            _ if close.culprit() == Culprit::Upstream => {
+                (sqlstate::CONNECTION_FAILURE, "the connection between the gateway and the upstream broke")
+            }
+            _ => return None,
+        };
+        Some(fatal(code, words, &self.detail))
     }
 }
 
 const GOING_AWAY: &str = "the gateway is going away; connect again";
 
+impl Finish for Postgres {
+    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, bool) {
+        let left = self.end.left();
+        let close = left.unwrap_or(close);
+        if let Some(statements) = &mut self.statements {
+            trail.told_statements(statements.end());
+        }
+        self.fault.iter().for_each(|fault| trail.explain(fault));
+        // A leg that cannot take them any more ends without them.
+        let told = self.last_words(close).is_some_and(|last| client.queue(&last).is_ok());
+        (close, is_clean(close, left.is_some(), told))
+    }
+
+    // A permit that has ended permits no statement to run on, and one that was given up has no reader.
+    fn afterwards(&mut self, close: Close) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+        let given_up = matches!(close, Close::Expired | Close::Idle) && self.work.is_awaited();
+        let target = self.cancel.as_ref().filter(|_| given_up).and_then(Entered::target)?;
+        Some(Box::pin(async move {
+            if let Err(fault) = target.cancel().await {
+                tracing::warn!(route = %target.route.name, session = %target.session, %fault, "a statement runs on");
+            }
+        }))
+    }
+}
+
 impl Traffic for Postgres {
     fn up(&mut self, _: &mut Context<'_>, edit: &mut Edit<'_>) -> Poll<Result<(), Close>> {
         let (rest, mut at) = (edit.rest(), 0);
-        while matches!(self.end, End::Open) && at < rest.len() {
+        while self.end.is_open() && at < rest.len() {
             match self.up.step(&rest[at..]) {
                 Ok((taken, message)) => {
                     at += taken;
@@ -185,22 +175,19 @@ impl Traffic for Postgres {
         edit.skip(edit.rest().len());
         if self.may_tell_upstream() {
             edit.insert(&TERMINATE);
-            if let End::Leaving { told_upstream, .. } | End::Left { told_upstream, .. } = &mut self.end {
-                *told_upstream = true;
-            }
+            self.told_upstream = true;
         }
         Poll::Ready(Ok(()))
     }
 
     fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Close> {
         loop {
-            if let End::Leaving { close, words, until, told_upstream } = &self.end
-                && self.down.is_between()
+            if self.down.is_between()
+                && let Some(words) = self.end.say()
             {
-                edit.insert(words);
-                self.end = End::Left { close: *close, until: *until, told_upstream: *told_upstream };
+                edit.insert(&words);
             }
-            if let End::Left { .. } = self.end {
+            if self.end.left().is_some() {
                 edit.skip(edit.rest().len());
             }
             if edit.is_done() {
@@ -218,7 +205,7 @@ impl Traffic for Postgres {
     fn wants(&self, direction: Direction) -> bool {
         match direction {
             Direction::Up => self.may_tell_upstream(),
-            Direction::Down => matches!(self.end, End::Leaving { .. }) && self.down.is_between(),
+            Direction::Down => self.end.is_leaving() && self.down.is_between(),
         }
     }
 
@@ -230,10 +217,9 @@ impl Traffic for Postgres {
         if !between {
             return Err(Close::Truncated(side));
         }
-        // The upstream has said all; a client that goes on would talk to nobody.
-        if let (Direction::Down, End::Open) = (direction, &self.end) {
-            self.end =
-                End::Left { close: Close::Done, until: Instant::now() + PATIENCE, told_upstream: true };
+        if direction == Direction::Down {
+            self.told_upstream |= self.end.is_open();
+            self.end.upstream_ended();
         }
         Ok(())
     }
@@ -244,7 +230,7 @@ impl Traffic for Postgres {
             Direction::Up => self.up.is_between(),
             Direction::Down => self.down.is_between(),
         };
-        between && (self.work.is_terminated() || self.left().is_some())
+        between && (self.work.is_terminated() || self.end.left().is_some())
     }
 
     fn owes_answer(&self) -> bool {
@@ -252,7 +238,7 @@ impl Traffic for Postgres {
     }
 
     fn is_over(&self) -> bool {
-        self.left().is_some()
+        self.end.left().is_some()
     }
 
     fn idle_limit(&self) -> Option<Duration> {
@@ -260,22 +246,14 @@ impl Traffic for Postgres {
     }
 
     fn expires(&self) -> Option<Instant> {
-        match self.end {
-            End::Open => self.ends,
-            End::Leaving { until, .. } | End::Left { until, .. } => Some(until),
-        }
+        self.end.due(self.ends)
     }
 
     fn expire(&mut self, _: Instant) -> Result<(), Close> {
-        match self.end {
-            End::Open => {
-                let words = "the permit of this session has ended; connect again with a new token";
-                self.leave(Close::Expired, sqlstate::ADMIN_SHUTDOWN, words);
-                Ok(())
-            }
-            // Whoever reads so slowly is not waited for.
-            End::Leaving { close, .. } | End::Left { close, .. } => Err(close),
-        }
+        self.end.patience()?;
+        let words = "the permit of this session has ended; connect again with a new token";
+        self.leave(Close::Expired, sqlstate::ADMIN_SHUTDOWN, words);
+        Ok(())
     }
 
     fn drain(&mut self) {

@@ -10,9 +10,12 @@ use crate::protocol::redis::work::Kind;
 use crate::protocol::redis::{Answer, Commands, Login, Passed, Replies, Work, encode, encode_auth, error};
 use crate::protocol::{Edit, Fault};
 use crate::relay::Traffic;
-use crate::session::Session;
+use crate::session::connected::Finish;
 use crate::session::database::{Denial, authorise};
+use crate::session::ending::End;
 use crate::session::raw::instant_of;
+use crate::session::{Session, Trail};
+use crate::tls::leg::Leg;
 use ring::rand::SecureRandom;
 use std::future::Future;
 use std::pin::Pin;
@@ -36,7 +39,7 @@ pub struct Redis {
     verifying: Option<(Login, Verifying)>,
     /// Logins in a row that were refused.
     refused: usize,
-    end: End,
+    end: End<Vec<u8>>,
     /// The gateway is going away.
     draining: bool,
     /// When the permit ends.
@@ -47,18 +50,6 @@ pub struct Redis {
 
 type Verifying = Pin<Box<dyn Future<Output = Result<Arc<Identity>, Denial>>>>;
 
-/// How far the session's end is.
-enum End {
-    /// Not in sight.
-    Open,
-    /// The client is to be told as soon as no reply of the upstream's is under way, and then it is over.
-    Leaving { close: Close, words: Vec<u8>, until: Instant },
-    /// The client was told, or the upstream has ended.
-    Left { close: Close, until: Instant },
-}
-
-/// How long the rest of a reply may take that stands before the last words, and the last words themselves.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// Logins in a row that may be refused: a guesser gets no further on this connection.
 const MAX_REFUSED: usize = 16;
 /// Answers of the gateway's that wait for their place; no more commands are taken meanwhile.
@@ -97,48 +88,11 @@ impl Redis {
         self.work.up(Kind::Ordinary);
     }
 
-    /// Why the session ended, where it ended here.
-    pub fn left(&self) -> Option<Close> {
-        match self.end {
-            End::Left { close, .. } => Some(close),
-            End::Open | End::Leaving { .. } => None,
-        }
-    }
-
-    /// True when the client is in the middle of no reply.
-    pub fn is_between(&self) -> bool {
-        self.down.is_between()
-    }
-
-    /// What went wrong, for the log.
-    pub fn detail(&self) -> Option<String> {
-        self.fault.as_ref().map(Fault::to_string).or(self.detail.clone())
-    }
-
-    /// The stored user of the last login.
-    pub fn user(&self) -> &str {
-        &self.account.user
-    }
-
-    /// What is still to be said to the client of an end that the relay came to, where that can be said. Only who waits
-    /// for a reply takes what comes for one.
-    pub fn last_words(&self, close: Close) -> Option<Vec<u8>> {
-        let sayable = self.down.is_between() && self.left().is_none() && self.work.is_awaited();
-        (sayable && close.culprit() == Culprit::Upstream)
-            .then(|| error("ERR the connection between the gateway and the upstream broke"))
-    }
-
-    fn leave(&mut self, close: Close, words: Vec<u8>) {
-        if let End::Open = self.end {
-            self.end = End::Leaving { close, words, until: Instant::now() + PATIENCE };
-        }
-    }
-
     fn leave_if_idle(&mut self) {
         let quiet = self.up.is_between() && self.verifying.is_none() && self.down.answers() == 0;
         if self.draining && quiet && self.work.is_idle() && self.down.is_between() {
             // Unasked words would be taken for the reply to the next command.
-            self.leave(Close::Done, Vec::new());
+            self.end.leave(Close::Done, Vec::new());
         }
     }
 
@@ -204,12 +158,12 @@ impl Redis {
         edit.insert(&mark);
         self.refused += 1;
         if self.refused >= MAX_REFUSED {
-            self.leave(Close::Refused, error("ERR too many logins were refused"));
+            self.end.leave(Close::Refused, error("ERR too many logins were refused"));
         }
     }
 
     fn pass_up(&mut self, cx: &mut Context<'_>, edit: &mut Edit<'_>) -> Poll<()> {
-        while let End::Open = self.end {
+        while self.end.is_open() {
             if let Some((login, verifying)) = &mut self.verifying {
                 let verdict = ready!(verifying.as_mut().poll(cx));
                 let login = std::mem::replace(login, Login::Nothing);
@@ -230,7 +184,7 @@ impl Redis {
                 Ok(Passed::Login(login)) => self.login(login, edit),
                 Err(fault) => {
                     let words = error(&format!("ERR Protocol error: {}", fault.rule));
-                    self.leave(Close::Protocol(Side::Client), words);
+                    self.end.leave(Close::Protocol(Side::Client), words);
                     self.fault = Some(fault);
                 }
             }
@@ -238,6 +192,27 @@ impl Redis {
         // What a client says after its end is for nobody.
         edit.skip(edit.rest().len());
         Poll::Ready(())
+    }
+}
+
+impl Finish for Redis {
+    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, bool) {
+        let left = self.end.left();
+        let close = left.unwrap_or(close);
+        trail.uses_account(&self.account.user);
+        match &self.fault {
+            Some(fault) => trail.explain(fault),
+            None => self.detail.iter().for_each(|detail| trail.explain(detail)),
+        }
+        // Only who waits for a reply takes what comes for one.
+        let sayable = self.down.is_between() && left.is_none() && self.work.is_awaited();
+        if sayable && close.culprit() == Culprit::Upstream {
+            // A leg that cannot take it any more ends without it.
+            let _ = client.queue(&error("ERR the connection between the gateway and the upstream broke"));
+        }
+        // An end between two replies cuts nothing; one that the upstream did not agree on must not look so.
+        let between = close.culprit() == Culprit::Gateway && self.down.is_between();
+        (close, close == Close::Done || left.is_some() || between)
     }
 }
 
@@ -249,13 +224,12 @@ impl Traffic for Redis {
 
     fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Close> {
         loop {
-            if let End::Leaving { close, words, until } = &self.end
-                && self.down.is_between()
+            if self.down.is_between()
+                && let Some(words) = self.end.say()
             {
-                edit.insert(words);
-                self.end = End::Left { close: *close, until: *until };
+                edit.insert(&words);
             }
-            if let End::Left { .. } = self.end {
+            if self.end.left().is_some() {
                 edit.skip(edit.rest().len());
             }
             if edit.is_done() {
@@ -265,7 +239,7 @@ impl Traffic for Redis {
                 Ok(_) if self.down.is_refused() && self.down.is_between() => {
                     let words = error("ERR the upstream does not let the gateway in any more");
                     self.detail.get_or_insert_with(|| "the upstream refused the stored account".to_owned());
-                    self.leave(Close::Protocol(Side::Upstream), words);
+                    self.end.leave(Close::Protocol(Side::Upstream), words);
                 }
                 Ok(_) => self.leave_if_idle(),
                 Err(fault) => {
@@ -279,7 +253,7 @@ impl Traffic for Redis {
     fn wants(&self, direction: Direction) -> bool {
         match direction {
             Direction::Up => false,
-            Direction::Down => matches!(self.end, End::Leaving { .. }) && self.down.is_between(),
+            Direction::Down => self.end.is_leaving() && self.down.is_between(),
         }
     }
 
@@ -291,9 +265,8 @@ impl Traffic for Redis {
         if !between {
             return Err(Close::Truncated(side));
         }
-        // The upstream has said all; a client that goes on would talk to nobody.
-        if let (Direction::Down, End::Open) = (direction, &self.end) {
-            self.end = End::Left { close: Close::Done, until: Instant::now() + PATIENCE };
+        if direction == Direction::Down {
+            self.end.upstream_ended();
         }
         Ok(())
     }
@@ -311,7 +284,7 @@ impl Traffic for Redis {
     }
 
     fn is_over(&self) -> bool {
-        self.left().is_some()
+        self.end.left().is_some()
     }
 
     fn idle_limit(&self) -> Option<Duration> {
@@ -319,22 +292,14 @@ impl Traffic for Redis {
     }
 
     fn expires(&self) -> Option<Instant> {
-        match self.end {
-            End::Open => self.ends,
-            End::Leaving { until, .. } | End::Left { until, .. } => Some(until),
-        }
+        self.end.due(self.ends)
     }
 
     fn expire(&mut self, _: Instant) -> Result<(), Close> {
-        match self.end {
-            End::Open => {
-                let words = "NOAUTH the permit of this session has ended; connect again with a new token";
-                self.leave(Close::Expired, error(words));
-                Ok(())
-            }
-            // Whoever reads so slowly is not waited for.
-            End::Leaving { close, .. } | End::Left { close, .. } => Err(close),
-        }
+        self.end.patience()?;
+        let words = "NOAUTH the permit of this session has ended; connect again with a new token";
+        self.end.leave(Close::Expired, error(words));
+        Ok(())
     }
 
     fn drain(&mut self) {
