@@ -16,10 +16,11 @@ import grpc
 import httpx
 import openai
 import psycopg
+import pymysql
 import pytest
 import redis
 from conftest import check_log
-from support import parts, postgres, redis_server
+from support import mariadb, parts, postgres, redis_server
 from support.gateway import KEY, Gateway
 from support.login import Home
 from support.parts import until
@@ -73,6 +74,7 @@ class Place:
         self.world = world
         self.postgres = postgres.Server(*world.upstream_pair, KEY)
         self.redis = redis_server.Server(*world.upstream_pair, world.ca, KEY)
+        self.mariadb = mariadb.Server(*world.upstream_pair, KEY)
         self.bytes = Bytes(world.upstream_pair)
 
         def nameless(name, port, protocol="http", inject=None, **more):
@@ -87,6 +89,7 @@ class Place:
             nameless("grpc", world.grpc_port, inject=key),
             nameless("pg", self.postgres.port, "postgres", account, identity_guc="staunch.subject"),
             nameless("cache", self.redis.port, "redis", {"user": "svc", "password": "{secret:stored}"}),
+            nameless("shop", self.mariadb.port, "mysql", {"user": "svc", "password": "{secret:stored}"}),
             nameless("bytes", self.bytes.port, "raw"),
             nameless("closed", world.nginx_port, inject=key, allow=[{"issuer": "corp", "groups": ["nobody"]}]),
             tunnel=world.tunnel(),
@@ -110,6 +113,7 @@ class Place:
         check_log(self.gateway)
         self.postgres.stop()
         self.redis.stop()
+        self.mariadb.stop()
 
 
 @pytest.fixture(scope="module")
@@ -262,6 +266,62 @@ def test_it_outlives_a_gateway_that_restarts(place, world, tmp_path):
     finally:
         begun.popen.send_signal(signal.SIGINT)
         assert begun.ended(20) == 0
+
+
+@contextlib.contextmanager
+def alone(place, folder, *routes):
+    """`staunch connect` with a gateway of its own, which may come and go; yields both, the latter as a place is given."""
+    gateway = Gateway(folder, place.config)
+    ports = {name: free_port() for name in routes}
+    arguments = place.arguments("--verbose", *(f"{name}={port}" for name, port in ports.items()))
+    arguments[arguments.index("--connect-to") + 1] = f"127.0.0.1:{gateway.port}"
+    begun = place.home.begin(*arguments)
+    begun.ports = ports
+    try:
+        until(lambda: all(f"127.0.0.1:{port}" in begun.text() for port in ports.values()))
+        yield gateway, begun
+    finally:
+        begun.popen.send_signal(signal.SIGINT)
+        assert begun.ended(20) == 0, begun.text()
+        gateway.process.stop()
+
+
+def mariadb_client(where, sql):
+    """MariaDB's own, in clear and without a password. `where`: a port, or a socket's path."""
+    at = [f"--socket={where}"] if isinstance(where, str) else ["--protocol=tcp", "-h", "127.0.0.1", "-P", str(where)]
+    return run([mariadb.program("mariadb"), "--no-defaults", *at, "--skip-ssl", "-u", "whoever", "-BN", "-e", sql], 60)
+
+
+def test_mysqls_clients_are_told_in_an_error_that_the_gateway_is_away(place, tmp_path):
+    with alone(place, tmp_path, "shop") as (gateway, begun):
+        port = begun.ports["shop"]
+        assert gateway.stop() == 0
+        told = mariadb_client(port, "select 1")
+        said = told.stderr.decode()
+        assert told.returncode == 1 and said.startswith("ERROR 1429 (HY000)"), said
+        assert "staunch connect, route shop: " in said and "refused" in said and "#" not in said, said
+        # By hand: one packet in place of the greeting, and the end.
+        with socket.create_connection(("127.0.0.1", port)) as local:
+            local.settimeout(30)
+            came = b""
+            while part := local.recv(1 << 16):
+                came += part
+        assert came[:7] == (len(came) - 4).to_bytes(3, "little") + b"\0\xff" + (1429).to_bytes(2, "little")
+        with pytest.raises(pymysql.err.OperationalError) as error:
+            pymysql.connect(host="127.0.0.1", port=port, user="whoever", connect_timeout=30)
+        assert error.value.args[0] == 1429, error.value
+
+
+def test_mysqls_clients_are_told_in_an_error_that_the_gateway_refuses(place, tmp_path):
+    with alone(place, tmp_path, "shop") as (gateway, begun):
+        route = next(route for route in place.config["route"] if route["name"] == "shop")
+        closed = route | {"allow": [{"issuer": "corp", "groups": ["nobody"]}]}
+        others = [other for other in place.config["route"] if other is not route]
+        gateway.write(place.config | {"route": [*others, closed]})
+        gateway.signal(signal.SIGHUP)
+        until(lambda: "configuration reloaded" in gateway.process.text())
+        told = mariadb_client(begun.ports["shop"], "select 1").stderr.decode()
+        assert told.startswith("ERROR 1429 (HY000)") and "forbidden" in told, told
 
 
 def test_a_route_that_one_may_not_use_is_told_at_once(place):

@@ -3,6 +3,7 @@
 use super::place::{Local, Place, Stream};
 use super::tunnel::{Gateway, NotOpened, Opened};
 use crate::client::say;
+use crate::protocol::mysql;
 use crate::protocol::postgres::{self, Opening};
 use std::io;
 use std::rc::Rc;
@@ -170,6 +171,7 @@ impl Door {
                 }
                 local.write_all(&postgres::fatal(postgres::sqlstate::CONNECTION_FAILURE, &text, "")).await?;
             }
+            Some("mysql") => local.write_all(&mysql::err_for_greeting(mysql::error::UPSTREAM, &text)).await?,
             Some("redis") => {
                 local.write_all(format!("-ERR {}\r\n", text.replace(['\r', '\n'], " ")).as_bytes()).await?
             }

@@ -108,9 +108,18 @@ impl Why {
 
 /// An ERR packet. Control characters would break a terminal and are dropped.
 pub fn err((number, sqlstate): (u16, &str), sequence: u8, words: &str) -> Vec<u8> {
+    err_packet(number, &["#", sqlstate].concat(), sequence, words)
+}
+
+/// An ERR packet in place of the greeting. No protocol is agreed on yet, so there is no SQLSTATE: clients would show it as a
+/// part of the text.
+pub fn err_for_greeting((number, _): (u16, &str), words: &str) -> Vec<u8> {
+    err_packet(number, "", 0, words)
+}
+
+fn err_packet(number: u16, sqlstate: &str, sequence: u8, words: &str) -> Vec<u8> {
     let mut payload = vec![0xff];
     payload.extend_from_slice(&number.to_le_bytes());
-    payload.push(b'#');
     payload.extend_from_slice(sqlstate.as_bytes());
     payload.extend(words.bytes().filter(|byte| *byte >= b' ').take(MAX_WORDS));
     let mut out = Vec::with_capacity(HEAD + payload.len());

@@ -250,6 +250,14 @@ fn errors_are_packets_that_clients_can_read() {
 }
 
 #[test]
+fn an_error_in_place_of_the_greeting_has_no_sqlstate() {
+    let told = err_for_greeting(error::UPSTREAM, "not\tnow");
+    assert_eq!(told, framed(0, b"\xff\x95\x05notnow"));
+    let read = packet(&told, Culprit::Upstream).unwrap().unwrap();
+    assert!(ServerGreeting::read(read.payload).unwrap_err().rule.contains("does not want"));
+}
+
+#[test]
 fn short_answers() {
     for payload in [&b"\x0e"[..], b"\x02shop", b"\x1f", b"\x09", b"\x1b\0\0", b"\x03do 0"] {
         ends_idle(PROMISED, &[Up(command(payload)), Down(answer(&[OK]))]);
