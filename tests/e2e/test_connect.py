@@ -52,6 +52,8 @@ class Bytes:
         with contextlib.suppress(OSError), self.context.wrap_socket(plain, server_side=True) as tls:
             tls.settimeout(60)
             match tls.recv(1):
+                case b"":  # somebody who leaves
+                    tls.unwrap()
                 case b"d":  # digest what comes until the end, then send as much
                     digest, size = hashlib.sha256(), 0
                     while part := tls.recv(1 << 16):
@@ -322,6 +324,15 @@ def test_mysqls_clients_are_told_in_an_error_that_the_gateway_refuses(place, tmp
         until(lambda: "configuration reloaded" in gateway.process.text())
         told = mariadb_client(begun.ports["shop"], "select 1").stderr.decode()
         assert told.startswith("ERROR 1429 (HY000)") and "forbidden" in told, told
+
+
+def test_what_is_asked_of_the_gateway_at_the_start_ends_cleanly(place, tmp_path):
+    routes = ["app", "grpc", "pg", "cache", "shop", "bytes"]
+    with alone(place, tmp_path, *routes) as (gateway, _):
+        for route in routes:
+            line = gateway.line("session closed", route=route)
+            assert (line["reason"], line["tunnel"]) == ("done", True), line
+        assert "truncated" not in gateway.process.text()
 
 
 def test_a_route_that_one_may_not_use_is_told_at_once(place):

@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
-use tunnel::{Gateway, NotOpened};
+use tunnel::{Gateway, NotOpened, Opened, end};
 use usage::Offer;
 
 /// `staunch connect`.
@@ -101,7 +101,10 @@ async fn connect(arguments: Arguments) -> Result<u8, Fault> {
 /// What a route speaks, asked of the gateway: who may not use it hears so at once. `None` while the gateway is away.
 async fn protocol_of(gateway: &Gateway, route: &str) -> Result<Option<String>, Fault> {
     match gateway.open(route).await {
-        Ok(opened) => Ok(opened.protocol),
+        Ok(Opened { tls, protocol }) => {
+            end(tls).await;
+            Ok(protocol)
+        }
         Err(NotOpened::Away(why)) => {
             say(&format!("staunch: {} is away: {why}; going on, it may come back", gateway.shown()));
             Ok(None)

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::spawn_local;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -50,6 +51,8 @@ pub(super) enum NotOpened {
 
 /// Connecting, both handshakes and the gateway's answer together.
 const LIMIT: Duration = Duration::from_secs(10);
+/// How long an end is read to that the gateway has to come to as well.
+const LINGER: Duration = Duration::from_secs(5);
 /// Bytes of the gateway's answer.
 const MAX_ANSWER: usize = 16 * 1024;
 
@@ -116,6 +119,15 @@ impl Gateway {
         let late = |_| NotOpened::Away(format!("no answer within {LIMIT:?}"));
         timeout(LIMIT, opening).await.map_err(late)?
     }
+}
+
+/// Ends a tunnel that nothing was said in, so that it does not look broken off to the gateway.
+pub(super) async fn end(mut tls: TlsStream<TcpStream>) {
+    // Who is gone already needs no farewell.
+    let _ = timeout(LIMIT, tls.shutdown()).await;
+    // What the route's server says first would be answered by a reset if nobody read it.
+    let rest = async move { tokio::io::copy(&mut tls, &mut tokio::io::sink()).await };
+    drop(spawn_local(timeout(LINGER, rest)));
 }
 
 fn roots(ca: Option<&Path>) -> Result<RootCertStore, Fault> {
