@@ -335,6 +335,64 @@ def test_what_is_asked_of_the_gateway_at_the_start_ends_cleanly(place, tmp_path)
         assert "truncated" not in gateway.process.text()
 
 
+def test_a_start_without_the_gateway_learns_later_what_a_route_speaks(place, tmp_path):
+    gateway = Gateway(tmp_path, place.config)
+    assert gateway.stop() == 0
+    ports = {name: free_port() for name in ("pg", "shop")}
+    arguments = place.arguments(*(f"{name}={port}" for name, port in ports.items()))
+    arguments[arguments.index("--connect-to") + 1] = f"127.0.0.1:{gateway.port}"
+    begun = place.home.begin(*arguments)
+    try:
+        until(lambda: f"shop: 127.0.0.1:{ports['shop']}" in begun.text())
+        assert "is away" in begun.text() and "psql" not in begun.text()
+        # Nobody knows yet in which protocol to say it.
+        told = mariadb_client(ports["shop"], "select 1").stderr.decode()
+        assert "ERROR 2013" in told, told
+        gateway.process = Process([*gateway.process.popen.args], tmp_path / "again.log", gateway.admin)
+        until(lambda: gateway.get("/readyz") == 200)
+        for _ in range(2):
+            assert mariadb_client(ports["shop"], "select current_user()").stdout == b"svc@127.0.0.1\n"
+        where = f"host=127.0.0.1 port={ports['pg']} dbname=postgres user=x sslmode=disable"
+        assert run(["psql", "-w", "-Atc", "select 7", where]).stdout == b"7\n"
+        # Each is printed again, once, with what uses it.
+        assert begun.text().count(f"shop (mysql): 127.0.0.1:{ports['shop']}\n    mariadb ") == 1, begun.text()
+        assert begun.text().count(f"pg (postgres): 127.0.0.1:{ports['pg']}\n    psql ") == 1, begun.text()
+        assert gateway.stop() == 0
+        assert "ERROR 1429" in mariadb_client(ports["shop"], "select 1").stderr.decode()
+        told = run(["psql", "-w", "-Atc", "select 7", where]).stderr.decode()
+        assert "staunch connect, route pg: " in told, told
+    finally:
+        begun.popen.send_signal(signal.SIGINT)
+        assert begun.ended(20) == 0
+        gateway.process.stop()
+
+
+def test_a_program_that_is_run_without_the_gateway_has_the_output_to_itself(place, tmp_path):
+    gateway = Gateway(tmp_path, place.config)
+    assert gateway.stop() == 0
+    code = """
+import os, socket
+print(sorted(name for name in os.environ if name.startswith(("STAUNCH_", "PG"))), flush=True)
+with socket.create_connection(("127.0.0.1", int(os.environ["STAUNCH_BYTES_PORT"]))) as local:
+    local.sendall(b"c")
+    print(local.recv(99), flush=True)
+"""
+    arguments = place.arguments("bytes", "--exec", sys.executable, "-c", code)
+    arguments[arguments.index("--connect-to") + 1] = f"127.0.0.1:{gateway.port}"
+    begun = place.home.begin(*arguments)
+    until(lambda: "STAUNCH_BYTES_PORT" in begun.text())
+    gateway.process = Process([*gateway.process.popen.args], tmp_path / "again.log", gateway.admin)
+    try:
+        assert begun.ended(30) == 0, begun.text()
+        told = [line for line in begun.text().splitlines() if not line.startswith("staunch: ")]
+        assert told == [
+            "['STAUNCH_BYTES_ADDRESS', 'STAUNCH_BYTES_HOST', 'STAUNCH_BYTES_PORT']",
+            "b'half of it'",
+        ]
+    finally:
+        assert gateway.stop() == 0
+
+
 def test_a_route_that_one_may_not_use_is_told_at_once(place):
     for route in ("closed", "nowhere"):
         told = place.home.run(*place.arguments(route), code=1).stderr

@@ -69,9 +69,11 @@ async fn connect(arguments: Arguments) -> Result<u8, Fault> {
     for wish in routes {
         let protocol = protocol_of(&gateway, &wish.route).await?;
         let place = Place::bind(&wish)?;
-        offers.push(Offer { route: wish.route.clone(), protocol: protocol.clone(), at: place.address() });
-        let door = Door { gateway: gateway.clone(), route: wish.route, protocol, verbose };
-        doors.push((place, Rc::new(door)));
+        let offer = Rc::new(Offer::new(wish.route, protocol, place.address()));
+        offers.push(offer.clone());
+        // A program that is run has the standard output to itself.
+        let announces = exec.is_empty();
+        doors.push((place, Rc::new(Door { gateway: gateway.clone(), offer, announces, verbose })));
     }
     let (open, closed) = tokio::sync::watch::channel(());
     let mut serving = tokio::task::JoinSet::new();
@@ -84,7 +86,7 @@ async fn connect(arguments: Arguments) -> Result<u8, Fault> {
         serving.shutdown().await;
         return code;
     }
-    usage::print(&offers)?;
+    usage::print(offers.iter().map(|offer| &**offer))?;
     until_told().await?;
     drop(open);
     say("staunch: no new connections; the rest may finish (once more: end now)");
@@ -98,7 +100,8 @@ async fn connect(arguments: Arguments) -> Result<u8, Fault> {
     Ok(u8::from(!ended))
 }
 
-/// What a route speaks, asked of the gateway: who may not use it hears so at once. `None` while the gateway is away.
+/// What a route speaks, asked of the gateway: who may not use it hears so at once. `None` while the gateway is away; the first
+/// tunnel tells it then.
 async fn protocol_of(gateway: &Gateway, route: &str) -> Result<Option<String>, Fault> {
     match gateway.open(route).await {
         Ok(Opened { tls, protocol }) => {

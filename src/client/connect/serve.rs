@@ -2,6 +2,7 @@
 
 use super::place::{Local, Place, Stream};
 use super::tunnel::{Gateway, NotOpened, Opened};
+use super::usage::{self, Offer};
 use crate::client::say;
 use crate::protocol::mysql;
 use crate::protocol::postgres::{self, Opening};
@@ -17,9 +18,9 @@ use tokio::time::{Instant, sleep, timeout};
 /// What the connections of one place have in common.
 pub(super) struct Door {
     pub(super) gateway: Rc<Gateway>,
-    pub(super) route: String,
-    /// What the route speaks, if that is known.
-    pub(super) protocol: Option<String>,
+    pub(super) offer: Rc<Offer>,
+    /// Prints how the route is used, when it turns out what it speaks.
+    pub(super) announces: bool,
     pub(super) verbose: bool,
 }
 
@@ -55,7 +56,7 @@ pub(super) async fn serve(place: Place, door: Rc<Door>, mut closed: watch::Recei
                 drop(connections.spawn_local(async move { door.pass(local, seat).await }))
             }
             Err(error) => {
-                say(&format!("staunch: {}: accept: {error}", door.route));
+                say(&format!("staunch: {}: accept: {error}", door.offer.route));
                 sleep(FIRST_PAUSE).await;
             }
         }
@@ -85,7 +86,7 @@ impl Door {
                 self.note(|| format!("ended after {took:.1} s, {up} bytes up, {down} down"));
             }
             Err(End::NotOpened(why)) => {
-                say(&format!("staunch: {}: {}: {why}", self.route, self.gateway.shown()))
+                say(&format!("staunch: {}: {}: {why}", self.offer.route, self.gateway.shown()))
             }
             Err(end) => {
                 self.note(|| end.to_string());
@@ -96,7 +97,7 @@ impl Door {
 
     fn note(&self, text: impl FnOnce() -> String) {
         if self.verbose {
-            say(&format!("staunch: {}: {}", self.route, text()));
+            say(&format!("staunch: {}: {}", self.offer.route, text()));
         }
     }
 
@@ -111,7 +112,10 @@ impl Door {
             return Ok((0, 0));
         }
         let mut tls = match self.open().await {
-            Ok(Opened { tls, .. }) => tls,
+            Ok(Opened { tls, protocol }) => {
+                self.learn(protocol);
+                tls
+            }
             Err(why) => {
                 // A program that does not wait to read it is told by the end.
                 let _ = timeout(LAST_PAUSE, self.excuse(local, &early, &why.to_string())).await;
@@ -127,14 +131,25 @@ impl Door {
 
     /// True where a client begins, so that a connection without a word can be left alone.
     fn speaks_first(&self) -> bool {
-        matches!(self.protocol.as_deref(), Some("http" | "postgres" | "redis"))
+        matches!(self.offer.protocol(), Some("http" | "postgres" | "redis"))
+    }
+
+    /// The gateway may have been away when it was asked first.
+    fn learn(&self, protocol: Option<String>) {
+        let learned = protocol.is_some_and(|protocol| self.offer.learn(protocol));
+        if learned
+            && self.announces
+            && let Err(fault) = usage::print([&*self.offer])
+        {
+            say(&format!("staunch: {fault}"));
+        }
     }
 
     /// Opens a tunnel; waits for a gateway that is away.
     async fn open(&self) -> Result<Opened, NotOpened> {
         let (since, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
-            match self.gateway.open(&self.route).await {
+            match self.gateway.open(&self.offer.route).await {
                 Err(NotOpened::Away(why)) if since.elapsed() + pause < AWAY => {
                     self.note(|| format!("the gateway is away: {why}"));
                     sleep(pause).await;
@@ -147,8 +162,8 @@ impl Door {
 
     /// Tells the program why there is nothing, in the route's own protocol.
     async fn excuse(&self, local: &mut impl Stream, early: &[u8], why: &str) -> io::Result<()> {
-        let text = format!("staunch connect, route {}: {why}", self.route);
-        match self.protocol.as_deref() {
+        let text = format!("staunch connect, route {}: {why}", self.offer.route);
+        match self.offer.protocol() {
             Some("http") if !early.starts_with(b"PRI ") => {
                 let body =
                     serde_json::json!({ "error": { "code": "not_connected", "message": text } }).to_string();

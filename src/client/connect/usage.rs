@@ -2,16 +2,32 @@
 
 use super::place::Address;
 use crate::client::Fault;
+use std::cell::OnceCell;
 use std::io::Write;
+use std::rc::Rc;
 
 /// A route that is served.
 pub(super) struct Offer {
     pub(super) route: String,
-    pub(super) protocol: Option<String>,
-    pub(super) at: Address,
+    /// What it speaks, once the gateway has said so.
+    protocol: OnceCell<String>,
+    at: Address,
 }
 
 impl Offer {
+    pub(super) fn new(route: String, protocol: Option<String>, at: Address) -> Offer {
+        Offer { route, protocol: protocol.map(OnceCell::from).unwrap_or_default(), at }
+    }
+
+    pub(super) fn protocol(&self) -> Option<&str> {
+        self.protocol.get().map(String::as_str)
+    }
+
+    /// True if that was not known before.
+    pub(super) fn learn(&self, protocol: String) -> bool {
+        self.protocol.set(protocol).is_ok()
+    }
+
     fn shown(&self) -> String {
         match &self.at {
             Address::Tcp(address) => address.to_string(),
@@ -26,7 +42,7 @@ impl Offer {
             Address::Tcp(address) => (address.ip().to_string(), address.port().to_string()),
             Address::Unix(path) => return self.advice_of_socket(&path.display().to_string()),
         };
-        match self.protocol.as_deref() {
+        match self.protocol() {
             Some("http") => vec![
                 format!("OPENAI_BASE_URL=http://{at}/v1 OPENAI_API_KEY=none"),
                 format!("gRPC without TLS: {at}"),
@@ -39,7 +55,7 @@ impl Offer {
     }
 
     fn advice_of_socket(&self, path: &str) -> Vec<String> {
-        match self.protocol.as_deref() {
+        match self.protocol() {
             Some("http") => {
                 vec![
                     format!("curl --unix-socket {path} http://localhost/"),
@@ -73,7 +89,7 @@ impl Offer {
                 let (host, port) = (address.ip().to_string(), address.port().to_string());
                 all.extend([(own("HOST"), host.clone()), (own("PORT"), port.clone())]);
                 let (host, port) = (host.as_str(), port.as_str());
-                all.extend(match self.protocol.as_deref() {
+                all.extend(match self.protocol() {
                     // The gateway takes whatever key is sent out; clients refuse to start without one.
                     Some("http") => usual(&[
                         ("OPENAI_BASE_URL", &format!("http://{address}/v1")),
@@ -92,7 +108,7 @@ impl Offer {
             }
             Address::Unix(path) => {
                 let path = path.display().to_string();
-                all.extend(match (self.protocol.as_deref(), postgres_socket(&path)) {
+                all.extend(match (self.protocol(), postgres_socket(&path)) {
                     (Some("postgres"), Some((folder, port))) => {
                         usual(&[("PGHOST", folder), ("PGPORT", port)])
                     }
@@ -112,9 +128,9 @@ fn postgres_socket(path: &str) -> Option<(&str, &str)> {
 }
 
 /// The environment of a program that is run. Where two routes speak the same, the first has the usual names.
-pub(super) fn environment(offers: &[Offer]) -> Vec<(String, String)> {
+pub(super) fn environment(offers: &[Rc<Offer>]) -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> = Vec::new();
-    for (name, value) in offers.iter().flat_map(Offer::variables) {
+    for (name, value) in offers.iter().flat_map(|offer| offer.variables()) {
         if !all.iter().any(|(known, _)| *known == name) {
             all.push((name, value));
         }
@@ -123,10 +139,10 @@ pub(super) fn environment(offers: &[Offer]) -> Vec<(String, String)> {
 }
 
 /// Prints where each route is, and how it is used.
-pub(super) fn print(offers: &[Offer]) -> Result<(), Fault> {
+pub(super) fn print<'a>(offers: impl IntoIterator<Item = &'a Offer>) -> Result<(), Fault> {
     let mut text = String::new();
     for offer in offers {
-        let protocol = offer.protocol.as_deref().map(|protocol| format!(" ({protocol})")).unwrap_or_default();
+        let protocol = offer.protocol().map(|protocol| format!(" ({protocol})")).unwrap_or_default();
         text += &format!("{}{protocol}: {}\n", offer.route, offer.shown());
         offer.advice().iter().for_each(|line| text += &format!("    {line}\n"));
     }
@@ -139,12 +155,12 @@ pub(super) fn print(offers: &[Offer]) -> Result<(), Fault> {
 mod tests {
     use super::*;
 
-    fn offer(route: &str, protocol: &str, at: &str) -> Offer {
+    fn offer(route: &str, protocol: &str, at: &str) -> Rc<Offer> {
         let at = match at.strip_prefix("unix:") {
             Some(path) => Address::Unix(path.into()),
             None => Address::Tcp(at.parse().unwrap()),
         };
-        Offer { route: route.into(), protocol: Some(protocol.into()), at }
+        Rc::new(Offer::new(route.into(), Some(protocol.into()), at))
     }
 
     fn value<'a>(all: &'a [(String, String)], name: &str) -> Option<&'a str> {
@@ -176,5 +192,13 @@ mod tests {
         assert!(offer("pg", "postgres", "unix:/run/x/pg").advice()[0].contains(".s.PGSQL.5432"));
         assert_eq!(offer("r", "redis", "unix:/r").advice(), ["redis-cli -s /r"]);
         assert!(offer("x", "raw", "127.0.0.1:1").advice().is_empty());
+    }
+
+    #[test]
+    fn what_a_route_speaks_is_learned_once() {
+        let offer = Offer::new("r".into(), None, Address::Unix("/r".into()));
+        assert_eq!((offer.protocol(), offer.advice().is_empty()), (None, true));
+        assert!(offer.learn("redis".into()) && !offer.learn("redis".into()));
+        assert_eq!(offer.advice(), ["redis-cli -s /r"]);
     }
 }
