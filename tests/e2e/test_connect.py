@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import shlex
 import signal
 import socket
 import ssl
@@ -147,13 +148,26 @@ def connect(place):
 
 
 def test_each_route_is_printed_with_what_uses_it(place, connect):
-    begun = connect("app", "pg", "cache", "bytes")
+    begun = connect("app", "pg", "cache", "shop", "bytes")
     port = begun.ports
     text = begun.text()
     assert f"OPENAI_BASE_URL=http://127.0.0.1:{port['app']}/v1" in text
-    assert f'psql "host=127.0.0.1 port={port["pg"]} sslmode=disable"' in text
+    assert f'psql "host=127.0.0.1 port={port["pg"]} dbname=postgres sslmode=disable"' in text
+    assert f"mariadb --host=127.0.0.1 --port={port['shop']} --skip-ssl" in text
     assert f"redis-cli -h 127.0.0.1 -p {port['cache']}" in text
     assert f"bytes (raw): 127.0.0.1:{port['bytes']}" in text
+
+
+def test_the_lines_for_databases_work_as_they_are_printed(place, connect):
+    lines = connect("pg", "cache", "shop").text().splitlines()
+    for program, arguments, answer in (
+        ("psql", ["-w", "-Atc", "select 42"], "42"),
+        ("redis-cli", ["ping"], "PONG"),
+        ("mariadb", ["-BN", "-e", "select 42"], "42"),
+    ):
+        line = next(line for line in lines if line.startswith(f"    {program} "))
+        done = run([*shlex.split(line), *arguments], env=os.environ | {"PGUSER": "whoever"})
+        assert done.stdout.decode().strip() == answer, done.stderr
 
 
 def test_psql_needs_no_password_and_no_tls(place, connect):

@@ -14,6 +14,9 @@ pub(super) struct Offer {
     at: Address,
 }
 
+/// The database that nearly every server has. Without one, clients ask for a database with the name of who runs them.
+const ANY_DATABASE: &str = "postgres";
+
 impl Offer {
     pub(super) fn new(route: String, protocol: Option<String>, at: Address) -> Offer {
         Offer { route, protocol: protocol.map(OnceCell::from).unwrap_or_default(), at }
@@ -47,7 +50,9 @@ impl Offer {
                 format!("OPENAI_BASE_URL=http://{at}/v1 OPENAI_API_KEY=none"),
                 format!("gRPC without TLS: {at}"),
             ],
-            Some("postgres") => vec![format!("psql \"host={host} port={port} sslmode=disable\"")],
+            Some("postgres") => {
+                vec![format!("psql \"host={host} port={port} dbname={ANY_DATABASE} sslmode=disable\"")]
+            }
             Some("mysql") => vec![format!("mariadb --host={host} --port={port} --skip-ssl")],
             Some("redis") => vec![format!("redis-cli -h {host} -p {port}")],
             _ => Vec::new(),
@@ -63,7 +68,9 @@ impl Offer {
                 ]
             }
             Some("postgres") => match postgres_socket(path) {
-                Some((folder, port)) => vec![format!("psql \"host={folder} port={port}\"")],
+                Some((folder, port)) => {
+                    vec![format!("psql \"host={folder} port={port} dbname={ANY_DATABASE}\"")]
+                }
                 None => vec![
                     "psql finds sockets that are called .s.PGSQL.5432 in the folder that is its host".into(),
                 ],
@@ -188,7 +195,7 @@ mod tests {
     #[test]
     fn advice_for_sockets_fits_what_clients_can_find() {
         let good = offer("pg", "postgres", "unix:/run/x/.s.PGSQL.5432").advice();
-        assert_eq!(good, ["psql \"host=/run/x port=5432\""]);
+        assert_eq!(good, ["psql \"host=/run/x port=5432 dbname=postgres\""]);
         assert!(offer("pg", "postgres", "unix:/run/x/pg").advice()[0].contains(".s.PGSQL.5432"));
         assert_eq!(offer("r", "redis", "unix:/r").advice(), ["redis-cli -s /r"]);
         assert!(offer("x", "raw", "127.0.0.1:1").advice().is_empty());
