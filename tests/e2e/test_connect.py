@@ -25,7 +25,7 @@ from support import mariadb, parts, postgres, redis_server
 from support.gateway import KEY, Gateway
 from support.login import Home
 from support.parts import until
-from support.process import Process, free_port, run
+from support.process import Process, ends, free_port, run
 
 NOISE = hashlib.sha256(b"noise").digest() * 32 * 1024  # 1 MiB
 MIB = int(os.environ.get("STAUNCH_CONNECT_MIB", "100"))
@@ -147,6 +147,30 @@ def connect(place):
         assert "eyJ" not in begun.text() and KEY not in begun.text()
 
 
+@contextlib.contextmanager
+def alone(place, folder, *routes, config=None):
+    """`staunch connect` with a gateway of its own, which may come and go; yields both, the latter as a place is given."""
+    gateway = Gateway(folder, config or place.config)
+    ports = {name: free_port() for name in routes}
+    arguments = place.arguments("--verbose", *(f"{name}={port}" for name, port in ports.items()))
+    arguments[arguments.index("--connect-to") + 1] = f"127.0.0.1:{gateway.port}"
+    begun = place.home.begin(*arguments)
+    begun.ports = ports
+    try:
+        until(lambda: all(f"127.0.0.1:{port}" in begun.text() for port in ports.values()))
+        yield gateway, begun
+    finally:
+        begun.popen.send_signal(signal.SIGINT)
+        assert begun.ended(20) == 0, begun.text()
+        gateway.process.stop()
+
+
+def mariadb_client(where, sql):
+    """MariaDB's own, in clear and without a password. `where`: a port, or a socket's path."""
+    at = [f"--socket={where}"] if isinstance(where, str) else ["--protocol=tcp", "-h", "127.0.0.1", "-P", str(where)]
+    return run([mariadb.program("mariadb"), "--no-defaults", *at, "--skip-ssl", "-u", "whoever", "-BN", "-e", sql], 60)
+
+
 def test_each_route_is_printed_with_what_uses_it(place, connect):
     begun = connect("app", "pg", "cache", "shop", "bytes")
     port = begun.ports
@@ -186,6 +210,48 @@ def test_a_query_is_cancelled_through_a_tunnel_of_its_own(place, connect):
         threading.Timer(0.5, connection.cancel).start()
         with pytest.raises(psycopg.errors.QueryCanceled):
             connection.execute("select pg_sleep(20)")
+
+
+def test_mysqls_clients_need_no_password_and_no_tls(place, connect):
+    port = connect("shop").ports["shop"]
+    sql = "select current_user(), (select attr_value from performance_schema.session_connect_attrs where attr_name = 'staunch_subject' and processlist_id = connection_id())"
+    answer = mariadb_client(port, sql)
+    assert answer.stdout.decode() == f"svc@127.0.0.1\t{parts.ANN}\n", answer.stderr
+    noise = hashlib.sha256(b"large").digest() * (20 * 1024 * 32)
+    # Whatever password is sent is thrown away.
+    with pymysql.connect(host="127.0.0.1", port=port, user="root", password="any", database="shop") as connection:
+        with connection.cursor() as cursor:
+            cursor.execute("create or replace table large (data longblob)")
+            cursor.execute("insert into large values (%s)", (noise,))
+            cursor.execute("select data from large")
+            assert cursor.fetchone() == (noise,)
+        with pytest.raises(pymysql.err.MySQLError), connection.cursor() as cursor:
+            cursor.execute("select nonsense")
+        connection.ping(reconnect=False)
+    line = place.gateway.line("session closed", route="shop", database="shop")
+    assert (line["tunnel"], line["subject"], line["database_user"], line["reason"]) == (True, parts.ANN, "svc", "done")
+
+
+def test_the_way_to_the_gateway_is_post_quantum(place, connect):
+    port = connect("shop").ports["shop"]
+    assert mariadb_client(port, "select 1").stdout == b"1\n"
+    line = place.gateway.line("session closed", route="shop", database_user="svc")
+    assert (line["client_version"], line["client_group"]) == ("TLSv1.3", "X25519MLKEM768"), line
+
+
+def test_a_mysql_client_that_says_nothing_is_gone_by_the_deadline(place, world, tmp_path):
+    route = next(route for route in place.config["route"] if route["name"] == "shop")
+    config = world.config(route, tunnel=world.tunnel(), limits={"permit_deadline": "2s"})
+    with alone(place, tmp_path, "shop", config=config) as (gateway, begun):
+        started = time.monotonic()
+        with socket.create_connection(("127.0.0.1", begun.ports["shop"])) as local:
+            local.settimeout(10)
+            greeting = local.recv(1 << 12)
+            assert greeting[3:5] == b"\0\x0a" and b"-staunch\0" in greeting
+            local.sendall(b"\x40\0\0\1" + bytes(20))
+            assert ends(local)
+        assert 1.9 < time.monotonic() - started < 4
+        assert gateway.line("session closed", route="shop", reason="deadline")["tunnel"] is True
 
 
 def test_redis_and_its_cli(place, connect):
@@ -282,30 +348,6 @@ def test_it_outlives_a_gateway_that_restarts(place, world, tmp_path):
     finally:
         begun.popen.send_signal(signal.SIGINT)
         assert begun.ended(20) == 0
-
-
-@contextlib.contextmanager
-def alone(place, folder, *routes):
-    """`staunch connect` with a gateway of its own, which may come and go; yields both, the latter as a place is given."""
-    gateway = Gateway(folder, place.config)
-    ports = {name: free_port() for name in routes}
-    arguments = place.arguments("--verbose", *(f"{name}={port}" for name, port in ports.items()))
-    arguments[arguments.index("--connect-to") + 1] = f"127.0.0.1:{gateway.port}"
-    begun = place.home.begin(*arguments)
-    begun.ports = ports
-    try:
-        until(lambda: all(f"127.0.0.1:{port}" in begun.text() for port in ports.values()))
-        yield gateway, begun
-    finally:
-        begun.popen.send_signal(signal.SIGINT)
-        assert begun.ended(20) == 0, begun.text()
-        gateway.process.stop()
-
-
-def mariadb_client(where, sql):
-    """MariaDB's own, in clear and without a password. `where`: a port, or a socket's path."""
-    at = [f"--socket={where}"] if isinstance(where, str) else ["--protocol=tcp", "-h", "127.0.0.1", "-P", str(where)]
-    return run([mariadb.program("mariadb"), "--no-defaults", *at, "--skip-ssl", "-u", "whoever", "-BN", "-e", sql], 60)
 
 
 def test_mysqls_clients_are_told_in_an_error_that_the_gateway_is_away(place, tmp_path):
@@ -447,6 +489,15 @@ def test_a_unix_socket_is_its_owners_alone(place, tmp_path):
     begun.popen.send_signal(signal.SIGTERM)
     assert begun.ended() == 0
     assert not path.exists()
+
+
+def test_mariadbs_client_on_a_unix_socket(place, tmp_path):
+    path = tmp_path / "shop.sock"
+    begun = place.home.begin(*place.arguments(f"shop=unix:{path}"))
+    until(lambda: f"mariadb --socket={path}" in begun.text())
+    assert mariadb_client(str(path), "select 42").stdout == b"42\n"
+    begun.popen.send_signal(signal.SIGTERM)
+    assert begun.ended() == 0
 
 
 def test_exec_runs_a_program_that_finds_its_routes(place):

@@ -424,15 +424,16 @@ class Wire:
     def secure(self, world, name="shop.my.test"):
         self.send(1, struct.pack("<IIB23x", 0x81AA00 | SSL | 0x80000, 1 << 24, 45))
         context = ssl.create_default_context(cafile=world.ca)
+        context.check_hostname = name is not None
         self.socket = context.wrap_socket(self.plain, server_hostname=name)
 
     def response(self, sequence=2, user=b"x"):
         flags = 0x00AA00 | SSL | 0x80000
         self.send(sequence, struct.pack("<IIB23x", flags, 1 << 24, 45) + user + b"\0\0mysql_clear_password\0")
 
-    def log_in(self, world, token):
+    def log_in(self, world, token, name="shop.my.test"):
         self.packet()
-        self.secure(world)
+        self.secure(world, name)
         self.response()
         sequence, asked = self.packet()
         assert (sequence, asked) == (3, b"\xfemysql_clear_password\0")
@@ -538,22 +539,106 @@ def test_byte_by_byte(gateway, world):
 
 
 def test_a_permit_that_ends_is_told_in_an_error(gateway, world):
-    with connect(gateway, world, "cut", token=world.issuer.token(parts.BRIEF)) as connection:
-        assert one(connection, "select 1") == 1
-        time.sleep(4)
-        with pytest.raises(pymysql.err.MySQLError):
-            one(connection, "select 1")
+    token = world.issuer.token(parts.BRIEF)
+    idle = Wire(gateway)
+    idle.log_in(world, token, "cut.my.test")
+    with connect(gateway, world, "cut", token=token) as busy:
+        # In place of an answer that was asked for.
+        with pytest.raises(pymysql.err.OperationalError) as error:
+            one(busy, "select sleep(20)")
+    number, words = error.value.args
+    assert number == 1927 and "permit of this session has ended" in words and "session " in words, words
+    # By itself to who waits for nothing, with the number of a first packet.
+    sequence, told = idle.packet()
+    assert (sequence, told[:9]) == (0, b"\xff" + (1927).to_bytes(2, "little") + b"#70100"), told
+    assert ends(idle.socket)
     assert gateway.line("session closed", route="my-cut", reason="expired")
 
 
-def test_no_name_at_all_is_the_listeners_route_and_a_wrong_one_is_refused(gateway, world):
-    context = ssl.create_default_context(cafile=world.ca)
+def test_no_name_at_all_is_the_listeners_route(gateway, database, world):
+    """MariaDB's client sends none though it is given one, and so does a client that is given none."""
+
+    def nameless():
+        lines = [line for line in gateway.lines() if line["event"] == "session opened" and "sni" not in line]
+        assert all(line["route"] == "my-shop" for line in lines)
+        return len(lines)
+
+    before, token = nameless(), world.issuer.token()
+    answer = client(gateway, world, "-BN", "-e", "select 'no name'", token=token, name="localhost")
+    assert answer.stdout == b"no name\n", answer.stderr
+    wire = Wire(gateway)
+    wire.log_in(world, token, None)
+    wire.send(0, bytes([QUIT]))
+    assert ends(wire.socket)
+    assert nameless() == before + 2
+
+
+def test_no_name_at_all_is_refused_where_the_listener_has_no_route(database, world, start):
+    before = database.server.arrivals()
+    gateway = start(database.config(mysql={"version": "10.11.6-MariaDB"}))
+    answer = client(gateway, world, "-e", "select 1", token=world.issuer.token())
+    assert answer.returncode == 1 and b"SSL" in answer.stderr, answer.stderr
+    assert gateway.line("session closed", reason="no_route")["detail"] == "no name was sent"
+    assert database.server.arrivals() == before
+    with connect(gateway, world, "shop") as connection:
+        assert one(connection, "select 1") == 1
+
+
+def test_a_wrong_name_is_refused_whatever_the_listeners_route(gateway, world):
     wire = Wire(gateway)
     wire.packet()
-    wire.send(1, struct.pack("<IIB23x", 0x81AA00 | SSL | 0x80000, 1 << 24, 45))
     with pytest.raises(ssl.SSLError):
-        context.wrap_socket(wire.plain, server_hostname="nowhere.my.test")
-    assert gateway.line("session closed", reason="no_route")
+        wire.secure(world, "nowhere.my.test")
+    assert gateway.line("session closed", reason="no_route")["detail"] == "no route has this name"
+
+
+TLS_REQUEST = b"\x20\0\0\1" + struct.pack("<IIB23x", 0x81AA00 | SSL | 0x80000, 1 << 24, 45)
+
+
+def hello(name):
+    """The first flight of a TLS client."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname=name).do_handshake()
+    return outgoing.read()
+
+
+def test_half_open_logins_are_gone_by_the_deadline_whichever_step_they_stopped_at(database, world, start):
+    before = database.server.arrivals()
+    gateway = start(database.config(limits={"permit_deadline": "2s"}))
+    begun = time.monotonic()
+
+    def stopped(step):
+        wire = Wire(gateway)
+        wire.packet()
+        match step:
+            case "half of the request for TLS":
+                wire.socket.sendall(TLS_REQUEST[:20])
+            case "no hello":
+                wire.socket.sendall(TLS_REQUEST)
+            case "half a hello":
+                wire.socket.sendall(TLS_REQUEST + hello("shop.my.test")[:60])
+            case "no login" | "half a login" | "no token" | "half a token":
+                wire.secure(world)
+        if step == "half a login":
+            wire.socket.sendall(b"\x80\0\0\2" + bytes(40))
+        if step in ("no token", "half a token"):
+            wire.response()
+            assert wire.packet()[1][0] == 0xFE
+        if step == "half a token":
+            wire.socket.sendall(b"\x80\3\0\4" + world.issuer.token().encode()[:80])
+        return wire
+
+    in_clear = ("silence", "half of the request for TLS", "no hello", "half a hello")
+    inside_tls = ("no login", "half a login", "no token", "half a token")
+    wires = [stopped(step) for step in (*in_clear, *inside_tls)]
+    assert time.monotonic() - begun < 1.5, "too slow to tell"
+    for wire in wires:
+        assert ends(wire.socket)
+    assert 1.9 < time.monotonic() - begun < 4
+    lines = [line for line in gateway.lines() if line["event"] == "session closed"]
+    assert [line["reason"] for line in lines] == ["deadline"] * len(wires), lines
+    assert database.server.arrivals() == before
 
 
 def test_draining_tells_idle_clients_and_lets_busy_ones_finish(database, world, tmp_path):

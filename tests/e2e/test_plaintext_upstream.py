@@ -13,7 +13,9 @@ import grpc
 import httpx
 import openai
 import psycopg
+import pymysql
 import pytest
+import test_mysql
 import websockets.sync.client
 from support import parts, plaintext
 from support.gateway import KEY, staunch
@@ -348,6 +350,59 @@ def test_a_large_copy_passes_and_a_statement_can_be_cancelled(world, start, data
         assert [type(one) for one in error] == [psycopg.errors.QueryCanceled], error
         assert connection.execute("select 1").fetchone() == (1,)
     assert any("cancelled the statement of session" in line.get("detail", "") for line in gateway.lines())
+
+
+@pytest.fixture(scope="module")
+def shop(world):
+    server = plaintext.Mariadb(*world.upstream_pair, KEY)
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+def test_mariadb_without_tls(world, start, shop, kind):
+    address = f"unix:{shop.socket}" if kind == "unix" else f"tcp://127.0.0.1:{shop.port}"
+    chain, key = world.authority.leaf(f"clear-my-{kind}", ["localhost", "shop.my.test"])
+    route = clear(
+        world, "shop", address, sni="shop.my.test", protocol="mysql", certificate={"chain": chain, "key": key},
+        inject={"user": "svc", "password": "{secret:stored}"}, statements="on",
+    )  # fmt: skip
+    gateway = start(world.config(route, mysql={"version": "10.11.6-MariaDB", "route": "shop"}))
+    token = world.issuer.token()
+    sql = "select current_user(), (select variable_value from information_schema.session_status where variable_name = 'ssl_cipher')"
+    done = test_mysql.client(gateway, world, "-BN", "-e", sql, token=token)
+    assert done.stdout.decode() == "svc@localhost\t\n", done.stderr
+    closed = says_so(gateway, route="shop")
+    peer = address if kind == "unix" else f"127.0.0.1:{shop.port}"
+    assert (closed["reason"], closed["database_user"], closed["upstream_peer"]) == ("done", "svc", peer), closed
+    with test_mysql.connect(gateway, world, token=token) as connection, connection.cursor() as cursor:
+        cursor.execute("create or replace table shop.large (data longblob)")
+        noise = hashlib.sha256(b"large").digest() * (20 * 1024 * 32)
+        cursor.execute("insert into shop.large values (%s)", (noise,))
+        cursor.execute("select data from shop.large")
+        assert cursor.fetchone() == (noise,)
+        sql = "select attr_value from performance_schema.session_connect_attrs where attr_name = 'staunch_subject' and processlist_id = connection_id()"
+        cursor.execute(sql)
+        assert cursor.fetchone() == (parts.ANN,)
+    with test_mysql.connector(gateway, world, token=token) as connection, connection.cursor(prepared=True) as cursor:
+        cursor.execute("select ? + 1", (41,))
+        assert cursor.fetchall() == [(42,)]
+    assert gateway.line("statement", kind="execute", rows=1)["text"] == "select ? + 1"
+    assert token not in shop.general()
+
+
+def test_mariadb_that_is_not_there_or_does_not_let_the_gateway_in(world, start, shop, tmp_path):
+    chain, key = world.authority.leaf("clear-my-faults", ["wrong.my.test", "gone.my.test"])
+    more = {"protocol": "mysql", "certificate": {"chain": chain, "key": key}}
+    account = {"password": "{secret:stored}"}
+    wrong = clear(world, "wrong", f"unix:{shop.socket}", sni="wrong.my.test", inject=account | {"user": "nobody"}, **more)
+    gone = clear(world, "gone", f"unix:{tmp_path}/gone.sock", sni="gone.my.test", inject=account | {"user": "svc"}, **more)
+    gateway = start(world.config(wrong, gone, mysql={"version": "10.11.6-MariaDB"}))
+    for route, words in (("wrong", "does not let the gateway in"), ("gone", "cannot be reached")):
+        with pytest.raises(pymysql.err.OperationalError) as error:
+            test_mysql.connect(gateway, world, route)
+        number, said = error.value.args
+        assert number == 1429 and words in said and "nobody" not in said, said
 
 
 # --- configuration --------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ def program(name: str) -> str:
 class Server:
     """Accounts `svc` (mysql_native_password), `ed` (ed25519), `ro`, which may read, and `nobody`, which has another password."""
 
-    def __init__(self, chain: str, key: str, password: str):
+    def __init__(self, chain: str, key: str, password: str, tls: bool = True):
         self.port = free_port()
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="staunch-my-"))
         self.socket = self.folder / "server.sock"
@@ -41,9 +41,10 @@ class Server:
         install = [program("mariadb-install-db"), *common, "--auth-root-authentication-method=normal", "--skip-test-db"]
         done = run(install, 120, **self.more, cwd="/")
         assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+        encryption = [f"--ssl-cert={self.folder}/server.pem", f"--ssl-key={self.folder}/server.key", "--require-secure-transport=ON"]
         start = [
             program("mariadbd"), *common, "--bind-address=127.0.0.1", f"--port={self.port}", f"--socket={self.socket}",
-            f"--ssl-cert={self.folder}/server.pem", f"--ssl-key={self.folder}/server.key", "--require-secure-transport=ON",
+            *(encryption if tls else ["--skip-ssl"]),
             f"--pid-file={self.folder}/pid", "--max-allowed-packet=64M", "--local-infile=ON", "--performance-schema=ON",
             "--innodb-flush-log-at-trx-commit=0", "--skip-log-bin", "--general-log=1", f"--general-log-file={self.folder}/general.log",
         ]  # fmt: skip

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 
-from . import parts, postgres
+from . import mariadb, parts, postgres
 from .process import Process, free_port
 from .redis_server import program
 
@@ -72,3 +72,12 @@ class Postgres(postgres.Server):
     @property
     def socket(self) -> pathlib.Path:
         return self.folder / f".s.PGSQL.{self.port}"
+
+
+class Mariadb(mariadb.Server):
+    """MariaDB that cannot do TLS, with the account `svc` for clients on its socket."""
+
+    def __init__(self, chain: str, key: str, password: str):
+        super().__init__(chain, key, password, tls=False)
+        self.admin(f"create user svc@localhost identified by '{password}'; grant all on *.* to svc@localhost")
+        assert self.admin("select @@have_ssl") == "DISABLED"
