@@ -27,6 +27,8 @@ fn folder() -> tempfile::TempDir {
     private(&at("secrets/jupyter.token"), "canary-0815\n");
     private(&at("secrets/pg-ro.password"), "canary-ro\n");
     private(&at("secrets/pg-rw.password"), "canary-rw\n");
+    private(&at("secrets/shop-ro.password"), "canary-ro\n");
+    private(&at("secrets/shop-rw.password"), "canary-rw\n");
     private(&at("secrets/redis-app.password"), "canary-app\n");
     private(&at("secrets/redis-read.password"), "canary-read\n");
     folder

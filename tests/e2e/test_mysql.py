@@ -515,6 +515,30 @@ def test_another_user_means_another_connection(gateway, database, world):
     assert gateway.line("session closed", reason="protocol", route="my-shop")["culprit"] == "client"
 
 
+def test_a_cursors_rows_pass_and_are_not_among_the_statements(gateway, world):
+    wire = Wire(gateway)
+    wire.log_in(world, world.issuer.token(), "logged.my.test")
+    wire.send(0, b"\x16select seq from shop.seq_1_to_9")
+    ok = wire.packet()[1]
+    number = ok[1:5]
+    assert ok[0] == 0, ok
+    # A column, and the end of the columns.
+    wire.packet(), wire.packet()
+    # With a cursor for reading (CURSOR_TYPE_READ_ONLY): the rows wait at the server.
+    wire.send(0, b"\x17" + number + b"\1" + struct.pack("<I", 1))
+    packets = [wire.packet()[1] for _ in range(3)]
+    assert packets[0] == b"\1" and packets[2][0] == 0xFE, packets
+    for rows in (4, 4, 1):
+        wire.send(0, b"\x1c" + number + struct.pack("<I", 4))
+        packets = [wire.packet()[1] for _ in range(rows + 1)]
+        assert packets[-1][0] == 0xFE and all(packet[0] == 0 for packet in packets[:-1]), packets
+    wire.send(0, bytes([QUIT]))
+    assert ends(wire.socket)
+    line = gateway.line("statement", kind="execute", text="select seq from shop.seq_1_to_9")
+    assert line["result"] == "done" and "rows" not in line, line
+    assert len(statements(gateway, line["session"])) == 2
+
+
 def test_packets_out_of_order_end_the_session(gateway, world):
     wire = Wire(gateway)
     wire.log_in(world, world.issuer.token())
