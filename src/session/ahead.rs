@@ -31,7 +31,7 @@ const MAX_READS: usize = 32;
 /// What one worker has dialled ahead, by route and protocol.
 #[derive(Default)]
 pub struct Ahead {
-    pools: RefCell<HashMap<(*const Route, Application), Pool>>,
+    pools: RefCell<HashMap<Key, Pool>>,
 }
 
 struct Pool {
@@ -39,7 +39,11 @@ struct Pool {
     _route: Weak<Route>,
     ready: VecDeque<Ready>,
     dialling: usize,
+    /// A task waits for the oldest to become too old.
+    watched: bool,
 }
+
+type Key = (*const Route, Application);
 
 struct Ready {
     dialled: Dialled,
@@ -76,6 +80,7 @@ impl Ahead {
                 _route: Arc::downgrade(route),
                 ready: VecDeque::new(),
                 dialling: 0,
+                watched: false,
             });
             let missing = route.dial_ahead.saturating_sub(pool.ready.len() + pool.dialling);
             pool.dialling += missing;
@@ -98,27 +103,50 @@ impl Ahead {
                     // A session that needs one dials by itself, and says what is wrong.
                     Err(_) => shared.metrics.handshake_failed(Side::Upstream),
                 }
-                let keep = dialled.is_ok();
-                shared.ahead.dialled(key, dialled.ok());
-                drop((route, permit));
-                if keep {
-                    tokio::time::sleep(KEEP).await;
-                    shared.ahead.give_up(key, &shared.metrics);
+                if shared.ahead.dialled(key, dialled.ok()) {
+                    tokio::task::spawn_local(Self::watch(shared.clone(), key));
                 }
             });
         }
     }
 
-    fn dialled(&self, key: (*const Route, Application), dialled: Option<Dialled>) {
-        if let Some(pool) = self.pools.borrow_mut().get_mut(&key) {
-            pool.dialling -= 1;
-            let since = Instant::now();
-            pool.ready.extend(dialled.map(|dialled| Ready { dialled, since }));
+    /// Takes note of a dial's result. True: nobody watches the pool yet, and somebody must.
+    fn dialled(&self, key: Key, dialled: Option<Dialled>) -> bool {
+        let mut pools = self.pools.borrow_mut();
+        let Some(pool) = pools.get_mut(&key) else { return false };
+        pool.dialling -= 1;
+        let since = Instant::now();
+        pool.ready.extend(dialled.map(|dialled| Ready { dialled, since }));
+        if pool.is_empty() && !pool.watched {
+            pools.remove(&key);
+            return false;
+        }
+        !pool.ready.is_empty() && !std::mem::replace(&mut pool.watched, true)
+    }
+
+    /// Closes what waits too long, as long as the pool holds anything. One task for all, since thousands may be dialled and
+    /// taken in the time that one may wait.
+    async fn watch(shared: Rc<Shared>, key: Key) {
+        while let Some(since) = shared.ahead.oldest(key) {
+            tokio::time::sleep_until(since + KEEP).await;
+            shared.ahead.give_up(key, &shared.metrics);
         }
     }
 
-    /// Closes what has waited too long, and forgets a pool that holds nothing.
-    fn give_up(&self, key: (*const Route, Application), metrics: &WorkerMetrics) {
+    /// Since when the one that waits longest does. Without any, the pool is watched no more, and forgotten if none is to come.
+    fn oldest(&self, key: Key) -> Option<Instant> {
+        let mut pools = self.pools.borrow_mut();
+        let pool = pools.get_mut(&key)?;
+        let oldest = pool.ready.front().map(|ready| ready.since);
+        pool.watched = oldest.is_some();
+        if pool.is_empty() {
+            pools.remove(&key);
+        }
+        oldest
+    }
+
+    /// Closes what has waited too long.
+    fn give_up(&self, key: Key, metrics: &WorkerMetrics) {
         let mut pools = self.pools.borrow_mut();
         let Some(pool) = pools.get_mut(&key) else { return };
         while pool.ready.front().is_some_and(|ready| ready.since.elapsed() >= KEEP) {
@@ -130,9 +158,12 @@ impl Ahead {
                 }
             });
         }
-        if pool.ready.is_empty() && pool.dialling == 0 {
-            pools.remove(&key);
-        }
+    }
+}
+
+impl Pool {
+    fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.dialling == 0
     }
 }
 
