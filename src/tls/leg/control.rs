@@ -1,0 +1,213 @@
+//! What a leg says and hears about the connection itself: alerts, key updates, session tickets.
+
+use super::{Leg, LegFault, Received};
+use crate::tls::record::{Content, RecordFault, Sealer, Secrets};
+use crate::tls::renewal::Renewal;
+use rustls::client::ClientConnectionData;
+use rustls::kernel::KernelConnection;
+use rustls::{ConnectionTrafficSecrets, ProtocolVersion};
+
+const CLOSE_NOTIFY: u8 = 0;
+pub(super) const UNEXPECTED_MESSAGE: u8 = 10;
+pub(super) const INTERNAL_ERROR: u8 = 80;
+const USER_CANCELED: u8 = 90;
+const NO_RENEGOTIATION: u8 = 100;
+const WARNING: u8 = 1;
+const FATAL: u8 = 2;
+
+const HELLO_REQUEST: u8 = 0;
+const NEW_SESSION_TICKET: u8 = 4;
+const KEY_UPDATE: u8 = 24;
+
+/// Key updates without data between them; each costs us a key derivation.
+const MAX_UPDATES: u8 = 32;
+/// Warning alerts on one leg; they carry nothing.
+const MAX_WARNINGS: u8 = 4;
+/// Bytes of one post-handshake message; a session ticket needs at most 64 KiB, real ones a few hundred bytes.
+const MAX_MESSAGE: usize = 65_536 + 512;
+/// Control replies that may wait to be written; a peer that does not read them must not make us hoard them.
+const MAX_UNSENT_CONTROL: usize = 256 * 1024;
+
+/// What is kept of the handshake after it handed the keys over: for later keys, and as a client for tickets.
+pub(in crate::tls) enum Agreed {
+    /// `None` on TLS 1.2, whose keys are not renewed.
+    Server(Option<Box<Renewal>>),
+    Client(Box<KernelConnection<ClientConnectionData>>),
+    /// No TLS.
+    Nothing,
+}
+
+impl Agreed {
+    /// Passes the next receiving key to `use_key`.
+    fn renew_rx(
+        &mut self,
+        use_key: impl FnOnce(&Secrets<'_>) -> Result<(), RecordFault>,
+    ) -> Result<(), LegFault> {
+        match self {
+            Agreed::Server(renewal) => {
+                let renewed = renewal.as_mut().and_then(|renewal| renewal.next_rx()).ok_or(NO_UPDATE)?;
+                use_key(&renewed.secrets())?;
+            }
+            Agreed::Client(agreed) => {
+                use_key(&tls13(&agreed.update_rx_secret().map_err(|_| NO_UPDATE)?.1)?)?;
+            }
+            Agreed::Nothing => return Err(NO_UPDATE),
+        }
+        Ok(())
+    }
+
+    /// Passes the next sending key to `use_key`.
+    fn renew_tx(
+        &mut self,
+        use_key: impl FnOnce(&Secrets<'_>) -> Result<(), RecordFault>,
+    ) -> Result<(), LegFault> {
+        match self {
+            Agreed::Server(renewal) => {
+                let renewed = renewal.as_mut().and_then(|renewal| renewal.next_tx()).ok_or(NO_UPDATE)?;
+                use_key(&renewed.secrets())?;
+            }
+            Agreed::Client(agreed) => {
+                use_key(&tls13(&agreed.update_tx_secret().map_err(|_| NO_UPDATE)?.1)?)?;
+            }
+            Agreed::Nothing => return Err(NO_UPDATE),
+        }
+        Ok(())
+    }
+}
+
+impl Leg {
+    fn can_rekey(&self) -> bool {
+        self.tx.sealer.as_ref().is_some_and(Sealer::can_rekey)
+    }
+
+    /// RFC 8446 section 6: close_notify and user_canceled are not faults, everything else is; TLS 1.2 has warnings.
+    pub(super) fn alert(&mut self, body: &[u8]) -> Result<Received, LegFault> {
+        let &[level, description] = body else { return Err(LegFault::Message("an alert of a wrong length")) };
+        match (level, description) {
+            (_, CLOSE_NOTIFY) => {
+                self.rx.closed = true;
+                Ok(Received::Closed)
+            }
+            (WARNING, description) if description == USER_CANCELED || !self.can_rekey() => {
+                self.rx.warnings += 1;
+                if self.rx.warnings > MAX_WARNINGS {
+                    return Err(LegFault::Message("too many warning alerts"));
+                }
+                Ok(Received::Control)
+            }
+            (_, description) => Err(LegFault::Alert(description)),
+        }
+    }
+
+    /// Takes whole messages off the front of what was gathered.
+    pub(super) fn messages(&mut self) -> Result<(), LegFault> {
+        let mut gathered = std::mem::take(&mut self.rx.message);
+        let mut at = 0;
+        while let [kind, a, b, c, rest @ ..] = &gathered[at..] {
+            let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+            if length > MAX_MESSAGE {
+                return Err(LegFault::Message("a handshake message that is too long"));
+            }
+            let Some(body) = rest.get(..length) else { break };
+            let last = rest.len() == length;
+            self.message(*kind, body, last)?;
+            at += 4 + length;
+        }
+        gathered.drain(..at);
+        if !gathered.is_empty() {
+            self.rx.message = gathered;
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, kind: u8, body: &[u8], last: bool) -> Result<(), LegFault> {
+        let can_rekey = self.can_rekey();
+        match (kind, &mut self.agreed) {
+            (KEY_UPDATE, _) if can_rekey => self.key_update(body, last),
+            (NEW_SESSION_TICKET, Agreed::Client(agreed)) if can_rekey => {
+                // A ticket that rustls cannot use costs a full handshake next time, nothing else.
+                let _ = agreed.handle_new_session_ticket(body);
+                Ok(())
+            }
+            (HELLO_REQUEST, Agreed::Client(_)) if !can_rekey && body.is_empty() => {
+                self.push(Content::Alert, &[WARNING, NO_RENEGOTIATION])
+            }
+            _ => Err(LegFault::Message("a handshake message that cannot stand here")),
+        }
+    }
+
+    /// RFC 8446 section 4.6.3. The answer goes out under the old key, which then is renewed.
+    fn key_update(&mut self, body: &[u8], last: bool) -> Result<(), LegFault> {
+        if !last {
+            return Err(LegFault::Message("a key update that does not end its record"));
+        }
+        self.rx.updates += 1;
+        if self.rx.updates > MAX_UPDATES {
+            return Err(LegFault::Message("too many key updates without data"));
+        }
+        let answer = match body {
+            [0] => false,
+            [1] => true,
+            _ => return Err(LegFault::Message("a malformed key update")),
+        };
+        let opener = self.rx.opener.as_mut().ok_or(NO_UPDATE)?;
+        self.agreed.renew_rx(|secrets| opener.rekey(secrets))?;
+        if answer && !self.tx.closed {
+            self.renew_key()?;
+        }
+        Ok(())
+    }
+
+    /// Renews the sending key if its record limit is reached.
+    pub fn renew_worn_key(&mut self) -> Result<(), LegFault> {
+        if !self.is_worn() {
+            return Ok(());
+        }
+        if !self.can_rekey() {
+            return Err(LegFault::KeyLimit);
+        }
+        self.renew_key()
+    }
+
+    fn renew_key(&mut self) -> Result<(), LegFault> {
+        self.push(Content::Handshake, &[KEY_UPDATE, 0, 0, 1, 0])?;
+        let sealer = self.tx.sealer.as_mut().ok_or(NO_UPDATE)?;
+        self.agreed.renew_tx(|secrets| sealer.rekey(secrets))?;
+        self.tx.renewals += 1;
+        Ok(())
+    }
+
+    /// Says something about the connection itself, which only TLS has words for.
+    fn push(&mut self, content: Content, body: &[u8]) -> Result<(), LegFault> {
+        let Some(sealer) = &mut self.tx.sealer else { return Ok(()) };
+        if self.tx.unsent.len() - self.tx.written > MAX_UNSENT_CONTROL {
+            return Err(LegFault::Message("control messages that it does not read the answers to"));
+        }
+        sealer.seal(content, body, &mut self.tx.unsent)?;
+        Ok(())
+    }
+
+    /// Says close_notify, once; nothing can be queued afterwards. Without TLS the FIN says it.
+    pub fn queue_close(&mut self) -> Result<(), LegFault> {
+        if !self.tx.closed {
+            self.push(Content::Alert, &[WARNING, CLOSE_NOTIFY])?;
+            self.tx.closed = true;
+        }
+        Ok(())
+    }
+
+    /// Says why this leg ends, if there is something to say and it can still be said.
+    pub fn queue_alert(&mut self, description: u8) {
+        if !self.tx.closed {
+            // The leg ends either way; an alert that cannot be sealed changes nothing.
+            let _ = self.push(Content::Alert, &[FATAL, description]);
+            self.tx.closed = true;
+        }
+    }
+}
+
+const NO_UPDATE: LegFault = LegFault::Message("a key update that the handshake state refuses");
+
+fn tls13(secret: &ConnectionTrafficSecrets) -> Result<Secrets<'_>, LegFault> {
+    Secrets::from_rustls(secret, ProtocolVersion::TLSv1_3).ok_or(NO_UPDATE)
+}
