@@ -5,6 +5,7 @@
 use super::leg::{Agreed, Leg};
 use super::record::MAX_RECORD;
 use super::renewal::{Caught, Renewal};
+use super::turn::turn;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{Acceptor, ServerConnectionData, UnbufferedServerConnection};
@@ -133,6 +134,7 @@ pub async fn accept(
     config: Arc<ServerConfig>,
     records_per_key: u64,
 ) -> Result<Shaken, HandshakeFault> {
+    turn().await;
     let connection = UnbufferedServerConnection::new(config)?;
     drive(tcp, connection, hello.bytes, records_per_key).await
 }
