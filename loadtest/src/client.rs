@@ -92,12 +92,33 @@ impl Door {
         self.path.is_none()
     }
 
-    async fn io(&self, number: usize, protocol: Protocol) -> io::Result<Box<dyn Stream>> {
+    /// Where it leads.
+    pub(crate) fn at(&self) -> SocketAddr {
+        self.at
+    }
+
+    /// How TLS is spoken and the name that is asked for; `None`: it is not.
+    fn tls(&self, protocol: Protocol) -> io::Result<Option<(Arc<ClientConfig>, ServerName<'static>)>> {
         let (config, name) = match protocol {
             Protocol::Raw => (&self.raw, &self.raw_name),
             Protocol::Http1 => (&self.http1, &self.http_name),
             Protocol::Http2 | Protocol::Grpc => (&self.http2, &self.http_name),
         };
+        let Some(config) = config else { return Ok(None) };
+        Ok(Some((config.clone(), ServerName::try_from(name.clone()).map_err(io::Error::other)?)))
+    }
+
+    /// What a client says first.
+    pub(crate) fn hello(&self, protocol: Protocol) -> io::Result<Vec<u8>> {
+        let (config, name) = self
+            .tls(protocol)?
+            .ok_or_else(|| io::Error::other("without TLS there is no handshake to ask for"))?;
+        let mut hello = Vec::new();
+        rustls::ClientConnection::new(config, name).map_err(io::Error::other)?.write_tls(&mut hello)?;
+        Ok(hello)
+    }
+
+    async fn io(&self, number: usize, protocol: Protocol) -> io::Result<Box<dyn Stream>> {
         let socket = if self.at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let SocketAddr::V4(at) = self.at
             && at.ip().is_loopback()
@@ -109,9 +130,8 @@ impl Door {
         }
         let tcp = socket.connect(self.at).await?;
         tcp.set_nodelay(true)?;
-        let Some(config) = config else { return Ok(Box::new(tcp)) };
-        let name = ServerName::try_from(name.clone()).map_err(io::Error::other)?;
-        Ok(Box::new(TlsConnector::from(config.clone()).connect(name, tcp).await?))
+        let Some((config, name)) = self.tls(protocol)? else { return Ok(Box::new(tcp)) };
+        Ok(Box::new(TlsConnector::from(config).connect(name, tcp).await?))
     }
 
     /// Opens connection `number` of the run.

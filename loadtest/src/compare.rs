@@ -29,6 +29,8 @@ const STREAMS: &[Peer] =
 const SECURE: &[Peer] = &[Peer::Staunch, Peer::Tls, Peer::Nginx, Peer::Haproxy, Peer::Envoy, Peer::Stunnel];
 /// Peers that read requests and check tokens.
 const TOKENS: &[Peer] = &[Peer::Staunch, Peer::EnvoyJwt, Peer::HaproxyJwt];
+const TOKENS_AND_STREAMS: &[Peer] =
+    &[Peer::Staunch, Peer::Tls, Peer::EnvoyJwt, Peer::HaproxyJwt, Peer::Nginx, Peer::Envoy];
 /// [`SECURE`], and one that checks the token that stands in each connection's request. That one shares connections to
 /// the upstream among clients: it makes half as many handshakes.
 const DOORS: &[Peer] =
@@ -45,7 +47,20 @@ fn requests(protocol: Protocol, divide: u32) -> Shape {
 
 fn streams(protocol: Protocol, size: u32, divide: u32) -> Shape {
     let seconds = (8 / divide).max(1);
-    Shape::Stream { streams: 400, per_connection: 10, rate: 25, size, seconds, protocol }
+    Shape::Stream { streams: 400, per_connection: 10, rate: 25, size, seconds, protocol, storm: 0 }
+}
+
+fn stormy(divide: u32) -> Shape {
+    let (seconds, protocol) = ((8 / divide).max(2), Protocol::Http1);
+    Shape::Stream { streams: 100, per_connection: 10, rate: 25, size: 0, seconds, protocol, storm: 100 }
+}
+
+/// The same without a storm: where nothing stands between, the load itself would have to answer it.
+fn calm(mut shape: Shape) -> Shape {
+    if let Shape::Stream { storm, .. } = &mut shape {
+        *storm = 0;
+    }
+    shape
 }
 
 pub(crate) fn bulk(protocol: Protocol, divide: u32) -> Shape {
@@ -75,11 +90,20 @@ const ALL: &[Work] = &[
     Work {
         name: "streams-sse",
         what: "400 server-sent event streams × 25/s, tokens",
-        peers: &[Peer::Staunch, Peer::Tls, Peer::EnvoyJwt, Peer::HaproxyJwt, Peer::Nginx, Peer::Envoy],
+        peers: TOKENS_AND_STREAMS,
         pq: Pq::Off,
         resume: false,
         memory: false,
         shape: |divide| streams(Protocol::Http1, 0, divide),
+    },
+    Work {
+        name: "streams-storm",
+        what: "100 such streams, while 100 clients at once ask for handshakes, 5 times a second",
+        peers: TOKENS_AND_STREAMS,
+        pq: Pq::Off,
+        resume: false,
+        memory: false,
+        shape: stormy,
     },
     Work {
         name: "requests-h1",
@@ -133,7 +157,7 @@ const ALL: &[Work] = &[
         pq: Pq::Off,
         resume: false,
         memory: true,
-        shape: |divide| Shape::Idle { connections: 4000 / divide, protocol: Protocol::Raw },
+        shape: |divide| Shape::Idle { connections: 8000 / divide, protocol: Protocol::Raw },
     },
 ];
 
@@ -213,7 +237,9 @@ pub(crate) async fn compare(
             let shift = round as usize % turn.len().max(1);
             turn.rotate_left(shift);
             for peer in turn {
-                match run::run(&common, peer, &(one.shape)(divide), false).await {
+                let shape = (one.shape)(divide);
+                let shape = if peer == Peer::Direct { calm(shape) } else { shape };
+                match run::run(&common, peer, &shape, false).await {
                     Ok(report) if report.interrupted => {
                         interrupted = true;
                         break 'rounds;
@@ -295,17 +321,23 @@ fn ranked(row: &Row) -> Vec<(&String, &Figure)> {
     all
 }
 
+impl Row {
+    /// Latency beyond that of a run without any peer, µs.
+    fn added(&self, figure: &Figure, f: fn(&Figure) -> Option<f64>) -> Option<f64> {
+        Some(f(figure)? - self.peers.get("direct").and_then(f)?)
+    }
+}
+
 fn text(row: &Row) -> String {
     let mut text = format!("\n{} ({})\n", row.what, row.unit);
     let own = row.peers.get("staunch").map(|figure| figure.median);
-    let direct = row.peers.get("direct");
     for (name, figure) in ranked(row) {
         let _ =
             write!(text, "  {name:<12} {:>10.3}  [{:.3} – {:.3}]", figure.median, figure.least, figure.most);
         if let Some(own) = own.filter(|_| figure.median > 0.0 && name != "staunch") {
             let _ = write!(text, "  staunch is {:.2} of it", own / figure.median);
         }
-        let added = |f: fn(&Figure) -> Option<f64>| Some(f(figure)? - direct.and_then(f)?);
+        let added = |f| row.added(figure, f);
         if let (Some(p50), Some(p99)) = (added(|f| f.p50_us), added(|f| f.p99_us)) {
             let _ = write!(text, "  added latency p50 {p50:.0} µs, p99 {p99:.0} µs");
         }
@@ -364,6 +396,16 @@ fn markdown(results: &Results) -> String {
             .collect();
         let _ =
             writeln!(text, "| {} | {} {} | {} |", row.what, short(own.median), row.unit, others.join(", "));
+        if let Some(own) = row.added(own, |figure| figure.p99_us) {
+            let slow = |(name, figure)| Some((name, row.added(figure, |figure| figure.p99_us)?));
+            let mut others: Vec<_> = ranked(row).into_iter().filter_map(slow).collect();
+            others.retain(|(name, _)| *name != "staunch");
+            others.sort_by(|a, b| a.1.total_cmp(&b.1));
+            let others: Vec<String> =
+                others.into_iter().map(|(name, us)| format!("{name} {}", ms(us))).collect();
+            let _ =
+                writeln!(text, "| … latency added, 99th percentile | {} | {} |", ms(own), others.join(", "));
+        }
     }
     let value = |key: &str| results.machine.get(key).map_or("unknown", String::as_str);
     let versions: Vec<String> = results
@@ -390,6 +432,11 @@ fn markdown(results: &Results) -> String {
 fn number(version: &str) -> &str {
     let looks = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
     version.split([' ', '/']).find(looks).unwrap_or(version)
+}
+
+/// Milliseconds of a difference of two measurements, which can be less than nothing.
+fn ms(us: f64) -> String {
+    format!("{:.1} ms", (us / 1000.0).max(0.0))
 }
 
 pub(crate) fn short(x: f64) -> String {

@@ -24,7 +24,9 @@ mod scale;
 mod upstream;
 mod work;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches};
 use options::{Cli, Command, Common};
 use plot::{Axes, Line};
 use report::Report;
@@ -39,13 +41,32 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    match start(&Cli::parse()) {
+    match start(&parsed(std::env::args_os()).unwrap_or_else(|error| error.exit())) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("staunch-load: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// The command line. An option that this command would not heed is wrong usage.
+fn parsed(
+    words: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>,
+) -> Result<Cli, clap::Error> {
+    let mut program = Cli::command();
+    let matches = program.try_get_matches_from_mut(words)?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    if let Some((name, given)) = matches.subcommand() {
+        let unheeded = cli.command.unheeded();
+        if let Some(option) =
+            unheeded.iter().find(|option| given.value_source(option) == Some(ValueSource::CommandLine))
+        {
+            let words = format!("{name} does not heed --{}", option.replace('_', "-"));
+            return Err(program.error(ErrorKind::ArgumentConflict, words));
+        }
+    }
+    Ok(cli)
 }
 
 fn start(cli: &Cli) -> Outcome<ExitCode> {
@@ -140,4 +161,43 @@ fn raise_descriptors() -> Outcome<()> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     Ok(setrlimit(Resource::Nofile, limit)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_that_would_not_be_heeded_is_wrong_usage() {
+        let with = |line: &str| parsed(line.split(' ')).map(drop).map_err(|error| error.to_string());
+        assert_eq!(with("staunch-load --peer envoy stream"), Ok(()));
+        assert_eq!(with("staunch-load compare --out a.json --peers envoy"), Ok(()));
+        for line in ["staunch-load compare --peer envoy", "staunch-load --peer envoy compare"] {
+            assert!(with(line).unwrap_err().contains("compare does not heed --peer"), "{line}");
+        }
+        assert!(with("staunch-load table --out a b.json").unwrap_err().contains("table does not heed --out"));
+        let cores = with("staunch-load upstream --chain a --key b --peer-cores 1").unwrap_err();
+        assert!(cores.contains("upstream does not heed --peer-cores"), "{cores}");
+    }
+
+    #[test]
+    fn the_options_that_are_not_heeded_exist() {
+        let mut program = Cli::command();
+        program.build();
+        for command in ["compare", "scale", "postgres", "table", "upstream", "bulk"] {
+            let words = match command {
+                "table" => "staunch-load table a",
+                "upstream" => "staunch-load upstream --chain a --key b",
+                other => &format!("staunch-load {other}"),
+            };
+            let cli = parsed(words.split(' ')).unwrap();
+            let known = program.find_subcommand(command).unwrap();
+            for option in cli.command.unheeded() {
+                assert!(
+                    known.get_arguments().any(|argument| argument.get_id() == option),
+                    "{command}: {option}"
+                );
+            }
+        }
+    }
 }

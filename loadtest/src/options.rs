@@ -217,6 +217,32 @@ pub(crate) enum Command {
     },
 }
 
+/// Options that say what is measured, and how it is reached.
+const REACHED: [&str; 9] = ["peer", "target", "sni", "ca", "token", "path", "pq", "certificate", "resume"];
+/// Options of whatever measures.
+const MEASURED: [&str; 5] = ["load_cores", "peer_cores", "staunch", "out", "plots"];
+
+impl Command {
+    /// Options of every run that mean nothing to this command.
+    pub(crate) fn unheeded(&self) -> Vec<&'static str> {
+        let but = |heeded: &[&str]| {
+            let all = REACHED.iter().chain(&MEASURED).copied();
+            all.filter(|option| !heeded.contains(option)).collect()
+        };
+        match self {
+            Command::Run(_) => Vec::new(),
+            Command::Compare { .. } => but(&[&["certificate"], &MEASURED[..]].concat()),
+            Command::Scale { .. } => but(&[&["pq", "certificate", "resume"], &MEASURED[..]].concat()),
+            Command::Postgres(_) => {
+                let reached = ["target", "sni", "ca", "token", "pq", "certificate", "resume"];
+                but(&[&reached, &MEASURED[..4]].concat())
+            }
+            Command::Upstream { .. } => but(&["load_cores"]),
+            Command::Table { .. } | Command::Relay { .. } => but(&[]),
+        }
+    }
+}
+
 /// What is done with PostgreSQL.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Postgres {
@@ -308,6 +334,9 @@ pub(crate) enum Shape {
         seconds: u32,
         #[arg(long, value_enum, default_value = "http1")]
         protocol: Protocol,
+        /// Clients that come at once five times a second meanwhile, and ask for a handshake
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=4000))]
+        storm: u32,
     },
     /// Small requests on connections that stay: processor time per request
     Requests {

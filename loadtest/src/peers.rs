@@ -85,7 +85,10 @@ pub(crate) fn start(peer: Peer, common: &Common, pki: &Pki, upstream: SocketAddr
     let at = free()?;
     let mut command = Command::new(&program);
     let mut log = pki.file(&format!("{}-{}.log", peer.name(), at.port()));
-    let values = values(common, pki, upstream, at)?;
+    let mut values = values(common, pki, upstream, at)?;
+    if peer == Peer::Nginx {
+        values.insert("module", module(&program)?);
+    }
     let configured = |template: Template| write(template, &values, pki, at);
     match peer {
         Peer::Direct => return Err("nothing is started for a direct run".into()),
@@ -272,7 +275,6 @@ fn values(
         ("workers", common.peer_cores.len().to_string()),
         ("pq", pq.to_owned()),
         ("groups", groups.to_owned()),
-        ("module", "/usr/lib/nginx/modules/ngx_stream_module.so".to_owned()),
         ("jwks", pki.issuer.jwks().to_string()),
     ]))
 }
@@ -290,21 +292,51 @@ fn write(
     Ok(pki.folder.write(&format!("{}-{name}", at.port()), &text)?)
 }
 
+/// The line of nginx's configuration that loads its stream module, where that is not built in (Debian's is not).
+fn module(nginx: &Path) -> Outcome<String> {
+    const LOAD: &str = "load_module /usr/lib/nginx/modules/ngx_stream_module.so;";
+    let built = Command::new(nginx).arg("-V").output()?.stderr;
+    let apart = String::from_utf8_lossy(&built).contains("--with-stream=dynamic");
+    Ok(if apart { LOAD.to_owned() } else { String::new() })
+}
+
+/// What the peer says of itself and, where it says so, of its TLS library.
 fn version(peer: Peer, program: &Path) -> String {
     let flag = match peer {
-        Peer::Nginx | Peer::Haproxy | Peer::HaproxyJwt => "-v",
+        Peer::Nginx => "-V",
+        Peer::Haproxy | Peer::HaproxyJwt => "-vv",
         Peer::Stunnel => "-version",
         _ => "--version",
     };
     let Ok(out) = Command::new(program).arg(flag).output() else { return "unknown".into() };
-    let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-    let line = text.lines().find(|line| line.chars().any(|c| c.is_ascii_digit())).unwrap_or("unknown");
-    line.rsplit_once("version: ").map_or(line, |(_, rest)| rest).trim().to_owned()
+    version_in(&format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr)))
+}
+
+fn version_in(said: &str) -> String {
+    const LIBRARY: [&str; 4] = [
+        "built with ",
+        "Running on OpenSSL version : ",
+        "Running on SSL library version : ",
+        "Running  with ",
+    ];
+    let line = said.lines().find(|line| line.chars().any(|c| c.is_ascii_digit())).unwrap_or("unknown");
+    let line = line.rsplit_once("version: ").map_or(line, |(_, rest)| rest).trim();
+    let library = said.lines().find_map(|line| LIBRARY.iter().find_map(|before| line.strip_prefix(before)));
+    library.map_or_else(|| line.to_owned(), |library| format!("{line}, {}", library.trim()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_names_the_tls_library() {
+        let nginx = "nginx version: nginx/1.22.1\nbuilt with OpenSSL 3.0.19 27 Jan 2026\nTLS SNI\n";
+        assert_eq!(version_in(nginx), "nginx/1.22.1, OpenSSL 3.0.19 27 Jan 2026");
+        let haproxy = "HAProxy version 2.6.12 2023/03/28\nRunning on OpenSSL version : OpenSSL 3.0.19\n";
+        assert_eq!(version_in(haproxy), "HAProxy version 2.6.12 2023/03/28, OpenSSL 3.0.19");
+        assert_eq!(version_in("staunch 0.1.0\n"), "staunch 0.1.0");
+    }
 
     #[test]
     fn a_peer_stands_on_its_own_core_though_the_load_is_pinned_before() {

@@ -15,9 +15,17 @@ pub(crate) async fn scale(common: &Common, quick: bool) -> Outcome<ExitCode> {
     for streams in [1, 10, 100, 1000, 10_000_u32] {
         // The same number of events in each run, as far as a stream can carry it.
         let rate = (10_000 / streams).clamp(1, 1000);
-        let seconds = (10 / divide).max(2);
-        let shape =
-            Shape::Stream { streams, per_connection: 10, rate, size: 120, seconds, protocol: Protocol::Raw };
+        // Many take a while to begin, and only the second half of the run counts.
+        let seconds = ((10 + streams / 250) / divide).max(2);
+        let shape = Shape::Stream {
+            streams,
+            per_connection: 10,
+            rate,
+            size: 120,
+            seconds,
+            protocol: Protocol::Raw,
+            storm: 0,
+        };
         runs.push(("streams", f64::from(streams), common.clone(), shape));
     }
     for record in [1, 16, 120, 1024, 4096, 16_384_u32] {
@@ -40,9 +48,17 @@ pub(crate) async fn scale(common: &Common, quick: bool) -> Outcome<ExitCode> {
         let shape = compare::bulk(Protocol::Raw, divide);
         runs.push(("workers", f64::from(workers), common, shape));
     }
+    let axes = [
+        ("streams", "Cost of an event by streams", "streams", "µs per event", true),
+        ("records", "Cost of a record by its size", "bytes", "µs per record", true),
+        ("workers", "Bulk by workers; the load has the first core", "workers", "GiB/s", false),
+    ];
     for (name, x, common, shape) in runs {
         let report = run::run(&common, Peer::Staunch, &shape, false).await?;
         failures += report.errors;
+        if let Some(error) = &report.first_error {
+            eprintln!("{name} {x}: {} errors: {error}", report.errors);
+        }
         if report.interrupted {
             return Ok(ExitCode::from(crate::INTERRUPTED));
         }
@@ -55,14 +71,14 @@ pub(crate) async fn scale(common: &Common, quick: bool) -> Outcome<ExitCode> {
             // Without the handshakes, which would be most of it where many streams have few events.
             _ => report.steady_cost().unwrap_or_default(),
         };
-        println!("{name:<8} {x:>8} {cost:>10.3}");
-        series.entry(name).or_default().push((x, cost));
+        let points = series.entry(name).or_default();
+        if let (true, Some((_, title, of, unit, _))) = (points.is_empty(), axes.iter().find(|a| a.0 == name))
+        {
+            println!("\n{title}\n{of:>10} {unit:>14}");
+        }
+        println!("{x:>10} {cost:>14.3}");
+        points.push((x, cost));
     }
-    let axes = [
-        ("streams", "Cost of an event by streams", "streams", "µs per event", true),
-        ("records", "Cost of a record by its size", "bytes", "µs per record", true),
-        ("workers", "Bulk by workers; the load has the first core", "workers", "GiB/s", false),
-    ];
     if let Some(folder) = &common.plots {
         std::fs::create_dir_all(folder)?;
         for (name, title, x, y, log_x) in axes {

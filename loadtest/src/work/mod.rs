@@ -4,6 +4,7 @@ mod bulk;
 mod connect;
 mod requests;
 mod soak;
+mod storm;
 mod stream;
 
 use crate::client::Door;
@@ -29,13 +30,21 @@ pub(crate) async fn run(shape: &Shape, site: Site) -> Held {
             let work = bulk::Bulk { record, records, way, protocol, verify };
             all(connections, |n| work.clone().run(site.clone(), n)).await;
         }
-        Shape::Stream { streams, per_connection, rate, size, seconds, protocol } => {
+        Shape::Stream { streams, per_connection, rate, size, seconds, protocol, storm } => {
             let work = stream::Streams { rate, size, seconds, protocol };
             let shared = matches!(protocol, Protocol::Http2 | Protocol::Grpc);
             let each = if shared { per_connection } else { 1 };
             let connections = streams.div_ceil(each);
-            all(connections, |n| work.clone().run(site.clone(), n, each.min(streams - n as u32 * each)))
-                .await;
+            let flow =
+                all(connections, |n| work.clone().run(site.clone(), n, each.min(streams - n as u32 * each)));
+            match storm {
+                0 => flow.await,
+                clients => tokio::select! {
+                    () = flow => {}
+                    // Its fault is counted, and the streams go on.
+                    () = async { storm::blow(&site, clients, protocol).await; std::future::pending().await } => {}
+                },
+            }
         }
         Shape::Requests { connections, in_flight, answer, seconds, protocol, .. } => {
             let work = requests::Requests { in_flight, answer, seconds, protocol };
