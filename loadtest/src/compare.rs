@@ -25,14 +25,14 @@ struct Work {
 /// Peers that carry any bytes.
 const STREAMS: &[Peer] =
     &[Peer::Staunch, Peer::Tls, Peer::Plain, Peer::Nginx, Peer::Haproxy, Peer::Envoy, Peer::Stunnel];
-/// Peers that carry any bytes, with TLS on both legs.
-const SECURE: &[Peer] = &[Peer::Staunch, Peer::Tls, Peer::Nginx, Peer::Haproxy, Peer::Envoy, Peer::Stunnel];
+/// Peers that carry any bytes, with TLS on both legs, and hold thousands of connections: stunnel's threads end at 5,000.
+const HOLDERS: &[Peer] = &[Peer::Staunch, Peer::Tls, Peer::Nginx, Peer::Haproxy, Peer::Envoy];
 /// Peers that read requests and check tokens.
 const TOKENS: &[Peer] = &[Peer::Staunch, Peer::EnvoyJwt, Peer::HaproxyJwt];
 const TOKENS_AND_STREAMS: &[Peer] =
     &[Peer::Staunch, Peer::Tls, Peer::EnvoyJwt, Peer::HaproxyJwt, Peer::Nginx, Peer::Envoy];
-/// [`SECURE`], and one that checks the token that stands in each connection's request. That one shares connections to
-/// the upstream among clients: it makes half as many handshakes.
+/// Peers that carry any bytes, with TLS on both legs, and one that checks the token in each connection's request. That one
+/// shares connections to the upstream among clients: it makes half as many handshakes.
 const DOORS: &[Peer] =
     &[Peer::Staunch, Peer::Tls, Peer::Nginx, Peer::Haproxy, Peer::Envoy, Peer::EnvoyJwt, Peer::Stunnel];
 const QUANTUM: &[Peer] = &[Peer::Staunch, Peer::Tls, Peer::Envoy, Peer::EnvoyJwt];
@@ -153,7 +153,7 @@ const ALL: &[Work] = &[
     Work {
         name: "idle",
         what: "memory of an idle connection",
-        peers: SECURE,
+        peers: HOLDERS,
         pq: Pq::Off,
         resume: false,
         memory: true,
@@ -415,7 +415,10 @@ fn markdown(results: &Results) -> String {
             !version.is_empty() && !matches!(name.as_str(), "staunch" | "tls" | "plain")
         })
         .filter(|(name, _)| !name.ends_with("-jwt"))
-        .map(|(name, version)| format!("{name} {}", number(version)))
+        .map(|(name, version)| match library(version) {
+            Some(library) => format!("{name} {} ({library})", number(version)),
+            None => format!("{name} {}", number(version)),
+        })
         .collect();
     let _ = write!(
         text,
@@ -431,7 +434,15 @@ fn markdown(results: &Results) -> String {
 /// The first word that looks like `1.2`, as each program hides it elsewhere in what it says of itself.
 fn number(version: &str) -> &str {
     let looks = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
-    version.split([' ', '/']).find(looks).unwrap_or(version)
+    version.split([' ', '/', ',']).find(looks).unwrap_or(version)
+}
+
+/// The TLS library as the version names it behind a comma: the one that runs, name and number.
+fn library(version: &str) -> Option<String> {
+    let (_, named) = version.split_once(", ")?;
+    let named = named.rsplit_once("running with ").map_or(named, |(_, runs)| runs);
+    let words: Vec<&str> = named.split_whitespace().take(2).collect();
+    Some(words.join(" ").trim_end_matches(')').to_owned())
 }
 
 /// Milliseconds of a difference of two measurements, which can be less than nothing.
@@ -446,5 +457,20 @@ pub(crate) fn short(x: f64) -> String {
         format!("{x:.1}")
     } else {
         format!("{x:.2}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_shortened_to_its_number_and_the_library_that_runs() {
+        let short = |version| (number(version).to_owned(), library(version));
+        let nginx = "nginx/1.31.5, OpenSSL 1.1.1 (compatible; AWS-LC 5.5.0) (running with AWS-LC 5.5.0)";
+        assert_eq!(short(nginx), ("1.31.5".into(), Some("AWS-LC 5.5.0".into())));
+        let stunnel = "stunnel 5.68 on x86_64-pc-linux-gnu platform, OpenSSL 3.0.19 27 Jan 2026";
+        assert_eq!(short(stunnel), ("5.68".into(), Some("OpenSSL 3.0.19".into())));
+        assert_eq!(short("9e55/1.40.0/Clean/RELEASE/BoringSSL"), ("1.40.0".into(), None));
     }
 }

@@ -35,8 +35,9 @@ pub(crate) async fn run(shape: &Shape, site: Site) -> Held {
             let shared = matches!(protocol, Protocol::Http2 | Protocol::Grpc);
             let each = if shared { per_connection } else { 1 };
             let connections = streams.div_ceil(each);
-            let flow =
-                all(connections, |n| work.clone().run(site.clone(), n, each.min(streams - n as u32 * each)));
+            let flow = all(connections, |n| {
+                work.clone().run(site.clone(), n, connections, each.min(streams - n as u32 * each))
+            });
             match storm {
                 0 => flow.await,
                 clients => tokio::select! {
