@@ -284,17 +284,18 @@ async fn what_is_no_http_inside_an_http_route_ends_there() {
 #[tokio::test]
 async fn when_the_tunnels_token_ends_a_client_is_sent_to_a_new_tunnel_and_what_runs_may_finish() {
     let http = Http::start(Wish { upstream_alpn: vec!["http/1.1"], ..Wish::default() }).await;
+    // Busy when it ends: the answer comes whole, and says that the connection closes. Tokens end at whole seconds, so
+    // the first ends no later than the second.
+    let mut busy = tunnel(&http, 2).await;
+    busy.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut upstream = http.rig.accept().await;
+    heading(&mut upstream).await;
     // Idle when it ends: closed, cleanly.
     let mut idle = tunnel(&http, 2).await;
     idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let mut kept = http.rig.accept().await;
     serve(&mut kept, "").await;
     heading(&mut idle).await;
-    // Busy when it ends: the answer comes whole, and says that the connection closes.
-    let mut busy = tunnel(&http, 2).await;
-    busy.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-    let mut upstream = http.rig.accept().await;
-    heading(&mut upstream).await;
     let ended = timeout(Duration::from_secs(4), idle.read(&mut [0])).await.expect("closed with its token");
     assert_eq!(ended.unwrap(), 0);
     upstream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwhole").await.unwrap();
