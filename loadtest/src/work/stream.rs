@@ -16,15 +16,16 @@ pub(super) struct Streams {
     pub(super) protocol: Protocol,
 }
 
-/// [`AT_ONCE`] connections open spread over this time, so that their events do not come in step; more take longer, so that
-/// no handshake waits until its deadline.
+/// [`AT_ONCE`] connections open spread over this time, so that their events do not come in step.
 const SPREAD: Duration = Duration::from_millis(500);
 const AT_ONCE: u32 = 400;
+/// Those beyond open at this rate per second, so that no handshake waits until its deadline on a slow core.
+const BEYOND: u32 = 250;
 
 impl Streams {
     /// One connection of `connections`, with its streams.
     pub(super) async fn run(self, site: Site, n: usize, connections: u32, streams: u32) {
-        let spread = SPREAD.mul_f64(f64::from(connections.max(AT_ONCE)) / f64::from(AT_ONCE));
+        let spread = SPREAD + Duration::from_secs(1) * connections.saturating_sub(AT_ONCE) / BEYOND;
         tokio::time::sleep(spread.mul_f64((n as f64 * 0.618_034).fract())).await;
         let connection = match site.door.open(n, self.protocol).await {
             Ok(connection) => connection,
