@@ -1,13 +1,11 @@
 //! HTTP/1.1: no bytes make it panic, and cuts do not change what goes up or down.
-#![no_main]
-#[path = "common.rs"]
-mod common;
 
-use libfuzzer_sys::fuzz_target;
+use crate::common;
 use staunch::protocol::Http;
 use staunch::protocol::http1::{Http1, Limits};
 
-fuzz_target!(|data: &[u8]| {
+/// One input.
+pub fn run(data: &[u8]) {
     let [step, rest @ ..] = data else { return };
     common::run(&mut Http1::new(Limits::default()), rest);
     let asked = || {
@@ -18,4 +16,4 @@ fuzz_target!(|data: &[u8]| {
     };
     common::same_however_cut_down(asked, rest, usize::from(*step));
     common::same_however_cut(|| Box::new(Http1::new(Limits::default())), rest, usize::from(*step));
-});
+}

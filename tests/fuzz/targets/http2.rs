@@ -1,14 +1,12 @@
 //! HTTP/2: no frames make it panic, and cuts do not change what goes up or down.
-#![no_main]
-#[path = "common.rs"]
-mod common;
 
-use libfuzzer_sys::fuzz_target;
+use crate::common;
 use staunch::protocol::Http;
 use staunch::protocol::http2::{Http2, Limits};
 use staunch::protocol::sniff::HTTP2_PREFACE;
 
-fuzz_target!(|data: &[u8]| {
+/// One input.
+pub fn run(data: &[u8]) {
     let [step, rest @ ..] = data else { return };
     // Past the preface and the first SETTINGS, so that the interesting part is reached.
     let greeting = [HTTP2_PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
@@ -30,4 +28,4 @@ fuzz_target!(|data: &[u8]| {
     };
     common::same_however_cut_down(asked, rest, usize::from(*step));
     common::same_however_cut(|| Box::new(greeted()), rest, usize::from(*step));
-});
+}

@@ -1,7 +1,5 @@
 //! MySQL: no bytes make a parser panic, cuts change nothing, and what goes up is what may.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use staunch::names::Culprit;
 use staunch::protocol::mysql::capability::{PROMISED, SSL, for_upstream};
 use staunch::protocol::mysql::response::{CLEAR_PASSWORD, first};
@@ -14,7 +12,8 @@ use staunch::secret::Secret;
 use std::sync::Arc;
 use std::time::Instant;
 
-fuzz_target!(|data: &[u8]| {
+/// One input.
+pub fn run(data: &[u8]) {
     let [step, rest @ ..] = data else { return };
     let step = usize::from(*step).max(1);
     if let Ok(Some(found)) = packet(rest, Culprit::Client) {
@@ -36,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(
         packet(&told, Culprit::Upstream).is_ok_and(|packet| packet.is_some_and(|p| p.length() == told.len()))
     );
-});
+}
 
 fn begin(bytes: &[u8]) {
     let _ = first(bytes);

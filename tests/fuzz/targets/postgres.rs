@@ -1,7 +1,5 @@
 //! PostgreSQL: no bytes make a parser panic, cuts change nothing, and what goes up is what may.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use staunch::names::Culprit;
 use staunch::protocol::postgres::startup::{MAX_PACKET, Replace};
 use staunch::protocol::postgres::statements::{MAX_HELD, MAX_PENDING};
@@ -13,7 +11,8 @@ use staunch::secret::Secret;
 use std::sync::Arc;
 use std::time::Instant;
 
-fuzz_target!(|data: &[u8]| {
+/// One input.
+pub fn run(data: &[u8]) {
     let [step, rest @ ..] = data else { return };
     let step = usize::from(*step).max(1);
     begin(rest);
@@ -31,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
         follow(Culprit::Upstream, &told, step).map(|(messages, between)| (messages.len(), between)),
         Some((1, true))
     );
-});
+}
 
 /// What opens a connection, and what becomes of it on its way up.
 fn begin(bytes: &[u8]) {

@@ -1,11 +1,10 @@
 //! Redis: no bytes make a follower panic, cuts change nothing, and no login goes through as it came.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use staunch::protocol::Edit;
 use staunch::protocol::redis::{Answer, Commands, Login, Passed, Replies, Work, error, words};
 
-fuzz_target!(|data: &[u8]| {
+/// One input.
+pub fn run(data: &[u8]) {
     let [step, rest @ ..] = data else { return };
     let step = usize::from(*step).max(1);
     if let Ok(Some((words, length))) = words(rest) {
@@ -25,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let told = error(&String::from_utf8_lossy(rest));
     assert!(told.ends_with(b"\r\n") && !told[..told.len() - 2].contains(&b'\n'));
-});
+}
 
 /// What goes up, with nothing in the place of logins; `None` after a fault.
 fn up(bytes: &[u8], step: usize) -> Option<Vec<u8>> {

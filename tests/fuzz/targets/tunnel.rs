@@ -1,12 +1,11 @@
 //! The head that opens a tunnel: no bytes make it panic, cuts change nothing, and what opens is the name of a route.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use staunch::names::{RequestId, SessionId};
 use staunch::protocol::http1::Limits;
 use staunch::protocol::http1::connect::{Connect, NotOpened, connect, not_opened};
 
-fuzz_target!(|data: &[u8]| {
+/// One input.
+pub fn run(data: &[u8]) {
     let [step, rest @ ..] = data else { return };
     let limits = Limits { head_bytes: 1024, fields: 16, ..Limits::default() };
     let whole = connect(rest, &limits);
@@ -24,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
         (Ok(None), None) => {}
         (whole, first) => panic!("{whole:?} in one piece, {first:?} in pieces"),
     }
-});
+}
 
 fn check(read: &Result<Option<Connect>, NotOpened>, bytes: &[u8], limits: &Limits) {
     match read {
@@ -40,12 +39,9 @@ fn check(read: &Result<Option<Connect>, NotOpened>, bytes: &[u8], limits: &Limit
             );
             if let Some(value) = opened.authorization() {
                 assert!(!value.iter().any(|byte| b"\r\n\0".contains(byte)));
-                let told = format!("{opened:?}");
-                assert!(
-                    value.len() < 16 || !told.contains(&*String::from_utf8_lossy(value)),
-                    "a token is shown"
-                );
             }
+            // Its own words may be in a token, so they are all that may be told.
+            assert_eq!(format!("{opened:?}"), format!("Connect {{ route: {:?}, .. }}", opened.route));
         }
         Err(fault) => {
             let mut told = Vec::new();
