@@ -61,6 +61,17 @@ pub(crate) fn descriptors(pid: u32) -> io::Result<u64> {
     family(pid).into_iter().map(|pid| Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64)).sum()
 }
 
+/// Descriptors of a process for everything that is no connection.
+const SPARE_DESCRIPTORS: u64 = 600;
+
+/// The most connections that a run can hold: at each, the load and the peer have two ends. Staunch refuses before it has none
+/// left, from nine tenths of its `connections` on.
+pub(crate) fn most_connections() -> u32 {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let ends = descriptors.map_or(u64::MAX, |all| all.saturating_sub(SPARE_DESCRIPTORS));
+    u32::try_from(ends / 2 / 10 * 9).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -379,3 +379,44 @@ pub(crate) enum Shape {
         seconds: u32,
     },
 }
+
+impl Shape {
+    /// The most connections that are open at a time.
+    pub(crate) fn connections(&self) -> u32 {
+        match self {
+            Shape::Bulk { connections, .. }
+            | Shape::Requests { connections, .. }
+            | Shape::Idle { connections, .. } => *connections,
+            Shape::Stream { streams, storm, .. } => streams.div_ceil(self.streams_on_each()) + storm,
+            Shape::Connect { .. } => 1,
+            Shape::Soak { clients, .. } => *clients,
+        }
+    }
+
+    /// Streams that share a connection.
+    pub(crate) fn streams_on_each(&self) -> u32 {
+        match self {
+            Shape::Stream { protocol: Protocol::Http2 | Protocol::Grpc, per_connection, .. } => {
+                *per_connection
+            }
+            _ => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_share_connections_where_their_protocol_can() {
+        let connections = |protocol, streams, storm| {
+            Shape::Stream { streams, per_connection: 10, rate: 1, size: 0, seconds: 1, protocol, storm }
+                .connections()
+        };
+        assert_eq!(connections(Protocol::Raw, 11, 0), 11);
+        assert_eq!(connections(Protocol::Http1, 11, 100), 111);
+        assert_eq!(connections(Protocol::Http2, 11, 0), 2);
+        assert_eq!(connections(Protocol::Grpc, 10, 0), 1);
+    }
+}

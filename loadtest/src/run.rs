@@ -19,6 +19,14 @@ const SAMPLE: Duration = Duration::from_millis(250);
 
 /// Does one shape of work through one peer. `bars`: show progress where a person looks on.
 pub(crate) async fn run(common: &Common, peer: Peer, shape: &Shape, bars: bool) -> Outcome<Report> {
+    if common.target.is_none() && shape.connections() > account::most_connections() {
+        let (asked, most) = (shape.connections(), account::most_connections());
+        return Err(format!(
+            "{asked} connections are more than {most}, for which this machine has descriptors: raise the hard limit of \
+             open files (ulimit -Hn), or ask for fewer"
+        )
+        .into());
+    }
     let people = if let Shape::Requests { identities, .. } = shape { *identities } else { 16 };
     let (door, running, upstream, _pki);
     match &common.target {

@@ -9,7 +9,7 @@ mod stream;
 
 use crate::client::Door;
 use crate::meter::Meter;
-use crate::options::{Protocol, Shape};
+use crate::options::Shape;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -30,10 +30,9 @@ pub(crate) async fn run(shape: &Shape, site: Site) -> Held {
             let work = bulk::Bulk { record, records, way, protocol, verify };
             all(connections, |n| work.clone().run(site.clone(), n)).await;
         }
-        Shape::Stream { streams, per_connection, rate, size, seconds, protocol, storm } => {
+        Shape::Stream { streams, rate, size, seconds, protocol, storm, .. } => {
             let work = stream::Streams { rate, size, seconds, protocol };
-            let shared = matches!(protocol, Protocol::Http2 | Protocol::Grpc);
-            let each = if shared { per_connection } else { 1 };
+            let each = shape.streams_on_each();
             let connections = streams.div_ceil(each);
             let flow = all(connections, |n| {
                 work.clone().run(site.clone(), n, connections, each.min(streams - n as u32 * each))

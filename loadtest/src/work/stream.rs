@@ -20,7 +20,7 @@ pub(super) struct Streams {
 const SPREAD: Duration = Duration::from_millis(500);
 const AT_ONCE: u32 = 400;
 /// Those beyond open at this rate per second, so that no handshake waits until its deadline on a slow core.
-const BEYOND: u32 = 250;
+const BEYOND: u32 = 100;
 
 impl Streams {
     /// One connection of `connections`, with its streams.

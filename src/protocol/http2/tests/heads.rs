@@ -1,0 +1,149 @@
+//! Heads: rewritten, in pieces, malformed, too large; and trailers.
+
+use super::*;
+
+#[test]
+fn a_permitted_head_is_rewritten_with_literals() {
+    let mut http = greeted();
+    let fields_in =
+        [("authorization", "Bearer good"), ("x_api_key", "twin"), ("forwarded", "lie"), ("x-keep", "1")];
+    let run = feed(&mut http, &get(1, &fields_in), 1_000);
+    let [(head, payload)] = &frames(&run.up)[..] else { panic!("one frame") };
+    assert_eq!((head.kind, head.flags, head.stream), (HEADERS, END_HEADERS | END_STREAM, 1));
+    let expected = [
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":path", "/a?b"),
+        (":authority", "up.example"),
+        ("x-keep", "1"),
+        ("authorization", "Bearer stored"),
+    ];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(fields(payload), expected);
+}
+
+#[test]
+fn heads_in_pieces_padded_and_prioritised_are_read() {
+    let head = block(&[&GET[..], &[("authorization", "Bearer good")]].concat());
+    let (first, rest) = head.split_at(10);
+    let padded = [&[3, 0, 0, 0, 0, 9][..], first, &[0; 3]].concat();
+    let bytes = [
+        frame(HEADERS, PADDED | PRIORITISED | END_STREAM, 1, &padded),
+        frame(CONTINUATION, 0, 1, &rest[..5]),
+        frame(CONTINUATION, END_HEADERS, 1, &rest[5..]),
+    ]
+    .concat();
+    let run = feed(&mut greeted(), &bytes, 7);
+    let plain = feed(&mut greeted(), &get(1, &[("authorization", "Bearer good")]), 1_000);
+    assert_eq!(run, plain);
+}
+
+#[test]
+fn a_head_too_large_is_answered_431_and_the_connection_goes_on() {
+    let crumbs: Vec<(&str, &str)> =
+        [vec![("authorization", "Bearer good")], vec![("cookie", "a"); 500]].concat();
+    // The table as the peer's encoder leaves it: a field that is remembered stands behind what is too much.
+    let mut remembered = block(&GET);
+    remembered.extend_from_slice(&[0x80 | 19; 200]);
+    remembered.extend_from_slice(b"\x40\x01x\x01y");
+    let huge = format!("{:040000}", 0);
+    let mut http = greeted();
+    for (stream, head) in [
+        (1, get(1, &crumbs)),
+        (3, frame(HEADERS, END_HEADERS | END_STREAM, 3, &remembered)),
+        (5, {
+            let block = block(&[&GET[..], &[("x", &huge)]].concat());
+            let mut out = Vec::new();
+            write_block(&mut out, 5, true, &block);
+            out
+        }),
+    ] {
+        let run = feed(&mut http, &head, 1_000);
+        assert_eq!((run.fault, run.up.len()), (None, 0), "{stream}");
+        let answer = fields(&frames(&said(&mut http))[0].1);
+        assert!(answer.contains(&(":status".into(), "431".into())), "{stream}: {answer:?}");
+        assert_eq!(http.request().path(), b"/a", "the log can tell which");
+    }
+    // Index 62 is what was remembered last.
+    let mut head = block(&[&GET[..], &[("authorization", "Bearer good")]].concat());
+    head.push(0x80 | 62);
+    let run = feed(&mut http, &frame(HEADERS, END_HEADERS | END_STREAM, 7, &head), 1_000);
+    assert_eq!(run.fault, None);
+    assert!(fields(&frames(&run.up)[0].1).contains(&("x".into(), "y".into())));
+}
+
+#[test]
+fn a_client_with_a_smaller_table_is_told_so_before_our_own_answer() {
+    let mut http = Http2::new(Limits::default());
+    said(&mut http);
+    let small = [0, 1, 0, 0, 0, 0];
+    feed(&mut http, &[HTTP2_PREFACE, &frame(SETTINGS, 0, 0, &small), &get(1, &[])].concat(), 1_000);
+    let answer = frames(&said(&mut http)).remove(0);
+    assert_eq!((answer.0.kind, answer.1[0]), (HEADERS, 0x20), "size 0 comes first (RFC 7541 section 4.2)");
+    feed(&mut http, &get(3, &[("authorization", "Bearer good")]), 1_000);
+    let own = [&[0x20][..], &block(&[(":status", "200")])].concat();
+    let down = [
+        frame(SETTINGS, 0, 0, &[]),
+        frame(SETTINGS, ACK, 0, &[]),
+        frame(HEADERS, END_HEADERS | END_STREAM, 3, &own),
+    ];
+    assert_eq!(feed_down(&mut http, &down.concat(), 1_000).1, None);
+    feed(&mut http, &get(5, &[]), 1_000);
+    let answer = frames(&said(&mut http)).remove(0);
+    assert_ne!(answer.1[0], 0x20, "the upstream has said it");
+}
+
+#[test]
+fn malformed_heads_reset_their_stream_and_go_nowhere() {
+    let table: &[&[(&str, &str)]] = &[
+        &[(":method", "GET"), (":scheme", "https")],
+        &[(":scheme", "https"), (":path", "/")],
+        &[(":method", "GET"), (":scheme", "https"), (":path", "")],
+        &[(":method", "GET"), (":scheme", "https"), (":path", "relative")],
+        &[(":method", "GET"), (":method", "GET"), (":scheme", "https"), (":path", "/")],
+        &[(":method", "GET"), (":scheme", "https"), ("a", "b"), (":path", "/")],
+        &[(":method", "GET"), (":scheme", "https"), (":path", "/"), (":status", "200")],
+        &[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("Upper", "x")],
+        &[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("connection", "x")],
+        &[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("transfer-encoding", "chunked")],
+        &[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("te", "gzip")],
+        &[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("a", "b\r\nc: d")],
+        &[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("a", " b")],
+        &[(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "a"), ("host", "b")],
+        &[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("content-length", "1x")],
+    ];
+    for head in table {
+        let mut http = greeted();
+        let run = feed(&mut http, &frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(head)), 1_000);
+        assert_eq!((run.fault, run.up.len()), (None, 0), "{head:?}");
+        let said = frames(&said(&mut http));
+        assert_eq!(
+            (said[0].0.kind, &said[0].1[..]),
+            (RST_STREAM, &PROTOCOL_ERROR.to_be_bytes()[..]),
+            "{head:?}"
+        );
+    }
+}
+
+#[test]
+fn trailers_pass_and_those_that_authenticate_do_not() {
+    let trailers = |list: &[(&str, &str)]| {
+        let end = frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(list));
+        feed(&mut greeted(), &[post(1), end].concat(), 9)
+    };
+    let good = trailers(&[("x-checksum", "abc")]);
+    assert_eq!(fields(&frames(&good.up)[1].1), [("x-checksum".to_owned(), "abc".to_owned())]);
+    for name in ["authorization", "content-length", ":path", "x-api-key"] {
+        assert!(trailers(&[(name, "1")]).fault.is_some(), "{name}");
+    }
+}
+
+#[test]
+fn the_emitted_head_is_at_most_twice_the_limit() {
+    let value = "x".repeat(300);
+    let many: Vec<(&str, &str)> =
+        std::iter::once(("authorization", "Bearer good")).chain(vec![("a", &value[..]); 45]).collect();
+    let run = feed(&mut greeted(), &get(1, &many), 100_000);
+    assert_eq!(run.fault, None);
+    assert!(run.up.len() <= 2 * Limits::default().head, "{} bytes", run.up.len());
+}
