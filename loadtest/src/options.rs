@@ -164,8 +164,8 @@ pub(crate) enum Command {
     Run(Shape),
     /// All peers that are installed, in turn, on the same work: medians and ratios
     Compare {
-        /// Rounds, each with every peer
-        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
+        /// Rounds, each with every peer; memory is measured once
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=50))]
         rounds: u32,
         /// Only these
         #[arg(long, value_enum, value_delimiter = ',')]

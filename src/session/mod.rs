@@ -18,7 +18,6 @@ mod ending;
 mod ends;
 mod entry;
 pub mod http;
-pub mod http_start;
 pub mod live;
 pub mod mysql;
 pub mod plaintext;

@@ -3,8 +3,8 @@
 use super::connected::ConnectedTo;
 use super::ends::{farewell, flush, read};
 use super::entry::{self, NoEntry, close_of};
+use super::http::start::HttpStart;
 use super::http::{Conversation, Decision};
-use super::http_start::HttpStart;
 use super::mysql::traffic::Mysql;
 use super::mysql::{self, start::MysqlStart};
 use super::postgres::cancel::Cancel;

@@ -18,13 +18,14 @@
 mod answer;
 mod body;
 pub mod connect;
+mod down;
 mod head;
 #[cfg(test)]
 mod tests;
+mod up;
 
 use std::collections::VecDeque;
 
-use self::answer::Challenge;
 use self::body::Body;
 use self::head::{Asked, Broken, HeadEnd};
 use super::{Edit, Ended, Event, Fault, Fields, Http, Key, Kind, Refusal, Request, Rewrite, Up, Why};
@@ -156,59 +157,6 @@ impl Http1 {
         }
     }
 
-    /// Reads on in a request head; `Ok(true)` once it is whole.
-    fn up_head(&mut self, edit: &mut Edit<'_>) -> Result<bool, Broken> {
-        let Client::Head { end, blank } = &mut self.client else { return Ok(false) };
-        let rest = edit.rest();
-        let Some(n) = end.find(rest, self.limits.head_bytes)? else {
-            self.up_held.extend_from_slice(rest);
-            edit.skip(rest.len());
-            return Ok(false);
-        };
-        let head = if self.up_held.is_empty() {
-            &rest[..n]
-        } else {
-            self.up_held.extend_from_slice(&rest[..n]);
-            &self.up_held[..]
-        };
-        if head == b"\r\n" {
-            if *blank {
-                return Err(Broken::bad("more than one empty line before a request", "RFC 9112 2.2"));
-            }
-            self.client = Client::Head { end: HeadEnd::default(), blank: true };
-            self.up_held.clear();
-            edit.skip(n);
-            return Ok(false);
-        }
-        let asked = head::parse_request(head, &self.limits, &mut self.request)?;
-        self.up_held.clear();
-        edit.skip(n);
-        self.keys += 1;
-        self.request.key = self.keys;
-        self.client = Client::Withheld(asked);
-        Ok(true)
-    }
-
-    /// The client broke a rule: in a head, its answer is queued; in a body, the connection is cut.
-    fn client_fault(&mut self, broken: Broken) -> Fault {
-        let Broken { why, rule, section } = broken;
-        if let Client::Body(_) = self.client {
-            // A body cannot be answered beside its response; the connection is cut.
-            self.abandon(Ended::ByClient);
-        } else {
-            let mut exchange = Exchange::new(0, &Request::default(), true);
-            exchange.reply = Reply::Refused { why, id: None };
-            self.exchanges.push_back(exchange);
-        }
-        self.client = Client::Closed;
-        Fault { culprit: Culprit::Client, rule, section }
-    }
-
-    fn service_fault(&mut self, broken: Broken) -> Fault {
-        self.abandon(Ended::ByUpstream);
-        Fault { culprit: Culprit::Upstream, rule: broken.rule, section: broken.section }
-    }
-
     /// Ends the connection and everything under way.
     fn abandon(&mut self, how: Ended) {
         self.life = Life::Over;
@@ -222,23 +170,6 @@ impl Http1 {
         }
     }
 
-    /// Puts in the answers that are next in order.
-    fn answer(&mut self, edit: &mut Edit<'_>) {
-        while self.answer_is_next() {
-            let Some(exchange) = self.exchanges.pop_front() else { return };
-            let Reply::Refused { why, id } = exchange.reply else { return };
-            let close = exchange.close || self.life == Life::Draining && self.is_last(0);
-            answer::write(edit.insert_with(), why, id, close, exchange.to_head, Challenge::Origin);
-            if id.is_some() {
-                self.events.push_back(Event::Response { key: exchange.key, status: why.status() });
-                self.events.push_back(exchange.ended(Ended::ByGateway));
-            }
-            if close {
-                self.abandon(Ended::ByGateway);
-            }
-        }
-    }
-
     fn answer_is_next(&self) -> bool {
         let boundary = matches!(&self.service, Service::Head { end, .. } if end.is_start());
         boundary && matches!(self.exchanges.front(), Some(Exchange { reply: Reply::Refused { .. }, .. }))
@@ -247,88 +178,6 @@ impl Http1 {
     /// True when no request follows the `left` exchanges that are still listed.
     fn is_last(&self, left: usize) -> bool {
         self.exchanges.len() == left && !matches!(self.client, Client::Withheld(_))
-    }
-
-    fn down_head(&mut self, edit: &mut Edit<'_>) -> Result<(), Broken> {
-        let draining = self.life == Life::Draining;
-        let last = self.is_last(1);
-        let Service::Head { end, withhold } = &mut self.service else { return Ok(()) };
-        let exchange = match self.exchanges.front_mut() {
-            Some(exchange) if !exchange.answered => exchange,
-            _ => return Err(Broken::bad("response without a request", "RFC 9112 9.2")),
-        };
-        if end.is_start() {
-            *withhold = draining;
-        }
-        let (rest, withhold) = (edit.rest(), *withhold);
-        let found = end.find(rest, self.limits.response_head_bytes)?;
-        let n = found.unwrap_or(rest.len());
-        let whole = self.down_held.is_empty() && found.is_some();
-        if !whole {
-            self.down_held.extend_from_slice(&rest[..n]);
-        }
-        if found.is_none() {
-            if withhold {
-                edit.skip(n)
-            } else {
-                edit.keep(n)
-            }
-            return Ok(());
-        }
-        let head = if whole { &rest[..n] } else { &self.down_held[..] };
-        let answered = head::parse_response(head, exchange.to_head, &mut self.response)?;
-        let status = answered.status;
-        if status == 101 && !exchange.upgrade {
-            return Err(Broken::bad("101 without an Upgrade", "CVE-2026-2833"));
-        }
-        if status < 200 && status != 101 {
-            exchange.interim += 1;
-            if exchange.interim > INTERIM_MAX {
-                return Err(Broken::bad("too many interim responses", "limit"));
-            }
-        }
-        let closing = withhold && last && status >= 200;
-        if !withhold {
-            edit.keep(n);
-        } else {
-            let mut copy = std::mem::take(&mut self.down_held);
-            if whole {
-                copy.extend_from_slice(&rest[..n]);
-            }
-            edit.skip(n);
-            match closing {
-                true => head::write_closing(edit.insert_with(), &copy, &self.response),
-                false => edit.insert(&copy),
-            }
-            self.down_held = copy;
-        }
-        self.down_held.clear();
-        self.service = Service::START;
-        if status < 200 && status != 101 {
-            return Ok(());
-        }
-        self.events.push_back(Event::Response { key: exchange.key, status });
-        if status == 101 {
-            self.client = Client::Tunnel;
-            self.service = Service::Tunnel;
-            return Ok(());
-        }
-        exchange.close |= answered.close || closing;
-        if let Client::Agreeing = self.client {
-            self.client = Client::START;
-        }
-        self.service = Service::Body(answered.body);
-        Ok(())
-    }
-
-    /// The response in front is complete.
-    fn answered(&mut self) {
-        self.service = Service::START;
-        self.down_trailer.clear();
-        if let Some(front) = self.exchanges.front_mut() {
-            front.answered = true;
-        }
-        self.settle();
     }
 
     /// Takes the front exchange off once both of its messages are complete, or its response ends the connection.
@@ -345,61 +194,11 @@ impl Http1 {
             self.abandon(Ended::ByUpstream);
         }
     }
-
-    /// The request in the back is complete.
-    fn sent(&mut self) {
-        let Some(back) = self.exchanges.back_mut() else { return };
-        back.sent = true;
-        self.client = match (back.upgrade, back.close) {
-            (true, _) => Client::Agreeing,
-            (_, true) => Client::Closed,
-            _ => Client::START,
-        };
-        self.settle();
-    }
 }
 
 impl Http for Http1 {
     fn up(&mut self, edit: &mut Edit<'_>) -> Result<Up, Fault> {
-        loop {
-            match &mut self.client {
-                Client::Withheld(_) => return Ok(Up::Request),
-                Client::Closed => edit.skip(edit.rest().len()),
-                Client::Head { .. } if self.life != Life::Serving => edit.skip(edit.rest().len()),
-                _ => {}
-            }
-            if edit.is_done() {
-                return Ok(Up::Done);
-            }
-            match &mut self.client {
-                Client::Head { .. } if self.exchanges.len() >= self.limits.pipelined => return Ok(Up::Wait),
-                Client::Head { .. } => {
-                    if let Err(broken) = self.up_head(edit) {
-                        return Err(self.client_fault(broken));
-                    }
-                }
-                Client::Body(body) => {
-                    let passed = body.pass(edit, &self.limits, &mut self.up_trailer, &self.guarded);
-                    let done = *body == Body::Done;
-                    let n = passed.map_err(|broken| self.client_fault(broken))?;
-                    if let Some(back) = self.exchanges.back_mut() {
-                        back.up += n;
-                    }
-                    if done {
-                        self.sent();
-                    }
-                }
-                Client::Agreeing => return Ok(Up::Wait),
-                Client::Tunnel => {
-                    let n = edit.rest().len();
-                    edit.keep(n);
-                    if let Some(front) = self.exchanges.front_mut() {
-                        front.up += n as u64;
-                    }
-                }
-                Client::Withheld(_) | Client::Closed => {}
-            }
-        }
+        self.read_up(edit)
     }
 
     fn request(&self) -> &Request {
@@ -434,41 +233,7 @@ impl Http for Http1 {
     }
 
     fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault> {
-        loop {
-            self.answer(edit);
-            if self.life == Life::Over {
-                edit.skip(edit.rest().len());
-            }
-            // A body of no length is over without a further byte.
-            if let Service::Body(Body::Done) = self.service {
-                self.answered();
-                continue;
-            }
-            if edit.is_done() {
-                return Ok(());
-            }
-            match &mut self.service {
-                Service::Head { .. } => {
-                    if let Err(broken) = self.down_head(edit) {
-                        return Err(self.service_fault(broken));
-                    }
-                }
-                Service::Body(body) => {
-                    let passed = body.pass(edit, &self.limits, &mut self.down_trailer, &self.unguarded);
-                    let n = passed.map_err(|broken| self.service_fault(broken))?;
-                    if let Some(front) = self.exchanges.front_mut() {
-                        front.down += n;
-                    }
-                }
-                Service::Tunnel => {
-                    let n = edit.rest().len();
-                    edit.keep(n);
-                    if let Some(front) = self.exchanges.front_mut() {
-                        front.down += n as u64;
-                    }
-                }
-            }
-        }
+        self.read_down(edit)
     }
 
     fn event(&mut self) -> Option<Event> {
@@ -555,15 +320,6 @@ impl Http for Http1 {
     }
 }
 
-impl Http1 {
-    /// The service's end closes the account of a tunnel; what the client still sends is opaque and uncounted.
-    fn finish_tunnel(&mut self) {
-        if let Some(front) = self.exchanges.pop_front() {
-            self.events.push_back(front.ended(Ended::Whole));
-        }
-    }
-}
-
 impl Client {
     const START: Client = Client::Head { end: HeadEnd::START, blank: false };
 }
@@ -592,6 +348,3 @@ impl Exchange {
         Event::Ended { key: self.key, up: self.up, down: self.down, how }
     }
 }
-
-/// Progress reports (102, 103) come in tens; without a limit a service could keep an exchange open forever.
-const INTERIM_MAX: u16 = 64;

@@ -4,6 +4,7 @@ mod exchanges;
 
 use proptest::prelude::*;
 
+use super::down::INTERIM_MAX;
 use super::*;
 use crate::names::SessionId;
 

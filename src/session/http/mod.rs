@@ -1,12 +1,11 @@
 //! HTTP under identity: each request is identified and authorised by itself, and leaves a line in the log.
 //!
 //! [`Conversation`] joins a protocol ([`crate::protocol::Http`]), which knows bytes, with the route, which knows who
-//! may. Before the relay it is driven by [`super::states`]; in the relay it is the [`Traffic`].
+//! may. Before the relay it is driven by [`crate::session::states`]; in the relay it is the [`Traffic`].
 
-use super::connected::Finish;
-use super::entry::{self, NoEntry};
-use super::raw::instant_of;
-use super::{Session, Shared, Trail};
+pub mod start;
+mod traffic;
+
 use crate::audit;
 use crate::close::Close;
 use crate::gateway::Route;
@@ -16,10 +15,12 @@ use crate::names::{Culprit, Direction, RequestId, Side};
 use crate::policy::{Identity, Permit};
 use crate::protocol::http1::Http1;
 use crate::protocol::http2::Http2;
-use crate::protocol::{
-    Edit, Ended, Event, Fault, Http, Key, Kind, Refusal, Request, Rewrite, Sniffed, Up, Why,
-};
+use crate::protocol::{Edit, Ended, Event, Fault, Http, Key, Kind, Refusal, Request, Rewrite, Sniffed, Why};
 use crate::relay::Traffic;
+use crate::session::connected::Finish;
+use crate::session::entry::{self, NoEntry};
+use crate::session::raw::instant_of;
+use crate::session::{Session, Shared, Trail};
 use crate::tls::leg::Leg;
 use std::borrow::Cow;
 use std::future::Future;
@@ -405,110 +406,5 @@ impl Finish for Conversation {
         self.abandon(close.culprit());
         trail.requested(self.requests);
         (close, idle && !matches!(close, Close::Record(_) | Close::Truncated(_)))
-    }
-}
-
-impl Traffic for Conversation {
-    fn up(&mut self, cx: &mut Context<'_>, edit: &mut Edit<'_>) -> Poll<Result<(), Close>> {
-        self.tick();
-        loop {
-            // A request that was withheld before is still the one that is asked for.
-            if self.fetching.is_none() {
-                match self.http.http().up(edit) {
-                    Err(fault) => return Poll::Ready(Err(self.blame(fault))),
-                    Ok(Up::Done) => break,
-                    Ok(Up::Wait) => {
-                        self.notice();
-                        return Poll::Pending;
-                    }
-                    Ok(Up::Request) => {}
-                }
-            }
-            match std::task::ready!(self.poll_identify(cx)) {
-                Err(denial) => self.deny(&denial),
-                Ok(identity) => match self.authorise(identity) {
-                    Decision::Permit(permit) => self.permit(edit, permit),
-                    Decision::Deny(denial) => self.deny(&denial),
-                },
-            }
-        }
-        self.notice();
-        Poll::Ready(Ok(()))
-    }
-
-    fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Close> {
-        let dealt = self.http.http().down(edit);
-        self.notice();
-        dealt.map_err(|fault| self.blame(fault))
-    }
-
-    fn wants(&self, direction: Direction) -> bool {
-        match direction {
-            Direction::Up => self.http.http_ref().wants_up(),
-            Direction::Down => self.http.http_ref().wants_down(),
-        }
-    }
-
-    fn ended(&mut self, direction: Direction) -> Result<(), Close> {
-        let (ended, side) = match direction {
-            Direction::Up => (self.http.http().up_ended(), Side::Client),
-            Direction::Down => (self.http.http().down_ended(), Side::Upstream),
-        };
-        self.notice();
-        if let Err(fault) = ended {
-            self.fault.get_or_insert(fault);
-            return Err(Close::Truncated(side));
-        }
-        let http = self.http.http_ref();
-        self.over |= http.in_flight() == 0 && !http.is_tunnel();
-        Ok(())
-    }
-
-    fn may_vanish(&self, _: Direction) -> bool {
-        let http = self.http.http_ref();
-        http.in_flight() == 0 && !http.is_tunnel()
-    }
-
-    fn owes_answer(&self) -> bool {
-        let http = self.http.http_ref();
-        http.in_flight() > 0 && !http.is_tunnel()
-    }
-
-    fn is_over(&self) -> bool {
-        let http = self.http.http_ref();
-        (self.over || http.is_over()) && !http.wants_down()
-    }
-
-    fn idle_limit(&self) -> Option<Duration> {
-        let http = self.http.http_ref();
-        // A response that is awaited may take as long as raw traffic may be silent: models think for minutes.
-        let busy = http.in_flight() > 0 || http.is_tunnel();
-        Some(if busy { self.route.timeouts.idle } else { self.route.timeouts.between_requests })
-    }
-
-    fn expires(&self) -> Option<Instant> {
-        self.exchanges.iter().filter_map(|exchange| exchange.ends).chain(self.tunnel_ends).min()
-    }
-
-    fn expire(&mut self, now: Instant) -> Result<(), Close> {
-        if self.tunnel_ends.is_some_and(|ends| ends <= now) {
-            self.tunnel_ends = None;
-            self.http.http().drain();
-        }
-        let ended = |exchange: &Exchange| exchange.ends.is_some_and(|ends| ends <= now);
-        let keys: Vec<Key> = self.exchanges.iter().filter(|e| ended(e)).map(|e| e.key).collect();
-        for key in keys {
-            if !self.http.http().cut(key) {
-                return Err(Close::Expired);
-            }
-        }
-        self.notice();
-        // A cut exchange that left no event must not come up again.
-        self.exchanges.retain(|exchange| exchange.ends.is_none_or(|ends| ends > now));
-        Ok(())
-    }
-
-    fn drain(&mut self) {
-        self.http.http().drain();
     }
 }

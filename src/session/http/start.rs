@@ -1,40 +1,40 @@
 //! An HTTP session up to its first permit. Requests that come to nothing are answered here, and the next one is awaited.
 
-use super::connected::ConnectedTo;
-use super::ends::{broken, farewell, flush};
-use super::entry::close_of;
-use super::http::{Conversation, Denial};
-use super::reach::dial;
-use super::states::Connected;
-use super::{Session, Trail};
+use super::{Conversation, Denial};
 use crate::close::Close;
 use crate::dial::Application;
 use crate::gateway::Route;
 use crate::names::Side;
 use crate::policy::{Identity, Permit};
 use crate::protocol::{Edit, Up, Why};
+use crate::session::connected::ConnectedTo;
+use crate::session::ends::{broken, farewell, flush};
+use crate::session::entry::close_of;
+use crate::session::reach::dial;
+use crate::session::states::Connected;
+use crate::session::{Session, Trail};
 use crate::tls::leg::{Leg, LegFault};
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// HTTP before the first permit.
 pub struct HttpStart {
-    pub(super) session: Rc<Session>,
-    pub(super) route: Arc<Route>,
-    pub(super) leg: Leg,
-    pub(super) application: Application,
-    pub(super) conversation: Conversation,
+    pub(in crate::session) session: Rc<Session>,
+    pub(in crate::session) route: Arc<Route>,
+    pub(in crate::session) leg: Leg,
+    pub(in crate::session) application: Application,
+    pub(in crate::session) conversation: Conversation,
     /// Plaintext from the client that was not dealt with.
-    pub(super) plain: Vec<u8>,
+    pub(in crate::session) plain: Vec<u8>,
     /// Plaintext for the upstream, once there is one: what HTTP/2 says before its first request.
-    pub(super) first: Vec<u8>,
+    pub(in crate::session) first: Vec<u8>,
 }
 
 /// Bytes that HTTP/2 may say before its first request is permitted; settings and window updates, no bodies.
 const MAX_FIRST: usize = 64 * 1024;
 
 impl HttpStart {
-    pub(super) async fn identify(&mut self, trail: &mut Trail) -> Result<Arc<Identity>, Close> {
+    pub(in crate::session) async fn identify(&mut self, trail: &mut Trail) -> Result<Arc<Identity>, Close> {
         loop {
             self.speak(trail).await?;
             match self.feed(trail).await? {
@@ -95,7 +95,7 @@ impl HttpStart {
         self.plain.drain(..taken);
     }
 
-    pub(super) async fn deny(&mut self, denial: &Denial, trail: &mut Trail) -> Result<(), Close> {
+    pub(in crate::session) async fn deny(&mut self, denial: &Denial, trail: &mut Trail) -> Result<(), Close> {
         self.conversation.deny(denial);
         trail.requested(self.conversation.requests());
         trail.explain(&denial.detail);
@@ -119,12 +119,16 @@ impl HttpStart {
     }
 
     /// Ends a session that never got to an upstream.
-    pub(super) async fn leave(self, close: Close) -> Close {
+    pub(in crate::session) async fn leave(self, close: Close) -> Close {
         farewell(self.leg, matches!(close, Close::Done | Close::Refused | Close::Dial | Close::Limit)).await;
         close
     }
 
-    pub(super) async fn dial(mut self, permit: Permit, trail: &mut Trail) -> Result<Connected, Close> {
+    pub(in crate::session) async fn dial(
+        mut self,
+        permit: Permit,
+        trail: &mut Trail,
+    ) -> Result<Connected, Close> {
         let (upstream, early) = match dial(&self.route, &self.session, &permit, self.application, trail).await
         {
             Ok(upstream) => upstream,

@@ -1,0 +1,162 @@
+//! From the service: responses are followed where they lie, and the gateway's own answers put in between them.
+
+use super::answer::{self, Challenge};
+use super::body::Body;
+use super::head::{self, Broken};
+use super::{Client, Http1, Life, Reply, Service};
+use crate::names::Culprit;
+use crate::protocol::{Edit, Ended, Event, Fault};
+
+/// Progress reports (102, 103) come in tens; without a limit a service could keep an exchange open forever.
+pub(super) const INTERIM_MAX: u16 = 64;
+
+impl Http1 {
+    pub(super) fn read_down(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault> {
+        loop {
+            self.answer(edit);
+            if self.life == Life::Over {
+                edit.skip(edit.rest().len());
+            }
+            // A body of no length is over without a further byte.
+            if let Service::Body(Body::Done) = self.service {
+                self.answered();
+                continue;
+            }
+            if edit.is_done() {
+                return Ok(());
+            }
+            match &mut self.service {
+                Service::Head { .. } => {
+                    if let Err(broken) = self.down_head(edit) {
+                        return Err(self.service_fault(broken));
+                    }
+                }
+                Service::Body(body) => {
+                    let passed = body.pass(edit, &self.limits, &mut self.down_trailer, &self.unguarded);
+                    let n = passed.map_err(|broken| self.service_fault(broken))?;
+                    if let Some(front) = self.exchanges.front_mut() {
+                        front.down += n;
+                    }
+                }
+                Service::Tunnel => {
+                    let n = edit.rest().len();
+                    edit.keep(n);
+                    if let Some(front) = self.exchanges.front_mut() {
+                        front.down += n as u64;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts in the answers that are next in order.
+    fn answer(&mut self, edit: &mut Edit<'_>) {
+        while self.answer_is_next() {
+            let Some(exchange) = self.exchanges.pop_front() else { return };
+            let Reply::Refused { why, id } = exchange.reply else { return };
+            let close = exchange.close || self.life == Life::Draining && self.is_last(0);
+            answer::write(edit.insert_with(), why, id, close, exchange.to_head, Challenge::Origin);
+            if id.is_some() {
+                self.events.push_back(Event::Response { key: exchange.key, status: why.status() });
+                self.events.push_back(exchange.ended(Ended::ByGateway));
+            }
+            if close {
+                self.abandon(Ended::ByGateway);
+            }
+        }
+    }
+
+    fn down_head(&mut self, edit: &mut Edit<'_>) -> Result<(), Broken> {
+        let draining = self.life == Life::Draining;
+        let last = self.is_last(1);
+        let Service::Head { end, withhold } = &mut self.service else { return Ok(()) };
+        let exchange = match self.exchanges.front_mut() {
+            Some(exchange) if !exchange.answered => exchange,
+            _ => return Err(Broken::bad("response without a request", "RFC 9112 9.2")),
+        };
+        if end.is_start() {
+            *withhold = draining;
+        }
+        let (rest, withhold) = (edit.rest(), *withhold);
+        let found = end.find(rest, self.limits.response_head_bytes)?;
+        let n = found.unwrap_or(rest.len());
+        let whole = self.down_held.is_empty() && found.is_some();
+        if !whole {
+            self.down_held.extend_from_slice(&rest[..n]);
+        }
+        if found.is_none() {
+            if withhold {
+                edit.skip(n)
+            } else {
+                edit.keep(n)
+            }
+            return Ok(());
+        }
+        let head = if whole { &rest[..n] } else { &self.down_held[..] };
+        let answered = head::parse_response(head, exchange.to_head, &mut self.response)?;
+        let status = answered.status;
+        if status == 101 && !exchange.upgrade {
+            return Err(Broken::bad("101 without an Upgrade", "CVE-2026-2833"));
+        }
+        if status < 200 && status != 101 {
+            exchange.interim += 1;
+            if exchange.interim > INTERIM_MAX {
+                return Err(Broken::bad("too many interim responses", "limit"));
+            }
+        }
+        let closing = withhold && last && status >= 200;
+        if !withhold {
+            edit.keep(n);
+        } else {
+            let mut copy = std::mem::take(&mut self.down_held);
+            if whole {
+                copy.extend_from_slice(&rest[..n]);
+            }
+            edit.skip(n);
+            match closing {
+                true => head::write_closing(edit.insert_with(), &copy, &self.response),
+                false => edit.insert(&copy),
+            }
+            self.down_held = copy;
+        }
+        self.down_held.clear();
+        self.service = Service::START;
+        if status < 200 && status != 101 {
+            return Ok(());
+        }
+        self.events.push_back(Event::Response { key: exchange.key, status });
+        if status == 101 {
+            self.client = Client::Tunnel;
+            self.service = Service::Tunnel;
+            return Ok(());
+        }
+        exchange.close |= answered.close || closing;
+        if let Client::Agreeing = self.client {
+            self.client = Client::START;
+        }
+        self.service = Service::Body(answered.body);
+        Ok(())
+    }
+
+    /// The response in front is complete.
+    pub(super) fn answered(&mut self) {
+        self.service = Service::START;
+        self.down_trailer.clear();
+        if let Some(front) = self.exchanges.front_mut() {
+            front.answered = true;
+        }
+        self.settle();
+    }
+
+    /// The service's end closes the account of a tunnel; what the client still sends is opaque and uncounted.
+    pub(super) fn finish_tunnel(&mut self) {
+        if let Some(front) = self.exchanges.pop_front() {
+            self.events.push_back(front.ended(Ended::Whole));
+        }
+    }
+
+    pub(super) fn service_fault(&mut self, broken: Broken) -> Fault {
+        self.abandon(Ended::ByUpstream);
+        Fault { culprit: Culprit::Upstream, rule: broken.rule, section: broken.section }
+    }
+}

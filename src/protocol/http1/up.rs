@@ -1,0 +1,111 @@
+//! From the client: request heads are withheld until they are permitted, bodies are followed.
+
+use super::body::Body;
+use super::head::{self, Broken, HeadEnd};
+use super::{Client, Exchange, Http1, Life, Reply};
+use crate::names::Culprit;
+use crate::protocol::{Edit, Ended, Fault, Request, Up};
+
+impl Http1 {
+    pub(super) fn read_up(&mut self, edit: &mut Edit<'_>) -> Result<Up, Fault> {
+        loop {
+            match &mut self.client {
+                Client::Withheld(_) => return Ok(Up::Request),
+                Client::Closed => edit.skip(edit.rest().len()),
+                Client::Head { .. } if self.life != Life::Serving => edit.skip(edit.rest().len()),
+                _ => {}
+            }
+            if edit.is_done() {
+                return Ok(Up::Done);
+            }
+            match &mut self.client {
+                Client::Head { .. } if self.exchanges.len() >= self.limits.pipelined => return Ok(Up::Wait),
+                Client::Head { .. } => {
+                    if let Err(broken) = self.up_head(edit) {
+                        return Err(self.client_fault(broken));
+                    }
+                }
+                Client::Body(body) => {
+                    let passed = body.pass(edit, &self.limits, &mut self.up_trailer, &self.guarded);
+                    let done = *body == Body::Done;
+                    let n = passed.map_err(|broken| self.client_fault(broken))?;
+                    if let Some(back) = self.exchanges.back_mut() {
+                        back.up += n;
+                    }
+                    if done {
+                        self.sent();
+                    }
+                }
+                Client::Agreeing => return Ok(Up::Wait),
+                Client::Tunnel => {
+                    let n = edit.rest().len();
+                    edit.keep(n);
+                    if let Some(front) = self.exchanges.front_mut() {
+                        front.up += n as u64;
+                    }
+                }
+                Client::Withheld(_) | Client::Closed => {}
+            }
+        }
+    }
+
+    /// Reads on in a request head; `Ok(true)` once it is whole.
+    fn up_head(&mut self, edit: &mut Edit<'_>) -> Result<bool, Broken> {
+        let Client::Head { end, blank } = &mut self.client else { return Ok(false) };
+        let rest = edit.rest();
+        let Some(n) = end.find(rest, self.limits.head_bytes)? else {
+            self.up_held.extend_from_slice(rest);
+            edit.skip(rest.len());
+            return Ok(false);
+        };
+        let head = if self.up_held.is_empty() {
+            &rest[..n]
+        } else {
+            self.up_held.extend_from_slice(&rest[..n]);
+            &self.up_held[..]
+        };
+        if head == b"\r\n" {
+            if *blank {
+                return Err(Broken::bad("more than one empty line before a request", "RFC 9112 2.2"));
+            }
+            self.client = Client::Head { end: HeadEnd::default(), blank: true };
+            self.up_held.clear();
+            edit.skip(n);
+            return Ok(false);
+        }
+        let asked = head::parse_request(head, &self.limits, &mut self.request)?;
+        self.up_held.clear();
+        edit.skip(n);
+        self.keys += 1;
+        self.request.key = self.keys;
+        self.client = Client::Withheld(asked);
+        Ok(true)
+    }
+
+    /// The request in the back is complete.
+    pub(super) fn sent(&mut self) {
+        let Some(back) = self.exchanges.back_mut() else { return };
+        back.sent = true;
+        self.client = match (back.upgrade, back.close) {
+            (true, _) => Client::Agreeing,
+            (_, true) => Client::Closed,
+            _ => Client::START,
+        };
+        self.settle();
+    }
+
+    /// The client broke a rule: in a head, its answer is queued; in a body, the connection is cut.
+    fn client_fault(&mut self, broken: Broken) -> Fault {
+        let Broken { why, rule, section } = broken;
+        if let Client::Body(_) = self.client {
+            // A body cannot be answered beside its response; the connection is cut.
+            self.abandon(Ended::ByClient);
+        } else {
+            let mut exchange = Exchange::new(0, &Request::default(), true);
+            exchange.reply = Reply::Refused { why, id: None };
+            self.exchanges.push_back(exchange);
+        }
+        self.client = Client::Closed;
+        Fault { culprit: Culprit::Client, rule, section }
+    }
+}

@@ -1,0 +1,115 @@
+//! Listening sockets: one for each listener and worker, bound before any worker runs.
+
+use super::Layout;
+use crate::gateway::Listener;
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+/// Connections that may wait in the kernel for each socket.
+const BACKLOG: i32 = 4096;
+
+/// The listening sockets of all workers, bound.
+pub struct Bound {
+    /// For each worker, one socket per listener.
+    pub(super) sockets: Vec<Vec<(Listener, TcpListener)>>,
+}
+
+impl Bound {
+    /// Binds every listener once for each worker.
+    pub fn bind(listeners: &[Listener], layout: Layout) -> io::Result<Self> {
+        let count = match layout.count {
+            0 => std::thread::available_parallelism()?.get(),
+            count => count,
+        };
+        let mut listeners = listeners.to_vec();
+        let mut sockets = Vec::with_capacity(count);
+        for _ in 0..count {
+            let mut of_worker = Vec::with_capacity(listeners.len());
+            for listener in &mut listeners {
+                let socket = bind(listener.address)?;
+                // Port 0 is chosen by the first worker's socket and shared by the others.
+                listener.address = socket.local_addr()?;
+                of_worker.push((listener.clone(), socket));
+            }
+            sockets.push(of_worker);
+        }
+        Ok(Bound { sockets })
+    }
+
+    /// The addresses in use, ports filled in.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.sockets.first().into_iter().flatten().map(|(listener, _)| listener.address).collect()
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
+    let bound = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            // A wildcard is dual stack; a single address is only itself.
+            socket.set_only_v6(!address.ip().is_unspecified())?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        // Accepted sockets inherit these, which saves five system calls for each connection.
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_user_timeout(Some(crate::dial::USER_TIMEOUT))?;
+        let keepalive = TcpKeepalive::new().with_time(crate::dial::KEEPALIVE);
+        socket.set_tcp_keepalive(&keepalive.with_interval(crate::dial::KEEPALIVE / 4))?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    bound().map_err(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    fn listener(address: &str) -> Listener {
+        Listener {
+            number: 0,
+            address: address.parse().unwrap(),
+            mysql: None,
+            proxy_protocol_from: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn every_worker_gets_a_socket_on_the_same_port() {
+        let bound = Bound::bind(&[listener("127.0.0.1:0")], Layout { count: 3, pin: false }).unwrap();
+        let ports: Vec<u16> =
+            bound.sockets.iter().map(|sockets| sockets[0].1.local_addr().unwrap().port()).collect();
+        assert_eq!(ports, [bound.addresses()[0].port(); 3]);
+    }
+
+    #[test]
+    fn a_taken_port_is_an_error_that_names_the_address() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let error = Bound::bind(&[listener(&address)], Layout { count: 1, pin: false }).err().unwrap();
+        assert!(error.to_string().contains(&address), "{error}");
+    }
+
+    #[test]
+    fn accepted_sockets_inherit_their_options() {
+        let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        socket.set_nonblocking(false).unwrap();
+        let _client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+        let accepted = socket2::SockRef::from(&socket.accept().unwrap().0).tcp_nodelay();
+        assert!(accepted.unwrap());
+    }
+
+    #[test]
+    fn a_wildcard_of_ipv6_is_dual_stack() {
+        let socket = bind("[::]:0".parse().unwrap()).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
+        assert!(TcpStream::connect(("::1", port)).is_ok());
+    }
+}
