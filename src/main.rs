@@ -5,10 +5,9 @@ use staunch::audit::{self, Format};
 use staunch::client::{Fault, connect, login, logout, token};
 use staunch::demo;
 use staunch::serve::{End, Overrides, Running, harden, without_core_dumps};
-use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 /// Identity-aware TLS gateway for streaming traffic.
 ///
@@ -143,7 +142,15 @@ fn main() -> ExitCode {
         Action::Demo { once, port } => {
             let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             let options = demo::Options { once, port, colour };
-            demo::run(&options, &mut std::io::stdout(), start_beside) as u8
+            match demo::beside::Signals::catch() {
+                Ok(signals) => {
+                    demo::run(&options, &mut std::io::stdout(), |files| signals.start(files)) as u8
+                }
+                Err(error) => {
+                    eprintln!("the demo cannot begin: {error}");
+                    1
+                }
+            }
         }
     };
     ExitCode::from(code)
@@ -221,35 +228,4 @@ fn check(path: &Path, json: bool) -> u8 {
 /// Prints to standard output; a reader that has gone is a fault, not a panic.
 fn print(text: &str) -> u8 {
     u8::from(std::io::stdout().write_all(text.as_bytes()).is_err())
-}
-
-/// The demo's gateway: this very program, as `serve` runs it.
-struct Beside(Child);
-
-fn start_beside(files: &demo::Files<'_>) -> Result<Beside, String> {
-    let log = File::create(files.log).map_err(|error| format!("{}: {error}", files.log.display()))?;
-    let this =
-        std::env::current_exe().map_err(|error| format!("this program cannot find itself: {error}"))?;
-    Command::new(this)
-        .args(["serve", "--log-format", "json", "--config"])
-        .arg(files.config)
-        .stdin(Stdio::null())
-        .stdout(log)
-        .spawn()
-        .map(Beside)
-        .map_err(|error| format!("the gateway does not start: {error}"))
-}
-
-impl demo::Running for Beside {
-    fn wait(&mut self) -> i32 {
-        self.0.wait().ok().and_then(|status| status.code()).unwrap_or(1)
-    }
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -7,6 +7,7 @@
 //! Everything listens on loopback; every file stands in one folder that only its owner may read and that is removed
 //! at the end.
 
+pub mod beside;
 pub mod ca;
 mod client;
 pub mod issuer;

@@ -13,7 +13,7 @@ import time
 import httpx
 import pytest
 from support import parts
-from support.gateway import staunch
+from support.gateway import BINARY, staunch
 from test_http2 import Grpc
 from test_tls import Sink, client_context, connect, echo, pairs, raw_config, raw_route
 
@@ -229,3 +229,22 @@ def test_the_demo_is_as_told():
     assert b"every step was as told" in answer.stdout
     folder = re.search(rb"files\s+(\S+)", answer.stdout)
     assert folder and not os.path.exists(folder[1]), "the demo left its folder behind"
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_demo_that_is_ended_puts_its_files_away_and_stops_its_gateway(how):
+    """Whoever stops processes tells the demo alone: the gateway beside it must hear of it."""
+    demo = subprocess.Popen([BINARY, "demo"], stdout=subprocess.PIPE, start_new_session=True)
+    told = b""
+    while b"https://model.localhost" not in told.partition(b"Ctrl-C ends the demo")[2]:
+        line = demo.stdout.readline()
+        assert line, f"the demo ended by itself:\n{told.decode()}"
+        told += line
+    folder = re.search(rb"files\s+(\S+)", told)[1]
+    with open(f"/proc/{demo.pid}/task/{demo.pid}/children") as children:
+        gateways = children.read().split()
+    assert len(gateways) == 1 and os.path.exists(folder)
+    demo.send_signal(how)
+    assert demo.wait(timeout=10) == 0
+    assert not os.path.exists(folder), "the demo left its folder behind"
+    assert not os.path.exists(f"/proc/{gateways[0]}"), "the demo left its gateway behind"
