@@ -89,7 +89,7 @@ impl PlaintextUpstream {
     /// Connects. There is no handshake.
     pub(super) async fn connect(&self) -> Result<(TcpStream, Reached), DialFault> {
         match &self.0 {
-            Place::Tcp(address) => Ok((super::connect_to(*address).await?, Reached::Tcp(*address))),
+            Place::Tcp(address) => Ok((super::open::connect_to(*address).await?, Reached::Tcp(*address))),
             Place::Unix(path) => {
                 let connected = UnixStream::connect(path).await.and_then(as_tcp);
                 let stream = connected.map_err(|error| DialFault::Unix(self.reached(), error))?;

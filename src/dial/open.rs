@@ -1,0 +1,155 @@
+//! Opening a leg: TCP, what the service's protocol wants before TLS, and TLS.
+
+use super::plaintext::PlaintextUpstream;
+use super::{Application, DialFault, Dialled, Kind, Negotiation, Tls, Upstream, set_options};
+use crate::names::Reached;
+use crate::protocol::mysql::{self, Agreed, ServerGreeting};
+use crate::protocol::postgres;
+use crate::tls::handshake::{self, HandshakeFault, connect};
+use rustls::AlertDescription;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+impl Upstream {
+    pub(super) async fn open(
+        &self,
+        application: Application,
+        at: Option<SocketAddr>,
+        timeout: Duration,
+        records_per_key: u64,
+    ) -> Result<Dialled, DialFault> {
+        let opened = match &self.kind {
+            Kind::Tls(tls) => {
+                let opening = self.open_unbounded(tls, application, at, records_per_key);
+                tokio::time::timeout(timeout, opening).await
+            }
+            Kind::Plaintext(address) => {
+                tokio::time::timeout(timeout, open_plaintext(address, application)).await
+            }
+        };
+        opened.map_err(|_| DialFault::Timeout(timeout))?
+    }
+
+    async fn open_unbounded(
+        &self,
+        tls: &Tls,
+        application: Application,
+        at: Option<SocketAddr>,
+        records_per_key: u64,
+    ) -> Result<Dialled, DialFault> {
+        let (mut tcp, address) = match at {
+            Some(address) => (connect_to(address).await?, address),
+            None => tls.connect().await?,
+        };
+        if self.negotiation == Negotiation::Request {
+            ask_for_tls(&mut tcp, address).await?;
+        }
+        let mysql = read_greeting(&mut tcp, &address.into(), application).await?;
+        if let Some(Agreed { greeting, flags }) = &mysql {
+            if greeting.capabilities & mysql::capability::SSL == 0 {
+                return Err(DialFault::NoTls(address));
+            }
+            let mut request = Vec::new();
+            mysql::write(&mut request, 1, &mysql::response::tls_request(*flags));
+            tcp.write_all(&request).await.map_err(|error| DialFault::Connect(address, error))?;
+        }
+        let config = match application {
+            Application::None | Application::Mysql(_) => &tls.plain,
+            Application::Http1 => &tls.http1,
+            Application::Http2 => &tls.http2,
+            Application::Postgres => &tls.postgresql,
+        };
+        let shaken = connect(tcp, config.clone(), tls.server_name.clone(), records_per_key).await;
+        let shaken = shaken.map_err(|fault| {
+            if let HandshakeFault::Tls(rustls::Error::AlertReceived(
+                AlertDescription::NoApplicationProtocol,
+            )) = &fault
+            {
+                self.learn(application, false);
+                return DialFault::Alpn(address, application.name());
+            }
+            DialFault::Tls(address, fault)
+        })?;
+        // A server without ALPN speaks HTTP/1.1 if it speaks HTTP (RFC 9113 section 3.3 wants ALPN for HTTP/2), and
+        // PostgreSQL if it was asked for TLS in PostgreSQL's way; without that way it must name it.
+        let agreed = shaken.facts.alpn.as_deref();
+        let may_be_silent = match application {
+            Application::None | Application::Http1 | Application::Mysql(_) => true,
+            Application::Http2 => false,
+            Application::Postgres => self.negotiation == Negotiation::Request,
+        };
+        let speaks = agreed == Some(application.name()) || (agreed.is_none() && may_be_silent);
+        self.learn(application, speaks);
+        if !speaks {
+            return Err(DialFault::Alpn(address, application.name()));
+        }
+        Ok(Dialled { shaken, address: address.into(), mysql })
+    }
+}
+
+impl Tls {
+    async fn connect(&self) -> Result<(TcpStream, SocketAddr), DialFault> {
+        let resolve = |error| DialFault::Resolve(self.host.clone(), error);
+        let addresses = tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(resolve)?;
+        let mut last = resolve(io::ErrorKind::NotFound.into());
+        for address in addresses {
+            match connect_to(address).await {
+                Ok(tcp) => return Ok((tcp, address)),
+                Err(fault) => last = fault,
+            }
+        }
+        Err(last)
+    }
+}
+
+pub(super) async fn connect_to(address: SocketAddr) -> Result<TcpStream, DialFault> {
+    let connect = |error| DialFault::Connect(address, error);
+    let tcp = TcpStream::connect(address).await.map_err(connect)?;
+    set_options(&tcp).map_err(connect)?;
+    Ok(tcp)
+}
+
+async fn open_plaintext(address: &PlaintextUpstream, application: Application) -> Result<Dialled, DialFault> {
+    let (mut tcp, address) = address.connect().await?;
+    let mut mysql = read_greeting(&mut tcp, &address, application).await?;
+    if let Some(agreed) = &mut mysql {
+        agreed.flags &= !mysql::capability::SSL;
+    }
+    Ok(Dialled { shaken: handshake::none(tcp), address, mysql })
+}
+
+/// Reads exactly the bytes of a MySQL server's greeting: whatever else came in clear is left to the handshake, which fails on
+/// it. `None` for all other protocols.
+async fn read_greeting(
+    tcp: &mut TcpStream,
+    address: &Reached,
+    application: Application,
+) -> Result<Option<Agreed>, DialFault> {
+    let Application::Mysql(wanted) = application else { return Ok(None) };
+    let broken = |fault: &dyn std::fmt::Display| DialFault::Greeting(address.clone(), fault.to_string());
+    let mut packet = vec![0; mysql::HEAD];
+    tcp.read_exact(&mut packet).await.map_err(|error| broken(&error))?;
+    let length = u32::from_le_bytes([packet[0], packet[1], packet[2], 0]) as usize;
+    if length > mysql::MAX_LOGIN_PACKET {
+        return Err(broken(&"a greeting of an impossible length"));
+    }
+    let mut payload = vec![0; length];
+    tcp.read_exact(&mut payload).await.map_err(|error| broken(&error))?;
+    let greeting = ServerGreeting::read(&payload).map_err(|fault| broken(&fault))?;
+    let flags = mysql::capability::for_upstream(wanted, greeting.capabilities);
+    let flags = flags.ok_or_else(|| broken(&"it cannot do what clients were promised"))?;
+    Ok(Some(Agreed { greeting, flags }))
+}
+
+/// Reads exactly one byte: whatever else came in clear is left to the handshake, which fails on it (CVE-2021-23222).
+async fn ask_for_tls(tcp: &mut TcpStream, address: SocketAddr) -> Result<(), DialFault> {
+    let broken = |error| DialFault::Connect(address, error);
+    tcp.write_all(&postgres::SSL_REQUEST).await.map_err(broken)?;
+    match tcp.read_u8().await.map_err(broken)? {
+        postgres::TLS_WILLING => Ok(()),
+        _ => Err(DialFault::NoTls(address)),
+    }
+}
