@@ -14,6 +14,7 @@ import httpx
 import pytest
 from support import parts
 from support.gateway import BINARY, staunch
+from support.process import Process
 from test_http2 import Grpc
 from test_tls import Sink, client_context, connect, echo, pairs, raw_config, raw_route
 
@@ -232,19 +233,16 @@ def test_the_demo_is_as_told():
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_demo_that_is_ended_puts_its_files_away_and_stops_its_gateway(how):
+def test_a_demo_that_is_ended_puts_its_files_away_and_stops_its_gateway(tmp_path, how):
     """Whoever stops processes tells the demo alone: the gateway beside it must hear of it."""
-    demo = subprocess.Popen([BINARY, "demo"], stdout=subprocess.PIPE, start_new_session=True)
-    told = b""
-    while b"https://model.localhost" not in told.partition(b"Ctrl-C ends the demo")[2]:
-        line = demo.stdout.readline()
-        assert line, f"the demo ended by itself:\n{told.decode()}"
-        told += line
-    folder = re.search(rb"files\s+(\S+)", told)[1]
-    with open(f"/proc/{demo.pid}/task/{demo.pid}/children") as children:
-        gateways = children.read().split()
-    assert len(gateways) == 1 and os.path.exists(folder)
-    demo.send_signal(how)
-    assert demo.wait(timeout=10) == 0
+    demo = Process([BINARY, "demo"], tmp_path / "demo.txt", start_new_session=True)
+    try:
+        parts.until(lambda: "https://model.localhost" in demo.text().partition("Ctrl-C ends the demo")[2])
+        folder = re.search(r"files\s+(\S+)", demo.text())[1]
+        gateways = demo.children()
+        assert len(gateways) == 1 and os.path.exists(folder)
+    finally:
+        code = demo.stop(how)
+    assert code == 0
     assert not os.path.exists(folder), "the demo left its folder behind"
     assert not os.path.exists(f"/proc/{gateways[0]}"), "the demo left its gateway behind"
