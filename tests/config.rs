@@ -346,6 +346,16 @@ fn one_name_leads_to_one_route_however_it_is_written() {
 }
 
 #[test]
+fn a_worker_stays_awake_for_a_second_at_most() {
+    let with = |time: &str| faults("[limits]", &format!("[workers]\nbusy_poll = \"{time}\"\n[limits]"));
+    for time in ["0ms", "1ms", "1s"] {
+        assert_eq!(with(time), Vec::<String>::new(), "{time}");
+    }
+    assert!(with("2s").join("\n").contains("stays awake without work for 1s at most"));
+    assert!(with("200us").join("\n").contains("\"200us\" is no duration"));
+}
+
+#[test]
 fn all_faults_of_a_file_come_in_one_run() {
     let found = faults("[limits]", "[nonsense]\nx = 1\n[limits]\nstreams = 0\nhead = \"big\"\n");
     for part in ["unknown key `nonsense`", "0 is out of range", "\"big\" is no size"] {

@@ -458,11 +458,15 @@ pub struct Workers {
     pub count: usize,
     /// Whether each keeps to one core. Default true.
     pub pin: bool,
+    /// How long a worker that has nothing to do keeps asking the kernel before it sleeps, at most `1s`. While sessions
+    /// have traffic it uses its whole core then, and events wait for no core to wake up. Default: it sleeps at once.
+    #[schemars(with = "Option<String>")]
+    pub busy_poll: Option<Text>,
 }
 
 impl Default for Workers {
     fn default() -> Self {
-        Workers { count: 0, pin: true }
+        Workers { count: 0, pin: true, busy_poll: None }
     }
 }
 

@@ -70,6 +70,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 mod tests {
     use super::*;
     use std::net::TcpStream;
+    use std::time::Duration;
 
     fn listener(address: &str) -> Listener {
         Listener {
@@ -82,7 +83,11 @@ mod tests {
 
     #[test]
     fn every_worker_gets_a_socket_on_the_same_port() {
-        let bound = Bound::bind(&[listener("127.0.0.1:0")], Layout { count: 3, pin: false }).unwrap();
+        let bound = Bound::bind(
+            &[listener("127.0.0.1:0")],
+            Layout { count: 3, pin: false, busy_poll: Duration::ZERO },
+        )
+        .unwrap();
         let ports: Vec<u16> =
             bound.sockets.iter().map(|sockets| sockets[0].1.local_addr().unwrap().port()).collect();
         assert_eq!(ports, [bound.addresses()[0].port(); 3]);
@@ -92,7 +97,10 @@ mod tests {
     fn a_taken_port_is_an_error_that_names_the_address() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();
-        let error = Bound::bind(&[listener(&address)], Layout { count: 1, pin: false }).err().unwrap();
+        let error =
+            Bound::bind(&[listener(&address)], Layout { count: 1, pin: false, busy_poll: Duration::ZERO })
+                .err()
+                .unwrap();
         assert!(error.to_string().contains(&address), "{error}");
     }
 

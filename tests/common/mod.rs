@@ -378,7 +378,7 @@ impl Rig {
         let tunnel = Tunnel { listener: 0, sni: TUNNEL.into(), server };
         let gateway = Gateway::new(vec![listener.clone()], vec![route], issuers, limits);
         let gateway = gateway.with_tunnels(vec![tunnel]);
-        let layout = Layout { count: 1, pin: wish.pin };
+        let layout = Layout { count: 1, pin: wish.pin, busy_poll: Duration::ZERO };
         let bound = Bound::bind(&[listener], layout).unwrap();
         let address = bound.addresses()[0];
         let workers = Workers::start(bound, layout, Arc::new(ArcSwap::from_pointee(gateway))).unwrap();

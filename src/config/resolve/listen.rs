@@ -1,0 +1,104 @@
+//! What is listened on, and who is believed there.
+
+use crate::config::fault::Notes;
+use crate::config::model::{self, Config};
+use crate::config::summary::RouteSummary;
+use crate::gateway::{Listener, MysqlListener, Network, Route, RouteProtocol};
+use crate::names::RouteName;
+use crate::protocol::mysql::Greeting;
+use crate::protocol::mysql::greeting::version;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use toml::Spanned;
+pub(super) fn listeners(written: &[Spanned<model::Listener>], notes: &mut Notes<'_>) -> Vec<Listener> {
+    if written.is_empty() && !notes.lost {
+        notes.fault(0..0, "there is no listener; write [[listener]] with an address");
+    }
+    let mut listeners: Vec<Listener> = Vec::new();
+    for (number, one) in written.iter().enumerate() {
+        let model::Listener { address, proxy_protocol_from, .. } = one.get_ref();
+        let proxy_protocol_from: Vec<_> = proxy_protocol_from
+            .iter()
+            .filter_map(|text| notes.take(text.span(), network(text.get_ref())))
+            .collect();
+        let Some(parsed) = notes.take(address.span(), socket_address(address.get_ref())) else { continue };
+        if parsed.port() != 0 && listeners.iter().any(|other| other.address == parsed) {
+            notes.fault(address.span(), format!("{parsed} is listened on twice; remove one"));
+        }
+        let mysql = one.get_ref().mysql.as_ref().and_then(|written| mysql(written.get_ref(), notes));
+        listeners.push(Listener { number, address: parsed, mysql: mysql.map(Arc::new), proxy_protocol_from });
+    }
+    listeners
+}
+
+fn mysql(written: &model::MysqlListener, notes: &mut Notes<'_>) -> Option<MysqlListener> {
+    let greeting = match &written.version {
+        None => Greeting::default(),
+        Some(text) => {
+            let version = version(text.get_ref()).ok_or_else(|| {
+                format!("{:?} is no version; write for example \"10.11.6-MariaDB\"", text.get_ref())
+            });
+            Greeting { version: notes.take(text.span(), version)? }
+        }
+    };
+    let route = written.route.as_ref().map(|name| RouteName(name.get_ref().as_str().into()));
+    Some(MysqlListener { greeting, route })
+}
+
+/// What must fit between listeners that greet and the routes behind them.
+pub(super) fn mysql_routes(config: &Config, routes: &[(Route, RouteSummary)], notes: &mut Notes<'_>) {
+    let serves = |name: &str| {
+        routes.iter().any(|(route, _)| &*route.name.0 == name && route.protocol == RouteProtocol::Mysql)
+    };
+    let greeting = || config.listener.iter().filter_map(|one| one.get_ref().mysql.as_ref());
+    for name in greeting().filter_map(|mysql| mysql.get_ref().route.as_ref()) {
+        if !serves(name.get_ref()) && notes.faults.is_empty() {
+            notes.fault(name.span(), format!("there is no mysql route `{}`", name.get_ref()));
+        }
+    }
+    let tunnel = config.listener.iter().any(|one| one.get_ref().tunnel.is_some());
+    for route in config.route.iter().filter(|route| route.get_ref().protocol.get_ref() == "mysql") {
+        if greeting().next().is_none() && !tunnel && !notes.lost {
+            let advice = "write mysql = { route = \"…\" } on a listener of its own";
+            let text = format!("no listener greets as MySQL's clients expect; {advice}");
+            notes.fault(route.get_ref().protocol.span(), text);
+        }
+    }
+}
+
+pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("{text:?} is no address with a port; write for example \"0.0.0.0:443\" or \"[::]:443\"")
+    })
+}
+
+pub(super) fn network(text: &str) -> Result<Network, String> {
+    let wrong = || format!("{text:?} is no network; write for example \"10.0.0.0/8\"");
+    let (base, bits) = text.split_once('/').ok_or_else(wrong)?;
+    let (base, bits): (IpAddr, u8) = (base.parse().map_err(|_| wrong())?, bits.parse().map_err(|_| wrong())?);
+    let most = if base.is_ipv4() { 32 } else { 128 };
+    if bits > most {
+        return Err(wrong());
+    }
+    let meant = first_of(base, bits);
+    if meant != base {
+        // Whoever wrote this may have meant one host; guessing would trust sixteen million.
+        return Err(format!(
+            "{text:?} has bits behind its length; write \"{meant}/{bits}\" or \"{base}/{most}\""
+        ));
+    }
+    Ok(Network { base, bits })
+}
+
+/// The first address of a network.
+fn first_of(base: IpAddr, bits: u8) -> IpAddr {
+    let bits = u32::from(bits);
+    match base {
+        IpAddr::V4(ip) => {
+            IpAddr::from((ip.to_bits() & u32::MAX.checked_shl(32 - bits).unwrap_or(0)).to_be_bytes())
+        }
+        IpAddr::V6(ip) => {
+            IpAddr::from((ip.to_bits() & u128::MAX.checked_shl(128 - bits).unwrap_or(0)).to_be_bytes())
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What holds for the whole process: limits, workers, the listener for the operator, the log.
+
+use super::duration;
+use super::listen::socket_address;
+use crate::audit::Format;
+use crate::config::fault::Notes;
+use crate::config::{Admin, Log, model, units};
+use crate::gateway::{Limits, Listener};
+use crate::worker::Layout;
+use std::time::Duration;
+/// AES-GCM's limit for one key (RFC 8446 section 5.5; rustls keeps the same).
+const MOST_RECORDS: u64 = 1 << 24;
+/// A worker that stays awake longer never sleeps in practice, and nobody wants that by a slip of the unit.
+const MOST_BUSY_POLL: Duration = Duration::from_secs(1);
+/// Descriptors for everything that is not a session.
+const SPARE_DESCRIPTORS: u64 = 512;
+const ADMIN: &str = "127.0.0.1:9901";
+
+pub(super) fn limits(written: &model::Limits, notes: &mut Notes<'_>) -> Option<Limits> {
+    let permit_deadline = duration(&written.permit_deadline, Duration::from_secs(10), notes);
+    let drain = duration(&written.drain, Duration::from_secs(30), notes);
+    let head = match &written.head {
+        None => Some(32 * 1024),
+        Some(text) => notes.take(text.span(), units::size(text.get_ref())),
+    };
+    if let (Some(head), Some(text)) = (head, &written.head)
+        && !(1024..=256 * 1024).contains(&head)
+    {
+        notes.fault(text.span(), "head must lie between 1KiB and 256KiB");
+    }
+    let mut bounded = |value: Option<(u64, std::ops::Range<usize>)>, default: u64, most: u64| match value {
+        None => default,
+        Some((value, span)) => {
+            if value == 0 || value > most {
+                notes.fault(span, format!("{value} is out of range; write 1 to {most}"));
+            }
+            value
+        }
+    };
+    let fields = bounded(written.fields.as_ref().map(|v| (*v.get_ref() as u64, v.span())), 100, 128);
+    let streams = bounded(written.streams.as_ref().map(|v| (u64::from(*v.get_ref()), v.span())), 100, 10_000);
+    let records_per_key = bounded(
+        written.records_per_key.as_ref().map(|v| (*v.get_ref(), v.span())),
+        MOST_RECORDS,
+        MOST_RECORDS,
+    );
+    Some(Limits {
+        permit_deadline: permit_deadline?,
+        connections: written.connections.unwrap_or_else(default_connections),
+        connections_per_address: written.connections_per_address,
+        half_open_per_address: written.half_open_per_address.unwrap_or(256),
+        drain: drain?,
+        head: head?,
+        fields: fields as usize,
+        streams: streams as u32,
+        records_per_key,
+    })
+}
+
+/// Each session takes two descriptors, and some are for everything else.
+fn default_connections() -> usize {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    descriptors.map_or(100_000, |all| (all.saturating_sub(SPARE_DESCRIPTORS) / 2).max(1) as usize)
+}
+
+pub(super) fn layout(written: &model::Workers, notes: &mut Notes<'_>) -> Option<Layout> {
+    let busy_poll = match &written.busy_poll {
+        None => Duration::ZERO,
+        Some(text) => notes.take(text.span(), units::duration(text.get_ref()))?,
+    };
+    if let Some(text) = written.busy_poll.as_ref().filter(|_| busy_poll > MOST_BUSY_POLL) {
+        notes.fault(
+            text.span(),
+            "a worker stays awake without work for 1s at most; write for example \"1ms\"",
+        );
+    }
+    Some(Layout { count: written.count, pin: written.pin, busy_poll })
+}
+
+pub(super) fn admin(written: &model::Admin, listeners: &[Listener], notes: &mut Notes<'_>) -> Option<Admin> {
+    let (address, span) = match &written.address {
+        None => (socket_address(ADMIN).ok()?, 0..0),
+        Some(text) => (notes.take(text.span(), socket_address(text.get_ref()))?, text.span()),
+    };
+    // A listener on every address of the family takes the port on each.
+    let clashes = |other: &Listener| {
+        let ip = other.address.ip();
+        other.address.port() == address.port()
+            && address.port() != 0
+            && (ip == address.ip() || (ip.is_unspecified() && (ip.is_ipv6() || address.is_ipv4())))
+    };
+    if let Some(other) = listeners.iter().find(|other| clashes(other)) {
+        notes.fault(
+            span.clone(),
+            format!("admin's address {address} is that of listener {}; write another", other.address),
+        );
+    }
+    if !address.ip().is_loopback() && !written.unsafe_public_admin {
+        let advice = "write a loopback address, or set unsafe_public_admin = true";
+        notes.fault(
+            span,
+            format!("{address} is not loopback and this listener asks nobody who they are; {advice}"),
+        );
+    }
+    Some(Admin { address })
+}
+
+pub(super) fn log(written: &model::Log, notes: &mut Notes<'_>) -> Option<Log> {
+    let format = match written.format.as_ref().map(|text| (text.get_ref().as_str(), text.span())) {
+        None | Some(("auto", _)) => Format::Auto,
+        Some(("json", _)) => Format::Json,
+        Some(("human", _)) => Format::Human,
+        Some((other, span)) => {
+            notes.fault(span, format!("{other:?} is no format; write \"json\", \"human\" or \"auto\""));
+            return None;
+        }
+    };
+    Some(Log { format, filter: written.filter.clone().unwrap_or_else(|| "info".into()) })
+}
