@@ -82,10 +82,14 @@ pub struct Beside {
 impl Running for Beside {
     fn wait(&mut self) -> i32 {
         let status = self.child.wait();
-        match self.told.load(Ordering::Acquire) {
+        match self.told() {
             true => 0,
             false => status.ok().and_then(|status| status.code()).unwrap_or(1),
         }
+    }
+
+    fn told(&self) -> bool {
+        self.told.load(Ordering::Acquire)
     }
 }
 

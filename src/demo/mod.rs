@@ -49,10 +49,15 @@ pub struct Files<'a> {
 pub trait Running {
     /// Waits until the gateway was told to stop (TERM, INT) and has; its exit code.
     fn wait(&mut self) -> i32;
+    /// Whether it was.
+    fn told(&self) -> bool;
 }
 
+/// The exit code of a demo that was told to end while it toured.
+const INTERRUPTED: i32 = 130;
+
 /// Runs the demo and prints to `out`. Returns the exit code: 0 if every step was as told, and with `once` unset,
-/// what the gateway ended with.
+/// what the gateway ended with; 130 if it was told to stop before.
 ///
 /// `start` starts a gateway with the given files. It may return before the gateway listens: the tour waits for it.
 pub fn run<R: Running>(
@@ -103,6 +108,11 @@ fn all<R: Running>(
 
     let faults = tour::walk(&setup, screen)?;
     screen.line("")?;
+    // Then a fault is no broken promise.
+    if gateway.told() && !faults.is_empty() {
+        screen.line("ended before the tour was over")?;
+        return Ok(INTERRUPTED);
+    }
     for (step, fault) in &faults {
         screen.failed(&format!("step {step} was not as told: {fault}"))?;
     }

@@ -167,6 +167,32 @@ def test_the_deadline_or_a_second_signal_cuts_what_lives_and_exits_1(world, star
     assert gateway.line("session closed", reason="drained")["culprit"] == "gateway"
 
 
+def test_a_worker_that_polls_busily_sleeps_when_its_sessions_are_still(world, start, pairs):
+    config = raw_config(world, raw_route(world, Sink(world, echo).port))
+    config["workers"] = {"count": 1, "pin": False, "busy_poll": "100ms"}
+    gateway = start(config)
+
+    def ticks(work, seconds):
+        cpu = lambda: sum(map(int, open(f"/proc/{gateway.process.popen.pid}/stat").read().split()[13:15]))
+        used, end = cpu(), time.monotonic() + seconds
+        while time.monotonic() < end:
+            work()
+        return cpu() - used
+
+    with connect(gateway, client_context(world, pairs["ann"])) as connection:
+        def talk():
+            connection.sendall(b"x")
+            assert connection.recv(1) == b"x"
+            time.sleep(0.01)
+
+        talk()
+        # Of 100 ticks. Others want a core as well.
+        assert ticks(talk, 1) > 40, "it sleeps between two messages"
+        time.sleep(0.2)
+        assert ticks(lambda: time.sleep(0.1), 1) < 20, "it stays awake for a session that is still"
+        talk()
+
+
 def test_out_of_descriptors_it_pauses_and_recovers(world, start, pairs):
     def few():
         resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))
@@ -230,6 +256,17 @@ def test_the_demo_is_as_told():
     assert b"every step was as told" in answer.stdout
     folder = re.search(rb"files\s+(\S+)", answer.stdout)
     assert folder and not os.path.exists(folder[1]), "the demo left its folder behind"
+
+
+def test_a_demo_that_is_ended_within_its_tour_says_so(tmp_path):
+    demo = Process([BINARY, "demo"], tmp_path / "demo.txt", start_new_session=True)
+    try:
+        parts.until(lambda: demo.children() and "files" in demo.text())
+    finally:
+        code = demo.stop(signal.SIGTERM)
+    assert code == 130, demo.text()
+    assert demo.text().endswith("ended before the tour was over\n"), demo.text()
+    assert not os.path.exists(re.search(r"files\s+(\S+)", demo.text())[1]), "the demo left its folder behind"
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

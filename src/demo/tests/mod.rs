@@ -53,6 +53,14 @@ fn each_broken_promise_is_found_in_its_step() {
 }
 
 #[test]
+fn a_tour_that_is_ended_breaks_no_promise() {
+    let (text, code) = tour(Fault::ToldToStop);
+    assert_eq!(code, INTERRUPTED, "{text}");
+    assert!(text.ends_with("ended before the tour was over\n"), "{text}");
+    assert!(!text.contains("as told"), "{text}");
+}
+
+#[test]
 fn a_gateway_that_does_not_start_is_told_of() {
     let mut out = Vec::new();
     let options = Options { once: true, port: Some(0), colour: true };

@@ -22,12 +22,15 @@ pub(super) enum Fault {
     BelievesAnyToken,
     LeaksToken,
     LogsToken,
+    /// It was told to stop, and the plaintext request is one that it did not come to refuse.
+    ToldToStop,
 }
 
 /// What waiting for the stand-in gives.
 pub(super) const ENDED_WITH: i32 = 3;
 
 pub(super) struct StandIn {
+    told: bool,
     address: SocketAddr,
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -45,6 +48,10 @@ struct Inner {
 impl super::super::Running for StandIn {
     fn wait(&mut self) -> i32 {
         ENDED_WITH
+    }
+
+    fn told(&self) -> bool {
+        self.told
     }
 }
 
@@ -102,7 +109,7 @@ impl StandIn {
                 inner.session(tcp.unwrap());
             }
         });
-        Ok(StandIn { address, stop, thread: Some(thread) })
+        Ok(StandIn { told: fault == Fault::ToldToStop, address, stop, thread: Some(thread) })
     }
 }
 
@@ -116,7 +123,11 @@ impl Inner {
         }
         if first != [0x16] {
             let _ = tcp.read(&mut [0; 1024]);
-            let status = if self.fault == Fault::AnswersPlaintext { "200 OK" } else { "400 Bad Request" };
+            let status = if matches!(self.fault, Fault::AnswersPlaintext | Fault::ToldToStop) {
+                "200 OK"
+            } else {
+                "400 Bad Request"
+            };
             let _ =
                 tcp.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 9\r\n\r\nspeak TLS").as_bytes());
             return;
