@@ -42,6 +42,23 @@ fn ticks(pid: u32) -> io::Result<u64> {
     Ok(used * (1_000_000_000 / rustix::param::clock_ticks_per_second()))
 }
 
+/// Milliseconds for which the host gave these cores to somebody else though they had work, since the machine started.
+/// On hardware of its own, and where the host does not tell, always 0.
+pub(crate) fn stolen_ms(cores: &[usize]) -> io::Result<u64> {
+    let ticks = stolen_ticks(&fs::read_to_string("/proc/stat")?, cores);
+    Ok(ticks * 1000 / rustix::param::clock_ticks_per_second())
+}
+
+/// The eighth number behind `cpu0`, `cpu1` and so on: proc_stat(5).
+fn stolen_ticks(stat: &str, cores: &[usize]) -> u64 {
+    let of = |line: &str| {
+        let mut words = line.strip_prefix("cpu")?.split(' ');
+        let core: usize = words.next()?.parse().ok()?;
+        cores.contains(&core).then(|| words.nth(7)?.parse::<u64>().ok()).flatten()
+    };
+    stat.lines().filter_map(of).sum()
+}
+
 /// Resident memory in KiB.
 pub(crate) fn rss_kib(pid: u32) -> io::Result<u64> {
     family(pid).into_iter().map(one_rss).sum()
@@ -88,5 +105,15 @@ mod tests {
         assert!(rss_kib(me).unwrap() > 500);
         assert!(descriptors(me).unwrap() >= 3);
         assert_eq!(family(me)[0], me);
+    }
+
+    #[test]
+    fn stolen_time_is_that_of_the_cores_asked_for() {
+        let stat = "cpu  9 9 9 9 9 9 9 90 9 9\ncpu0 1 2 3 4 5 6 7 20 0 0\ncpu1 1 2 3 4 5 6 7 30 0 0\ncpu10 1 2 3 4 5 6 7 40 0 0\n\
+                    intr 1 2 3 4 5 6 7 8 9\n";
+        assert_eq!(stolen_ticks(stat, &[0]), 20);
+        assert_eq!(stolen_ticks(stat, &[1, 10]), 70);
+        assert_eq!(stolen_ticks(stat, &[7]), 0);
+        assert!(stolen_ms(&[0]).is_ok());
     }
 }

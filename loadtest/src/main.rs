@@ -7,8 +7,10 @@
 //! ```
 
 mod account;
+mod awake;
 mod client;
 mod compare;
+mod looks;
 mod meter;
 mod options;
 mod order;

@@ -11,8 +11,18 @@ pub(crate) struct Meter {
     units: AtomicU64,
     errors: AtomicU64,
     first_error: Mutex<Option<String>>,
-    latency: Mutex<Histogram<u64>>,
+    latency: Mutex<Latencies>,
     first: Mutex<Histogram<u64>>,
+    /// Streams that wait for their first event.
+    opening: AtomicU64,
+}
+
+struct Latencies {
+    all: Histogram<u64>,
+    /// Since the last [`Meter::stretch`].
+    fresh: Histogram<u64>,
+    /// Of stretches that were calm.
+    calm: Histogram<u64>,
 }
 
 /// Quantiles in microseconds.
@@ -31,13 +41,13 @@ pub(crate) struct Quantiles {
 
 impl Meter {
     pub(crate) fn new() -> Self {
-        let histogram = || Histogram::new(3).expect("three digits are within the histogram's limits");
         Meter {
             units: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             first_error: Mutex::new(None),
-            latency: Mutex::new(histogram()),
+            latency: Mutex::new(Latencies { all: histogram(), fresh: histogram(), calm: histogram() }),
             first: Mutex::new(histogram()),
+            opening: AtomicU64::new(0),
         }
     }
 
@@ -47,12 +57,42 @@ impl Meter {
 
     /// Nanoseconds from the intended moment to the arrival.
     pub(crate) fn latency(&self, ns: u64) {
-        self.latency.lock().record(ns).expect("the histogram grows with its values");
+        let mut latency = self.latency.lock();
+        latency.all.record(ns).expect("the histogram grows with its values");
+        latency.fresh.record(ns).expect("the histogram grows with its values");
     }
 
     /// Nanoseconds from the start of a connection or request to its first event or byte.
     pub(crate) fn first(&self, ns: u64) {
         self.first.lock().record(ns).expect("the histogram grows with its values");
+    }
+
+    /// So many streams are about to begin.
+    pub(crate) fn opening(&self, streams: u32) {
+        self.opening.fetch_add(streams.into(), Relaxed);
+    }
+
+    /// One of them had its first event.
+    pub(crate) fn opened(&self) {
+        self.opening.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether every stream has begun.
+    pub(crate) fn all_open(&self) -> bool {
+        self.opening.load(Relaxed) == 0
+    }
+
+    /// Ends a stretch of time and begins the next: the 99th percentile in it, µs. `calm`: nothing disturbed it, so its
+    /// latencies are the peer's own.
+    pub(crate) fn stretch(&self, calm: bool) -> Option<f64> {
+        let mut latency = self.latency.lock();
+        let Latencies { fresh, calm: kept, .. } = &mut *latency;
+        if calm {
+            kept.add(&*fresh).expect("the histogram grows with its values");
+        }
+        let p99 = (!fresh.is_empty()).then(|| fresh.value_at_quantile(0.99) as f64 / 1e3);
+        fresh.reset();
+        p99
     }
 
     pub(crate) fn failed(&self, error: impl std::fmt::Display) {
@@ -73,12 +113,21 @@ impl Meter {
     }
 
     pub(crate) fn latencies(&self) -> Option<Quantiles> {
-        quantiles(&self.latency.lock())
+        quantiles(&self.latency.lock().all)
+    }
+
+    /// Of calm stretches alone.
+    pub(crate) fn calm_latencies(&self) -> Option<Quantiles> {
+        quantiles(&self.latency.lock().calm)
     }
 
     pub(crate) fn firsts(&self) -> Option<Quantiles> {
         quantiles(&self.first.lock())
     }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new(3).expect("three digits are within the histogram's limits")
 }
 
 fn quantiles(histogram: &Histogram<u64>) -> Option<Quantiles> {
@@ -94,4 +143,33 @@ fn quantiles(histogram: &Histogram<u64>) -> Option<Quantiles> {
         max: at(1.0),
         curve: steps.iter().map(|p| (*p, at(p / 100.0))).collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calm_latencies_are_those_of_calm_stretches() {
+        let meter = Meter::new();
+        let close = |us: Option<f64>, expected: f64| (us.unwrap() - expected).abs() < expected / 500.0;
+        meter.latency(9_000_000);
+        assert!(close(meter.stretch(false), 9000.0));
+        meter.latency(1_000_000);
+        assert!(close(meter.stretch(true), 1000.0));
+        assert_eq!(meter.stretch(true), None, "a stretch has no latencies of the one before");
+        assert_eq!(meter.latencies().unwrap().count, 2);
+        let calm = meter.calm_latencies().unwrap();
+        assert!(calm.count == 1 && close(Some(calm.max), 1000.0), "{calm:?}");
+    }
+
+    #[test]
+    fn all_streams_are_open_when_each_had_an_event() {
+        let meter = Meter::new();
+        meter.opening(2);
+        meter.opened();
+        assert!(!meter.all_open());
+        meter.opened();
+        assert!(meter.all_open());
+    }
 }

@@ -49,6 +49,13 @@ pub(crate) struct Common {
     /// Cores of the peer; Staunch has a worker for each
     #[arg(long, global = true, value_delimiter = ',', default_value = "1")]
     pub(crate) peer_cores: Vec<usize>,
+    /// Keep all these cores from halting, with threads that run when nothing else does: the host of a virtual machine
+    /// gives a core back late, which is then in the latencies
+    #[arg(long, global = true)]
+    pub(crate) awake: bool,
+    /// How long Staunch's workers stay awake without work (`busy_poll`), such as `1ms`; HAProxy polls without end
+    #[arg(long, global = true, value_name = "DURATION")]
+    pub(crate) busy_poll: Option<String>,
     /// The Staunch to run. Default: the one beside this program
     #[arg(long, global = true)]
     pub(crate) staunch: Option<PathBuf>,
@@ -218,9 +225,10 @@ pub(crate) enum Command {
 }
 
 /// Options that say what is measured, and how it is reached.
-const REACHED: [&str; 9] = ["peer", "target", "sni", "ca", "token", "path", "pq", "certificate", "resume"];
+const REACHED: [&str; 10] =
+    ["peer", "target", "sni", "ca", "token", "path", "pq", "certificate", "resume", "busy_poll"];
 /// Options of whatever measures.
-const MEASURED: [&str; 5] = ["load_cores", "peer_cores", "staunch", "out", "plots"];
+const MEASURED: [&str; 6] = ["load_cores", "peer_cores", "staunch", "out", "plots", "awake"];
 
 impl Command {
     /// Options of every run that mean nothing to this command.

@@ -273,6 +273,8 @@ fn values(
         ("folder", pki.folder.path().display().to_string()),
         ("issuer", pki.issuer.url().to_owned()),
         ("workers", common.peer_cores.len().to_string()),
+        ("busy_poll", common.busy_poll.clone().unwrap_or_else(|| "0ms".into())),
+        ("busy_polling", common.busy_poll.as_ref().map_or("", |_| "busy-polling").to_owned()),
         ("pq", pq.to_owned()),
         ("groups", groups.to_owned()),
         ("jwks", pki.issuer.jwks().to_string()),

@@ -21,6 +21,8 @@ pub(crate) struct Report {
     pub(crate) memory: Option<Memory>,
     /// From the intended moment for events, from asking for requests and connections.
     pub(crate) latency_us: Option<Quantiles>,
+    /// The same in calm stretches alone: all streams had begun, and the host took nothing.
+    pub(crate) calm_us: Option<Quantiles>,
     /// From asking to the first event.
     pub(crate) first_us: Option<Quantiles>,
     pub(crate) samples: Vec<Sample>,
@@ -40,7 +42,7 @@ pub(crate) struct Memory {
 }
 
 /// A look at a running run.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Sample {
     pub(crate) second: f64,
     pub(crate) units: f64,
@@ -48,6 +50,10 @@ pub(crate) struct Sample {
     pub(crate) cpu_seconds: f64,
     pub(crate) rss_kib: u64,
     pub(crate) descriptors: u64,
+    /// By the host, from the cores of load and peer together, since the beginning.
+    pub(crate) stolen_ms: u64,
+    /// Of the latencies since the sample before.
+    pub(crate) p99_us: Option<f64>,
 }
 
 impl Report {
@@ -61,6 +67,11 @@ impl Report {
         let (half, last) = (self.samples.get(self.samples.len() / 2)?, self.samples.last()?);
         let units = last.units - half.units;
         (units > 0.0).then(|| (last.cpu_seconds - half.cpu_seconds) * self.scale() / units)
+    }
+
+    /// By the host, of the cores of load and peer.
+    pub(crate) fn stolen_ms(&self) -> Option<u64> {
+        self.samples.last().map(|last| last.stolen_ms)
     }
 
     fn scale(&self) -> f64 {
@@ -89,7 +100,15 @@ impl Report {
             let text = format!("{} KiB at first, {} KiB at most", memory.before_kib, memory.most_kib);
             line("memory", text + each.as_deref().unwrap_or_default());
         }
-        for (name, quantiles) in [("latency, µs", &self.latency_us), ("first event, µs", &self.first_us)] {
+        if let Some(stolen) = self.stolen_ms().filter(|ms| *ms > 0) {
+            line("stolen by the host", format!("{stolen} ms"));
+        }
+        let latencies = [
+            ("latency, µs", &self.latency_us),
+            ("… calm seconds", &self.calm_us),
+            ("first event, µs", &self.first_us),
+        ];
+        for (name, quantiles) in latencies {
             if let Some(q) = quantiles {
                 let text = format!(
                     "p50 {:.0}   p90 {:.0}   p99 {:.0}   p99.9 {:.0}   max {:.0}",

@@ -1,21 +1,20 @@
 //! One run: both ends, the peer between them, the work, and what it cost.
 
+use crate::awake::Awake;
 use crate::client::Door;
+use crate::looks::Looks;
 use crate::meter::Meter;
 use crate::options::{Common, Peer, Shape};
 use crate::peers::{self, Running};
 use crate::pki::Pki;
-use crate::report::{Memory, Report, Sample};
+use crate::report::Report;
 use crate::work::{self, Site};
-use crate::{Outcome, account, upstream};
+use crate::{Outcome, account, looks, upstream};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsAcceptor;
-
-const SAMPLE: Duration = Duration::from_millis(250);
 
 /// Does one shape of work through one peer. `bars`: show progress where a person looks on.
 pub(crate) async fn run(common: &Common, peer: Peer, shape: &Shape, bars: bool) -> Outcome<Report> {
@@ -26,6 +25,9 @@ pub(crate) async fn run(common: &Common, peer: Peer, shape: &Shape, bars: bool) 
              open files (ulimit -Hn), or ask for fewer"
         )
         .into());
+    }
+    if common.busy_poll.is_some() && !matches!(peer, Peer::Staunch | Peer::Haproxy | Peer::HaproxyJwt) {
+        return Err(format!("{} has no busy polling", peer.name()).into());
     }
     let people = if let Shape::Requests { identities, .. } = shape { *identities } else { 16 };
     let (door, running, upstream, _pki);
@@ -87,13 +89,12 @@ async fn measure(
     bars: bool,
 ) -> Outcome<Report> {
     let meter = site.meter.clone();
-    let cpu = || running.map(|r| account::cpu_ns(r.pid(), r.threads_end)).transpose();
-    let rss = || running.map_or(Ok(0), |r| account::rss_kib(r.pid()));
     let (unit, scale) = unit(shape);
-    let (before, before_kib, started) = (cpu()?, rss()?, Instant::now());
     let bar = if bars { bar(shape) } else { ProgressBar::hidden() };
-    let mut samples: Vec<Sample> = Vec::new();
-    let mut look = tokio::time::interval(SAMPLE);
+    let cores = [&common.load_cores[..], &common.peer_cores].concat();
+    let _awake = common.awake.then(|| Awake::keep(&cores)).transpose()?;
+    let mut looks = Looks::begin(running, meter.clone(), scale, cores)?;
+    let mut look = tokio::time::interval(looks::EVERY);
     let mut work = std::pin::pin!(work::run(shape, site));
     // One listener for the whole run, so that no interrupt falls between two.
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
@@ -106,26 +107,20 @@ async fn measure(
             }
             _ = &mut interrupt => break true,
             _ = look.tick() => {
-                let descriptors = running.map_or(Ok(0), |r| account::descriptors(r.pid()))?;
-                let second = started.elapsed().as_secs_f64();
-                let units = meter.units() as f64 / scale;
-                let cpu_seconds = since(before, cpu()?).unwrap_or_default();
-                samples.push(Sample { second, units, cpu_seconds, rss_kib: rss()?, descriptors });
+                looks.look()?;
                 bar.set_position(meter.units());
             }
         }
     };
-    let seconds = started.elapsed().as_secs_f64();
-    let after = cpu()?;
+    looks.look()?;
     bar.finish_and_clear();
-    let most_kib = samples.iter().map(|s| s.rss_kib).chain([rss()?]).max().unwrap_or_default();
     let holders = match shape {
         Shape::Stream { streams, .. } => Some(*streams as usize),
         Shape::Idle { .. } => Some(held.len().max(1)),
         _ => None,
     };
-    let grown = most_kib.saturating_sub(before_kib) as f64;
-    let kib_per_connection = holders.map(|holders| grown / holders as f64);
+    let memory = looks.memory(holders);
+    let last = looks.samples.last().copied().unwrap_or_default();
     Ok(Report {
         peer,
         peer_version: running.map_or_else(String::new, |r| r.version.clone()),
@@ -133,22 +128,18 @@ async fn measure(
         shape: shape.clone(),
         secure: common.secure.clone(),
         unit,
-        units: meter.units() as f64 / scale,
-        seconds,
-        cpu_seconds: since(before, after),
-        memory: running.map(|_| Memory { before_kib, most_kib, kib_per_connection }),
+        units: last.units,
+        seconds: last.second,
+        cpu_seconds: running.map(|_| last.cpu_seconds),
+        memory,
         latency_us: meter.latencies(),
+        calm_us: meter.calm_latencies(),
         first_us: meter.firsts(),
-        samples,
+        samples: looks.samples,
         errors: meter.errors(),
         first_error: meter.first_error(),
         interrupted,
     })
-}
-
-/// Seconds between two counts of nanoseconds.
-fn since(before: Option<u64>, after: Option<u64>) -> Option<f64> {
-    before.zip(after).map(|(before, after)| after.saturating_sub(before) as f64 / 1e9)
 }
 
 /// The unit of a shape, and how many counts make one.

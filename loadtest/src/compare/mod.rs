@@ -8,14 +8,14 @@ pub(crate) use results::median;
 pub(crate) use table::{short, table};
 pub(crate) use works::{QUICK, bulk};
 
-use crate::options::{Common, Peer, Shape};
+use crate::options::{Common, Peer};
 use crate::report::Report;
 use crate::{Outcome, peers, run};
 use results::{Results, row};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use table::{plot_row, text};
-use works::{ALL, calm};
+use works::{ALL, Measure, calm};
 
 /// Runs the comparison. Peers that are not installed are named and left out; one that fails makes the run fail.
 pub(crate) async fn compare(
@@ -43,9 +43,10 @@ pub(crate) async fn compare(
         let mut reports: BTreeMap<String, Vec<Report>> = BTreeMap::new();
         let mut common = common.clone();
         (common.secure.pq, common.secure.resume) = (one.pq, one.resume);
-        let timed = matches!((one.shape)(divide), Shape::Stream { .. });
+        let timed = one.measure == Measure::Latency;
+        common.awake |= timed;
         // Memory repeats to half a per cent, and takes longest.
-        let rounds = if one.memory { 1 } else { rounds };
+        let rounds = if one.measure == Measure::Memory { 1 } else { rounds };
         'rounds: for round in 0..rounds {
             // The order turns with the rounds, so that nobody always runs behind the same peer.
             let direct = timed.then_some(Peer::Direct);

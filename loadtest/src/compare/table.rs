@@ -1,6 +1,6 @@
 //! A comparison for people: the terminal's rows, the bars, the table of a Markdown file.
 
-use super::results::{Results, Row, ranked};
+use super::results::{Figure, Results, Row, ranked};
 use crate::{Outcome, plot};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub(super) fn text(row: &Row) -> String {
         }
         let added = |f| row.added(figure, f);
         if let (Some(p50), Some(p99)) = (added(|f| f.p50_us), added(|f| f.p99_us)) {
-            let _ = write!(text, "  added latency p50 {p50:.0} µs, p99 {p99:.0} µs");
+            let _ = write!(text, "  whole run p50 {p50:.0} µs, p99 {p99:.0} µs");
         }
         if let Some(first) = added(|f| f.first_p50_us) {
             let _ = write!(text, ", first event {first:.0} µs");
@@ -33,6 +33,13 @@ pub(super) fn plot_row(folder: &Path, row: &Row) -> Outcome<()> {
         ranked(row).into_iter().map(|(name, f)| (name.clone(), f.median)).collect();
     plot::bars(&folder.join(format!("{}.svg", row.work)), &row.what, &row.unit, &bars)
 }
+
+/// Latencies of the whole run, below those of its calm stretches.
+type Latency = fn(&Figure) -> Option<f64>;
+const BESIDE: &[(&str, Latency)] = &[
+    ("… from the first connection on", |figure| figure.p99_us),
+    ("… the first event, median", |figure| figure.first_p50_us),
+];
 
 const BEGIN: &str = "<!-- figures -->\n";
 const END: &str = "<!-- end of figures -->";
@@ -59,15 +66,15 @@ fn markdown(results: &Results) -> String {
             .collect();
         let _ =
             writeln!(text, "| {} | {} {} | {} |", row.what, short(own.median), row.unit, others.join(", "));
-        if let Some(own) = row.added(own, |figure| figure.p99_us) {
-            let slow = |(name, figure)| Some((name, row.added(figure, |figure| figure.p99_us)?));
+        for (what, f) in BESIDE {
+            let Some(own) = row.added(own, *f) else { continue };
+            let slow = |(name, figure)| Some((name, row.added(figure, *f)?));
             let mut others: Vec<_> = ranked(row).into_iter().filter_map(slow).collect();
             others.retain(|(name, _)| *name != "staunch");
             others.sort_by(|a, b| a.1.total_cmp(&b.1));
             let others: Vec<String> =
                 others.into_iter().map(|(name, us)| format!("{name} {}", ms(us))).collect();
-            let _ =
-                writeln!(text, "| … latency added, 99th percentile | {} | {} |", ms(own), others.join(", "));
+            let _ = writeln!(text, "| {what} | {} | {} |", ms(own), others.join(", "));
         }
     }
     let value = |key: &str| results.machine.get(key).map_or("unknown", String::as_str);

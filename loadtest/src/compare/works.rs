@@ -10,9 +10,20 @@ pub(super) struct Work {
     pub(super) peers: &'static [Peer],
     pub(super) pq: Pq,
     pub(super) resume: bool,
-    /// What is compared, beside processor time.
-    pub(super) memory: bool,
+    pub(super) measure: Measure,
     pub(super) shape: fn(u32) -> Shape,
+}
+
+/// What is compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Measure {
+    /// Processor time for each unit.
+    Cost,
+    /// Memory of each connection.
+    Memory,
+    /// The 99th percentile once all streams have begun, as the difference to a run without any peer. Cores are kept from
+    /// halting, which has its own price: a core that is never idle slows the one beside it.
+    Latency,
 }
 
 /// Peers that carry any bytes.
@@ -43,8 +54,17 @@ fn streams(protocol: Protocol, size: u32, divide: u32) -> Shape {
     Shape::Stream { streams: 400, per_connection: 10, rate: 25, size, seconds, protocol, storm: 0 }
 }
 
+/// The same for longer: what is rare needs many to be seen, and the first second is none of them.
+fn latencies(protocol: Protocol, size: u32, divide: u32) -> Shape {
+    let mut shape = streams(protocol, size, divide);
+    if let Shape::Stream { seconds, .. } = &mut shape {
+        *seconds = (12 / divide).max(3);
+    }
+    shape
+}
+
 fn stormy(divide: u32) -> Shape {
-    let (seconds, protocol) = ((8 / divide).max(2), Protocol::Http1);
+    let (seconds, protocol) = ((12 / divide).max(3), Protocol::Http1);
     Shape::Stream { streams: 100, per_connection: 10, rate: 25, size: 0, seconds, protocol, storm: 100 }
 }
 
@@ -69,7 +89,7 @@ pub(super) const ALL: &[Work] = &[
         peers: STREAMS,
         pq: Pq::Off,
         resume: false,
-        memory: false,
+        measure: Measure::Cost,
         shape: |divide| bulk(Protocol::Raw, divide),
     },
     Work {
@@ -78,7 +98,7 @@ pub(super) const ALL: &[Work] = &[
         peers: STREAMS,
         pq: Pq::Off,
         resume: false,
-        memory: false,
+        measure: Measure::Cost,
         shape: |divide| streams(Protocol::Raw, 120, divide),
     },
     Work {
@@ -87,16 +107,34 @@ pub(super) const ALL: &[Work] = &[
         peers: TOKENS_AND_STREAMS,
         pq: Pq::Off,
         resume: false,
-        memory: false,
+        measure: Measure::Cost,
         shape: |divide| streams(Protocol::Http1, 0, divide),
     },
     Work {
-        name: "streams-storm",
-        what: "100 such streams, while 100 clients at once ask for handshakes, 5 times a second",
+        name: "latency-raw",
+        what: "latency added to the raw streams, 99th percentile",
+        peers: HOLDERS,
+        pq: Pq::Off,
+        resume: false,
+        measure: Measure::Latency,
+        shape: |divide| latencies(Protocol::Raw, 120, divide),
+    },
+    Work {
+        name: "latency-sse",
+        what: "latency added to the event streams, 99th percentile",
         peers: TOKENS_AND_STREAMS,
         pq: Pq::Off,
         resume: false,
-        memory: false,
+        measure: Measure::Latency,
+        shape: |divide| latencies(Protocol::Http1, 0, divide),
+    },
+    Work {
+        name: "latency-storm",
+        what: "… to 100 such streams, while 100 clients at once ask for handshakes, 5 times a second",
+        peers: TOKENS_AND_STREAMS,
+        pq: Pq::Off,
+        resume: false,
+        measure: Measure::Latency,
         shape: stormy,
     },
     Work {
@@ -105,7 +143,7 @@ pub(super) const ALL: &[Work] = &[
         peers: TOKENS,
         pq: Pq::Off,
         resume: false,
-        memory: false,
+        measure: Measure::Cost,
         shape: |divide| requests(Protocol::Http1, divide),
     },
     Work {
@@ -114,7 +152,7 @@ pub(super) const ALL: &[Work] = &[
         peers: TOKENS,
         pq: Pq::Off,
         resume: false,
-        memory: false,
+        measure: Measure::Cost,
         shape: |divide| requests(Protocol::Http2, divide),
     },
     Work {
@@ -123,7 +161,7 @@ pub(super) const ALL: &[Work] = &[
         peers: DOORS,
         pq: Pq::Off,
         resume: false,
-        memory: false,
+        measure: Measure::Cost,
         shape: |divide| Shape::Connect { count: 1000 / divide, protocol: Protocol::Http1 },
     },
     Work {
@@ -132,7 +170,7 @@ pub(super) const ALL: &[Work] = &[
         peers: DOORS,
         pq: Pq::Off,
         resume: true,
-        memory: false,
+        measure: Measure::Cost,
         shape: |divide| Shape::Connect { count: 1000 / divide, protocol: Protocol::Http1 },
     },
     Work {
@@ -141,7 +179,7 @@ pub(super) const ALL: &[Work] = &[
         peers: QUANTUM,
         pq: Pq::Prefer,
         resume: false,
-        memory: false,
+        measure: Measure::Cost,
         shape: |divide| Shape::Connect { count: 1000 / divide, protocol: Protocol::Http1 },
     },
     Work {
@@ -150,7 +188,7 @@ pub(super) const ALL: &[Work] = &[
         peers: HOLDERS,
         pq: Pq::Off,
         resume: false,
-        memory: true,
+        measure: Measure::Memory,
         shape: |divide| {
             let connections = (8000 / divide).min(account::most_connections());
             Shape::Idle { connections, protocol: Protocol::Raw }

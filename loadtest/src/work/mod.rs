@@ -34,6 +34,7 @@ pub(crate) async fn run(shape: &Shape, site: Site) -> Held {
             let work = stream::Streams { rate, size, seconds, protocol };
             let each = shape.streams_on_each();
             let connections = streams.div_ceil(each);
+            site.meter.opening(streams);
             let flow = all(connections, |n| {
                 work.clone().run(site.clone(), n, connections, each.min(streams - n as u32 * each))
             });

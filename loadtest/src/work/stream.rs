@@ -58,6 +58,7 @@ impl Streams {
             events.push(&part);
             while let Some(stamp) = events.next() {
                 if seen == 0 {
+                    site.meter.opened();
                     site.meter.first(u64::try_from(asked.elapsed().as_nanos()).unwrap_or(u64::MAX));
                 }
                 seen += 1;
