@@ -26,6 +26,9 @@ pub(crate) async fn run(common: &Common, peer: Peer, shape: &Shape, bars: bool) 
         )
         .into());
     }
+    if common.busy_poll.is_some() && common.target.is_some() {
+        return Err("a target polls as it is configured: no --busy-poll with --target".into());
+    }
     if common.busy_poll.is_some() && !matches!(peer, Peer::Staunch | Peer::Haproxy | Peer::HaproxyJwt) {
         return Err(format!("{} has no busy polling", peer.name()).into());
     }

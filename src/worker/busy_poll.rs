@@ -6,7 +6,6 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -21,17 +20,17 @@ pub(super) struct BusyPoll {
 }
 
 impl BusyPoll {
-    /// A session that is stayed awake for.
-    pub(super) async fn watch<S: Future>(self: Rc<Self>, session: S) -> S::Output {
-        let mut session = pin!(session);
-        poll_fn(|cx| {
+    /// A session that is stayed awake for. It has a box of its own: pinned inside an `async fn` it would take its
+    /// memory twice, as the argument and as the local.
+    pub(super) fn watch<S: Future>(self: Rc<Self>, session: S) -> impl Future<Output = S::Output> {
+        let mut session = Box::pin(session);
+        poll_fn(move |cx| {
             self.polls.set(self.polls.get().wrapping_add(1));
             if let Some(waker) = self.asleep.take() {
                 waker.wake();
             }
             session.as_mut().poll(cx)
         })
-        .await
     }
 
     /// Keeps the runtime from sleeping until no session was polled for `most`. Never ends.

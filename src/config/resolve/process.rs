@@ -8,6 +8,7 @@ use crate::config::{Admin, Log, model, units};
 use crate::gateway::{Limits, Listener};
 use crate::worker::Layout;
 use std::time::Duration;
+
 /// AES-GCM's limit for one key (RFC 8446 section 5.5; rustls keeps the same).
 const MOST_RECORDS: u64 = 1 << 24;
 /// A worker that stays awake longer never sleeps in practice, and nobody wants that by a slip of the unit.
