@@ -91,6 +91,10 @@ impl Running for Beside {
     fn told(&self) -> bool {
         self.told.load(Ordering::Acquire)
     }
+
+    fn ended(&mut self) -> bool {
+        self.told() || !matches!(self.child.try_wait(), Ok(None))
+    }
 }
 
 impl Drop for Beside {

@@ -51,6 +51,8 @@ pub trait Running {
     fn wait(&mut self) -> i32;
     /// Whether it was.
     fn told(&self) -> bool;
+    /// Whether there is nothing to wait for: it was told to stop, or has ended by itself.
+    fn ended(&mut self) -> bool;
 }
 
 /// The exit code of a demo that was told to end while it toured.
@@ -106,7 +108,7 @@ fn all<R: Running>(
     screen.fact("files", &setup.folder.path().display().to_string())?;
     let mut gateway = start(&Files { config: &setup.config, log: &setup.log }).map_err(Stop::Setup)?;
 
-    let faults = tour::walk(&setup, screen)?;
+    let faults = tour::walk(&setup, screen, &mut gateway)?;
     screen.line("")?;
     // Then a fault is no broken promise.
     if gateway.told() && !faults.is_empty() {

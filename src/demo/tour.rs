@@ -1,5 +1,6 @@
 //! The steps of the tour. Each shows what happens and checks it.
 
+use super::Running;
 use super::client::Reply;
 use super::screen::Screen;
 use super::server::Encryption;
@@ -32,7 +33,7 @@ macro_rules! check {
 }
 
 /// Walks through all steps. Without a token or an answer there is nothing to show, so the tour ends there.
-pub(super) fn walk(setup: &Setup, screen: &mut Screen<'_>) -> io::Result<Faults> {
+pub(super) fn walk(setup: &Setup, screen: &mut Screen<'_>, gateway: &mut dyn Running) -> io::Result<Faults> {
     let mut faults = Faults::new();
     screen.step(1, "A token from the issuer")?;
     let token = match token(setup, screen)? {
@@ -40,7 +41,7 @@ pub(super) fn walk(setup: &Setup, screen: &mut Screen<'_>) -> io::Result<Faults>
         Err(fault) => return Ok(vec![(1, fault)]),
     };
     screen.step(2, "A request through the gateway")?;
-    let chat = match chat(setup, screen, &token)? {
+    let chat = match chat(setup, screen, &token, gateway)? {
         Ok(seen) => seen,
         Err(fault) => return Ok(vec![(2, fault)]),
     };
@@ -52,7 +53,7 @@ pub(super) fn walk(setup: &Setup, screen: &mut Screen<'_>) -> io::Result<Faults>
     screen.step(5, "What the upstream saw")?;
     note(5, proof(setup, screen, &token, &chat)?);
     screen.step(6, "What the gateway wrote down")?;
-    note(6, evidence(setup, screen, &token)?);
+    note(6, evidence(setup, screen, &token, gateway)?);
     Ok(faults)
 }
 
@@ -83,8 +84,8 @@ fn token(setup: &Setup, screen: &mut Screen<'_>) -> Step<String> {
     Ok(Ok(token.to_owned()))
 }
 
-fn chat(setup: &Setup, screen: &mut Screen<'_>, token: &str) -> Step<Seen> {
-    check!(wait_until_ready(setup, token));
+fn chat(setup: &Setup, screen: &mut Screen<'_>, token: &str, gateway: &mut dyn Running) -> Step<Seen> {
+    check!(wait_until_ready(setup, token, gateway));
     screen.line("")?;
     screen.piece("   ")?;
     let body =
@@ -193,8 +194,8 @@ fn proof(setup: &Setup, screen: &mut Screen<'_>, token: &str, chat: &Seen) -> St
     Ok(Ok(()))
 }
 
-fn evidence(setup: &Setup, screen: &mut Screen<'_>, token: &str) -> Step {
-    let (log, line) = check!(logged_request(setup));
+fn evidence(setup: &Setup, screen: &mut Screen<'_>, token: &str, gateway: &mut dyn Running) -> Step {
+    let (log, line) = check!(logged_request(setup, gateway));
     for field in ["route", "subject", "method", "path", "status", "down_bytes"] {
         screen.fact(field, &printable(line[field].to_string().trim_matches('"')))?;
     }
@@ -210,7 +211,7 @@ fn evidence(setup: &Setup, screen: &mut Screen<'_>, token: &str) -> Step {
 }
 
 /// The log, and the line of the chat in it. It may come a moment after the answer.
-fn logged_request(setup: &Setup) -> Result<(String, Value), String> {
+fn logged_request(setup: &Setup, gateway: &mut dyn Running) -> Result<(String, Value), String> {
     let end = Instant::now() + Duration::from_secs(5);
     loop {
         let log = fs::read_to_string(&setup.log).unwrap_or_default();
@@ -218,7 +219,7 @@ fn logged_request(setup: &Setup) -> Result<(String, Value), String> {
         if let Some(line) = lines.rfind(|l| l["event"] == "request" && l["path"] == "/v1/chat/completions") {
             return Ok((log, line));
         }
-        if Instant::now() > end {
+        if gateway.ended() || Instant::now() > end {
             return Err("the log has no line for the request".into());
         }
         std::thread::sleep(PAUSE);
@@ -226,7 +227,7 @@ fn logged_request(setup: &Setup) -> Result<(String, Value), String> {
 }
 
 /// The gateway may still be starting, or fetching the issuer's keys (503).
-fn wait_until_ready(setup: &Setup, token: &str) -> Result<(), String> {
+fn wait_until_ready(setup: &Setup, token: &str, gateway: &mut dyn Running) -> Result<(), String> {
     let end = Instant::now() + Duration::from_secs(15);
     loop {
         let request = ask(Method::GET, "/v1/models", Some(token), Value::Null);
@@ -235,6 +236,9 @@ fn wait_until_ready(setup: &Setup, token: &str) -> Result<(), String> {
             Ok(reply) => describe(&reply),
             Err(why) => why,
         };
+        if gateway.ended() {
+            return Err("the gateway ended before it was ready".into());
+        }
         if Instant::now() > end {
             return Err(format!("the gateway does not get ready: {why}"));
         }

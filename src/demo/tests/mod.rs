@@ -60,6 +60,40 @@ fn a_tour_that_is_ended_breaks_no_promise() {
     assert!(!text.contains("as told"), "{text}");
 }
 
+/// A gateway that is gone before it answered anything.
+struct Gone {
+    told: bool,
+}
+
+impl Running for Gone {
+    fn wait(&mut self) -> i32 {
+        unreachable!("the tour was not over")
+    }
+
+    fn told(&self) -> bool {
+        self.told
+    }
+
+    fn ended(&mut self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_gateway_that_is_gone_is_not_waited_for() {
+    for (told, expected, exit) in [
+        (true, "ended before the tour was over\n", INTERRUPTED),
+        (false, "step 2 was not as told: the gateway ended before it was ready\n", 1),
+    ] {
+        let mut out = Vec::new();
+        let options = Options { once: false, port: Some(0), colour: false };
+        let code = run(&options, &mut out, |_| Ok(Gone { told }));
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(code, exit, "{text}");
+        assert!(text.ends_with(expected), "{text}");
+    }
+}
+
 #[test]
 fn a_gateway_that_does_not_start_is_told_of() {
     let mut out = Vec::new();
