@@ -1,7 +1,6 @@
-//! The configuration file as it is written. Each field's text is what editors and `staunch schema` show.
-//!
-//! Values stay texts here, with their place in the file, so that one run can report all that is wrong with them.
+//! Routes: names that clients ask for, and what stands behind them.
 
+use super::{KeyPair, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
@@ -9,128 +8,6 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use std::collections::BTreeMap;
 use std::fmt;
 use toml::Spanned;
-
-/// A text and where it stands.
-pub type Text = Spanned<String>;
-
-/// The configuration of a gateway.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(deny_unknown_fields)]
-pub struct Config {
-    /// Where clients connect. At least one.
-    #[schemars(with = "Vec<Listener>")]
-    pub listener: Vec<Spanned<Listener>>,
-    /// Who issues tokens.
-    #[schemars(with = "Vec<Issuer>")]
-    pub issuer: Vec<Spanned<Issuer>>,
-    /// Name = where the secret stands, never the secret: `file:PATH` (readable by its owner alone), `env:NAME`, or
-    /// `credential:NAME` (systemd's credentials directory).
-    #[schemars(with = "BTreeMap<String, String>")]
-    pub secrets: BTreeMap<String, Text>,
-    /// What clients can reach, under which name, and who may.
-    #[schemars(with = "Vec<Route>")]
-    pub route: Vec<Spanned<Route>>,
-    /// Limits of the gateway as a whole.
-    pub limits: Limits,
-    /// Threads.
-    pub workers: Workers,
-    /// The operator's HTTP.
-    pub admin: Admin,
-    /// The log.
-    pub log: Log,
-}
-
-/// An address on which clients are served.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Listener {
-    /// Address and port: `0.0.0.0:443`, `[::]:443` (both families), `127.0.0.1:8443`.
-    #[schemars(with = "String")]
-    pub address: Text,
-    /// Networks (CIDR) whose connections begin with a PROXY protocol header, v1 or v2, which is then required and
-    /// believed. Default: none.
-    #[serde(default)]
-    #[schemars(with = "Vec<String>")]
-    pub proxy_protocol_from: Vec<Text>,
-    /// For MySQL's and MariaDB's clients, which wait for the server to begin: this listener greets them, and serves mysql
-    /// routes only. Default: none.
-    #[serde(default)]
-    #[schemars(with = "Option<MysqlListener>")]
-    pub mysql: Option<Spanned<MysqlListener>>,
-    /// A name under which clients open any route with HTTP/1.1 `CONNECT route` and `Proxy-Authorization: Bearer <token>`;
-    /// `staunch connect` does. Default: none.
-    #[serde(default)]
-    #[schemars(with = "Option<Tunnel>")]
-    pub tunnel: Option<Spanned<Tunnel>>,
-}
-
-/// How clients of MySQL's are greeted, before it is known where they want to go.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(deny_unknown_fields)]
-pub struct MysqlListener {
-    /// The version that clients are told, best the upstream's own: `8.0.36`, `10.11.6-MariaDB`. Default `8.0.11-staunch`.
-    #[schemars(with = "Option<String>")]
-    pub version: Option<Text>,
-    /// The mysql route of clients that send no name in their TLS handshake, as many do. Default: they are refused.
-    #[schemars(with = "Option<String>")]
-    pub route: Option<Text>,
-}
-
-/// A name that leads to every route.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Tunnel {
-    /// The name in the client's TLS handshake; no route of the gateway has it.
-    #[schemars(with = "String")]
-    pub sni: Text,
-    /// The certificate that clients are shown.
-    pub certificate: KeyPair,
-    /// Post-quantum key exchange (X25519MLKEM768) with clients: `prefer`, `require`, `off`. Default `prefer`.
-    #[serde(default)]
-    #[schemars(with = "Option<String>")]
-    pub pq: Option<Text>,
-}
-
-/// An OIDC issuer.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Issuer {
-    /// How routes call it.
-    #[schemars(with = "String")]
-    pub name: Text,
-    /// Its URL, exactly as in `iss`; discovery stands below it. Always https.
-    #[schemars(with = "String")]
-    pub oidc: Text,
-    /// Values of `aud` that are accepted; at least one.
-    #[schemars(with = "Vec<String>")]
-    pub audience: Spanned<Vec<Text>>,
-    /// The claim that holds groups; dots lead into objects (`realm_access.roles`). Default `groups`.
-    #[serde(default = "groups")]
-    pub groups_claim: String,
-    /// Signature algorithms that are accepted: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA.
-    /// Default RS256, ES256, EdDSA.
-    #[serde(default)]
-    #[schemars(with = "Option<Vec<String>>")]
-    pub algorithms: Option<Spanned<Vec<Text>>>,
-    /// Values of `azp` that are accepted. Default: any, or none at all.
-    #[serde(default)]
-    #[schemars(with = "Option<Vec<String>>")]
-    pub azp: Option<Spanned<Vec<String>>>,
-    /// PEM file with the authority of the issuer's own certificate. Default: the system's authorities.
-    #[serde(default)]
-    #[schemars(with = "Option<String>")]
-    pub ca: Option<Text>,
-    /// Hosts (`host` or `host:port`) besides the issuer's own from which its keys may be fetched.
-    #[serde(default)]
-    #[schemars(with = "Vec<String>")]
-    pub jwks_hosts: Vec<Text>,
-}
-
-fn groups() -> String {
-    "groups".into()
-}
 
 /// A name that clients ask for, and what stands behind it.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -145,8 +22,9 @@ pub struct Route {
     #[schemars(with = "Option<OneOrMany>")]
     pub sni: Option<Spanned<OneOrMany>>,
     /// `http` (HTTP/1.1, HTTP/2, gRPC, WebSocket: a permit per request), `postgres` (a permit per connection, the token
-    /// in the password field), `mysql` (MySQL and MariaDB, the same, on listeners with `mysql`), `redis` (the same, the token in the place of the password of AUTH or HELLO) or `raw` (any
-    /// bytes: a permit per connection, for client certificates, or through a tunnel).
+    /// in the password field), `mysql` (MySQL and MariaDB, the same, on listeners with `mysql`), `redis` (the same, the
+    /// token in the place of the password of AUTH or HELLO) or `raw` (any bytes: a permit per connection, for client
+    /// certificates, or through a tunnel).
     #[schemars(with = "String")]
     pub protocol: Text,
     /// `tls://host:port`, or a table with more. For a service on this machine that has no TLS, and only with
@@ -204,8 +82,8 @@ pub struct Route {
     #[schemars(with = "Vec<Allow>")]
     pub allow: Vec<Spanned<Allow>>,
     /// The stored credential. http: headers that the gateway sets, one table with `header` and `value` or a list of
-    /// them. postgres, mysql, redis: the account as which it logs in, one table with `user` and `password`, or a list of which
-    /// the first that fits the identity's `issuer`, `groups` and `subjects` counts.
+    /// them. postgres, mysql, redis: the account as which it logs in, one table with `user` and `password`, or a list
+    /// of which the first that fits the identity's `issuer`, `groups` and `subjects` counts.
     #[serde(default)]
     #[schemars(with = "Option<Inject>")]
     pub inject: Option<Spanned<Inject>>,
@@ -223,9 +101,9 @@ pub struct Route {
     #[serde(default)]
     #[schemars(with = "Option<bool>")]
     pub local_files: Option<Spanned<bool>>,
-    /// postgres, mysql: whether each statement gets a line in the log, `off`, `on` (4 KiB of its text), or a size such as `16KiB`
-    /// (64 B to 64 KiB). Passwords are masked and values of parameters left out; what a text quotes otherwise stands in the
-    /// log. Default `off`.
+    /// postgres, mysql: whether each statement gets a line in the log, `off`, `on` (4 KiB of its text), or a size such
+    /// as `16KiB` (64 B to 64 KiB). Passwords are masked and values of parameters left out; what a text quotes
+    /// otherwise stands in the log. Default `off`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub statements: Option<Text>,
@@ -294,18 +172,6 @@ pub struct UpstreamTable {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub negotiation: Option<Text>,
-}
-
-/// A certificate and its key, in PEM files.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct KeyPair {
-    /// Certificates, the leaf first.
-    #[schemars(with = "String")]
-    pub chain: Text,
-    /// The leaf's private key, in a file that only its owner can read.
-    #[schemars(with = "String")]
-    pub key: Text,
 }
 
 /// How a client certificate becomes an identity.
@@ -379,12 +245,12 @@ pub struct Credential {
     /// postgres, mysql, redis: the user that the upstream knows. Default for redis: `default`.
     #[schemars(with = "Option<String>")]
     pub user: Option<Text>,
-    /// postgres, mysql, redis: its password, `{secret:NAME}`. Only a postgres upstream may do without, that is shown a certificate or
-    /// has no TLS.
+    /// postgres, mysql, redis: its password, `{secret:NAME}`. Only a postgres upstream may do without, that is shown a
+    /// certificate or has no TLS.
     #[schemars(with = "Option<String>")]
     pub password: Option<Text>,
-    /// postgres, mysql, redis: the account is for identities of this issuer (or `certificate_identity`). Default: for all. Needed beside
-    /// `groups` or `subjects` where `allow` names several: each has groups and subjects of its own.
+    /// postgres, mysql, redis: the account is for identities of this issuer (or `certificate_identity`). Default: for
+    /// all. Needed beside `groups` or `subjects` where `allow` names several: each has groups and subjects of its own.
     #[schemars(with = "Option<String>")]
     pub issuer: Option<Text>,
     /// postgres, mysql, redis: the account is for identities in one of these groups. Default: for all.
@@ -412,87 +278,6 @@ pub struct Timeouts {
     /// A peer reads nothing although there is something for it. Default `2m`.
     #[schemars(with = "Option<String>")]
     pub stall: Option<Text>,
-}
-
-/// Limits of the gateway as a whole.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(deny_unknown_fields)]
-pub struct Limits {
-    /// From accept to the first permit; never reset. Default `10s`.
-    #[schemars(with = "Option<String>")]
-    pub permit_deadline: Option<Text>,
-    /// Client connections in all; 0: no limit. Default: (descriptors − 512) / 2. Each costs two descriptors and about
-    /// 6 KiB (raw) to 12 KiB (HTTP/2) while idle. The last tenth is for saying in the client's protocol that there is no
-    /// room; beyond the limit connections are closed at once.
-    pub connections: Option<usize>,
-    /// Client connections per source address; 0: no limit. Default 0. The last tenth is for saying so, as above.
-    pub connections_per_address: usize,
-    /// Connections of a source address that are not permitted yet; 0: no limit. Default 256, each up to 24 KiB. A pool or a
-    /// load tool that opens all its connections before it logs in on the first needs as many; those beyond are closed at once.
-    pub half_open_per_address: Option<usize>,
-    /// From TERM to the end. Default `30s`.
-    #[schemars(with = "Option<String>")]
-    pub drain: Option<Text>,
-    /// Bytes of a request head. Default `32KiB`, at most `256KiB`.
-    #[schemars(with = "Option<String>")]
-    pub head: Option<Text>,
-    /// Fields of a request head. Default 100, at most 128.
-    #[schemars(with = "Option<usize>")]
-    pub fields: Option<Spanned<usize>>,
-    /// Concurrent HTTP/2 streams of a connection. Default 100.
-    #[schemars(with = "Option<u32>")]
-    pub streams: Option<Spanned<u32>>,
-    /// Records sealed with one key before it is renewed (TLS 1.3) or the connection ends (TLS 1.2). Default 16777216,
-    /// the limit for AES-GCM; it can only be lowered.
-    #[schemars(with = "Option<u64>")]
-    pub records_per_key: Option<Spanned<u64>>,
-}
-
-/// Threads of the data path.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(deny_unknown_fields)]
-pub struct Workers {
-    /// How many; 0: one per core. Default 0.
-    pub count: usize,
-    /// Whether each keeps to one core. Default true.
-    pub pin: bool,
-    /// How long a worker that has nothing to do keeps asking the kernel before it sleeps, at most `1s`. While sessions
-    /// have traffic it uses its whole core then, and events wait for no core to wake up. Default: it sleeps at once.
-    #[schemars(with = "Option<String>")]
-    pub busy_poll: Option<Text>,
-}
-
-impl Default for Workers {
-    fn default() -> Self {
-        Workers { count: 0, pin: true, busy_poll: None }
-    }
-}
-
-/// The operator's HTTP: `/healthz`, `/readyz`, `/metrics`.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(deny_unknown_fields)]
-pub struct Admin {
-    /// Address and port. Default `127.0.0.1:9901`.
-    #[schemars(with = "Option<String>")]
-    pub address: Option<Text>,
-    /// Allows an address that is not loopback. It has no TLS and asks nobody who they are. Default false.
-    pub unsafe_public_admin: bool,
-}
-
-/// The log.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(deny_unknown_fields)]
-pub struct Log {
-    /// `json`, `human`, or `auto` (human on a terminal). Default `auto`.
-    #[schemars(with = "Option<String>")]
-    pub format: Option<Text>,
-    /// Which diagnostics: `error`, `warn`, `info`, `debug`, or per module as in `warn,staunch::dial=debug`. Evidence lines
-    /// are always written. Default `info`.
-    pub filter: Option<String>,
 }
 
 /// Reads "one or several" by the shape of what stands there; serde's own way would lose the places of the parts.

@@ -1,0 +1,151 @@
+//! The configuration file as it is written. Each field's text is what editors and `staunch schema` show.
+//!
+//! Values stay texts here, with their place in the file, so that one run can report all that is wrong with them.
+
+mod process;
+mod route;
+
+pub use process::{Admin, Limits, Log, Workers};
+pub use route::{
+    Allow, CertificateIdentity, Credential, Inject, OneOrMany, Route, SubjectGroups, Timeouts, Upstream,
+    UpstreamTable,
+};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use toml::Spanned;
+
+/// A text and where it stands.
+pub type Text = Spanned<String>;
+
+/// The configuration of a gateway.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Config {
+    /// Where clients connect. At least one.
+    #[schemars(with = "Vec<Listener>")]
+    pub listener: Vec<Spanned<Listener>>,
+    /// Who issues tokens.
+    #[schemars(with = "Vec<Issuer>")]
+    pub issuer: Vec<Spanned<Issuer>>,
+    /// Name = where the secret stands, never the secret: `file:PATH` (readable by its owner alone), `env:NAME`, or
+    /// `credential:NAME` (systemd's credentials directory).
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub secrets: BTreeMap<String, Text>,
+    /// What clients can reach, under which name, and who may.
+    #[schemars(with = "Vec<Route>")]
+    pub route: Vec<Spanned<Route>>,
+    /// Limits of the gateway as a whole.
+    pub limits: Limits,
+    /// Threads.
+    pub workers: Workers,
+    /// The operator's HTTP.
+    pub admin: Admin,
+    /// The log.
+    pub log: Log,
+}
+
+/// An address on which clients are served.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Listener {
+    /// Address and port: `0.0.0.0:443`, `[::]:443` (both families), `127.0.0.1:8443`.
+    #[schemars(with = "String")]
+    pub address: Text,
+    /// Networks (CIDR) whose connections begin with a PROXY protocol header, v1 or v2, which is then required and
+    /// believed. Default: none.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub proxy_protocol_from: Vec<Text>,
+    /// For MySQL's and MariaDB's clients, which wait for the server to begin: this listener greets them, and serves mysql
+    /// routes only. Default: none.
+    #[serde(default)]
+    #[schemars(with = "Option<MysqlListener>")]
+    pub mysql: Option<Spanned<MysqlListener>>,
+    /// A name under which clients open any route with HTTP/1.1 `CONNECT route` and `Proxy-Authorization: Bearer <token>`;
+    /// `staunch connect` does. Default: none.
+    #[serde(default)]
+    #[schemars(with = "Option<Tunnel>")]
+    pub tunnel: Option<Spanned<Tunnel>>,
+}
+
+/// How clients of MySQL's are greeted, before it is known where they want to go.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct MysqlListener {
+    /// The version that clients are told, best the upstream's own: `8.0.36`, `10.11.6-MariaDB`. Default `8.0.11-staunch`.
+    #[schemars(with = "Option<String>")]
+    pub version: Option<Text>,
+    /// The mysql route of clients that send no name in their TLS handshake, as many do. Default: they are refused.
+    #[schemars(with = "Option<String>")]
+    pub route: Option<Text>,
+}
+
+/// A name that leads to every route.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Tunnel {
+    /// The name in the client's TLS handshake; no route of the gateway has it.
+    #[schemars(with = "String")]
+    pub sni: Text,
+    /// The certificate that clients are shown.
+    pub certificate: KeyPair,
+    /// Post-quantum key exchange (X25519MLKEM768) with clients: `prefer`, `require`, `off`. Default `prefer`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub pq: Option<Text>,
+}
+
+/// An OIDC issuer.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Issuer {
+    /// How routes call it.
+    #[schemars(with = "String")]
+    pub name: Text,
+    /// Its URL, exactly as in `iss`; discovery stands below it. Always https.
+    #[schemars(with = "String")]
+    pub oidc: Text,
+    /// Values of `aud` that are accepted; at least one.
+    #[schemars(with = "Vec<String>")]
+    pub audience: Spanned<Vec<Text>>,
+    /// The claim that holds groups; dots lead into objects (`realm_access.roles`). Default `groups`.
+    #[serde(default = "groups")]
+    pub groups_claim: String,
+    /// Signature algorithms that are accepted: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA.
+    /// Default RS256, ES256, EdDSA.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub algorithms: Option<Spanned<Vec<Text>>>,
+    /// Values of `azp` that are accepted. Default: any, or none at all.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub azp: Option<Spanned<Vec<String>>>,
+    /// PEM file with the authority of the issuer's own certificate. Default: the system's authorities.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub ca: Option<Text>,
+    /// Hosts (`host` or `host:port`) besides the issuer's own from which its keys may be fetched.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub jwks_hosts: Vec<Text>,
+}
+
+fn groups() -> String {
+    "groups".into()
+}
+
+/// A certificate and its key, in PEM files.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct KeyPair {
+    /// Certificates, the leaf first.
+    #[schemars(with = "String")]
+    pub chain: Text,
+    /// The leaf's private key, in a file that only its owner can read.
+    #[schemars(with = "String")]
+    pub key: Text,
+}

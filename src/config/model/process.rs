@@ -1,0 +1,88 @@
+//! What holds for the gateway as a whole.
+
+use super::Text;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use toml::Spanned;
+
+/// Limits of the gateway as a whole.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Limits {
+    /// From accept to the first permit; never reset. Default `10s`.
+    #[schemars(with = "Option<String>")]
+    pub permit_deadline: Option<Text>,
+    /// Client connections in all; 0: no limit. Default: (descriptors − 512) / 2. Each costs two descriptors and about
+    /// 6 KiB (raw) to 12 KiB (HTTP/2) while idle. The last tenth is for saying in the client's protocol that there is no
+    /// room; beyond the limit connections are closed at once.
+    pub connections: Option<usize>,
+    /// Client connections per source address; 0: no limit. Default 0. The last tenth is for saying so, as above.
+    pub connections_per_address: usize,
+    /// Connections of a source address that are not permitted yet; 0: no limit. Default 256, each up to 24 KiB. A pool
+    /// or a load tool that opens all its connections before it logs in on the first needs as many; those beyond are
+    /// closed at once.
+    pub half_open_per_address: Option<usize>,
+    /// From TERM to the end. Default `30s`.
+    #[schemars(with = "Option<String>")]
+    pub drain: Option<Text>,
+    /// Bytes of a request head. Default `32KiB`, at most `256KiB`.
+    #[schemars(with = "Option<String>")]
+    pub head: Option<Text>,
+    /// Fields of a request head. Default 100, at most 128.
+    #[schemars(with = "Option<usize>")]
+    pub fields: Option<Spanned<usize>>,
+    /// Concurrent HTTP/2 streams of a connection. Default 100.
+    #[schemars(with = "Option<u32>")]
+    pub streams: Option<Spanned<u32>>,
+    /// Records sealed with one key before it is renewed (TLS 1.3) or the connection ends (TLS 1.2). Default 16777216,
+    /// the limit for AES-GCM; it can only be lowered.
+    #[schemars(with = "Option<u64>")]
+    pub records_per_key: Option<Spanned<u64>>,
+}
+
+/// Threads of the data path.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Workers {
+    /// How many; 0: one per core. Default 0.
+    pub count: usize,
+    /// Whether each keeps to one core. Default true.
+    pub pin: bool,
+    /// How long a worker that has nothing to do keeps asking the kernel before it sleeps, at most `1s`. While sessions
+    /// have traffic it uses its whole core then, and events wait for no core to wake up. Default: it sleeps at once.
+    #[schemars(with = "Option<String>")]
+    pub busy_poll: Option<Text>,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Workers { count: 0, pin: true, busy_poll: None }
+    }
+}
+
+/// The operator's HTTP: `/healthz`, `/readyz`, `/metrics`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Admin {
+    /// Address and port. Default `127.0.0.1:9901`.
+    #[schemars(with = "Option<String>")]
+    pub address: Option<Text>,
+    /// Allows an address that is not loopback. It has no TLS and asks nobody who they are. Default false.
+    pub unsafe_public_admin: bool,
+}
+
+/// The log.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Log {
+    /// `json`, `human`, or `auto` (human on a terminal). Default `auto`.
+    #[schemars(with = "Option<String>")]
+    pub format: Option<Text>,
+    /// Which diagnostics: `error`, `warn`, `info`, `debug`, or per module as in `warn,staunch::dial=debug`. Evidence lines
+    /// are always written. Default `info`.
+    pub filter: Option<String>,
+}
