@@ -13,25 +13,30 @@
 //! It only watches: nothing here decides what passes. Memory is bounded by [`MAX_PENDING`], [`MAX_NAMES`] and [`MAX_HELD`],
 //! and beyond each of them the lines say what is missing.
 
+mod names;
+mod pending;
+mod plan;
 mod reader;
+mod tell;
 #[cfg(test)]
 mod tests;
 
 use crate::names::Culprit;
-use crate::protocol::statement::{Copying, Kind, Outcome, Shown, Statement, Text, Watch};
-use reader::{Message, Plan, Reader, Size};
+use crate::protocol::statement::{Copying, Outcome, Statement, Text, Watch};
+use names::{Held, Name, Portal, put};
+use pending::{Pending, Progress, What, tells_of_statement};
+use plan::{plan_down, plan_up, sqlstate};
+use reader::{Message, Reader};
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Instant;
 
+pub use names::{MAX_HELD, MAX_NAMES};
+
 /// Messages that wait for their answer: about 64 bytes each. A client that pipelines more gets lines without results until
 /// all of them are answered.
 pub const MAX_PENDING: usize = 8192;
-/// Prepared statements that are remembered, and portals; drivers keep about a hundred.
-pub const MAX_NAMES: usize = 256;
-/// Bytes of texts that are held at once: of prepared statements, and of what waits for its answer.
-pub const MAX_HELD: usize = 1 << 20;
 
 /// Follows both directions of a session from its first statement on.
 pub struct Statements {
@@ -46,86 +51,6 @@ pub struct Statements {
     /// An error came, and the Sync that ends what it takes with it has not been sent.
     skipping: bool,
     beyond: Option<Beyond>,
-}
-
-type Name = Box<[u8]>;
-
-/// What waits for its answer.
-struct Pending {
-    what: What,
-    since: Instant,
-}
-
-enum What {
-    Query(Held),
-    FunctionCall(u32),
-    Parse {
-        name: Name,
-        text: Held,
-    },
-    Bind {
-        portal: Name,
-        name: Name,
-    },
-    Describe {
-        prepared: bool,
-        name: Name,
-    },
-    Execute {
-        portal: Name,
-    },
-    Close {
-        prepared: bool,
-        name: Name,
-    },
-    Sync,
-    /// The client's end of a COPY. It is answered by what answers the statement.
-    CopyEnd,
-}
-
-impl What {
-    /// True for what is answered with ReadyForQuery.
-    fn makes_ready(&self) -> bool {
-        matches!(self, What::Query(_) | What::FunctionCall(_) | What::Sync)
-    }
-}
-
-/// What is bound to values.
-struct Portal {
-    name: Name,
-    text: Held,
-}
-
-/// A text that counts against [`MAX_HELD`] as long as anything refers to it; `None` where it did not fit, or is not known.
-#[derive(Clone, Default)]
-struct Held(Option<Rc<Counted>>);
-
-struct Counted {
-    text: Text,
-    held: Rc<Cell<usize>>,
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.held.set(self.held.get() - self.text.kept().len());
-    }
-}
-
-impl Held {
-    fn shown(&self) -> Shown<'_> {
-        self.0.as_ref().map_or(Shown::NotHeld, |counted| Shown::Text(&counted.text))
-    }
-}
-
-#[derive(Default)]
-struct Progress {
-    results: u64,
-    rows: Option<u64>,
-    tag: Vec<u8>,
-    sqlstate: Option<[u8; 5]>,
-    copy: Option<Copying>,
-    /// The server waits for data of the client's.
-    takes_data: bool,
 }
 
 /// More was sent than is followed.
@@ -213,16 +138,7 @@ impl Statements {
 
     fn sent(&mut self, message: Message, now: Instant, say: &mut dyn FnMut(&Statement<'_>)) {
         let Message { tag, raw, texts: [mut first, mut second] } = message;
-        let hold = |text: &mut Text| {
-            let mut text = std::mem::take(text);
-            text.mask_passwords();
-            let bytes = self.held.get() + text.kept().len();
-            if bytes > MAX_HELD {
-                return Held(None);
-            }
-            self.held.set(bytes);
-            Held(Some(Rc::new(Counted { text, held: self.held.clone() })))
-        };
+        let hold = |text: &mut Text| Held::of(std::mem::take(text), &self.held);
         let prepared = raw.first() == Some(&b'S');
         let what = match tag {
             b'Q' => What::Query(hold(&mut first)),
@@ -428,97 +344,7 @@ impl Statements {
             }
         }
     }
-
-    fn tell(
-        &self,
-        what: &What,
-        outcome: Outcome,
-        progress: &Progress,
-        took: Option<std::time::Duration>,
-        say: &mut dyn FnMut(&Statement<'_>),
-    ) {
-        let resolved =
-            matches!(outcome, Outcome::Done | Outcome::Error | Outcome::Suspended | Outcome::Unanswered);
-        let of_name = |name: &Name| self.prepared.get(name).map_or(Shown::NotHeld, Held::shown);
-        let portal_of = |portal: &Name| self.portals.get(portal).filter(|_| resolved);
-        let line = |kind| Statement {
-            sqlstate: progress.sqlstate.as_ref().map_or(&[], |code| code.as_slice()),
-            tag: &progress.tag,
-            results: Some(progress.results).filter(|results| *results > 1),
-            rows: progress.rows,
-            copy: progress.copy,
-            took,
-            ..Statement::new(kind, outcome)
-        };
-        say(&match what {
-            What::Query(text) => Statement { text: text.shown(), ..line(Kind::Query) },
-            What::FunctionCall(oid) => Statement { function: Some(*oid), ..line(Kind::FunctionCall) },
-            What::Parse { name, text } => Statement { name, text: text.shown(), ..line(Kind::Parse) },
-            What::Bind { portal, name } => {
-                Statement { name, portal, text: of_name(name), ..line(Kind::Bind) }
-            }
-            What::Describe { prepared: true, name } => {
-                Statement { name, text: of_name(name), ..line(Kind::Describe) }
-            }
-            What::Describe { prepared: false, name } => Statement { portal: name, ..line(Kind::Describe) },
-            What::Execute { portal } => match portal_of(portal) {
-                Some(of) => {
-                    Statement { name: &of.name, portal, text: of.text.shown(), ..line(Kind::Execute) }
-                }
-                // What it would have run was never settled, if nothing ran.
-                None if outcome == Outcome::Skipped => Statement { portal, ..line(Kind::Execute) },
-                None => Statement { portal, text: Shown::NotHeld, ..line(Kind::Execute) },
-            },
-            What::Close { prepared: true, name } => Statement { name, ..line(Kind::Close) },
-            What::Close { prepared: false, name } => Statement { portal: name, ..line(Kind::Close) },
-            What::Sync => line(Kind::Sync),
-            What::CopyEnd => return,
-        });
-    }
 }
 
 /// Pending messages for which room is kept between batches.
 const MAX_IDLE_PENDING: usize = 32;
-
-/// True for what has a line whatever becomes of it.
-fn tells_of_statement(what: &What) -> bool {
-    matches!(what, What::Query(_) | What::FunctionCall(_) | What::Parse { .. } | What::Execute { .. })
-}
-
-/// Remembers what a name stands for, or at least that it is not what it was.
-fn put<T>(names: &mut HashMap<Name, T>, name: Name, value: T) {
-    if names.len() >= MAX_NAMES && !names.contains_key(&name) && !name.is_empty() {
-        return;
-    }
-    names.insert(name, value);
-}
-
-/// The field `C` of an ErrorResponse whose front is `fields`: severities stand before it.
-fn sqlstate(fields: &[u8]) -> [u8; 5] {
-    let code = fields.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"C"));
-    code.and_then(|code| code.try_into().ok()).unwrap_or(*b"?????")
-}
-
-/// Bytes of an ErrorResponse up to the end of its code: two severities, of which one may be in any language.
-const ERROR: usize = 256;
-
-fn plan_up(tag: u8) -> Plan {
-    match tag {
-        b'Q' => Plan { raw: 0, texts: &[Size::Statement] },
-        b'P' => Plan { raw: 0, texts: &[Size::Name, Size::Statement] },
-        b'B' => Plan { raw: 0, texts: &[Size::Name, Size::Name] },
-        b'D' | b'C' => Plan { raw: 1, texts: &[Size::Name] },
-        b'E' => Plan { raw: 0, texts: &[Size::Name] },
-        b'F' => Plan { raw: 4, texts: &[] },
-        _ => Plan { raw: 0, texts: &[] },
-    }
-}
-
-fn plan_down(tag: u8) -> Plan {
-    match tag {
-        b'C' => Plan { raw: 0, texts: &[Size::Name] },
-        b'E' => Plan { raw: ERROR, texts: &[] },
-        b'Z' => Plan { raw: 1, texts: &[] },
-        _ => Plan { raw: 0, texts: &[] },
-    }
-}

@@ -1,6 +1,7 @@
 //! Sessions as transcripts: `>` what goes up, `<` what comes down, and the lines that come of it.
 
 use super::*;
+use crate::protocol::statement::Shown;
 use std::fmt::Write;
 use std::time::Duration;
 
