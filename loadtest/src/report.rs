@@ -103,10 +103,15 @@ impl Report {
         if let Some(stolen) = self.stolen_ms().filter(|ms| *ms > 0) {
             line("stolen by the host", format!("{stolen} ms"));
         }
+        // All of a run without an opening, on a host that took nothing, is calm: the same once more.
+        let calm = self
+            .calm_us
+            .as_ref()
+            .filter(|calm| self.latency_us.as_ref().is_none_or(|all| all.count != calm.count));
         let latencies = [
-            ("latency, µs", &self.latency_us),
-            ("… calm seconds", &self.calm_us),
-            ("first event, µs", &self.first_us),
+            ("latency, µs", self.latency_us.as_ref()),
+            ("… calm seconds", calm),
+            ("first event, µs", self.first_us.as_ref()),
         ];
         for (name, quantiles) in latencies {
             if let Some(q) = quantiles {

@@ -1,5 +1,11 @@
 //! The command line.
 
+mod postgres;
+mod shape;
+
+pub(crate) use postgres::{Mode, Postgres, Script};
+pub(crate) use shape::{Protocol, Shape, Way};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use staunch::tls::PostQuantum;
@@ -140,30 +146,6 @@ impl Peer {
     }
 }
 
-/// What the bytes of a run are wrapped in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Protocol {
-    /// Bytes; Staunch knows the client by its certificate
-    Raw,
-    /// HTTP/1.1; streams are server-sent events
-    Http1,
-    /// HTTP/2
-    Http2,
-    /// HTTP/2 with gRPC's framing and trailers
-    Grpc,
-}
-
-/// Which way bulk goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Way {
-    Down,
-    Up,
-    /// Half of the connections each way
-    Both,
-}
-
 /// What to do.
 #[derive(Subcommand, Clone)]
 pub(crate) enum Command {
@@ -248,183 +230,5 @@ impl Command {
             Command::Upstream { .. } => but(&["load_cores"]),
             Command::Table { .. } | Command::Relay { .. } => but(&[]),
         }
-    }
-}
-
-/// What is done with PostgreSQL.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Postgres {
-    /// Rounds, each with every mode and every way in turn
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
-    pub(crate) rounds: u32,
-    /// Seconds of each pgbench run; 0 leaves pgbench out
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=3600))]
-    pub(crate) seconds: u32,
-    /// Connections of pgbench
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=90))]
-    pub(crate) clients: u32,
-    /// How pgbench asks
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "simple,extended,prepared")]
-    pub(crate) modes: Vec<Mode>,
-    /// What pgbench does
-    #[arg(long, value_enum, default_value = "select")]
-    pub(crate) script: Script,
-    /// MiB of each COPY; 0 leaves COPY out
-    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(0..=65_536))]
-    pub(crate) mib: u32,
-    /// Bytes of each row that is copied
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=8000))]
-    pub(crate) row: u32,
-    /// Do all of it on a route that logs statements as well
-    #[arg(long)]
-    pub(crate) statements: bool,
-    /// The database; with --target, pgbench's tables must be there
-    #[arg(long, default_value = "postgres")]
-    pub(crate) database: String,
-    /// With --target: how libpq reaches the same database without the gateway (`host=… user=… sslmode=…`)
-    #[arg(long, value_name = "CONNINFO")]
-    pub(crate) direct: Option<String>,
-}
-
-/// pgbench's protocols.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Mode {
-    Simple,
-    Extended,
-    Prepared,
-}
-
-/// pgbench's built-in scripts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Script {
-    /// One SELECT by key: the gateway's part is the largest
-    Select,
-    /// Seven statements, of which four write
-    Tpcb,
-}
-
-/// A shape of work.
-#[derive(Subcommand, Clone, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Shape {
-    /// As many bytes as go: processor time per GiB
-    Bulk {
-        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        connections: u32,
-        /// Bytes per record
-        #[arg(long, default_value_t = 16384, value_parser = clap::value_parser!(u32).range(1..=16384))]
-        record: u32,
-        /// Records per connection
-        #[arg(long, default_value_t = 32768, value_parser = clap::value_parser!(u32).range(1..))]
-        records: u32,
-        #[arg(long, value_enum, default_value = "down")]
-        way: Way,
-        #[arg(long, value_enum, default_value = "raw")]
-        protocol: Protocol,
-        /// Compare the SHA-256 of what arrives
-        #[arg(long)]
-        verify: bool,
-    },
-    /// Paced events, open loop: latency from the intended moment, and processor time per event
-    Stream {
-        #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-        streams: u32,
-        /// HTTP/2: streams on one connection
-        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
-        per_connection: u32,
-        /// Events per second on each stream
-        #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-        rate: u32,
-        /// Bytes per event; 0: a distribution like a language model's tokens
-        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=16384))]
-        size: u32,
-        #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..=86_400))]
-        seconds: u32,
-        #[arg(long, value_enum, default_value = "http1")]
-        protocol: Protocol,
-        /// Clients that come at once five times a second meanwhile, and ask for a handshake
-        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=4000))]
-        storm: u32,
-    },
-    /// Small requests on connections that stay: processor time per request
-    Requests {
-        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        connections: u32,
-        /// HTTP/2: requests under way on each connection
-        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
-        in_flight: u32,
-        /// People whose tokens are used in turn
-        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        identities: u32,
-        /// Bytes of each answer
-        #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
-        answer: u32,
-        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=86_400))]
-        seconds: u32,
-        #[arg(long, value_enum, default_value = "http1")]
-        protocol: Protocol,
-    },
-    /// New connections, one after the other, each proved by an answer: processor time per connection
-    Connect {
-        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
-        count: u32,
-        #[arg(long, value_enum, default_value = "http1")]
-        protocol: Protocol,
-    },
-    /// Connections that stand and say nothing: memory per connection
-    Idle {
-        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-        connections: u32,
-        #[arg(long, value_enum, default_value = "raw")]
-        protocol: Protocol,
-    },
-    /// A mix that comes and goes, with slow readers and clients that vanish: memory and descriptors over time
-    Soak {
-        /// Clients at a time
-        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(8..=100_000))]
-        clients: u32,
-        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(4..))]
-        seconds: u32,
-    },
-}
-
-impl Shape {
-    /// The most connections that are open at a time.
-    pub(crate) fn connections(&self) -> u32 {
-        match self {
-            Shape::Bulk { connections, .. }
-            | Shape::Requests { connections, .. }
-            | Shape::Idle { connections, .. } => *connections,
-            Shape::Stream { streams, storm, .. } => streams.div_ceil(self.streams_on_each()) + storm,
-            Shape::Connect { .. } => 1,
-            Shape::Soak { clients, .. } => *clients,
-        }
-    }
-
-    /// Streams that share a connection.
-    pub(crate) fn streams_on_each(&self) -> u32 {
-        match self {
-            Shape::Stream { protocol: Protocol::Http2 | Protocol::Grpc, per_connection, .. } => {
-                *per_connection
-            }
-            _ => 1,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn streams_share_connections_where_their_protocol_can() {
-        let connections = |protocol, streams, storm| {
-            Shape::Stream { streams, per_connection: 10, rate: 1, size: 0, seconds: 1, protocol, storm }
-                .connections()
-        };
-        assert_eq!(connections(Protocol::Raw, 11, 0), 11);
-        assert_eq!(connections(Protocol::Http1, 11, 100), 111);
-        assert_eq!(connections(Protocol::Http2, 11, 0), 2);
-        assert_eq!(connections(Protocol::Grpc, 10, 0), 1);
     }
 }
