@@ -122,7 +122,7 @@ def test_a_killed_grpc_server_is_an_error_of_its_streams(world, start, tmp_path)
         with pytest.raises(grpc.RpcError) as error:
             for _ in running:
                 pass
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 3
         assert error.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL), error.value
     gateway.line("session closed", culprit="upstream")
 
@@ -160,11 +160,12 @@ def test_a_client_that_leaves_a_blocked_upload_ends_its_upstream_at_once(world, 
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     os.close(connection.detach())
     parts.until(lambda: ended, every=0.001)
-    assert ended[0] - gone < 0.25
+    # The next that would end it is `stall`, after two minutes.
+    assert ended[0] - gone < 2
     assert gateway.line("session closed", reason="reset")["culprit"] == "client"
 
 
-def test_a_client_that_leaves_ends_its_upstream_within_milliseconds(world, start):
+def test_a_client_that_leaves_ends_its_upstream_at_once(world, start):
     left = []
 
     def stream(connection):
@@ -187,7 +188,7 @@ def test_a_client_that_leaves_ends_its_upstream_within_milliseconds(world, start
     gone = time.monotonic()
     os.close(connection.detach())
     parts.until(lambda: left, every=0.001)
-    assert left[0] - gone < 0.25
+    assert left[0] - gone < 2
 
 
 @pytest.mark.timeout(400)

@@ -7,170 +7,30 @@
 //! ring verifies everything but ES512, whose curve P-521 it does not have: that is p521, which takes about a millisecond for
 //! a token that is not in the cache.
 
+mod fault;
 mod fetch;
 mod jwt;
 mod keys;
 mod refresh;
+mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use fault::TokenFault;
 pub(super) use keys::{Key, KeySet};
+pub use settings::{Algorithm, IssuerFault, IssuerSettings, Setting};
 
 use super::cache::{self, TokenCache};
 use crate::names::IssuerName;
 use crate::policy::{CLOCK_SKEW, Identity};
-use crate::protocol::Why;
-use fetch::Place;
 use jwt::Jwt;
 use keys::Search;
 use parking_lot::Mutex;
 use refresh::{Keeper, Limits};
-use rustls::pki_types::CertificateDer;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 use tokio::task::AbortHandle;
-
-/// One configured issuer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IssuerSettings {
-    /// The name under which policies speak of it.
-    pub name: IssuerName,
-    /// Its identifier, character for character as in `iss` and in its discovery document; `https` only.
-    pub url: String,
-    /// A token must be for at least one of these.
-    pub audience: Vec<String>,
-    /// The only algorithms that are accepted from this issuer.
-    pub algorithms: Vec<Algorithm>,
-    /// The claim that holds groups: a name, or a path with dots.
-    pub groups_claim: String,
-    /// If not empty, `azp` must be there and be one of these.
-    pub azp: Vec<String>,
-    /// The authorities that vouch for the issuer's server; `None` means those of the system.
-    pub ca: Option<Vec<CertificateDer<'static>>>,
-    /// Hosts besides the issuer's own that may serve its keys (`host` or `host:port`). Google's issuer needs
-    /// `www.googleapis.com`. Empty is usual: a discovery document must not choose where the gateway connects to.
-    pub jwks_hosts: Vec<String>,
-}
-
-/// A signature algorithm of RFC 7518 or RFC 8037. HMAC and `none` do not exist here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Algorithm {
-    /// RSA PKCS#1 1.5, SHA-256.
-    Rs256,
-    /// RSA PKCS#1 1.5, SHA-384.
-    Rs384,
-    /// RSA PKCS#1 1.5, SHA-512.
-    Rs512,
-    /// RSA PSS, SHA-256.
-    Ps256,
-    /// RSA PSS, SHA-384.
-    Ps384,
-    /// RSA PSS, SHA-512.
-    Ps512,
-    /// ECDSA P-256, SHA-256.
-    Es256,
-    /// ECDSA P-384, SHA-384.
-    Es384,
-    /// ECDSA P-521, SHA-512.
-    Es512,
-    /// Ed25519.
-    EdDsa,
-}
-
-impl Algorithm {
-    /// All of them.
-    pub const ALL: [Algorithm; 10] = [
-        Algorithm::Rs256,
-        Algorithm::Rs384,
-        Algorithm::Rs512,
-        Algorithm::Ps256,
-        Algorithm::Ps384,
-        Algorithm::Ps512,
-        Algorithm::Es256,
-        Algorithm::Es384,
-        Algorithm::Es512,
-        Algorithm::EdDsa,
-    ];
-
-    /// The name in `alg`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Algorithm::Rs256 => "RS256",
-            Algorithm::Rs384 => "RS384",
-            Algorithm::Rs512 => "RS512",
-            Algorithm::Ps256 => "PS256",
-            Algorithm::Ps384 => "PS384",
-            Algorithm::Ps512 => "PS512",
-            Algorithm::Es256 => "ES256",
-            Algorithm::Es384 => "ES384",
-            Algorithm::Es512 => "ES512",
-            Algorithm::EdDsa => "EdDSA",
-        }
-    }
-}
-
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Algorithm {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        Algorithm::ALL.into_iter().find(|a| a.name() == text).ok_or_else(|| {
-            let hint = match text {
-                "none" | "HS256" | "HS384" | "HS512" => "only signatures with public keys are accepted",
-                _ => "unknown algorithm",
-            };
-            format!("{hint}; use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA")
-        })
-    }
-}
-
-/// A setting of an issuer, for whoever shows where a fault stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Setting {
-    /// [`IssuerSettings::url`].
-    Url,
-    /// [`IssuerSettings::audience`].
-    Audience,
-    /// [`IssuerSettings::algorithms`].
-    Algorithms,
-    /// [`IssuerSettings::jwks_hosts`].
-    JwksHosts,
-    /// [`IssuerSettings::ca`].
-    Ca,
-}
-
-impl IssuerSettings {
-    /// All that cannot work about this issuer by itself, and what to write instead. Opens nothing.
-    pub fn faults(&self) -> Vec<(Setting, String)> {
-        let mut faults = Place::faults(self);
-        if self.audience.is_empty() || self.audience.iter().any(String::is_empty) {
-            let fault = "has no audience, so tokens for anybody would pass; name at least one";
-            faults.push((Setting::Audience, fault.into()));
-        }
-        if self.algorithms.is_empty() {
-            let fault = "accepts no algorithm; name at least one, such as RS256";
-            faults.push((Setting::Algorithms, fault.into()));
-        }
-        faults
-    }
-}
-
-/// A setting that cannot work.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("issuer {issuer}: {what}")]
-pub struct IssuerFault {
-    /// Which issuer.
-    pub issuer: IssuerName,
-    /// What is wrong, and what to write instead.
-    pub what: String,
-}
 
 /// All configured issuers, with their keys.
 #[derive(Debug)]
@@ -191,67 +51,6 @@ pub enum Verdict {
     /// The keys to tell are not there. Wait for them once, then verify again; if the verdict is this one again,
     /// refuse with [`KeysWanted::fault`].
     Fetch(KeysWanted),
-}
-
-/// Why a token is refused. The text names the rule and holds nothing of the token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum TokenFault {
-    /// More than 16 KiB.
-    #[error("the token is longer than 16 KiB")]
-    TooLong,
-    /// Not three parts of base64url with JSON in them, or a claim of the wrong type. Encrypted tokens have five parts.
-    #[error("not a signed token in compact form")]
-    Malformed,
-    /// A `crit` header parameter.
-    #[error("the token has critical header parameters")]
-    Critical,
-    /// `iss` is not configured.
-    #[error("unknown issuer")]
-    UnknownIssuer,
-    /// `alg` is not in the issuer's list; `none` and HMAC never are.
-    #[error("algorithm not allowed for this issuer")]
-    Algorithm,
-    /// The issuer publishes no key of this `kid`.
-    #[error("unknown key")]
-    UnknownKey,
-    /// No `kid`, and the issuer publishes several keys.
-    #[error("the token names no key and the issuer has several")]
-    UnnamedKey,
-    /// The key is not for this algorithm.
-    #[error("algorithm does not fit the key")]
-    KeyMismatch,
-    /// The signature is not by the issuer's key.
-    #[error("signature does not verify")]
-    Signature,
-    /// A mandatory claim is absent or empty.
-    #[error("claim {0} is missing")]
-    Missing(&'static str),
-    /// `aud` has none of the configured audiences.
-    #[error("audience is not accepted")]
-    Audience,
-    /// `azp` is none of the configured ones.
-    #[error("authorized party is not accepted")]
-    AuthorizedParty,
-    /// `exp` is past.
-    #[error("expired")]
-    Expired,
-    /// `nbf` or `iat` lies ahead.
-    #[error("not yet valid")]
-    NotYetValid,
-    /// No key of this issuer could be had, or not for a day.
-    #[error("the issuer's keys are not available")]
-    Unavailable,
-}
-
-impl TokenFault {
-    /// The reason in the client's terms.
-    pub fn why(self) -> Why {
-        match self {
-            TokenFault::Expired => Why::ExpiredToken,
-            TokenFault::Unavailable => Why::IssuerUnavailable,
-            _ => Why::InvalidToken,
-        }
-    }
 }
 
 /// A request for an issuer's keys, not sent before [`KeysWanted::wait`].

@@ -13,14 +13,17 @@ pub mod capability;
 pub mod commands;
 pub mod greeting;
 pub mod login;
+mod packets;
+pub mod replies;
 pub mod response;
 pub mod statements;
 #[cfg(test)]
 mod tests;
 
-pub use commands::{Commands, Replies};
+pub use commands::Commands;
 pub use greeting::{Agreed, Greeting, ServerGreeting};
 pub use login::{Login, LoginFault, Progress};
+pub use replies::Replies;
 pub use response::Response;
 pub use statements::Statements;
 

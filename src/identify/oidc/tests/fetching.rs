@@ -1,6 +1,7 @@
 //! Discovery and keys from a real HTTPS server on loopback.
 
 use super::*;
+use rustls::pki_types::CertificateDer;
 use std::collections::HashMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
