@@ -13,6 +13,7 @@ use crate::gateway::{Gateway, Listener, Named, Route, RouteProtocol};
 use crate::names::{Remote, SessionId, Side};
 use crate::protocol::postgres::ALPN as POSTGRESQL;
 use crate::tls::handshake::{self, Hello, Shaken};
+use crate::tls::turn;
 use proxy_header::{ParseConfig, ProxyHeader};
 use std::cell::{OnceCell, RefCell};
 use std::net::SocketAddr;
@@ -173,6 +174,7 @@ impl Accepted {
 
     async fn read_some(&mut self, first: &mut Vec<u8>) -> Result<(), Close> {
         first.reserve(1024);
+        turn::to_hear(&self.tcp).await.map_err(|_| Close::Reset(Side::Client))?;
         match self.tcp.read_buf(first).await {
             Ok(0) => Err(Close::Truncated(Side::Client)),
             Ok(_) => Ok(()),

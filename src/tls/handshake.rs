@@ -5,7 +5,8 @@
 use super::leg::{Agreed, Leg};
 use super::record::MAX_RECORD;
 use super::renewal::{Caught, Renewal};
-use super::turn::turn;
+use super::turn;
+use crate::names::Side;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{Acceptor, ServerConnectionData, UnbufferedServerConnection};
@@ -102,7 +103,10 @@ pub async fn read_hello(tcp: &mut TcpStream, mut bytes: Vec<u8>) -> Result<Hello
                 let alpn = hello.alpn().map(|list| list.map(<[u8]>::to_vec).collect()).unwrap_or_default();
                 return Ok(Hello { sni, alpn, bytes });
             }
-            Ok(None) => read_more(tcp, &mut bytes).await?,
+            Ok(None) => {
+                turn::to_hear(tcp).await?;
+                read_more(tcp, &mut bytes).await?;
+            }
             Err((error, mut alert)) => {
                 let mut out = Vec::new();
                 match is_too_old(&bytes) {
@@ -134,9 +138,9 @@ pub async fn accept(
     config: Arc<ServerConfig>,
     records_per_key: u64,
 ) -> Result<Shaken, HandshakeFault> {
-    turn().await;
+    turn::to_answer().await;
     let connection = UnbufferedServerConnection::new(config)?;
-    drive(tcp, connection, hello.bytes, records_per_key).await
+    drive(tcp, Side::Client, connection, hello.bytes, records_per_key).await
 }
 
 /// Opens the upstream leg on a fresh TCP connection.
@@ -147,7 +151,7 @@ pub async fn connect(
     records_per_key: u64,
 ) -> Result<Shaken, HandshakeFault> {
     let connection = UnbufferedClientConnection::new(config, name)?;
-    drive(tcp, connection, Vec::new(), records_per_key).await
+    drive(tcp, Side::Upstream, connection, Vec::new(), records_per_key).await
 }
 
 /// The upstream leg without a handshake, for an upstream that the configuration calls plaintext.
@@ -165,6 +169,7 @@ pub fn none(tcp: TcpStream) -> Shaken {
 
 async fn drive<C: Unbuffered>(
     mut tcp: TcpStream,
+    side: Side,
     mut connection: C,
     mut incoming: Vec<u8>,
     records_per_key: u64,
@@ -200,6 +205,9 @@ async fn drive<C: Unbuffered>(
         if blocked {
             tcp.write_all(&outgoing).await?;
             outgoing.clear();
+            if side == Side::Client {
+                turn::to_hear(&tcp).await?;
+            }
             read_more(&mut tcp, &mut incoming).await?;
         }
     }

@@ -10,7 +10,7 @@ pub mod leg;
 pub mod record;
 mod renewal;
 pub mod server;
-mod turn;
+pub(crate) mod turn;
 
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::{CipherSuite, NamedGroup};

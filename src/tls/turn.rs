@@ -1,60 +1,78 @@
 //! Clients that connect take turns, so that a storm of them does not hold up the streams that flow.
 //!
-//! The answer to a ClientHello (a key exchange, a signature) takes as long as some hundred records. Tasks that are ready
-//! run in the order in which they became so; without turns a record that comes while 400 clients connect waits for 400
-//! answers. Here at most [`ANSWERS`] are made until the worker has looked at its sockets again, and those that have
-//! waited longest are first. What follows on an answer, the upstream's handshake too, waits for no turn: whoever was let
-//! in is through soon.
+//! The answer to a ClientHello (a key exchange, a signature) takes as long as some hundred records, and to hear that a
+//! client says something, or has left, still as long as a few. Tasks that are ready run in the order in which they became
+//! so; without turns a record that comes while 400 clients connect waits for 400 answers. Here [`ANSWERS`] are made and
+//! [`HEARD`] clients heard at most until the worker has looked at its sockets again, and those that have waited longest
+//! are first. Nobody who is heard waits for answers to others, and what follows on the handshake, the upstream's too,
+//! waits for no turn: whoever was answered is through soon.
 
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
 /// Answers between two looks at the sockets: about half a millisecond.
-const ANSWERS: usize = 4;
+const ANSWERS: u32 = 4;
+/// Clients that are heard between two looks, beside those that are answered: less than that.
+const HEARD: u32 = 16;
 
-/// What a worker's new connections share.
+/// What a worker's new connections share: so many may do one thing until it has looked at its sockets.
 struct Turns {
     left: Semaphore,
-    taken: AtomicUsize,
+    all: u32,
+    taken: AtomicU32,
     /// How often the worker had slept when it was last asked.
     sleeps: AtomicU64,
 }
 
 thread_local! {
-    static TURNS: Arc<Turns> = Arc::new(Turns {
-        left: Semaphore::new(ANSWERS),
-        taken: AtomicUsize::new(0),
-        sleeps: AtomicU64::new(0),
-    });
+    static TO_ANSWER: Arc<Turns> = Turns::new(ANSWERS);
+    static TO_HEAR: Arc<Turns> = Turns::new(HEARD);
 }
 
 /// Waits until this worker may answer a client.
-pub(super) async fn turn() {
-    let turns = TURNS.with(Arc::clone);
-    // Who slept has looked at its sockets: without a storm nothing but this is ever done.
-    let sleeps = Handle::current().metrics().worker_park_count(0);
-    if turns.sleeps.swap(sleeps, Relaxed) != sleeps {
-        turns.give_back();
-    }
-    // It is never closed.
-    let Ok(taken) = turns.left.acquire().await else { return };
-    taken.forget();
-    if turns.taken.fetch_add(1, Relaxed) + 1 == ANSWERS {
-        let back = Back(turns.clone());
-        tokio::spawn(async move {
-            // Comes back when the sockets have been looked at.
-            yield_now().await;
-            drop(back);
-        });
-    }
+pub(super) async fn to_answer() {
+    TO_ANSWER.with(Arc::clone).turn().await;
+}
+
+/// Waits until a client that is not through has said something, or left, and this worker may hear it.
+pub(crate) async fn to_hear(tcp: &TcpStream) -> io::Result<()> {
+    tcp.readable().await?;
+    TO_HEAR.with(Arc::clone).turn().await;
+    Ok(())
 }
 
 impl Turns {
+    fn new(all: u32) -> Arc<Self> {
+        let left = Semaphore::new(all as usize);
+        Arc::new(Turns { left, all, taken: AtomicU32::new(0), sleeps: AtomicU64::new(0) })
+    }
+
+    async fn turn(self: Arc<Self>) {
+        // Who slept has looked at its sockets: without a storm nothing but this is ever done.
+        let sleeps = Handle::current().metrics().worker_park_count(0);
+        if self.sleeps.swap(sleeps, Relaxed) != sleeps {
+            self.give_back();
+        }
+        // It is never closed.
+        let Ok(taken) = self.left.acquire().await else { return };
+        taken.forget();
+        if self.taken.fetch_add(1, Relaxed) + 1 == self.all {
+            let back = Back(self);
+            tokio::spawn(async move {
+                // Comes back when the sockets have been looked at.
+                yield_now().await;
+                drop(back);
+            });
+        }
+    }
+
     fn give_back(&self) {
-        self.left.add_permits(self.taken.swap(0, Relaxed));
+        self.left.add_permits(self.taken.swap(0, Relaxed) as usize);
     }
 }
 
@@ -70,26 +88,33 @@ impl Drop for Back {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicUsize;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::UnixStream;
+    use tokio::net::{TcpListener, UnixStream};
     use tokio::task::JoinSet;
 
     const STORM: usize = 100;
 
-    /// Tasks that each take one turn and count it.
-    fn storm(made: &Arc<AtomicUsize>) -> JoinSet<()> {
-        let one = || {
-            let made = made.clone();
+    /// Tasks that each do something and are counted then.
+    fn storm<F>(made: &Arc<AtomicUsize>, mut one: impl FnMut() -> F) -> JoinSet<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut counted = || {
+            let (made, one) = (made.clone(), one());
             async move {
-                turn().await;
+                one.await;
                 made.fetch_add(1, Relaxed);
             }
         };
-        (0..STORM).map(|_| one()).collect()
+        (0..STORM).map(|_| counted()).collect()
     }
 
-    #[tokio::test]
-    async fn what_a_socket_has_does_not_wait_for_a_storm_of_handshakes() {
+    /// How many of a storm came before what stood in a socket when it began.
+    async fn before_a_socket<F>(one: impl FnMut() -> F) -> usize
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let made = Arc::new(AtomicUsize::new(0));
         let (mut near, mut far) = UnixStream::pair().unwrap();
         let count = made.clone();
@@ -99,23 +124,49 @@ mod tests {
         });
         yield_now().await;
         near.write_u8(1).await.unwrap();
-        let storm = storm(&made);
-        let made_before = stream.await.unwrap();
-        assert!(made_before <= 2 * ANSWERS, "{made_before} turns came first");
+        let storm = storm(&made, one);
+        let before = stream.await.unwrap();
         storm.join_all().await;
         assert_eq!(made.load(Relaxed), STORM);
+        before
+    }
+
+    #[tokio::test]
+    async fn what_a_socket_has_does_not_wait_for_a_storm_of_handshakes() {
+        let before = before_a_socket(to_answer).await;
+        assert!(before <= 2 * ANSWERS as usize, "{before} answers came first");
+    }
+
+    #[tokio::test]
+    async fn what_a_socket_has_does_not_wait_for_all_that_leave_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut accepted = Vec::new();
+        for _ in 0..STORM {
+            let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            accepted.push(listener.accept().await.unwrap().0);
+            drop(client);
+        }
+        for tcp in &accepted {
+            tcp.readable().await.unwrap();
+        }
+        let before = before_a_socket(|| {
+            let tcp = accepted.pop().unwrap();
+            async move { to_hear(&tcp).await.unwrap() }
+        });
+        let before = before.await;
+        assert!(before <= 2 * HEARD as usize, "{before} were heard first");
     }
 
     #[tokio::test]
     async fn turns_of_those_that_gave_up_are_not_lost() {
         for _ in 0..3 {
             let made = Arc::new(AtomicUsize::new(0));
-            let mut given_up = storm(&made);
+            let mut given_up = storm(&made, to_answer);
             yield_now().await;
             given_up.abort_all();
             while given_up.join_next().await.is_some() {}
-            assert!(made.load(Relaxed) <= 2 * ANSWERS, "nobody waited");
+            assert!(made.load(Relaxed) <= 2 * ANSWERS as usize, "nobody waited");
         }
-        storm(&Arc::default()).join_all().await;
+        storm(&Arc::default(), to_answer).join_all().await;
     }
 }

@@ -29,10 +29,15 @@ pub(crate) async fn compare(
         let names: Vec<&str> = ALL.iter().map(|known| known.name).collect();
         return Err(format!("no work is called {unknown:?}; there are {}", names.join(", ")).into());
     }
+    let asked = |one: &&works::Work| work.is_empty() || work.iter().any(|name| name == one.name);
+    if let Some(idle) = only.iter().find(|peer| !ALL.iter().filter(asked).any(|one| one.peers.contains(peer)))
+    {
+        return Err(format!("--peers {}: none of this work is done through it", idle.name()).into());
+    }
     let divide = if quick { QUICK } else { 1 };
     let (mut failures, mut missing, mut interrupted) = (0, BTreeMap::new(), false);
     let mut results = Results { machine: machine(), rounds, versions: BTreeMap::new(), rows: Vec::new() };
-    for one in ALL.iter().filter(|one| work.is_empty() || work.iter().any(|name| name == one.name)) {
+    for one in ALL.iter().filter(asked) {
         let mut peers: Vec<Peer> = Vec::new();
         for peer in one.peers.iter().filter(|peer| only.is_empty() || only.contains(peer)) {
             match peers::program(*peer, common) {
