@@ -119,11 +119,12 @@ impl Door {
 
     async fn io(&self, number: usize, protocol: Protocol) -> io::Result<Box<dyn Stream>> {
         let socket = if self.at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        if let SocketAddr::V4(at) = self.at
+        // The first address is the kernel's own choice, and a port that it chooses on connecting may still be in TIME_WAIT
+        // towards another run's peer; one that is bound before may not, and is searched for among all.
+        if let (SocketAddr::V4(at), further @ 1..) = (self.at, number / PER_SOURCE)
             && at.ip().is_loopback()
         {
-            let source = u8::try_from(1 + number / PER_SOURCE).map_err(io::Error::other)?;
-            // Ports of the run before, still in TIME_WAIT, may be taken again.
+            let source = u8::try_from(1 + further).map_err(io::Error::other)?;
             socket.set_reuseaddr(true)?;
             socket.bind(SocketAddr::from(([127, 0, 0, source], 0)))?;
         }
