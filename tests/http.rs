@@ -201,6 +201,25 @@ async fn a_client_that_leaves_ends_its_upstream_at_once() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_has_answered_is_told_of_the_end_and_not_waited_for() {
+    let http = Http::start(Wish::default()).await;
+    let request = format!("GET /s HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {}\r\n\r\n", http.token(60));
+    let (mut client, mut upstream, _) = timeout(SOON, http.exchange(&request)).await.unwrap();
+    upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab").await.unwrap();
+    read_exactly(&mut client, 40).await;
+    drop(client);
+    let told = timeout(SOON, upstream.read(&mut [0; 1])).await.unwrap();
+    assert_eq!(told.unwrap(), 0, "close_notify");
+    // Whoever lingers would go on reading for a second.
+    let gone = async {
+        while upstream.write_all(b"x").await.and(upstream.flush().await).is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_millis(800), gone).await.expect("the gateway has closed the connection");
+}
+
+#[tokio::test]
 async fn an_upstream_that_dies_in_mid_response_does_not_look_like_an_end() {
     let http = Http::start(Wish::default()).await;
     let request = format!("GET /s HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {}\r\n\r\n", http.token(60));

@@ -310,11 +310,19 @@ async fn records_and_segments_cut_at_ten_thousand_random_places_arrive_equal() {
     assert!(seed >= SEEDS, "{seed} seeds");
 }
 
-/// Counts the tickets that a client presents.
+/// Counts the tickets that a client gets and presents.
 #[derive(Debug)]
 struct Counting {
     store: ClientSessionMemoryCache,
     presented: AtomicUsize,
+    received: AtomicUsize,
+}
+
+impl Counting {
+    fn new() -> Arc<Self> {
+        let store = ClientSessionMemoryCache::new(8);
+        Arc::new(Counting { store, presented: 0.into(), received: 0.into() })
+    }
 }
 
 impl ClientSessionStore for Counting {
@@ -341,6 +349,7 @@ impl ClientSessionStore for Counting {
     }
 
     fn insert_tls13_ticket(&self, server: ServerName<'static>, value: Tls13ClientSessionValue) {
+        self.received.fetch_add(1, Ordering::Relaxed);
         self.store.insert_tls13_ticket(server, value);
     }
 
@@ -349,6 +358,23 @@ impl ClientSessionStore for Counting {
         self.presented.fetch_add(ticket.is_some().into(), Ordering::Relaxed);
         ticket
     }
+}
+
+#[tokio::test]
+async fn a_client_that_nobody_speaks_to_gets_its_ticket_all_the_same() {
+    let rig = Rig::raw(Wish::default()).await;
+    let mut config = (*Rig::client_config(&rig.authority, "ann.test", TLS13)).clone();
+    let store = Counting::new();
+    config.resumption = Resumption::store(store.clone());
+    let (client, _upstream) = tokio::join!(rig.connect(Arc::new(config)), rig.accept());
+    let mut client = client.unwrap();
+    let ticket = async {
+        while store.received.load(Ordering::Relaxed) == 0 {
+            let silence = timeout(Duration::from_millis(20), client.read(&mut [0])).await;
+            assert!(silence.is_err(), "{silence:?}");
+        }
+    };
+    timeout(SOON, ticket).await.expect("a ticket");
 }
 
 #[tokio::test]
@@ -369,7 +395,7 @@ async fn a_ticket_resumes_on_its_own_route_and_on_no_other() {
             config.resumption = Resumption::store(store.clone());
             Arc::new(config)
         };
-        let store = Arc::new(Counting { store: ClientSessionMemoryCache::new(8), presented: 0.into() });
+        let store = Counting::new();
         // rustls takes a ticket back only for the verifier and the certificates that it came with.
         let config = client(&first, &store);
         let visit = async |rig: &Rig, config: &Arc<ClientConfig>| {

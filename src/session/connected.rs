@@ -1,6 +1,6 @@
 //! Both legs stand: the relay of a session, and how it ends in each protocol.
 
-use super::ends::{broken, part};
+use super::ends::{Parting, broken, part, part_at_once};
 use super::{Trail, live};
 use crate::close::Close;
 use crate::names::{Culprit, Side};
@@ -26,8 +26,8 @@ pub struct ConnectedTo<T> {
 /// What a protocol does about its session's end.
 pub trait Finish: Traffic {
     /// The relay is over for this reason. Says to the client what is left to say, tells the trail what it knows, and returns the
-    /// reason that counts, and whether the end may look clean.
-    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, bool);
+    /// reason that counts, and how the legs part.
+    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, Parting);
 
     /// What is to be done while the legs part.
     fn afterwards(&mut self, _: Close) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
@@ -35,10 +35,10 @@ pub trait Finish: Traffic {
     }
 }
 
-/// True where an end may look clean that a database's protocol has words for: said in a message, it is whole; one that the
-/// upstream did not agree on must not look so. `left`: it ended here. `told`: the client is told now.
-pub(super) fn is_clean(close: Close, left: bool, told: bool) -> bool {
-    close == Close::Done || left || told && close.culprit() != Culprit::Upstream
+/// An end that a database's protocol has words for: said in a message, it is whole; one that the upstream did not agree on
+/// must not look so. `left`: it ended here. `told`: the client is told now.
+pub(super) fn parting(close: Close, left: bool, told: bool) -> Parting {
+    Parting::clean(close == Close::Done || left || told && close.culprit() != Culprit::Upstream)
 }
 
 impl<T: Finish> ConnectedTo<T> {
@@ -51,14 +51,17 @@ impl<T: Finish> ConnectedTo<T> {
         let (close, detail) = relay.run().await;
         trail.relayed(relay.moved(), (relay.client.renewals(), relay.upstream.renewals()));
         detail.into_iter().for_each(|detail| trail.explain(detail));
-        let Relay { mut client, upstream, mut traffic, .. } = relay;
-        let (close, clean) = traffic.finish(close, &mut client, trail);
+        let Relay { mut client, mut upstream, mut traffic, .. } = relay;
+        let (close, parting) = traffic.finish(close, &mut client, trail);
         let afterwards = traffic.afterwards(close);
+        if afterwards.is_none() && part_at_once(&mut client, &mut upstream, parting).await {
+            return close;
+        }
         // On the heap, so that a session that goes on does not carry its own end.
         Box::pin(async {
             match afterwards {
-                Some(afterwards) => _ = tokio::join!(part(client, upstream, clean, close), afterwards),
-                None => part(client, upstream, clean, close).await,
+                Some(afterwards) => _ = tokio::join!(part(client, upstream, parting, close), afterwards),
+                None => part(client, upstream, parting, close).await,
             }
         })
         .await;

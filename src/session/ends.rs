@@ -6,7 +6,7 @@ use crate::names::Side;
 use crate::relay::close_of;
 use crate::tls::leg::{Leg, LegFault};
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -61,11 +61,33 @@ pub(super) async fn farewell(mut leg: Leg, clean: bool) {
     let _ = timeout(LINGER, farewell).await;
 }
 
+/// How the legs of a session part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parting {
+    /// Something is cut: the end must not look like one.
+    Cut,
+    /// The end is one.
+    Clean,
+    /// The same, and the upstream has answered whatever it was sent: it is not waited for.
+    Settled,
+}
+
+impl Parting {
+    /// An end that cuts nothing, or one that does.
+    pub(super) fn clean(clean: bool) -> Self {
+        if clean { Parting::Clean } else { Parting::Cut }
+    }
+}
+
 /// Ends both legs. An upstream that takes nothing is not waited for when its client is gone or it stalled too long: it
 /// is reset, which takes what the kernel still holds for it along. It was an unclean end before.
-pub(super) async fn part(client: Leg, upstream: Leg, clean: bool, close: Close) {
+pub(super) async fn part(client: Leg, upstream: Leg, parting: Parting, close: Close) {
+    let clean = parting != Parting::Cut;
     let upstream_ends = async move {
         let mut upstream = upstream;
+        if parting == Parting::Settled && poll_fn(|cx| Poll::Ready(leave(&mut upstream, cx))).await {
+            return;
+        }
         let given_up = matches!(
             close,
             Close::Reset(Side::Client) | Close::Truncated(Side::Client) | Close::Stalled(Side::Upstream)
@@ -78,6 +100,18 @@ pub(super) async fn part(client: Leg, upstream: Leg, clean: bool, close: Close) 
         farewell(upstream, clean).await;
     };
     tokio::join!(farewell(client, clean), upstream_ends);
+}
+
+/// Ends both legs where neither is to be waited for. False: it takes waiting, and [`part`] goes on from there.
+pub(super) async fn part_at_once(client: &mut Leg, upstream: &mut Leg, parting: Parting) -> bool {
+    let settled = parting == Parting::Settled && client.rx.closed;
+    settled && poll_fn(|cx| Poll::Ready(leave(client, cx) && leave(upstream, cx))).await
+}
+
+/// Says the last word, if that takes no waiting. What a reset could take along, the peer has read before.
+fn leave(leg: &mut Leg, cx: &mut Context<'_>) -> bool {
+    let _ = leg.queue_close();
+    leg.poll_finish(cx).is_ready()
 }
 
 pub(super) async fn throw_away(tcp: &mut TcpStream) -> std::io::Result<()> {

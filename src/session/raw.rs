@@ -2,6 +2,7 @@
 
 use super::Trail;
 use super::connected::Finish;
+use super::ends::Parting;
 use crate::close::Close;
 use crate::names::Direction;
 use crate::policy::Permit;
@@ -37,8 +38,8 @@ pub fn instant_of(at: SystemTime) -> Instant {
 
 impl Finish for Raw {
     // An end that the peers did not agree on must not look as if they had.
-    fn finish(&mut self, close: Close, _: &mut Leg, _: &mut Trail) -> (Close, bool) {
-        (close, close == Close::Done)
+    fn finish(&mut self, close: Close, _: &mut Leg, _: &mut Trail) -> (Close, Parting) {
+        (close, Parting::clean(close == Close::Done))
     }
 }
 

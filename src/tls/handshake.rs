@@ -182,7 +182,7 @@ async fn drive<C: Unbuffered>(
         let (mut blocked, mut done) = (false, false);
         match state {
             Ok(ConnectionState::EncodeTlsData(mut data)) => append(&mut outgoing, |b| data.encode(b))?,
-            // Written when we have to wait for the peer, or left for the leg: tickets go out with the first data.
+            // Written when we have to wait for the peer, or left for the leg.
             Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
             Ok(ConnectionState::BlockedHandshake) => blocked = true,
             Ok(ConnectionState::ReadTraffic(mut data)) => {
@@ -218,7 +218,11 @@ async fn drive<C: Unbuffered>(
     let version = facts.version.ok_or(HandshakeFault::Unsupported)?;
     let leg = Leg::new(tcp, secrets, version, agreed, incoming, records_per_key);
     let mut leg = leg.ok_or(HandshakeFault::Unsupported)?;
-    leg.queue_handshake(&outgoing);
+    match (side, version) {
+        // All that is left are session tickets; the client waits for none of them.
+        (Side::Client, ProtocolVersion::TLSv1_3) => leg.leave_with_next(&outgoing),
+        _ => leg.queue_handshake(&outgoing),
+    }
     leg.rx.closed = closed;
     Ok(Shaken { leg, facts, certificate, early })
 }

@@ -287,6 +287,21 @@ impl Leg {
         self.tx.unsent.extend_from_slice(bytes);
     }
 
+    /// Gives the kernel handshake bytes that are in no hurry: they leave with the next data, and by themselves when there is
+    /// none for 200 ms. Nothing may be unsent.
+    pub(super) fn leave_with_next(&mut self, bytes: &[u8]) {
+        debug_assert_eq!(self.unsent(), 0);
+        // What it does not take, or why not, is for the next write to find out.
+        let taken = if bytes.is_empty() { 0 } else { self.send_more(bytes).unwrap_or(0) };
+        self.queue_handshake(&bytes[taken..]);
+    }
+
+    /// Writes what is to leave together with what follows.
+    fn send_more(&self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+        self.tcp.try_io(Interest::WRITABLE, || Ok(rustix::net::send(&self.tcp, bytes, flags)?))
+    }
+
     /// How many sealed bytes wait to be written.
     pub fn unsent(&self) -> usize {
         self.tx.unsent.len() - self.tx.written
@@ -332,9 +347,7 @@ impl Leg {
         }
         while self.unsent() > 0 {
             ready!(self.tcp.poll_write_ready(cx))?;
-            let last = &self.tx.unsent[self.tx.written..];
-            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
-            match self.tcp.try_io(Interest::WRITABLE, || Ok(rustix::net::send(&self.tcp, last, flags)?)) {
+            match self.send_more(&self.tx.unsent[self.tx.written..]) {
                 Ok(n) => self.tx.written += n,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),

@@ -18,6 +18,7 @@ use crate::protocol::http2::Http2;
 use crate::protocol::{Edit, Ended, Event, Fault, Http, Key, Kind, Refusal, Request, Rewrite, Sniffed, Why};
 use crate::relay::Traffic;
 use crate::session::connected::Finish;
+use crate::session::ends::Parting;
 use crate::session::entry::{self, NoEntry};
 use crate::session::raw::instant_of;
 use crate::session::{Session, Shared, Trail};
@@ -391,10 +392,11 @@ impl Head {
 }
 
 impl Finish for Conversation {
-    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, bool) {
+    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, Parting) {
         self.fault.iter().for_each(|fault| trail.explain(fault));
         // With nothing under way, closing cuts nothing.
-        let idle = self.http.http_ref().in_flight() == 0;
+        let http = self.http.http_ref();
+        let (idle, tunnel) = (http.in_flight() == 0, http.is_tunnel());
         if self.wants(Direction::Down) {
             // A 400, a GOAWAY.
             let mut out = Vec::new();
@@ -405,6 +407,12 @@ impl Finish for Conversation {
         }
         self.abandon(close.culprit());
         trail.requested(self.requests);
-        (close, idle && !matches!(close, Close::Record(_) | Close::Truncated(_)))
+        let parting = match close {
+            Close::Record(_) | Close::Truncated(_) => Parting::Cut,
+            _ if !idle => Parting::Cut,
+            _ if tunnel => Parting::Clean,
+            _ => Parting::Settled,
+        };
+        (close, parting)
     }
 }

@@ -7,8 +7,9 @@ use crate::protocol::mysql::{self, Commands, Replies, err, error};
 use crate::protocol::{Edit, Fault};
 use crate::relay::Traffic;
 use crate::session::Trail;
-use crate::session::connected::{Finish, is_clean};
+use crate::session::connected::{Finish, parting};
 use crate::session::ending::End;
+use crate::session::ends::Parting;
 use crate::session::raw::instant_of;
 use crate::session::statements::Statements;
 use crate::tls::leg::Leg;
@@ -86,7 +87,7 @@ impl Mysql {
 }
 
 impl Finish for Mysql {
-    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, bool) {
+    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, Parting) {
         let left = self.end.left();
         let close = match left.unwrap_or(close) {
             // The client said that it leaves. Neither end reads on then: not a session ticket, not the other's close_notify.
@@ -99,7 +100,7 @@ impl Finish for Mysql {
         self.fault.iter().for_each(|fault| trail.explain(fault));
         // A leg that cannot take them any more ends without them.
         let told = self.last_words(close).is_some_and(|last| client.queue(&last).is_ok());
-        (close, is_clean(close, left.is_some(), told))
+        (close, parting(close, left.is_some(), told))
     }
 }
 

@@ -8,8 +8,9 @@ use crate::protocol::postgres::{self, Frames, TERMINATE, Work, fatal, sqlstate};
 use crate::protocol::{Edit, Fault};
 use crate::relay::Traffic;
 use crate::session::Trail;
-use crate::session::connected::{Finish, is_clean};
+use crate::session::connected::{Finish, parting};
 use crate::session::ending::End;
+use crate::session::ends::Parting;
 use crate::session::raw::instant_of;
 use crate::session::statements::Statements;
 use crate::tls::leg::Leg;
@@ -128,7 +129,7 @@ impl Postgres {
 const GOING_AWAY: &str = "the gateway is going away; connect again";
 
 impl Finish for Postgres {
-    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, bool) {
+    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, Parting) {
         let left = self.end.left();
         let close = left.unwrap_or(close);
         if let Some(statements) = &mut self.statements {
@@ -137,7 +138,7 @@ impl Finish for Postgres {
         self.fault.iter().for_each(|fault| trail.explain(fault));
         // A leg that cannot take them any more ends without them.
         let told = self.last_words(close).is_some_and(|last| client.queue(&last).is_ok());
-        (close, is_clean(close, left.is_some(), told))
+        (close, parting(close, left.is_some(), told))
     }
 
     // A permit that has ended permits no statement to run on, and one that was given up has no reader.

@@ -13,6 +13,7 @@ use crate::relay::Traffic;
 use crate::session::connected::Finish;
 use crate::session::database::{Denial, authorise};
 use crate::session::ending::End;
+use crate::session::ends::Parting;
 use crate::session::raw::instant_of;
 use crate::session::{Session, Trail};
 use crate::tls::leg::Leg;
@@ -196,7 +197,7 @@ impl Redis {
 }
 
 impl Finish for Redis {
-    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, bool) {
+    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, Parting) {
         let left = self.end.left();
         let close = left.unwrap_or(close);
         trail.uses_account(&self.account.user);
@@ -212,7 +213,7 @@ impl Finish for Redis {
         }
         // An end between two replies cuts nothing; one that the upstream did not agree on must not look so.
         let between = close.culprit() == Culprit::Gateway && self.down.is_between();
-        (close, close == Close::Done || left.is_some() || between)
+        (close, Parting::clean(close == Close::Done || left.is_some() || between))
     }
 }
 
