@@ -5,171 +5,222 @@
 //! `tracing` subscriber gets something sensible, too.
 
 use super::escape::{Style, escape};
-use std::fmt::{Display, Formatter, Result, Write};
+use crate::names::{RequestId, SessionId};
+use std::cell::Cell;
+use std::fmt::{self, Display, Formatter, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Writes fields one after the other.
-pub(super) struct Line<'a, 'f> {
-    out: &'a mut Formatter<'f>,
+/// Takes fields one after the other. They gather in a buffer and reach the formatter together: a closing line has more than
+/// a hundred pieces, and each would be a call through a table.
+pub(super) struct Line {
+    text: String,
     style: Style,
 }
 
-impl<'a, 'f> Line<'a, 'f> {
-    /// Starts with the event's name.
-    pub(super) fn begin(
-        out: &'a mut Formatter<'f>,
+thread_local! {
+    /// Kept between lines, so that a line allocates nothing.
+    static TEXT: Cell<String> = const { Cell::new(String::new()) };
+}
+
+impl Line {
+    /// Writes the event's name and the fields that `fill` adds.
+    pub(super) fn write(
+        out: &mut Formatter<'_>,
         event: &'static str,
-    ) -> std::result::Result<Self, std::fmt::Error> {
+        fill: impl FnOnce(&mut Line),
+    ) -> fmt::Result {
         let style = if out.alternate() { Style::Human } else { Style::Json };
-        match style {
+        let mut line = Line { text: TEXT.take(), style };
+        line.text.clear();
+        line.begin(event);
+        fill(&mut line);
+        let written = out.write_str(&line.text);
+        TEXT.set(line.text);
+        written
+    }
+
+    fn begin(&mut self, event: &'static str) {
+        match self.style {
             Style::Json => {
-                out.write_str("\"event\":\"")?;
-                out.write_str(event)?;
-                out.write_char('"')?;
+                self.text.push_str("\"event\":\"");
+                self.text.push_str(event);
+                self.text.push('"');
             }
             Style::Human => {
-                out.write_str(event)?;
-                for _ in event.len()..EVENT_WIDTH {
-                    out.write_char(' ')?;
-                }
+                self.text.push_str(event);
+                (event.len()..EVENT_WIDTH).for_each(|_| self.text.push(' '));
             }
         }
-        Ok(Line { out, style })
     }
 
     pub(super) fn is_json(&self) -> bool {
         self.style == Style::Json
     }
 
-    fn name(&mut self, name: &str) -> Result {
+    fn name(&mut self, name: &str) {
         match self.style {
             Style::Json => {
-                self.out.write_str(",\"")?;
-                self.out.write_str(name)?;
-                self.out.write_str("\":")
+                self.text.push_str(",\"");
+                self.text.push_str(name);
+                self.text.push_str("\":");
             }
             Style::Human => {
-                self.out.write_char(' ')?;
-                self.out.write_str(name.strip_suffix("_us").unwrap_or(name))?;
-                self.out.write_char('=')
+                self.text.push(' ');
+                self.text.push_str(name.strip_suffix("_us").unwrap_or(name));
+                self.text.push('=');
             }
+        }
+    }
+
+    /// Around what cannot need escaping.
+    fn quote(&mut self) {
+        if self.is_json() {
+            self.text.push('"');
         }
     }
 
     /// One of our own words.
-    pub(super) fn word(&mut self, name: &str, word: &'static str) -> Result {
-        self.name(name)?;
-        let quote = if self.is_json() { "\"" } else { "" };
-        self.out.write_str(quote)?;
-        self.out.write_str(word)?;
-        self.out.write_str(quote)
+    pub(super) fn word(&mut self, name: &str, word: &'static str) {
+        self.name(name);
+        self.quote();
+        self.text.push_str(word);
+        self.quote();
     }
 
-    /// What cannot need escaping: addresses, identifiers.
-    pub(super) fn plain(&mut self, name: &str, value: impl Display) -> Result {
-        self.name(name)?;
-        match self.style {
-            Style::Json => write!(self.out, "\"{value}\""),
-            Style::Human => write!(self.out, "{value}"),
+    /// What cannot need escaping: identifiers.
+    pub(super) fn plain(&mut self, name: &str, value: impl Display) {
+        self.name(name);
+        self.quote();
+        // Writing to a String cannot fail.
+        let _ = write!(self.text, "{value}");
+        self.quote();
+    }
+
+    pub(super) fn address(&mut self, name: &str, address: SocketAddr) {
+        let SocketAddr::V4(v4) = address else { return self.plain(name, address) };
+        self.name(name);
+        self.quote();
+        for (octet, end) in v4.ip().octets().into_iter().zip(['.', '.', '.', ':']) {
+            decimal(&mut self.text, octet.into());
+            self.text.push(end);
         }
+        decimal(&mut self.text, v4.port().into());
+        self.quote();
     }
 
-    pub(super) fn number(&mut self, name: &str, value: u64) -> Result {
-        self.name(name)?;
-        decimal(self.out, value)
+    pub(super) fn number(&mut self, name: &str, value: u64) {
+        self.name(name);
+        decimal(&mut self.text, value);
     }
 
-    pub(super) fn boolean(&mut self, name: &str, value: bool) -> Result {
-        self.name(name)?;
-        self.out.write_str(if value { "true" } else { "false" })
+    pub(super) fn boolean(&mut self, name: &str, value: bool) {
+        self.name(name);
+        self.text.push_str(if value { "true" } else { "false" });
     }
 
     /// Microseconds in JSON; what reads well on a terminal.
-    pub(super) fn time(&mut self, name: &str, value: Duration) -> Result {
-        self.name(name)?;
-        match self.style {
-            Style::Json => decimal(self.out, u64::try_from(value.as_micros()).unwrap_or(u64::MAX)),
-            Style::Human if value < Duration::from_secs(1) => {
-                write!(self.out, "{:.1}ms", value.as_secs_f64() * 1e3)
+    pub(super) fn time(&mut self, name: &str, value: Duration) {
+        self.name(name);
+        let _ = match self.style {
+            Style::Json => {
+                decimal(&mut self.text, u64::try_from(value.as_micros()).unwrap_or(u64::MAX));
+                Ok(())
             }
-            Style::Human => write!(self.out, "{:.2}s", value.as_secs_f64()),
-        }
+            Style::Human if value < Duration::from_secs(1) => {
+                write!(self.text, "{:.1}ms", value.as_secs_f64() * 1e3)
+            }
+            Style::Human => write!(self.text, "{:.2}s", value.as_secs_f64()),
+        };
     }
 
-    pub(super) fn maybe_time(&mut self, name: &str, value: Option<Duration>) -> Result {
-        value.map_or(Ok(()), |value| self.time(name, value))
+    pub(super) fn maybe_time(&mut self, name: &str, value: Option<Duration>) {
+        value.into_iter().for_each(|value| self.time(name, value));
     }
 
     /// Text that somebody else chose.
-    pub(super) fn text(&mut self, name: &str, value: &[u8]) -> Result {
-        self.cut(name, value, TEXT)
+    pub(super) fn text(&mut self, name: &str, value: &[u8]) {
+        self.cut(name, value, TEXT_BYTES);
     }
 
     /// Text that somebody else chose and that was cut before.
-    pub(super) fn whole_text(&mut self, name: &str, value: &[u8]) -> Result {
-        self.cut(name, value, usize::MAX)
+    pub(super) fn whole_text(&mut self, name: &str, value: &[u8]) {
+        self.cut(name, value, usize::MAX);
     }
 
-    pub(super) fn path(&mut self, name: &str, value: &[u8]) -> Result {
-        self.cut(name, value, PATH)
+    pub(super) fn path(&mut self, name: &str, value: &[u8]) {
+        self.cut(name, value, PATH_BYTES);
     }
 
-    pub(super) fn maybe_text(&mut self, name: &str, value: Option<&str>) -> Result {
-        value.map_or(Ok(()), |value| self.text(name, value.as_bytes()))
+    pub(super) fn maybe_text(&mut self, name: &str, value: Option<&str>) {
+        value.into_iter().for_each(|value| self.text(name, value.as_bytes()));
     }
 
-    pub(super) fn texts<'v>(&mut self, name: &str, values: impl Iterator<Item = &'v [u8]>) -> Result {
-        self.name(name)?;
-        self.out.write_char('[')?;
+    pub(super) fn texts<'v>(&mut self, name: &str, values: impl Iterator<Item = &'v [u8]>) {
+        self.name(name);
+        self.text.push('[');
         for (i, value) in values.enumerate() {
             if i > 0 {
-                self.out.write_char(',')?;
+                self.text.push(',');
             }
-            self.value(value, TEXT)?;
+            self.value(value, TEXT_BYTES);
         }
-        self.out.write_char(']')
+        self.text.push(']');
     }
 
-    pub(super) fn hex(&mut self, name: &str, bytes: &[u8]) -> Result {
-        self.name(name)?;
-        let quote = if self.is_json() { "\"" } else { "" };
-        self.out.write_str(quote)?;
-        for byte in bytes {
-            let digits = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
-            self.out.write_str(str::from_utf8(&digits).expect("digits are ASCII"))?;
-        }
-        self.out.write_str(quote)
+    pub(super) fn hex(&mut self, name: &str, bytes: &[u8]) {
+        self.name(name);
+        self.quote();
+        self.digits(bytes);
+        self.quote();
     }
 
-    fn cut(&mut self, name: &str, value: &[u8], limit: usize) -> Result {
-        self.name(name)?;
-        self.value(value, limit)
+    fn digits(&mut self, bytes: &[u8]) {
+        let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        self.text.extend(digits.map(|digit| char::from(HEX[usize::from(digit)])));
     }
 
-    fn value(&mut self, value: &[u8], limit: usize) -> Result {
+    pub(super) fn session(&mut self, id: SessionId) {
+        self.hex("session", &id.0.to_be_bytes());
+    }
+
+    pub(super) fn request(&mut self, id: RequestId) {
+        self.name("request");
+        self.quote();
+        self.digits(&id.session.0.to_be_bytes());
+        self.text.push('-');
+        decimal(&mut self.text, id.number.into());
+        self.quote();
+    }
+
+    fn cut(&mut self, name: &str, value: &[u8], limit: usize) {
+        self.name(name);
+        self.value(value, limit);
+    }
+
+    fn value(&mut self, value: &[u8], limit: usize) {
         // On a terminal, only what could be misread needs quotes.
         let bare = |b: &u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'=' | b'\\' | b',' | b'[' | b']');
         let quote = self.is_json() || value.is_empty() || !value.iter().all(bare);
         if quote {
-            self.out.write_char('"')?;
+            self.text.push('"');
         }
         if value.len() <= limit {
-            escape(self.out, value, self.style)?;
+            let _ = escape(&mut self.text, value, self.style);
         } else {
             // Not in the middle of a character: its first half would look like a foreign byte.
             let end = (limit - 3..=limit).rev().find(|i| value[*i] & 0xc0 != 0x80).unwrap_or(limit);
-            escape(self.out, &value[..end], self.style)?;
-            self.out.write_char('…')?;
+            let _ = escape(&mut self.text, &value[..end], self.style);
+            self.text.push('…');
         }
         if quote {
-            self.out.write_char('"')?;
+            self.text.push('"');
         }
-        Ok(())
     }
 }
 
 /// Digits without `fmt`'s padding, signs and flags: a request line has six numbers.
-fn decimal(out: &mut impl Write, mut value: u64) -> Result {
+fn decimal(out: &mut String, mut value: u64) {
     // 2^64 has 20 digits.
     let mut digits = [b'0'; 20];
     let mut start = digits.len();
@@ -181,16 +232,16 @@ fn decimal(out: &mut impl Write, mut value: u64) -> Result {
             break;
         }
     }
-    out.write_str(str::from_utf8(&digits[start..]).expect("digits are ASCII"))
+    out.push_str(str::from_utf8(&digits[start..]).expect("digits are ASCII"));
 }
 
 /// Width of the longest event name, so that fields line up.
 const EVENT_WIDTH: usize = "session opened".len();
 
 /// Bytes of a text: longer than any sane name, short enough that a client cannot fill the disk with it.
-const TEXT: usize = 512;
+const TEXT_BYTES: usize = 512;
 
 /// Bytes of a path.
-const PATH: usize = 2048;
+const PATH_BYTES: usize = 2048;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";

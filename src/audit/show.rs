@@ -9,123 +9,127 @@ use std::fmt;
 
 impl fmt::Display for Opened<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut line = Line::begin(f, "session opened")?;
-        line.plain("session", self.session)?;
-        line.plain("remote", self.remote.0)?;
-        line.plain("listener", self.listener)?;
-        line.maybe_text("sni", self.sni)?;
-        line.maybe_text("route", self.route.map(|r| &*r.0))?;
-        line.number("worker", self.worker as u64)?;
-        if self.plaintext_upstream {
-            line.text("upstream_version", NO_TLS.as_bytes())?;
-        }
-        tunnel(&mut line, self.tunnel)?;
-        database(&mut line, self.database)
+        Line::write(f, "session opened", |line| {
+            line.session(self.session);
+            line.address("remote", self.remote.0);
+            line.address("listener", self.listener);
+            line.maybe_text("sni", self.sni);
+            line.maybe_text("route", self.route.map(|r| &*r.0));
+            line.number("worker", self.worker as u64);
+            if self.plaintext_upstream {
+                line.text("upstream_version", NO_TLS.as_bytes());
+            }
+            tunnel(line, self.tunnel);
+            database(line, self.database);
+        })
     }
 }
 
 impl fmt::Display for RequestLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut line = Line::begin(f, "request")?;
-        if line.is_json() {
-            line.plain("session", self.id.session)?;
-        }
-        line.plain("request", self.id)?;
-        line.text("route", self.route.0.as_bytes())?;
-        line.word("http", self.http)?;
-        line.text("method", self.method)?;
-        line.path("path", self.path)?;
-        line.text("authority", self.authority)?;
-        line.word("kind", kind(self.kind))?;
-        if let Some(status) = self.status {
-            line.number("status", status.into())?;
-        }
-        line.number("up_bytes", self.up)?;
-        line.number("down_bytes", self.down)?;
-        line.maybe_time("first_byte_us", self.first_byte)?;
-        line.time("duration_us", self.duration)?;
-        match self.verdict {
-            Verdict::Permitted { rule } => {
-                line.word("verdict", "permitted")?;
-                line.number("rule", rule as u64)?;
+        Line::write(f, "request", |line| {
+            if line.is_json() {
+                line.session(self.id.session);
             }
-            Verdict::Refused { why, detail } => {
-                line.word("verdict", "refused")?;
-                line.word("refusal", why.code())?;
-                line.maybe_text("detail", detail)?;
+            line.request(self.id);
+            line.text("route", self.route.0.as_bytes());
+            line.word("http", self.http);
+            line.text("method", self.method);
+            line.path("path", self.path);
+            line.text("authority", self.authority);
+            line.word("kind", kind(self.kind));
+            if let Some(status) = self.status {
+                line.number("status", status.into());
             }
-        }
-        line.word("ended", ended(self.ended))?;
-        who(&mut line, self.identity)
+            line.number("up_bytes", self.up);
+            line.number("down_bytes", self.down);
+            line.maybe_time("first_byte_us", self.first_byte);
+            line.time("duration_us", self.duration);
+            match self.verdict {
+                Verdict::Permitted { rule } => {
+                    line.word("verdict", "permitted");
+                    line.number("rule", rule as u64);
+                }
+                Verdict::Refused { why, detail } => {
+                    line.word("verdict", "refused");
+                    line.word("refusal", why.code());
+                    line.maybe_text("detail", detail);
+                }
+            }
+            line.word("ended", ended(self.ended));
+            who(line, self.identity);
+        })
     }
 }
 
 impl fmt::Display for Closed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut line = Line::begin(f, super::CLOSED)?;
-        line.plain("session", self.session)?;
-        line.plain("remote", self.remote.0)?;
-        line.maybe_text("route", self.route.map(|r| &*r.0))?;
-        tunnel(&mut line, self.tunnel)?;
-        line.word("reason", self.reason.name())?;
-        if let Some(detail) = self.reason.detail() {
-            line.word("reason_detail", detail)?;
-        }
-        line.word("culprit", self.reason.culprit().name())?;
-        line.maybe_text("detail", self.detail)?;
-        line.number("requests", self.requests)?;
-        line.number("up_bytes", self.up)?;
-        line.number("down_bytes", self.down)?;
-        line.time("duration_us", self.spent.total)?;
-        line.maybe_time("handshake_us", self.spent.handshake)?;
-        line.maybe_time("identify_us", self.spent.identify)?;
-        line.maybe_time("dial_us", self.spent.dial)?;
-        if self.dialled_ahead {
-            line.boolean("dialled_ahead", true)?;
-        }
-        database(&mut line, self.database)?;
-        who(&mut line, self.identity)?;
-        if let Some(identity) = self.identity {
-            line.texts("groups", identity.groups.iter().take(GROUPS).map(|g| g.as_bytes()))?;
-        }
-        line.number("identities", self.identities as u64)?;
-        if let Some(leg) = &self.client {
-            leg_facts(&mut line, &CLIENT, leg)?;
-        }
-        if let Some(leg) = &self.upstream {
-            leg_facts(&mut line, &UPSTREAM, leg)?;
-        }
-        Ok(())
+        Line::write(f, super::CLOSED, |line| {
+            line.session(self.session);
+            line.address("remote", self.remote.0);
+            line.maybe_text("route", self.route.map(|r| &*r.0));
+            tunnel(line, self.tunnel);
+            line.word("reason", self.reason.name());
+            if let Some(detail) = self.reason.detail() {
+                line.word("reason_detail", detail);
+            }
+            line.word("culprit", self.reason.culprit().name());
+            line.maybe_text("detail", self.detail);
+            line.number("requests", self.requests);
+            line.number("up_bytes", self.up);
+            line.number("down_bytes", self.down);
+            line.time("duration_us", self.spent.total);
+            line.maybe_time("handshake_us", self.spent.handshake);
+            line.maybe_time("identify_us", self.spent.identify);
+            line.maybe_time("dial_us", self.spent.dial);
+            if self.dialled_ahead {
+                line.boolean("dialled_ahead", true);
+            }
+            database(line, self.database);
+            who(line, self.identity);
+            if let Some(identity) = self.identity {
+                line.texts("groups", identity.groups.iter().take(GROUPS).map(|g| g.as_bytes()));
+            }
+            line.number("identities", self.identities as u64);
+            if let Some(leg) = &self.client {
+                leg_facts(line, &CLIENT, leg);
+            }
+            if let Some(leg) = &self.upstream {
+                leg_facts(line, &UPSTREAM, leg);
+            }
+        })
     }
 }
 
 /// Groups shown of an identity: some issuers put hundreds into a token.
 const GROUPS: usize = 32;
 
-fn tunnel(line: &mut Line<'_, '_>, tunnel: bool) -> fmt::Result {
-    if tunnel { line.boolean("tunnel", true) } else { Ok(()) }
+fn tunnel(line: &mut Line, tunnel: bool) {
+    if tunnel {
+        line.boolean("tunnel", true);
+    }
 }
 
-fn database(line: &mut Line<'_, '_>, facts: Option<DatabaseFacts<'_>>) -> fmt::Result {
-    let Some(facts) = facts else { return Ok(()) };
+fn database(line: &mut Line, facts: Option<DatabaseFacts<'_>>) {
+    let Some(facts) = facts else { return };
     // Redis has none that a login names.
     if !facts.database.is_empty() {
-        line.text("database", facts.database)?;
+        line.text("database", facts.database);
     }
-    line.maybe_text("database_user", facts.user)?;
+    line.maybe_text("database_user", facts.user);
     for (name, text) in [("client_user", facts.client_user), ("application", facts.application)] {
         if !text.is_empty() {
-            line.text(name, text)?;
+            line.text(name, text);
         }
     }
-    facts.statements.map_or(Ok(()), |statements| line.number("statements", statements))
+    facts.statements.into_iter().for_each(|statements| line.number("statements", statements));
 }
 
-pub(super) fn who(line: &mut Line<'_, '_>, identity: Option<&Identity>) -> fmt::Result {
-    let Some(identity) = identity else { return Ok(()) };
-    line.text("issuer", identity.issuer.0.as_bytes())?;
-    line.text("subject", identity.subject.as_bytes())?;
-    line.word("proof", identity.proof.name())
+pub(super) fn who(line: &mut Line, identity: Option<&Identity>) {
+    let Some(identity) = identity else { return };
+    line.text("issuer", identity.issuer.0.as_bytes());
+    line.text("subject", identity.subject.as_bytes());
+    line.word("proof", identity.proof.name());
 }
 
 /// Field names of a leg, in the order of [`leg_facts`].
@@ -153,23 +157,23 @@ const UPSTREAM: LegNames = [
     "upstream_verified",
 ];
 
-fn leg_facts(line: &mut Line<'_, '_>, names: &LegNames, leg: &LegFacts<'_>) -> fmt::Result {
+fn leg_facts(line: &mut Line, names: &LegNames, leg: &LegFacts<'_>) {
     let [peer, version, cipher, group, resumed, alpn, certificate, verified] = *names;
     match &leg.peer {
-        Reached::Tcp(address) => line.plain(peer, address)?,
-        Reached::Unix(_) => line.text(peer, leg.peer.to_string().as_bytes())?,
+        Reached::Tcp(address) => line.address(peer, *address),
+        Reached::Unix(_) => line.text(peer, leg.peer.to_string().as_bytes()),
     }
-    line.text(version, leg.version.as_bytes())?;
-    line.text(cipher, leg.cipher.as_bytes())?;
-    line.maybe_text(group, leg.group)?;
-    line.boolean(resumed, leg.resumed)?;
+    line.text(version, leg.version.as_bytes());
+    line.text(cipher, leg.cipher.as_bytes());
+    line.maybe_text(group, leg.group);
+    line.boolean(resumed, leg.resumed);
     if let Some(protocol) = leg.alpn {
-        line.text(alpn, protocol)?;
+        line.text(alpn, protocol);
     }
     if let Some(digest) = &leg.certificate_sha256 {
-        line.hex(certificate, digest)?;
+        line.hex(certificate, digest);
     }
-    line.word(verified, leg.verified.name())
+    line.word(verified, leg.verified.name());
 }
 
 fn kind(kind: Kind) -> &'static str {

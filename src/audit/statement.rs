@@ -25,46 +25,47 @@ pub struct StatementLine<'a> {
 impl fmt::Display for StatementLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let statement = self.statement;
-        let mut line = Line::begin(f, "statement")?;
-        line.plain("session", self.session)?;
-        line.number("statement", self.number)?;
-        line.text("route", self.route.0.as_bytes())?;
-        line.word("kind", statement.kind.name())?;
-        for (name, value) in [("name", statement.name), ("portal", statement.portal)] {
-            if !value.is_empty() {
-                line.text(name, value)?;
-            }
-        }
-        match statement.text {
-            Shown::None => {}
-            Shown::Text(text) => {
-                // It was cut where the route says.
-                line.whole_text("text", text.kept())?;
-                if text.is_cut() {
-                    line.boolean("cut", true)?;
-                    line.number("text_bytes", text.whole())?;
+        Line::write(f, "statement", |line| {
+            line.session(self.session);
+            line.number("statement", self.number);
+            line.text("route", self.route.0.as_bytes());
+            line.word("kind", statement.kind.name());
+            for (name, value) in [("name", statement.name), ("portal", statement.portal)] {
+                if !value.is_empty() {
+                    line.text(name, value);
                 }
             }
-            Shown::NotHeld => line.boolean("text_held", false)?,
-        }
-        if let Some(function) = statement.function {
-            line.number("function", function.into())?;
-        }
-        if let Some(copy) = statement.copy {
-            line.word("copy", copy.name())?;
-        }
-        line.word("result", statement.outcome.name())?;
-        for (name, value) in [("sqlstate", statement.sqlstate), ("tag", statement.tag)] {
-            if !value.is_empty() {
-                line.text(name, value)?;
+            match statement.text {
+                Shown::None => {}
+                Shown::Text(text) => {
+                    // It was cut where the route says.
+                    line.whole_text("text", text.kept());
+                    if text.is_cut() {
+                        line.boolean("cut", true);
+                        line.number("text_bytes", text.whole());
+                    }
+                }
+                Shown::NotHeld => line.boolean("text_held", false),
             }
-        }
-        for (name, value) in [("results", statement.results), ("rows", statement.rows)] {
-            if let Some(value) = value {
-                line.number(name, value)?;
+            if let Some(function) = statement.function {
+                line.number("function", function.into());
             }
-        }
-        line.maybe_time("duration_us", statement.took)?;
-        who(&mut line, Some(self.identity))
+            if let Some(copy) = statement.copy {
+                line.word("copy", copy.name());
+            }
+            line.word("result", statement.outcome.name());
+            for (name, value) in [("sqlstate", statement.sqlstate), ("tag", statement.tag)] {
+                if !value.is_empty() {
+                    line.text(name, value);
+                }
+            }
+            for (name, value) in [("results", statement.results), ("rows", statement.rows)] {
+                if let Some(value) = value {
+                    line.number(name, value);
+                }
+            }
+            line.maybe_time("duration_us", statement.took);
+            who(line, Some(self.identity));
+        })
     }
 }
