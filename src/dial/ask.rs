@@ -37,11 +37,14 @@ impl Upstream {
                 None if self.is_unreachable() => return Some(application),
                 None => {}
             }
-            match self.open(application, None, timeout, u64::MAX).await {
-                Ok(dialled) => {
-                    dialled.leave().await;
-                    return Some(application);
-                }
+            // On the heap: what is known already, which is nearly always, does not carry what a dial takes.
+            let asked = Box::pin(async {
+                let dialled = self.open(application, None, timeout, u64::MAX).await?;
+                dialled.leave().await;
+                Ok(())
+            });
+            match asked.await {
+                Ok(()) => return Some(application),
                 Err(DialFault::Alpn(..)) => continue,
                 Err(_) => {
                     self.spoken.lock().unreachable = Some(Instant::now());

@@ -88,7 +88,8 @@ impl Ahead {
         };
         for _ in 0..missing {
             let (shared, route, permit) = (shared.clone(), route.clone(), permit.clone());
-            tokio::task::spawn_local(async move {
+            // Boxed, since the runtime moves a task's future when it begins and writes all its bytes when it ends.
+            tokio::task::spawn_local(Box::pin(async move {
                 let (limit, started) = (route.timeouts.connect, Instant::now());
                 let mut dialled = route.upstream.dial(&permit, application, limit, records_per_key).await;
                 if let Ok(dialled) = &mut dialled {
@@ -106,7 +107,7 @@ impl Ahead {
                 if shared.ahead.dialled(key, dialled.ok()) {
                     tokio::task::spawn_local(Self::watch(shared.clone(), key));
                 }
-            });
+            }));
         }
     }
 

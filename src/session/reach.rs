@@ -38,7 +38,10 @@ pub(super) async fn dial_with_greeting(
     let is_ahead = ahead.is_some();
     let dialled = match ahead {
         Some(dialled) => Ok(dialled),
-        None => route.upstream.dial(permit, application, route.timeouts.connect, records_per_key).await,
+        None => {
+            let limit = route.timeouts.connect;
+            Box::pin(route.upstream.dial(permit, application, limit, records_per_key)).await
+        }
     };
     match dialled {
         Ok(dialled) => {

@@ -160,7 +160,7 @@ impl Sniffed {
         match self {
             Sniffed::Http(mut start) => match start.identify(trail).await {
                 Ok(identity) => Ok(Identified { start: Sniffed::Http(start), identity }),
-                Err(close) => Err(start.leave(close).await),
+                Err(close) => Err(Box::pin(start.leave(close)).await),
             },
             Sniffed::Raw(start) => match start.session.proven_identity() {
                 Some(identity) => Ok(Identified { start: Sniffed::Raw(start), identity }),
@@ -208,7 +208,7 @@ impl Identified {
                 }
                 Decision::Deny(denial) => match start.deny(&denial, trail).await {
                     Ok(()) => Ok(Err(Sniffed::Http(start))),
-                    Err(close) => Err(start.leave(close).await),
+                    Err(close) => Err(Box::pin(start.leave(close)).await),
                 },
             },
             Sniffed::Raw(start) => match entry::permit(&start.session, &start.route, &self.identity) {
@@ -260,23 +260,27 @@ impl Authorised {
                 Close::Done => Ok(Connected::Done),
                 close => Err(close),
             },
-            Sniffed::Raw(start) => {
-                let RawStart { session, route, leg, early, application } = *start;
-                match dial(&route, &session, &self.permit, application, trail).await {
-                    Ok((upstream, from_upstream)) => Ok(Connected::Raw(Box::new(ConnectedTo {
-                        client: leg,
-                        upstream,
-                        early: from_upstream,
-                        traffic: Raw::new(&self.permit, route.timeouts.idle),
-                        stall: route.timeouts.stall,
-                        first: early,
-                        waiting: Vec::new(),
-                    }))),
-                    Err(_) => {
-                        farewell(leg, false).await;
-                        Err(Close::Dial)
-                    }
-                }
+            Sniffed::Raw(start) => Box::pin(start.dial(self.permit, trail)).await,
+        }
+    }
+}
+
+impl RawStart {
+    async fn dial(self, permit: Permit, trail: &mut Trail) -> Result<Connected, Close> {
+        let RawStart { session, route, leg, early, application } = self;
+        match dial(&route, &session, &permit, application, trail).await {
+            Ok((upstream, from_upstream)) => Ok(Connected::Raw(Box::new(ConnectedTo {
+                client: leg,
+                upstream,
+                early: from_upstream,
+                traffic: Raw::new(&permit, route.timeouts.idle),
+                stall: route.timeouts.stall,
+                first: early,
+                waiting: Vec::new(),
+            }))),
+            Err(_) => {
+                farewell(leg, false).await;
+                Err(Close::Dial)
             }
         }
     }

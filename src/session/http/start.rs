@@ -137,7 +137,7 @@ impl HttpStart {
                 let denial = Denial { why: Why::BadGateway, detail: detail.into(), identity };
                 // The client is told either way; what it does with it changes nothing here.
                 let _ = self.deny(&denial, trail).await;
-                return Err(self.leave(Close::Dial).await);
+                return Err(Box::pin(self.leave(Close::Dial)).await);
             }
         };
         let mut out = Vec::new();
