@@ -4,7 +4,7 @@
 //! codes of eight bits or fewer, and is looked up; the rest is walked bit by bit.
 //!
 //! ```text
-//!   bits   | gone | at most 64 bits that were read, the next one foremost | not read |
+//!   bits   | gone | at most 64 bits that are held, the next one foremost | not read |
 //!                   bits.left
 //! ```
 
@@ -20,13 +20,15 @@ pub(super) fn decode(coded: &[u8], most: usize, text: &mut Vec<u8>) -> Result<()
     text.reserve((coded.len() * 8 / 5).min(most - text.len()));
     let mut bits = Bits { held: 0, left: 0, rest: coded };
     loop {
-        bits.fill();
+        if bits.fill() && most - text.len() >= RUN && bits.run(codes, text) > 0 {
+            continue;
+        }
         let (symbol, length) = match codes.short[bits.peek()] {
             short if short.1 != 0 && u32::from(short.1) <= bits.left => short,
             _ if bits.is_padding() => return Ok(()),
             _ => codes.walk(&bits)?,
         };
-        bits.left -= u32::from(length);
+        bits.drop(length);
         if text.len() == most {
             return Err(HpackFault::TooLarge);
         }
@@ -34,38 +36,69 @@ pub(super) fn decode(coded: &[u8], most: usize, text: &mut Vec<u8>) -> Result<()
     }
 }
 
+/// Symbols that are decoded in one go where as many short codes as that are held for sure.
+const RUN: usize = 6;
+
 /// Bits that were read and not used.
 struct Bits<'a> {
+    /// The next bit foremost, zeros behind the last.
     held: u64,
     left: u32,
     rest: &'a [u8],
 }
 
 impl Bits<'_> {
-    /// Holds more than the longest code has, or all that there is.
-    fn fill(&mut self) {
+    /// Holds more than the longest code has, or all that there is. True: at least 56 bits.
+    fn fill(&mut self) -> bool {
+        if let Some(next) = self.rest.first_chunk() {
+            let bytes = (63 - self.left) / 8;
+            // Bits of the byte behind the last whole one come in, too, and come in again with it: they are the same.
+            self.held |= u64::from_be_bytes(*next) >> self.left;
+            self.rest = &self.rest[bytes as usize..];
+            self.left += bytes * 8;
+            return true;
+        }
         while self.left <= 56
             && let Some((&byte, rest)) = self.rest.split_first()
         {
-            self.held = self.held << 8 | u64::from(byte);
+            // What a long load left there is what the byte brings.
+            self.held |= u64::from(byte) << (56 - self.left);
             self.left += 8;
             self.rest = rest;
         }
+        self.left >= 56
+    }
+
+    /// Decodes up to [`RUN`] symbols of short codes, and says how many; 56 bits are held.
+    fn run(&mut self, codes: &Code, text: &mut Vec<u8>) -> usize {
+        let (mut symbols, mut count) = ([0; RUN], 0);
+        for place in &mut symbols {
+            let (symbol, length) = codes.short[(self.held >> 56) as usize];
+            if length == 0 {
+                break;
+            }
+            *place = symbol;
+            count += 1;
+            self.drop(length);
+        }
+        text.extend_from_slice(&symbols[..count]);
+        count
+    }
+
+    fn drop(&mut self, length: u8) {
+        self.held <<= length;
+        self.left -= u32::from(length);
     }
 
     /// The next eight bits, with ones behind the last.
     fn peek(&self) -> usize {
-        let next = match self.left.checked_sub(8) {
-            Some(behind) => self.held >> behind,
-            None => (self.held << (8 - self.left)) | (0xff >> self.left),
-        };
-        (next & 0xff) as usize
+        let next = (self.held >> 56) as usize;
+        if self.left < 8 { next | 0xff >> self.left } else { next }
     }
 
     /// True at the end: fewer than eight bits, all ones.
     fn is_padding(&self) -> bool {
-        let ones = (1 << self.left.min(8)) - 1;
-        self.left < 8 && self.held & ones == ones
+        self.left < 8 && self.peek() == 0xff
     }
 }
 
@@ -90,7 +123,7 @@ impl Code {
     fn walk(&self, bits: &Bits<'_>) -> Result<(u8, u8), HpackFault> {
         let mut node = 0;
         for length in 1..=bits.left {
-            match self.tree[node][(bits.held >> (bits.left - length) & 1) as usize] {
+            match self.tree[node][(bits.held >> (64 - length) & 1) as usize] {
                 Branch::Node(next) => node = usize::from(next),
                 Branch::Leaf(symbol) if symbol < 256 => return Ok((symbol as u8, length as u8)),
                 // The end-of-string symbol must not appear.
