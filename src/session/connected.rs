@@ -51,12 +51,13 @@ impl<T: Finish> ConnectedTo<T> {
         let (close, detail) = relay.run().await;
         trail.relayed(relay.moved(), (relay.client.renewals(), relay.upstream.renewals()));
         detail.into_iter().for_each(|detail| trail.explain(detail));
-        let Relay { mut client, mut upstream, mut traffic, .. } = relay;
-        let (close, parting) = traffic.finish(close, &mut client, trail);
-        let afterwards = traffic.afterwards(close);
-        if afterwards.is_none() && part_at_once(&mut client, &mut upstream, parting).await {
+        // Where they are: what is borrowed keeps a place of its own in the session's future, as long as that lives.
+        let (close, parting) = relay.traffic.finish(close, &mut relay.client, trail);
+        let afterwards = relay.traffic.afterwards(close);
+        if afterwards.is_none() && part_at_once(&mut relay.client, &mut relay.upstream, parting) {
             return close;
         }
+        let Relay { client, upstream, .. } = relay;
         // On the heap, so that a session that goes on does not carry its own end.
         Box::pin(async {
             match afterwards {

@@ -6,7 +6,7 @@ use crate::names::Side;
 use crate::relay::close_of;
 use crate::tls::leg::{Leg, LegFault};
 use std::future::poll_fn;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -103,9 +103,11 @@ pub(super) async fn part(client: Leg, upstream: Leg, parting: Parting, close: Cl
 }
 
 /// Ends both legs where neither is to be waited for. False: it takes waiting, and [`part`] goes on from there.
-pub(super) async fn part_at_once(client: &mut Leg, upstream: &mut Leg, parting: Parting) -> bool {
+pub(super) fn part_at_once(client: &mut Leg, upstream: &mut Leg, parting: Parting) -> bool {
+    // Not a future: the session's would keep room for both legs a second time, as long as it lives.
+    let mut cx = Context::from_waker(Waker::noop());
     let settled = parting == Parting::Settled && client.rx.closed;
-    settled && poll_fn(|cx| Poll::Ready(leave(client, cx) && leave(upstream, cx))).await
+    settled && leave(client, &mut cx) && leave(upstream, &mut cx)
 }
 
 /// Says the last word, if that takes no waiting. What a reset could take along, the peer has read before.
