@@ -31,12 +31,13 @@ impl Line {
         fill: impl FnOnce(&mut Line),
     ) -> fmt::Result {
         let style = if out.alternate() { Style::Human } else { Style::Json };
-        let mut line = Line { text: TEXT.take(), style };
+        // A thread that is ending has none any more: rare, so a new one will do.
+        let mut line = Line { text: TEXT.try_with(Cell::take).unwrap_or_default(), style };
         line.text.clear();
         line.begin(event);
         fill(&mut line);
         let written = out.write_str(&line.text);
-        TEXT.set(line.text);
+        let _ = TEXT.try_with(|kept| kept.set(line.text));
         written
     }
 

@@ -431,3 +431,28 @@ fn a_person_reads_one_line_per_event() {
          verdict=permitted rule=1 ended=whole"
     );
 }
+
+#[test]
+fn a_thread_that_is_ending_still_leaves_its_lines() {
+    struct Last(std::cell::Cell<Option<std::sync::mpsc::Sender<String>>>);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            if let Some(told) = self.0.take() {
+                told.send(a_request(&RouteName("chat".into()), b"/last").to_string()).unwrap();
+            }
+        }
+    }
+    thread_local! {
+        static BEFORE: Last = const { Last(std::cell::Cell::new(None)) };
+        static AFTER: Last = const { Last(std::cell::Cell::new(None)) };
+    }
+    let (told, lines) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        // Whichever goes first, one of them is dropped after what lines are kept in.
+        BEFORE.with(|last| last.0.set(Some(told.clone())));
+        a_request(&RouteName("chat".into()), b"/").to_string();
+        AFTER.with(|last| last.0.set(Some(told)));
+    });
+    thread.join().unwrap();
+    assert_eq!(lines.iter().filter(|line| line.contains("/last")).count(), 2);
+}

@@ -28,7 +28,7 @@ pub(super) fn decode(coded: &[u8], most: usize, text: &mut Vec<u8>) -> Result<()
             _ if bits.is_padding() => return Ok(()),
             _ => codes.walk(&bits)?,
         };
-        bits.drop(length);
+        bits.skip(length);
         if text.len() == most {
             return Err(HpackFault::TooLarge);
         }
@@ -79,13 +79,13 @@ impl Bits<'_> {
             }
             *place = symbol;
             count += 1;
-            self.drop(length);
+            self.skip(length);
         }
         text.extend_from_slice(&symbols[..count]);
         count
     }
 
-    fn drop(&mut self, length: u8) {
+    fn skip(&mut self, length: u8) {
         self.held <<= length;
         self.left -= u32::from(length);
     }
