@@ -1,4 +1,4 @@
-//! Why a session ended: one enum, each reason with its culprit.
+//! RefusalReason a session ended: one enum, each reason with its culprit.
 
 use crate::names::{Culprit, Side};
 

@@ -24,7 +24,7 @@ use tokio::time::{Instant, interval, sleep_until};
 /// How often a drain looks whether the last session is gone.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Why a gateway did not start.
+/// RefusalReason a gateway did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartFault {
     /// A port, a signal, a thread could not be had.

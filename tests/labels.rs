@@ -1,30 +1,31 @@
 //! What metrics call things and what the product calls them are the same words.
 
 use staunch::metrics::REFUSALS;
-use staunch::protocol::Why;
+use staunch::protocol::RefusalReason;
 use std::collections::BTreeSet;
 
 /// Every variant once. A variant that is added and not listed here does not compile.
-fn after(why: Why) -> Option<Why> {
+fn after(why: RefusalReason) -> Option<RefusalReason> {
     match why {
-        Why::NoToken => Some(Why::InvalidToken),
-        Why::InvalidToken => Some(Why::ExpiredToken),
-        Why::ExpiredToken => Some(Why::TwoTokens),
-        Why::TwoTokens => Some(Why::Forbidden),
-        Why::Forbidden => Some(Why::IssuerUnavailable),
-        Why::IssuerUnavailable => Some(Why::BadGateway),
-        Why::BadGateway => Some(Why::Draining),
-        Why::Draining => Some(Why::Overloaded),
-        Why::Overloaded => Some(Why::BadRequest),
-        Why::BadRequest => Some(Why::HeadTooLarge),
-        Why::HeadTooLarge => Some(Why::MethodNotAllowed),
-        Why::MethodNotAllowed => None,
+        RefusalReason::NoToken => Some(RefusalReason::InvalidToken),
+        RefusalReason::InvalidToken => Some(RefusalReason::ExpiredToken),
+        RefusalReason::ExpiredToken => Some(RefusalReason::TwoTokens),
+        RefusalReason::TwoTokens => Some(RefusalReason::Forbidden),
+        RefusalReason::Forbidden => Some(RefusalReason::IssuerUnavailable),
+        RefusalReason::IssuerUnavailable => Some(RefusalReason::BadGateway),
+        RefusalReason::BadGateway => Some(RefusalReason::Draining),
+        RefusalReason::Draining => Some(RefusalReason::Overloaded),
+        RefusalReason::Overloaded => Some(RefusalReason::BadRequest),
+        RefusalReason::BadRequest => Some(RefusalReason::HeadTooLarge),
+        RefusalReason::HeadTooLarge => Some(RefusalReason::MethodNotAllowed),
+        RefusalReason::MethodNotAllowed => None,
     }
 }
 
 #[test]
 fn every_refusal_has_its_own_label_and_every_label_its_refusal() {
-    let reasons: Vec<Why> = std::iter::successors(Some(Why::NoToken), |why| after(*why)).collect();
+    let reasons: Vec<RefusalReason> =
+        std::iter::successors(Some(RefusalReason::NoToken), |why| after(*why)).collect();
     let codes: BTreeSet<&str> = reasons.iter().map(|why| why.code()).collect();
     assert_eq!(codes.len(), reasons.len(), "two reasons share a code");
     assert_eq!(REFUSALS.len(), codes.len());

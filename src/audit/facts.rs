@@ -3,7 +3,7 @@
 use crate::close::Close;
 use crate::names::{Reached, Remote, RequestId, RouteName, SessionId};
 use crate::policy::Identity;
-use crate::protocol::{Ended, Kind, Why};
+use crate::protocol::{Ended, Kind, RefusalReason};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -108,7 +108,7 @@ pub enum Verdict<'a> {
     /// It was answered by the gateway.
     Refused {
         /// As told to the client.
-        why: Why,
+        why: RefusalReason,
         /// For the operator: what exactly was wrong.
         detail: Option<&'a str>,
     },
@@ -169,7 +169,7 @@ pub struct Closed<'a> {
     pub session: SessionId,
     /// The client's address.
     pub remote: Remote,
-    /// Why; names the culprit.
+    /// RefusalReason; names the culprit.
     pub reason: Close,
     /// What exactly was wrong, in words.
     pub detail: Option<&'a str>,

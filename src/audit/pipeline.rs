@@ -25,7 +25,7 @@ pub enum Format {
     Human,
 }
 
-/// Why logging could not be set up.
+/// RefusalReason logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The filter cannot be read.

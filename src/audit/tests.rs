@@ -3,7 +3,7 @@ use crate::close::Close;
 use crate::names::{IssuerName, Reached, Remote, RequestId, RouteName, SessionId, Side};
 use crate::policy::{Identity, Proof};
 use crate::protocol::statement::{self, Copying, Outcome, Shown, Statement, Text};
-use crate::protocol::{Ended, Kind, Why};
+use crate::protocol::{Ended, Kind, RefusalReason};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::io;
@@ -337,7 +337,8 @@ fn a_statement_cannot_forge_a_line_and_a_token_in_it_is_cut() {
 #[test]
 fn a_refused_request_names_the_code_and_the_offence() {
     let route = RouteName("r".into());
-    let verdict = Verdict::Refused { why: Why::InvalidToken, detail: Some("audience is \"other\"") };
+    let verdict =
+        Verdict::Refused { why: RefusalReason::InvalidToken, detail: Some("audience is \"other\"") };
     let lines = json_lines(|| request(&RequestLine { verdict, status: None, ..a_request(&route, b"/") }));
     assert_eq!(lines[0]["verdict"], "refused");
     assert_eq!(lines[0]["refusal"], "invalid_token");

@@ -48,7 +48,7 @@ pub struct Fresh {
     pub token: Secret,
     /// Its end, if it is known.
     pub expires: Option<SystemTime>,
-    /// Why it could not be renewed although less than [`REFRESH_BEFORE`] is left, or not be kept when it was.
+    /// RefusalReason it could not be renewed although less than [`REFRESH_BEFORE`] is left, or not be kept when it was.
     pub warning: Option<Fault>,
 }
 

@@ -79,7 +79,7 @@ pub fn run<R: Running>(
     }
 }
 
-/// Why the demo ends before its tour did.
+/// RefusalReason the demo ends before its tour did.
 enum Stop {
     Output,
     Setup(String),

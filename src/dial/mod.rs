@@ -9,16 +9,16 @@
 //! A PostgreSQL server wants to be asked for TLS first ([`Negotiation::Request`]). Nothing but its one-byte answer is
 //! read in clear, and a "no" ends the dial.
 
-mod ask;
-mod open;
+mod alpn_probe;
+mod connect;
 pub mod plaintext;
 
 use crate::names::Reached;
 use crate::policy::Permit;
 use crate::protocol::mysql::Agreed;
 use crate::protocol::postgres;
-use crate::tls::handshake::{HandshakeFault, Shaken};
-use ask::Spoken;
+use crate::tls::handshake::{Established, HandshakeFault};
+use alpn_probe::Spoken;
 use parking_lot::Mutex;
 use plaintext::PlaintextUpstream;
 use rustls::ClientConfig;
@@ -81,7 +81,7 @@ pub const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle time before the kernel asks whether the peer is still there.
 pub const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// Why the upstream leg could not be opened. The culprit is the upstream, or the way to it.
+/// RefusalReason the upstream leg could not be opened. The culprit is the upstream, or the way to it.
 #[derive(Debug, thiserror::Error)]
 pub enum DialFault {
     /// The name does not resolve.
@@ -113,7 +113,7 @@ pub enum DialFault {
 /// A fresh upstream leg.
 pub struct Dialled {
     /// The connection, with what was agreed.
-    pub shaken: Shaken,
+    pub established: Established,
     /// Where it leads.
     pub address: Reached,
     /// What a MySQL server said first.
@@ -123,7 +123,7 @@ pub struct Dialled {
 impl Dialled {
     /// Ends a connection that nothing was sent on: the handshake's last flight goes out, and a clean end.
     pub async fn leave(self) {
-        let mut leg = self.shaken.leg;
+        let mut leg = self.established.leg;
         // What the upstream makes of it is its own affair.
         let _ = leg.queue_close();
         let _ = tokio::time::timeout(LEAVE, leg.flush()).await;

@@ -34,7 +34,7 @@ enum Place {
 /// `sun_path` has 108 bytes, the last of which is the NUL.
 const MAX_UNIX_PATH: usize = 107;
 
-/// Why an address is none that may be used without TLS.
+/// RefusalReason an address is none that may be used without TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotLocal {
     /// Neither form.
@@ -89,7 +89,7 @@ impl PlaintextUpstream {
     /// Connects. There is no handshake.
     pub(super) async fn connect(&self) -> Result<(TcpStream, Reached), DialFault> {
         match &self.0 {
-            Place::Tcp(address) => Ok((super::open::connect_to(*address).await?, Reached::Tcp(*address))),
+            Place::Tcp(address) => Ok((super::connect::connect_to(*address).await?, Reached::Tcp(*address))),
             Place::Unix(path) => {
                 let connected = UnixStream::connect(path).await.and_then(as_tcp);
                 let stream = connected.map_err(|error| DialFault::Unix(self.reached(), error))?;

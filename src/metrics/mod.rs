@@ -48,7 +48,7 @@ pub struct WorkerMetrics {
     first_byte_seconds: Histogram,
 }
 
-/// Why an accept failed.
+/// RefusalReason an accept failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AcceptFault {
     /// The process or the system is out of descriptors (EMFILE, ENFILE).

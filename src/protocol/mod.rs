@@ -42,8 +42,8 @@ pub struct Request {
     pub kind: Kind,
     /// True when no body follows.
     pub ends: bool,
-    /// Why nobody may have this request, whoever it is: such a request is refused with this and never permitted.
-    pub barred: Option<Why>,
+    /// RefusalReason nobody may have this request, whoever it is: such a request is refused with this and never permitted.
+    pub barred: Option<RefusalReason>,
 }
 
 impl Request {
@@ -77,18 +77,18 @@ pub struct Rewrite<'a> {
     pub authority: Option<&'a str>,
 }
 
-/// Why a request is refused, in the client's terms. Each protocol encodes it in its own way.
+/// RefusalReason a request is refused, in the client's terms. Each protocol encodes it in its own way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The request's id, also in the log.
     pub id: RequestId,
     /// What to say.
-    pub why: Why,
+    pub why: RefusalReason,
 }
 
 /// The reasons for which a request can be refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Why {
+pub enum RefusalReason {
     /// No token in any slot that the route reads: 401, `WWW-Authenticate: Bearer`.
     NoToken,
     /// The token does not verify: 401 `error="invalid_token"`.
@@ -115,77 +115,77 @@ pub enum Why {
     MethodNotAllowed,
 }
 
-impl Why {
+impl RefusalReason {
     /// HTTP status.
     pub fn status(self) -> u16 {
         match self {
-            Why::NoToken | Why::InvalidToken | Why::ExpiredToken => 401,
-            Why::TwoTokens | Why::BadRequest => 400,
-            Why::Forbidden => 403,
-            Why::BadGateway => 502,
-            Why::IssuerUnavailable | Why::Draining | Why::Overloaded => 503,
-            Why::HeadTooLarge => 431,
-            Why::MethodNotAllowed => 405,
+            RefusalReason::NoToken | RefusalReason::InvalidToken | RefusalReason::ExpiredToken => 401,
+            RefusalReason::TwoTokens | RefusalReason::BadRequest => 400,
+            RefusalReason::Forbidden => 403,
+            RefusalReason::BadGateway => 502,
+            RefusalReason::IssuerUnavailable | RefusalReason::Draining | RefusalReason::Overloaded => 503,
+            RefusalReason::HeadTooLarge => 431,
+            RefusalReason::MethodNotAllowed => 405,
         }
     }
 
     /// gRPC status code (`UNAUTHENTICATED` 16, `PERMISSION_DENIED` 7, `UNAVAILABLE` 14, `INTERNAL` 13, `RESOURCE_EXHAUSTED` 8).
     pub fn grpc_status(self) -> u8 {
         match self {
-            Why::NoToken | Why::InvalidToken | Why::ExpiredToken => 16,
-            Why::Forbidden => 7,
-            Why::BadGateway | Why::IssuerUnavailable | Why::Draining => 14,
-            Why::Overloaded | Why::HeadTooLarge => 8,
-            Why::TwoTokens | Why::BadRequest | Why::MethodNotAllowed => 13,
+            RefusalReason::NoToken | RefusalReason::InvalidToken | RefusalReason::ExpiredToken => 16,
+            RefusalReason::Forbidden => 7,
+            RefusalReason::BadGateway | RefusalReason::IssuerUnavailable | RefusalReason::Draining => 14,
+            RefusalReason::Overloaded | RefusalReason::HeadTooLarge => 8,
+            RefusalReason::TwoTokens | RefusalReason::BadRequest | RefusalReason::MethodNotAllowed => 13,
         }
     }
 
     /// The word in the JSON body, logs and metrics.
     pub fn code(self) -> &'static str {
         match self {
-            Why::NoToken => "no_token",
-            Why::InvalidToken => "invalid_token",
-            Why::ExpiredToken => "expired_token",
-            Why::TwoTokens => "two_tokens",
-            Why::Forbidden => "forbidden",
-            Why::IssuerUnavailable => "issuer_unavailable",
-            Why::BadGateway => "bad_gateway",
-            Why::Draining => "draining",
-            Why::Overloaded => "overloaded",
-            Why::BadRequest => "bad_request",
-            Why::HeadTooLarge => "head_too_large",
-            Why::MethodNotAllowed => "method_not_allowed",
+            RefusalReason::NoToken => "no_token",
+            RefusalReason::InvalidToken => "invalid_token",
+            RefusalReason::ExpiredToken => "expired_token",
+            RefusalReason::TwoTokens => "two_tokens",
+            RefusalReason::Forbidden => "forbidden",
+            RefusalReason::IssuerUnavailable => "issuer_unavailable",
+            RefusalReason::BadGateway => "bad_gateway",
+            RefusalReason::Draining => "draining",
+            RefusalReason::Overloaded => "overloaded",
+            RefusalReason::BadRequest => "bad_request",
+            RefusalReason::HeadTooLarge => "head_too_large",
+            RefusalReason::MethodNotAllowed => "method_not_allowed",
         }
     }
 
     /// One sentence for the person who reads the answer.
     pub fn message(self) -> &'static str {
         match self {
-            Why::NoToken => "This route needs a token; send it as 'Authorization: Bearer <token>'.",
-            Why::InvalidToken => "The token does not verify for this route.",
-            Why::ExpiredToken => "The token has expired; get a new one.",
-            Why::TwoTokens => "The request carries two different tokens; send one.",
-            Why::Forbidden => "The identity is known, and this route's policy does not permit it.",
-            Why::IssuerUnavailable => "The issuer's keys cannot be fetched just now; try again.",
-            Why::BadGateway => "The upstream cannot be reached or does not verify.",
-            Why::Draining => "The gateway is going away; open a new connection.",
-            Why::Overloaded => "The gateway is at a limit; try again.",
-            Why::BadRequest => "The request breaks a rule of HTTP.",
-            Why::HeadTooLarge => "The request head is larger than this gateway takes.",
-            Why::MethodNotAllowed => "This method cannot pass the gateway.",
+            RefusalReason::NoToken => "This route needs a token; send it as 'Authorization: Bearer <token>'.",
+            RefusalReason::InvalidToken => "The token does not verify for this route.",
+            RefusalReason::ExpiredToken => "The token has expired; get a new one.",
+            RefusalReason::TwoTokens => "The request carries two different tokens; send one.",
+            RefusalReason::Forbidden => "The identity is known, and this route's policy does not permit it.",
+            RefusalReason::IssuerUnavailable => "The issuer's keys cannot be fetched just now; try again.",
+            RefusalReason::BadGateway => "The upstream cannot be reached or does not verify.",
+            RefusalReason::Draining => "The gateway is going away; open a new connection.",
+            RefusalReason::Overloaded => "The gateway is at a limit; try again.",
+            RefusalReason::BadRequest => "The request breaks a rule of HTTP.",
+            RefusalReason::HeadTooLarge => "The request head is larger than this gateway takes.",
+            RefusalReason::MethodNotAllowed => "This method cannot pass the gateway.",
         }
     }
 
     /// The `WWW-Authenticate` value (RFC 6750 section 3), where one belongs.
     pub fn challenge(self) -> Option<&'static str> {
         match self {
-            Why::NoToken => Some(r#"Bearer realm="staunch""#),
-            Why::InvalidToken => Some(r#"Bearer realm="staunch", error="invalid_token""#),
-            Why::ExpiredToken => Some(
+            RefusalReason::NoToken => Some(r#"Bearer realm="staunch""#),
+            RefusalReason::InvalidToken => Some(r#"Bearer realm="staunch", error="invalid_token""#),
+            RefusalReason::ExpiredToken => Some(
                 r#"Bearer realm="staunch", error="invalid_token", error_description="the token has expired""#,
             ),
-            Why::TwoTokens => Some(r#"Bearer realm="staunch", error="invalid_request""#),
-            Why::Forbidden => Some(r#"Bearer realm="staunch", error="insufficient_scope""#),
+            RefusalReason::TwoTokens => Some(r#"Bearer realm="staunch", error="invalid_request""#),
+            RefusalReason::Forbidden => Some(r#"Bearer realm="staunch", error="insufficient_scope""#),
             _ => None,
         }
     }

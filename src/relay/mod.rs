@@ -53,9 +53,9 @@ pub trait Traffic {
     /// The source of that direction said close_notify.
     fn ended(&mut self, direction: Direction) -> Result<(), Close>;
     /// The source of that direction went away without close_notify: harmless, or a truncation?
-    fn may_vanish(&self, direction: Direction) -> bool;
+    fn tolerates_eof(&self, direction: Direction) -> bool;
     /// True while what is under way is for a client that still reads: there is no use in it once that is gone.
-    fn owes_answer(&self) -> bool;
+    fn awaits_response(&self) -> bool;
     /// True when the connection is to be closed as soon as everything is written.
     fn is_over(&self) -> bool;
     /// How long nothing may move just now; `None` while a response is awaited.
@@ -110,7 +110,7 @@ pub struct Relay<T, O> {
 
 /// What went through, for the closing line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Moved {
+pub struct Transferred {
     /// Application bytes from the client, as it sent them.
     pub up: u64,
     /// Application bytes from the upstream, as it sent them.
@@ -148,14 +148,14 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
     pub async fn run(&mut self) -> (Close, Option<String>) {
         let ended = std::future::poll_fn(|cx| self.poll(cx)).await;
         if ended.close == Close::Reset(Side::Upstream) {
-            self.hear_upstream_out().await;
+            self.read_upstream_to_end().await;
         }
         (ended.close, ended.detail)
     }
 
     /// An upstream that takes nothing more may have said why before it left: a 413, and the connection closed. On a Unix
     /// socket the first write tells that it is gone, before what it said was read.
-    async fn hear_upstream_out(&mut self) {
+    async fn read_upstream_to_end(&mut self) {
         // Nobody has heard of what came meanwhile before the runtime has looked at its sockets.
         tokio::task::yield_now().await;
         // The kernel tells of a reset once; to whoever reads on, it looks like an end.
@@ -169,9 +169,9 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
     }
 
     /// What went through so far.
-    pub fn moved(&self) -> Moved {
+    pub fn moved(&self) -> Transferred {
         let records = |leg: &Leg, half: &Half| if leg.is_tls() { half.records } else { 0 };
-        Moved {
+        Transferred {
             up: self.up.bytes,
             down: self.down.bytes,
             records_up: records(&self.client, &self.up),

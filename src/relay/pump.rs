@@ -382,7 +382,7 @@ impl<T: Traffic> Pump<'_, T> {
             return Err(self.source_fault(LegFault::Truncated));
         }
         if let Err(fault) = self.source.vanish() {
-            if !self.traffic.may_vanish(self.direction) {
+            if !self.traffic.tolerates_eof(self.direction) {
                 return Err(self.source_fault(fault));
             }
             self.source.rx.closed = true;

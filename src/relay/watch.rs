@@ -15,7 +15,7 @@
 
 use super::{Ended, Orders, Relay, Traffic};
 use crate::names::Side;
-use crate::tls::leg::{LegFault, Sign};
+use crate::tls::leg::{LegFault, PeerState};
 use std::task::Context;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -44,20 +44,20 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
         if !held_back && !self.up.finished {
             return Ok(());
         }
-        let owed = self.traffic.owes_answer();
+        let owed = self.traffic.awaits_response();
         if !held_back && !owed {
             return Ok(());
         }
-        self.watch.look = match self.client.poll_sign(cx) {
-            Sign::Quiet => None,
-            Sign::Unread => Some(if held_back { OFTEN } else { SELDOM }),
-            Sign::Ended if owed => Some(self.ask_client()?),
-            Sign::Gone if owed => {
+        self.watch.look = match self.client.poll_peer_state(cx) {
+            PeerState::Quiet => None,
+            PeerState::Unread => Some(if held_back { OFTEN } else { SELDOM }),
+            PeerState::Ended if owed => Some(self.ask_client()?),
+            PeerState::Gone if owed => {
                 let reset = std::io::ErrorKind::ConnectionReset.into();
                 return Err(Ended::leg(Side::Client, LegFault::Io(reset)));
             }
-            Sign::Ended | Sign::Gone => Some(SELDOM),
-            Sign::Broken(error) => return Err(Ended::leg(Side::Client, LegFault::Io(error))),
+            PeerState::Ended | PeerState::Gone => Some(SELDOM),
+            PeerState::Broken(error) => return Err(Ended::leg(Side::Client, LegFault::Io(error))),
         };
         Ok(())
     }

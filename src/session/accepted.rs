@@ -1,19 +1,19 @@
 //! From a TCP connection to a client leg, and to where its name leads.
 
 use super::admission::Full;
-use super::ends::{LINGER, throw_away};
+use super::leg_close::{LINGER, discard_input};
 use super::mysql;
 use super::plaintext::{self, HTTP_ANSWER, LOOK, NO_APPLICATION_PROTOCOL, UNRECOGNIZED_NAME};
-use super::postgres::clear;
-use super::states::Secured;
+use super::postgres::before_tls;
+use super::stage::Secured;
 use super::{Session, Shared, Trail};
 use crate::close::{Close, Plaintext};
 use crate::dial::{Application, H2, HTTP11, Negotiation};
 use crate::gateway::{Gateway, Listener, Named, Route, RouteProtocol};
 use crate::names::{Remote, SessionId, Side};
 use crate::protocol::postgres::ALPN as POSTGRESQL;
-use crate::tls::handshake::{self, Hello, Shaken};
-use crate::tls::turn;
+use crate::tls::handshake::{self, Established, Hello};
+use crate::tls::handshake_queue;
 use proxy_header::{ParseConfig, ProxyHeader};
 use std::cell::{OnceCell, RefCell};
 use std::net::SocketAddr;
@@ -44,11 +44,11 @@ impl Accepted {
         let mut first = Vec::new();
         if self.listener.proxy_protocol_from.iter().any(|n| n.contains(self.remote.0.ip())) {
             self.remote = Remote(self.proxied(&mut first, trail).await?);
-            trail.came_from(self.remote);
+            trail.set_remote(self.remote);
         }
         let negotiation = match self.listener.mysql.clone() {
             Some(greets) => {
-                mysql::clear::agree_on_tls(&mut self.tcp, &mut first, &greets, self.id, trail).await?;
+                mysql::before_tls::agree_on_tls(&mut self.tcp, &mut first, &greets, self.id, trail).await?;
                 Negotiation::Greeting
             }
             None => self.refuse_plaintext(&mut first, trail).await?,
@@ -57,7 +57,7 @@ impl Accepted {
             trail.explain(fault);
             Close::Handshake(Side::Client)
         })?;
-        trail.asked_for(hello.sni.as_deref());
+        trail.set_sni(hello.sni.as_deref());
         let Some(named) = self.named(&hello) else {
             trail.explain(if hello.sni.is_some() { "no route has this name" } else { "no name was sent" });
             self.goodbye(&UNRECOGNIZED_NAME).await;
@@ -78,8 +78,8 @@ impl Accepted {
         };
         let records_per_key = self.gateway.limits.records_per_key;
         let config = server.offering(application.alpn());
-        let shaken = handshake::accept(self.tcp, hello, config, records_per_key).await;
-        let Shaken { leg, facts, certificate, early } = shaken.map_err(|fault| {
+        let established = handshake::accept(self.tcp, hello, config, records_per_key).await;
+        let Established { leg, facts, certificate, early } = established.map_err(|fault| {
             trail.explain(fault);
             Close::Handshake(Side::Client)
         })?;
@@ -98,7 +98,7 @@ impl Accepted {
         });
         trail.secured(&session, facts);
         if let Named::Route(route) = &named {
-            trail.leads_to(route);
+            trail.set_route(route);
             if let (Some(mapping), Some(leaf)) = (&route.certificate_identity, &certificate) {
                 match mapping.identify(leaf) {
                     Ok(identity) => drop(session.proven_identity.set(Arc::new(identity))),
@@ -153,7 +153,7 @@ impl Accepted {
         let Some(mut kind) = plaintext::look(first) else { return Ok(Negotiation::Direct) };
         // The length of a packet below 64 KiB; no other protocol begins so.
         if first.starts_with(&[0, 0]) && self.gateway.expects_postgres() {
-            clear::agree_on_tls(&mut self.tcp, first, trail).await?;
+            before_tls::agree_on_tls(&mut self.tcp, first, trail).await?;
             return match plaintext::look(first) {
                 None => Ok(Negotiation::Request),
                 Some(kind) => Err(Close::NotTls(kind)),
@@ -174,7 +174,7 @@ impl Accepted {
 
     async fn read_some(&mut self, first: &mut Vec<u8>) -> Result<(), Close> {
         first.reserve(1024);
-        turn::to_hear(&self.tcp).await.map_err(|_| Close::Reset(Side::Client))?;
+        handshake_queue::to_hear(&self.tcp).await.map_err(|_| Close::Reset(Side::Client))?;
         match self.tcp.read_buf(first).await {
             Ok(0) => Err(Close::Truncated(Side::Client)),
             Ok(_) => Ok(()),
@@ -184,13 +184,13 @@ impl Accepted {
 
     /// Says something in clear and leaves the client time to read it.
     async fn goodbye(&mut self, words: &[u8]) {
-        let farewell = async {
+        let last_words = async {
             self.tcp.write_all(words).await?;
             self.tcp.shutdown().await?;
-            throw_away(&mut self.tcp).await
+            discard_input(&mut self.tcp).await
         };
         // Whether it was read or not: the connection ends.
-        let _ = timeout(LINGER, farewell).await;
+        let _ = timeout(LINGER, last_words).await;
     }
 }
 

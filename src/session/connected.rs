@@ -1,6 +1,6 @@
 //! Both legs stand: the relay of a session, and how it ends in each protocol.
 
-use super::ends::{Parting, broken, part, part_at_once};
+use super::leg_close::{LegClose, close_legs, leg_fault, try_close_legs_now};
 use super::{Trail, live};
 use crate::close::Close;
 use crate::names::{Culprit, Side};
@@ -27,7 +27,7 @@ pub struct ConnectedTo<T> {
 pub trait Finish: Traffic {
     /// The relay is over for this reason. Says to the client what is left to say, tells the trail what it knows, and returns the
     /// reason that counts, and how the legs part.
-    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, Parting);
+    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, LegClose);
 
     /// What is to be done while the legs part.
     fn afterwards(&mut self, _: Close) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
@@ -37,8 +37,8 @@ pub trait Finish: Traffic {
 
 /// An end that a database's protocol has words for: said in a message, it is whole; one that the upstream did not agree on
 /// must not look so. `left`: it ended here. `told`: the client is told now.
-pub(super) fn parting(close: Close, left: bool, told: bool) -> Parting {
-    Parting::clean(close == Close::Done || left || told && close.culprit() != Culprit::Upstream)
+pub(super) fn parting(close: Close, left: bool, told: bool) -> LegClose {
+    LegClose::clean(close == Close::Done || left || told && close.culprit() != Culprit::Upstream)
 }
 
 impl<T: Finish> ConnectedTo<T> {
@@ -46,7 +46,7 @@ impl<T: Finish> ConnectedTo<T> {
     pub async fn relay(self: Box<Self>, ticket: &live::Ticket, trail: &mut Trail) -> Close {
         let mut relay = match self.join(ticket) {
             Ok(relay) => relay,
-            Err(fault) => return broken(trail, Side::Upstream, fault),
+            Err(fault) => return leg_fault(trail, Side::Upstream, fault),
         };
         let (close, detail) = relay.run().await;
         trail.relayed(relay.moved(), (relay.client.renewals(), relay.upstream.renewals()));
@@ -54,15 +54,17 @@ impl<T: Finish> ConnectedTo<T> {
         // Where they are: what is borrowed keeps a place of its own in the session's future, as long as that lives.
         let (close, parting) = relay.traffic.finish(close, &mut relay.client, trail);
         let afterwards = relay.traffic.afterwards(close);
-        if afterwards.is_none() && part_at_once(&mut relay.client, &mut relay.upstream, parting) {
+        if afterwards.is_none() && try_close_legs_now(&mut relay.client, &mut relay.upstream, parting) {
             return close;
         }
         let Relay { client, upstream, .. } = relay;
         // On the heap, so that a session that goes on does not carry its own end.
         Box::pin(async {
             match afterwards {
-                Some(afterwards) => _ = tokio::join!(part(client, upstream, parting, close), afterwards),
-                None => part(client, upstream, parting, close).await,
+                Some(afterwards) => {
+                    _ = tokio::join!(close_legs(client, upstream, parting, close), afterwards)
+                }
+                None => close_legs(client, upstream, parting, close).await,
             }
         })
         .await;

@@ -5,28 +5,28 @@
 //!             SNI→route             ▲               │ no: answered in the client's own protocol
 //!                                   └───────────────┘ (HTTP may try again on the same connection)
 //! ```
-//! [`run`] is the only place that names every stage. Each stage consumes the one before it ([`states`]), so none can
+//! [`run`] is the only place that names every stage. Each stage consumes the one before it ([`stage`]), so none can
 //! be skipped; an upstream cannot be dialled without a [`crate::policy::Permit`]. One deadline runs from accept to
 //! permitted and is never reset by a stage.
 
 pub mod accepted;
 pub mod admission;
-pub mod ahead;
+mod authorise;
 pub mod connected;
 mod database;
+mod dial;
 mod ending;
-mod ends;
-mod entry;
 pub mod http;
+mod leg_close;
 pub mod live;
 pub mod mysql;
 pub mod plaintext;
 pub mod postgres;
+pub mod preconnect;
 pub mod raw;
-mod reach;
 pub mod redis;
+pub mod stage;
 mod statements;
-pub mod states;
 mod token;
 mod trail;
 mod tunnel;
@@ -41,7 +41,7 @@ use accepted::Accepted;
 use admission::{Admitted, Full};
 use live::Live;
 use postgres::cancel::Cancels;
-use states::{Authorised, Connected};
+use stage::{Authorised, Connected};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -61,7 +61,7 @@ pub struct Shared {
     /// Sessions that can be told to drain.
     pub live: Rc<Live>,
     /// Upstream connections that stand before they are asked for.
-    pub ahead: ahead::Ahead,
+    pub preconnect: preconnect::PreconnectPool,
     /// PostgreSQL sessions of all workers that can be cancelled.
     pub cancels: Arc<Cancels>,
     ids: Cell<u64>,
@@ -71,8 +71,8 @@ impl Shared {
     /// `seed` makes the session ids of this worker differ from everybody else's.
     pub fn new(worker: usize, metrics: Arc<WorkerMetrics>, cancels: Arc<Cancels>, seed: u64) -> Self {
         let (tokens, live) = (RefCell::new(TokenCache::default()), Rc::default());
-        let ahead = ahead::Ahead::default();
-        Shared { worker, metrics, tokens, live, ahead, cancels, ids: Cell::new(seed) }
+        let preconnect = preconnect::PreconnectPool::default();
+        Shared { worker, metrics, tokens, live, preconnect, cancels, ids: Cell::new(seed) }
     }
 
     /// The next session id: SplitMix64, which visits every value once. Unique, not secret.

@@ -2,7 +2,7 @@
 
 use super::Trail;
 use super::connected::Finish;
-use super::ends::Parting;
+use super::leg_close::LegClose;
 use crate::close::Close;
 use crate::names::Direction;
 use crate::policy::Permit;
@@ -38,8 +38,8 @@ pub fn instant_of(at: SystemTime) -> Instant {
 
 impl Finish for Raw {
     // An end that the peers did not agree on must not look as if they had.
-    fn finish(&mut self, close: Close, _: &mut Leg, _: &mut Trail) -> (Close, Parting) {
-        (close, Parting::clean(close == Close::Done))
+    fn finish(&mut self, close: Close, _: &mut Leg, _: &mut Trail) -> (Close, LegClose) {
+        (close, LegClose::clean(close == Close::Done))
     }
 }
 
@@ -62,12 +62,12 @@ impl Traffic for Raw {
         Ok(())
     }
 
-    fn may_vanish(&self, _: Direction) -> bool {
+    fn tolerates_eof(&self, _: Direction) -> bool {
         false
     }
 
     // Unknown; a client may send all it has and go.
-    fn owes_answer(&self) -> bool {
+    fn awaits_response(&self) -> bool {
         false
     }
 

@@ -7,7 +7,7 @@ use crate::gateway::Route;
 use crate::metrics::WorkerMetrics;
 use crate::names::{Direction, Reached, Remote, SessionId, Side};
 use crate::protocol::postgres::Startup;
-use crate::relay::Moved;
+use crate::relay::Transferred;
 use crate::tls::handshake::Facts;
 use crate::tls::server::ClientCertificates;
 use std::rc::Rc;
@@ -27,7 +27,7 @@ pub struct Trail {
     /// What went wrong, in words for the log; never holds a token or a secret.
     detail: Option<String>,
     spent: audit::Spent,
-    moved: Moved,
+    moved: Transferred,
     requests: u64,
     sni: Option<String>,
     remote: Remote,
@@ -60,7 +60,7 @@ impl Trail {
             upstream: None,
             detail: None,
             spent: audit::Spent::default(),
-            moved: Moved::default(),
+            moved: Transferred::default(),
             requests: 0,
             sni: None,
             remote,
@@ -71,12 +71,12 @@ impl Trail {
     }
 
     /// The client's address as the PROXY protocol tells it.
-    pub(super) fn came_from(&mut self, remote: Remote) {
+    pub(super) fn set_remote(&mut self, remote: Remote) {
         self.remote = remote;
     }
 
     /// The name that the client asked for.
-    pub(super) fn asked_for(&mut self, sni: Option<&str>) {
+    pub(super) fn set_sni(&mut self, sni: Option<&str>) {
         self.sni = sni.map(str::to_owned);
     }
 
@@ -86,7 +86,7 @@ impl Trail {
     }
 
     /// What a database client asks for.
-    pub(super) fn connects_to(&mut self, startup: &Startup) {
+    pub(super) fn set_startup(&mut self, startup: &Startup) {
         self.wants(&startup.database, &startup.user, startup.application_name());
     }
 
@@ -102,19 +102,19 @@ impl Trail {
     }
 
     /// What a client of a database without a startup message calls itself.
-    pub(super) fn calls_itself(&mut self, application: &[u8]) {
+    pub(super) fn set_application_name(&mut self, application: &[u8]) {
         self.wants(&[], &[], application);
     }
 
     /// How many lines of statements there were.
-    pub(super) fn told_statements(&mut self, lines: u64) {
+    pub(super) fn set_statement_lines(&mut self, lines: u64) {
         if let Some(database) = &mut self.database {
             database.statements = Some(lines);
         }
     }
 
     /// The stored user as whom it gets in. Writes the opening line.
-    pub(super) fn uses_account(&mut self, user: &str) {
+    pub(super) fn set_account(&mut self, user: &str) {
         if let Some(database) = &mut self.database {
             database.user = Some(user.into());
         }
@@ -132,7 +132,7 @@ impl Trail {
     }
 
     /// The route is known. Writes the opening line, which for a database waits until it can tell who connects as whom.
-    pub(super) fn leads_to(&mut self, route: &Arc<Route>) {
+    pub(super) fn set_route(&mut self, route: &Arc<Route>) {
         self.route = Some(route.clone());
         if !route.protocol.is_database() {
             self.open();
@@ -182,7 +182,7 @@ impl Trail {
     }
 
     /// The relay is over.
-    pub(super) fn relayed(&mut self, moved: Moved, renewals: (u64, u64)) {
+    pub(super) fn relayed(&mut self, moved: Transferred, renewals: (u64, u64)) {
         self.moved = moved;
         let Some(session) = &self.session else { return };
         let metrics = &session.shared.metrics;

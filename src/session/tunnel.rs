@@ -10,15 +10,15 @@
 //! It is no open proxy: the target is the name of a configured route and nothing else. Who may not use a route is not told
 //! whether there is one. After a refusal the connection ends; bytes that were sent behind the head are dropped with it.
 
-use super::ends::{broken, farewell, flush, read};
-use super::entry::{self, close_of};
+use super::authorise::{self, close_for_refusal};
+use super::leg_close::{close_leg, flush, leg_fault, read};
 use super::{Session, Trail, token};
 use crate::close::{Close, Stage};
 use crate::gateway::Route;
 use crate::identify::slots;
 use crate::names::{RequestId, Side};
 use crate::policy::Identity;
-use crate::protocol::Why;
+use crate::protocol::RefusalReason;
 use crate::protocol::http1::{Limits, connect};
 use crate::tls::leg::Leg;
 use crate::tls::server::ClientCertificates;
@@ -34,9 +34,9 @@ pub(super) struct Opened {
     pub(super) early: Vec<u8>,
 }
 
-/// Why a tunnel is not opened: what the client is told, and what only the log says.
+/// RefusalReason a tunnel is not opened: what the client is told, and what only the log says.
 struct Denial {
-    why: Why,
+    why: RefusalReason,
     detail: String,
     identity: Option<Arc<Identity>>,
 }
@@ -74,10 +74,10 @@ pub(super) async fn open(
     session.identified(&identity);
     // Nobody else sets it: the tunnel's name asks for no certificate.
     drop(session.proven_identity.set(identity));
-    trail.leads_to(&route);
+    trail.set_route(&route);
     let mut answer = Vec::new();
     connect::opened(&mut answer, route.protocol.name());
-    leg.queue(&answer).map_err(|fault| broken(trail, Side::Client, fault))?;
+    leg.queue(&answer).map_err(|fault| leg_fault(trail, Side::Client, fault))?;
     flush(&mut leg, trail).await?;
     trail.stage = Stage::Sniff;
     let early = plain[asked.length..].to_vec();
@@ -92,20 +92,20 @@ async fn permitted(
 ) -> Result<(Arc<Route>, Arc<Identity>), Denial> {
     let deny = |why, detail: &str| Denial { why, detail: detail.to_owned(), identity: None };
     let Some(token) = asked.authorization().and_then(slots::bearer) else {
-        return Err(deny(Why::NoToken, "no token in Proxy-Authorization"));
+        return Err(deny(RefusalReason::NoToken, "no token in Proxy-Authorization"));
     };
     let identity = token::verify(session, token).await;
     let identity = identity.map_err(|fault| deny(fault.why(), &fault.to_string()))?;
     trail.stage = Stage::Authorise;
     let deny = |why, detail: String| Denial { why, detail, identity: Some(identity.clone()) };
     let Some(route) = session.gateway.called(&asked.route) else {
-        return Err(deny(Why::Forbidden, format!("no route is called {}", asked.route)));
+        return Err(deny(RefusalReason::Forbidden, format!("no route is called {}", asked.route)));
     };
     if route.client_certificates == ClientCertificates::Required {
         let detail = format!("route {} demands a client certificate, which a tunnel has not", route.name);
-        return Err(deny(Why::Forbidden, detail));
+        return Err(deny(RefusalReason::Forbidden, detail));
     }
-    match entry::permit(session, route, &identity) {
+    match authorise::permit(session, route, &identity) {
         Ok(_) => Ok((route.clone(), identity.clone())),
         Err(no) => Err(deny(no.why, format!("route {}: {}", route.name, no.detail))),
     }
@@ -119,9 +119,11 @@ async fn refuse(session: &Session, mut leg: Leg, denial: Denial, trail: &mut Tra
     connect::not_opened(&mut answer, denial.why, RequestId { session: session.id, number: 0 });
     // A leg that cannot take it any more ends without it.
     let _ = leg.queue(&answer);
-    farewell(leg, true).await;
+    close_leg(leg, true).await;
     match denial.why {
-        Why::BadRequest | Why::HeadTooLarge | Why::TwoTokens => Close::Protocol(Side::Client),
-        why => close_of(why),
+        RefusalReason::BadRequest | RefusalReason::HeadTooLarge | RefusalReason::TwoTokens => {
+            Close::Protocol(Side::Client)
+        }
+        why => close_for_refusal(why),
     }
 }

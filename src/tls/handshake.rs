@@ -2,10 +2,10 @@
 //!
 //! It waits as long as its caller lets it: the deadline is the session's.
 
+use super::handshake_queue;
 use super::leg::{Agreed, Leg};
 use super::record::MAX_RECORD;
-use super::renewal::{Caught, Renewal};
-use super::turn;
+use super::renewal::{CapturedSecrets, Renewal};
 use crate::names::Side;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -43,7 +43,7 @@ impl Facts {
     }
 }
 
-/// Why a handshake came to nothing.
+/// RefusalReason a handshake came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeFault {
     /// The peer broke a rule, or what it showed does not verify.
@@ -68,7 +68,7 @@ const OUTGOING: usize = 4 * 1024;
 const READ: usize = 4 * 1024;
 
 /// A leg, fresh from its handshake.
-pub struct Shaken {
+pub struct Established {
     /// The connection.
     pub leg: Leg,
     /// What was agreed.
@@ -104,7 +104,7 @@ pub async fn read_hello(tcp: &mut TcpStream, mut bytes: Vec<u8>) -> Result<Hello
                 return Ok(Hello { sni, alpn, bytes });
             }
             Ok(None) => {
-                turn::to_hear(tcp).await?;
+                handshake_queue::to_hear(tcp).await?;
                 read_more(tcp, &mut bytes).await?;
             }
             Err((error, mut alert)) => {
@@ -137,8 +137,8 @@ pub async fn accept(
     hello: Hello,
     config: Arc<ServerConfig>,
     records_per_key: u64,
-) -> Result<Shaken, HandshakeFault> {
-    turn::to_answer().await;
+) -> Result<Established, HandshakeFault> {
+    handshake_queue::to_answer().await;
     let connection = UnbufferedServerConnection::new(config)?;
     drive(tcp, Side::Client, connection, hello.bytes, records_per_key).await
 }
@@ -149,13 +149,13 @@ pub async fn connect(
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
     records_per_key: u64,
-) -> Result<Shaken, HandshakeFault> {
+) -> Result<Established, HandshakeFault> {
     let connection = UnbufferedClientConnection::new(config, name)?;
     drive(tcp, Side::Upstream, connection, Vec::new(), records_per_key).await
 }
 
 /// The upstream leg without a handshake, for an upstream that the configuration calls plaintext.
-pub fn none(tcp: TcpStream) -> Shaken {
+pub fn none(tcp: TcpStream) -> Established {
     let facts = Facts {
         version: None,
         cipher: "none",
@@ -164,7 +164,7 @@ pub fn none(tcp: TcpStream) -> Shaken {
         alpn: None,
         peer_certificate: None,
     };
-    Shaken { leg: Leg::plaintext(tcp), facts, certificate: None, early: Vec::new() }
+    Established { leg: Leg::plaintext(tcp), facts, certificate: None, early: Vec::new() }
 }
 
 async fn drive<C: Unbuffered>(
@@ -173,9 +173,9 @@ async fn drive<C: Unbuffered>(
     mut connection: C,
     mut incoming: Vec<u8>,
     records_per_key: u64,
-) -> Result<Shaken, HandshakeFault> {
+) -> Result<Established, HandshakeFault> {
     let (mut outgoing, mut early, mut closed) = (Vec::new(), Vec::new(), false);
-    let mut caught = Caught::default();
+    let mut caught = CapturedSecrets::default();
     loop {
         let UnbufferedStatus { discard, state } = connection.process(&mut incoming);
         caught.gather();
@@ -206,7 +206,7 @@ async fn drive<C: Unbuffered>(
             tcp.write_all(&outgoing).await?;
             outgoing.clear();
             if side == Side::Client {
-                turn::to_hear(&tcp).await?;
+                handshake_queue::to_hear(&tcp).await?;
             }
             read_more(&mut tcp, &mut incoming).await?;
         }
@@ -224,7 +224,7 @@ async fn drive<C: Unbuffered>(
         _ => leg.queue_handshake(&outgoing),
     }
     leg.rx.closed = closed;
-    Ok(Shaken { leg, facts, certificate, early })
+    Ok(Established { leg, facts, certificate, early })
 }
 
 /// Sends the alert that rustls has ready after an error, as far as the peer takes it.
@@ -297,7 +297,8 @@ trait Unbuffered {
     type Data;
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
     fn common(&self) -> &CommonState;
-    fn into_parts(self, caught: Caught) -> Result<(rustls::ExtractedSecrets, Agreed), rustls::Error>;
+    fn into_parts(self, caught: CapturedSecrets)
+    -> Result<(rustls::ExtractedSecrets, Agreed), rustls::Error>;
 }
 
 impl Unbuffered for UnbufferedServerConnection {
@@ -308,7 +309,10 @@ impl Unbuffered for UnbufferedServerConnection {
     fn common(&self) -> &CommonState {
         self
     }
-    fn into_parts(self, caught: Caught) -> Result<(rustls::ExtractedSecrets, Agreed), rustls::Error> {
+    fn into_parts(
+        self,
+        caught: CapturedSecrets,
+    ) -> Result<(rustls::ExtractedSecrets, Agreed), rustls::Error> {
         let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
         let renewal = Renewal::new(caught, kernel.negotiated_cipher_suite());
         if renewal.is_none() && kernel.protocol_version() == ProtocolVersion::TLSv1_3 {
@@ -326,7 +330,7 @@ impl Unbuffered for UnbufferedClientConnection {
     fn common(&self) -> &CommonState {
         self
     }
-    fn into_parts(self, _: Caught) -> Result<(rustls::ExtractedSecrets, Agreed), rustls::Error> {
+    fn into_parts(self, _: CapturedSecrets) -> Result<(rustls::ExtractedSecrets, Agreed), rustls::Error> {
         let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
         Ok((secrets, Agreed::Client(Box::new(kernel))))
     }

@@ -85,7 +85,7 @@ pub enum Received {
 
 /// What a socket tells of its peer without being read.
 #[derive(Debug)]
-pub enum Sign {
+pub enum PeerState {
     /// There is nothing to read; the task is woken when that changes.
     Quiet,
     /// Bytes wait. Nobody is woken when an end comes behind them.
@@ -190,21 +190,21 @@ impl Leg {
     }
 
     /// Looks for the connection's end without reading. Costs no system call while it stands.
-    pub fn poll_sign(&self, cx: &mut Context<'_>) -> Sign {
+    pub fn poll_peer_state(&self, cx: &mut Context<'_>) -> PeerState {
         if self.tcp.poll_read_ready(cx).is_pending() {
-            return Sign::Quiet;
+            return PeerState::Quiet;
         }
         let known = pin!(self.tcp.ready(Interest::READABLE | Interest::ERROR));
         match known.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Err(error)) => Sign::Broken(error),
+            Poll::Ready(Err(error)) => PeerState::Broken(error),
             Poll::Ready(Ok(ready)) if ready.is_error() => match self.tcp.take_error() {
                 // So Linux calls a reset that comes behind a FIN.
-                Ok(Some(error)) if error.kind() == io::ErrorKind::BrokenPipe => Sign::Gone,
-                Ok(Some(error)) | Err(error) => Sign::Broken(error),
-                Ok(None) => Sign::Ended,
+                Ok(Some(error)) if error.kind() == io::ErrorKind::BrokenPipe => PeerState::Gone,
+                Ok(Some(error)) | Err(error) => PeerState::Broken(error),
+                Ok(None) => PeerState::Ended,
             },
-            Poll::Ready(Ok(ready)) if ready.is_read_closed() => Sign::Ended,
-            Poll::Ready(Ok(_)) | Poll::Pending => Sign::Unread,
+            Poll::Ready(Ok(ready)) if ready.is_read_closed() => PeerState::Ended,
+            Poll::Ready(Ok(_)) | Poll::Pending => PeerState::Unread,
         }
     }
 

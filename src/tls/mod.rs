@@ -6,11 +6,11 @@
 mod cipher;
 pub mod client;
 pub mod handshake;
+pub(crate) mod handshake_queue;
 pub mod leg;
 pub mod record;
 mod renewal;
 pub mod server;
-pub(crate) mod turn;
 
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::{CipherSuite, NamedGroup};

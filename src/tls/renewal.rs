@@ -37,7 +37,7 @@ impl Traffic {
 
 /// What a handshake told of its secrets so far.
 #[derive(Default)]
-pub(super) struct Caught {
+pub(super) struct CapturedSecrets {
     client: Option<Traffic>,
     server: Option<Traffic>,
 }
@@ -45,10 +45,10 @@ pub(super) struct Caught {
 thread_local! {
     /// What was told since somebody gathered. A step of a handshake is one call that waits for nothing, so this is about
     /// the connection whose step it was.
-    static TOLD: RefCell<Caught> = const { RefCell::new(Caught { client: None, server: None }) };
+    static TOLD: RefCell<CapturedSecrets> = const { RefCell::new(CapturedSecrets { client: None, server: None }) };
 }
 
-impl Caught {
+impl CapturedSecrets {
     /// Takes what the last step of the handshake told. Must follow each step, also one that failed.
     pub(super) fn gather(&mut self) {
         let told = TOLD.take();
@@ -103,7 +103,7 @@ impl Renewed {
 
 impl Renewal {
     /// `None` unless the suite is one of TLS 1.3 and both secrets were told.
-    pub(super) fn new(caught: Caught, suite: SupportedCipherSuite) -> Option<Self> {
+    pub(super) fn new(caught: CapturedSecrets, suite: SupportedCipherSuite) -> Option<Self> {
         let hash = suite.tls13()?;
         let suite = match suite.suite() {
             CipherSuite::TLS13_AES_128_GCM_SHA256 => Suite::Aes128Gcm,
@@ -155,7 +155,7 @@ mod tests {
     use std::sync::Arc;
 
     /// Both ends of a finished handshake with this suite, and what the server's end told.
-    fn shaken(suite: CipherSuite) -> (UnbufferedServerConnection, Caught) {
+    fn after_handshake(suite: CipherSuite) -> (UnbufferedServerConnection, CapturedSecrets) {
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::new(vec!["a.test".into()]).unwrap();
         let certificate = certificate.self_signed(&key).unwrap().der().clone();
@@ -177,7 +177,7 @@ mod tests {
         let name = ServerName::try_from("a.test").unwrap();
         let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
         let mut server = UnbufferedServerConnection::new(Arc::new(server)).unwrap();
-        let (mut caught, mut to_server) = (Caught::default(), Vec::new());
+        let (mut caught, mut to_server) = (CapturedSecrets::default(), Vec::new());
         for _ in 0..3 {
             while client.wants_write() {
                 client.write_tls(&mut to_server).unwrap();
@@ -220,7 +220,7 @@ mod tests {
             CipherSuite::TLS13_AES_256_GCM_SHA384,
             CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
         ] {
-            let (server, caught) = shaken(suite);
+            let (server, caught) = after_handshake(suite);
             let mut ours = Renewal::new(caught, server.negotiated_cipher_suite().unwrap()).unwrap();
             let (_, mut theirs) = server.dangerous_into_kernel_connection().unwrap();
             for round in 0..3 {
@@ -238,9 +238,9 @@ mod tests {
 
     #[test]
     fn secrets_of_one_handshake_are_gathered_once_and_others_are_not_asked_for() {
-        let (server, caught) = shaken(CipherSuite::TLS13_AES_128_GCM_SHA256);
+        let (server, caught) = after_handshake(CipherSuite::TLS13_AES_128_GCM_SHA256);
         assert!(caught.client.is_some() && caught.server.is_some());
-        let mut next = Caught::default();
+        let mut next = CapturedSecrets::default();
         next.gather();
         assert!(next.client.is_none() && next.server.is_none());
         assert!(Renewal::new(next, server.negotiated_cipher_suite().unwrap()).is_none());

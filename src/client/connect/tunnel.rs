@@ -35,7 +35,7 @@ pub(super) struct Opened {
     pub(super) protocol: Option<String>,
 }
 
-/// Why there is none. Never holds a token.
+/// RefusalReason there is none. Never holds a token.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotOpened {
     /// The gateway cannot be reached just now, or broke off; it may come back.

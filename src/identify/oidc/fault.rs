@@ -1,8 +1,8 @@
-//! Why a token is refused.
+//! RefusalReason a token is refused.
 
-use crate::protocol::Why;
+use crate::protocol::RefusalReason;
 
-/// Why a token is refused. The text names the rule and holds nothing of the token.
+/// RefusalReason a token is refused. The text names the rule and holds nothing of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum TokenFault {
     /// More than 16 KiB.
@@ -54,11 +54,11 @@ pub enum TokenFault {
 
 impl TokenFault {
     /// The reason in the client's terms.
-    pub fn why(self) -> Why {
+    pub fn why(self) -> RefusalReason {
         match self {
-            TokenFault::Expired => Why::ExpiredToken,
-            TokenFault::Unavailable => Why::IssuerUnavailable,
-            _ => Why::InvalidToken,
+            TokenFault::Expired => RefusalReason::ExpiredToken,
+            TokenFault::Unavailable => RefusalReason::IssuerUnavailable,
+            _ => RefusalReason::InvalidToken,
         }
     }
 }

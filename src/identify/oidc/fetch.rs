@@ -37,7 +37,7 @@ pub(super) struct Fetched {
     pub(super) max_age: Option<Duration>,
 }
 
-/// Why a fetch failed. Names the offence and nothing that the other side chose.
+/// RefusalReason a fetch failed. Names the offence and nothing that the other side chose.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchFault {
     #[error("no answer within {0:?}")]

@@ -44,7 +44,7 @@ enum Material {
     Ed25519(Vec<u8>),
 }
 
-/// Why a key set cannot be taken.
+/// RefusalReason a key set cannot be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::identify) enum KeySetFault {
     #[error("the key set is not the JSON that RFC 7517 section 5 asks for")]

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::names::RequestId;
-use crate::protocol::{Refusal, Why};
+use crate::protocol::{Refusal, RefusalReason};
 
 /// In whose name a token is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(super) enum Challenge {
 /// Appends the whole response. A head that broke a rule never became a request and has no `id`.
 pub(super) fn write(
     out: &mut Vec<u8>,
-    why: Why,
+    why: RefusalReason,
     id: Option<RequestId>,
     close: bool,
     to_head: bool,

@@ -6,7 +6,7 @@ use super::Limits;
 use super::answer::{self, Challenge};
 use super::head::{Broken, HeadEnd, check_field, fields_room, is_authority, one};
 use crate::names::RequestId;
-use crate::protocol::{Fields, Why};
+use crate::protocol::{Fields, RefusalReason};
 use std::fmt;
 
 /// A whole head.
@@ -32,12 +32,12 @@ impl Connect {
     }
 }
 
-/// Why a head opens nothing.
+/// RefusalReason a head opens nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{rule} ({section})")]
 pub struct NotOpened {
     /// What the client is told.
-    pub why: Why,
+    pub why: RefusalReason,
     rule: &'static str,
     section: &'static str,
 }
@@ -62,7 +62,7 @@ pub fn connect(bytes: &[u8], limits: &Limits) -> Result<Option<Connect>, NotOpen
         _ => return Err(Broken::bad("malformed request head", "RFC 9112 2.1").into()),
     }
     if parsed.method != Some("CONNECT") {
-        let why = Why::MethodNotAllowed;
+        let why = RefusalReason::MethodNotAllowed;
         return Err(NotOpened { why, rule: "only CONNECT opens a tunnel", section: "RFC 9110 9.3.6" });
     }
     if parsed.version != Some(1) {
@@ -84,7 +84,7 @@ pub fn connect(bytes: &[u8], limits: &Limits) -> Result<Option<Connect>, NotOpen
     }
     if fields.all("proxy-authorization").count() > 1 {
         let rule = "more than one Proxy-Authorization";
-        return Err(NotOpened { why: Why::TwoTokens, rule, section: "RFC 9110 11.7.2" });
+        return Err(NotOpened { why: RefusalReason::TwoTokens, rule, section: "RFC 9110 11.7.2" });
     }
     let route = route_of(parsed.path.unwrap_or_default())?.to_owned();
     Ok(Some(Connect { route, fields, length }))
@@ -109,7 +109,7 @@ pub fn opened(out: &mut Vec<u8>, protocol: &str) {
 }
 
 /// Appends the answer after which the connection ends. What would be 401 of an origin is 407 of a proxy.
-pub fn not_opened(out: &mut Vec<u8>, why: Why, id: RequestId) {
+pub fn not_opened(out: &mut Vec<u8>, why: RefusalReason, id: RequestId) {
     answer::write(out, why, Some(id), true, false, Challenge::Proxy);
 }
 
@@ -161,21 +161,24 @@ mod tests {
         let many = format!("CONNECT r HTTP/1.1\r\nHost: r\r\n{}\r\n", "a: b\r\n".repeat(100));
         let long = format!("CONNECT r HTTP/1.1\r\nHost: r\r\na: {}\r\n\r\n", "b".repeat(40_000));
         let table = [
-            ("GET / HTTP/1.1\r\nHost: r\r\n\r\n", Why::MethodNotAllowed),
-            ("connect r HTTP/1.1\r\nHost: r\r\n\r\n", Why::MethodNotAllowed),
-            ("CONNECT r HTTP/1.0\r\nHost: r\r\n\r\n", Why::BadRequest),
-            ("CONNECT r HTTP/1.1\r\n\r\n", Why::BadRequest),
-            ("CONNECT r HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", Why::BadRequest),
-            ("CONNECT r HTTP/1.1\nHost: r\n\n", Why::BadRequest),
-            ("CONNECT r HTTP/1.1\r\nHost: r\r\n folded\r\n\r\n", Why::BadRequest),
-            ("CONNECT r HTTP/1.1\r\nHost: r\r\nContent-Length: 0\r\n\r\n", Why::BadRequest),
-            ("CONNECT r HTTP/1.1\r\nHost: r\r\nTransfer-Encoding: chunked\r\n\r\n", Why::BadRequest),
+            ("GET / HTTP/1.1\r\nHost: r\r\n\r\n", RefusalReason::MethodNotAllowed),
+            ("connect r HTTP/1.1\r\nHost: r\r\n\r\n", RefusalReason::MethodNotAllowed),
+            ("CONNECT r HTTP/1.0\r\nHost: r\r\n\r\n", RefusalReason::BadRequest),
+            ("CONNECT r HTTP/1.1\r\n\r\n", RefusalReason::BadRequest),
+            ("CONNECT r HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", RefusalReason::BadRequest),
+            ("CONNECT r HTTP/1.1\nHost: r\n\n", RefusalReason::BadRequest),
+            ("CONNECT r HTTP/1.1\r\nHost: r\r\n folded\r\n\r\n", RefusalReason::BadRequest),
+            ("CONNECT r HTTP/1.1\r\nHost: r\r\nContent-Length: 0\r\n\r\n", RefusalReason::BadRequest),
+            (
+                "CONNECT r HTTP/1.1\r\nHost: r\r\nTransfer-Encoding: chunked\r\n\r\n",
+                RefusalReason::BadRequest,
+            ),
             (
                 "CONNECT r HTTP/1.1\r\nHost: r\r\nProxy-Authorization: a\r\nproxy-authorization: a\r\n\r\n",
-                Why::TwoTokens,
+                RefusalReason::TwoTokens,
             ),
-            (&many, Why::HeadTooLarge),
-            (&long, Why::HeadTooLarge),
+            (&many, RefusalReason::HeadTooLarge),
+            (&long, RefusalReason::HeadTooLarge),
         ];
         for (head, why) in table {
             assert_eq!(read(head).unwrap_err().why, why, "{head}");
@@ -185,13 +188,13 @@ mod tests {
     #[test]
     fn a_missing_token_is_asked_for_as_a_proxy_does() {
         let mut out = Vec::new();
-        not_opened(&mut out, Why::NoToken, RequestId { session: SessionId(7), number: 0 });
+        not_opened(&mut out, RefusalReason::NoToken, RequestId { session: SessionId(7), number: 0 });
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("HTTP/1.1 407 Proxy Authentication Required\r\n"), "{text}");
         assert!(text.contains("\r\nproxy-authenticate: Bearer realm=\"staunch\"\r\n"), "{text}");
         assert!(text.contains("\r\nconnection: close\r\n") && !text.contains("www-authenticate"), "{text}");
         let mut out = Vec::new();
-        not_opened(&mut out, Why::MethodNotAllowed, RequestId { session: SessionId(7), number: 0 });
+        not_opened(&mut out, RefusalReason::MethodNotAllowed, RequestId { session: SessionId(7), number: 0 });
         assert!(String::from_utf8(out).unwrap().contains("\r\nallow: CONNECT\r\n"));
     }
 }

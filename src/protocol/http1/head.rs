@@ -4,24 +4,24 @@
 
 use super::Limits;
 use super::body::{Body, Chunk};
-use crate::protocol::{Fields, Kind, Request, Rewrite, Why};
+use crate::protocol::{Fields, Kind, RefusalReason, Request, Rewrite};
 use std::mem::MaybeUninit;
 
 /// A rule that was broken, before it is known by whom.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Broken {
-    pub(super) why: Why,
+    pub(super) why: RefusalReason,
     pub(super) rule: &'static str,
     pub(super) section: &'static str,
 }
 
 impl Broken {
     pub(super) fn bad(rule: &'static str, section: &'static str) -> Broken {
-        Broken { why: Why::BadRequest, rule, section }
+        Broken { why: RefusalReason::BadRequest, rule, section }
     }
 
     pub(super) fn large(rule: &'static str) -> Broken {
-        Broken { why: Why::HeadTooLarge, rule, section: "limit" }
+        Broken { why: RefusalReason::HeadTooLarge, rule, section: "limit" }
     }
 }
 
@@ -106,7 +106,7 @@ pub(super) fn parse_request(head: &[u8], limits: &Limits, request: &mut Request)
     let (method, target) = (parsed.method.unwrap_or_default(), parsed.path.unwrap_or_default());
     let old = parsed.version == Some(0);
     if method == "CONNECT" {
-        let why = Why::MethodNotAllowed;
+        let why = RefusalReason::MethodNotAllowed;
         return Err(Broken { why, rule: "CONNECT cannot pass", section: "RFC 9110 9.3.6" });
     }
     request.method.clear();

@@ -28,7 +28,9 @@ use std::collections::VecDeque;
 
 use self::body::Body;
 use self::head::{Asked, Broken, HeadEnd};
-use super::{Edit, Ended, Event, Fault, Fields, Http, Key, Kind, Refusal, Request, Rewrite, Up, Why};
+use super::{
+    Edit, Ended, Event, Fault, Fields, Http, Key, Kind, Refusal, RefusalReason, Request, Rewrite, Up,
+};
 use crate::names::{Culprit, RequestId};
 
 /// What one connection may use.
@@ -132,7 +134,7 @@ struct Exchange {
 #[derive(Debug)]
 enum Reply {
     FromService,
-    Refused { why: Why, id: Option<RequestId> },
+    Refused { why: RefusalReason, id: Option<RequestId> },
 }
 
 impl Http1 {
@@ -223,8 +225,13 @@ impl Http for Http1 {
 
     fn refuse(&mut self, refusal: &Refusal) {
         let Client::Withheld(asked) = &self.client else { return };
-        let last =
-            matches!(refusal.why, Why::Draining | Why::Overloaded | Why::BadRequest | Why::HeadTooLarge);
+        let last = matches!(
+            refusal.why,
+            RefusalReason::Draining
+                | RefusalReason::Overloaded
+                | RefusalReason::BadRequest
+                | RefusalReason::HeadTooLarge
+        );
         let close = last || asked.close || asked.expects || !self.request.ends;
         let mut exchange = Exchange::new(self.request.key, &self.request, close);
         exchange.reply = Reply::Refused { why: refusal.why, id: Some(refusal.id) };

@@ -23,7 +23,7 @@ fn up(http: &mut Http1, piece: &[u8]) -> (Vec<u8>, Result<Up, Fault>) {
         match http.up(&mut edit) {
             Ok(Up::Request) if http.request().path().starts_with(b"/no") => {
                 let id = id(http.request().key);
-                http.refuse(&Refusal { id, why: Why::NoToken });
+                http.refuse(&Refusal { id, why: RefusalReason::NoToken });
             }
             Ok(Up::Request) => http.permit(&mut edit, &Rewrite { strip: STRIP, set: SET, authority: None }),
             end => break end,

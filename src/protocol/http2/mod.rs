@@ -19,7 +19,7 @@ mod head;
 mod up;
 
 use super::hpack::Decoder;
-use super::{Edit, Ended, Event, Fault, Fields, Http, Key, Refusal, Request, Rewrite, Up, Why};
+use super::{Edit, Ended, Event, Fault, Fields, Http, Key, Refusal, RefusalReason, Request, Rewrite, Up};
 use crate::names::Culprit;
 use budget::Budget;
 use client_table::ClientTable;
@@ -331,7 +331,7 @@ impl Http for Http2 {
         let table = self.client_table.to_tell();
         let sent = answer::write(&mut self.to_client, key, refusal, kind, to_head, ends, room, table);
         self.reserve -= sent as u32;
-        if refusal.why == Why::Overloaded {
+        if refusal.why == RefusalReason::Overloaded {
             // No other request of this connection would fare better. Behind the answer: some clients read none after it.
             self.go_away(key);
         }

@@ -8,7 +8,7 @@ use super::*;
 use crate::names::{RequestId, SessionId};
 use crate::protocol::hpack::{Decoder, encode};
 use crate::protocol::sniff::HTTP2_PREFACE;
-use crate::protocol::{Kind, Why};
+use crate::protocol::{Kind, RefusalReason};
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -67,7 +67,7 @@ fn feed(http: &mut Http2, bytes: &[u8], step: usize) -> Run {
                         );
                     } else {
                         let id = RequestId { session: SessionId(1), number: http.request().key };
-                        http.refuse(&Refusal { id, why: barred.unwrap_or(Why::InvalidToken) });
+                        http.refuse(&Refusal { id, why: barred.unwrap_or(RefusalReason::InvalidToken) });
                     }
                 }
             }

@@ -4,7 +4,7 @@ use super::frame::*;
 use super::{Http2, MAX_UNREAD, MAX_UNREAD_PER_STREAM, RESERVE, Reading, head};
 use crate::protocol::hpack::{HpackFault, TABLE, encode_table_size};
 use crate::protocol::sniff::HTTP2_PREFACE;
-use crate::protocol::{Edit, Ended, Fault, Request, Up, Why};
+use crate::protocol::{Edit, Ended, Fault, RefusalReason, Request, Up};
 
 /// CONTINUATION frames of one header block; a head of 32 KiB needs two (CVE-2024-27316).
 const MAX_CONTINUATIONS: u32 = 16;
@@ -392,7 +392,8 @@ impl Http2 {
         if too_large {
             // What was read of it is for the log alone.
             let Request { key, ends, .. } = self.request;
-            self.request = Request { key, ends, barred: Some(Why::HeadTooLarge), ..Request::default() };
+            self.request =
+                Request { key, ends, barred: Some(RefusalReason::HeadTooLarge), ..Request::default() };
             let _ = head::read(&self.decoded, &mut self.request);
             self.withheld = Some(Default::default());
             return Ok(true);
@@ -403,7 +404,7 @@ impl Http2 {
         };
         if self.request.method == b"CONNECT" && pseudo.protocol.is_none() {
             // An open proxy is what nobody gets here.
-            self.request.barred = Some(Why::MethodNotAllowed);
+            self.request.barred = Some(RefusalReason::MethodNotAllowed);
         }
         self.withheld = Some(pseudo);
         Ok(true)

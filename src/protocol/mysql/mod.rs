@@ -27,7 +27,7 @@ pub use replies::Replies;
 pub use response::Response;
 pub use statements::Statements;
 
-use super::{Fault, Why};
+use super::{Fault, RefusalReason};
 use crate::names::Culprit;
 
 /// Where the rules stand.
@@ -96,15 +96,21 @@ pub mod error {
     pub const SECURE_TRANSPORT: (u16, &str) = (3159, "HY000");
 }
 
-impl Why {
+impl RefusalReason {
     /// The error that comes nearest.
     pub fn mysql_error(self) -> (u16, &'static str) {
         match self {
-            Why::NoToken | Why::InvalidToken | Why::ExpiredToken | Why::Forbidden => error::ACCESS_DENIED,
-            Why::BadGateway | Why::IssuerUnavailable => error::UPSTREAM,
-            Why::Overloaded => error::TOO_MANY,
-            Why::Draining => error::SHUTDOWN,
-            Why::TwoTokens | Why::BadRequest | Why::HeadTooLarge | Why::MethodNotAllowed => error::HANDSHAKE,
+            RefusalReason::NoToken
+            | RefusalReason::InvalidToken
+            | RefusalReason::ExpiredToken
+            | RefusalReason::Forbidden => error::ACCESS_DENIED,
+            RefusalReason::BadGateway | RefusalReason::IssuerUnavailable => error::UPSTREAM,
+            RefusalReason::Overloaded => error::TOO_MANY,
+            RefusalReason::Draining => error::SHUTDOWN,
+            RefusalReason::TwoTokens
+            | RefusalReason::BadRequest
+            | RefusalReason::HeadTooLarge
+            | RefusalReason::MethodNotAllowed => error::HANDSHAKE,
         }
     }
 }

@@ -19,7 +19,7 @@ pub use startup::{Opening, Startup, opening};
 pub use statements::Statements;
 pub use work::Work;
 
-use super::{Fault, Why};
+use super::{Fault, RefusalReason};
 use crate::names::Culprit;
 use std::fmt;
 
@@ -89,34 +89,41 @@ pub mod sqlstate {
     pub const IDLE_SESSION_TIMEOUT: &str = "57P05";
 }
 
-impl Why {
+impl RefusalReason {
     /// The SQLSTATE that comes nearest.
     pub fn sqlstate(self) -> &'static str {
         match self {
-            Why::NoToken | Why::InvalidToken | Why::ExpiredToken => sqlstate::INVALID_PASSWORD,
-            Why::Forbidden | Why::TwoTokens | Why::MethodNotAllowed => sqlstate::INVALID_AUTHORIZATION,
-            Why::BadRequest | Why::HeadTooLarge => sqlstate::PROTOCOL_VIOLATION,
-            Why::BadGateway => sqlstate::CONNECTION_FAILURE,
-            Why::Overloaded => sqlstate::TOO_MANY_CONNECTIONS,
-            Why::Draining => sqlstate::ADMIN_SHUTDOWN,
-            Why::IssuerUnavailable => sqlstate::CANNOT_CONNECT_NOW,
+            RefusalReason::NoToken | RefusalReason::InvalidToken | RefusalReason::ExpiredToken => {
+                sqlstate::INVALID_PASSWORD
+            }
+            RefusalReason::Forbidden | RefusalReason::TwoTokens | RefusalReason::MethodNotAllowed => {
+                sqlstate::INVALID_AUTHORIZATION
+            }
+            RefusalReason::BadRequest | RefusalReason::HeadTooLarge => sqlstate::PROTOCOL_VIOLATION,
+            RefusalReason::BadGateway => sqlstate::CONNECTION_FAILURE,
+            RefusalReason::Overloaded => sqlstate::TOO_MANY_CONNECTIONS,
+            RefusalReason::Draining => sqlstate::ADMIN_SHUTDOWN,
+            RefusalReason::IssuerUnavailable => sqlstate::CANNOT_CONNECT_NOW,
         }
     }
 
     /// One sentence for the person who reads it in a database client.
     pub fn said_to_database_client(self) -> &'static str {
         match self {
-            Why::NoToken => "this gateway takes a token in the place of the password, and none was sent",
-            Why::InvalidToken => "the token in the password field does not verify for this route",
-            Why::ExpiredToken => "the token in the password field has expired; get a new one",
-            Why::Forbidden => "the identity is known, and this route's policy does not permit it",
-            Why::IssuerUnavailable => "the issuer's keys cannot be fetched just now; try again",
-            Why::BadGateway => "the upstream cannot be reached or does not verify",
-            Why::Draining => "the gateway is going away; connect again",
-            Why::Overloaded => "the gateway is at a limit; try again",
-            Why::BadRequest | Why::HeadTooLarge | Why::TwoTokens | Why::MethodNotAllowed => {
-                "the message breaks a rule of the protocol"
+            RefusalReason::NoToken => {
+                "this gateway takes a token in the place of the password, and none was sent"
             }
+            RefusalReason::InvalidToken => "the token in the password field does not verify for this route",
+            RefusalReason::ExpiredToken => "the token in the password field has expired; get a new one",
+            RefusalReason::Forbidden => "the identity is known, and this route's policy does not permit it",
+            RefusalReason::IssuerUnavailable => "the issuer's keys cannot be fetched just now; try again",
+            RefusalReason::BadGateway => "the upstream cannot be reached or does not verify",
+            RefusalReason::Draining => "the gateway is going away; connect again",
+            RefusalReason::Overloaded => "the gateway is at a limit; try again",
+            RefusalReason::BadRequest
+            | RefusalReason::HeadTooLarge
+            | RefusalReason::TwoTokens
+            | RefusalReason::MethodNotAllowed => "the message breaks a rule of the protocol",
         }
     }
 }

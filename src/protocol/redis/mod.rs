@@ -20,7 +20,7 @@ pub use commands::{Commands, Passed};
 pub use replies::{Answer, Replies};
 pub use work::Work;
 
-use super::{Fault, Why};
+use super::{Fault, RefusalReason};
 use crate::names::Culprit;
 
 const SECTION: &str = "Redis serialization protocol";
@@ -32,21 +32,28 @@ pub const RESET: &[u8] = b"+RESET\r\n";
 /// The user that a password without a name belongs to.
 pub const DEFAULT_USER: &str = "default";
 
-impl Why {
+impl RefusalReason {
     /// The error that a Redis client is given: its kind, which clients tell apart, and a sentence.
     pub fn said_to_redis_client(self) -> &'static str {
         match self {
-            Why::NoToken => "NOAUTH this gateway takes a token in the place of the password; send AUTH first",
-            Why::InvalidToken => {
+            RefusalReason::NoToken => {
+                "NOAUTH this gateway takes a token in the place of the password; send AUTH first"
+            }
+            RefusalReason::InvalidToken => {
                 "WRONGPASS the token in the place of the password does not verify for this route"
             }
-            Why::ExpiredToken => "WRONGPASS the token has expired; get a new one",
-            Why::Forbidden => "NOPERM the identity is known, and this route's policy does not permit it",
-            Why::IssuerUnavailable => "ERR the issuer's keys cannot be fetched just now; try again",
-            Why::BadGateway => "ERR the upstream cannot be reached or does not verify",
-            Why::Draining => "ERR the gateway is going away; connect again",
-            Why::Overloaded => "ERR the gateway is at a limit; try again",
-            Why::BadRequest | Why::HeadTooLarge | Why::TwoTokens | Why::MethodNotAllowed => {
+            RefusalReason::ExpiredToken => "WRONGPASS the token has expired; get a new one",
+            RefusalReason::Forbidden => {
+                "NOPERM the identity is known, and this route's policy does not permit it"
+            }
+            RefusalReason::IssuerUnavailable => "ERR the issuer's keys cannot be fetched just now; try again",
+            RefusalReason::BadGateway => "ERR the upstream cannot be reached or does not verify",
+            RefusalReason::Draining => "ERR the gateway is going away; connect again",
+            RefusalReason::Overloaded => "ERR the gateway is at a limit; try again",
+            RefusalReason::BadRequest
+            | RefusalReason::HeadTooLarge
+            | RefusalReason::TwoTokens
+            | RefusalReason::MethodNotAllowed => {
                 "ERR Protocol error: the command breaks a rule of the protocol"
             }
         }

@@ -15,11 +15,13 @@ use crate::names::{Culprit, Direction, RequestId, Side};
 use crate::policy::{Identity, Permit};
 use crate::protocol::http1::Http1;
 use crate::protocol::http2::Http2;
-use crate::protocol::{Edit, Ended, Event, Fault, Http, Key, Kind, Refusal, Request, Rewrite, Sniffed, Why};
+use crate::protocol::{
+    Edit, Ended, Event, Fault, Http, Key, Kind, Refusal, RefusalReason, Request, Rewrite, Sniffed,
+};
 use crate::relay::Traffic;
+use crate::session::authorise::{self, NotPermitted};
 use crate::session::connected::Finish;
-use crate::session::ends::Parting;
-use crate::session::entry::{self, NoEntry};
+use crate::session::leg_close::LegClose;
 use crate::session::raw::instant_of;
 use crate::session::{Session, Shared, Trail};
 use crate::tls::leg::Leg;
@@ -72,10 +74,10 @@ struct Head {
     kind: Kind,
 }
 
-/// Why a request is refused: what the client is told, and what only the log says.
+/// RefusalReason a request is refused: what the client is told, and what only the log says.
 pub struct Denial {
     /// For the client.
-    pub why: Why,
+    pub why: RefusalReason,
     /// For the log; never holds a token.
     pub detail: Cow<'static, str>,
     /// Who it was, when that much was known.
@@ -225,12 +227,12 @@ impl Conversation {
             return Identification::Known(Ok(identity));
         }
         let token = match found {
-            Found::Two => return deny(Why::TwoTokens, "two different tokens in one request"),
+            Found::Two => return deny(RefusalReason::TwoTokens, "two different tokens in one request"),
             Found::One { token, .. } => token,
             Found::None => {
                 return match self.session.proven_identity() {
                     Some(identity) => Identification::Known(Ok(identity)),
-                    None => deny(Why::NoToken, "no token in any slot of this route"),
+                    None => deny(RefusalReason::NoToken, "no token in any slot of this route"),
                 };
             }
         };
@@ -244,9 +246,11 @@ impl Conversation {
 
     /// Asks the route's policy.
     pub fn authorise(&self, identity: Arc<Identity>) -> Decision {
-        match entry::permit(&self.session, &self.route, &identity) {
+        match authorise::permit(&self.session, &self.route, &identity) {
             Ok(permit) => Decision::Permit(permit),
-            Err(NoEntry { why, detail }) => Decision::Deny(Denial { why, detail, identity: Some(identity) }),
+            Err(NotPermitted { why, detail }) => {
+                Decision::Deny(Denial { why, detail, identity: Some(identity) })
+            }
         }
     }
 
@@ -392,7 +396,7 @@ impl Head {
 }
 
 impl Finish for Conversation {
-    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, Parting) {
+    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, LegClose) {
         self.fault.iter().for_each(|fault| trail.explain(fault));
         // With nothing under way, closing cuts nothing.
         let http = self.http.http_ref();
@@ -408,10 +412,10 @@ impl Finish for Conversation {
         self.abandon(close.culprit());
         trail.requested(self.requests);
         let parting = match close {
-            Close::Record(_) | Close::Truncated(_) => Parting::Cut,
-            _ if !idle => Parting::Cut,
-            _ if tunnel => Parting::Clean,
-            _ => Parting::Settled,
+            Close::Record(_) | Close::Truncated(_) => LegClose::Cut,
+            _ if !idle => LegClose::Cut,
+            _ if tunnel => LegClose::Clean,
+            _ => LegClose::Settled,
         };
         (close, parting)
     }

@@ -6,12 +6,12 @@ use crate::dial::Application;
 use crate::gateway::Route;
 use crate::names::Side;
 use crate::policy::{Identity, Permit};
-use crate::protocol::{Edit, Up, Why};
+use crate::protocol::{Edit, RefusalReason, Up};
+use crate::session::authorise::close_for_refusal;
 use crate::session::connected::ConnectedTo;
-use crate::session::ends::{broken, farewell, flush};
-use crate::session::entry::close_of;
-use crate::session::reach::dial;
-use crate::session::states::Connected;
+use crate::session::dial::dial;
+use crate::session::leg_close::{close_leg, flush, leg_fault};
+use crate::session::stage::Connected;
 use crate::session::{Session, Trail};
 use crate::tls::leg::{Leg, LegFault};
 use std::rc::Rc;
@@ -64,7 +64,7 @@ impl HttpStart {
         if let Some(alert) = fault.alert() {
             self.leg.queue_alert(alert);
         }
-        broken(trail, Side::Client, fault)
+        leg_fault(trail, Side::Client, fault)
     }
 
     /// Lets the protocol see what came, and gathers what it has for the upstream.
@@ -100,7 +100,7 @@ impl HttpStart {
         trail.requested(self.conversation.requests());
         trail.explain(&denial.detail);
         match self.speak(trail).await {
-            Err(Close::Refused) => Err(close_of(denial.why)),
+            Err(Close::Refused) => Err(close_for_refusal(denial.why)),
             said => said,
         }
     }
@@ -112,7 +112,7 @@ impl HttpStart {
             let mut out = Vec::new();
             let said = http.down(&mut Edit::new(&mut [], &mut out));
             said.map_err(|fault| self.conversation.blame(fault))?;
-            self.leg.queue(&out).map_err(|fault| broken(trail, Side::Client, fault))?;
+            self.leg.queue(&out).map_err(|fault| leg_fault(trail, Side::Client, fault))?;
         }
         flush(&mut self.leg, trail).await?;
         if self.conversation.http().is_over() { Err(Close::Refused) } else { Ok(()) }
@@ -120,7 +120,7 @@ impl HttpStart {
 
     /// Ends a session that never got to an upstream.
     pub(in crate::session) async fn leave(self, close: Close) -> Close {
-        farewell(self.leg, matches!(close, Close::Done | Close::Refused | Close::Dial | Close::Limit)).await;
+        close_leg(self.leg, matches!(close, Close::Done | Close::Refused | Close::Dial | Close::Limit)).await;
         close
     }
 
@@ -134,7 +134,7 @@ impl HttpStart {
             Ok(upstream) => upstream,
             Err(detail) => {
                 let identity = Some(permit.identity().clone());
-                let denial = Denial { why: Why::BadGateway, detail: detail.into(), identity };
+                let denial = Denial { why: RefusalReason::BadGateway, detail: detail.into(), identity };
                 // The client is told either way; what it does with it changes nothing here.
                 let _ = self.deny(&denial, trail).await;
                 return Err(Box::pin(self.leave(Close::Dial)).await);

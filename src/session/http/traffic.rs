@@ -65,12 +65,12 @@ impl Traffic for Conversation {
         Ok(())
     }
 
-    fn may_vanish(&self, _: Direction) -> bool {
+    fn tolerates_eof(&self, _: Direction) -> bool {
         let http = self.http.http_ref();
         http.in_flight() == 0 && !http.is_tunnel()
     }
 
-    fn owes_answer(&self) -> bool {
+    fn awaits_response(&self) -> bool {
         let http = self.http.http_ref();
         http.in_flight() > 0 && !http.is_tunnel()
     }

@@ -12,6 +12,6 @@
 //!     commands     ◀──────────────────────────────────────────────▶          traffic
 //! ```
 
-pub(super) mod clear;
+pub(super) mod before_tls;
 pub(super) mod start;
 pub(super) mod traffic;

@@ -1,6 +1,6 @@
 //! A MySQL session up to its first command.
 
-use super::clear::scramble;
+use super::before_tls::scramble;
 use super::traffic::Mysql;
 use crate::close::Close;
 use crate::credential::Account;
@@ -13,14 +13,14 @@ use crate::protocol::mysql::response::{ask_password, password};
 use crate::protocol::mysql::{
     self, Agreed, Greeting, Login, LoginFault, Progress, Response, err, error, packet, write,
 };
-use crate::protocol::{Fault, Why};
+use crate::protocol::{Fault, RefusalReason};
+use crate::session::authorise::close_for_refusal;
 use crate::session::connected::ConnectedTo;
 use crate::session::database::{Denial, authorise, verify};
-use crate::session::ends::{broken, farewell, flush, read};
-use crate::session::entry::close_of;
-use crate::session::reach::dial_with_greeting;
+use crate::session::dial::dial_with_greeting;
+use crate::session::leg_close::{close_leg, flush, leg_fault, read};
+use crate::session::stage::{Connected, Sniffed};
 use crate::session::statements::Statements;
-use crate::session::states::{Connected, Sniffed};
 use crate::session::{Session, Trail};
 use crate::tls::leg::{Leg, LegFault};
 use std::rc::Rc;
@@ -57,7 +57,7 @@ pub(in crate::session) async fn first(
         let mut greeting = Vec::new();
         let payload = Greeting::default().payload(session.id.0 as u32, &scramble()?, false);
         write(&mut greeting, 0, &payload);
-        leg.queue(&greeting).map_err(|fault| broken(trail, Side::Client, fault))?;
+        leg.queue(&greeting).map_err(|fault| leg_fault(trail, Side::Client, fault))?;
         1
     } else {
         BEHIND_TLS
@@ -72,7 +72,7 @@ pub(in crate::session) async fn first(
             let start = MysqlStart { session, route, leg, response, sequence, account: None };
             Ok(Sniffed::Mysql(Box::new(start)))
         }
-        Err(fault) => Err(broke_a_rule(leg, &session, &fault, sequence, trail).await),
+        Err(fault) => Err(refuse_protocol_fault(leg, &session, &fault, sequence, trail).await),
     }
 }
 
@@ -120,23 +120,23 @@ impl MysqlStart {
         }
         if !self.route.database.as_ref().is_some_and(|database| database.takes_tokens) {
             let words = "this route knows clients by certificate, and none that it knows was shown";
-            let denial = Denial::saying(Why::Forbidden, words);
+            let denial = Denial::saying(RefusalReason::Forbidden, words);
             return Err(self.deny(denial, None, trail).await);
         }
         let verdict = match self.response.token() {
-            Some(token) => verify(&self.session, token, Why::NoToken).await,
+            Some(token) => verify(&self.session, token, RefusalReason::NoToken).await,
             None => {
                 let mut question = Vec::new();
                 write(&mut question, self.sequence.wrapping_add(1), &ask_password());
-                self.leg.queue(&question).map_err(|fault| broken(trail, Side::Client, fault))?;
+                self.leg.queue(&question).map_err(|fault| leg_fault(trail, Side::Client, fault))?;
                 flush(&mut self.leg, trail).await?;
                 self.sequence = self.sequence.wrapping_add(2);
                 let mut plain = Zeroizing::new(Vec::new());
                 match next(&mut self.leg, &mut plain, self.sequence, trail).await? {
-                    Ok(payload) => verify(&self.session, password(&payload), Why::NoToken).await,
+                    Ok(payload) => verify(&self.session, password(&payload), RefusalReason::NoToken).await,
                     Err(fault) => {
                         let Self { leg, session, sequence, .. } = *self;
-                        return Err(broke_a_rule(leg, &session, &fault, sequence, trail).await);
+                        return Err(refuse_protocol_fault(leg, &session, &fault, sequence, trail).await);
                     }
                 }
             }
@@ -158,7 +158,7 @@ impl MysqlStart {
             Err(denial) => return Err(self.deny(denial, Some(identity), trail).await),
         };
         self.session.identified(identity);
-        trail.uses_account(&account.user);
+        trail.set_account(&account.user);
         trail.identified();
         self.account = Some(account);
         Ok((self, permit))
@@ -177,7 +177,7 @@ impl MysqlStart {
             Ok((_, _, None)) => return Err(Close::Internal),
             Err(_) => {
                 let words = format!("the upstream {authority} cannot be reached or does not verify");
-                self.deny(Denial::saying(Why::BadGateway, &words), None, trail).await;
+                self.deny(Denial::saying(RefusalReason::BadGateway, &words), None, trail).await;
                 return Err(Close::Dial);
             }
         };
@@ -187,13 +187,13 @@ impl MysqlStart {
         let ok = match timeout(limit, logging_in).await.unwrap_or(Err(LoginEnd::Slow)) {
             Ok(ok) => ok,
             Err(end) => {
-                farewell(upstream, false).await;
+                close_leg(upstream, false).await;
                 return Err(self.not_logged_in(&end, &authority, trail).await);
             }
         };
         let mut last = Vec::new();
         write(&mut last, self.sequence.wrapping_add(1), &ok);
-        self.leg.queue(&last).map_err(|fault| broken(trail, Side::Client, fault))?;
+        self.leg.queue(&last).map_err(|fault| leg_fault(trail, Side::Client, fault))?;
         let said = format!("session {}", self.session.id);
         let watch = |limit| mysql::Statements::new(limit, agreed.flags);
         let statements = Statements::new(self.session.id, &self.route, &permit, watch);
@@ -271,7 +271,7 @@ impl MysqlStart {
                 format!("the connection to the upstream {upstream} broke before it was ready"),
             ),
         };
-        self.session.shared.metrics.refused(Why::BadGateway.code());
+        self.session.shared.metrics.refused(RefusalReason::BadGateway.code());
         refuse(self.leg, &self.session, number, self.sequence, &words).await;
         Close::Dial
     }
@@ -282,7 +282,7 @@ impl MysqlStart {
         self.session.shared.metrics.refused(denial.why.code());
         let words = denial.words.as_deref().unwrap_or(denial.why.said_to_database_client());
         refuse(self.leg, &self.session, denial.why.mysql_error(), self.sequence, words).await;
-        close_of(denial.why)
+        close_for_refusal(denial.why)
     }
 }
 
@@ -292,7 +292,7 @@ fn shown_subject(identity: &Identity) -> String {
     fits.map(|(_, c)| c).filter(|c| !c.is_control()).collect()
 }
 
-/// Why a login came to nothing.
+/// RefusalReason a login came to nothing.
 #[derive(Debug, thiserror::Error)]
 enum LoginEnd {
     #[error("{0}")]
@@ -307,9 +307,15 @@ enum LoginEnd {
     Slow,
 }
 
-async fn broke_a_rule(leg: Leg, session: &Session, fault: &Fault, sequence: u8, trail: &mut Trail) -> Close {
+async fn refuse_protocol_fault(
+    leg: Leg,
+    session: &Session,
+    fault: &Fault,
+    sequence: u8,
+    trail: &mut Trail,
+) -> Close {
     trail.explain(fault);
-    session.shared.metrics.refused(Why::BadRequest.code());
+    session.shared.metrics.refused(RefusalReason::BadRequest.code());
     refuse(leg, session, error::HANDSHAKE, sequence, fault.rule).await;
     Close::Protocol(Side::Client)
 }
@@ -319,5 +325,5 @@ async fn refuse(mut leg: Leg, session: &Session, number: (u16, &str), sequence: 
     let words = format!("{words} (session {})", session.id);
     // A leg that cannot take it any more ends without it.
     let _ = leg.queue(&err(number, sequence.wrapping_add(1), &words));
-    farewell(leg, true).await;
+    close_leg(leg, true).await;
 }

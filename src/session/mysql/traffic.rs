@@ -9,7 +9,7 @@ use crate::relay::Traffic;
 use crate::session::Trail;
 use crate::session::connected::{Finish, parting};
 use crate::session::ending::End;
-use crate::session::ends::Parting;
+use crate::session::leg_close::LegClose;
 use crate::session::raw::instant_of;
 use crate::session::statements::Statements;
 use crate::tls::leg::Leg;
@@ -87,7 +87,7 @@ impl Mysql {
 }
 
 impl Finish for Mysql {
-    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, Parting) {
+    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, LegClose) {
         let left = self.end.left();
         let close = match left.unwrap_or(close) {
             // The client said that it leaves. Neither end reads on then: not a session ticket, not the other's close_notify.
@@ -95,7 +95,7 @@ impl Finish for Mysql {
             close => close,
         };
         if let Some(statements) = &mut self.statements {
-            trail.told_statements(statements.end());
+            trail.set_statement_lines(statements.end());
         }
         self.fault.iter().for_each(|fault| trail.explain(fault));
         // A leg that cannot take them any more ends without them.
@@ -169,7 +169,7 @@ impl Traffic for Mysql {
     }
 
     // COM_QUIT is the client's last packet, and both ends close behind it in whichever way.
-    fn may_vanish(&self, direction: Direction) -> bool {
+    fn tolerates_eof(&self, direction: Direction) -> bool {
         let between = match direction {
             Direction::Up => self.up.is_between(),
             Direction::Down => self.down.is_between(),
@@ -177,7 +177,7 @@ impl Traffic for Mysql {
         between && (self.up.is_quit() || self.end.left().is_some())
     }
 
-    fn owes_answer(&self) -> bool {
+    fn awaits_response(&self) -> bool {
         !self.down.is_idle()
     }
 

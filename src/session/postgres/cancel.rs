@@ -4,13 +4,13 @@
 //! gateway's own. So it can cancel what runs through this gateway, on the route on which it got the key, and nothing
 //! else of the upstream. Workers share the keys: a CancelRequest may reach any of them.
 
-use super::super::ends::farewell;
+use super::super::leg_close::close_leg;
 use crate::close::Close;
 use crate::dial::{Application, DialFault, Dialled};
 use crate::gateway::Route;
 use crate::names::{Reached, RouteName, SessionId};
 use crate::policy::Permit;
-use crate::protocol::Why;
+use crate::protocol::RefusalReason;
 use crate::protocol::postgres::CancelKey;
 use crate::session::{Session, Trail};
 use crate::tls::handshake::Facts;
@@ -110,9 +110,9 @@ impl Cancel {
             Some(target) => Ok(Cancel { session, leg, target }),
             None => {
                 trail.explain("a CancelRequest with the key of no session of this route");
-                session.shared.metrics.refused(Why::Forbidden.code());
+                session.shared.metrics.refused(RefusalReason::Forbidden.code());
                 sleep(GUESS_COSTS).await;
-                farewell(leg, true).await;
+                close_leg(leg, true).await;
                 Err(Close::Refused)
             }
         }
@@ -132,12 +132,12 @@ impl Cancel {
             Ok((facts, address)) => trail.dialled(facts, address, started.elapsed(), false),
             Err(fault) => {
                 trail.explain(format_args!("CancelRequest: {fault}"));
-                farewell(leg, false).await;
+                close_leg(leg, false).await;
                 return Close::Dial;
             }
         }
         trail.explain(format_args!("cancelled the statement of session {}", target.session));
-        farewell(leg, true).await;
+        close_leg(leg, true).await;
         Close::Done
     }
 }
@@ -148,8 +148,8 @@ impl Target {
         let (upstream, limit) = (&self.route.upstream, self.route.timeouts.connect);
         let address = self.address.clone();
         let dialled = upstream.dial_again(&self.permit, Application::Postgres, address, limit, u64::MAX);
-        let Dialled { shaken, address, .. } = dialled.await?;
-        let mut leg = shaken.leg;
+        let Dialled { established, address, .. } = dialled.await?;
+        let mut leg = established.leg;
         let asked = timeout(limit, async {
             leg.queue(&self.key.request())?;
             leg.flush().await?;
@@ -159,7 +159,7 @@ impl Target {
         });
         match asked.await {
             // Whichever way it ends the connection, it has read the request.
-            Ok(_) => Ok((shaken.facts, address)),
+            Ok(_) => Ok((established.facts, address)),
             Err(_) => Err(DialFault::Timeout(limit)),
         }
     }

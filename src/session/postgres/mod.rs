@@ -14,7 +14,7 @@
 //! ```
 //! Whoever is refused gets an ErrorResponse. A CancelRequest ([`cancel`]) is a connection of its own.
 
+pub(super) mod before_tls;
 pub mod cancel;
-pub(super) mod clear;
 pub(super) mod start;
 pub(super) mod traffic;

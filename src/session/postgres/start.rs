@@ -13,14 +13,14 @@ use crate::protocol::postgres::{
     self, ASK_PASSWORD, Login, LoginFault, Opening, Progress, Startup, UNWILLING, fatal, only_3_0, opening,
     password, sqlstate,
 };
-use crate::protocol::{Fault, Why};
+use crate::protocol::{Fault, RefusalReason};
+use crate::session::authorise::close_for_refusal;
 use crate::session::connected::ConnectedTo;
 use crate::session::database::{Denial, authorise, verify};
-use crate::session::ends::{broken, farewell, flush, read};
-use crate::session::entry::close_of;
-use crate::session::reach::dial;
+use crate::session::dial::dial;
+use crate::session::leg_close::{close_leg, flush, leg_fault, read};
+use crate::session::stage::{Connected, Sniffed};
 use crate::session::statements::Statements;
-use crate::session::states::{Connected, Sniffed};
 use crate::session::{Session, Trail};
 use crate::tls::leg::{Leg, LegFault};
 use ring::rand::SecureRandom;
@@ -63,11 +63,11 @@ pub(in crate::session) async fn first(
                 if session.is_tunnelled() && refused < MAX_REFUSED =>
             {
                 if plain.len() > length {
-                    return Err(broke_a_rule(leg, &session, &EARLY, trail).await);
+                    return Err(refuse_protocol_fault(leg, &session, &EARLY, trail).await);
                 }
                 plain.clear();
                 refused += 1;
-                leg.queue(&[UNWILLING]).map_err(|fault| broken(trail, Side::Client, fault))?;
+                leg.queue(&[UNWILLING]).map_err(|fault| leg_fault(trail, Side::Client, fault))?;
                 flush(&mut leg, trail).await?;
             }
             Ok(Some(opening)) => break opening,
@@ -76,15 +76,15 @@ pub(in crate::session) async fn first(
                     return Err(Close::Done);
                 }
             }
-            Err(fault) => return Err(broke_a_rule(leg, &session, &fault, trail).await),
+            Err(fault) => return Err(refuse_protocol_fault(leg, &session, &fault, trail).await),
         }
     };
     if plain.len() > length {
-        return Err(broke_a_rule(leg, &session, &EARLY, trail).await);
+        return Err(refuse_protocol_fault(leg, &session, &EARLY, trail).await);
     }
     match opening {
         Opening::Startup(startup) => {
-            trail.connects_to(&startup);
+            trail.set_startup(&startup);
             let start = PostgresStart { session, route, database, leg, startup, account: None };
             Ok(Sniffed::Postgres(Box::new(start)))
         }
@@ -94,7 +94,7 @@ pub(in crate::session) async fn first(
         }
         Opening::SslRequest | Opening::GssEncRequest => {
             let rule = "a request for encryption inside TLS";
-            Err(broke_a_rule(leg, &session, &Fault { rule, ..EARLY }, trail).await)
+            Err(refuse_protocol_fault(leg, &session, &Fault { rule, ..EARLY }, trail).await)
         }
     }
 }
@@ -122,7 +122,7 @@ impl PostgresStart {
         }
         if !self.database.takes_tokens {
             let words = "this route knows clients by certificate, and none that it knows was shown";
-            let denial = Denial::saying(Why::Forbidden, words);
+            let denial = Denial::saying(RefusalReason::Forbidden, words);
             return Err(self.deny(denial, None, trail).await);
         }
         self.say(&ASK_PASSWORD, trail).await?;
@@ -136,10 +136,10 @@ impl PostgresStart {
                     }
                 }
                 Ok(Some((_, length))) if plain.len() > length => {
-                    return Err(broke_a_rule(self.leg, &self.session, &EARLY, trail).await);
+                    return Err(refuse_protocol_fault(self.leg, &self.session, &EARLY, trail).await);
                 }
-                Ok(Some((token, _))) => break verify(&self.session, token, Why::NoToken).await,
-                Err(fault) => return Err(broke_a_rule(self.leg, &self.session, &fault, trail).await),
+                Ok(Some((token, _))) => break verify(&self.session, token, RefusalReason::NoToken).await,
+                Err(fault) => return Err(refuse_protocol_fault(self.leg, &self.session, &fault, trail).await),
             }
         };
         match verdict {
@@ -162,10 +162,12 @@ impl PostgresStart {
         let carried = subject.len() <= MAX_SUBJECT && !subject.contains(|c: char| c.is_control());
         if self.database.identity_guc.is_some() && !carried {
             let detail = "the subject is too long for identity_guc, or holds control characters";
-            return Err(self.deny(Denial::new(Why::Forbidden, detail), Some(identity), trail).await);
+            return Err(self
+                .deny(Denial::new(RefusalReason::Forbidden, detail), Some(identity), trail)
+                .await);
         }
         self.session.identified(identity);
-        trail.uses_account(&account.user);
+        trail.set_account(&account.user);
         self.account = Some(account);
         trail.identified();
         Ok((self, permit))
@@ -186,14 +188,15 @@ impl PostgresStart {
         };
         let packet = match self.startup.for_upstream(&replace) {
             Ok(packet) => packet,
-            Err(fault) => return Err(broke_a_rule(self.leg, &self.session, &fault, trail).await),
+            Err(fault) => return Err(refuse_protocol_fault(self.leg, &self.session, &fault, trail).await),
         };
         let dialled = dial(&self.route, &self.session, &permit, Application::Postgres, trail).await;
         let (mut upstream, early) = match dialled {
             Ok(upstream) => upstream,
             Err(detail) => {
                 let words = format!("the upstream {} cannot be reached or does not verify", self.authority());
-                let denial = Denial { why: Why::BadGateway, words: Some(words), detail: detail.into() };
+                let denial =
+                    Denial { why: RefusalReason::BadGateway, words: Some(words), detail: detail.into() };
                 self.deny(denial, None, trail).await;
                 return Err(Close::Dial);
             }
@@ -212,12 +215,12 @@ impl PostgresStart {
             Err(_) => Some(LoginEnd::Slow),
         };
         if let Some(fault) = fault {
-            farewell(upstream, false).await;
+            close_leg(upstream, false).await;
             return Err(self.not_logged_in(&fault, login, trail).await);
         }
         let (down, key) = login.into_parts();
         if let Err(fault) = self.leg.queue(&down) {
-            return Err(broken(trail, Side::Client, fault));
+            return Err(leg_fault(trail, Side::Client, fault));
         }
         let entered = match (key, self.route.upstream.reached(&upstream.tcp)) {
             (Some(key), Ok(address)) => {
@@ -256,7 +259,7 @@ impl PostgresStart {
             LoginEnd::Fault(LoginFault::Ended(_)) => {
                 // A leg that cannot take them any more ends without them.
                 let _ = self.leg.queue(&login.into_parts().0);
-                farewell(self.leg, true).await;
+                close_leg(self.leg, true).await;
                 return Close::Dial;
             }
             LoginEnd::Fault(LoginFault::Refused(error)) => {
@@ -275,13 +278,13 @@ impl PostgresStart {
                 format!("the connection to the upstream {upstream} broke before it was ready"),
             ),
         };
-        self.session.shared.metrics.refused(Why::BadGateway.code());
+        self.session.shared.metrics.refused(RefusalReason::BadGateway.code());
         refuse(self.leg, &self.session, code, &words).await;
         Close::Dial
     }
 
     async fn say(&mut self, message: &[u8], trail: &mut Trail) -> Result<(), Close> {
-        self.leg.queue(message).map_err(|fault| broken(trail, Side::Client, fault))?;
+        self.leg.queue(message).map_err(|fault| leg_fault(trail, Side::Client, fault))?;
         flush(&mut self.leg, trail).await
     }
 
@@ -291,11 +294,11 @@ impl PostgresStart {
         self.session.shared.metrics.refused(denial.why.code());
         let words = denial.words.as_deref().unwrap_or(denial.why.said_to_database_client());
         refuse(self.leg, &self.session, denial.why.sqlstate(), words).await;
-        close_of(denial.why)
+        close_for_refusal(denial.why)
     }
 }
 
-/// Why a login came to nothing.
+/// RefusalReason a login came to nothing.
 #[derive(Debug, thiserror::Error)]
 enum LoginEnd {
     #[error("{0}")]
@@ -336,9 +339,9 @@ fn random() -> Option<u32> {
     Some(u32::from_ne_bytes(bytes))
 }
 
-async fn broke_a_rule(leg: Leg, session: &Session, fault: &Fault, trail: &mut Trail) -> Close {
+async fn refuse_protocol_fault(leg: Leg, session: &Session, fault: &Fault, trail: &mut Trail) -> Close {
     trail.explain(fault);
-    session.shared.metrics.refused(Why::BadRequest.code());
+    session.shared.metrics.refused(RefusalReason::BadRequest.code());
     refuse(leg, session, sqlstate::PROTOCOL_VIOLATION, fault.rule).await;
     Close::Protocol(Side::Client)
 }
@@ -347,5 +350,5 @@ async fn broke_a_rule(leg: Leg, session: &Session, fault: &Fault, trail: &mut Tr
 async fn refuse(mut leg: Leg, session: &Session, sqlstate: &str, words: &str) {
     // A leg that cannot take it any more ends without it.
     let _ = leg.queue(&fatal(sqlstate, words, &format!("session {}", session.id)));
-    farewell(leg, true).await;
+    close_leg(leg, true).await;
 }

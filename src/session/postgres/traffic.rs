@@ -10,7 +10,7 @@ use crate::relay::Traffic;
 use crate::session::Trail;
 use crate::session::connected::{Finish, parting};
 use crate::session::ending::End;
-use crate::session::ends::Parting;
+use crate::session::leg_close::LegClose;
 use crate::session::raw::instant_of;
 use crate::session::statements::Statements;
 use crate::tls::leg::Leg;
@@ -129,11 +129,11 @@ impl Postgres {
 const GOING_AWAY: &str = "the gateway is going away; connect again";
 
 impl Finish for Postgres {
-    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, Parting) {
+    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, LegClose) {
         let left = self.end.left();
         let close = left.unwrap_or(close);
         if let Some(statements) = &mut self.statements {
-            trail.told_statements(statements.end());
+            trail.set_statement_lines(statements.end());
         }
         self.fault.iter().for_each(|fault| trail.explain(fault));
         // A leg that cannot take them any more ends without them.
@@ -226,7 +226,7 @@ impl Traffic for Postgres {
     }
 
     // Terminate is the client's last message, and both ends close behind it in whichever way.
-    fn may_vanish(&self, direction: Direction) -> bool {
+    fn tolerates_eof(&self, direction: Direction) -> bool {
         let between = match direction {
             Direction::Up => self.up.is_between(),
             Direction::Down => self.down.is_between(),
@@ -234,7 +234,7 @@ impl Traffic for Postgres {
         between && (self.work.is_terminated() || self.end.left().is_some())
     }
 
-    fn owes_answer(&self) -> bool {
+    fn awaits_response(&self) -> bool {
         self.work.is_awaited()
     }
 

@@ -21,7 +21,7 @@ use super::database::{self, Denial};
 use crate::credential::Account;
 use crate::gateway::Route;
 use crate::policy::Identity;
-use crate::protocol::Why;
+use crate::protocol::RefusalReason;
 use std::sync::Arc;
 
 /// The error reply.
@@ -33,9 +33,9 @@ fn said(denial: &Denial) -> &str {
 async fn verify(session: &Session, route: &Route, token: &[u8]) -> Result<Arc<Identity>, Denial> {
     if !route.database.as_ref().is_some_and(|database| database.takes_tokens) {
         let words = "WRONGPASS this route knows clients by certificate and takes no tokens";
-        return Err(Denial::saying(Why::InvalidToken, words));
+        return Err(Denial::saying(RefusalReason::InvalidToken, words));
     }
-    database::verify(session, token, Why::InvalidToken).await
+    database::verify(session, token, RefusalReason::InvalidToken).await
 }
 
 /// The name and the password of an account.

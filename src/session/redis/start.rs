@@ -9,13 +9,13 @@ use crate::gateway::Route;
 use crate::names::Side;
 use crate::policy::{Identity, Permit};
 use crate::protocol::redis::{Login, OK, RESET, encode_auth, error, words};
-use crate::protocol::{Fault, Why};
+use crate::protocol::{Fault, RefusalReason};
+use crate::session::authorise::close_for_refusal;
 use crate::session::connected::ConnectedTo;
 use crate::session::database::{Denial, authorise};
-use crate::session::ends::{broken, farewell, flush};
-use crate::session::entry::close_of;
-use crate::session::reach::dial;
-use crate::session::states::Connected;
+use crate::session::dial::dial;
+use crate::session::leg_close::{close_leg, flush, leg_fault};
+use crate::session::stage::Connected;
 use crate::session::{Session, Trail};
 use crate::tls::leg::{Leg, LegFault};
 use std::rc::Rc;
@@ -46,7 +46,7 @@ const MAX_REPLY: usize = 4096;
 /// How errors begin that are none of the account's.
 const NOT_READY: [&[u8]; 3] = [b"LOADING ", b"MASTERDOWN ", b"ERR max number of clients"];
 
-/// Why a login came to nothing.
+/// RefusalReason a login came to nothing.
 #[derive(Debug, thiserror::Error)]
 enum LoginEnd {
     #[error("the upstream refused the stored account")]
@@ -101,13 +101,13 @@ impl RedisStart {
                             if let Some(alert) = fault.alert() {
                                 self.leg.queue_alert(alert);
                             }
-                            let close = broken(trail, Side::Client, fault);
-                            farewell(self.leg, false).await;
+                            let close = leg_fault(trail, Side::Client, fault);
+                            close_leg(self.leg, false).await;
                             return Err(close);
                         }
                     }
                 }
-                Err(fault) => return Err(self.broke_a_rule(&fault, trail).await),
+                Err(fault) => return Err(self.refuse_protocol_fault(&fault, trail).await),
             };
             self.plain.drain(..length);
             if login.token().is_some() {
@@ -133,7 +133,7 @@ impl RedisStart {
                 }
                 Login::Wrong(words) => self = self.say(&error(words), trail).await?,
                 _ => {
-                    let denial = Denial::new(Why::NoToken, "a command before AUTH");
+                    let denial = Denial::new(RefusalReason::NoToken, "a command before AUTH");
                     self = self.deny(&denial, trail).await?;
                 }
             }
@@ -152,9 +152,9 @@ impl RedisStart {
                     Login::Hello { name: Some(name), .. } => name.as_slice(),
                     _ => &[],
                 };
-                trail.calls_itself(name);
+                trail.set_application_name(name);
                 self.session.identified(identity);
-                trail.uses_account(&account.user);
+                trail.set_account(&account.user);
                 trail.identified();
                 self.account = Some(account);
                 Ok(Ok((self, permit)))
@@ -162,7 +162,7 @@ impl RedisStart {
             Err(denial) => {
                 self.session.identified(identity);
                 let this = self.deny(&denial, trail).await?;
-                match close_of(denial.why) {
+                match close_for_refusal(denial.why) {
                     Close::Refused => Ok(Err(this)),
                     // Another token would change nothing.
                     close => Err(this.leave(close).await),
@@ -192,7 +192,7 @@ impl RedisStart {
             let (route, session) = (&self.route.name, self.session.id);
             tracing::warn!(route = %route, session = %session, fault = %end, "login failed");
             trail.explain(&end);
-            farewell(upstream, false).await;
+            close_leg(upstream, false).await;
             let upstream = self.authority();
             let words = match end {
                 LoginEnd::Refused | LoginEnd::Strange => {
@@ -206,7 +206,7 @@ impl RedisStart {
         let (mut traffic, mut first) = (traffic, Vec::new());
         match &self.login {
             Login::Auth { .. } => {
-                self.leg.queue(OK).map_err(|fault| broken(trail, Side::Client, fault))?;
+                self.leg.queue(OK).map_err(|fault| leg_fault(trail, Side::Client, fault))?;
             }
             // The upstream answers it, in its own words.
             Login::Hello { .. } => {
@@ -233,16 +233,16 @@ impl RedisStart {
     /// Tells the client that there is no upstream for it. Nothing that the upstream says of the stored account goes to
     /// the client.
     async fn not_dialled(mut self: Box<Self>, words: &str) -> Close {
-        self.session.shared.metrics.refused(Why::BadGateway.code());
+        self.session.shared.metrics.refused(RefusalReason::BadGateway.code());
         let words = format!("ERR {words} (session {})", self.session.id);
         // A leg that cannot take it any more ends without it.
         let _ = self.leg.queue(&error(&words));
-        farewell(self.leg, true).await;
+        close_leg(self.leg, true).await;
         Close::Dial
     }
 
     async fn say(mut self: Box<Self>, reply: &[u8], trail: &mut Trail) -> Result<Box<Self>, Close> {
-        self.leg.queue(reply).map_err(|fault| broken(trail, Side::Client, fault))?;
+        self.leg.queue(reply).map_err(|fault| leg_fault(trail, Side::Client, fault))?;
         flush(&mut self.leg, trail).await?;
         self.answered += 1;
         if self.answered < MAX_ANSWERED {
@@ -258,9 +258,9 @@ impl RedisStart {
         self.say(&error(said(denial)), trail).await
     }
 
-    async fn broke_a_rule(mut self: Box<Self>, fault: &Fault, trail: &mut Trail) -> Close {
+    async fn refuse_protocol_fault(mut self: Box<Self>, fault: &Fault, trail: &mut Trail) -> Close {
         trail.explain(fault);
-        self.session.shared.metrics.refused(Why::BadRequest.code());
+        self.session.shared.metrics.refused(RefusalReason::BadRequest.code());
         // A leg that cannot take it any more ends without it.
         let _ = self.leg.queue(&error(&format!("ERR Protocol error: {}", fault.rule)));
         self.leave(Close::Protocol(Side::Client)).await
@@ -268,7 +268,7 @@ impl RedisStart {
 
     /// Ends a session that never got to an upstream.
     async fn leave(self: Box<Self>, close: Close) -> Close {
-        farewell(self.leg, true).await;
+        close_leg(self.leg, true).await;
         close
     }
 }

@@ -13,7 +13,7 @@ use crate::relay::Traffic;
 use crate::session::connected::Finish;
 use crate::session::database::{Denial, authorise};
 use crate::session::ending::End;
-use crate::session::ends::Parting;
+use crate::session::leg_close::LegClose;
 use crate::session::raw::instant_of;
 use crate::session::{Session, Trail};
 use crate::tls::leg::Leg;
@@ -197,10 +197,10 @@ impl Redis {
 }
 
 impl Finish for Redis {
-    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, Parting) {
+    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, LegClose) {
         let left = self.end.left();
         let close = left.unwrap_or(close);
-        trail.uses_account(&self.account.user);
+        trail.set_account(&self.account.user);
         match &self.fault {
             Some(fault) => trail.explain(fault),
             None => self.detail.iter().for_each(|detail| trail.explain(detail)),
@@ -213,7 +213,7 @@ impl Finish for Redis {
         }
         // An end between two replies cuts nothing; one that the upstream did not agree on must not look so.
         let between = close.culprit() == Culprit::Gateway && self.down.is_between();
-        (close, Parting::clean(close == Close::Done || left.is_some() || between))
+        (close, LegClose::clean(close == Close::Done || left.is_some() || between))
     }
 }
 
@@ -273,14 +273,14 @@ impl Traffic for Redis {
     }
 
     // Clients leave without a word; so does a server that was told QUIT.
-    fn may_vanish(&self, direction: Direction) -> bool {
+    fn tolerates_eof(&self, direction: Direction) -> bool {
         match direction {
             Direction::Up => self.up.is_between(),
             Direction::Down => self.down.is_between() && !self.work.is_awaited(),
         }
     }
 
-    fn owes_answer(&self) -> bool {
+    fn awaits_response(&self) -> bool {
         self.work.is_awaited()
     }
 

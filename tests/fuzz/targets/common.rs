@@ -1,7 +1,7 @@
 //! Drives an HTTP state machine with what the input says.
 
 use staunch::names::{RequestId, SessionId};
-use staunch::protocol::{Edit, Http, Refusal, Rewrite, Up, Why};
+use staunch::protocol::{Edit, Http, Refusal, RefusalReason, Rewrite, Up};
 
 /// Feeds bytes from the client, deciding each request by `permit`; returns what goes up, or `None` after a fault.
 pub fn feed_up(http: &mut dyn Http, bytes: &[u8], permit: bool, out: &mut Vec<u8>) -> bool {
@@ -23,7 +23,7 @@ pub fn feed_up(http: &mut dyn Http, bytes: &[u8], permit: bool, out: &mut Vec<u8
             }
             Ok(Up::Request) => {
                 let id = RequestId { session: SessionId(1), number: http.request().key };
-                http.refuse(&Refusal { id, why: Why::NoToken });
+                http.refuse(&Refusal { id, why: RefusalReason::NoToken });
             }
         }
     };

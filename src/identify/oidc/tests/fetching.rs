@@ -307,8 +307,10 @@ async fn a_jwks_uri_on_another_host_or_port_is_refused_unless_listed() {
 #[tokio::test]
 async fn a_redirected_discovery_is_not_followed() {
     let (server, signer) = (Server::start().await, Signer::ec("P-256"));
-    server
-        .put(DISCOVERY, answer("301 Moved Permanently", &format!("location: {}/moved\r\n", server.url), ""));
+    server.put(
+        DISCOVERY,
+        answer("301 Transferred Permanently", &format!("location: {}/moved\r\n", server.url), ""),
+    );
     let issuers = server.issuers(quick());
     assert_eq!(judge(&issuers, &server.token(&signer, "k")).await, "the issuer's keys are not available");
     assert_eq!((server.asked("/moved"), server.asked("/jwks")), (0, 0));

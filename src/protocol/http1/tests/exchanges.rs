@@ -119,7 +119,7 @@ fn a_tunnels_bytes_are_counted_both_ways_until_the_upstream_ends_it() {
 
 #[test]
 fn a_refusal_is_exactly_this() {
-    let answer = |why: Why, head: &str| {
+    let answer = |why: RefusalReason, head: &str| {
         let mut http = Http1::new(Limits::default());
         let (mut data, mut out) = (head.as_bytes().to_vec(), Vec::new());
         assert_eq!(http.up(&mut Edit::new(&mut data, &mut out)), Ok(Up::Request));
@@ -137,19 +137,19 @@ fn a_refusal_is_exactly_this() {
         body.len(),
         id(1)
     );
-    assert_eq!(answer(Why::ExpiredToken, GET), expected);
+    assert_eq!(answer(RefusalReason::ExpiredToken, GET), expected);
     for (why, status, more) in [
-        (Why::TwoTokens, "400 Bad Request", "error=\"invalid_request\""),
-        (Why::Forbidden, "403 Forbidden", "error=\"insufficient_scope\""),
-        (Why::BadGateway, "502 Bad Gateway", "\"code\":\"bad_gateway\""),
-        (Why::IssuerUnavailable, "503 Service Unavailable", "retry-after: 1\r\n"),
-        (Why::Draining, "503 Service Unavailable", "connection: close\r\n"),
-        (Why::Overloaded, "503 Service Unavailable", "connection: close\r\n"),
-        (Why::Overloaded, "503 Service Unavailable", "retry-after: "),
+        (RefusalReason::TwoTokens, "400 Bad Request", "error=\"invalid_request\""),
+        (RefusalReason::Forbidden, "403 Forbidden", "error=\"insufficient_scope\""),
+        (RefusalReason::BadGateway, "502 Bad Gateway", "\"code\":\"bad_gateway\""),
+        (RefusalReason::IssuerUnavailable, "503 Service Unavailable", "retry-after: 1\r\n"),
+        (RefusalReason::Draining, "503 Service Unavailable", "connection: close\r\n"),
+        (RefusalReason::Overloaded, "503 Service Unavailable", "connection: close\r\n"),
+        (RefusalReason::Overloaded, "503 Service Unavailable", "retry-after: "),
     ] {
         let said = answer(why, GET);
         assert!(said.starts_with(&format!("HTTP/1.1 {status}\r\n")) && said.contains(more), "{said}");
     }
-    let said = answer(Why::NoToken, "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let said = answer(RefusalReason::NoToken, "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(said.ends_with("\r\n\r\n") && !said.contains("content-length: 0"), "{said}");
 }

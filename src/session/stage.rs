@@ -1,10 +1,11 @@
 //! The stages of a session as types: each is consumed by the step that leads to the next.
 
+use super::authorise::{self, NotPermitted, close_for_refusal};
 use super::connected::ConnectedTo;
-use super::ends::{farewell, flush, read};
-use super::entry::{self, NoEntry, close_of};
+use super::dial::dial;
 use super::http::start::HttpStart;
 use super::http::{Conversation, Decision};
+use super::leg_close::{close_leg, flush, read};
 use super::mysql::traffic::Mysql;
 use super::mysql::{self, start::MysqlStart};
 use super::postgres::cancel::Cancel;
@@ -12,7 +13,6 @@ use super::postgres::start;
 use super::postgres::start::PostgresStart;
 use super::postgres::traffic::Postgres;
 use super::raw::Raw;
-use super::reach::dial;
 use super::redis::start::RedisStart;
 use super::redis::traffic::Redis;
 use super::tunnel::{self, Opened};
@@ -21,7 +21,7 @@ use crate::close::Close;
 use crate::dial::Application;
 use crate::gateway::{Named, Route, RouteProtocol};
 use crate::policy::{Identity, Permit};
-use crate::protocol::{Sniffed as Kind, Why, sniff};
+use crate::protocol::{RefusalReason, Sniffed as Kind, sniff};
 use crate::tls::leg::Leg;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -168,7 +168,7 @@ impl Sniffed {
                     trail.explain("no client certificate that maps to an identity");
                     let mut leg = start.leg;
                     leg.queue_alert(ACCESS_DENIED);
-                    farewell(leg, false).await;
+                    close_leg(leg, false).await;
                     Err(Close::Refused)
                 }
             },
@@ -211,20 +211,24 @@ impl Identified {
                     Err(close) => Err(Box::pin(start.leave(close)).await),
                 },
             },
-            Sniffed::Raw(start) => match entry::permit(&start.session, &start.route, &self.identity) {
+            Sniffed::Raw(start) => match authorise::permit(&start.session, &start.route, &self.identity) {
                 Ok(permit) => {
                     trail.identified();
                     start.session.identified(&self.identity);
                     Ok(Ok(Authorised { start: Sniffed::Raw(start), permit }))
                 }
-                Err(NoEntry { why, detail }) => {
+                Err(NotPermitted { why, detail }) => {
                     trail.explain(detail);
                     start.session.identified(&self.identity);
                     start.session.shared.metrics.refused(why.code());
                     let mut leg = start.leg;
-                    leg.queue_alert(if why == Why::Overloaded { INTERNAL_ERROR } else { ACCESS_DENIED });
-                    farewell(leg, false).await;
-                    Err(close_of(why))
+                    leg.queue_alert(if why == RefusalReason::Overloaded {
+                        INTERNAL_ERROR
+                    } else {
+                        ACCESS_DENIED
+                    });
+                    close_leg(leg, false).await;
+                    Err(close_for_refusal(why))
                 }
             },
             Sniffed::Postgres(start) => {
@@ -279,7 +283,7 @@ impl RawStart {
                 waiting: Vec::new(),
             }))),
             Err(_) => {
-                farewell(leg, false).await;
+                close_leg(leg, false).await;
                 Err(Close::Dial)
             }
         }

@@ -5,7 +5,7 @@ use crate::names::Side;
 use crate::protocol::postgres::startup::MAX_PACKET;
 use crate::protocol::postgres::{self, Opening, TLS_WILLING, UNWILLING, opening, sqlstate};
 use crate::session::Trail;
-use crate::session::ends::{LINGER, throw_away};
+use crate::session::leg_close::{LINGER, discard_input};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -86,11 +86,11 @@ async fn read_some(tcp: &mut TcpStream, first: &mut Vec<u8>) -> Result<(), Close
 }
 
 async fn say_and_leave(tcp: &mut TcpStream, sqlstate: &str, words: &str) {
-    let farewell = async {
+    let last_words = async {
         tcp.write_all(&postgres::fatal(sqlstate, words, "")).await?;
         tcp.shutdown().await?;
-        throw_away(tcp).await
+        discard_input(tcp).await
     };
     // Whether it was read or not: the connection ends.
-    let _ = timeout(LINGER, farewell).await;
+    let _ = timeout(LINGER, last_words).await;
 }

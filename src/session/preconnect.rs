@@ -10,7 +10,7 @@ use crate::gateway::Route;
 use crate::metrics::WorkerMetrics;
 use crate::names::Side;
 use crate::policy::Permit;
-use crate::tls::leg::Sign;
+use crate::tls::leg::PeerState;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
@@ -30,7 +30,7 @@ const MAX_READS: usize = 32;
 
 /// What one worker has dialled ahead, by route and protocol.
 #[derive(Default)]
-pub struct Ahead {
+pub struct PreconnectPool {
     pools: RefCell<HashMap<Key, Pool>>,
 }
 
@@ -50,10 +50,10 @@ struct Ready {
     since: Instant,
 }
 
-impl Ahead {
+impl PreconnectPool {
     /// A connection that stands, if there is one.
     pub(super) fn take(shared: &Shared, route: &Arc<Route>, application: Application) -> Option<Dialled> {
-        let mut pools = shared.ahead.pools.borrow_mut();
+        let mut pools = shared.preconnect.pools.borrow_mut();
         let pool = pools.get_mut(&(Arc::as_ptr(route), application))?;
         while let Some(Ready { mut dialled, since }) = pool.ready.pop_front() {
             let good = since.elapsed() < KEEP && is_alive(&mut dialled);
@@ -75,7 +75,7 @@ impl Ahead {
     ) {
         let key = (Arc::as_ptr(route), application);
         let missing = {
-            let mut pools = shared.ahead.pools.borrow_mut();
+            let mut pools = shared.preconnect.pools.borrow_mut();
             let pool = pools.entry(key).or_insert_with(|| Pool {
                 _route: Arc::downgrade(route),
                 ready: VecDeque::new(),
@@ -95,16 +95,16 @@ impl Ahead {
                 if let Ok(dialled) = &mut dialled {
                     // The handshake's last flight else goes with the first data; the upstream's own time for handshakes is
                     // running. A connection that broke here is found to be dead when it is taken.
-                    let _ = tokio::time::timeout(limit, dialled.shaken.leg.flush()).await;
+                    let _ = tokio::time::timeout(limit, dialled.established.leg.flush()).await;
                 }
                 match &dialled {
                     Ok(dialled) => {
-                        upstream_opened(&shared.metrics, &dialled.shaken.facts, started.elapsed());
+                        upstream_opened(&shared.metrics, &dialled.established.facts, started.elapsed());
                     }
                     // A session that needs one dials by itself, and says what is wrong.
                     Err(_) => shared.metrics.handshake_failed(Side::Upstream),
                 }
-                if shared.ahead.dialled(key, dialled.ok()) {
+                if shared.preconnect.dialled(key, dialled.ok()) {
                     tokio::task::spawn_local(Self::watch(shared.clone(), key));
                 }
             }));
@@ -128,9 +128,9 @@ impl Ahead {
     /// Closes what waits too long, as long as the pool holds anything. One task for all, since thousands may be dialled and
     /// taken in the time that one may wait.
     async fn watch(shared: Rc<Shared>, key: Key) {
-        while let Some(since) = shared.ahead.oldest(key) {
+        while let Some(since) = shared.preconnect.oldest(key) {
             tokio::time::sleep_until(since + KEEP).await;
-            shared.ahead.give_up(key, &shared.metrics);
+            shared.preconnect.give_up(key, &shared.metrics);
         }
     }
 
@@ -173,17 +173,17 @@ impl Pool {
 fn is_alive(dialled: &mut Dialled) -> bool {
     let mut cx = Context::from_waker(Waker::noop());
     for _ in 0..MAX_READS {
-        match dialled.shaken.leg.poll_sign(&mut cx) {
-            Sign::Quiet => return !dialled.shaken.leg.rx.closed,
-            Sign::Unread => {}
-            Sign::Ended | Sign::Gone | Sign::Broken(_) => return false,
+        match dialled.established.leg.poll_peer_state(&mut cx) {
+            PeerState::Quiet => return !dialled.established.leg.rx.closed,
+            PeerState::Unread => {}
+            PeerState::Ended | PeerState::Gone | PeerState::Broken(_) => return false,
         }
         let mut said = Vec::new();
-        let polled = pin!(dialled.shaken.leg.read(&mut said)).poll(&mut cx);
-        dialled.shaken.early.append(&mut said);
+        let polled = pin!(dialled.established.leg.read(&mut said)).poll(&mut cx);
+        dialled.established.early.append(&mut said);
         match polled {
             Poll::Pending => {}
-            Poll::Ready(Ok(true)) if dialled.shaken.early.len() <= MAX_EARLY => {}
+            Poll::Ready(Ok(true)) if dialled.established.early.len() <= MAX_EARLY => {}
             Poll::Ready(_) => return false,
         }
     }

@@ -22,15 +22,15 @@ pub(super) async fn read(leg: &mut Leg, plain: &mut Vec<u8>, trail: &mut Trail) 
         if let Some(alert) = fault.alert() {
             leg.queue_alert(alert);
         }
-        broken(trail, Side::Client, fault)
+        leg_fault(trail, Side::Client, fault)
     })
 }
 
 pub(super) async fn flush(leg: &mut Leg, trail: &mut Trail) -> Result<(), Close> {
-    leg.flush().await.map_err(|fault| broken(trail, Side::Client, fault))
+    leg.flush().await.map_err(|fault| leg_fault(trail, Side::Client, fault))
 }
 
-pub(super) fn broken(trail: &mut Trail, side: Side, fault: LegFault) -> Close {
+pub(super) fn leg_fault(trail: &mut Trail, side: Side, fault: LegFault) -> Close {
     let close = close_of(side, &fault);
     trail.explain(fault);
     close
@@ -38,14 +38,14 @@ pub(super) fn broken(trail: &mut Trail, side: Side, fault: LegFault) -> Close {
 
 /// Ends a leg: what was queued is sent, with close_notify only if the end is `clean`, and the peer gets a moment to
 /// read it all. A socket that is closed with unread bytes in it would be reset, and take the last words with it.
-pub(super) async fn farewell(mut leg: Leg, clean: bool) {
+pub(super) async fn close_leg(mut leg: Leg, clean: bool) {
     if clean {
         // Fails only for a leg whose key is used up; the end is unclean then.
         let _ = leg.queue_close();
     }
     // Without TLS a FIN would be a clean end, so an unclean one is a reset. A Unix socket has none, and just ends.
     let resets = !clean && !leg.is_tls();
-    let farewell = async {
+    let last_words = async {
         if resets {
             leg.flush().await?;
             return leg.tcp.set_zero_linger().map_err(LegFault::from);
@@ -55,15 +55,15 @@ pub(super) async fn farewell(mut leg: Leg, clean: bool) {
         if leg.rx.closed || !clean {
             return Ok(());
         }
-        throw_away(&mut leg.tcp).await.map_err(LegFault::from)
+        discard_input(&mut leg.tcp).await.map_err(LegFault::from)
     };
     // Whether the peer read it or not: the connection ends.
-    let _ = timeout(LINGER, farewell).await;
+    let _ = timeout(LINGER, last_words).await;
 }
 
 /// How the legs of a session part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parting {
+pub enum LegClose {
     /// Something is cut: the end must not look like one.
     Cut,
     /// The end is one.
@@ -72,20 +72,20 @@ pub enum Parting {
     Settled,
 }
 
-impl Parting {
+impl LegClose {
     /// An end that cuts nothing, or one that does.
     pub(super) fn clean(clean: bool) -> Self {
-        if clean { Parting::Clean } else { Parting::Cut }
+        if clean { LegClose::Clean } else { LegClose::Cut }
     }
 }
 
 /// Ends both legs. An upstream that takes nothing is not waited for when its client is gone or it stalled too long: it
 /// is reset, which takes what the kernel still holds for it along. It was an unclean end before.
-pub(super) async fn part(client: Leg, upstream: Leg, parting: Parting, close: Close) {
-    let clean = parting != Parting::Cut;
+pub(super) async fn close_legs(client: Leg, upstream: Leg, parting: LegClose, close: Close) {
+    let clean = parting != LegClose::Cut;
     let upstream_ends = async move {
         let mut upstream = upstream;
-        if parting == Parting::Settled && poll_fn(|cx| Poll::Ready(leave(&mut upstream, cx))).await {
+        if parting == LegClose::Settled && poll_fn(|cx| Poll::Ready(leave(&mut upstream, cx))).await {
             return;
         }
         let given_up = matches!(
@@ -97,16 +97,16 @@ pub(super) async fn part(client: Leg, upstream: Leg, parting: Parting, close: Cl
             let _ = upstream.tcp.set_zero_linger();
             return;
         }
-        farewell(upstream, clean).await;
+        close_leg(upstream, clean).await;
     };
-    tokio::join!(farewell(client, clean), upstream_ends);
+    tokio::join!(close_leg(client, clean), upstream_ends);
 }
 
 /// Ends both legs where neither is to be waited for. False: it takes waiting, and [`part`] goes on from there.
-pub(super) fn part_at_once(client: &mut Leg, upstream: &mut Leg, parting: Parting) -> bool {
+pub(super) fn try_close_legs_now(client: &mut Leg, upstream: &mut Leg, parting: LegClose) -> bool {
     // Not a future: the session's would keep room for both legs a second time, as long as it lives.
     let mut cx = Context::from_waker(Waker::noop());
-    let settled = parting == Parting::Settled && client.rx.closed;
+    let settled = parting == LegClose::Settled && client.rx.closed;
     settled && leave(client, &mut cx) && leave(upstream, &mut cx)
 }
 
@@ -116,7 +116,7 @@ fn leave(leg: &mut Leg, cx: &mut Context<'_>) -> bool {
     leg.poll_finish(cx).is_ready()
 }
 
-pub(super) async fn throw_away(tcp: &mut TcpStream) -> std::io::Result<()> {
+pub(super) async fn discard_input(tcp: &mut TcpStream) -> std::io::Result<()> {
     let (mut sink, mut left) = (vec![0; 4096], MAX_LINGER);
     while left > 0 {
         match tcp.read(&mut sink).await? {

@@ -1,6 +1,6 @@
 //! The upstream leg of a session: one that stands already, or a new one.
 
-use super::ahead::Ahead;
+use super::preconnect::PreconnectPool;
 use super::{Session, Trail};
 use crate::dial::Application;
 use crate::gateway::Route;
@@ -34,7 +34,7 @@ pub(super) async fn dial_with_greeting(
 ) -> Result<(Leg, Vec<u8>, Option<Agreed>), &'static str> {
     let started = Instant::now();
     let (shared, records_per_key) = (&session.shared, session.gateway.limits.records_per_key);
-    let ahead = Ahead::take(shared, route, application);
+    let ahead = PreconnectPool::take(shared, route, application);
     let is_ahead = ahead.is_some();
     let dialled = match ahead {
         Some(dialled) => Ok(dialled),
@@ -45,9 +45,9 @@ pub(super) async fn dial_with_greeting(
     };
     match dialled {
         Ok(dialled) => {
-            Ahead::refill(shared, route, application, permit, records_per_key);
-            trail.dialled(dialled.shaken.facts, dialled.address, started.elapsed(), is_ahead);
-            Ok((dialled.shaken.leg, dialled.shaken.early, dialled.mysql))
+            PreconnectPool::refill(shared, route, application, permit, records_per_key);
+            trail.dialled(dialled.established.facts, dialled.address, started.elapsed(), is_ahead);
+            Ok((dialled.established.leg, dialled.established.early, dialled.mysql))
         }
         Err(fault) => {
             tracing::warn!(route = %route.name, session = %session.id, %fault, "dial failed");

@@ -62,8 +62,8 @@ impl Upstream {
             Application::Http2 => &tls.http2,
             Application::Postgres => &tls.postgresql,
         };
-        let shaken = connect(tcp, config.clone(), tls.server_name.clone(), records_per_key).await;
-        let shaken = shaken.map_err(|fault| {
+        let established = connect(tcp, config.clone(), tls.server_name.clone(), records_per_key).await;
+        let established = established.map_err(|fault| {
             if let HandshakeFault::Tls(rustls::Error::AlertReceived(
                 AlertDescription::NoApplicationProtocol,
             )) = &fault
@@ -75,7 +75,7 @@ impl Upstream {
         })?;
         // A server without ALPN speaks HTTP/1.1 if it speaks HTTP (RFC 9113 section 3.3 wants ALPN for HTTP/2), and
         // PostgreSQL if it was asked for TLS in PostgreSQL's way; without that way it must name it.
-        let agreed = shaken.facts.alpn.as_deref();
+        let agreed = established.facts.alpn.as_deref();
         let may_be_silent = match application {
             Application::None | Application::Http1 | Application::Mysql(_) => true,
             Application::Http2 => false,
@@ -86,7 +86,7 @@ impl Upstream {
         if !speaks {
             return Err(DialFault::Alpn(address, application.name()));
         }
-        Ok(Dialled { shaken, address: address.into(), mysql })
+        Ok(Dialled { established, address: address.into(), mysql })
     }
 }
 
@@ -118,7 +118,7 @@ async fn open_plaintext(address: &PlaintextUpstream, application: Application) -
     if let Some(agreed) = &mut mysql {
         agreed.flags &= !mysql::capability::SSL;
     }
-    Ok(Dialled { shaken: handshake::none(tcp), address, mysql })
+    Ok(Dialled { established: handshake::none(tcp), address, mysql })
 }
 
 /// Reads exactly the bytes of a MySQL server's greeting: whatever else came in clear is left to the handshake, which fails on

@@ -7,7 +7,7 @@ use crate::protocol::mysql::greeting::SCRAMBLE;
 use crate::protocol::mysql::response::{First, first};
 use crate::protocol::mysql::{err, error, packet, write};
 use crate::session::Trail;
-use crate::session::ends::{LINGER, throw_away};
+use crate::session::leg_close::{LINGER, discard_input};
 use ring::rand::SecureRandom;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -75,11 +75,11 @@ async fn read_some(tcp: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(), Close
 }
 
 async fn say_and_leave(tcp: &mut TcpStream, number: (u16, &str), words: &str) {
-    let farewell = async {
+    let last_words = async {
         tcp.write_all(&err(number, 2, words)).await?;
         tcp.shutdown().await?;
-        throw_away(tcp).await
+        discard_input(tcp).await
     };
     // Whether it was read or not: the connection ends.
-    let _ = timeout(LINGER, farewell).await;
+    let _ = timeout(LINGER, last_words).await;
 }
