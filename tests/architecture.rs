@@ -9,14 +9,16 @@ const LEVELS: [(u8, &[&str]); 6] = [
     (5, &["main", "config", "worker", "serve", "admin", "client", "demo"]),
     (4, &["session"]),
     (3, &["relay", "gateway"]),
-    (2, &["tls", "identify", "credential", "dial", "audit"]),
+    (2, &["tls", "identify", "credential", "dial", "audit", "net"]),
     (1, &["tls::record", "protocol", "policy"]),
     (0, &["names", "close", "secret", "metrics"]),
 ];
 
 /// Imports between modules of one level that are wanted, each with its reason.
-const EXCEPTIONS: [(&str, &str, &str); 8] = [
+const EXCEPTIONS: [(&str, &str, &str); 10] = [
     ("dial", "tls", "dialling ends in a TLS handshake"),
+    ("net", "tls", "the HTTPS client verifies servers as dialling does"),
+    ("identify", "net", "issuers' keys are fetched by the one HTTPS client"),
     ("metrics", "names", "counters are kept by side and direction"),
     ("metrics", "close", "counters are kept by close reason"),
     ("serve", "config", "serving begins with a configuration, and reloads it"),

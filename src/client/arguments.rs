@@ -2,8 +2,9 @@
 
 use super::callback;
 use super::fault::Fault;
-use super::profile::{IssuerSettings, Method, Profile, Settings, TokenUse};
+use super::profile::Profile;
 use super::secrets::Reference;
+use super::settings::{IssuerSettings, Method, Settings, TokenUse};
 use std::path::{PathBuf, absolute};
 
 /// `staunch login`. Has no `Debug`: somebody may have written a secret itself in the place of its reference.

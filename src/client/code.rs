@@ -1,12 +1,13 @@
 //! Authorisation code with PKCE on a loopback redirect (RFC 6749 section 4.1, RFC 7636, RFC 8252).
 
 use super::callback::{Callback, Redirect};
+use super::claims::Claims;
 use super::fault::{Fault, Offence, Refusal};
 use super::grant::{Client, Outcome};
-use super::http::Form;
+use super::issuer_http::Form;
 use super::secrets::{random, random_bytes, same};
 use super::store::Tokens;
-use super::{claims::Claims, say};
+use super::terminal::say;
 use crate::secret::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -2,9 +2,10 @@
 
 use super::fault::{Fault, Offence, Refusal, shown};
 use super::grant::{Client, Outcome, refusal};
-use super::http::{Form, https};
-use super::say;
+use super::issuer_http::Form;
 use super::store::Tokens;
+use super::terminal::say;
+use crate::net::https::HttpsUrl;
 use crate::secret::Secret;
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -18,7 +19,7 @@ pub(super) async fn log_in(client: &Client<'_>, scope: &str) -> Result<Tokens, F
         .field("scope", scope)
         .maybe("audience", client.settings.audience.as_deref())
         .maybe("resource", client.settings.resource.as_deref());
-    let (answer, form) = client.post(issuer.device_authorization()?, form).await?;
+    let (answer, form) = client.post(&issuer.device_authorization()?, form).await?;
     let started = Instant::now();
     if answer.status != StatusCode::OK {
         let refused = refusal(&answer, &form).map(Offence::Refused);
@@ -112,7 +113,10 @@ const LASTS: Duration = Duration::from_secs(30 * 60);
 
 /// Tells the person where to go and what to type.
 fn invite(invitation: &Invitation) -> Result<(), String> {
-    let link = |url: &str| https(url).map(|_| shown(url)).ok_or("its verification_uri is no https URL");
+    let link = |url: &str| {
+        let https = url.parse::<HttpsUrl>();
+        https.map(|_| shown(url)).map_err(|()| "its verification_uri is no https URL")
+    };
     let place = link(&invitation.verification_uri)?;
     say(&format!(
         "On any machine with a browser, open\n\n  {place}\n\nand type in the code\n\n  {}\n",

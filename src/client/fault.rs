@@ -1,9 +1,9 @@
-//! RefusalReason a command failed, and who is to blame: the command line, this machine, the person, the issuer, or time.
+//! Why a command failed, and who is to blame: the command line, this machine, the person, the issuer, or time.
 
 use super::profile::Profile;
 use crate::audit::{Style, escape};
 
-/// RefusalReason there is no token. Never holds one, nor any other secret.
+/// Why there is no token. Never holds one, nor any other secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// What was asked for cannot be: command line or remembered settings.
@@ -36,7 +36,7 @@ pub enum Fault {
     LoggedOut {
         /// Whose.
         profile: Profile,
-        /// RefusalReason not.
+        /// Why not.
         why: String,
     },
 }

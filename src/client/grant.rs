@@ -2,16 +2,17 @@
 
 use super::claims::Claims;
 use super::fault::{Fault, Offence, Refusal};
-use super::http::{Answer, Form};
 use super::issuer::Issuer;
-use super::profile::IssuerSettings;
+use super::issuer_http::Form;
 use super::secrets::text;
+use super::settings::IssuerSettings;
 use super::store::Tokens;
+use crate::net::https::{Answer, HttpsUrl};
 use crate::secret::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hyper::StatusCode;
 use hyper::header::HeaderValue;
-use hyper::{StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::Value;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -38,7 +39,7 @@ impl<'a> Client<'a> {
     }
 
     /// Sends a form as this client (RFC 6749 section 2.3.1): by `Authorization: Basic` or inside the form.
-    pub(super) async fn post(&self, uri: Uri, form: Form) -> Result<(Answer, Form), Fault> {
+    pub(super) async fn post(&self, url: &HttpsUrl, form: Form) -> Result<(Answer, Form), Fault> {
         let id = &self.settings.client_id;
         let (form, authorization) = match &self.secret {
             None => (form.field("client_id", id), None),
@@ -51,7 +52,7 @@ impl<'a> Client<'a> {
                 return Err(self.issuer.blame(Offence::Unable(what)));
             }
         };
-        let answer = self.issuer.http.post(uri, &form, authorization).await;
+        let answer = self.issuer.http.post(url, &form, authorization).await;
         Ok((answer.map_err(|offence| self.issuer.blame(offence))?, form))
     }
 
@@ -63,7 +64,7 @@ impl<'a> Client<'a> {
     ) -> Result<Outcome, Fault> {
         // Before the request: a token is never believed to live longer than it does.
         let asked = SystemTime::now();
-        let (answer, form) = self.post(self.issuer.token.clone(), form).await?;
+        let (answer, form) = self.post(&self.issuer.token, form).await?;
         if answer.status != StatusCode::OK {
             return refusal(&answer, &form).map(Outcome::Refused).map_err(|o| self.issuer.blame(o));
         }
@@ -109,10 +110,23 @@ impl<'a> Client<'a> {
         Ok(tokens)
     }
 
+    /// Asks for tokens with the client's own secret (RFC 6749 section 4.4).
+    pub(super) async fn client_credentials(&self) -> Result<Tokens, Fault> {
+        let form = Form::default()
+            .field("grant_type", "client_credentials")
+            .maybe("scope", self.settings.scope.as_deref())
+            .maybe("audience", self.settings.audience.as_deref())
+            .maybe("resource", self.settings.resource.as_deref());
+        match self.grant(form, |_| Ok(())).await? {
+            Outcome::Tokens(tokens) => Ok(tokens),
+            Outcome::Refused(refusal) => Err(self.issuer.blame(Offence::Refused(refusal))),
+        }
+    }
+
     /// Revokes a token (RFC 7009 section 2.1). `false`: the issuer cannot revoke tokens of this type.
-    pub(super) async fn revoke(&self, uri: Uri, token: &Secret, hint: &str) -> Result<bool, Fault> {
+    pub(super) async fn revoke(&self, url: &HttpsUrl, token: &Secret, hint: &str) -> Result<bool, Fault> {
         let form = Form::default().secret("token", token).field("token_type_hint", hint);
-        let (answer, form) = self.post(uri, form).await?;
+        let (answer, form) = self.post(url, form).await?;
         if answer.status == StatusCode::OK {
             return Ok(true);
         }
@@ -189,7 +203,8 @@ mod tests {
     fn an_error_answer_never_repeats_what_was_secret() {
         let form = Form::default().secret("refresh_token", &Secret::new(b"rt-canary".to_vec()));
         let body = br#"{"error":"invalid_grant","error_description":"rt-canary \u001b[31mis eyJhbGciOiJFUzI1NiJ9.e30.x"}"#;
-        let answer = Answer { status: StatusCode::BAD_REQUEST, body: Secret::new(body.to_vec()) };
+        let body = Secret::new(body.to_vec());
+        let answer = Answer { status: StatusCode::BAD_REQUEST, headers: Default::default(), body };
         let refusal = refusal(&answer, &form).unwrap().to_string();
         assert_eq!(refusal, "invalid_grant (… \\u{1b}[31mis eyJ…)");
     }

@@ -1,16 +1,17 @@
 //! An issuer: what its discovery document says (OpenID Connect Discovery 1.0 section 4, RFC 8414), and requests to it.
 
 use super::fault::{Fault, Offence, shown};
-use super::http::{Http, https};
-use hyper::{StatusCode, Uri};
+use super::issuer_http::IssuerClient;
+use crate::net::https::HttpsUrl;
+use hyper::StatusCode;
 use serde::Deserialize;
 use std::path::Path;
 
 /// A discovered issuer.
 pub(super) struct Issuer {
     pub(super) url: String,
-    pub(super) http: Http,
-    pub(super) token: Uri,
+    pub(super) http: IssuerClient,
+    pub(super) token: HttpsUrl,
     document: Document,
 }
 
@@ -33,18 +34,22 @@ impl Issuer {
     /// Fetches and checks the discovery document.
     pub(super) async fn discover(url: &str, ca: Option<&Path>) -> Result<Issuer, Fault> {
         let place = format!("{}/.well-known/openid-configuration", url.trim_end_matches('/'));
-        let place = https(&place).filter(|_| !url.contains('?')).ok_or_else(|| {
+        let place: HttpsUrl = place.parse().ok().filter(|_| !url.contains('?')).ok_or_else(|| {
             Fault::Usage(format!("{url:?} is no issuer; write https://host[:port][/path], without a query"))
         })?;
-        let http = Http::new(ca).map_err(Fault::Machine)?;
+        let http = IssuerClient::new(ca).map_err(Fault::Machine)?;
         let document = Self::document(&http, place, url).await;
         let (document, token) = document.map_err(|offence| Fault::Issuer { url: url.to_owned(), offence })?;
         Ok(Issuer { url: url.to_owned(), http, token, document })
     }
 
-    async fn document(http: &Http, place: Uri, url: &str) -> Result<(Document, Uri), Offence> {
+    async fn document(
+        http: &IssuerClient,
+        place: HttpsUrl,
+        url: &str,
+    ) -> Result<(Document, HttpsUrl), Offence> {
         let broken = |what: String| Err(Offence::Broken(format!("its discovery document {what}")));
-        let answer = http.get(place).await?;
+        let answer = http.get(&place).await?;
         if answer.status != StatusCode::OK {
             let status = answer.status.as_u16();
             return Err(Offence::Unable(format!("it has no discovery document (status {status})")));
@@ -59,9 +64,9 @@ impl Issuer {
                 shown(&document.issuer)
             ));
         }
-        match https(&document.token_endpoint) {
-            Some(token) => Ok((document, token)),
-            None => broken("names a token_endpoint that is no https URL".into()),
+        match document.token_endpoint.parse() {
+            Ok(token) => Ok((document, token)),
+            Err(()) => broken("names a token_endpoint that is no https URL".into()),
         }
     }
 
@@ -76,13 +81,13 @@ impl Issuer {
     }
 
     /// Where a device asks for its code (RFC 8628 section 3.1).
-    pub(super) fn device_authorization(&self) -> Result<Uri, Fault> {
+    pub(super) fn device_authorization(&self) -> Result<HttpsUrl, Fault> {
         self.endpoint(self.document.device_authorization_endpoint.as_deref(), "device_authorization_endpoint")
     }
 
     /// Where tokens are revoked (RFC 7009), if anywhere.
-    pub(super) fn revocation(&self) -> Option<Uri> {
-        self.document.revocation_endpoint.as_deref().and_then(https)
+    pub(super) fn revocation(&self) -> Option<HttpsUrl> {
+        self.document.revocation_endpoint.as_deref().and_then(|url| url.parse().ok())
     }
 
     /// True if the authorisation answer must carry `iss` (RFC 9207 section 3).
@@ -117,8 +122,8 @@ impl Issuer {
         self.blame(Offence::Broken(what.into()))
     }
 
-    fn endpoint(&self, url: Option<&str>, name: &str) -> Result<Uri, Fault> {
+    fn endpoint(&self, url: Option<&str>, name: &str) -> Result<HttpsUrl, Fault> {
         let url = url.ok_or_else(|| self.blame(Offence::Unable(format!("it has no {name}"))))?;
-        https(url).ok_or_else(|| self.broken(format!("its {name} is no https URL")))
+        url.parse().map_err(|()| self.broken(format!("its {name} is no https URL")))
     }
 }

@@ -1,14 +1,14 @@
 //! `staunch login`: one of four ways to a token.
 
 use super::claims::Claims;
-use super::fault::{Fault, Offence};
-use super::grant::{Client, Outcome};
-use super::http::Form;
+use super::fault::Fault;
+use super::grant::Client;
 use super::issuer::Issuer;
-use super::profile::{IssuerSettings, Method, Settings, TokenUse};
 use super::secrets::text;
+use super::settings::{IssuerSettings, Method, Settings, TokenUse};
 use super::store::{Store, Tokens};
-use super::{code, device, say, token};
+use super::terminal::say;
+use super::{code, device, token_file};
 use std::time::{Duration, SystemTime};
 
 pub use super::arguments::{Arguments, Way};
@@ -24,8 +24,8 @@ pub async fn run_in(store: &Store, arguments: Arguments) -> Result<(), Fault> {
     let settings = arguments.settle(store.settings(&profile)?)?;
     let tokens = match &settings {
         Settings::TokenFile(path) => {
-            let fresh = token::from_file(path)?;
-            if Claims::of(text(&fresh.token)).is_none() {
+            let (token, _) = token_file::read(path)?;
+            if Claims::of(text(&token)).is_none() {
                 say("Note: the file's token is no JWT, and gateways take nothing else.");
             }
             None
@@ -48,7 +48,7 @@ async fn tokens(settings: &IssuerSettings, browser: bool) -> Result<Tokens, Faul
     let tokens = match settings.method {
         Method::Browser => code::log_in(&client, scope, browser).await?,
         Method::Device => device::log_in(&client, scope).await?,
-        Method::ClientCredentials => client_credentials(&client).await?,
+        Method::ClientCredentials => client.client_credentials().await?,
     };
     let openid =
         settings.method != Method::ClientCredentials && scope.split(' ').any(|scope| scope == "openid");
@@ -57,19 +57,6 @@ async fn tokens(settings: &IssuerSettings, browser: bool) -> Result<Tokens, Faul
         return Err(issuer.broken("it gave no ID token"));
     }
     Ok(tokens)
-}
-
-/// A token for a program (RFC 6749 section 4.4).
-pub(super) async fn client_credentials(client: &Client<'_>) -> Result<Tokens, Fault> {
-    let form = Form::default()
-        .field("grant_type", "client_credentials")
-        .maybe("scope", client.settings.scope.as_deref())
-        .maybe("audience", client.settings.audience.as_deref())
-        .maybe("resource", client.settings.resource.as_deref());
-    match client.grant(form, |_| Ok(())).await? {
-        Outcome::Tokens(tokens) => Ok(tokens),
-        Outcome::Refused(refusal) => Err(client.issuer.blame(Offence::Refused(refusal))),
-    }
 }
 
 /// The sentence at the end.

@@ -3,9 +3,10 @@
 use super::fault::Fault;
 use super::grant::Client;
 use super::issuer::Issuer;
-use super::profile::{IssuerSettings, Profile, Settings};
-use super::say;
+use super::profile::Profile;
+use super::settings::{IssuerSettings, Settings};
 use super::store::{Store, Tokens};
+use super::terminal::say;
 
 /// `staunch logout`.
 #[derive(Debug, Default, clap::Args)]
@@ -76,15 +77,13 @@ async fn revoke(settings: &IssuerSettings, tokens: &Tokens) -> Result<Revoked, F
         return Ok(Revoked::Foreign);
     }
     let issuer = Issuer::discover(&settings.issuer, settings.ca.as_deref()).await?;
-    let Some(place) = issuer.revocation() else { return Ok(Revoked::Nothing) };
+    let Some(url) = issuer.revocation() else { return Ok(Revoked::Nothing) };
     let client = Client::new(&issuer, settings)?;
     let revoked = match (&tokens.refresh, &tokens.access) {
         (Some(refresh), _) => {
-            client.revoke(place, refresh, "refresh_token").await?.then_some(Revoked::Refresh)
+            client.revoke(&url, refresh, "refresh_token").await?.then_some(Revoked::Refresh)
         }
-        (None, Some(access)) => {
-            client.revoke(place, access, "access_token").await?.then_some(Revoked::Access)
-        }
+        (None, Some(access)) => client.revoke(&url, access, "access_token").await?.then_some(Revoked::Access),
         (None, None) => None,
     };
     Ok(revoked.unwrap_or(Revoked::Nothing))

@@ -28,21 +28,18 @@ mod code;
 mod device;
 mod fault;
 mod grant;
-mod http;
 mod issuer;
+mod issuer_http;
 mod secrets;
+mod settings;
+mod terminal;
+mod token_file;
 
 pub use fault::{Fault, Offence, Refusal};
-pub use profile::{Profile, TokenUse};
+pub use profile::Profile;
 pub use secrets::Reference;
+pub use settings::TokenUse;
 pub use token::fresh;
-
-/// Tells the person at the terminal. Standard output belongs to the token.
-fn say(text: &str) {
-    use std::io::Write;
-    // Nobody reads on: there is no one to tell.
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
 
 #[cfg(test)]
 mod tests;

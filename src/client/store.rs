@@ -4,8 +4,9 @@
 //! flushed, renamed. Whoever changes one holds the lock on `NAME.lock`, which is never removed; readers need none.
 
 use super::fault::Fault;
-use super::profile::{Profile, Settings, TokenUse};
+use super::profile::Profile;
 use super::secrets::{kept, read_private};
+use super::settings::{Settings, TokenUse};
 use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};

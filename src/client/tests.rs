@@ -1,8 +1,9 @@
 //! The store and the arithmetic of expiry.
 
 use super::fault::Fault;
-use super::profile::{Profile, Settings, TokenUse};
+use super::profile::Profile;
 use super::secrets::text;
+use super::settings::{Settings, TokenUse};
 use super::store::{Store, Tokens};
 use super::token::{REFRESH_BEFORE, fresh_in};
 use crate::secret::Secret;

@@ -3,15 +3,15 @@
 use super::claims::Claims;
 use super::fault::{Fault, Offence};
 use super::grant::{Client, Outcome};
-use super::http::Form;
 use super::issuer::Issuer;
-use super::profile::{IssuerSettings, Method, Profile, Settings, TokenUse};
-use super::secrets::{text, trimmed};
+use super::issuer_http::Form;
+use super::profile::Profile;
+use super::settings::{IssuerSettings, Method, Settings, TokenUse};
 use super::store::{Lock, Store, Tokens};
-use super::{login, say};
+use super::terminal::say;
+use super::token_file;
 use crate::secret::Secret;
 use std::io::{self, Write};
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// `staunch token`.
@@ -48,7 +48,7 @@ pub struct Fresh {
     pub token: Secret,
     /// Its end, if it is known.
     pub expires: Option<SystemTime>,
-    /// RefusalReason it could not be renewed although less than [`REFRESH_BEFORE`] is left, or not be kept when it was.
+    /// Why it could not be renewed although less than [`REFRESH_BEFORE`] is left, or not be kept when it was.
     pub warning: Option<Fault>,
 }
 
@@ -65,7 +65,10 @@ pub async fn fresh_in(store: &Store, profile: &Profile, token_use: Option<TokenU
         Some(Settings::Issuer(settings)) => settings,
         Some(Settings::TokenFile(path)) => {
             return match store.tokens(profile)? {
-                Some(_) => from_file(&path),
+                Some(_) => {
+                    let (token, expires) = token_file::read(&path)?;
+                    Ok(Fresh { token, expires, warning: None })
+                }
                 None => Err(logged_out(&ended)),
             };
         }
@@ -113,7 +116,7 @@ async fn renew(
     let mut new = match (settings.method, &old.refresh) {
         (Method::ClientCredentials, _) => {
             let issuer = Issuer::discover(&settings.issuer, settings.ca.as_deref()).await?;
-            login::client_credentials(&Client::new(&issuer, settings)?).await?
+            Client::new(&issuer, settings)?.client_credentials().await?
         }
         (_, Some(refresh)) if own => {
             let issuer = Issuer::discover(&settings.issuer, settings.ca.as_deref()).await?;
@@ -161,18 +164,4 @@ async fn refreshed(client: &Client<'_>, refresh: &Secret, subject: Option<&str>)
         new.subject = new.subject.take().or_else(|| subject.map(str::to_owned));
     }
     Ok(outcome)
-}
-
-/// A token that something else renews. The file may be open to others, as those of cluster agents often are.
-pub(super) fn from_file(path: &Path) -> Result<Fresh, Fault> {
-    let fault = |why: &str| Fault::Machine(format!("the token file {}: {why}", path.display()));
-    let bytes = std::fs::read(path).map_err(|error| fault(&error.to_string()))?;
-    let token = trimmed(bytes)
-        .filter(|token| token.expose().iter().all(u8::is_ascii_graphic))
-        .ok_or_else(|| fault("it does not hold a token and nothing else"))?;
-    let expires = Claims::of(text(&token)).and_then(|claims| claims.expires());
-    match expires.is_some_and(|expires| expires <= SystemTime::now()) {
-        true => Err(fault("its token has expired; see to what writes the file")),
-        false => Ok(Fresh { token, expires, warning: None }),
-    }
 }

@@ -5,6 +5,7 @@
 
 mod certificates;
 mod fault;
+mod loaded;
 pub mod model;
 mod resolve;
 mod secrets;
@@ -14,47 +15,12 @@ mod text;
 mod units;
 
 pub use fault::{Fault, Faults};
+pub use loaded::{Admin, Loaded, Log};
 pub use summary::{RouteSummary, Summary};
 
-use crate::audit::Format;
-use crate::gateway::Gateway;
-use crate::worker::Layout;
 use fault::Notes;
 use model::Config;
-use std::net::SocketAddr;
 use std::path::Path;
-
-/// A configuration without faults.
-pub struct Loaded {
-    /// What sessions need to know.
-    pub gateway: Gateway,
-    /// Threads.
-    pub workers: Layout,
-    /// The operator's HTTP.
-    pub admin: Admin,
-    /// The log.
-    pub log: Log,
-    /// What `check` prints.
-    pub summary: Summary,
-    /// What works and is not right.
-    pub warnings: Faults,
-}
-
-/// The operator's HTTP.
-#[derive(Clone, Copy, Debug)]
-pub struct Admin {
-    /// Where it listens.
-    pub address: SocketAddr,
-}
-
-/// The log.
-#[derive(Clone, Debug)]
-pub struct Log {
-    /// How it is written.
-    pub format: Format,
-    /// Which diagnostics.
-    pub filter: String,
-}
 
 /// Reads and checks a file and everything that it names.
 pub fn load(path: &Path) -> Result<Loaded, Faults> {
@@ -90,5 +56,5 @@ pub fn parse(text: &str) -> Result<Config, Faults> {
 
 /// The JSON schema of the configuration, for editors.
 pub fn schema() -> serde_json::Value {
-    schemars::schema_for!(Config).to_value()
+    model::schema()
 }

@@ -1,8 +1,8 @@
 //! From text to what is written: TOML that goes on behind lines that cannot be read.
 
 use super::fault::Notes;
-use super::model::Config;
-use super::{schema, shape};
+use super::model::{Config, schema};
+use super::shape;
 use serde::Deserialize;
 use std::ops::Range;
 use toml::de::DeTable;

@@ -1,6 +1,7 @@
 //! Who speaks: a token ([`oidc`]) found in a [`slots`] of the request, or a client [`certificate`].
 
-pub mod cache;
 pub mod certificate;
 pub mod oidc;
 pub mod slots;
+
+pub use oidc::cache;

@@ -1,6 +1,6 @@
 //! The program that is run with the places in its environment.
 
-use crate::client::Fault;
+use crate::client::fault::Fault;
 use rustix::process::{Pid, Signal, kill_process};
 use std::os::unix::process::ExitStatusExt;
 use tokio::process::Command;

@@ -13,7 +13,9 @@ mod serve;
 mod tunnel;
 mod usage;
 
-use super::{Fault, Profile, say};
+use super::fault::Fault;
+use super::profile::Profile;
+use super::terminal::say;
 use place::{Place, Wish};
 use serve::{Door, serve};
 use std::path::PathBuf;

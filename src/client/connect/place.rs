@@ -1,6 +1,6 @@
 //! Where a program on this machine finds a route: a loopback port or a Unix socket, and nothing that others can reach.
 
-use crate::client::Fault;
+use crate::client::fault::Fault;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::FileTypeExt;

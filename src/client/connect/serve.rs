@@ -3,7 +3,7 @@
 use super::place::{Local, Place, Stream};
 use super::tunnel::{Gateway, NotOpened, Opened};
 use super::usage::{self, Offer};
-use crate::client::say;
+use crate::client::terminal::say;
 use crate::protocol::mysql;
 use crate::protocol::postgres::{self, Opening};
 use std::io;

@@ -1,12 +1,13 @@
 //! The way to a gateway: TLS to its tunnel name, and `CONNECT route` with a token that is fresh.
 
-use crate::client::fault::shown;
-use crate::client::{Fault, Profile, fresh};
+use crate::client::fault::{Fault, shown};
+use crate::client::profile::Profile;
+use crate::client::token::fresh;
+use crate::net::https;
 use crate::tls::PostQuantum;
 use crate::tls::client::{ClientSettings, client_config};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ pub(super) struct Opened {
     pub(super) protocol: Option<String>,
 }
 
-/// RefusalReason there is none. Never holds a token.
+/// Why there is none. Never holds a token.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotOpened {
     /// The gateway cannot be reached just now, or broke off; it may come back.
@@ -70,7 +71,8 @@ impl Gateway {
         };
         let name = ServerName::try_from(host.to_owned()).ok().filter(|n| matches!(n, ServerName::DnsName(_)));
         let name = name.ok_or_else(|| usage("write the gateway's tunnel name, tunnel.example.com[:443]"))?;
-        let roots = roots(ca)?;
+        let roots =
+            ca.map_or_else(https::system_authorities, https::pem_authorities).map_err(Fault::Usage)?;
         let settings = ClientSettings { roots, pin: None, certificate: None, pq: PostQuantum::Prefer };
         let tls = client_config(settings).map_err(|error| Fault::Machine(format!("TLS: {error}")))?;
         let mut tls: ClientConfig = (*tls).clone();
@@ -128,25 +130,6 @@ pub(super) async fn end(mut tls: TlsStream<TcpStream>) {
     // What the route's server says first would be answered by a reset if nobody read it.
     let rest = async move { tokio::io::copy(&mut tls, &mut tokio::io::sink()).await };
     drop(spawn_local(timeout(LINGER, rest)));
-}
-
-fn roots(ca: Option<&Path>) -> Result<RootCertStore, Fault> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
-        Some(path) => {
-            let fault =
-                |error: &dyn std::fmt::Display| Fault::Usage(format!("--ca {}: {error}", path.display()));
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| fault(&error))? {
-                let certificate = certificate.map_err(|error| fault(&error))?;
-                roots.add(certificate).map_err(|error| fault(&error))?;
-            }
-        }
-    }
-    match roots.is_empty() {
-        true => Err(Fault::Usage("no authority vouches for gateways; give --ca FILE".into())),
-        false => Ok(roots),
-    }
 }
 
 /// Reads the head and not a byte beyond it: what follows is the route's. Behind a refusal its body is read, too.

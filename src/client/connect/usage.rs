@@ -1,7 +1,7 @@
 //! What to tell people and programs: where each route is, and how what it speaks is used.
 
 use super::place::Address;
-use crate::client::Fault;
+use crate::client::fault::Fault;
 use std::cell::OnceCell;
 use std::io::Write;
 use std::rc::Rc;

@@ -2,9 +2,11 @@
 //!
 //! Values stay texts here, with their place in the file, so that one run can report all that is wrong with them.
 
+mod parts;
 mod process;
 mod route;
 
+pub use parts::{KeyPair, Text};
 pub use process::{Admin, Limits, Log, Workers};
 pub use route::{
     Allow, CertificateIdentity, Credential, Inject, OneOrMany, Route, SubjectGroups, Timeouts, Upstream,
@@ -16,8 +18,10 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Spanned;
 
-/// A text and where it stands.
-pub type Text = Spanned<String>;
+/// The JSON schema of the file, for editors.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Config).to_value()
+}
 
 /// The configuration of a gateway.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -136,16 +140,4 @@ pub struct Issuer {
 
 fn groups() -> String {
     "groups".into()
-}
-
-/// A certificate and its key, in PEM files.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct KeyPair {
-    /// Certificates, the leaf first.
-    #[schemars(with = "String")]
-    pub chain: Text,
-    /// The leaf's private key, in a file that only its owner can read.
-    #[schemars(with = "String")]
-    pub key: Text,
 }

@@ -1,6 +1,6 @@
 //! What holds for the gateway as a whole.
 
-use super::Text;
+use super::parts::Text;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;

@@ -1,6 +1,6 @@
 //! Routes: names that clients ask for, and what stands behind them.
 
-use super::{KeyPair, Text};
+use super::parts::{KeyPair, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;

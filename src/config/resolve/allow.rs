@@ -1,6 +1,6 @@
 //! Who may use a route.
 
-use super::route::Context;
+use super::context::Context;
 use crate::config::fault::Notes;
 use crate::config::model;
 use crate::identify::certificate::CertificateMapping;

@@ -1,6 +1,6 @@
 //! What a database route has besides, and what of a route has no effect on which protocol.
 
-use super::route::{Context, choice};
+use super::context::{Context, choice};
 use crate::config::fault::Notes;
 use crate::config::model::{self, Text};
 use crate::config::units::size;

@@ -1,7 +1,7 @@
 //! A route's stored credentials: headers of HTTP, accounts of a database.
 
 use super::allow::texts;
-use super::route::Context;
+use super::context::Context;
 use crate::config::fault::Notes;
 use crate::config::model::{self, Inject, Text};
 use crate::config::secrets;

@@ -1,6 +1,7 @@
 //! From what is written to what is in force; notes every fault on the way and goes on.
 
 mod allow;
+mod context;
 mod database;
 mod inject;
 mod listen;
@@ -10,20 +11,21 @@ mod route;
 mod tunnel;
 mod upstream;
 
-use super::fault::Notes;
+use super::fault::{Faults, Notes};
+use super::loaded::Loaded;
 use super::model::{self, Config};
 use super::summary::Summary;
-use super::{Loaded, certificates, secrets, units};
+use super::{certificates, secrets};
 use crate::gateway::Gateway;
 use crate::identify::oidc::{Algorithm, IssuerSettings, Issuers, Setting};
 use crate::names::IssuerName;
 use crate::secret::Secret;
+use context::Context;
 use listen::{listeners, mysql_routes};
 use process::{admin, layout, limits, log};
-use route::Context;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use toml::Spanned;
 
 /// Resolves a whole file. `None` when a part is missing without which nothing can be made.
@@ -99,7 +101,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
         routes: summaries,
     };
     let gateway = Gateway::new(listeners, routes, issuers, limits?).with_tunnels(tunnels);
-    let warnings = super::Faults { path: Default::default(), list: Vec::new() };
+    let warnings = Faults { path: Default::default(), list: Vec::new() };
     Some(Loaded { gateway, workers: workers?, admin: admin?, log: log?, summary, warnings })
 }
 
@@ -170,14 +172,4 @@ fn read_secrets<'a>(
         notes.take(reference.span(), secrets::read(reference.get_ref(), base))
     };
     written.iter().map(|(name, reference)| (name.as_str(), read(reference, notes))).collect()
-}
-
-fn duration(written: &Option<model::Text>, default: Duration, notes: &mut Notes<'_>) -> Option<Duration> {
-    let Some(text) = written else { return Some(default) };
-    let read = notes.take(text.span(), units::duration(text.get_ref()))?;
-    if read.is_zero() {
-        notes.fault(text.span(), "a duration of nothing ends everything at once; write for example \"30s\"");
-        return None;
-    }
-    Some(read)
 }

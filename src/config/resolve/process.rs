@@ -1,6 +1,6 @@
 //! What holds for the whole process: limits, workers, the listener for the operator, the log.
 
-use super::duration;
+use super::context::duration;
 use super::listen::socket_address;
 use crate::audit::Format;
 use crate::config::fault::Notes;

@@ -1,7 +1,8 @@
 //! One route: what is written, what is in force, and what about it could not work.
 
+use super::context::{Context, choice, duration, seconds};
 use super::database::{idle_settings, negotiation};
-use super::{duration, plaintext};
+use super::plaintext;
 use crate::config::certificates;
 use crate::config::fault::Notes;
 use crate::config::model::{self, OneOrMany, Text};
@@ -11,37 +12,12 @@ use crate::gateway::{Alpn, Database, Route, RouteProtocol, Timeouts};
 use crate::identify::certificate::{CertificateMapping, is_pattern};
 use crate::identify::slots::Slot;
 use crate::names::{IssuerName, RouteName};
-use crate::secret::Secret;
 use crate::tls::server::{ClientCertificates, ServerSettings, ServerVariants, server_config};
 use crate::tls::{PostQuantum, post_quantum_available};
-use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
-use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 use toml::Spanned;
-
-/// What routes share while they are resolved.
-pub(super) struct Context<'a> {
-    pub(super) base: &'a Path,
-    pub(super) now: SystemTime,
-    pub(super) secrets: &'a BTreeMap<&'a str, Option<Secret>>,
-    pub(super) issuers: Vec<IssuerName>,
-    /// True when the name of an issuer, or of a secret, could not be read: it may be any.
-    pub(super) unread_issuers: bool,
-    pub(super) unread_secrets: bool,
-    pub(super) used_secrets: BTreeSet<&'a str>,
-    pub(super) used_issuers: BTreeSet<String>,
-    /// Route names that were seen.
-    pub(super) names: BTreeMap<String, ()>,
-    /// SNI names that were seen, and whose they are.
-    pub(super) sni: BTreeMap<String, String>,
-    /// True when a listener has a tunnel, or may have one that could not be read.
-    pub(super) has_tunnel: bool,
-    /// The system's authorities, once a route wanted them: reading them takes milliseconds.
-    pub(super) system_roots: Option<RootCertStore>,
-}
 
 impl<'a> Context<'a> {
     pub(super) fn route(
@@ -353,11 +329,6 @@ impl<'a> Context<'a> {
     }
 }
 
-/// Since 1970.
-pub(super) fn seconds(at: SystemTime) -> u64 {
-    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 /// Connections that one worker may dial ahead on one route.
 const MOST_AHEAD: u8 = 64;
 
@@ -382,22 +353,6 @@ const SLOTS: [(&str, Slot); 4] = [
     ("x-api-key", Slot::XApiKey),
     ("api-key", Slot::ApiKey),
 ];
-
-/// Picks the value of a word, or notes which words there are.
-pub(super) fn choice<T: Copy>(
-    written: &Option<&Text>,
-    default: T,
-    words: &[(&str, T)],
-    notes: &mut Notes<'_>,
-) -> Option<T> {
-    let Some(text) = written else { return Some(default) };
-    let found = words.iter().find(|(word, _)| word == text.get_ref()).map(|(_, value)| *value);
-    if found.is_none() {
-        let all: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-        notes.fault(text.span(), format!("{:?} is none of {}", text.get_ref(), all.join(", ")));
-    }
-    found
-}
 
 fn name_of<T: PartialEq>(words: &[(&str, T)], value: T) -> String {
     words.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word).to_owned()

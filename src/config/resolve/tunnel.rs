@@ -1,6 +1,6 @@
 //! Names on listeners that lead to every route.
 
-use super::route::{Context, seconds};
+use super::context::{Context, seconds};
 use crate::config::certificates;
 use crate::config::fault::Notes;
 use crate::config::model;

@@ -1,6 +1,6 @@
 //! Where a route leads, and with which certificates on both legs.
 
-use super::route::Context;
+use super::context::Context;
 use crate::config::certificates;
 use crate::config::fault::Notes;
 use crate::config::model::{self, Text};

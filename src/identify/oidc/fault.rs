@@ -1,8 +1,8 @@
-//! RefusalReason a token is refused.
+//! Why a token is refused.
 
 use crate::protocol::RefusalReason;
 
-/// RefusalReason a token is refused. The text names the rule and holds nothing of the token.
+/// Why a token is refused. The text names the rule and holds nothing of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum TokenFault {
     /// More than 16 KiB.

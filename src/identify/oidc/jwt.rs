@@ -2,7 +2,8 @@
 //!
 //! Pure. Nothing here trusts the token: [`Jwt::parse`] reads it only far enough to choose the issuer and the key.
 
-use super::{IssuerSettings, TokenFault};
+use super::fault::TokenFault;
+use super::settings::IssuerSettings;
 use crate::names::IssuerName;
 use crate::policy::{CLOCK_SKEW, Identity, Proof};
 use base64::Engine as _;

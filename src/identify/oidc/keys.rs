@@ -3,7 +3,7 @@
 //! Pure: bytes in, keys out. Only public keys for signatures are kept; what cannot be used here is passed over, so
 //! that an issuer may publish keys for other purposes too. `x5c`, `x5u` and all private members are ignored.
 
-use super::Algorithm;
+use super::settings::Algorithm;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use p521::ecdsa::signature::Verifier as _;
@@ -21,7 +21,7 @@ const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
 /// The usable keys of one issuer at one time.
 #[derive(Debug)]
-pub(in crate::identify) struct KeySet {
+pub(super) struct KeySet {
     keys: Vec<Arc<Key>>,
     generation: u64,
     serves_until: SystemTime,
@@ -29,7 +29,7 @@ pub(in crate::identify) struct KeySet {
 
 /// One public key.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::identify) struct Key {
+pub(super) struct Key {
     kid: Option<String>,
     algorithm: Option<Algorithm>,
     material: Material,
@@ -44,9 +44,9 @@ enum Material {
     Ed25519(Vec<u8>),
 }
 
-/// RefusalReason a key set cannot be taken.
+/// Why a key set cannot be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(in crate::identify) enum KeySetFault {
+pub(super) enum KeySetFault {
     #[error("the key set is not the JSON that RFC 7517 section 5 asks for")]
     Malformed,
     #[error("the key set holds more than {MOST_KEYS} keys")]
@@ -88,7 +88,7 @@ struct Jwk {
 
 impl KeySet {
     /// Reads a JWKS document. The set serves until `serves_until`, fetched again or not.
-    pub(in crate::identify) fn parse(document: &[u8], serves_until: SystemTime) -> Result<Self, KeySetFault> {
+    pub(super) fn parse(document: &[u8], serves_until: SystemTime) -> Result<Self, KeySetFault> {
         static GENERATION: AtomicU64 = AtomicU64::new(1);
         let document: Document = serde_json::from_slice(document).map_err(|_| KeySetFault::Malformed)?;
         if document.keys.len() > MOST_KEYS {
@@ -113,12 +113,12 @@ impl KeySet {
     }
 
     /// Different for every set of this process.
-    pub(in crate::identify) fn generation(&self) -> u64 {
+    pub(super) fn generation(&self) -> u64 {
         self.generation
     }
 
     /// True if exactly this key is in the set.
-    pub(in crate::identify) fn contains(&self, key: &Key) -> bool {
+    pub(super) fn contains(&self, key: &Key) -> bool {
         self.keys.iter().any(|k| **k == *key)
     }
 
@@ -147,7 +147,7 @@ impl KeySet {
     }
 
     #[cfg(test)]
-    pub(in crate::identify) fn first(&self) -> Arc<Key> {
+    pub(super) fn first(&self) -> Arc<Key> {
         self.keys[0].clone()
     }
 }

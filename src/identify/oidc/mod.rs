@@ -7,8 +7,9 @@
 //! ring verifies everything but ES512, whose curve P-521 it does not have: that is p521, which takes about a millisecond for
 //! a token that is not in the cache.
 
+pub mod cache;
+mod discovery;
 mod fault;
-mod fetch;
 mod jwt;
 mod keys;
 mod refresh;
@@ -17,14 +18,13 @@ mod settings;
 mod tests;
 
 pub use fault::TokenFault;
-pub(super) use keys::{Key, KeySet};
 pub use settings::{Algorithm, IssuerFault, IssuerSettings, Setting};
 
-use super::cache::{self, TokenCache};
 use crate::names::IssuerName;
 use crate::policy::{CLOCK_SKEW, Identity};
+use cache::TokenCache;
 use jwt::Jwt;
-use keys::Search;
+use keys::{KeySet, Search};
 use parking_lot::Mutex;
 use refresh::{Keeper, Limits};
 use std::sync::Arc;

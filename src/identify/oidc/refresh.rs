@@ -4,11 +4,11 @@
 //! gateway, and every other such token is refused at once. Keys that are known go on to serve for a day while the
 //! issuer is down, and a failed fetch never replaces a good set.
 
-use super::IssuerSettings;
-use super::fetch::{FetchFault, Place};
+use super::discovery::{FetchFault, KeySource};
 use super::keys::KeySet;
+use super::settings::IssuerSettings;
+use crate::net::https::HttpsUrl;
 use arc_swap::ArcSwapOption;
-use hyper::Uri;
 use parking_lot::Mutex;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl Default for Limits {
 #[derive(Debug)]
 pub(super) struct Keeper {
     pub(super) settings: IssuerSettings,
-    place: Place,
+    source: KeySource,
     limits: Limits,
     keys: ArcSwapOption<KeySet>,
     desk: Mutex<Desk>,
@@ -82,7 +82,7 @@ struct Desk {
     fetching: bool,
     /// The task was ended: nobody would answer.
     ended: bool,
-    jwks: Option<Uri>,
+    jwks: Option<HttpsUrl>,
 }
 
 impl Desk {
@@ -94,7 +94,7 @@ impl Desk {
 impl Keeper {
     pub(super) fn new(settings: IssuerSettings, limits: Limits) -> Result<Self, String> {
         Ok(Keeper {
-            place: Place::new(&settings)?,
+            source: KeySource::new(&settings, limits.exchange)?,
             settings,
             limits,
             keys: ArcSwapOption::empty(),
@@ -201,12 +201,12 @@ impl Keeper {
         };
         let uri = match known {
             Some(uri) => uri,
-            None => self.place.discover(&self.settings.url, limits.exchange).await?,
+            None => self.source.discover(&self.settings.url).await?,
         };
-        let fetched = self.place.keys(uri.clone(), limits.exchange).await?;
+        let fetched = self.source.keys(&uri).await?;
         let fresh = fetched.max_age.map_or(limits.usual, |age| age.clamp(limits.shortest, limits.longest));
-        let keys = KeySet::parse(&fetched.document, SystemTime::now() + fresh + limits.stale)?;
-        tracing::info!(issuer = %self.settings.name, host = self.place.host(), keys = keys.len(), "keys fetched");
+        let keys = KeySet::parse(fetched.document.expose(), SystemTime::now() + fresh + limits.stale)?;
+        tracing::info!(issuer = %self.settings.name, host = self.source.host(), keys = keys.len(), "keys fetched");
         self.keys.store(Some(Arc::new(keys)));
         self.desk.lock().jwks = Some(uri);
         Ok(fresh)
@@ -229,7 +229,7 @@ impl Keeper {
                     desk.jwks = None;
                     let known = self.keys.load().is_some();
                     tracing::warn!(
-                        issuer = %self.settings.name, host = self.place.host(), %fault, known_keys = known,
+                        issuer = %self.settings.name, host = self.source.host(), %fault, known_keys = known,
                         retry_seconds = wait.as_secs(), "keys not fetched"
                     );
                     wait

@@ -1,6 +1,5 @@
 //! What is configured of an issuer.
 
-use super::fetch::Place;
 use crate::names::IssuerName;
 use rustls::pki_types::CertificateDer;
 use std::fmt;
@@ -117,22 +116,6 @@ pub enum Setting {
     JwksHosts,
     /// [`IssuerSettings::ca`].
     Ca,
-}
-
-impl IssuerSettings {
-    /// All that cannot work about this issuer by itself, and what to write instead. Opens nothing.
-    pub fn faults(&self) -> Vec<(Setting, String)> {
-        let mut faults = Place::faults(self);
-        if self.audience.is_empty() || self.audience.iter().any(String::is_empty) {
-            let fault = "has no audience, so tokens for anybody would pass; name at least one";
-            faults.push((Setting::Audience, fault.into()));
-        }
-        if self.algorithms.is_empty() {
-            let fault = "accepts no algorithm; name at least one, such as RS256";
-            faults.push((Setting::Algorithms, fault.into()));
-        }
-        faults
-    }
 }
 
 /// A setting that cannot work.

@@ -2,9 +2,9 @@
 //!
 //! Holds digests and identities, never a token. A hit costs one SHA-256 and one look-up and allocates nothing.
 //! An entry counts only while the issuer still publishes the key that verified it, and only for the
-//! [`Issuers`](super::oidc::Issuers) that made it: a reload starts anew.
+//! [`Issuers`](super::Issuers) that made it: a reload starts anew.
 
-use super::oidc::{Key, KeySet};
+use super::keys::{Key, KeySet};
 use crate::policy::Identity;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ const ENTRIES: usize = 4_096;
 /// The verified tokens of one worker, bounded; the oldest entry makes room.
 #[derive(Debug, Default)]
 pub struct TokenCache {
-    /// Which [`Issuers`](super::oidc::Issuers) filled this cache.
+    /// Which [`Issuers`](super::Issuers) filled this cache.
     owner: u64,
     entries: HashMap<TokenDigest, Entry>,
     /// The keys of `entries`, oldest first; each exactly once.
@@ -30,7 +30,7 @@ pub(super) type TokenDigest = [u8; 32];
 pub(super) struct Entry {
     /// Whom it proved.
     pub(super) identity: Arc<Identity>,
-    /// Place of the issuer in its [`Issuers`](super::oidc::Issuers).
+    /// Place of the issuer in its [`Issuers`](super::Issuers).
     pub(super) issuer: usize,
     /// The key set in which the key was last seen.
     pub(super) generation: u64,

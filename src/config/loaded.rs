@@ -1,0 +1,40 @@
+//! A configuration that was read and checked whole.
+
+use super::fault::Faults;
+use super::summary::Summary;
+use crate::audit::Format;
+use crate::gateway::Gateway;
+use crate::worker::Layout;
+use std::net::SocketAddr;
+
+/// A configuration without faults.
+pub struct Loaded {
+    /// What sessions need to know.
+    pub gateway: Gateway,
+    /// Threads.
+    pub workers: Layout,
+    /// The operator's HTTP.
+    pub admin: Admin,
+    /// The log.
+    pub log: Log,
+    /// What `check` prints.
+    pub summary: Summary,
+    /// What works and is not right.
+    pub warnings: Faults,
+}
+
+/// The operator's HTTP.
+#[derive(Clone, Copy, Debug)]
+pub struct Admin {
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// The log.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// How it is written.
+    pub format: Format,
+    /// Which diagnostics.
+    pub filter: String,
+}

@@ -1,0 +1,67 @@
+//! What the parts of a file share while they are resolved, and the reading of single values.
+
+use crate::config::fault::Notes;
+use crate::config::model;
+use crate::config::units;
+use crate::names::IssuerName;
+use crate::secret::Secret;
+use rustls::RootCertStore;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// What routes share while they are resolved.
+pub(super) struct Context<'a> {
+    pub(super) base: &'a Path,
+    pub(super) now: SystemTime,
+    pub(super) secrets: &'a BTreeMap<&'a str, Option<Secret>>,
+    pub(super) issuers: Vec<IssuerName>,
+    /// True when the name of an issuer, or of a secret, could not be read: it may be any.
+    pub(super) unread_issuers: bool,
+    pub(super) unread_secrets: bool,
+    pub(super) used_secrets: BTreeSet<&'a str>,
+    pub(super) used_issuers: BTreeSet<String>,
+    /// Route names that were seen.
+    pub(super) names: BTreeMap<String, ()>,
+    /// SNI names that were seen, and whose they are.
+    pub(super) sni: BTreeMap<String, String>,
+    /// True when a listener has a tunnel, or may have one that could not be read.
+    pub(super) has_tunnel: bool,
+    /// The system's authorities, once a route wanted them: reading them takes milliseconds.
+    pub(super) system_roots: Option<RootCertStore>,
+}
+
+/// Picks the value of a word, or notes which words there are.
+pub(super) fn choice<T: Copy>(
+    written: &Option<&model::Text>,
+    default: T,
+    words: &[(&str, T)],
+    notes: &mut Notes<'_>,
+) -> Option<T> {
+    let Some(text) = written else { return Some(default) };
+    let found = words.iter().find(|(word, _)| word == text.get_ref()).map(|(_, value)| *value);
+    if found.is_none() {
+        let all: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+        notes.fault(text.span(), format!("{:?} is none of {}", text.get_ref(), all.join(", ")));
+    }
+    found
+}
+
+pub(super) fn duration(
+    written: &Option<model::Text>,
+    default: Duration,
+    notes: &mut Notes<'_>,
+) -> Option<Duration> {
+    let Some(text) = written else { return Some(default) };
+    let read = notes.take(text.span(), units::duration(text.get_ref()))?;
+    if read.is_zero() {
+        notes.fault(text.span(), "a duration of nothing ends everything at once; write for example \"30s\"");
+        return None;
+    }
+    Some(read)
+}
+
+/// Since 1970.
+pub(super) fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,3 @@
+//! Network clients outside the data path. Sessions use `dial`, which needs a permit; nothing here may carry their bytes.
+
+pub mod https;
