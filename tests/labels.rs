@@ -18,7 +18,10 @@ fn after(why: RefusalReason) -> Option<RefusalReason> {
         RefusalReason::Overloaded => Some(RefusalReason::BadRequest),
         RefusalReason::BadRequest => Some(RefusalReason::HeadTooLarge),
         RefusalReason::HeadTooLarge => Some(RefusalReason::MethodNotAllowed),
-        RefusalReason::MethodNotAllowed => None,
+        RefusalReason::MethodNotAllowed => Some(RefusalReason::BadAnswer),
+        RefusalReason::BadAnswer => Some(RefusalReason::UpstreamTimeout),
+        RefusalReason::UpstreamTimeout => Some(RefusalReason::Misdirected),
+        RefusalReason::Misdirected => None,
     }
 }
 

@@ -255,7 +255,7 @@ fn index(words: &[&str], word: &&str) -> usize {
 }
 
 /// Every code of a refusal, as in the client's answer and the log.
-pub const REFUSALS: [&str; 12] = [
+pub const REFUSALS: [&str; 15] = [
     "no_token",
     "invalid_token",
     "expired_token",
@@ -268,6 +268,9 @@ pub const REFUSALS: [&str; 12] = [
     "bad_request",
     "head_too_large",
     "method_not_allowed",
+    "bad_answer",
+    "upstream_timeout",
+    "misdirected",
 ];
 
 /// [`Close::name`] of every reason.

@@ -7,6 +7,7 @@
 
 pub mod edit;
 pub mod fields;
+pub mod head_rules;
 pub mod hpack;
 pub mod http1;
 pub mod http2;
@@ -42,7 +43,7 @@ pub struct Request {
     pub kind: Kind,
     /// True when no body follows.
     pub ends: bool,
-    /// RefusalReason nobody may have this request, whoever it is: such a request is refused with this and never permitted.
+    /// Why nobody may have this request, whoever it is: such a request is refused with this and never permitted.
     pub barred: Option<RefusalReason>,
 }
 
@@ -77,7 +78,7 @@ pub struct Rewrite<'a> {
     pub authority: Option<&'a str>,
 }
 
-/// RefusalReason a request is refused, in the client's terms. Each protocol encodes it in its own way.
+/// Why a request is refused, in the client's terms. Each protocol encodes it in its own way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The request's id, also in the log.
@@ -103,6 +104,12 @@ pub enum RefusalReason {
     IssuerUnavailable,
     /// The upstream cannot be reached or verified: 502.
     BadGateway,
+    /// The upstream's answer is missing or breaks a rule of its protocol: 502.
+    BadAnswer,
+    /// The upstream took the request and did not begin to answer in time: 504.
+    UpstreamTimeout,
+    /// `Host` or `:authority` is none of the route's names: 421 (RFC 9110 section 15.5.20).
+    Misdirected,
     /// The gateway is draining: 503, `Retry-After`, the connection closes.
     Draining,
     /// The gateway is at a limit: 503, `Retry-After`, the connection closes.
@@ -111,7 +118,7 @@ pub enum RefusalReason {
     BadRequest,
     /// The head is larger than the limit: 431.
     HeadTooLarge,
-    /// A method that cannot pass (`CONNECT` outside RFC 8441, `TRACE` is fine): 405.
+    /// A method that cannot pass: `CONNECT` outside RFC 8441, `TRACE`: 405.
     MethodNotAllowed,
 }
 
@@ -122,19 +129,27 @@ impl RefusalReason {
             RefusalReason::NoToken | RefusalReason::InvalidToken | RefusalReason::ExpiredToken => 401,
             RefusalReason::TwoTokens | RefusalReason::BadRequest => 400,
             RefusalReason::Forbidden => 403,
-            RefusalReason::BadGateway => 502,
+            RefusalReason::BadGateway | RefusalReason::BadAnswer => 502,
             RefusalReason::IssuerUnavailable | RefusalReason::Draining | RefusalReason::Overloaded => 503,
+            RefusalReason::UpstreamTimeout => 504,
+            RefusalReason::Misdirected => 421,
             RefusalReason::HeadTooLarge => 431,
             RefusalReason::MethodNotAllowed => 405,
         }
     }
 
-    /// gRPC status code (`UNAUTHENTICATED` 16, `PERMISSION_DENIED` 7, `UNAVAILABLE` 14, `INTERNAL` 13, `RESOURCE_EXHAUSTED` 8).
+    /// gRPC status code (`UNAUTHENTICATED` 16, `PERMISSION_DENIED` 7, `UNAVAILABLE` 14, `INTERNAL` 13,
+    /// `DEADLINE_EXCEEDED` 4, `RESOURCE_EXHAUSTED` 8).
     pub fn grpc_status(self) -> u8 {
         match self {
             RefusalReason::NoToken | RefusalReason::InvalidToken | RefusalReason::ExpiredToken => 16,
+            RefusalReason::UpstreamTimeout => 4,
             RefusalReason::Forbidden => 7,
-            RefusalReason::BadGateway | RefusalReason::IssuerUnavailable | RefusalReason::Draining => 14,
+            RefusalReason::BadGateway
+            | RefusalReason::BadAnswer
+            | RefusalReason::Misdirected
+            | RefusalReason::IssuerUnavailable
+            | RefusalReason::Draining => 14,
             RefusalReason::Overloaded | RefusalReason::HeadTooLarge => 8,
             RefusalReason::TwoTokens | RefusalReason::BadRequest | RefusalReason::MethodNotAllowed => 13,
         }
@@ -150,6 +165,9 @@ impl RefusalReason {
             RefusalReason::Forbidden => "forbidden",
             RefusalReason::IssuerUnavailable => "issuer_unavailable",
             RefusalReason::BadGateway => "bad_gateway",
+            RefusalReason::BadAnswer => "bad_answer",
+            RefusalReason::UpstreamTimeout => "upstream_timeout",
+            RefusalReason::Misdirected => "misdirected",
             RefusalReason::Draining => "draining",
             RefusalReason::Overloaded => "overloaded",
             RefusalReason::BadRequest => "bad_request",
@@ -168,6 +186,9 @@ impl RefusalReason {
             RefusalReason::Forbidden => "The identity is known, and this route's policy does not permit it.",
             RefusalReason::IssuerUnavailable => "The issuer's keys cannot be fetched just now; try again.",
             RefusalReason::BadGateway => "The upstream cannot be reached or does not verify.",
+            RefusalReason::BadAnswer => "The upstream's answer is missing or breaks a rule of HTTP.",
+            RefusalReason::UpstreamTimeout => "The upstream did not answer in time.",
+            RefusalReason::Misdirected => "This connection does not lead to the host that the request names.",
             RefusalReason::Draining => "The gateway is going away; open a new connection.",
             RefusalReason::Overloaded => "The gateway is at a limit; try again.",
             RefusalReason::BadRequest => "The request breaks a rule of HTTP.",

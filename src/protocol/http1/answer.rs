@@ -59,7 +59,7 @@ pub(super) fn write(
     }
 }
 
-const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
+const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 fn reason(status: u16) -> &'static str {
     match status {
@@ -68,8 +68,10 @@ fn reason(status: u16) -> &'static str {
         403 => "Forbidden",
         405 => "Method Not Allowed",
         407 => "Proxy Authentication Required",
+        421 => "Misdirected Request",
         431 => "Request Header Fields Too Large",
         502 => "Bad Gateway",
+        504 => "Gateway Timeout",
         _ => "Service Unavailable",
     }
 }

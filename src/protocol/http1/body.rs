@@ -1,7 +1,8 @@
 //! Message bodies: followed, never touched. Known lengths pass in O(1), chunked in O(chunks).
 
 use super::Limits;
-use super::head::{Broken, HeadEnd, guarded_name};
+use super::head::{Broken, HeadEnd};
+use crate::protocol::head_rules;
 use crate::protocol::{Edit, Fields};
 
 /// Where in a message body the next byte belongs.
@@ -148,10 +149,8 @@ fn check_trailer(block: &[u8], guarded: &Fields) -> Result<(), Broken> {
         return Err(Broken::bad("malformed trailer section", "RFC 9112 7.1.2"));
     };
     for field in fields {
-        let name = field.name.as_bytes();
-        if guarded_name(name) || guarded.iter().any(|(g, _)| super::head::twins(name, g)) {
-            return Err(Broken::bad("trailer carries authentication or framing", "RFC 9110 6.5.1"));
-        }
+        super::head::check_field(field)?;
+        head_rules::check_trailer(field.name.as_bytes(), guarded)?;
     }
     Ok(())
 }

@@ -4,9 +4,9 @@
 
 use super::Limits;
 use super::answer::{self, Challenge};
-use super::head::{Broken, HeadEnd, check_field, fields_room, is_authority, one};
+use super::head::{Broken, HeadEnd, check_field, fields_room, one};
 use crate::names::RequestId;
-use crate::protocol::{Fields, RefusalReason};
+use crate::protocol::{Fields, RefusalReason, head_rules};
 use std::fmt;
 
 /// A whole head.
@@ -74,7 +74,7 @@ pub fn connect(bytes: &[u8], limits: &Limits) -> Result<Option<Connect>, NotOpen
         fields.push(field.name.as_bytes(), field.value);
     }
     let host = one(&fields, "host", "more than one Host", "RFC 9112 3.2")?;
-    if host.is_none_or(|host| !is_authority(host)) {
+    if host.is_none_or(|host| head_rules::check_authority(host).is_err()) {
         return Err(Broken::bad("Host missing or invalid", "RFC 9112 3.2").into());
     }
     let body = [fields.get("content-length"), fields.get("transfer-encoding")];

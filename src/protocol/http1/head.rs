@@ -4,6 +4,7 @@
 
 use super::Limits;
 use super::body::{Body, Chunk};
+use crate::protocol::head_rules::{self, BrokenRule, Repeated, stays_behind};
 use crate::protocol::{Fields, Kind, RefusalReason, Request, Rewrite};
 use std::mem::MaybeUninit;
 
@@ -22,6 +23,12 @@ impl Broken {
 
     pub(super) fn large(rule: &'static str) -> Broken {
         Broken { why: RefusalReason::HeadTooLarge, rule, section: "limit" }
+    }
+}
+
+impl From<BrokenRule> for Broken {
+    fn from(BrokenRule { rule, section }: BrokenRule) -> Broken {
+        Broken::bad(rule, section)
     }
 }
 
@@ -106,6 +113,7 @@ pub(super) fn parse_request(head: &[u8], limits: &Limits, request: &mut Request)
     let (method, target) = (parsed.method.unwrap_or_default(), parsed.path.unwrap_or_default());
     let old = parsed.version == Some(0);
     if method == "CONNECT" {
+        // What follows such a head has no framing that both sides agree on.
         let why = RefusalReason::MethodNotAllowed;
         return Err(Broken { why, rule: "CONNECT cannot pass", section: "RFC 9110 9.3.6" });
     }
@@ -117,8 +125,10 @@ pub(super) fn parse_request(head: &[u8], limits: &Limits, request: &mut Request)
         request.fields.push(field.name.as_bytes(), field.value);
     }
     let host = one(&request.fields, "host", "more than one Host", "RFC 9112 3.2")?;
-    if !old && host.is_none() || host.is_some_and(|h| !is_authority(h)) {
-        return Err(Broken::bad("Host missing or invalid", "RFC 9112 3.2"));
+    match host {
+        Some(host) => head_rules::check_authority(host)?,
+        None if old => {}
+        None => return Err(Broken::bad("Host missing or invalid", "RFC 9112 3.2")),
     }
     request.authority.clear();
     request.authority.extend_from_slice(host.unwrap_or_default());
@@ -128,11 +138,13 @@ pub(super) fn parse_request(head: &[u8], limits: &Limits, request: &mut Request)
         request.target.push(b'/');
     }
     request.target.extend_from_slice(origin);
+    head_rules::check_target(method.as_bytes(), &request.target)?;
+    request.barred = head_rules::barred_method(method.as_bytes(), &request.fields);
 
     one(&request.fields, "authorization", "more than one Authorization", "RFC 9110 5.3")?;
     let (mut close, mut upgrade) = (old, false);
     for (n, option) in options(&request.fields).enumerate() {
-        if n == OPTIONS_MAX || guarded_name(option) {
+        if n == OPTIONS_MAX || head_rules::is_guarded(option) {
             return Err(Broken::bad("Connection names a field that must pass", "RFC 9110 7.6.1"));
         }
         close |= option.eq_ignore_ascii_case(b"close");
@@ -227,14 +239,7 @@ pub(super) fn parse_response(head: &[u8], to_head: bool, fields: &mut Fields) ->
         check_field(field)?;
         fields.push(field.name.as_bytes(), field.value);
     }
-    let mut length = None;
-    for value in fields.all("content-length") {
-        let value = number(value)?;
-        if length.is_some_and(|l| l != value) {
-            return Err(Broken::bad("two different Content-Length", "RFC 9112 6.3"));
-        }
-        length = Some(value);
-    }
+    let length = head_rules::content_length(fields, Repeated::Same)?;
     let chunked = is_chunked(fields, old)?;
     if chunked && length.is_some() {
         return Err(Broken::bad("Content-Length with Transfer-Encoding", "RFC 9112 6.3"));
@@ -262,31 +267,6 @@ pub(super) fn write_closing(out: &mut Vec<u8>, head: &[u8], fields: &Fields) {
     out.extend_from_slice(b"Connection: close\r\n\r\n");
 }
 
-/// Names equal without case and with `_` read as `-`, as CGI-like upstreams do.
-pub(super) fn twins(a: &[u8], b: &[u8]) -> bool {
-    let fold = |c: u8| if c == b'_' { b'-' } else { c.to_ascii_lowercase() };
-    a.len() == b.len() && a.iter().zip(b).all(|(&x, &y)| fold(x) == fold(y))
-}
-
-/// Fields that neither a trailer may carry nor a `Connection` option name.
-pub(super) fn guarded_name(name: &[u8]) -> bool {
-    GUARDED.iter().any(|g| twins(name, g)) || is_forwarding(name)
-}
-
-fn is_forwarding(name: &[u8]) -> bool {
-    name.get(..12).is_some_and(|p| twins(p, b"x-forwarded-"))
-        || twins(name, b"forwarded")
-        || twins(name, b"x-real-ip")
-}
-
-fn stays_behind(name: &[u8], rewrite: &Rewrite<'_>) -> bool {
-    HOP.iter().any(|h| twins(name, h))
-        || is_forwarding(name)
-        || name.contains(&b'_') && FRAMING.iter().any(|f| twins(name, f))
-        || rewrite.strip.iter().any(|s| twins(name, s.as_bytes()))
-        || rewrite.set.iter().any(|(s, _)| twins(name, s.as_bytes()))
-}
-
 fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
@@ -295,12 +275,10 @@ fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 pub(super) fn check_field(field: &httparse::Header<'_>) -> Result<(), Broken> {
-    let control = |b: u8| (b < b' ') & (b != b'\t') | (b == 0x7f);
-    // Without an early exit the compiler looks at sixteen bytes at a time.
-    match field.name.is_empty() || field.value.iter().fold(false, |found, &b| found | control(b)) {
-        false => Ok(()),
-        true => Err(Broken::bad("control byte in a field or empty name", "RFC 9110 5.5")),
+    if field.name.is_empty() {
+        return Err(Broken::bad("empty field name", "RFC 9110 5.1"));
     }
+    Ok(head_rules::check_value(field.value)?)
 }
 
 pub(super) fn one<'a>(
@@ -317,10 +295,7 @@ pub(super) fn one<'a>(
 /// The target without scheme and authority, which must agree with `Host`.
 fn origin_form<'a>(target: &'a [u8], method: &str, host: Option<&[u8]>) -> Result<&'a [u8], Broken> {
     let bad = Err(Broken::bad("invalid request target", "RFC 9112 3.2"));
-    if !target.iter().all(|b| (0x21..0x7f).contains(b) && *b != b'#') {
-        return bad;
-    }
-    if target.starts_with(b"/") || target == b"*" && method == "OPTIONS" {
+    if !target.first().is_some_and(u8::is_ascii_alphabetic) {
         return Ok(target);
     }
     let scheme = |s: &[u8]| target.get(..s.len()).is_some_and(|t| t.eq_ignore_ascii_case(s));
@@ -331,21 +306,20 @@ fn origin_form<'a>(target: &'a [u8], method: &str, host: Option<&[u8]>) -> Resul
     };
     let end = memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len());
     match host {
-        Some(host) if rest[..end].eq_ignore_ascii_case(host) => Ok(&rest[end..]),
+        Some(host) if rest[..end].eq_ignore_ascii_case(host) => {
+            // OPTIONS for the whole host (RFC 9112 section 3.2.4).
+            if end == rest.len() && method == "OPTIONS" { Ok(b"*") } else { Ok(&rest[end..]) }
+        }
         _ => Err(Broken::bad("absolute target and Host disagree", "RFC 9112 3.2.2")),
     }
 }
 
-pub(super) fn is_authority(host: &[u8]) -> bool {
-    !host.is_empty() && host.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~%:[]".contains(b))
-}
-
 fn request_body(fields: &Fields, old: bool) -> Result<Body, Broken> {
-    let length = one(fields, "content-length", "more than one Content-Length", "RFC 9112 6.3")?;
+    let length = head_rules::content_length(fields, Repeated::Refused)?;
     let chunked = is_chunked(fields, old)?;
     match (length, chunked) {
         (Some(_), true) => Err(Broken::bad("Content-Length with Transfer-Encoding", "RFC 9112 6.1")),
-        (Some(length), false) => Ok(Body::of_length(number(length)?)),
+        (Some(length), false) => Ok(Body::of_length(length)),
         (None, true) => Ok(Body::Chunked(Chunk::START)),
         (None, false) => Ok(Body::Done),
     }
@@ -358,17 +332,6 @@ fn is_chunked(fields: &Fields, old: bool) -> Result<bool, Broken> {
         Some(coding) if coding.eq_ignore_ascii_case(b"chunked") => Ok(true),
         Some(_) => Err(Broken::bad("Transfer-Encoding other than chunked", "RFC 9112 6.1")),
     }
-}
-
-fn number(value: &[u8]) -> Result<u64, Broken> {
-    let bad = Broken::bad("Content-Length is not a number", "RFC 9110 8.6");
-    if value.is_empty() {
-        return Err(bad);
-    }
-    value.iter().try_fold(0u64, |n, b| match b {
-        b'0'..=b'9' => n.checked_mul(10).and_then(|n| n.checked_add(u64::from(b - b'0'))).ok_or(bad),
-        _ => Err(bad),
-    })
 }
 
 fn options(fields: &Fields) -> impl Iterator<Item = &[u8]> {
@@ -389,29 +352,3 @@ pub(super) fn fields_room<'a>() -> [MaybeUninit<httparse::Header<'a>>; FIELDS_MA
 
 /// Clients send one to three; more would make the removal quadratic.
 const OPTIONS_MAX: usize = 16;
-
-/// Between the client and the gateway only (RFC 9110 7.6.1).
-const HOP: &[&[u8]] = &[
-    b"connection",
-    b"keep-alive",
-    b"proxy-connection",
-    b"te",
-    b"upgrade",
-    b"http2-settings",
-    b"proxy-authorization",
-];
-
-const FRAMING: &[&[u8]] = &[b"host", b"content-length", b"transfer-encoding"];
-
-const GUARDED: &[&[u8]] = &[
-    b"host",
-    b"content-length",
-    b"transfer-encoding",
-    b"authorization",
-    b"proxy-authorization",
-    b"cookie",
-    b"x-api-key",
-    b"api-key",
-    b"x-goog-api-key",
-    b"x-request-id",
-];

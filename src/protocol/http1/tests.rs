@@ -152,6 +152,13 @@ fn every_smuggling_attempt_sends_nothing_up_and_is_answered() {
         ("GET / HTTP/1.1\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a:b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: [a\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost:\r\n\r\n", 400),
+        ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nX: \x7f\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nConnection: Content_Length\r\n\r\n", 400),
         ("GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET / HTTP/1.2\r\nHost: a\r\n\r\n", 400),
@@ -167,6 +174,21 @@ fn every_smuggling_attempt_sends_nothing_up_and_is_answered() {
         assert_eq!(s.up, "", "{client:?}");
         assert!(s.down.starts_with(&format!("HTTP/1.1 {status} ")), "{client:?} {}", s.down);
         assert!(s.over && s.fault.is_some_and(|f| f.culprit == Culprit::Client), "{client:?}");
+    }
+}
+
+#[test]
+fn trace_is_barred_whatever_its_name_and_the_connection_goes_on() {
+    for (method, field) in [("TRACE", ""), ("track", ""), ("POST", "X-HTTP-Method-Override: TRACE\r\n")] {
+        let mut http = Http1::new(Limits::default());
+        let head = format!("{method} / HTTP/1.1\r\nHost: a\r\n{field}\r\n");
+        let (mut data, mut out) = (head.into_bytes(), Vec::new());
+        assert_eq!(http.up(&mut Edit::new(&mut data, &mut out)), Ok(Up::Request));
+        assert_eq!(http.request().barred, Some(RefusalReason::MethodNotAllowed), "{method}");
+        http.refuse(&Refusal { id: id(1), why: RefusalReason::MethodNotAllowed });
+        let (answer, _) = down(&mut http, b"");
+        assert!(text(&answer).starts_with("HTTP/1.1 405 ") && !text(&answer).contains("TRACE"));
+        assert!(!http.is_over());
     }
 }
 

@@ -1,9 +1,10 @@
 //! From the upstream: everything passes where it lies; heads are watched to learn how requests fare.
 
 use super::frame::*;
+use super::head::{self, Answered};
 use super::up::{MAX_SETTINGS, after};
-use super::{Http2, MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD, Reading};
-use crate::protocol::hpack::TABLE;
+use super::{Http2, MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD, Reading, take_length};
+use crate::protocol::hpack::{TABLE, encode, encode_table_size};
 use crate::protocol::{Edit, Ended, Event, Fault};
 
 impl Http2 {
@@ -14,6 +15,15 @@ impl Http2 {
             match self.upstream.reading {
                 _ if available == 0 => return Ok(()),
                 Reading::Head | Reading::Preface(_) => self.read_down_head(edit)?,
+                Reading::Padding(head) => {
+                    let padding = 1 + usize::from(edit.rest()[0]);
+                    self.upstream.reading = Reading::Head;
+                    let next = self.down_frame(head, padding)?;
+                    if let Reading::Pass(_) = next {
+                        edit.insert(&self.upstream.head);
+                    }
+                    self.upstream.reading = next;
+                }
                 Reading::Pass(left) => {
                     let n = left.min(available);
                     edit.keep(n);
@@ -60,7 +70,32 @@ impl Http2 {
         }
         side.held = 0;
         let bytes = side.head;
-        let next = self.down_frame(Head::parse(&bytes))?;
+        let head = Head::parse(&bytes);
+        if head.kind == DATA && head.has(PADDED) && head.length > 0 {
+            edit.skip(n);
+            self.upstream.reading = Reading::Padding(head);
+            return Ok(());
+        }
+        let next = self.down_frame(head, 0)?;
+        if let (true, Reading::Gather(_), HEADERS) = (whole && head.has(END_HEADERS), next, head.kind)
+            && let Some(payload) = edit.rest().get(HEAD..HEAD + head.length)
+        {
+            // The whole of it is here: looked at where it lies.
+            self.upstream.block_head = None;
+            let Some(block) = fragment(&head, payload) else {
+                return Err(self.upstream_fault("padding longer than its frame", "RFC 9113 6.2"));
+            };
+            match self.judge_block(head, block)? {
+                Verdict::Passes => edit.keep(HEAD + head.length),
+                verdict => {
+                    let block = block.to_vec();
+                    edit.skip(HEAD + head.length);
+                    self.write_block_down(edit, head, &block, verdict);
+                }
+            }
+            self.finish_block(head);
+            return Ok(());
+        }
         match next {
             Reading::Pass(_) | Reading::Watch(..) if whole => edit.keep(n),
             Reading::Pass(_) | Reading::Watch(..) => {
@@ -81,7 +116,7 @@ impl Http2 {
         Ok(())
     }
 
-    fn down_frame(&mut self, head: Head) -> Result<Reading, Fault> {
+    fn down_frame(&mut self, head: Head, padding: usize) -> Result<Reading, Fault> {
         if head.length > self.upstream.max_frame {
             return Err(self.upstream_fault("frame larger than announced", "RFC 9113 4.2"));
         }
@@ -102,7 +137,7 @@ impl Http2 {
             return Err(self.upstream_fault("frame on a stream that was never opened", "RFC 9113 5.1"));
         }
         match head.kind {
-            DATA if head.stream != 0 => Ok(self.down_data(head)),
+            DATA if head.stream != 0 => self.down_data(head, padding),
             // The client may take frames of 16 MiB; what is gathered stays bounded.
             HEADERS | GOAWAY if head.length > MAX_RESPONSE_HEAD => {
                 Err(self.upstream_fault("frame larger than the limit", "limit"))
@@ -110,14 +145,13 @@ impl Http2 {
             HEADERS if head.stream != 0 => {
                 self.upstream.block.clear();
                 self.upstream.block_head = Some(head);
-                self.upstream.block_passes = open;
-                Ok(self.down_block_part(head))
+                Ok(Reading::Gather(head))
             }
             CONTINUATION if self.upstream.block_head.is_some() => {
                 if self.upstream.block.len() + head.length > MAX_RESPONSE_HEAD {
                     return Err(self.upstream_fault("response head too large", "limit"));
                 }
-                Ok(self.down_block_part(head))
+                Ok(Reading::Gather(head))
             }
             SETTINGS if head.stream == 0 && head.length <= MAX_SETTINGS && head.length.is_multiple_of(6) => {
                 self.upstream.greeted = true;
@@ -140,26 +174,31 @@ impl Http2 {
         }
     }
 
-    /// A part of a header block passes, unless its stream was over when the block began.
-    fn down_block_part(&mut self, head: Head) -> Reading {
-        if self.upstream.block_passes { Reading::Watch(head, 0) } else { Reading::Gather(head) }
-    }
-
-    fn down_data(&mut self, head: Head) -> Reading {
+    fn down_data(&mut self, head: Head, padding: usize) -> Result<Reading, Fault> {
         self.budget.data();
+        if padding > head.length || head.has(PADDED) && head.length == 0 {
+            return Err(self.upstream_fault("padding longer than its frame", "RFC 9113 6.1"));
+        }
         let ends = head.has(END_STREAM);
+        let data = (head.length - padding) as u64;
         let Some(stream) = self.streams.get_mut(&head.stream) else {
             self.owe_upstream(head.length, ends);
-            return Reading::Skip(head.length);
+            return Ok(Reading::Skip(head.length));
         };
-        stream.down += head.length as u64;
+        if !stream.answered || !take_length(&mut stream.down_left, data, ends) {
+            self.refuse_answer(head.stream);
+            self.owe_upstream(head.length, ends);
+            return Ok(Reading::Skip(head.length));
+        }
+        stream.down += data;
+        self.client_connection_window -= head.length as i64;
         if ends {
             self.upstream.finishing = Some(head.stream);
             if head.length == 0 {
                 self.down_finished();
             }
         }
-        Reading::Pass(head.length)
+        Ok(Reading::Pass(head.length))
     }
 
     /// A frame's payload has passed; if it was its stream's last, the upstream has sent all of it.
@@ -264,46 +303,98 @@ impl Http2 {
             return Ok(());
         }
         let Some(first) = self.upstream.block_head.take() else { return Ok(()) };
-        self.decoded.clear();
         let block = std::mem::take(&mut self.upstream.block);
+        let verdict = self.judge_block(first, &block)?;
+        self.write_block_down(edit, first, &block, verdict);
+        self.upstream.block = block;
+        self.finish_block(first);
+        Ok(())
+    }
+
+    /// Decides what becomes of a header block, by what it decodes to.
+    fn judge_block(&mut self, first: Head, block: &[u8]) -> Result<Verdict, Fault> {
+        self.decoded.clear();
         let changes = self.upstream.decoder.changes();
         let decoder = &mut self.upstream.decoder;
-        let decoded = decoder.decode(&block, MAX_RESPONSE_HEAD, MAX_RESPONSE_FIELDS, &mut self.decoded);
-        self.upstream.block = block;
-        if decoded.is_err() {
+        if decoder.decode(block, MAX_RESPONSE_HEAD, MAX_RESPONSE_FIELDS, &mut self.decoded).is_err() {
             return Err(self.upstream_fault("malformed header block", "RFC 7541"));
         }
-        if !self.upstream.block_passes {
-            if self.upstream.decoder.changes() != changes {
-                // Later heads, of other streams too, mean something only to who has read this one (RFC 9113 section
-                // 4.3). On a closed stream it does no harm.
-                let ends = first.has(END_STREAM);
-                write_block(edit.insert_with(), first.stream, ends, &self.upstream.block);
-            }
-            if first.has(END_STREAM) {
+        let changed = self.upstream.decoder.changes() != changes;
+        let ends = first.has(END_STREAM);
+        let read = head::read_response(&self.decoded);
+        let Some(stream) = self.streams.get_mut(&first.stream) else {
+            if ends {
                 self.owe_upstream(0, true);
             }
-            return Ok(());
+            self.reencodes |= changed && read.is_err();
+            // Later heads, of other streams too, mean something only to who has read this one (RFC 9113 section 4.3). On a
+            // closed stream it does no harm.
+            return Ok(if changed && !self.reencodes { Verdict::Passes } else { Verdict::Dropped });
+        };
+        let fits = match read {
+            Ok(Answered { status: Some(status), .. }) if !stream.answered && status < 200 => !ends,
+            Ok(Answered { status: Some(status), length }) if !stream.answered => {
+                let empty = stream.to_head || matches!(status, 204 | 304);
+                stream.down_left = if empty { Some(0) } else { length };
+                let fits = take_length(&mut stream.down_left, 0, ends);
+                if fits {
+                    stream.answered = true;
+                    self.events.push_back(Event::Response { key: first.stream, status });
+                }
+                fits
+            }
+            Ok(Answered { status: None, .. }) if stream.answered && ends => {
+                take_length(&mut stream.down_left, 0, true)
+            }
+            _ => false,
+        };
+        if !fits {
+            self.refuse_answer(first.stream);
+            self.reencodes |= changed;
+            return Ok(Verdict::Dropped);
+        }
+        if self.reencodes {
+            return Ok(Verdict::Reencoded);
         }
         self.client_table.head_passed();
-        let status =
-            self.decoded.get(":status").and_then(|s| std::str::from_utf8(s).ok()?.parse::<u16>().ok());
-        let Some(stream) = self.streams.get_mut(&first.stream) else { return Ok(()) };
-        match status {
-            Some(status) if !stream.answered && status >= 200 => {
-                stream.answered = true;
-                self.events.push_back(Event::Response { key: first.stream, status });
+        Ok(Verdict::Passes)
+    }
+
+    fn write_block_down(&mut self, edit: &mut Edit<'_>, first: Head, block: &[u8], verdict: Verdict) {
+        let ends = first.has(END_STREAM);
+        match verdict {
+            Verdict::Dropped => {}
+            Verdict::Passes => write_block(edit.insert_with(), first.stream, ends, block),
+            Verdict::Reencoded => {
+                let mut block = Vec::new();
+                self.client_table
+                    .to_tell()
+                    .into_iter()
+                    .for_each(|bytes| encode_table_size(bytes, &mut block));
+                self.decoded.iter().for_each(|(name, value)| encode(name, value, false, &mut block));
+                write_block(edit.insert_with(), first.stream, ends, &block);
             }
-            Some(_) if !stream.answered => {}
-            None if stream.answered => {}
-            _ => return Err(self.upstream_fault("a response head that cannot stand here", "RFC 9113 8.1")),
         }
+    }
+
+    /// A header block was dealt with; with its stream's last, the upstream has sent all of it.
+    fn finish_block(&mut self, first: Head) {
         if first.has(END_STREAM)
             && let Some(stream) = self.streams.get_mut(&first.stream)
         {
             stream.down_done = true;
             self.settle(first.stream);
         }
-        Ok(())
     }
+}
+
+/// What becomes of a header block of the upstream's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It goes down as it is.
+    Passes,
+    /// It goes down as literals, for the client's dynamic table is not what the upstream thinks.
+    Reencoded,
+    /// It does not go down.
+    Dropped,
 }

@@ -1,5 +1,6 @@
 //! Request heads and trailers: from decoded fields to a [`Request`], and back to a header block.
 
+use crate::protocol::head_rules::{self, BrokenRule, Repeated};
 use crate::protocol::{Fields, Kind, Request, Rewrite, hpack};
 
 /// What a request's pseudo-header fields say that [`Request`] has no place for.
@@ -8,80 +9,68 @@ pub(super) struct Pseudo {
     pub(super) scheme: Vec<u8>,
     /// Extended CONNECT (RFC 8441).
     pub(super) protocol: Option<Vec<u8>>,
+    /// The Content-Length, which DATA must come to.
+    pub(super) length: Option<u64>,
 }
 
-/// Fields that belong to one connection, which HTTP/2 forbids (RFC 9113 section 8.2.2).
-const OF_CONNECTION: [&[u8]; 5] =
-    [b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"];
+const NO_METHOD: BrokenRule = BrokenRule { rule: "no :method", section: "RFC 9113 8.3.1" };
 
-/// What proxies say of clients; only we may say it.
-const FORWARDED: [&[u8]; 2] = [b"forwarded", b"x-real-ip"];
+fn broken<T>(rule: &'static str) -> Result<T, BrokenRule> {
+    Err(BrokenRule { rule, section: "RFC 9113 8.3.1" })
+}
 
-/// What trailers must not carry: framing, routing and authentication (RFC 9110 section 6.5.1).
-const NOT_IN_TRAILERS: [&[u8]; 9] = [
-    b"authorization",
-    b"api-key",
-    b"content-length",
-    b"cookie",
-    b"host",
-    b"proxy-authorization",
-    b"te",
-    b"x-api-key",
-    b"x-request-id",
-];
-
-/// Reads a decoded head into `request`; the error says which rule it breaks (RFC 9113 section 8.3.1 unless said).
-pub(super) fn read(decoded: &Fields, request: &mut Request) -> Result<Pseudo, &'static str> {
+/// Reads a decoded head into `request`. The length of the body that it announces is held against DATA by the caller.
+pub(super) fn read(decoded: &Fields, request: &mut Request) -> Result<Pseudo, BrokenRule> {
     let mut pseudo = Pseudo::default();
     let (mut method, mut path, mut authority) = (None, None, None);
     let mut scheme = None;
     request.fields.clear();
     for (name, value) in decoded.iter() {
         let Some(bare) = name.strip_prefix(b":") else {
-            check_field(name, value)?;
+            head_rules::check_http2_field(name, value)?;
             request.fields.push(name, value);
             continue;
         };
         if !request.fields.is_empty() {
-            return Err("pseudo-header field after a regular one");
+            return broken("pseudo-header field after a regular one");
         }
-        check_value(value)?;
         let place = match bare {
             b"method" => &mut method,
             b"path" => &mut path,
             b"scheme" => &mut scheme,
             b"authority" => &mut authority,
             b"protocol" => &mut pseudo.protocol,
-            _ => return Err("unknown pseudo-header field"),
+            _ => return broken("unknown pseudo-header field"),
         };
         if place.replace(value.to_vec()).is_some() {
-            return Err("pseudo-header field twice");
+            return broken("pseudo-header field twice");
         }
     }
-    request.method = method.filter(|m| is_token(m)).ok_or("no :method")?;
+    request.method = method.filter(|m| head_rules::is_token(m)).ok_or(NO_METHOD)?;
     let tunnel = request.method == b"CONNECT" && pseudo.protocol.is_none();
-    if pseudo.protocol.is_some() && request.method != b"CONNECT" {
-        return Err(":protocol without CONNECT (RFC 8441)");
+    if pseudo.protocol.as_ref().is_some_and(|p| request.method != b"CONNECT" || !head_rules::is_token(p)) {
+        return broken(":protocol without CONNECT, or none (RFC 8441)");
     }
     request.target = path.unwrap_or_default();
     pseudo.scheme = scheme.unwrap_or_default();
-    if !tunnel && (request.target.is_empty() || pseudo.scheme.is_empty()) {
-        return Err("no :path or no :scheme");
+    if !tunnel {
+        head_rules::check_target(&request.method, &request.target)?;
+        head_rules::check_scheme(&pseudo.scheme)?;
     }
-    if !(tunnel || request.target.starts_with(b"/") || request.target == b"*") {
-        return Err(":path that is neither absolute nor *");
-    }
-    let host = request.fields.get("host").map(<[u8]>::to_vec);
-    if request.fields.all("host").count() > 1 {
-        return Err("host twice");
+    let mut hosts = request.fields.all("host");
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return broken("host twice");
     }
     request.authority = match (authority, host) {
-        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(&host) => {
-            return Err("host and :authority differ");
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+            return broken("host and :authority differ");
         }
         (Some(authority), _) => authority,
-        (None, host) => host.unwrap_or_default(),
+        (None, host) => host.unwrap_or_default().to_vec(),
     };
+    head_rules::check_authority(&request.authority)?;
+    pseudo.length = head_rules::content_length(&request.fields, Repeated::Refused)?;
     let grpc = request.fields.get("content-type").is_some_and(|v| v.starts_with(b"application/grpc"));
     request.kind = match () {
         () if pseudo.protocol.is_some() => Kind::Upgrade,
@@ -104,7 +93,7 @@ pub(super) fn write(request: &Request, pseudo: &Pseudo, rewrite: &Rewrite<'_>, b
         hpack::encode(b":protocol", protocol, false, block);
     }
     for (name, value) in request.fields.iter() {
-        if !goes(name, rewrite) {
+        if name != b"host" && !head_rules::stays_behind(name, rewrite) || name == b"te" {
             hpack::encode(name, value, false, block);
         }
     }
@@ -114,71 +103,48 @@ pub(super) fn write(request: &Request, pseudo: &Pseudo, rewrite: &Rewrite<'_>, b
     }
 }
 
-/// True for a field that must not reach the upstream.
-fn goes(name: &[u8], rewrite: &Rewrite<'_>) -> bool {
-    let stripped = rewrite.strip.iter().any(|strip| is_twin(name, strip.as_bytes()));
-    let set = rewrite.set.iter().any(|(set, _)| is_twin(name, set.as_bytes()));
-    name == b"host" || stripped || set || is_forwarding(name)
-}
-
-/// True for what proxies say of clients, and for what a server could take for it.
-fn is_forwarding(name: &[u8]) -> bool {
-    FORWARDED.iter().any(|f| is_twin(name, f))
-        || name.get(..12).is_some_and(|start| is_twin(start, b"x-forwarded-"))
-}
-
-/// True when some server could take the one name for the other: `_` for `-` (CGI variables).
-fn is_twin(name: &[u8], known: &[u8]) -> bool {
-    name.len() == known.len() && name.iter().zip(known).all(|(a, b)| a == b || (*a == b'_' && *b == b'-'))
-}
-
-/// Encodes request trailers; the error says why they cannot pass. A server may merge them into the head, so `guarded`,
-/// the names that the gateway strips and sets there, must not arrive here.
+/// Encodes request trailers. A server may merge them into the head, so `guarded`, the names that the gateway strips and sets
+/// there, must not arrive here.
 pub(super) fn write_trailers(
     decoded: &Fields,
     guarded: &Fields,
     block: &mut Vec<u8>,
-) -> Result<(), &'static str> {
+) -> Result<(), BrokenRule> {
     for (name, value) in decoded.iter() {
-        if name.starts_with(b":") {
-            return Err("pseudo-header field in trailers");
-        }
-        check_field(name, value)?;
-        let named = NOT_IN_TRAILERS.iter().any(|known| is_twin(name, known));
-        if named || is_forwarding(name) || guarded.iter().any(|(known, _)| is_twin(name, known)) {
-            return Err("trailer that carries framing or authentication");
-        }
+        head_rules::check_http2_field(name, value)?;
+        head_rules::check_trailer(name, guarded)?;
         hpack::encode(name, value, false, block);
     }
     Ok(())
 }
 
-/// RFC 9113 section 8.2.1 and 8.2.2.
-fn check_field(name: &[u8], value: &[u8]) -> Result<(), &'static str> {
-    if !is_token(name) || name.iter().any(u8::is_ascii_uppercase) {
-        return Err("field name that is no lower-case token");
-    }
-    check_value(value)?;
-    if OF_CONNECTION.contains(&name) || (name == b"te" && value != b"trailers") {
-        return Err("connection-specific field");
-    }
-    if name == b"content-length" && (value.is_empty() || !value.iter().all(u8::is_ascii_digit)) {
-        return Err("content-length that is no number");
-    }
-    Ok(())
+/// What a response head, or the trailers of one, say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Answered {
+    /// `None`: trailers.
+    pub(super) status: Option<u16>,
+    pub(super) length: Option<u64>,
 }
 
-fn check_value(value: &[u8]) -> Result<(), &'static str> {
-    let blank = |byte: Option<&u8>| byte.is_some_and(|b| matches!(b, b' ' | b'\t'));
-    if value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n'))
-        || blank(value.first())
-        || blank(value.last())
-    {
-        return Err("field value with NUL, line ends or blanks around it");
+/// Reads a decoded block of a response (RFC 9113 section 8.3.2).
+pub(super) fn read_response(decoded: &Fields) -> Result<Answered, BrokenRule> {
+    let (mut status, mut regular) = (None, false);
+    for (name, value) in decoded.iter() {
+        if name.first() != Some(&b':') {
+            regular = true;
+            head_rules::check_http2_field(name, value)?;
+            continue;
+        }
+        let code = match value {
+            [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'] if name == b":status" => {
+                value.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'))
+            }
+            _ => return broken("pseudo-header field that no response has"),
+        };
+        if regular || status.replace(code).is_some() || !(100..=599).contains(&code) || code == 101 {
+            return broken(":status out of place or range");
+        }
     }
-    Ok(())
-}
-
-fn is_token(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
+    let length = if status.is_some() { head_rules::content_length(decoded, Repeated::Same)? } else { None };
+    Ok(Answered { status, length })
 }

@@ -8,7 +8,8 @@
 //! valid client stream, and the client gets settings of ours, since some clients wait for them; their acknowledgement
 //! is swallowed. No push (RFC 9113 section 8.4), no priorities, no `CONNECT` outside RFC 8441.
 //!
-//! Content-Length is not compared with DATA: frames cannot be smuggled, and both peers check it themselves.
+//! Content-Length is held against DATA in both directions (RFC 9113 section 8.1.1): the next hop may speak HTTP/1.1, where the two
+//! frame the message together. An answer that breaks a rule is a 502 while nothing of it went down, and a reset after.
 
 mod answer;
 mod budget;
@@ -16,16 +17,20 @@ mod client_table;
 mod down;
 mod frame;
 mod head;
+mod stream_ids;
 mod up;
 
 use super::hpack::Decoder;
-use super::{Edit, Ended, Event, Fault, Fields, Http, Key, Refusal, RefusalReason, Request, Rewrite, Up};
-use crate::names::Culprit;
+use super::{
+    Edit, Ended, Event, Fault, Fields, Http, Key, Kind, Refusal, RefusalReason, Request, Rewrite, Up,
+};
+use crate::names::{Culprit, RequestId, SessionId};
 use budget::Budget;
 use client_table::ClientTable;
 use frame::{CANCEL, HEAD, Head, MAX_FRAME};
 use head::Pseudo;
 use std::collections::{HashMap, VecDeque};
+use stream_ids::StreamIds;
 
 /// Limits of one connection.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +64,7 @@ const CREDIT_STEP: u32 = 4_096;
 /// One client connection's HTTP/2.
 pub struct Http2 {
     limits: Limits,
+    session: SessionId,
     budget: Budget,
     client: Side,
     upstream: Side,
@@ -75,7 +81,7 @@ pub struct Http2 {
     to_client: Vec<u8>,
     /// What the gateway has to say to the upstream, at the next boundary.
     to_upstream: Vec<u8>,
-    last_stream: u32,
+    ids: StreamIds,
     last_forwarded: u32,
     /// Acknowledgements of our own settings that are still to come.
     own_settings: u32,
@@ -88,7 +94,12 @@ pub struct Http2 {
     /// Swallowed DATA of the client's that it was not given back yet.
     owed_to_client: u32,
     owed_to_upstream: u32,
+    /// The flow-control window that a new stream of the client's begins with, for DATA down.
     client_window: u32,
+    /// The client's flow-control window of the whole connection, for DATA down.
+    client_connection_window: i64,
+    /// A malformed head of the upstream's has changed its dynamic table and did not pass: every later one is encoded again.
+    reencodes: bool,
     draining: bool,
     dead: bool,
 }
@@ -106,8 +117,6 @@ struct Side {
     block: Vec<u8>,
     /// The HEADERS frame that the block began with.
     block_head: Option<Head>,
-    /// The block that is being read passes; decided once, for a block must not be cut in the middle.
-    block_passes: bool,
     continuations: u32,
     /// The stream that ends with the payload that passes just now.
     finishing: Option<u32>,
@@ -123,6 +132,8 @@ enum Reading {
     Preface(usize),
     /// A frame's head.
     Head,
+    /// The padding's length, the first byte of a padded DATA frame, on which depends what becomes of the frame.
+    Padding(Head),
     /// Payload that passes.
     Pass(usize),
     /// Payload that is taken out.
@@ -143,7 +154,6 @@ impl Side {
             payload: Vec::new(),
             block: Vec::new(),
             block_head: None,
-            block_passes: false,
             continuations: 0,
             finishing: None,
             max_frame: MAX_FRAME,
@@ -166,8 +176,22 @@ struct Stream {
     down_done: bool,
     /// The final response head went down.
     answered: bool,
+    kind: Kind,
+    /// The answer has no content, whatever its Content-Length says.
+    to_head: bool,
     up: u64,
     down: u64,
+    /// Bytes that DATA still has to bring, where a Content-Length says so.
+    up_left: Option<u64>,
+    down_left: Option<u64>,
+}
+
+/// Takes the bytes of a DATA frame from those that a Content-Length announced. False: too many, or with the last frame too few.
+fn take_length(left: &mut Option<u64>, data: u64, ends: bool) -> bool {
+    let Some(left) = left else { return true };
+    let Some(rest) = left.checked_sub(data) else { return false };
+    *left = rest;
+    rest == 0 || !ends
 }
 
 impl Http2 {
@@ -175,6 +199,7 @@ impl Http2 {
     pub fn new(limits: Limits) -> Self {
         let mut http = Http2 {
             limits,
+            session: SessionId(0),
             budget: Budget::default(),
             client: Side::new(Reading::Preface(0)),
             upstream: Side::new(Reading::Head),
@@ -186,7 +211,7 @@ impl Http2 {
             guarded: Fields::default(),
             to_client: Vec::new(),
             to_upstream: Vec::new(),
-            last_stream: 0,
+            ids: StreamIds::default(),
             last_forwarded: 0,
             own_settings: 1,
             client_table: ClientTable::default(),
@@ -196,6 +221,8 @@ impl Http2 {
             owed_to_client: 0,
             owed_to_upstream: 0,
             client_window: 65_535,
+            client_connection_window: 65_535,
+            reencodes: false,
             draining: false,
             dead: false,
         };
@@ -205,6 +232,12 @@ impl Http2 {
         frame::push_setting(&mut payload, frame::MAX_HEADER_LIST_SIZE, limits.head as u32);
         frame::write(&mut http.to_client, frame::SETTINGS, 0, 0, &payload);
         http
+    }
+
+    /// Names the session, for the ids of answers that the gateway gives in the upstream's place.
+    pub fn of_session(mut self, session: SessionId) -> Self {
+        self.session = session;
+        self
     }
 
     /// Tells how much time has passed; budgets recover by it.
@@ -220,7 +253,10 @@ impl Http2 {
     }
 
     fn end(&mut self, id: u32, how: Ended) {
-        if let Some(Stream { up, down, .. }) = self.streams.remove(&id) {
+        if let Some(Stream { up, down, up_done, .. }) = self.streams.remove(&id) {
+            if !up_done {
+                self.ids.reset(id);
+            }
             self.events.push_back(Event::Ended { key: id, up, down, how });
         }
     }
@@ -255,6 +291,37 @@ impl Http2 {
             return Err(self.client_fault(frame::ENHANCE_YOUR_CALM, rule, "CVE-2025-8671"));
         }
         Ok(())
+    }
+
+    /// DATA of the client's does not come to its Content-Length: the upstream must not take the request for whole.
+    fn reset_request(&mut self, id: u32) -> Result<(), Fault> {
+        frame::write_reset(&mut self.to_upstream, id, CANCEL);
+        self.end(id, Ended::ByClient);
+        self.reset_client(id, frame::PROTOCOL_ERROR)
+    }
+
+    /// The upstream's answer breaks a rule: the client gets a 502 in its place, or a reset where it has begun.
+    fn refuse_answer(&mut self, id: u32) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        frame::write_reset(&mut self.to_upstream, id, CANCEL);
+        if stream.answered {
+            frame::write_reset(&mut self.to_client, id, frame::PROTOCOL_ERROR);
+        } else {
+            let why = RefusalReason::BadAnswer;
+            let refusal = Refusal { id: RequestId { session: self.session, number: id }, why };
+            let (kind, to_head, up_done) = (stream.kind, stream.to_head, stream.up_done);
+            self.write_refusal(id, &refusal, kind, to_head, up_done);
+            self.events.push_back(Event::Response { key: id, status: why.status() });
+        }
+        self.end(id, Ended::ByUpstream);
+    }
+
+    fn write_refusal(&mut self, id: u32, refusal: &Refusal, kind: Kind, to_head: bool, request_ended: bool) {
+        let room = self.reserve.min(self.client_window) as usize;
+        let table = self.client_table.to_tell();
+        let sent = answer::write(&mut self.to_client, id, refusal, kind, to_head, request_ended, room, table);
+        self.reserve -= sent as u32;
+        self.client_connection_window -= sent as i64;
     }
 
     /// DATA of the client's was swallowed: the upstream cannot give its window back, so we do, at the stream's end all.
@@ -317,7 +384,13 @@ impl Http for Http2 {
         block.clear();
         self.client.block = block;
         self.last_forwarded = self.request.key;
-        let stream = Stream { up_done: self.request.ends, ..Stream::default() };
+        let stream = Stream {
+            up_done: self.request.ends,
+            kind: self.request.kind,
+            to_head: self.request.method == b"HEAD",
+            up_left: pseudo.length,
+            ..Stream::default()
+        };
         self.streams.insert(self.request.key, stream);
     }
 
@@ -327,10 +400,10 @@ impl Http for Http2 {
         }
         let Request { key, kind, ends, .. } = self.request;
         let to_head = self.request.method == b"HEAD";
-        let room = self.reserve.min(self.client_window) as usize;
-        let table = self.client_table.to_tell();
-        let sent = answer::write(&mut self.to_client, key, refusal, kind, to_head, ends, room, table);
-        self.reserve -= sent as u32;
+        if !ends {
+            self.ids.reset(key);
+        }
+        self.write_refusal(key, refusal, kind, to_head, ends);
         if refusal.why == RefusalReason::Overloaded {
             // No other request of this connection would fare better. Behind the answer: some clients read none after it.
             self.go_away(key);

@@ -1,5 +1,6 @@
 mod faults;
 mod heads;
+mod lengths;
 mod refusals;
 mod streams;
 
@@ -30,7 +31,18 @@ fn get(stream: u32, more: &[(&str, &str)]) -> Vec<u8> {
 }
 
 fn post(stream: u32) -> Vec<u8> {
-    let head = [(":method", "POST"), (":scheme", "https"), (":path", "/p"), ("authorization", "Bearer good")];
+    post_of(stream, &[])
+}
+
+fn post_of(stream: u32, more: &[(&str, &str)]) -> Vec<u8> {
+    let head = [
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":path", "/p"),
+        (":authority", "client.example"),
+        ("authorization", "Bearer good"),
+    ];
+    let head = [&head[..], more].concat();
     frame(HEADERS, END_HEADERS, stream, &block(&head))
 }
 
@@ -234,8 +246,8 @@ fn nothing_is_put_into_a_frame_or_a_header_block() {
     feed_down(&mut http, &begin[5..], 100);
     assert!(!http.wants_down(), "inside a header block");
     let (down, _) = feed_down(&mut http, &frame(CONTINUATION, END_HEADERS, 1, &[]), 100);
-    let kinds: Vec<u8> = frames(&down).iter().map(|(head, _)| head.kind).collect();
-    assert_eq!(kinds, [CONTINUATION, HEADERS], "the refusal comes right behind the block");
+    let streams: Vec<u32> = frames(&down).iter().map(|(head, _)| head.stream).collect();
+    assert_eq!(streams, [1, 3], "the refusal comes right behind the block");
 }
 
 #[test]

@@ -1,15 +1,17 @@
 //! From the client: request heads are withheld and rewritten, everything else passes or is swallowed.
 
 use super::frame::*;
-use super::{Http2, MAX_UNREAD, MAX_UNREAD_PER_STREAM, RESERVE, Reading, head};
+use super::{Http2, MAX_UNREAD, MAX_UNREAD_PER_STREAM, RESERVE, Reading, head, take_length};
 use crate::protocol::hpack::{HpackFault, TABLE, encode_table_size};
 use crate::protocol::sniff::HTTP2_PREFACE;
-use crate::protocol::{Edit, Ended, Fault, RefusalReason, Request, Up};
+use crate::protocol::{Edit, Ended, Fault, RefusalReason, Request, Up, head_rules};
 
 /// CONTINUATION frames of one header block; a head of 32 KiB needs two (CVE-2024-27316).
 const MAX_CONTINUATIONS: u32 = 16;
 /// Bytes of a settings payload, of either side: a few dozen settings.
 pub(super) const MAX_SETTINGS: usize = 600;
+/// The largest flow-control window (section 6.9.1).
+const MAX_WINDOW: i64 = 0x7fff_ffff;
 
 impl Http2 {
     pub(super) fn read_up(&mut self, edit: &mut Edit<'_>) -> Result<Up, Fault> {
@@ -27,6 +29,15 @@ impl Http2 {
                     if self.read_up_head(edit)? {
                         return Ok(Up::Request);
                     }
+                }
+                Reading::Padding(head) => {
+                    let padding = 1 + usize::from(edit.rest()[0]);
+                    self.client.reading = Reading::Head;
+                    let next = self.up_frame(head, padding)?;
+                    if let Reading::Pass(_) = next {
+                        edit.insert(&self.client.head);
+                    }
+                    self.client.reading = next;
                 }
                 Reading::Pass(left) => {
                     let n = left.min(available);
@@ -78,7 +89,12 @@ impl Http2 {
         side.held = 0;
         let bytes = side.head;
         let head = Head::parse(&bytes);
-        let next = self.up_frame(head)?;
+        if head.kind == DATA && head.has(PADDED) && head.length > 0 {
+            edit.skip(n);
+            self.client.reading = Reading::Padding(head);
+            return Ok(false);
+        }
+        let next = self.up_frame(head, 0)?;
         match next {
             Reading::Pass(_) if whole => edit.keep(n),
             Reading::Pass(_) => {
@@ -101,8 +117,8 @@ impl Http2 {
         Ok(false)
     }
 
-    /// Decides what becomes of a frame by its head.
-    fn up_frame(&mut self, head: Head) -> Result<Reading, Fault> {
+    /// Decides what becomes of a frame by its head and, for DATA, the bytes of its padding.
+    fn up_frame(&mut self, head: Head, padding: usize) -> Result<Reading, Fault> {
         if self.to_client.len() > MAX_UNREAD + MAX_UNREAD_PER_STREAM * self.limits.streams as usize {
             // Nobody honest has more answers outstanding than streams.
             return Err(self.client_fault(ENHANCE_YOUR_CALM, "answers that are not read", "limit"));
@@ -121,9 +137,9 @@ impl Http2 {
             return Err(self.client_fault(PROTOCOL_ERROR, "no SETTINGS after the preface", "RFC 9113 3.4"));
         }
         let on_stream = head.stream != 0;
-        let known = head.stream <= self.last_stream;
+        let known = head.stream <= self.ids.last() && !head.stream.is_multiple_of(2);
         match head.kind {
-            DATA if on_stream && known => self.up_data(head),
+            DATA if on_stream && known => self.up_data(head, padding),
             // The upstream may take frames of 16 MiB; what is gathered stays below what a head may be.
             HEADERS if on_stream && head.length > self.limits.head + MAX_FRAME => {
                 Err(self.client_fault(ENHANCE_YOUR_CALM, "header block too large", "limit"))
@@ -176,22 +192,33 @@ impl Http2 {
         }
     }
 
-    fn up_data(&mut self, head: Head) -> Result<Reading, Fault> {
+    fn up_data(&mut self, head: Head, padding: usize) -> Result<Reading, Fault> {
         let ends = head.has(END_STREAM);
-        if head.length == 0 && !ends {
+        if padding > head.length || head.has(PADDED) && head.length == 0 {
+            return Err(self.client_fault(PROTOCOL_ERROR, "padding longer than its frame", "RFC 9113 6.1"));
+        }
+        if head.length == padding && !ends {
             self.up_idle(Reading::Pass(0))?;
         } else {
             self.budget.data();
         }
+        let data = (head.length - padding) as u64;
         let Some(stream) = self.streams.get_mut(&head.stream) else {
             self.owe_client(head.length, ends);
+            if !self.ids.is_reset(head.stream, ends) {
+                self.reset_client(head.stream, STREAM_CLOSED)?;
+            }
             return Ok(Reading::Skip(head.length));
         };
         if stream.up_done {
-            return Err(self.client_fault(PROTOCOL_ERROR, "DATA after END_STREAM", "RFC 9113 5.1"));
+            return Err(self.client_fault(STREAM_CLOSED, "DATA after END_STREAM", "RFC 9113 5.1"));
         }
-        // Padding counts as little here as it weighs.
-        stream.up += head.length as u64;
+        if !take_length(&mut stream.up_left, data, ends) {
+            self.owe_client(head.length, ends);
+            self.reset_request(head.stream)?;
+            return Ok(Reading::Skip(head.length));
+        }
+        stream.up += data;
         if ends {
             self.client.finishing = Some(head.stream);
             if head.length == 0 {
@@ -249,6 +276,13 @@ impl Http2 {
                     self.client_table.asked(value);
                     value.min(TABLE as u32)
                 }
+                ENABLE_PUSH if value > 1 => {
+                    return Err(self.client_fault(
+                        PROTOCOL_ERROR,
+                        "ENABLE_PUSH out of range",
+                        "RFC 9113 6.5.2",
+                    ));
+                }
                 ENABLE_PUSH => 0,
                 INITIAL_WINDOW_SIZE if value > 0x7fff_ffff => {
                     return Err(self.client_fault(FLOW_CONTROL_ERROR, "window too large", "RFC 9113 6.5.2"));
@@ -303,6 +337,13 @@ impl Http2 {
         if frame.stream != 0 && !self.streams.contains_key(&frame.stream) {
             return Ok(());
         }
+        if frame.stream == 0 {
+            self.client_connection_window += i64::from(increment);
+            if self.client_connection_window > MAX_WINDOW {
+                let rule = "connection window too large";
+                return Err(self.client_fault(FLOW_CONTROL_ERROR, rule, "RFC 9113 6.9.1"));
+            }
+        }
         if frame.stream == 0 && self.reserve < RESERVE {
             let kept = (RESERVE - self.reserve).min(increment - 1);
             self.reserve += kept;
@@ -341,8 +382,15 @@ impl Http2 {
         if decoded.is_err() && !too_large {
             return Err(self.client_fault(COMPRESSION_ERROR, "malformed header block", "RFC 7541"));
         }
-        if first.stream > self.last_stream {
+        if first.stream > self.ids.last() {
             return self.up_request(first, too_large);
+        }
+        if self.ids.is_passed_over(first.stream) {
+            return Err(self.client_fault(
+                PROTOCOL_ERROR,
+                "stream of a smaller number than before",
+                "RFC 9113 5.1.1",
+            ));
         }
         if too_large {
             let rule = "request trailers larger than the limit";
@@ -352,12 +400,19 @@ impl Http2 {
     }
 
     fn up_trailers(&mut self, first: Head, edit: &mut Edit<'_>) -> Result<(), Fault> {
+        let ends = first.has(END_STREAM);
         let Some(stream) = self.streams.get_mut(&first.stream) else {
+            if !self.ids.is_reset(first.stream, ends) {
+                return Err(self.client_fault(STREAM_CLOSED, "HEADERS on a closed stream", "RFC 9113 5.1"));
+            }
             // Sent before the client could know that the stream is over; nobody misses it.
             self.owe_client(0, true);
             return self.up_idle(Reading::Head).map(|_| ());
         };
-        if stream.up_done || !first.has(END_STREAM) {
+        if stream.up_done {
+            return Err(self.client_fault(STREAM_CLOSED, "HEADERS after END_STREAM", "RFC 9113 5.1"));
+        }
+        if !ends {
             return Err(self.client_fault(
                 PROTOCOL_ERROR,
                 "trailers that do not end the stream",
@@ -368,8 +423,9 @@ impl Http2 {
         if self.table_shrunk {
             encode_table_size(0, &mut block);
         }
-        if let Err(rule) = head::write_trailers(&self.decoded, &self.guarded, &mut block) {
-            return Err(self.client_fault(PROTOCOL_ERROR, rule, "RFC 9113 8.1"));
+        let short = !take_length(&mut stream.up_left, 0, true);
+        if short || head::write_trailers(&self.decoded, &self.guarded, &mut block).is_err() {
+            return self.reset_request(first.stream);
         }
         stream.up_done = true;
         write_block(edit.insert_with(), first.stream, true, &block);
@@ -382,8 +438,11 @@ impl Http2 {
         if id.is_multiple_of(2) {
             return Err(self.client_fault(PROTOCOL_ERROR, "stream of an even number", "RFC 9113 5.1.1"));
         }
-        self.last_stream = id;
+        self.ids.open(id);
         if self.draining || self.streams.len() >= self.limits.streams as usize {
+            if !first.has(END_STREAM) {
+                self.ids.reset(id);
+            }
             return self.reset_client(id, REFUSED_STREAM).map(|()| false);
         }
         self.request.key = id;
@@ -399,15 +458,24 @@ impl Http2 {
             return Ok(true);
         }
         let Ok(pseudo) = head::read(&self.decoded, &mut self.request) else {
-            // Malformed requests are stream errors (section 8.1.1).
-            return self.reset_client(id, PROTOCOL_ERROR).map(|()| false);
+            return self.reset_malformed(id, first.has(END_STREAM));
         };
-        if self.request.method == b"CONNECT" && pseudo.protocol.is_none() {
-            // An open proxy is what nobody gets here.
-            self.request.barred = Some(RefusalReason::MethodNotAllowed);
+        if first.has(END_STREAM) && pseudo.length.is_some_and(|length| length > 0) {
+            return self.reset_malformed(id, true);
+        }
+        if pseudo.protocol.is_none() {
+            self.request.barred = head_rules::barred_method(&self.request.method, &self.request.fields);
         }
         self.withheld = Some(pseudo);
         Ok(true)
+    }
+
+    /// Malformed requests are stream errors (section 8.1.1).
+    fn reset_malformed(&mut self, id: u32, ended: bool) -> Result<bool, Fault> {
+        if !ended {
+            self.ids.reset(id);
+        }
+        self.reset_client(id, PROTOCOL_ERROR).map(|()| false)
     }
 }
 

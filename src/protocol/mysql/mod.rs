@@ -104,13 +104,17 @@ impl RefusalReason {
             | RefusalReason::InvalidToken
             | RefusalReason::ExpiredToken
             | RefusalReason::Forbidden => error::ACCESS_DENIED,
-            RefusalReason::BadGateway | RefusalReason::IssuerUnavailable => error::UPSTREAM,
+            RefusalReason::BadGateway
+            | RefusalReason::BadAnswer
+            | RefusalReason::UpstreamTimeout
+            | RefusalReason::IssuerUnavailable => error::UPSTREAM,
             RefusalReason::Overloaded => error::TOO_MANY,
             RefusalReason::Draining => error::SHUTDOWN,
             RefusalReason::TwoTokens
             | RefusalReason::BadRequest
             | RefusalReason::HeadTooLarge
-            | RefusalReason::MethodNotAllowed => error::HANDSHAKE,
+            | RefusalReason::MethodNotAllowed
+            | RefusalReason::Misdirected => error::HANDSHAKE,
         }
     }
 }

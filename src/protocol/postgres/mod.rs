@@ -96,11 +96,14 @@ impl RefusalReason {
             RefusalReason::NoToken | RefusalReason::InvalidToken | RefusalReason::ExpiredToken => {
                 sqlstate::INVALID_PASSWORD
             }
-            RefusalReason::Forbidden | RefusalReason::TwoTokens | RefusalReason::MethodNotAllowed => {
-                sqlstate::INVALID_AUTHORIZATION
-            }
+            RefusalReason::Forbidden
+            | RefusalReason::TwoTokens
+            | RefusalReason::MethodNotAllowed
+            | RefusalReason::Misdirected => sqlstate::INVALID_AUTHORIZATION,
             RefusalReason::BadRequest | RefusalReason::HeadTooLarge => sqlstate::PROTOCOL_VIOLATION,
-            RefusalReason::BadGateway => sqlstate::CONNECTION_FAILURE,
+            RefusalReason::BadGateway | RefusalReason::BadAnswer | RefusalReason::UpstreamTimeout => {
+                sqlstate::CONNECTION_FAILURE
+            }
             RefusalReason::Overloaded => sqlstate::TOO_MANY_CONNECTIONS,
             RefusalReason::Draining => sqlstate::ADMIN_SHUTDOWN,
             RefusalReason::IssuerUnavailable => sqlstate::CANNOT_CONNECT_NOW,
@@ -117,13 +120,16 @@ impl RefusalReason {
             RefusalReason::ExpiredToken => "the token in the password field has expired; get a new one",
             RefusalReason::Forbidden => "the identity is known, and this route's policy does not permit it",
             RefusalReason::IssuerUnavailable => "the issuer's keys cannot be fetched just now; try again",
-            RefusalReason::BadGateway => "the upstream cannot be reached or does not verify",
+            RefusalReason::BadGateway | RefusalReason::BadAnswer | RefusalReason::UpstreamTimeout => {
+                "the upstream cannot be reached or does not verify"
+            }
             RefusalReason::Draining => "the gateway is going away; connect again",
             RefusalReason::Overloaded => "the gateway is at a limit; try again",
             RefusalReason::BadRequest
             | RefusalReason::HeadTooLarge
             | RefusalReason::TwoTokens
-            | RefusalReason::MethodNotAllowed => "the message breaks a rule of the protocol",
+            | RefusalReason::MethodNotAllowed
+            | RefusalReason::Misdirected => "the message breaks a rule of the protocol",
         }
     }
 }

@@ -47,15 +47,16 @@ impl RefusalReason {
                 "NOPERM the identity is known, and this route's policy does not permit it"
             }
             RefusalReason::IssuerUnavailable => "ERR the issuer's keys cannot be fetched just now; try again",
-            RefusalReason::BadGateway => "ERR the upstream cannot be reached or does not verify",
+            RefusalReason::BadGateway | RefusalReason::BadAnswer | RefusalReason::UpstreamTimeout => {
+                "ERR the upstream cannot be reached or does not verify"
+            }
             RefusalReason::Draining => "ERR the gateway is going away; connect again",
             RefusalReason::Overloaded => "ERR the gateway is at a limit; try again",
             RefusalReason::BadRequest
             | RefusalReason::HeadTooLarge
             | RefusalReason::TwoTokens
-            | RefusalReason::MethodNotAllowed => {
-                "ERR Protocol error: the command breaks a rule of the protocol"
-            }
+            | RefusalReason::MethodNotAllowed
+            | RefusalReason::Misdirected => "ERR Protocol error: the command breaks a rule of the protocol",
         }
     }
 }

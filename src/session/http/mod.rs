@@ -139,11 +139,14 @@ impl Conversation {
     pub fn new(session: Rc<Session>, route: Arc<Route>, sniffed: Sniffed) -> Self {
         let limits = &session.gateway.limits;
         let http = match sniffed {
-            Sniffed::Http2 => Protocol::Two(Box::new(Http2::new(crate::protocol::http2::Limits {
-                head: limits.head,
-                fields: limits.fields,
-                streams: limits.streams,
-            }))),
+            Sniffed::Http2 => {
+                let limits = crate::protocol::http2::Limits {
+                    head: limits.head,
+                    fields: limits.fields,
+                    streams: limits.streams,
+                };
+                Protocol::Two(Box::new(Http2::new(limits).of_session(session.id)))
+            }
             _ => Protocol::One(Box::new(Http1::new(crate::protocol::http1::Limits {
                 head_bytes: limits.head,
                 fields: limits.fields,

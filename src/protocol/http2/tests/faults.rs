@@ -20,6 +20,14 @@ fn what_cannot_stand_where_it_stands_ends_the_connection_with_goaway() {
         ("PING of a wrong length", frame(PING, 0, 0, &[0; 7])),
         ("RST_STREAM of an idle stream", frame(RST_STREAM, 0, 1, &[0; 4])),
         ("padding longer than its frame", frame(HEADERS, PADDED | END_HEADERS, 1, &[200, 0x82])),
+        ("DATA that is all padding and more", [post(1), frame(DATA, PADDED, 1, &[4, 0, 0, 0])].concat()),
+        ("ENABLE_PUSH of 2", frame(SETTINGS, 0, 0, &[0, 2, 0, 0, 0, 2])),
+        ("a smaller stream", [get(5, &[]), get(3, &[])].concat()),
+        ("HEADERS on a closed stream", [get(1, &[]), get(1, &[])].concat()),
+        (
+            "a connection window beyond all",
+            frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffff_u32.to_be_bytes()).repeat(2),
+        ),
     ];
     for (name, bytes) in table {
         let mut http = greeted();
@@ -92,7 +100,7 @@ fn the_upstreams_faults_are_the_upstreams() {
         ("PUSH_PROMISE", frame(PUSH_PROMISE, END_HEADERS, 1, &[0; 4])),
         ("a frame larger than announced", frame(DATA, 0, 1, &[0; MAX_FRAME + 1])),
         ("a malformed block", frame(HEADERS, END_HEADERS, 1, &[0x80])),
-        ("two response heads", frame(HEADERS, END_HEADERS, 1, &block(&[(":status", "200")])).repeat(2)),
+        ("padding longer than its frame", frame(DATA, PADDED, 1, &[9; 4])),
     ];
     for (name, bytes) in table {
         let mut http = greeted();

@@ -112,7 +112,27 @@ fn malformed_heads_reset_their_stream_and_go_nowhere() {
         &[(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "a"), ("host", "b")],
         &[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("content-length", "1x")],
     ];
+    let paths = ["/a b", "/a\tb", "/a\x01", "/a\x7f", "/a#b", "*", "https://a/"];
+    let paths = paths.map(|path| vec![(":method", "GET"), (":scheme", "https"), (":path", path), GET[3]]);
+    let schemes = ["", "ht tp", "https://a/?", "1a", "http\u{0}"];
+    let schemes = schemes.map(|scheme| vec![(":method", "GET"), (":scheme", scheme), (":path", "/"), GET[3]]);
+    let authorities = ["", "a b", "a/b", "u@a", "u:p@a", "a:b", "a,b", "a\u{1}"];
+    let authorities = authorities
+        .map(|name| vec![(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", name)]);
+    let fields = [
+        ("a", "\u{1}"),
+        ("a", "\u{7f}"),
+        ("content-length", "1"),
+        ("proxy-connection", "a"),
+        ("keep-alive", "a"),
+        ("upgrade", "a"),
+    ];
+    let fields = fields.map(|field| [&GET[..], &[field]].concat());
+    let lengths = vec![[&GET[..], &[("content-length", "0"), ("content-length", "1")]].concat()];
+    let without_authority = table.iter().map(|head| head.to_vec());
+    let table = without_authority.chain(paths).chain(schemes).chain(authorities).chain(fields).chain(lengths);
     for head in table {
+        let head = &head[..];
         let mut http = greeted();
         let run = feed(&mut http, &frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(head)), 1_000);
         assert_eq!((run.fault, run.up.len()), (None, 0), "{head:?}");
@@ -126,6 +146,39 @@ fn malformed_heads_reset_their_stream_and_go_nowhere() {
 }
 
 #[test]
+fn twins_of_framing_hop_by_hop_and_injected_fields_do_not_go_up() {
+    let sent = [
+        ("authorization", "Bearer good"),
+        ("transfer_encoding", "chunked"),
+        ("content_length", "4"),
+        ("keep_alive", "1"),
+        ("proxy-authorization", "Basic a"),
+        ("proxy_authorization", "Basic a"),
+        ("max-forwards", "0"),
+        ("x.api.key", "twin"),
+        ("te", "trailers"),
+    ];
+    let run = feed(&mut greeted(), &get(1, &sent), 1_000);
+    let names: Vec<String> = fields(&frames(&run.up)[0].1).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, [":method", ":scheme", ":path", ":authority", "te", "authorization"]);
+}
+
+#[test]
+fn trace_is_answered_405_and_goes_nowhere() {
+    for (method, more) in
+        [("TRACE", &[][..]), ("TRACK", &[]), ("POST", &[("x-http-method-override", "TRACE")])]
+    {
+        let head = [&[(":method", method)], &GET[1..], &[("authorization", "Bearer good")], more].concat();
+        let mut http = greeted();
+        let run = feed(&mut http, &frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&head)), 1_000);
+        assert_eq!((run.fault, run.up.len()), (None, 0), "{method}");
+        let answer = fields(&frames(&said(&mut http))[0].1);
+        assert!(answer.contains(&(":status".into(), "405".into())), "{answer:?}");
+        assert!(answer.iter().any(|(name, value)| name == "allow" && !value.contains("TRACE")), "{answer:?}");
+    }
+}
+
+#[test]
 fn trailers_pass_and_those_that_authenticate_do_not() {
     let trailers = |list: &[(&str, &str)]| {
         let end = frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(list));
@@ -134,7 +187,9 @@ fn trailers_pass_and_those_that_authenticate_do_not() {
     let good = trailers(&[("x-checksum", "abc")]);
     assert_eq!(fields(&frames(&good.up)[1].1), [("x-checksum".to_owned(), "abc".to_owned())]);
     for name in ["authorization", "content-length", ":path", "x-api-key"] {
-        assert!(trailers(&[(name, "1")]).fault.is_some(), "{name}");
+        let bad = trailers(&[(name, "1")]);
+        let up: Vec<u8> = frames(&bad.up).iter().map(|(head, _)| head.kind).collect();
+        assert_eq!((bad.fault, up), (None, vec![HEADERS, RST_STREAM]), "{name}");
     }
 }
 
