@@ -41,6 +41,8 @@ pub enum Close {
     Drained,
     /// A limit of connections was reached.
     Limit,
+    /// The log takes nothing any more, and evidence goes before service (`log.when_full`).
+    LogFull,
     /// A leg reached the AEAD limit of TLS 1.2, which cannot renew its keys.
     KeyLimit,
     /// A fault of the gateway itself.
@@ -156,6 +158,7 @@ impl Close {
             Close::Expired => "expired",
             Close::Drained => "drained",
             Close::Limit => "limit",
+            Close::LogFull => "log_full",
             Close::KeyLimit => "key_limit",
             Close::Internal => "internal",
         }
@@ -179,9 +182,12 @@ impl Close {
             | Close::Reset(side)
             | Close::Alert(side)
             | Close::Stalled(side) => side.into(),
-            Close::Idle | Close::Drained | Close::Limit | Close::KeyLimit | Close::Internal => {
-                Culprit::Gateway
-            }
+            Close::Idle
+            | Close::Drained
+            | Close::Limit
+            | Close::LogFull
+            | Close::KeyLimit
+            | Close::Internal => Culprit::Gateway,
         }
     }
 

@@ -6,6 +6,7 @@ use staunch::client::{Fault, connect, login, logout, token};
 use staunch::demo;
 use staunch::serve::{End, Overrides, Running, harden, without_core_dumps};
 use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -147,7 +148,7 @@ fn main() -> ExitCode {
                     demo::run(&options, &mut std::io::stdout(), |files| signals.start(files)) as u8
                 }
                 Err(error) => {
-                    eprintln!("the demo cannot begin: {error}");
+                    say(&format_args!("the demo cannot begin: {error}"));
                     1
                 }
             }
@@ -166,8 +167,7 @@ fn alone<T>(command: impl Future<Output = Result<T, Fault>>, code: fn(T) -> u8) 
     };
     done.map_or_else(
         |fault| {
-            // Nobody reads on: there is no one to tell.
-            let _ = writeln!(std::io::stderr(), "staunch: {fault}");
+            say(&format_args!("staunch: {fault}"));
             fault.exit_code()
         },
         code,
@@ -176,7 +176,7 @@ fn alone<T>(command: impl Future<Output = Result<T, Fault>>, code: fn(T) -> u8) 
 
 fn serve(path: &Path, overrides: &Overrides) -> u8 {
     let fault = |fault: &dyn std::fmt::Display| {
-        eprintln!("{fault}");
+        say(fault);
         1
     };
     let loaded = match staunch::config::load(path) {
@@ -185,10 +185,19 @@ fn serve(path: &Path, overrides: &Overrides) -> u8 {
     };
     let format = overrides.log_format.unwrap_or(loaded.log.format);
     let filter = overrides.log.as_deref().unwrap_or(&loaded.log.filter);
-    let guard = match audit::init(format, filter, std::io::stdout()) {
+    // Not through the standard library's buffer: what was written and what was not must be known to the byte.
+    let log = match std::io::stdout().as_fd().try_clone_to_owned() {
+        Ok(descriptor) => std::fs::File::from(descriptor),
+        Err(error) => return fault(&format_args!("standard output cannot be written: {error}")),
+    };
+    let guard = match audit::init(format, filter, loaded.log.room, log) {
         Ok(guard) => guard,
         Err(error) => return fault(&error),
     };
+    std::panic::set_hook(Box::new(|panic| {
+        audit::notice(&panic.to_string());
+        tracing::error!(%panic, "a fault of the gateway itself");
+    }));
     harden();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -208,7 +217,7 @@ fn check(path: &Path, json: bool) -> u8 {
     match staunch::config::load(path) {
         Ok(loaded) => {
             if !loaded.warnings.list.is_empty() {
-                eprintln!("{}", loaded.warnings);
+                say(&loaded.warnings);
             }
             let text = match json {
                 true => {
@@ -219,10 +228,15 @@ fn check(path: &Path, json: bool) -> u8 {
             print(&text)
         }
         Err(faults) => {
-            eprintln!("{faults}");
+            say(&faults);
             1
         }
     }
+}
+
+/// Says something on standard error. Where nobody reads it, there is no one to tell.
+fn say(text: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints to standard output; a reader that has gone is a fault, not a panic.

@@ -65,7 +65,15 @@ fn usage() -> ExitCode {
 fn run(name: &str, units: u32) {
     // Evidence as in production: JSON lines, made by the worker and written by a thread of their own.
     static LOG: std::sync::OnceLock<staunch::audit::Guard> = std::sync::OnceLock::new();
-    LOG.get_or_init(|| staunch::audit::init(staunch::audit::Format::Json, "warn", std::io::sink()).unwrap());
+    LOG.get_or_init(|| {
+        staunch::audit::init(
+            staunch::audit::Format::Json,
+            "warn",
+            staunch::audit::Room::default(),
+            std::io::sink(),
+        )
+        .unwrap()
+    });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let work = async {

@@ -13,9 +13,7 @@ pub fn facts(started: SystemTime, log: &Sink) -> ProcessFacts {
         open_descriptors: open_descriptors(),
         max_descriptors: max_descriptors(),
         resident_bytes: resident_bytes(),
-        log_lines: log.lines(),
-        log_stalls: log.stalls(),
-        log_errors: log.errors(),
+        log: log.facts(),
         ..ProcessFacts::default()
     }
 }
@@ -58,7 +56,7 @@ mod tests {
     fn facts_carry_the_log_counters() {
         let (sink, _guard) = Sink::start(std::io::sink()).unwrap();
         let facts = facts(SystemTime::UNIX_EPOCH, &sink);
-        assert_eq!((facts.version, facts.log_lines), (env!("CARGO_PKG_VERSION"), 0));
+        assert_eq!((facts.version, facts.log.lines), (env!("CARGO_PKG_VERSION"), 0));
         assert!(facts.open_descriptors.is_some() && facts.resident_bytes.is_some());
         assert!(!facts.draining && facts.reload.is_none());
     }

@@ -3,7 +3,7 @@
 //!
 //! Callers give facts by reference to [`opened`], [`request`], [`statement`] and [`closed`]; the lines go through `tracing` under
 //! the target [`TARGET`], in one ordered stream with the diagnostics (`warn!`, `info!`, …) of the program. They
-//! cannot be filtered away and are not dropped: see [`Sink`]. The structs have no place for a token or a secret, and
+//! cannot be filtered away; what happens when the log is slower than the load, or full, stands at [`Sink`]. The structs have no place for a token or a secret, and
 //! what looks like a JWT inside a path or an error text is cut.
 //!
 //! # Fields of the JSON lines
@@ -20,6 +20,7 @@
 //! | `time` | o r s c | when the line was made: RFC 3339, UTC, microseconds |
 //! | `level` | o r s c | `INFO` |
 //! | `event` | o r s c | `session opened`, `request`, `statement`, `session closed`; diagnostics have `log` |
+//! | `unpermitted` `diagnostics` `evidence` | | only with the event `lines dropped`: how many lines had no room, by whose they were |
 //! | `session` | o r s c | 16 hex digits |
 //! | `remote` | o c | the client's address and port |
 //! | `listener` | o | the gateway's own address and port |
@@ -70,6 +71,7 @@ mod clock;
 mod escape;
 mod facts;
 mod line;
+mod notice;
 mod pipeline;
 mod show;
 mod sink;
@@ -77,16 +79,20 @@ mod statement;
 
 pub(crate) use escape::{Style, escape};
 pub use facts::{Closed, DatabaseFacts, LegFacts, NO_TLS, Opened, RequestLine, Spent, Verdict, Verified};
-pub use pipeline::{Format, Pipeline, SetupError, init};
-pub use sink::{Guard, Sink};
+pub use notice::notice;
+pub use pipeline::{Format, Pipeline, SetupError, init, takes_new_work};
+pub use sink::{BUFFER, Dropped, Guard, Room, Sink, WhenFull};
 pub use statement::StatementLine;
 
 /// The target of the evidence among the program's `tracing` events. No module has this path, since filters go by
 /// prefix.
 pub const TARGET: &str = "staunch::evidence";
 
-/// The name of the event that is written out at once.
+/// The name of the event at the end of a permitted session, for which the log keeps its last room.
 const CLOSED: &str = "session closed";
+
+/// The name of the event for whatever somebody causes who is not permitted.
+const REFUSED: &str = "refused";
 
 /// A session begins: its client was accepted and named a route, or did not.
 pub fn opened(facts: &Opened<'_>) {
@@ -95,7 +101,10 @@ pub fn opened(facts: &Opened<'_>) {
 
 /// A request is over.
 pub fn request(facts: &RequestLine<'_>) {
-    tracing::info!(name: "request", target: TARGET, facts = %facts);
+    match facts.verdict {
+        Verdict::Permitted { .. } => tracing::info!(name: "request", target: TARGET, facts = %facts),
+        Verdict::Refused { .. } => tracing::info!(name: REFUSED, target: TARGET, facts = %facts),
+    }
 }
 
 /// A statement of a database session has its result, or will have none.
@@ -105,7 +114,15 @@ pub fn statement(facts: &StatementLine<'_>) {
 
 /// A session is over.
 pub fn closed(facts: &Closed<'_>) {
-    tracing::info!(name: CLOSED, target: TARGET, facts = %facts);
+    match facts.identity {
+        Some(_) => tracing::info!(name: CLOSED, target: TARGET, facts = %facts),
+        None => tracing::info!(name: REFUSED, target: TARGET, facts = %facts),
+    }
+}
+
+/// Lines were dropped, since there was no room for them.
+pub fn dropped(lines: &Dropped) {
+    tracing::info!(name: "lines dropped", target: TARGET, facts = %lines);
 }
 
 #[cfg(doc)]

@@ -2,10 +2,12 @@
 
 use super::clock::{Clock, time_of_day};
 use super::escape::{Style, escape};
-use super::{Guard, Sink, TARGET};
+use super::sink::Priority;
+use super::{CLOSED, Guard, REFUSED, Room, Sink, TARGET};
 use std::cell::RefCell;
 use std::fmt::{Debug, Write};
 use std::io::{IsTerminal, Write as IoWrite};
+use std::sync::OnceLock;
 use std::time::SystemTime;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -53,13 +55,23 @@ pub enum SetupError {
 pub fn init(
     format: Format,
     filter: &str,
+    room: Room,
     destination: impl IoWrite + Send + 'static,
 ) -> Result<Guard, SetupError> {
     let filter = targets(filter)?;
-    let (sink, guard) = Sink::start(destination)?;
-    let subscriber = Registry::default().with(Pipeline::new(format, sink)).with(filter);
+    let (sink, guard) = Sink::start_with(destination, room)?;
+    let subscriber = Registry::default().with(Pipeline::new(format, sink.clone())).with(filter);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| SetupError::Twice)?;
+    PROCESS_LOG.set(sink).map_err(|_| SetupError::Twice)?;
     Ok(guard)
+}
+
+/// Where the whole program's lines go, once [`init`] has said so.
+static PROCESS_LOG: OnceLock<Sink> = OnceLock::new();
+
+/// True while the evidence of new work has room in the program's log: what `authorise` asks before it permits anything.
+pub fn takes_new_work() -> bool {
+    PROCESS_LOG.get().is_none_or(Sink::takes_new_work)
 }
 
 /// The layer that makes lines.
@@ -122,8 +134,14 @@ impl Pipeline {
             event.record(&mut Diagnostic { line, scratch, style: self.style });
         }
         line.push_str(if self.style == Style::Json { "}\n" } else { "\n" });
+        let priority = match (evidence, metadata.name()) {
+            (false, _) => Priority::Diagnostic,
+            (true, REFUSED) => Priority::Unpermitted,
+            (true, CLOSED) => Priority::Closing,
+            (true, _) => Priority::Evidence,
+        };
         let urgent = *metadata.level() == Level::ERROR;
-        self.sink.line(line.as_bytes(), urgent);
+        self.sink.line(line.as_bytes(), priority, urgent);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::facts::{Closed, DatabaseFacts, LegFacts, NO_TLS, Opened, RequestLine, Verdict};
 use super::line::Line;
+use super::sink::Dropped;
 use crate::names::Reached;
 use crate::policy::Identity;
 use crate::protocol::{Ended, Kind};
@@ -97,6 +98,16 @@ impl fmt::Display for Closed<'_> {
             if let Some(leg) = &self.upstream {
                 leg_facts(line, &UPSTREAM, leg);
             }
+        })
+    }
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Line::write(f, "lines dropped", |line| {
+            line.number("unpermitted", self.unpermitted);
+            line.number("diagnostics", self.diagnostics);
+            line.number("evidence", self.evidence);
         })
     }
 }

@@ -1,15 +1,97 @@
-//! One ordered stream of lines, written by one thread.
+//! One ordered stream of lines, written by one thread. Nobody who logs ever waits.
 //!
-//! Lines are never dropped. When the destination is slower than the load, or fails, whoever logs waits until there
-//! is room: a gateway that cannot leave evidence does not serve. Both are counted, and [`Sink::failing`] is there
-//! for `/readyz`. Lines reach the destination within [`FLUSH`]: a writer that is woken for each costs a
-//! new connection a twentieth of all that it costs.
+//! Lines wait in memory while the destination is slower than the load, or fails. How much may wait depends on whose line
+//! it is ([`Priority`], [`Room`]):
+//!
+//! ```text
+//!   0 ─────── unpermitted ─────────── full ─────────────── reserve ─────────────── last
+//!   │ all lines                       │ no new work        │ when_full = "refuse": live sessions are ended,
+//!   │         │ no lines of those who │ is permitted;      │   and leave their closing lines
+//!   │         │ are not permitted     │ no diagnostics     │ when_full = "drop": evidence is counted and dropped
+//! ```
+//!
+//! Whatever is dropped is counted, and a line says how many once there is room again. A destination that takes nothing
+//! for [`STUCK_AFTER`], or that fails, is reported by [`Sink::failing`], for `/readyz`. Lines reach the destination
+//! within [`FLUSH`]: a writer that is woken for each costs a new connection a twentieth of all that it costs.
 
+mod writer;
+
+use crate::metrics::LogFacts;
 use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// What wins when the log takes nothing any more and its reserve is used up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum WhenFull {
+    /// The evidence: new work is refused, and in the end live sessions are closed.
+    #[default]
+    Refuse,
+    /// The service: lines are counted and dropped.
+    Drop,
+}
+
+/// Whose line it is, which decides how long there is room for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Priority {
+    /// Caused by somebody who is not permitted.
+    Unpermitted,
+    /// Of the program's own: warnings and the like.
+    Diagnostic,
+    /// Evidence of permitted work.
+    Evidence,
+    /// The end of a permitted session.
+    Closing,
+}
+
+/// How many bytes may wait to be written, each mark counted from empty, and what happens beyond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// From here, lines of those who are not permitted are dropped.
+    pub unpermitted: usize,
+    /// From here, nothing new is permitted, and diagnostics are dropped.
+    pub full: usize,
+    /// From here, evidence or service ends ([`WhenFull`]).
+    pub reserve: usize,
+    /// From here, everything is dropped.
+    pub last: usize,
+    /// What wins.
+    pub when_full: WhenFull,
+}
+
+/// Bytes that may wait while new work is permitted, where nothing else is said: some 20,000 requests.
+pub const BUFFER: usize = 8 << 20;
+
+impl Room {
+    /// Marks around the one that ends new work. The reserve is for what was permitted before, the last for closing lines:
+    /// 30,000 of them at the default.
+    pub const fn new(full: usize, when_full: WhenFull) -> Self {
+        Room { unpermitted: full / 4, full, reserve: 3 * full, last: Self::MOST * full, when_full }
+    }
+
+    /// How many times the mark that ends new work may wait in all.
+    pub const MOST: usize = 7;
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Room::new(BUFFER, WhenFull::default())
+    }
+}
+
+/// Lines that were dropped, by whose they were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Of those who were not permitted.
+    pub unpermitted: u64,
+    /// Warnings and the like.
+    pub diagnostics: u64,
+    /// Evidence of permitted work.
+    pub evidence: u64,
+}
 
 /// Where lines go. Cheap to clone.
 #[derive(Clone)]
@@ -19,20 +101,31 @@ struct Shared {
     queue: Mutex<Queue>,
     /// The writing thread waits here for lines.
     filled: Condvar,
-    /// Those who log wait here for room, and those who flush for emptiness.
+    /// Those who flush wait here for emptiness.
     emptied: Condvar,
-    capacity: usize,
-    lines: AtomicU64,
+    room: Room,
+    /// Bytes that are not written yet; changed under the queue's lock only.
+    waiting: AtomicUsize,
+    /// [`Priority`] → lines dropped.
+    dropped: [AtomicU64; 4],
     stalls: AtomicU64,
     errors: AtomicU64,
-    failing: AtomicBool,
+    /// The last write failed.
+    failed: AtomicBool,
+    /// The present stall was counted.
+    stalled: AtomicBool,
+    /// When the destination last took something, in milliseconds since `started`; 0: nothing waits for it.
+    progress: AtomicU64,
+    started: Instant,
 }
 
 struct Queue {
-    /// Whole lines that nobody writes yet.
-    lines: Vec<u8>,
-    /// The thread is writing what it took from `lines`.
-    writing: bool,
+    /// Whole lines; the youngest, and of ordinary times the only ones.
+    chunk: Vec<u8>,
+    /// Chunks before that, the oldest first.
+    full: VecDeque<Vec<u8>>,
+    /// Lines that were taken.
+    lines: u64,
     /// Somebody wants them written now.
     urgent: bool,
     stage: Stage,
@@ -50,44 +143,51 @@ enum Stage {
 impl Sink {
     /// Starts the thread that writes to `destination`; it ends when the guard is dropped.
     pub fn start(destination: impl Write + Send + 'static) -> io::Result<(Sink, Guard)> {
-        Self::with_capacity(destination, CAPACITY)
+        Self::start_with(destination, Room::default())
     }
 
-    fn with_capacity(destination: impl Write + Send + 'static, capacity: usize) -> io::Result<(Sink, Guard)> {
-        let queue = Queue { lines: Vec::new(), writing: false, urgent: false, stage: Stage::Open };
+    /// The same with other marks.
+    pub fn start_with(destination: impl Write + Send + 'static, room: Room) -> io::Result<(Sink, Guard)> {
+        let queue =
+            Queue { chunk: Vec::new(), full: VecDeque::new(), lines: 0, urgent: false, stage: Stage::Open };
         let sink = Sink(Arc::new(Shared {
             queue: Mutex::new(queue),
             filled: Condvar::new(),
             emptied: Condvar::new(),
-            capacity,
-            lines: AtomicU64::new(0),
+            room,
+            waiting: AtomicUsize::new(0),
+            dropped: Default::default(),
             stalls: AtomicU64::new(0),
             errors: AtomicU64::new(0),
-            failing: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
+            progress: AtomicU64::new(0),
+            started: Instant::now(),
         }));
         let shared = sink.0.clone();
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || shared.run(destination))?;
         Ok((sink.clone(), Guard { sink, thread: Some(thread) }))
     }
 
-    /// Adds one line, its end included. Waits while there is no room.
-    pub(super) fn line(&self, line: &[u8], urgent: bool) {
+    /// Adds one line, its end included, or counts it where there is no room.
+    pub(super) fn line(&self, line: &[u8], priority: Priority, urgent: bool) {
         let shared = &*self.0;
-        shared.lines.fetch_add(1, Relaxed);
         let mut queue = shared.queue.lock();
-        if queue.lines.len() >= shared.capacity && queue.stage == Stage::Open {
-            shared.stalls.fetch_add(1, Relaxed);
-            while queue.lines.len() >= shared.capacity && queue.stage == Stage::Open {
-                shared.filled.notify_one();
-                shared.emptied.wait(&mut queue);
-            }
-        }
-        if queue.stage == Stage::Closed {
+        let waiting = shared.waiting.load(Relaxed) + line.len();
+        if waiting > shared.limit(priority) || queue.stage == Stage::Closed {
+            drop(queue);
+            shared.dropped[priority as usize].fetch_add(1, Relaxed);
             return;
         }
-        let first = queue.lines.is_empty();
-        queue.lines.extend_from_slice(line);
-        let urgent = (urgent || queue.lines.len() >= BATCH) && !queue.urgent;
+        shared.waiting.store(waiting, Relaxed);
+        queue.lines += 1;
+        if queue.chunk.len() >= CHUNK {
+            let chunk = std::mem::take(&mut queue.chunk);
+            queue.full.push_back(chunk);
+        }
+        let first = queue.chunk.is_empty();
+        queue.chunk.extend_from_slice(line);
+        let urgent = (urgent || queue.chunk.len() >= BATCH) && !queue.urgent;
         queue.urgent |= urgent;
         drop(queue);
         if first || urgent {
@@ -97,9 +197,9 @@ impl Sink {
 
     /// Waits until everything said so far is written, at most `patience`.
     pub fn flush(&self, patience: Duration) {
-        let deadline = std::time::Instant::now() + patience;
+        let deadline = Instant::now() + patience;
         let mut queue = self.0.queue.lock();
-        while queue.stage != Stage::Closed && (queue.writing || !queue.lines.is_empty()) {
+        while queue.stage != Stage::Closed && self.0.waiting.load(Relaxed) > 0 {
             queue.urgent = true;
             self.0.filled.notify_one();
             if self.0.emptied.wait_until(&mut queue, deadline).timed_out() {
@@ -108,12 +208,39 @@ impl Sink {
         }
     }
 
-    /// How many lines were said.
-    pub fn lines(&self) -> u64 {
-        self.0.lines.load(Relaxed)
+    /// True while there is room for evidence of new work, or while service goes before evidence.
+    pub fn takes_new_work(&self) -> bool {
+        self.0.waiting.load(Relaxed) < self.0.room.full || self.0.room.when_full == WhenFull::Drop
     }
 
-    /// How often somebody had to wait for room.
+    /// True where the reserve is used up and evidence goes before service: live sessions have to end.
+    pub fn exhausted(&self) -> bool {
+        self.0.waiting.load(Relaxed) >= self.0.room.reserve && self.0.room.when_full == WhenFull::Refuse
+    }
+
+    /// True while even those who are not permitted have room.
+    pub fn has_room(&self) -> bool {
+        self.0.waiting.load(Relaxed) < self.0.room.unpermitted
+    }
+
+    /// Bytes that are not written yet.
+    pub fn waiting(&self) -> usize {
+        self.0.waiting.load(Relaxed)
+    }
+
+    /// How many lines were taken.
+    pub fn lines(&self) -> u64 {
+        self.0.queue.lock().lines
+    }
+
+    /// How many lines were dropped.
+    pub fn dropped(&self) -> Dropped {
+        let [unpermitted, diagnostics, evidence, closing] =
+            [0, 1, 2, 3].map(|priority: usize| self.0.dropped[priority].load(Relaxed));
+        Dropped { unpermitted, diagnostics, evidence: evidence + closing }
+    }
+
+    /// How often the destination took nothing for [`STUCK_AFTER`].
     pub fn stalls(&self) -> u64 {
         self.0.stalls.load(Relaxed)
     }
@@ -123,83 +250,44 @@ impl Sink {
         self.0.errors.load(Relaxed)
     }
 
-    /// True while the destination takes nothing.
+    /// All that there is to say about it in numbers.
+    pub fn facts(&self) -> LogFacts {
+        let dropped = self.dropped();
+        LogFacts {
+            lines: self.lines(),
+            dropped: [dropped.unpermitted, dropped.diagnostics, dropped.evidence],
+            waiting_bytes: self.waiting() as u64,
+            failing: self.failing(),
+            stalls: self.stalls(),
+            errors: self.errors(),
+        }
+    }
+
+    /// True while the destination takes nothing: it fails, or nothing moved for [`STUCK_AFTER`].
     pub fn failing(&self) -> bool {
-        self.0.failing.load(Relaxed)
+        let shared = &*self.0;
+        let progress = shared.progress.load(Relaxed);
+        let stuck = progress != 0 && shared.now() >= progress + STUCK_AFTER.as_millis() as u64;
+        if stuck && !shared.stalled.swap(true, Relaxed) {
+            shared.stalls.fetch_add(1, Relaxed);
+        }
+        stuck || shared.failed.load(Relaxed)
     }
 }
 
 impl Shared {
-    fn run(&self, mut destination: impl Write) {
-        let mut batch = Vec::new();
-        loop {
-            let mut queue = self.queue.lock();
-            queue.writing = false;
-            if queue.lines.is_empty() {
-                // Nothing is left of what was said before: those who flush may go.
-                queue.urgent = false;
-                self.emptied.notify_all();
-            }
-            while queue.lines.is_empty() && queue.stage == Stage::Open {
-                self.filled.wait(&mut queue);
-            }
-            self.filled.wait_while_for(&mut queue, |q| !q.urgent && q.stage == Stage::Open, FLUSH);
-            queue.urgent = false;
-            if queue.lines.is_empty() && queue.stage != Stage::Open {
-                queue.stage = Stage::Closed;
-                self.emptied.notify_all();
-                return;
-            }
-            std::mem::swap(&mut batch, &mut queue.lines);
-            queue.writing = true;
-            drop(queue);
-            self.emptied.notify_all();
-            self.write(&mut destination, &batch);
-            batch.clear();
-            // After a burst, do not hold its memory for ever.
-            batch.shrink_to(4 * BATCH);
+    fn limit(&self, priority: Priority) -> usize {
+        match priority {
+            Priority::Unpermitted => self.room.unpermitted,
+            Priority::Diagnostic => self.room.full,
+            Priority::Evidence if self.room.when_full == WhenFull::Drop => self.room.reserve,
+            Priority::Evidence | Priority::Closing => self.room.last,
         }
     }
 
-    /// Writes all of `batch`, trying again for as long as the gateway lives.
-    fn write(&self, destination: &mut impl Write, mut batch: &[u8]) {
-        let mut last_tries = LAST_TRIES;
-        loop {
-            let result = match batch {
-                [] => destination.flush(),
-                batch_left => match destination.write(batch_left) {
-                    Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-                    Ok(n) => {
-                        batch = &batch[n..];
-                        continue;
-                    }
-                    Err(e) => Err(e),
-                },
-            };
-            match result {
-                Ok(()) => {
-                    if self.failing.swap(false, Relaxed) {
-                        eprintln!("staunch: the log can be written again");
-                    }
-                    return;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => {
-                    self.errors.fetch_add(1, Relaxed);
-                    if !self.failing.swap(true, Relaxed) {
-                        eprintln!("staunch: the log cannot be written, sessions wait for it: {e}");
-                    }
-                    if self.queue.lock().stage == Stage::Closing {
-                        last_tries -= 1;
-                        if last_tries == 0 {
-                            eprintln!("staunch: {} bytes of the log are lost", batch.len());
-                            return;
-                        }
-                    }
-                    std::thread::sleep(RETRY);
-                }
-            }
-        }
+    /// Milliseconds since the sink was started, never 0.
+    fn now(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64 + 1
     }
 }
 
@@ -219,23 +307,36 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         let shared = &*self.sink.0;
+        let begin = Instant::now();
         let mut queue = shared.queue.lock();
         queue.stage = Stage::Closing;
         shared.filled.notify_all();
-        shared.emptied.notify_all();
-        let late = shared.emptied.wait_while_for(&mut queue, |q| q.stage != Stage::Closed, LAST_WAIT);
         // A reader that neither reads nor closes its pipe must not keep the program from ending.
-        if late.timed_out() {
-            eprintln!("staunch: nobody reads the log: what is left of it is lost");
-        } else if let Some(thread) = self.thread.take() {
-            drop(queue);
+        let mut moved = (shared.progress.load(Relaxed), begin);
+        while queue.stage != Stage::Closed {
+            let progress = shared.progress.load(Relaxed);
+            if progress != moved.0 {
+                moved = (progress, Instant::now());
+            }
+            if moved.1.elapsed() > LAST_WAIT_STILL || begin.elapsed() > LAST_WAIT {
+                drop(queue);
+                super::notice(&format!(
+                    "the log takes nothing: its last {} bytes are lost",
+                    self.sink.waiting()
+                ));
+                return;
+            }
+            shared.emptied.wait_for(&mut queue, LAST_WAIT_STILL / 10);
+        }
+        drop(queue);
+        if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-/// Bytes that may wait to be written: 8 MiB are some 20,000 requests, a fifth of a second of full load.
-const CAPACITY: usize = 8 << 20;
+/// Bytes of lines that are written together at most.
+const CHUNK: usize = 256 << 10;
 
 /// Bytes at which the thread is woken before its time: large writes, and few of them.
 const BATCH: usize = 128 << 10;
@@ -243,14 +344,14 @@ const BATCH: usize = 128 << 10;
 /// How long a line may wait for others.
 const FLUSH: Duration = Duration::from_millis(50);
 
-/// How long to wait before a failed write is tried again.
-const RETRY: Duration = Duration::from_millis(100);
-
-/// How often a failing write is tried again when the program wants to end.
-const LAST_TRIES: u32 = 10;
+/// How long a destination may take nothing before that counts as a failure.
+const STUCK_AFTER: Duration = Duration::from_secs(3);
 
 /// How long the program waits for its last lines to be written.
 const LAST_WAIT: Duration = Duration::from_secs(3);
+
+/// The same while nothing moves.
+const LAST_WAIT_STILL: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests;

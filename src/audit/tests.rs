@@ -392,7 +392,10 @@ fn the_filter_holds_for_diagnostics_and_never_for_the_evidence() {
     let line: Value = serde_json::from_str(&lines[0]).unwrap();
     assert_eq!((&line["target"], &line["message"]), (&json!("here"), &json!("said")));
     assert_eq!((&line["n"], &line["yes"], &line["event"]), (&json!(7), &json!(true), &json!("log")));
-    assert!(matches!(init(Format::Json, "x=y=z", io::sink()), Err(SetupError::Filter { .. })));
+    assert!(matches!(
+        init(Format::Json, "x=y=z", Room::default(), io::sink()),
+        Err(SetupError::Filter { .. })
+    ));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::fault::Faults;
 use super::summary::Summary;
-use crate::audit::Format;
+use crate::audit::{Format, Room};
 use crate::gateway::Gateway;
 use crate::worker::Layout;
 use std::net::SocketAddr;
@@ -37,4 +37,6 @@ pub struct Log {
     pub format: Format,
     /// Which diagnostics.
     pub filter: String,
+    /// How much may wait to be written, and what happens beyond.
+    pub room: Room,
 }

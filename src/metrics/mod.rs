@@ -8,7 +8,7 @@ mod histogram;
 mod render;
 
 pub use histogram::Histogram;
-pub use render::{ProcessFacts, render};
+pub use render::{LogFacts, ProcessFacts, render};
 
 use crate::close::{Close, Plaintext};
 use crate::names::{Culprit, Direction, Side};
@@ -274,7 +274,7 @@ pub const REFUSALS: [&str; 15] = [
 ];
 
 /// [`Close::name`] of every reason.
-const CLOSE_REASONS: [&str; 20] = [
+const CLOSE_REASONS: [&str; 21] = [
     "done",
     "not_tls",
     "deadline",
@@ -293,6 +293,7 @@ const CLOSE_REASONS: [&str; 20] = [
     "expired",
     "drained",
     "limit",
+    "log_full",
     "key_limit",
     "internal",
 ];

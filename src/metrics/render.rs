@@ -26,14 +26,27 @@ pub struct ProcessFacts {
     pub max_descriptors: Option<u64>,
     /// Resident memory in bytes.
     pub resident_bytes: Option<u64>,
-    /// Lines that went to the log.
-    pub log_lines: u64,
-    /// How often a thread waited because the log was slower than the load.
-    pub log_stalls: u64,
-    /// How often writing the log failed.
-    pub log_errors: u64,
+    /// The log's counters.
+    pub log: LogFacts,
     /// True while the gateway drains.
     pub draining: bool,
+}
+
+/// How the log does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogFacts {
+    /// Lines that it took.
+    pub lines: u64,
+    /// Lines that it had no room for: of those who were not permitted, diagnostics, evidence of permitted work.
+    pub dropped: [u64; 3],
+    /// Bytes that wait to be written.
+    pub waiting_bytes: u64,
+    /// How often nothing could be written for 3 seconds.
+    pub stalls: u64,
+    /// How often writing failed.
+    pub errors: u64,
+    /// It cannot be written now.
+    pub failing: bool,
 }
 
 /// All metrics, summed over the workers.
@@ -171,18 +184,34 @@ fn handshakes(out: &mut Text, workers: &[Arc<WorkerMetrics>]) {
     }
 }
 
-fn facts(out: &mut Text, process: &ProcessFacts) {
-    out.single("log_lines_total", "Lines handed to the log.", process.log_lines);
-    out.single(
-        "log_stalls_total",
-        "Times a thread waited because the log was slower than the load.",
-        process.log_stalls,
+fn log(out: &mut Text, log: &LogFacts) {
+    out.single("log_lines_total", "Lines that the log took.", log.lines);
+    out.family(
+        "log_dropped_lines_total",
+        "counter",
+        "Lines that the log had no room for, by whose they were.",
     );
+    for (kind, lines) in ["unpermitted", "diagnostics", "evidence"].into_iter().zip(log.dropped) {
+        out.sample("log_dropped_lines_total", &[("kind", kind)], lines);
+    }
+    out.family("log_waiting_bytes", "gauge", "Bytes of lines that wait to be written.");
+    out.sample("log_waiting_bytes", &[], log.waiting_bytes);
+    out.family(
+        "log_failing",
+        "gauge",
+        "1 while the log cannot be written: it fails, or took nothing for 3 seconds.",
+    );
+    out.sample("log_failing", &[], u64::from(log.failing));
+    out.single("log_stalls_total", "Times the log took nothing for 3 seconds.", log.stalls);
     out.single(
         "log_errors_total",
         "Failed writes of the log; the lines are kept and tried again.",
-        process.log_errors,
+        log.errors,
     );
+}
+
+fn facts(out: &mut Text, process: &ProcessFacts) {
+    log(out, &process.log);
     if !process.certificates.is_empty() {
         out.family("certificate_not_after_seconds", "gauge", "When a route's certificate ends, Unix time.");
         for (route, end) in &process.certificates {

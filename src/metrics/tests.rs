@@ -139,6 +139,7 @@ fn the_tables_of_words_match_the_vocabulary() {
         Close::Expired,
         Close::Drained,
         Close::Limit,
+        Close::LogFull,
         Close::KeyLimit,
         Close::Internal,
     ];

@@ -31,6 +31,9 @@ pub(super) fn permit(
             }
             Refused::Expired => no(RefusalReason::ExpiredToken, "the proof of identity has expired".into()),
         })?;
+    if !crate::audit::takes_new_work() {
+        return Err(no(RefusalReason::Overloaded, "no room: the log takes no more lines".into()));
+    }
     match session.crowded {
         Some(limit) => Err(no(RefusalReason::Overloaded, format!("no room: limits.{}", limit.name()).into())),
         None => Ok(permit),

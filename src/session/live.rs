@@ -43,6 +43,11 @@ impl Live {
         self.tell_all(Order::Stop(close));
     }
 
+    /// Takes back what [`Live::stop`] told those that come.
+    pub fn resume(&self) {
+        self.order.set(Order::Go);
+    }
+
     fn tell_all(&self, order: Order) {
         self.order.set(order);
         for waker in self.sessions.borrow().values().flatten() {

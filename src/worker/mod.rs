@@ -58,6 +58,33 @@ enum Order {
     Take(TcpStream, Remote, Listener, Admitted),
     Drain,
     Stop(Close),
+    /// End all sessions and those that come, but go on accepting.
+    EndSessions(Close),
+    /// Let those that come live again.
+    KeepSessions,
+}
+
+/// Orders for the sessions of all workers.
+#[derive(Clone)]
+pub struct SessionControl(Vec<Handle>);
+
+impl SessionControl {
+    /// Ends all sessions, and those that come, until [`SessionControl::keep`].
+    pub fn end(&self, close: Close) {
+        tell(&self.0, || Order::EndSessions(close));
+    }
+
+    /// Lets new sessions live again.
+    pub fn keep(&self) {
+        tell(&self.0, || Order::KeepSessions);
+    }
+}
+
+fn tell(handles: &[Handle], order: impl Fn() -> Order) {
+    for handle in handles {
+        // A worker that has ended needs no telling.
+        let _ = handle.orders.send(order());
+    }
 }
 
 impl Workers {
@@ -101,12 +128,12 @@ impl Workers {
 
     /// Stops accepting and tells all sessions to finish what is under way.
     pub fn drain(&self) {
-        self.tell(|| Order::Drain);
+        tell(&self.handles, || Order::Drain);
     }
 
     /// Ends all sessions now.
     pub fn stop(&self, close: Close) {
-        self.tell(|| Order::Stop(close));
+        tell(&self.handles, || Order::Stop(close));
     }
 
     /// Sessions that live.
@@ -122,10 +149,8 @@ impl Workers {
         }
     }
 
-    fn tell(&self, order: impl Fn() -> Order) {
-        for handle in &self.handles {
-            // A worker that has ended needs no telling.
-            let _ = handle.orders.send(order());
-        }
+    /// How sessions are ended while workers go on.
+    pub fn control(&self) -> SessionControl {
+        SessionControl(self.handles.clone())
     }
 }

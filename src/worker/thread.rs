@@ -99,6 +99,9 @@ impl Worker {
                     accepting.drain(..).for_each(|task| task.abort());
                     self.shared.live.drain();
                 }
+                Ok(Some(Order::EndSessions(close))) => self.shared.live.stop(close),
+                Ok(Some(Order::KeepSessions)) if ending => self.shared.live.drain(),
+                Ok(Some(Order::KeepSessions)) => self.shared.live.resume(),
                 Ok(Some(Order::Stop(close))) => {
                     accepting.drain(..).for_each(|task| task.abort());
                     self.shared.live.stop(close);

@@ -148,7 +148,15 @@ impl Default for Wish {
 /// Shows the gateway's log among a failing test's output.
 fn show_logs() {
     static LOG: std::sync::OnceLock<Option<staunch::audit::Guard>> = std::sync::OnceLock::new();
-    LOG.get_or_init(|| staunch::audit::init(staunch::audit::Format::Human, "info", std::io::stderr()).ok());
+    LOG.get_or_init(|| {
+        staunch::audit::init(
+            staunch::audit::Format::Human,
+            "info",
+            staunch::audit::Room::default(),
+            std::io::stderr(),
+        )
+        .ok()
+    });
 }
 
 /// A gateway with one route, and both peers' means to reach it.

@@ -85,4 +85,13 @@ pub struct Log {
     /// Which diagnostics: `error`, `warn`, `info`, `debug`, or per module as in `warn,staunch::dial=debug`. Evidence lines
     /// are always written. Default `info`.
     pub filter: Option<String>,
+    /// Bytes of lines that may wait to be written before new work is refused. Work that was permitted before may say three times
+    /// as much, and in all there are never more than seven times. Default `8MiB`, `16KiB` to `1GiB`.
+    #[schemars(with = "Option<String>")]
+    pub buffer: Option<Text>,
+    /// What wins when the log takes nothing any more, because its disk is full or its reader has stopped, and what waits for it
+    /// has used up its reserve: `refuse` (the evidence: new work is refused, in the end live sessions are closed) or `drop` (the
+    /// service: lines are counted and dropped). Default `refuse`.
+    #[schemars(with = "Option<String>")]
+    pub when_full: Option<Text>,
 }

@@ -2,7 +2,7 @@
 
 use super::context::duration;
 use super::listen::socket_address;
-use crate::audit::Format;
+use crate::audit::{BUFFER, Format, Room, WhenFull};
 use crate::config::fault::Notes;
 use crate::config::{Admin, Log, model, units};
 use crate::gateway::{Limits, Listener};
@@ -15,6 +15,8 @@ const MOST_RECORDS: u64 = 1 << 24;
 const MOST_BUSY_POLL: Duration = Duration::from_secs(1);
 /// Descriptors for everything that is not a session.
 const SPARE_DESCRIPTORS: u64 = 512;
+/// Less would refuse work for a single burst, more would hide for minutes that nothing is written.
+const LOG_BUFFER: std::ops::RangeInclusive<usize> = 16 << 10..=1 << 30;
 const ADMIN: &str = "127.0.0.1:9901";
 
 pub(super) fn limits(written: &model::Limits, notes: &mut Notes<'_>) -> Option<Limits> {
@@ -116,5 +118,24 @@ pub(super) fn log(written: &model::Log, notes: &mut Notes<'_>) -> Option<Log> {
             return None;
         }
     };
-    Some(Log { format, filter: written.filter.clone().unwrap_or_else(|| "info".into()) })
+    let when_full = match written.when_full.as_ref().map(|text| (text.get_ref().as_str(), text.span())) {
+        None | Some(("refuse", _)) => WhenFull::Refuse,
+        Some(("drop", _)) => WhenFull::Drop,
+        Some((other, span)) => {
+            notes.fault(span, format!("{other:?} is not known; write \"refuse\" or \"drop\""));
+            return None;
+        }
+    };
+    let buffer = match &written.buffer {
+        None => BUFFER,
+        Some(text) => notes.take(text.span(), units::size(text.get_ref()))?,
+    };
+    if let Some(text) = written.buffer.as_ref().filter(|_| !LOG_BUFFER.contains(&buffer)) {
+        notes.fault(text.span(), "buffer must lie between 16KiB and 1GiB");
+    }
+    Some(Log {
+        format,
+        room: Room::new(buffer, when_full),
+        filter: written.filter.clone().unwrap_or_else(|| "info".into()),
+    })
 }

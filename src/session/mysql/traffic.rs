@@ -66,7 +66,7 @@ impl Mysql {
         }
         let (number, words) = match close {
             Close::Idle => (error::KILLED, "nothing was said for as long as the gateway allows"),
-            Close::Drained | Close::KeyLimit => (error::SHUTDOWN, GOING_AWAY),
+            Close::Drained | Close::LogFull | Close::KeyLimit => (error::SHUTDOWN, GOING_AWAY),
             _ if close.culprit() == Culprit::Upstream => {
                 (error::UPSTREAM, "the connection between the gateway and the upstream broke")
             }

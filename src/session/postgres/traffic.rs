@@ -116,7 +116,7 @@ impl Postgres {
             Close::Idle => {
                 (sqlstate::IDLE_SESSION_TIMEOUT, "nothing was said for as long as the gateway allows")
             }
-            Close::Drained | Close::KeyLimit => (sqlstate::ADMIN_SHUTDOWN, GOING_AWAY),
+            Close::Drained | Close::LogFull | Close::KeyLimit => (sqlstate::ADMIN_SHUTDOWN, GOING_AWAY),
             _ if close.culprit() == Culprit::Upstream => {
                 (sqlstate::CONNECTION_FAILURE, "the connection between the gateway and the upstream broke")
             }

@@ -3,12 +3,14 @@
 //! The first thread keeps a runtime of its own for everything that is not the data path: issuers' keys, the admin
 //! listener, signals. Workers never wait for it.
 
+mod log_watch;
+
 use crate::admin::{self, AdminState, process};
 use crate::audit::{Format, Sink};
 use crate::close::Close;
 use crate::config::{self, Faults, Loaded};
 use crate::gateway::Gateway;
-use crate::metrics::{ProcessFacts, WorkerMetrics, render};
+use crate::metrics::{LogFacts, ProcessFacts, WorkerMetrics, render};
 use crate::worker::{Bound, Layout, Workers};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -131,6 +133,9 @@ impl Running {
             sink,
         });
         tokio::spawn(admin::serve(admin_listener, state.clone()));
+        if let Some(sink) = state.sink.clone() {
+            tokio::spawn(log_watch::run(sink, workers.control()));
+        }
         for address in &addresses {
             tracing::info!(%address, workers = workers.metrics.len(), "listening");
         }
@@ -252,6 +257,9 @@ impl AdminState for State {
         if self.sink.as_ref().is_some_and(Sink::failing) {
             return Err("the log cannot be written".into());
         }
+        if !self.sink.as_ref().is_none_or(Sink::takes_new_work) {
+            return Err("the log is too slow: new work is refused".into());
+        }
         if !self.gateway.load().issuers.ready(SystemTime::now()) {
             return Err("an issuer's keys have not been fetched".into());
         }
@@ -267,9 +275,7 @@ impl AdminState for State {
             open_descriptors: process::open_descriptors(),
             max_descriptors: process::max_descriptors(),
             resident_bytes: process::resident_bytes(),
-            log_lines: self.sink.as_ref().map_or(0, Sink::lines),
-            log_stalls: self.sink.as_ref().map_or(0, Sink::stalls),
-            log_errors: self.sink.as_ref().map_or(0, Sink::errors),
+            log: self.sink.as_ref().map_or_else(LogFacts::default, Sink::facts),
             draining: self.draining.load(Relaxed),
         };
         render(&self.metrics, &facts)
