@@ -3,8 +3,11 @@
 //! The handshake has already verified the chain, the dates, the purpose and the revocation lists. Here a leaf is
 //! only read: which of its names is the subject, and which groups that subject is in.
 
+use super::oidc::cache::TokenCache;
+use super::provider::{Identification, IdentityProvider, Refused};
 use crate::names::IssuerName;
 use crate::policy::{Identity, Proof};
+use crate::protocol::RefusalReason;
 use rustls::pki_types::CertificateDer;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -98,6 +101,19 @@ impl CertificateMapping {
             proof: Proof::Certificate,
             expires: SystemTime::UNIX_EPOCH + Duration::from_secs(ends),
         })
+    }
+}
+
+/// The proof is the leaf whose key the handshake has shown to be held.
+impl IdentityProvider for CertificateMapping {
+    fn identify(&self, _: &mut TokenCache, proof: &[u8], _: SystemTime) -> Identification {
+        match self.identify(&CertificateDer::from(proof)) {
+            Ok(identity) => Identification::Known(Arc::new(identity)),
+            Err(fault) => {
+                let (why, detail) = (RefusalReason::Forbidden, fault.to_string().into());
+                Identification::Refused(Refused { why, detail })
+            }
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 pub mod certificate;
 pub mod oidc;
+mod provider;
 pub mod slots;
 
 pub use oidc::cache;
+pub use provider::{Identification, IdentityProvider, Refused};

@@ -1,24 +1,23 @@
 //! From a TCP connection to a client leg, and to where its name leads.
 
-use super::admission::Full;
+use super::authorise::identify_certificate;
 use super::leg_close::{LINGER, discard_input};
 use super::mysql;
 use super::plaintext::{self, HTTP_ANSWER, LOOK, NO_APPLICATION_PROTOCOL, UNRECOGNIZED_NAME};
 use super::postgres::before_tls;
 use super::stage::Secured;
-use super::{Session, Shared, Trail};
+use super::state::{Origin, Session};
+use super::trail::Trail;
 use crate::close::{Close, Plaintext};
 use crate::dial::{Application, H2, HTTP11, Negotiation};
-use crate::gateway::{Gateway, Listener, Named, Route, RouteProtocol};
-use crate::names::{Remote, SessionId, Side};
+use crate::gateway::{Named, Route, RouteProtocol};
+use crate::names::{Remote, Side};
 use crate::protocol::postgres::ALPN as POSTGRESQL;
 use crate::tls::handshake::{self, Established, Hello};
 use crate::tls::handshake_queue;
 use proxy_header::{ParseConfig, ProxyHeader};
-use std::cell::{OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -28,27 +27,22 @@ const MAX_PROXY_HEADER: usize = 2048;
 
 /// A TCP connection, nothing more.
 pub struct Accepted {
-    pub(super) id: SessionId,
-    pub(super) shared: Rc<Shared>,
-    pub(super) gateway: Arc<Gateway>,
-    pub(super) listener: Listener,
-    pub(super) remote: Remote,
+    pub(super) origin: Origin,
     pub(super) tcp: TcpStream,
-    /// The limit that leaves this connection no room beyond hearing so.
-    pub(super) crowded: Option<Full>,
 }
 
 impl Accepted {
     /// PROXY header if the listener believes one, first byte, ClientHello, route, handshake.
     pub async fn handshake(mut self, trail: &mut Trail) -> Result<Secured, Close> {
         let mut first = Vec::new();
-        if self.listener.proxy_protocol_from.iter().any(|n| n.contains(self.remote.0.ip())) {
-            self.remote = Remote(self.proxied(&mut first, trail).await?);
-            trail.set_remote(self.remote);
+        if self.origin.listener.proxy_protocol_from.iter().any(|n| n.contains(self.origin.remote.0.ip())) {
+            self.origin.remote = Remote(self.proxied(&mut first, trail).await?);
+            trail.set_remote(self.origin.remote);
         }
-        let negotiation = match self.listener.mysql.clone() {
+        let negotiation = match self.origin.listener.mysql.clone() {
             Some(greets) => {
-                mysql::before_tls::agree_on_tls(&mut self.tcp, &mut first, &greets, self.id, trail).await?;
+                mysql::before_tls::agree_on_tls(&mut self.tcp, &mut first, &greets, self.origin.id, trail)
+                    .await?;
                 Negotiation::Greeting
             }
             None => self.refuse_plaintext(&mut first, trail).await?,
@@ -76,34 +70,22 @@ impl Accepted {
             self.goodbye(&NO_APPLICATION_PROTOCOL).await;
             return Err(Close::Handshake(Side::Client));
         };
-        let records_per_key = self.gateway.limits.records_per_key;
+        let records_per_key = self.origin.gateway.limits.records_per_key;
         let config = server.offering(application.alpn());
         let established = handshake::accept(self.tcp, hello, config, records_per_key).await;
         let Established { leg, facts, certificate, early } = established.map_err(|fault| {
             trail.explain(fault);
             Close::Handshake(Side::Client)
         })?;
-        let session = Rc::new(Session {
-            id: self.id,
-            shared: self.shared,
-            gateway: self.gateway,
-            listener: self.listener,
-            remote: self.remote,
-            tunnelled: matches!(named, Named::Tunnel(_)),
-            crowded: self.crowded,
-            proven_identity: OnceCell::new(),
-            first_identity: OnceCell::new(),
-            last_identity: RefCell::default(),
-            other_identities: RefCell::default(),
-        });
+        let tunnelled = matches!(named, Named::Tunnel(_));
+        let session = Rc::new(Session::new(self.origin, tunnelled));
         trail.secured(&session, facts);
         if let Named::Route(route) = &named {
             trail.set_route(route);
-            if let (Some(mapping), Some(leaf)) = (&route.certificate_identity, &certificate) {
-                match mapping.identify(leaf) {
-                    Ok(identity) => drop(session.proven_identity.set(Arc::new(identity))),
-                    Err(fault) => trail.explain(fault),
-                }
+            if let Some(leaf) = &certificate
+                && let Err(denial) = identify_certificate(&session, route, leaf)
+            {
+                trail.explain(denial.detail);
             }
         }
         Ok(Secured { session, named, leg, early, application })
@@ -112,11 +94,11 @@ impl Accepted {
     /// Where the client's name leads, or that of its listener if it sent none.
     fn named(&self, hello: &Hello) -> Option<Named> {
         let default = || {
-            let route = self.listener.mysql.as_ref()?.route.as_ref()?;
-            self.gateway.called(&route.0).cloned().map(Named::Route)
+            let route = self.origin.listener.mysql.as_ref()?.route.as_ref()?;
+            self.origin.gateway.called(&route.0).cloned().map(Named::Route)
         };
         match &hello.sni {
-            Some(sni) => self.gateway.named(self.listener.number, sni),
+            Some(sni) => self.origin.gateway.named(self.origin.listener.number, sni),
             None => default(),
         }
     }
@@ -130,7 +112,7 @@ impl Accepted {
                     let source = header.proxied_address().map(|address| address.source);
                     first.drain(..length);
                     // LOCAL: the load balancer's own health check.
-                    return Ok(source.unwrap_or(self.remote.0));
+                    return Ok(source.unwrap_or(self.origin.remote.0));
                 }
                 Err(proxy_header::Error::BufferTooShort) if first.len() < MAX_PROXY_HEADER => {}
                 Err(fault) => {
@@ -152,7 +134,7 @@ impl Accepted {
         }
         let Some(mut kind) = plaintext::look(first) else { return Ok(Negotiation::Direct) };
         // The length of a packet below 64 KiB; no other protocol begins so.
-        if first.starts_with(&[0, 0]) && self.gateway.expects_postgres() {
+        if first.starts_with(&[0, 0]) && self.origin.gateway.expects_postgres() {
             before_tls::agree_on_tls(&mut self.tcp, first, trail).await?;
             return match plaintext::look(first) {
                 None => Ok(Negotiation::Request),

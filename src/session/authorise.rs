@@ -1,29 +1,134 @@
-//! Who is let in: first the route's policy, then whether there is room.
+//! The one way in: who a client is, by whichever proof its protocol carries, and whether it may use the route.
+//!
+//! ```text
+//!   token          verify, poll_verify   ┐
+//!   password field verify_password       ├▶ identity ─▶ permit, authorise_account ─▶ permit (and account)
+//!   certificate    identify_certificate  │                  │
+//!   tunnel         verify, then permit   ┘                  └▶ Denial, said in the client's own protocol
+//! ```
+//! First the route's policy is asked, then whether there is room: nobody hears of limits who may not come in anyway.
 
-use super::Session;
+use super::state::Session;
 use crate::close::Close;
+use crate::credential::Account;
 use crate::gateway::Route;
+use crate::identify::{Identification, IdentityProvider, Refused as ProofRefused};
 use crate::policy::{Identity, Permit, Refused};
 use crate::protocol::RefusalReason;
+use rustls::pki_types::CertificateDer;
 use std::borrow::Cow;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
-/// RefusalReason somebody who is known does not get in.
-pub(super) struct NotPermitted {
+/// The reason for which somebody is not let in.
+pub struct Denial {
     /// What the client is told.
-    pub(super) why: RefusalReason,
-    /// What the log says.
-    pub(super) detail: Cow<'static, str>,
+    pub why: RefusalReason,
+    /// What a database's client is told instead of the words for `why`.
+    pub words: Option<String>,
+    /// What the log says; never holds a token.
+    pub detail: Cow<'static, str>,
+    /// Who it was, when that much was known.
+    pub identity: Option<Arc<Identity>>,
 }
 
-/// Asks the policy, and then whether there is room: nobody hears of limits who may not come in anyway.
-pub(super) fn permit(
+impl Denial {
+    /// A denial of somebody unknown.
+    pub(super) fn new(why: RefusalReason, detail: impl Into<Cow<'static, str>>) -> Self {
+        Denial { why, words: None, detail: detail.into(), identity: None }
+    }
+
+    /// The client of a database and the log are told the same.
+    pub(super) fn saying(why: RefusalReason, words: &str) -> Self {
+        Denial { words: Some(words.to_owned()), ..Denial::new(why, words.to_owned()) }
+    }
+
+    /// The same, of somebody known.
+    pub(super) fn of(self, identity: &Arc<Identity>) -> Self {
+        Denial { identity: Some(identity.clone()), ..self }
+    }
+}
+
+impl From<ProofRefused> for Denial {
+    fn from(refused: ProofRefused) -> Self {
+        Denial::new(refused.why, refused.detail)
+    }
+}
+
+/// A token whose issuer's keys are being fetched.
+pub(super) type Fetching = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Finds out who sent a token; waits once for an issuer's keys.
+pub(super) async fn verify(session: &Session, token: &[u8]) -> Result<Arc<Identity>, Denial> {
+    let mut fetching = None;
+    std::future::poll_fn(|cx| poll_verify(session, token, &mut fetching, cx)).await
+}
+
+/// The same for who is polled. `fetching` starts as `None` and stays with the token until the answer is there.
+pub(super) fn poll_verify(
+    session: &Session,
+    token: &[u8],
+    fetching: &mut Option<Fetching>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Arc<Identity>, Denial>> {
+    let fetched = match fetching {
+        Some(keys) => {
+            ready!(keys.as_mut().poll(cx));
+            *fetching = None;
+            true
+        }
+        None => false,
+    };
+    let identified = {
+        let mut cache = session.shared.tokens.borrow_mut();
+        session.gateway.issuers.identify(&mut cache, token, SystemTime::now())
+    };
+    match identified {
+        Identification::Known(identity) => Poll::Ready(Ok(identity)),
+        Identification::Refused(refused) => Poll::Ready(Err(refused.into())),
+        Identification::Pending { otherwise, .. } if fetched => Poll::Ready(Err(otherwise.into())),
+        Identification::Pending { ready, .. } => {
+            *fetching = Some(ready);
+            poll_verify(session, token, fetching, cx)
+        }
+    }
+}
+
+/// Finds out who sent a token in the place of a password. `missing` is what an empty one is called.
+pub(super) async fn verify_password(
+    session: &Session,
+    token: &[u8],
+    missing: RefusalReason,
+) -> Result<Arc<Identity>, Denial> {
+    if token.is_empty() {
+        return Err(Denial::new(missing, "an empty password"));
+    }
+    verify(session, token).await
+}
+
+/// Finds out who shows a certificate, where the route maps certificates to identities.
+pub(super) fn identify_certificate(
     session: &Session,
     route: &Route,
-    identity: &Arc<Identity>,
-) -> Result<Permit, NotPermitted> {
-    let no = |why, detail: Cow<'static, str>| NotPermitted { why, detail };
+    leaf: &CertificateDer<'_>,
+) -> Result<(), Denial> {
+    let Some(mapping) = &route.certificate_identity else { return Ok(()) };
+    let mut cache = session.shared.tokens.borrow_mut();
+    match IdentityProvider::identify(mapping, &mut cache, leaf, SystemTime::now()) {
+        Identification::Known(identity) => session.prove(identity),
+        Identification::Refused(refused) | Identification::Pending { otherwise: refused, .. } => {
+            return Err(refused.into());
+        }
+    }
+    Ok(())
+}
+
+/// Asks the policy, and then whether there is room.
+pub(super) fn permit(session: &Session, route: &Route, identity: &Arc<Identity>) -> Result<Permit, Denial> {
+    let no = |why, detail: Cow<'static, str>| Denial::new(why, detail).of(identity);
     let permit =
         route.policy.permit(&route.name, identity, SystemTime::now()).map_err(|refused| match refused {
             Refused::NoRule => {
@@ -37,6 +142,23 @@ pub(super) fn permit(
     match session.crowded {
         Some(limit) => Err(no(RefusalReason::Overloaded, format!("no room: limits.{}", limit.name()).into())),
         None => Ok(permit),
+    }
+}
+
+/// Asks the policy, and chooses the stored account of a database.
+pub(super) fn authorise_account(
+    session: &Session,
+    route: &Route,
+    identity: &Arc<Identity>,
+) -> Result<(Permit, Account), Denial> {
+    let permit = permit(session, route, identity)?;
+    let accounts = route.database.iter().flat_map(|database| &database.accounts);
+    match accounts.into_iter().find(|account| account.is_for(identity)) {
+        Some(account) => Ok((permit, account.clone())),
+        None => {
+            let detail = "none of the route's accounts is for this identity";
+            Err(Denial::new(RefusalReason::Forbidden, detail).of(identity))
+        }
     }
 }
 

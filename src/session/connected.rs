@@ -1,7 +1,8 @@
 //! Both legs stand: the relay of a session, and how it ends in each protocol.
 
 use super::leg_close::{LegClose, close_legs, leg_fault, try_close_legs_now};
-use super::{Trail, live};
+use super::live;
+use super::trail::Trail;
 use crate::close::Close;
 use crate::names::{Culprit, Side};
 use crate::relay::{Relay, Traffic};

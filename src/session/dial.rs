@@ -1,7 +1,8 @@
 //! The upstream leg of a session: one that stands already, or a new one.
 
 use super::preconnect::PreconnectPool;
-use super::{Session, Trail};
+use super::state::Session;
+use super::trail::Trail;
 use crate::dial::Application;
 use crate::gateway::Route;
 use crate::names::Side;

@@ -1,6 +1,6 @@
 //! How a leg ends, and how its faults become close reasons.
 
-use super::Trail;
+use super::trail::Trail;
 use crate::close::Close;
 use crate::names::Side;
 use crate::relay::close_of;

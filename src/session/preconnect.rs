@@ -4,7 +4,8 @@
 //! a session that dials under its permit has the next few dialled as well. What nobody took within `KEEP` is closed, so a
 //! route without clients holds nothing.
 
-use super::{Shared, trail::upstream_opened};
+use super::state::Shared;
+use super::trail::upstream_opened;
 use crate::dial::{Application, Dialled};
 use crate::gateway::Route;
 use crate::metrics::WorkerMetrics;

@@ -1,8 +1,8 @@
 //! Opaque bytes: everything passes, and each direction ends by itself.
 
-use super::Trail;
 use super::connected::Finish;
 use super::leg_close::LegClose;
+use super::trail::Trail;
 use crate::close::Close;
 use crate::names::Direction;
 use crate::policy::Permit;

@@ -1,6 +1,6 @@
 //! The facts of a session, gathered on its way and written as one line at its end.
 
-use super::{Session, Shared};
+use super::state::{Session, Shared};
 use crate::audit::{self, Verified};
 use crate::close::{Close, Stage};
 use crate::gateway::Route;
@@ -208,7 +208,7 @@ impl Trail {
             Close::Handshake(side) => shared.metrics.handshake_failed(side),
             _ => {}
         }
-        let identity = self.session.as_ref().and_then(|session| session.first_identity.get());
+        let identity = self.session.as_ref().and_then(|session| session.first_identity());
         let tunnel = self.session.as_ref().is_some_and(|session| session.is_tunnelled());
         let asked = self.route.as_ref().filter(|_| !tunnel).map(|route| route.client_certificates);
         let client = self.client.as_ref().map(|facts| {

@@ -10,9 +10,10 @@
 //! It is no open proxy: the target is the name of a configured route and nothing else. Who may not use a route is not told
 //! whether there is one. After a refusal the connection ends; bytes that were sent behind the head are dropped with it.
 
-use super::authorise::{self, close_for_refusal};
+use super::authorise::{Denial, close_for_refusal, permit, verify};
 use super::leg_close::{close_leg, flush, leg_fault, read};
-use super::{Session, Trail, token};
+use super::state::Session;
+use super::trail::Trail;
 use crate::close::{Close, Stage};
 use crate::gateway::Route;
 use crate::identify::slots;
@@ -32,13 +33,6 @@ pub(super) struct Opened {
     pub(super) leg: Leg,
     /// What came right behind the head.
     pub(super) early: Vec<u8>,
-}
-
-/// RefusalReason a tunnel is not opened: what the client is told, and what only the log says.
-struct Denial {
-    why: RefusalReason,
-    detail: String,
-    identity: Option<Arc<Identity>>,
 }
 
 /// Reads the head, and opens what it names or refuses.
@@ -61,7 +55,7 @@ pub(super) async fn open(
                 }
             }
             Err(fault) => {
-                let denial = Denial { why: fault.why, detail: fault.to_string(), identity: None };
+                let denial = Denial::new(fault.why, fault.to_string());
                 return Err(refuse(session, leg, denial, trail).await);
             }
         }
@@ -73,7 +67,7 @@ pub(super) async fn open(
     };
     session.identified(&identity);
     // Nobody else sets it: the tunnel's name asks for no certificate.
-    drop(session.proven_identity.set(identity));
+    session.prove(identity);
     trail.set_route(&route);
     let mut answer = Vec::new();
     connect::opened(&mut answer, route.protocol.name());
@@ -90,24 +84,24 @@ async fn permitted(
     asked: &connect::Connect,
     trail: &mut Trail,
 ) -> Result<(Arc<Route>, Arc<Identity>), Denial> {
-    let deny = |why, detail: &str| Denial { why, detail: detail.to_owned(), identity: None };
     let Some(token) = asked.authorization().and_then(slots::bearer) else {
-        return Err(deny(RefusalReason::NoToken, "no token in Proxy-Authorization"));
+        return Err(Denial::new(RefusalReason::NoToken, "no token in Proxy-Authorization"));
     };
-    let identity = token::verify(session, token).await;
-    let identity = identity.map_err(|fault| deny(fault.why(), &fault.to_string()))?;
+    let identity = verify(session, token).await?;
     trail.stage = Stage::Authorise;
-    let deny = |why, detail: String| Denial { why, detail, identity: Some(identity.clone()) };
+    let forbidden = |detail: String| Denial::new(RefusalReason::Forbidden, detail).of(&identity);
     let Some(route) = session.gateway.called(&asked.route) else {
-        return Err(deny(RefusalReason::Forbidden, format!("no route is called {}", asked.route)));
+        return Err(forbidden(format!("no route is called {}", asked.route)));
     };
     if route.client_certificates == ClientCertificates::Required {
-        let detail = format!("route {} demands a client certificate, which a tunnel has not", route.name);
-        return Err(deny(RefusalReason::Forbidden, detail));
+        let name = &route.name;
+        return Err(forbidden(format!("route {name} demands a client certificate, which a tunnel has not")));
     }
-    match authorise::permit(session, route, &identity) {
-        Ok(_) => Ok((route.clone(), identity.clone())),
-        Err(no) => Err(deny(no.why, format!("route {}: {}", route.name, no.detail))),
+    match permit(session, route, &identity) {
+        Ok(_) => Ok((route.clone(), identity)),
+        Err(denial) => {
+            Err(Denial { detail: format!("route {}: {}", route.name, denial.detail).into(), ..denial })
+        }
     }
 }
 

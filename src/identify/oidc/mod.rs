@@ -20,6 +20,7 @@ mod tests;
 pub use fault::TokenFault;
 pub use settings::{Algorithm, IssuerFault, IssuerSettings, Setting};
 
+use super::provider::{Identification, IdentityProvider, Refused};
 use crate::names::IssuerName;
 use crate::policy::{CLOCK_SKEW, Identity};
 use cache::TokenCache;
@@ -211,6 +212,25 @@ impl Issuers {
         let identity = Arc::new(identity?);
         let generation = keys.generation();
         Ok((cache::Entry { identity: identity.clone(), issuer, generation, key: key.clone() }, identity))
+    }
+}
+
+impl IdentityProvider for Issuers {
+    fn identify(&self, cache: &mut TokenCache, token: &[u8], now: SystemTime) -> Identification {
+        match self.verify(cache, token, now) {
+            Verdict::Verified(identity) => Identification::Known(identity),
+            Verdict::Refused(fault) => Identification::Refused(fault.into()),
+            Verdict::Fetch(wanted) => {
+                let otherwise = wanted.fault().into();
+                Identification::Pending { ready: Box::pin(wanted.wait()), otherwise }
+            }
+        }
+    }
+}
+
+impl From<TokenFault> for Refused {
+    fn from(fault: TokenFault) -> Self {
+        Refused { why: fault.why(), detail: fault.to_string().into() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! HTTP under identity: each request is identified and authorised by itself, and leaves a line in the log.
 //!
 //! [`Conversation`] joins a protocol ([`crate::protocol::Http`]), which knows bytes, with the route, which knows who
-//! may. Before the relay it is driven by [`crate::session::states`]; in the relay it is the [`Traffic`].
+//! may. Before the relay it is driven by [`start`]; in the relay it is the [`Traffic`].
 
 pub mod start;
 mod traffic;
@@ -9,7 +9,6 @@ mod traffic;
 use crate::audit;
 use crate::close::Close;
 use crate::gateway::Route;
-use crate::identify::oidc::{KeysWanted, TokenFault, Verdict};
 use crate::identify::slots::{self, Found, Names};
 use crate::names::{Culprit, Direction, RequestId, Side};
 use crate::policy::{Identity, Permit};
@@ -19,19 +18,17 @@ use crate::protocol::{
     Edit, Ended, Event, Fault, Http, Key, Kind, Refusal, RefusalReason, Request, Rewrite, Sniffed,
 };
 use crate::relay::Traffic;
-use crate::session::authorise::{self, NotPermitted};
+use crate::session::authorise::{self, Denial, Fetching, poll_verify};
 use crate::session::connected::Finish;
 use crate::session::leg_close::LegClose;
 use crate::session::raw::instant_of;
-use crate::session::{Session, Shared, Trail};
+use crate::session::state::{Session, Shared};
+use crate::session::trail::Trail;
 use crate::tls::leg::Leg;
-use std::borrow::Cow;
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// One client connection's HTTP with the route's identity and policy applied.
@@ -41,9 +38,7 @@ pub struct Conversation {
     route: Arc<Route>,
     exchanges: Vec<Exchange>,
     /// Waits for an issuer's keys on behalf of the withheld request.
-    fetching: Option<Pin<Box<dyn Future<Output = ()>>>>,
-    /// The withheld request has had its one fetch.
-    fetched: bool,
+    fetching: Option<Fetching>,
     /// Fields that may hold a token and that the withheld request leaves behind; found while it is identified.
     strip: Names,
     /// The first fault of a peer, for the closing line.
@@ -72,29 +67,6 @@ struct Head {
     path: Box<[u8]>,
     authority: Box<[u8]>,
     kind: Kind,
-}
-
-/// RefusalReason a request is refused: what the client is told, and what only the log says.
-pub struct Denial {
-    /// For the client.
-    pub why: RefusalReason,
-    /// For the log; never holds a token.
-    pub detail: Cow<'static, str>,
-    /// Who it was, when that much was known.
-    pub identity: Option<Arc<Identity>>,
-}
-
-impl Denial {
-    fn of_token(fault: TokenFault) -> Self {
-        Denial { why: fault.why(), detail: fault.to_string().into(), identity: None }
-    }
-}
-
-/// What looking at a request's token came to.
-enum Identification {
-    Known(Result<Arc<Identity>, Denial>),
-    /// The issuer's keys are wanted first.
-    Keys(KeysWanted),
 }
 
 /// Whether a withheld request may pass.
@@ -162,7 +134,6 @@ impl Conversation {
             route,
             exchanges: Vec::new(),
             fetching: None,
-            fetched: false,
             strip,
             fault: None,
             ticked: Instant::now(),
@@ -187,34 +158,7 @@ impl Conversation {
 
     /// Who sent the withheld request. `Pending` while an issuer's keys are fetched.
     pub fn poll_identify(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arc<Identity>, Denial>> {
-        if let Some(fetching) = &mut self.fetching {
-            std::task::ready!(fetching.as_mut().poll(cx));
-            self.fetching = None;
-        }
-        loop {
-            let wanted = match self.identify() {
-                Identification::Known(identified) => {
-                    self.fetched = false;
-                    return Poll::Ready(identified);
-                }
-                Identification::Keys(wanted) => wanted,
-            };
-            if std::mem::replace(&mut self.fetched, true) {
-                self.fetched = false;
-                return Poll::Ready(Err(Denial::of_token(wanted.fault())));
-            }
-            let mut fetching: Pin<Box<dyn Future<Output = ()>>> = Box::pin(wanted.wait());
-            if fetching.as_mut().poll(cx).is_pending() {
-                self.fetching = Some(fetching);
-                return Poll::Pending;
-            }
-        }
-    }
-
-    fn identify(&mut self) -> Identification {
-        let deny = |why, detail: &'static str| {
-            Identification::Known(Err(Denial { why, detail: detail.into(), identity: None }))
-        };
+        let deny = |why, detail: &'static str| Poll::Ready(Err(Denial::new(why, detail)));
         let request = self.http.http_ref().request();
         if let Some(why) = request.barred {
             return deny(why, "no identity could have this");
@@ -227,33 +171,26 @@ impl Conversation {
         };
         if let (true, Some(identity)) = (self.session.is_tunnelled(), self.session.proven_identity()) {
             // Clients that must send some key send any; it goes no further than every token does.
-            return Identification::Known(Ok(identity));
+            return Poll::Ready(Ok(identity));
         }
         let token = match found {
             Found::Two => return deny(RefusalReason::TwoTokens, "two different tokens in one request"),
             Found::One { token, .. } => token,
             Found::None => {
                 return match self.session.proven_identity() {
-                    Some(identity) => Identification::Known(Ok(identity)),
+                    Some(identity) => Poll::Ready(Ok(identity)),
                     None => deny(RefusalReason::NoToken, "no token in any slot of this route"),
                 };
             }
         };
-        let mut cache = self.session.shared.tokens.borrow_mut();
-        match self.session.gateway.issuers.verify(&mut cache, token, SystemTime::now()) {
-            Verdict::Verified(identity) => Identification::Known(Ok(identity)),
-            Verdict::Refused(fault) => Identification::Known(Err(Denial::of_token(fault))),
-            Verdict::Fetch(wanted) => Identification::Keys(wanted),
-        }
+        poll_verify(&self.session, token, &mut self.fetching, cx)
     }
 
     /// Asks the route's policy.
     pub fn authorise(&self, identity: Arc<Identity>) -> Decision {
         match authorise::permit(&self.session, &self.route, &identity) {
             Ok(permit) => Decision::Permit(permit),
-            Err(NotPermitted { why, detail }) => {
-                Decision::Deny(Denial { why, detail, identity: Some(identity) })
-            }
+            Err(denial) => Decision::Deny(denial),
         }
     }
 

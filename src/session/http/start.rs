@@ -1,40 +1,84 @@
 //! An HTTP session up to its first permit. Requests that come to nothing are answered here, and the next one is awaited.
 
-use super::{Conversation, Denial};
+use super::{Conversation, Decision};
 use crate::close::Close;
 use crate::dial::Application;
 use crate::gateway::Route;
 use crate::names::Side;
-use crate::policy::{Identity, Permit};
-use crate::protocol::{Edit, RefusalReason, Up};
-use crate::session::authorise::close_for_refusal;
+use crate::policy::Identity;
+use crate::protocol::{Edit, RefusalReason, Sniffed, Up, sniff};
+use crate::session::authorise::{Denial, close_for_refusal};
 use crate::session::connected::ConnectedTo;
 use crate::session::dial::dial;
-use crate::session::leg_close::{close_leg, flush, leg_fault};
-use crate::session::stage::Connected;
-use crate::session::{Session, Trail};
+use crate::session::leg_close::{close_leg, flush, leg_fault, read};
+use crate::session::stage::{Authorised, Identified, Routed, Start, Verdict};
+use crate::session::state::Session;
+use crate::session::trail::Trail;
 use crate::tls::leg::{Leg, LegFault};
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// HTTP before the first permit.
 pub struct HttpStart {
-    pub(in crate::session) session: Rc<Session>,
-    pub(in crate::session) route: Arc<Route>,
-    pub(in crate::session) leg: Leg,
-    pub(in crate::session) application: Application,
-    pub(in crate::session) conversation: Conversation,
+    session: Rc<Session>,
+    route: Arc<Route>,
+    leg: Leg,
+    application: Application,
+    conversation: Conversation,
     /// Plaintext from the client that was not dealt with.
-    pub(in crate::session) plain: Vec<u8>,
+    plain: Vec<u8>,
     /// Plaintext for the upstream, once there is one: what HTTP/2 says before its first request.
-    pub(in crate::session) first: Vec<u8>,
+    first: Vec<u8>,
 }
 
 /// Bytes that HTTP/2 may say before its first request is permitted; settings and window updates, no bodies.
 const MAX_FIRST: usize = 64 * 1024;
 
 impl HttpStart {
-    pub(in crate::session) async fn identify(&mut self, trail: &mut Trail) -> Result<Arc<Identity>, Close> {
+    /// Looks at the first plaintext bytes without consuming them, and holds them against the negotiated protocol.
+    pub(in crate::session) async fn sniff(routed: Routed, trail: &mut Trail) -> Result<Box<Self>, Close> {
+        let Routed { session, route, mut leg, early, mut application } = routed;
+        let mut plain = early;
+        // An HTTP/2 client may wait for the server's settings before it says anything, so it is not sniffed.
+        let kind = if application == Application::Http2 && !session.is_tunnelled() {
+            Sniffed::Http2
+        } else {
+            flush(&mut leg, trail).await?;
+            loop {
+                if let Some(kind) = sniff(&plain) {
+                    break kind;
+                }
+                if !read(&mut leg, &mut plain, trail).await? {
+                    return Err(Close::Done);
+                }
+            }
+        };
+        if session.is_tunnelled() {
+            // There is no ALPN inside: the bytes say it themselves (RFC 9113 section 3.3). An upstream that speaks the
+            // other version is found when it is dialled, and the client is told in its own.
+            application = match kind {
+                Sniffed::Http2 if route.alpn.http2() => Application::Http2,
+                Sniffed::Http1 if route.alpn.http1() => Application::Http1,
+                _ => Application::None,
+            };
+        }
+        // A plaintext upstream cannot say no by itself.
+        let unknown = route.upstream.is_plaintext() && kind == Sniffed::Http1 && !route.alpn.http1();
+        // ALPN said one thing; bytes that say another are an attack or a mistake (ALPACA). Without ALPN only
+        // HTTP/1.1 is spoken: the upstream was not asked for anything else.
+        if unknown
+            || kind == Sniffed::Unknown
+            || (kind == Sniffed::Http2) != (application == Application::Http2)
+        {
+            trail.explain("the first bytes do not fit the negotiated application protocol");
+            return Err(Close::WrongProtocol);
+        }
+        let conversation = Conversation::new(session.clone(), route.clone(), kind);
+        let first = Vec::new();
+        Ok(Box::new(HttpStart { session, route, leg, application, conversation, plain, first }))
+    }
+
+    async fn next_identity(&mut self, trail: &mut Trail) -> Result<Arc<Identity>, Close> {
         loop {
             self.speak(trail).await?;
             match self.feed(trail).await? {
@@ -95,7 +139,7 @@ impl HttpStart {
         self.plain.drain(..taken);
     }
 
-    pub(in crate::session) async fn deny(&mut self, denial: &Denial, trail: &mut Trail) -> Result<(), Close> {
+    async fn deny(&mut self, denial: &Denial, trail: &mut Trail) -> Result<(), Close> {
         self.conversation.deny(denial);
         trail.requested(self.conversation.requests());
         trail.explain(&denial.detail);
@@ -119,40 +163,64 @@ impl HttpStart {
     }
 
     /// Ends a session that never got to an upstream.
-    pub(in crate::session) async fn leave(self, close: Close) -> Close {
+    async fn leave(self, close: Close) -> Close {
         close_leg(self.leg, matches!(close, Close::Done | Close::Refused | Close::Dial | Close::Limit)).await;
         close
     }
+}
 
-    pub(in crate::session) async fn dial(
-        mut self,
-        permit: Permit,
+impl Start for HttpStart {
+    type Traffic = Conversation;
+
+    async fn identify(mut self: Box<Self>, trail: &mut Trail) -> Result<Identified<Self>, Close> {
+        match self.next_identity(trail).await {
+            Ok(identity) => Ok(Identified { start: self, identity }),
+            Err(close) => Err(Box::pin(self.leave(close)).await),
+        }
+    }
+
+    async fn authorise(identified: Identified<Self>, trail: &mut Trail) -> Result<Verdict<Self>, Close> {
+        let Identified { mut start, identity } = identified;
+        match start.conversation.authorise(identity) {
+            Decision::Permit(permit) => {
+                trail.identified();
+                Ok(Ok(Authorised { start, permit }))
+            }
+            Decision::Deny(denial) => match start.deny(&denial, trail).await {
+                Ok(()) => Ok(Err(start)),
+                Err(close) => Err(Box::pin(start.leave(close)).await),
+            },
+        }
+    }
+
+    async fn dial(
+        authorised: Authorised<Self>,
         trail: &mut Trail,
-    ) -> Result<Connected, Close> {
-        let (upstream, early) = match dial(&self.route, &self.session, &permit, self.application, trail).await
-        {
+    ) -> Result<Box<ConnectedTo<Conversation>>, Close> {
+        let Authorised { mut start, permit } = authorised;
+        let dialled = dial(&start.route, &start.session, &permit, start.application, trail).await;
+        let (upstream, early) = match dialled {
             Ok(upstream) => upstream,
             Err(detail) => {
-                let identity = Some(permit.identity().clone());
-                let denial = Denial { why: RefusalReason::BadGateway, detail: detail.into(), identity };
+                let denial = Denial::new(RefusalReason::BadGateway, detail).of(permit.identity());
                 // The client is told either way; what it does with it changes nothing here.
-                let _ = self.deny(&denial, trail).await;
-                return Err(Box::pin(self.leave(Close::Dial)).await);
+                let _ = start.deny(&denial, trail).await;
+                return Err(Box::pin(start.leave(Close::Dial)).await);
             }
         };
         let mut out = Vec::new();
-        let mut edit = Edit::new(&mut self.plain, &mut out);
-        self.conversation.permit(&mut edit, permit);
+        let mut edit = Edit::new(&mut start.plain, &mut out);
+        start.conversation.permit(&mut edit, permit);
         let (taken, diverged) = (edit.position(), edit.diverged());
-        self.gather(taken, diverged, &out);
-        Ok(Connected::Http(Box::new(ConnectedTo {
-            client: self.leg,
+        start.gather(taken, diverged, &out);
+        Ok(Box::new(ConnectedTo {
+            client: start.leg,
             upstream,
             early,
-            traffic: self.conversation,
-            stall: self.route.timeouts.stall,
-            first: self.first,
-            waiting: self.plain,
-        })))
+            traffic: start.conversation,
+            stall: start.route.timeouts.stall,
+            first: start.first,
+            waiting: start.plain,
+        }))
     }
 }

@@ -7,21 +7,21 @@ use crate::credential::Account;
 use crate::dial::Application;
 use crate::gateway::Route;
 use crate::names::{Culprit, Side};
-use crate::policy::{Identity, Permit};
+use crate::policy::Identity;
 use crate::protocol::mysql::capability::{LOCAL_FILES, SSL};
 use crate::protocol::mysql::response::{ask_password, password};
 use crate::protocol::mysql::{
     self, Agreed, Greeting, Login, LoginFault, Progress, Response, err, error, packet, write,
 };
 use crate::protocol::{Fault, RefusalReason};
-use crate::session::authorise::close_for_refusal;
+use crate::session::authorise::{Denial, authorise_account, close_for_refusal, verify_password};
 use crate::session::connected::ConnectedTo;
-use crate::session::database::{Denial, authorise, verify};
 use crate::session::dial::dial_with_greeting;
 use crate::session::leg_close::{close_leg, flush, leg_fault, read};
-use crate::session::stage::{Connected, Sniffed};
+use crate::session::stage::{Authorised, Identified, Routed, Start, Verdict};
+use crate::session::state::Session;
 use crate::session::statements::Statements;
-use crate::session::{Session, Trail};
+use crate::session::trail::Trail;
 use crate::tls::leg::{Leg, LegFault};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 /// A session whose login was read.
-pub struct MysqlStart {
+pub(crate) struct MysqlStart {
     session: Rc<Session>,
     route: Arc<Route>,
     leg: Leg,
@@ -46,13 +46,8 @@ const BEHIND_TLS: u8 = 2;
 const MAX_SUBJECT: usize = 1024;
 
 /// Reads the login inside TLS. Inside a tunnel the client is greeted there: it has been told nothing yet.
-pub(in crate::session) async fn first(
-    session: Rc<Session>,
-    route: Arc<Route>,
-    mut leg: Leg,
-    early: Vec<u8>,
-    trail: &mut Trail,
-) -> Result<Sniffed, Close> {
+pub(in crate::session) async fn first(routed: Routed, trail: &mut Trail) -> Result<Box<MysqlStart>, Close> {
+    let Routed { session, route, mut leg, early, .. } = routed;
     let sequence = if session.is_tunnelled() {
         let mut greeting = Vec::new();
         let payload = Greeting::default().payload(session.id.0 as u32, &scramble()?, false);
@@ -69,8 +64,7 @@ pub(in crate::session) async fn first(
         Ok(response) => {
             let database = response.database.as_deref().unwrap_or_default();
             trail.wants(database, &response.user, response.program());
-            let start = MysqlStart { session, route, leg, response, sequence, account: None };
-            Ok(Sniffed::Mysql(Box::new(start)))
+            Ok(Box::new(MysqlStart { session, route, leg, response, sequence, account: None }))
         }
         Err(fault) => Err(refuse_protocol_fault(leg, &session, &fault, sequence, trail).await),
     }
@@ -109,22 +103,21 @@ fn fault(rule: &'static str) -> Fault {
     Fault { culprit: Culprit::Client, rule, section: "MySQL, Connection Phase" }
 }
 
-impl MysqlStart {
+impl Start for MysqlStart {
+    type Traffic = Mysql;
+
     /// Finds out who speaks: by the client's certificate, by the tunnel, or by the token.
-    pub async fn identify(
-        mut self: Box<Self>,
-        trail: &mut Trail,
-    ) -> Result<(Box<Self>, Arc<Identity>), Close> {
+    async fn identify(mut self: Box<Self>, trail: &mut Trail) -> Result<Identified<Self>, Close> {
         if let Some(identity) = self.session.proven_identity() {
-            return Ok((self, identity));
+            return Ok(Identified { start: self, identity });
         }
         if !self.route.database.as_ref().is_some_and(|database| database.takes_tokens) {
             let words = "this route knows clients by certificate, and none that it knows was shown";
             let denial = Denial::saying(RefusalReason::Forbidden, words);
-            return Err(self.deny(denial, None, trail).await);
+            return Err(self.deny(denial, trail).await);
         }
         let verdict = match self.response.token() {
-            Some(token) => verify(&self.session, token, RefusalReason::NoToken).await,
+            Some(token) => verify_password(&self.session, token, RefusalReason::NoToken).await,
             None => {
                 let mut question = Vec::new();
                 write(&mut question, self.sequence.wrapping_add(1), &ask_password());
@@ -133,7 +126,9 @@ impl MysqlStart {
                 self.sequence = self.sequence.wrapping_add(2);
                 let mut plain = Zeroizing::new(Vec::new());
                 match next(&mut self.leg, &mut plain, self.sequence, trail).await? {
-                    Ok(payload) => verify(&self.session, password(&payload), RefusalReason::NoToken).await,
+                    Ok(payload) => {
+                        verify_password(&self.session, password(&payload), RefusalReason::NoToken).await
+                    }
                     Err(fault) => {
                         let Self { leg, session, sequence, .. } = *self;
                         return Err(refuse_protocol_fault(leg, &session, &fault, sequence, trail).await);
@@ -142,72 +137,72 @@ impl MysqlStart {
             }
         };
         match verdict {
-            Ok(identity) => Ok((self, identity)),
-            Err(denial) => Err(self.deny(denial, None, trail).await),
+            Ok(identity) => Ok(Identified { start: self, identity }),
+            Err(denial) => Err(self.deny(denial, trail).await),
         }
     }
 
     /// Asks the policy, and chooses the account.
-    pub async fn authorise(
-        mut self: Box<Self>,
-        identity: &Arc<Identity>,
-        trail: &mut Trail,
-    ) -> Result<(Box<Self>, Permit), Close> {
-        let (permit, account) = match authorise(&self.session, &self.route, identity) {
+    async fn authorise(identified: Identified<Self>, trail: &mut Trail) -> Result<Verdict<Self>, Close> {
+        let Identified { mut start, identity } = identified;
+        let (permit, account) = match authorise_account(&start.session, &start.route, &identity) {
             Ok(permitted) => permitted,
-            Err(denial) => return Err(self.deny(denial, Some(identity), trail).await),
+            Err(denial) => return Err(start.deny(denial, trail).await),
         };
-        self.session.identified(identity);
+        start.session.identified(&identity);
         trail.set_account(&account.user);
         trail.identified();
-        self.account = Some(account);
-        Ok((self, permit))
+        start.account = Some(account);
+        Ok(Ok(Authorised { start, permit }))
     }
 
     /// Opens the upstream leg and logs in there.
-    pub async fn dial(mut self: Box<Self>, permit: Permit, trail: &mut Trail) -> Result<Connected, Close> {
-        let Some(account) = self.account.take() else { return Err(Close::Internal) };
-        let authority = self.route.upstream.authority();
-        let local_files = self.route.database.as_ref().is_some_and(|database| database.local_files);
+    async fn dial(authorised: Authorised<Self>, trail: &mut Trail) -> Result<Box<ConnectedTo<Mysql>>, Close> {
+        let Authorised { mut start, permit } = authorised;
+        let Some(account) = start.account.take() else { return Err(Close::Internal) };
+        let authority = start.route.upstream.authority();
+        let local_files = start.route.database.as_ref().is_some_and(|database| database.local_files);
         let refused = if local_files { 0 } else { LOCAL_FILES };
-        let application = Application::Mysql(self.response.wanted() & !refused);
-        let dialled = dial_with_greeting(&self.route, &self.session, &permit, application, trail).await;
+        let application = Application::Mysql(start.response.wanted() & !refused);
+        let dialled = dial_with_greeting(&start.route, &start.session, &permit, application, trail).await;
         let (mut upstream, mut input, agreed) = match dialled {
             Ok((upstream, early, Some(agreed))) => (upstream, early, agreed),
             Ok((_, _, None)) => return Err(Close::Internal),
             Err(_) => {
                 let words = format!("the upstream {authority} cannot be reached or does not verify");
-                self.deny(Denial::saying(RefusalReason::BadGateway, &words), None, trail).await;
+                start.deny(Denial::saying(RefusalReason::BadGateway, &words), trail).await;
                 return Err(Close::Dial);
             }
         };
         let subject = shown_subject(permit.identity());
-        let logging_in = self.log_in(&account, &mut upstream, &agreed, &subject, &mut input);
-        let limit = self.route.timeouts.connect;
+        let logging_in = start.log_in(&account, &mut upstream, &agreed, &subject, &mut input);
+        let limit = start.route.timeouts.connect;
         let ok = match timeout(limit, logging_in).await.unwrap_or(Err(LoginEnd::Slow)) {
             Ok(ok) => ok,
             Err(end) => {
                 close_leg(upstream, false).await;
-                return Err(self.not_logged_in(&end, &authority, trail).await);
+                return Err(start.not_logged_in(&end, &authority, trail).await);
             }
         };
         let mut last = Vec::new();
-        write(&mut last, self.sequence.wrapping_add(1), &ok);
-        self.leg.queue(&last).map_err(|fault| leg_fault(trail, Side::Client, fault))?;
-        let said = format!("session {}", self.session.id);
+        write(&mut last, start.sequence.wrapping_add(1), &ok);
+        start.leg.queue(&last).map_err(|fault| leg_fault(trail, Side::Client, fault))?;
+        let said = format!("session {}", start.session.id);
         let watch = |limit| mysql::Statements::new(limit, agreed.flags);
-        let statements = Statements::new(self.session.id, &self.route, &permit, watch);
-        Ok(Connected::Mysql(Box::new(ConnectedTo {
-            client: self.leg,
+        let statements = Statements::new(start.session.id, &start.route, &permit, watch);
+        Ok(Box::new(ConnectedTo {
+            client: start.leg,
             upstream,
             early: input,
-            traffic: Mysql::new(&permit, self.route.timeouts.idle, said, agreed.flags, statements),
-            stall: self.route.timeouts.stall,
+            traffic: Mysql::new(&permit, start.route.timeouts.idle, said, agreed.flags, statements),
+            stall: start.route.timeouts.stall,
             first: Vec::new(),
             waiting: Vec::new(),
-        })))
+        }))
     }
+}
 
+impl MysqlStart {
     /// Returns the payload of the upstream's OK, which is for the client.
     async fn log_in(
         &self,
@@ -276,9 +271,9 @@ impl MysqlStart {
         Close::Dial
     }
 
-    async fn deny(self, denial: Denial, identity: Option<&Arc<Identity>>, trail: &mut Trail) -> Close {
+    async fn deny(self, denial: Denial, trail: &mut Trail) -> Close {
         trail.explain(&denial.detail);
-        identity.into_iter().for_each(|identity| self.session.identified(identity));
+        denial.identity.iter().for_each(|identity| self.session.identified(identity));
         self.session.shared.metrics.refused(denial.why.code());
         let words = denial.words.as_deref().unwrap_or(denial.why.said_to_database_client());
         refuse(self.leg, &self.session, denial.why.mysql_error(), self.sequence, words).await;

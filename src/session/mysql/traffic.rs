@@ -6,19 +6,19 @@ use crate::policy::Permit;
 use crate::protocol::mysql::{self, Commands, Replies, err, error};
 use crate::protocol::{Edit, Fault};
 use crate::relay::Traffic;
-use crate::session::Trail;
 use crate::session::connected::{Finish, parting};
 use crate::session::ending::End;
 use crate::session::leg_close::LegClose;
 use crate::session::raw::instant_of;
 use crate::session::statements::Statements;
+use crate::session::trail::Trail;
 use crate::tls::leg::Leg;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// The traffic of a MySQL route, under the one permit of its connection.
-pub struct Mysql {
+pub(crate) struct Mysql {
     up: Commands,
     down: Replies,
     /// Its number, and its text.

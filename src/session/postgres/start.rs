@@ -7,21 +7,20 @@ use crate::credential::Account;
 use crate::dial::Application;
 use crate::gateway::{ApplicationName, Database, Route};
 use crate::names::Side;
-use crate::policy::{Identity, Permit};
 use crate::protocol::postgres::startup::{Replace, as_application_name};
 use crate::protocol::postgres::{
     self, ASK_PASSWORD, Login, LoginFault, Opening, Progress, Startup, UNWILLING, fatal, only_3_0, opening,
     password, sqlstate,
 };
 use crate::protocol::{Fault, RefusalReason};
-use crate::session::authorise::close_for_refusal;
+use crate::session::authorise::{Denial, authorise_account, close_for_refusal, verify_password};
 use crate::session::connected::ConnectedTo;
-use crate::session::database::{Denial, authorise, verify};
 use crate::session::dial::dial;
 use crate::session::leg_close::{close_leg, flush, leg_fault, read};
-use crate::session::stage::{Connected, Sniffed};
+use crate::session::stage::{Authorised, Identified, Routed, Start, Verdict};
+use crate::session::state::Session;
 use crate::session::statements::Statements;
-use crate::session::{Session, Trail};
+use crate::session::trail::Trail;
 use crate::tls::leg::{Leg, LegFault};
 use ring::rand::SecureRandom;
 use std::rc::Rc;
@@ -30,7 +29,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 /// A session whose startup message was read.
-pub struct PostgresStart {
+pub(crate) struct PostgresStart {
     session: Rc<Session>,
     route: Arc<Route>,
     database: Arc<Database>,
@@ -45,14 +44,17 @@ const MAX_REFUSED: usize = 2;
 /// Bytes of a subject that a setting of the upstream can carry.
 const MAX_SUBJECT: usize = 1024;
 
+/// What a client begins with.
+pub(in crate::session) enum First {
+    /// A session.
+    Startup(Box<PostgresStart>),
+    /// The wish to cancel what another session runs.
+    Cancel(Box<Cancel>),
+}
+
 /// Reads the first packet inside TLS: a session, or a CancelRequest.
-pub(in crate::session) async fn first(
-    session: Rc<Session>,
-    route: Arc<Route>,
-    mut leg: Leg,
-    early: Vec<u8>,
-    trail: &mut Trail,
-) -> Result<Sniffed, Close> {
+pub(in crate::session) async fn first(routed: Routed, trail: &mut Trail) -> Result<First, Close> {
+    let Routed { session, route, mut leg, early, .. } = routed;
     let Some(database) = route.database.clone() else { return Err(Close::Internal) };
     flush(&mut leg, trail).await?;
     let (mut plain, mut refused) = (early, 0);
@@ -86,11 +88,11 @@ pub(in crate::session) async fn first(
         Opening::Startup(startup) => {
             trail.set_startup(&startup);
             let start = PostgresStart { session, route, database, leg, startup, account: None };
-            Ok(Sniffed::Postgres(Box::new(start)))
+            Ok(First::Startup(Box::new(start)))
         }
         Opening::Cancel(key) => {
             let cancel = Cancel::find(session, &route, leg, key, trail).await?;
-            Ok(Sniffed::Cancel(Box::new(cancel)))
+            Ok(First::Cancel(Box::new(cancel)))
         }
         Opening::SslRequest | Opening::GssEncRequest => {
             let rule = "a request for encryption inside TLS";
@@ -106,24 +108,23 @@ const EARLY: Fault = Fault {
     section: "PostgreSQL, Start-up",
 };
 
-impl PostgresStart {
+impl Start for PostgresStart {
+    type Traffic = Postgres;
+
     /// Finds out who speaks: by the client's certificate, or by the token in the password field.
-    pub async fn identify(
-        mut self: Box<Self>,
-        trail: &mut Trail,
-    ) -> Result<(Box<Self>, Arc<Identity>), Close> {
+    async fn identify(mut self: Box<Self>, trail: &mut Trail) -> Result<Identified<Self>, Close> {
         if self.startup.minor > 0 {
             let options: Vec<&[u8]> = self.startup.protocol_options().collect();
             let told = only_3_0(&options);
             self.say(&told, trail).await?;
         }
         if let Some(identity) = self.session.proven_identity() {
-            return Ok((self, identity));
+            return Ok(Identified { start: self, identity });
         }
         if !self.database.takes_tokens {
             let words = "this route knows clients by certificate, and none that it knows was shown";
             let denial = Denial::saying(RefusalReason::Forbidden, words);
-            return Err(self.deny(denial, None, trail).await);
+            return Err(self.deny(denial, trail).await);
         }
         self.say(&ASK_PASSWORD, trail).await?;
         let mut plain = Zeroizing::new(Vec::new());
@@ -138,66 +139,67 @@ impl PostgresStart {
                 Ok(Some((_, length))) if plain.len() > length => {
                     return Err(refuse_protocol_fault(self.leg, &self.session, &EARLY, trail).await);
                 }
-                Ok(Some((token, _))) => break verify(&self.session, token, RefusalReason::NoToken).await,
+                Ok(Some((token, _))) => {
+                    break verify_password(&self.session, token, RefusalReason::NoToken).await;
+                }
                 Err(fault) => return Err(refuse_protocol_fault(self.leg, &self.session, &fault, trail).await),
             }
         };
         match verdict {
-            Ok(identity) => Ok((self, identity)),
-            Err(denial) => Err(self.deny(denial, None, trail).await),
+            Ok(identity) => Ok(Identified { start: self, identity }),
+            Err(denial) => Err(self.deny(denial, trail).await),
         }
     }
 
     /// Asks the policy, and chooses the account.
-    pub async fn authorise(
-        mut self: Box<Self>,
-        identity: &Arc<Identity>,
-        trail: &mut Trail,
-    ) -> Result<(Box<Self>, Permit), Close> {
-        let (permit, account) = match authorise(&self.session, &self.route, identity) {
+    async fn authorise(identified: Identified<Self>, trail: &mut Trail) -> Result<Verdict<Self>, Close> {
+        let Identified { mut start, identity } = identified;
+        let (permit, account) = match authorise_account(&start.session, &start.route, &identity) {
             Ok(authorised) => authorised,
-            Err(denial) => return Err(self.deny(denial, Some(identity), trail).await),
+            Err(denial) => return Err(start.deny(denial, trail).await),
         };
         let subject = &identity.subject;
         let carried = subject.len() <= MAX_SUBJECT && !subject.contains(|c: char| c.is_control());
-        if self.database.identity_guc.is_some() && !carried {
+        if start.database.identity_guc.is_some() && !carried {
             let detail = "the subject is too long for identity_guc, or holds control characters";
-            return Err(self
-                .deny(Denial::new(RefusalReason::Forbidden, detail), Some(identity), trail)
-                .await);
+            return Err(start.deny(Denial::new(RefusalReason::Forbidden, detail).of(&identity), trail).await);
         }
-        self.session.identified(identity);
+        start.session.identified(&identity);
         trail.set_account(&account.user);
-        self.account = Some(account);
+        start.account = Some(account);
         trail.identified();
-        Ok((self, permit))
+        Ok(Ok(Authorised { start, permit }))
     }
 
     /// Opens the upstream leg and logs in there.
-    pub async fn dial(mut self: Box<Self>, permit: Permit, trail: &mut Trail) -> Result<Connected, Close> {
+    async fn dial(
+        authorised: Authorised<Self>,
+        trail: &mut Trail,
+    ) -> Result<Box<ConnectedTo<Postgres>>, Close> {
+        let Authorised { mut start, permit } = authorised;
         let subject = permit.identity().subject.clone();
-        let Some(account) = self.account.take() else { return Err(Close::Internal) };
-        let application_name = match self.database.application_name {
+        let Some(account) = start.account.take() else { return Err(Close::Internal) };
+        let application_name = match start.database.application_name {
             ApplicationName::Identity => Some(as_application_name(&subject)),
             ApplicationName::Client => None,
         };
         let replace = Replace {
             user: &account.user,
             application_name: application_name.as_deref(),
-            parameter: self.database.identity_guc.as_deref().map(|name| (name, &*subject)),
+            parameter: start.database.identity_guc.as_deref().map(|name| (name, &*subject)),
         };
-        let packet = match self.startup.for_upstream(&replace) {
+        let packet = match start.startup.for_upstream(&replace) {
             Ok(packet) => packet,
-            Err(fault) => return Err(refuse_protocol_fault(self.leg, &self.session, &fault, trail).await),
+            Err(fault) => return Err(refuse_protocol_fault(start.leg, &start.session, &fault, trail).await),
         };
-        let dialled = dial(&self.route, &self.session, &permit, Application::Postgres, trail).await;
+        let dialled = dial(&start.route, &start.session, &permit, Application::Postgres, trail).await;
         let (mut upstream, early) = match dialled {
             Ok(upstream) => upstream,
             Err(detail) => {
-                let words = format!("the upstream {} cannot be reached or does not verify", self.authority());
-                let denial =
-                    Denial { why: RefusalReason::BadGateway, words: Some(words), detail: detail.into() };
-                self.deny(denial, None, trail).await;
+                let words =
+                    format!("the upstream {} cannot be reached or does not verify", start.authority());
+                let denial = Denial { words: Some(words), ..Denial::new(RefusalReason::BadGateway, detail) };
+                start.deny(denial, trail).await;
                 return Err(Close::Dial);
             }
         };
@@ -207,7 +209,7 @@ impl PostgresStart {
         };
         let mut login = Login::new(&account.user, account.password.clone(), secret);
         let mut input = early;
-        let limit = self.route.timeouts.connect;
+        let limit = start.route.timeouts.connect;
         let logged_in = timeout(limit, log_in(&mut upstream, &mut login, &packet, &mut input)).await;
         let fault = match logged_in {
             Ok(Ok(())) => None,
@@ -216,34 +218,37 @@ impl PostgresStart {
         };
         if let Some(fault) = fault {
             close_leg(upstream, false).await;
-            return Err(self.not_logged_in(&fault, login, trail).await);
+            return Err(start.not_logged_in(&fault, login, trail).await);
         }
         let (down, key) = login.into_parts();
-        if let Err(fault) = self.leg.queue(&down) {
+        if let Err(fault) = start.leg.queue(&down) {
             return Err(leg_fault(trail, Side::Client, fault));
         }
-        let entered = match (key, self.route.upstream.reached(&upstream.tcp)) {
+        let entered = match (key, start.route.upstream.reached(&upstream.tcp)) {
             (Some(key), Ok(address)) => {
                 let own = crate::protocol::postgres::CancelKey { secret, ..key };
-                let route = self.route.clone();
-                let target = Target { session: self.session.id, permit: permit.clone(), route, address, key };
-                self.session.shared.cancels.enter(&self.route.name, own, target)
+                let route = start.route.clone();
+                let target =
+                    Target { session: start.session.id, permit: permit.clone(), route, address, key };
+                start.session.shared.cancels.enter(&start.route.name, own, target)
             }
             _ => None,
         };
-        let said = format!("session {}", self.session.id);
-        let statements = Statements::new(self.session.id, &self.route, &permit, postgres::Statements::new);
-        Ok(Connected::Postgres(Box::new(ConnectedTo {
-            client: self.leg,
+        let said = format!("session {}", start.session.id);
+        let statements = Statements::new(start.session.id, &start.route, &permit, postgres::Statements::new);
+        Ok(Box::new(ConnectedTo {
+            client: start.leg,
             upstream,
             early: input,
-            traffic: Postgres::new(&permit, self.route.timeouts.idle, said, entered, statements),
-            stall: self.route.timeouts.stall,
+            traffic: Postgres::new(&permit, start.route.timeouts.idle, said, entered, statements),
+            stall: start.route.timeouts.stall,
             first: Vec::new(),
             waiting: Vec::new(),
-        })))
+        }))
     }
+}
 
+impl PostgresStart {
     fn authority(&self) -> String {
         self.route.upstream.authority()
     }
@@ -288,9 +293,9 @@ impl PostgresStart {
         flush(&mut self.leg, trail).await
     }
 
-    async fn deny(self, denial: Denial, identity: Option<&Arc<Identity>>, trail: &mut Trail) -> Close {
+    async fn deny(self, denial: Denial, trail: &mut Trail) -> Close {
         trail.explain(&denial.detail);
-        identity.into_iter().for_each(|identity| self.session.identified(identity));
+        denial.identity.iter().for_each(|identity| self.session.identified(identity));
         self.session.shared.metrics.refused(denial.why.code());
         let words = denial.words.as_deref().unwrap_or(denial.why.said_to_database_client());
         refuse(self.leg, &self.session, denial.why.sqlstate(), words).await;

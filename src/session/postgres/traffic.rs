@@ -7,12 +7,12 @@ use crate::policy::Permit;
 use crate::protocol::postgres::{self, Frames, TERMINATE, Work, fatal, sqlstate};
 use crate::protocol::{Edit, Fault};
 use crate::relay::Traffic;
-use crate::session::Trail;
 use crate::session::connected::{Finish, parting};
 use crate::session::ending::End;
 use crate::session::leg_close::LegClose;
 use crate::session::raw::instant_of;
 use crate::session::statements::Statements;
+use crate::session::trail::Trail;
 use crate::tls::leg::Leg;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The traffic of a PostgreSQL route, under the one permit of its connection.
-pub struct Postgres {
+pub(crate) struct Postgres {
     up: Frames,
     down: Frames,
     work: Work,

@@ -16,8 +16,8 @@
 pub(super) mod start;
 pub(super) mod traffic;
 
-use super::Session;
-use super::database::{self, Denial};
+use super::authorise::{Denial, verify_password};
+use super::state::Session;
 use crate::credential::Account;
 use crate::gateway::Route;
 use crate::policy::Identity;
@@ -35,7 +35,7 @@ async fn verify(session: &Session, route: &Route, token: &[u8]) -> Result<Arc<Id
         let words = "WRONGPASS this route knows clients by certificate and takes no tokens";
         return Err(Denial::saying(RefusalReason::InvalidToken, words));
     }
-    database::verify(session, token, RefusalReason::InvalidToken).await
+    verify_password(session, token, RefusalReason::InvalidToken).await
 }
 
 /// The name and the password of an account.

@@ -7,16 +7,15 @@ use crate::credential::Account;
 use crate::dial::Application;
 use crate::gateway::Route;
 use crate::names::Side;
-use crate::policy::{Identity, Permit};
 use crate::protocol::redis::{Login, OK, RESET, encode_auth, error, words};
 use crate::protocol::{Fault, RefusalReason};
-use crate::session::authorise::close_for_refusal;
+use crate::session::authorise::{Denial, authorise_account, close_for_refusal};
 use crate::session::connected::ConnectedTo;
-use crate::session::database::{Denial, authorise};
 use crate::session::dial::dial;
 use crate::session::leg_close::{close_leg, flush, leg_fault};
-use crate::session::stage::Connected;
-use crate::session::{Session, Trail};
+use crate::session::stage::{Authorised, Identified, Routed, Start, Verdict};
+use crate::session::state::Session;
+use crate::session::trail::Trail;
 use crate::tls::leg::{Leg, LegFault};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,7 +23,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 /// A session before its permit.
-pub struct RedisStart {
+pub(crate) struct RedisStart {
     session: Rc<Session>,
     route: Arc<Route>,
     leg: Leg,
@@ -64,26 +63,23 @@ enum LoginEnd {
 }
 
 impl RedisStart {
-    pub(in crate::session) fn new(
-        session: Rc<Session>,
-        route: Arc<Route>,
-        leg: Leg,
-        early: Vec<u8>,
-    ) -> Box<Self> {
+    pub(in crate::session) fn new(routed: Routed) -> Box<Self> {
+        let Routed { session, route, leg, early, .. } = routed;
         let plain = Zeroizing::new(early);
         Box::new(RedisStart { session, route, leg, plain, login: Login::Other, account: None, answered: 0 })
     }
+}
+
+impl Start for RedisStart {
+    type Traffic = Redis;
 
     /// Finds out who speaks: by the client's certificate, or by the token in AUTH or HELLO. Whatever else comes first is
     /// answered here.
-    pub async fn identify(
-        mut self: Box<Self>,
-        trail: &mut Trail,
-    ) -> Result<(Box<Self>, Arc<Identity>), Close> {
+    async fn identify(mut self: Box<Self>, trail: &mut Trail) -> Result<Identified<Self>, Close> {
         if let Some(identity) = self.session.proven_identity()
             && self.answered == 0
         {
-            return Ok((self, identity));
+            return Ok(Identified { start: self, identity });
         }
         flush(&mut self.leg, trail).await?;
         loop {
@@ -115,7 +111,7 @@ impl RedisStart {
                 match verify(&self.session, &self.route, token).await {
                     Ok(identity) => {
                         self.login = login;
-                        return Ok((self, identity));
+                        return Ok(Identified { start: self, identity });
                     }
                     Err(denial) => self = self.deny(&denial, trail).await?,
                 }
@@ -140,60 +136,57 @@ impl RedisStart {
         }
     }
 
-    /// Asks the policy. `Err` inside: refused and told so, and the client may try again.
-    pub async fn authorise(
-        mut self: Box<Self>,
-        identity: &Arc<Identity>,
-        trail: &mut Trail,
-    ) -> Result<Result<(Box<Self>, Permit), Box<Self>>, Close> {
-        match authorise(&self.session, &self.route, identity) {
+    async fn authorise(identified: Identified<Self>, trail: &mut Trail) -> Result<Verdict<Self>, Close> {
+        let Identified { mut start, identity } = identified;
+        start.session.identified(&identity);
+        match authorise_account(&start.session, &start.route, &identity) {
             Ok((permit, account)) => {
-                let name = match &self.login {
+                let name = match &start.login {
                     Login::Hello { name: Some(name), .. } => name.as_slice(),
                     _ => &[],
                 };
                 trail.set_application_name(name);
-                self.session.identified(identity);
                 trail.set_account(&account.user);
                 trail.identified();
-                self.account = Some(account);
-                Ok(Ok((self, permit)))
+                start.account = Some(account);
+                Ok(Ok(Authorised { start, permit }))
             }
             Err(denial) => {
-                self.session.identified(identity);
-                let this = self.deny(&denial, trail).await?;
+                let start = start.deny(&denial, trail).await?;
                 match close_for_refusal(denial.why) {
-                    Close::Refused => Ok(Err(this)),
+                    Close::Refused => Ok(Err(start)),
                     // Another token would change nothing.
-                    close => Err(this.leave(close).await),
+                    close => Err(start.leave(close).await),
                 }
             }
         }
     }
 
     /// Opens the upstream leg and logs in there.
-    pub async fn dial(mut self: Box<Self>, permit: Permit, trail: &mut Trail) -> Result<Connected, Close> {
-        let Some(account) = self.account.take() else { return Err(Close::Internal) };
-        let Some(traffic) = Redis::new(&permit, self.session.clone(), self.route.clone(), account.clone())
+    async fn dial(authorised: Authorised<Self>, trail: &mut Trail) -> Result<Box<ConnectedTo<Redis>>, Close> {
+        let Authorised { mut start, permit } = authorised;
+        let Some(account) = start.account.take() else { return Err(Close::Internal) };
+        let Some(traffic) = Redis::new(&permit, start.session.clone(), start.route.clone(), account.clone())
         else {
             return Err(Close::Internal);
         };
-        let dialled = dial(&self.route, &self.session, &permit, Application::None, trail).await;
+        let dialled = dial(&start.route, &start.session, &permit, Application::None, trail).await;
         let (mut upstream, mut input) = match dialled {
             Ok(upstream) => upstream,
             Err(_) => {
-                let words = format!("the upstream {} cannot be reached or does not verify", self.authority());
-                return Err(self.not_dialled(&words).await);
+                let words =
+                    format!("the upstream {} cannot be reached or does not verify", start.authority());
+                return Err(start.not_dialled(&words).await);
             }
         };
-        let limit = self.route.timeouts.connect;
+        let limit = start.route.timeouts.connect;
         let logged_in = timeout(limit, log_in(&mut upstream, &account, &mut input)).await;
         if let Err(end) = logged_in.unwrap_or(Err(LoginEnd::Slow)) {
-            let (route, session) = (&self.route.name, self.session.id);
+            let (route, session) = (&start.route.name, start.session.id);
             tracing::warn!(route = %route, session = %session, fault = %end, "login failed");
             trail.explain(&end);
             close_leg(upstream, false).await;
-            let upstream = self.authority();
+            let upstream = start.authority();
             let words = match end {
                 LoginEnd::Refused | LoginEnd::Strange => {
                     format!("the upstream {upstream} does not let the gateway in")
@@ -201,31 +194,33 @@ impl RedisStart {
                 LoginEnd::NotReady => format!("the upstream {upstream} is not ready; try again"),
                 _ => format!("the connection to the upstream {upstream} broke before it was ready"),
             };
-            return Err(self.not_dialled(&words).await);
+            return Err(start.not_dialled(&words).await);
         }
         let (mut traffic, mut first) = (traffic, Vec::new());
-        match &self.login {
+        match &start.login {
             Login::Auth { .. } => {
-                self.leg.queue(OK).map_err(|fault| leg_fault(trail, Side::Client, fault))?;
+                start.leg.queue(OK).map_err(|fault| leg_fault(trail, Side::Client, fault))?;
             }
             // The upstream answers it, in its own words.
             Login::Hello { .. } => {
-                self.login.encode(None, &mut first);
+                start.login.encode(None, &mut first);
                 traffic.expects_reply();
             }
             _ => {}
         }
-        Ok(Connected::Redis(Box::new(ConnectedTo {
-            client: self.leg,
+        Ok(Box::new(ConnectedTo {
+            client: start.leg,
             upstream,
             early: input,
             traffic,
-            stall: self.route.timeouts.stall,
+            stall: start.route.timeouts.stall,
             first,
-            waiting: std::mem::take(&mut *self.plain),
-        })))
+            waiting: std::mem::take(&mut *start.plain),
+        }))
     }
+}
 
+impl RedisStart {
     fn authority(&self) -> String {
         self.route.upstream.authority()
     }

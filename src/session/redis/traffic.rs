@@ -10,12 +10,13 @@ use crate::protocol::redis::work::Kind;
 use crate::protocol::redis::{Answer, Commands, Login, Passed, Replies, Work, encode, encode_auth, error};
 use crate::protocol::{Edit, Fault};
 use crate::relay::Traffic;
+use crate::session::authorise::{Denial, authorise_account};
 use crate::session::connected::Finish;
-use crate::session::database::{Denial, authorise};
 use crate::session::ending::End;
 use crate::session::leg_close::LegClose;
 use crate::session::raw::instant_of;
-use crate::session::{Session, Trail};
+use crate::session::state::Session;
+use crate::session::trail::Trail;
 use crate::tls::leg::Leg;
 use ring::rand::SecureRandom;
 use std::future::Future;
@@ -28,7 +29,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 /// The traffic of a Redis route. Its permit is the last that a login of the client's was given.
-pub struct Redis {
+pub(crate) struct Redis {
     session: Rc<Session>,
     route: Arc<Route>,
     /// The account in force upstream.
@@ -129,7 +130,7 @@ impl Redis {
     /// Deals with a login whose token was verified.
     fn verified(&mut self, login: &Login, verdict: Result<Arc<Identity>, Denial>, edit: &mut Edit<'_>) {
         let authorised = verdict.and_then(|identity| {
-            let authorised = authorise(&self.session, &self.route, &identity);
+            let authorised = authorise_account(&self.session, &self.route, &identity);
             self.session.identified(&identity);
             authorised
         });
@@ -145,7 +146,7 @@ impl Redis {
             }
             Err(denial) => {
                 self.session.shared.metrics.refused(denial.why.code());
-                self.detail.get_or_insert_with(|| denial.detail.clone());
+                self.detail.get_or_insert_with(|| denial.detail.to_string());
                 self.refuse(said(&denial), edit);
             }
         }

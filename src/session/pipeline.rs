@@ -1,0 +1,168 @@
+//! THE pipeline: what happens to one client connection, from accept to close.
+//!
+//! ```text
+//!   accept ─▶ handshake ─▶ sniff ─▶ identify ─▶ authorise ─▶ dial ─▶ relay ─▶ close
+//!             SNI→route             ▲               │ no: answered in the client's own protocol
+//!                                   └───────────────┘ (HTTP and Redis may try again on the same connection)
+//! ```
+//! [`run`] is the only place that names every stage, and this file the only one of the path that names every protocol.
+//! Each stage consumes the one before it ([`super::stage`]), so none can be skipped; an upstream cannot be dialled without
+//! a [`crate::policy::Permit`]. One deadline runs from accept to permitted and is never reset by a stage.
+
+use super::accepted::Accepted;
+use super::admission::Admitted;
+use super::http::start::HttpStart;
+use super::live::Ticket;
+use super::mysql::{self, start::MysqlStart};
+use super::postgres::cancel::Cancel;
+use super::postgres::start::{First, PostgresStart};
+use super::postgres::{self};
+use super::raw_start::RawStart;
+use super::redis::start::RedisStart;
+use super::stage::{Authorised, Routed, Secured, Start};
+use super::state::{Origin, Shared};
+use super::trail::Trail;
+use super::tunnel::{self, Opened};
+use crate::close::{Close, Stage};
+use crate::gateway::{Gateway, Listener, Named, RouteProtocol};
+use crate::names::Remote;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+/// A connection fresh from the listener.
+pub struct Arrival {
+    /// The socket.
+    pub tcp: TcpStream,
+    /// Who connected.
+    pub remote: Remote,
+    /// Where.
+    pub listener: Listener,
+    /// When.
+    pub at: Instant,
+    /// Its share of the connection counts.
+    pub admitted: Admitted,
+}
+
+/// Runs one session from accept to close; `counted` is dropped at its end.
+///
+/// A session that goes on keeps nothing of the stages behind it: they stand on the heap and are given back.
+pub fn run<C: 'static>(
+    shared: Rc<Shared>,
+    gateway: Arc<Gateway>,
+    arrival: Arrival,
+    counted: C,
+) -> impl Future<Output = ()> {
+    shared.metrics.session_opened();
+    let id = shared.next_id();
+    let ticket = shared.live.enter(id);
+    let deadline = arrival.at + gateway.limits.permit_deadline;
+    let trail = Box::new(Trail::new(arrival.at, arrival.remote));
+    let Arrival { tcp, remote, listener, admitted, .. } = arrival;
+    let crowded = admitted.crowded();
+    let origin = Origin { id, shared, gateway, listener, remote, crowded };
+    let accepted = Box::new(Accepted { origin, tcp });
+    go_through(accepted, Course { ticket, admitted, deadline, trail }, counted)
+}
+
+/// What accompanies a session through its stages.
+struct Course {
+    ticket: Ticket,
+    admitted: Admitted,
+    /// When it must be permitted.
+    deadline: Instant,
+    trail: Box<Trail>,
+}
+
+async fn go_through<C>(accepted: Box<Accepted>, mut course: Course, _counted: C) {
+    let (id, shared) = (course.ticket.id(), accepted.origin.shared.clone());
+    let sniffed = Box::pin(timeout_at(course.deadline, to_sniffed(accepted, &mut course.trail))).await;
+    let close = match sniffed {
+        Err(_) => Close::Deadline(course.trail.stage),
+        Ok(Err(close)) => close,
+        Ok(Ok(Sniffed::Http(start))) => Box::pin(from_start(start, &shared, &mut course)).await,
+        Ok(Ok(Sniffed::Raw(start))) => Box::pin(from_start(start, &shared, &mut course)).await,
+        Ok(Ok(Sniffed::Postgres(start))) => Box::pin(from_start(start, &shared, &mut course)).await,
+        Ok(Ok(Sniffed::Mysql(start))) => Box::pin(from_start(start, &shared, &mut course)).await,
+        Ok(Ok(Sniffed::Redis(start))) => Box::pin(from_start(start, &shared, &mut course)).await,
+        Ok(Ok(Sniffed::Cancel(cancel))) => {
+            course.permitted(&shared);
+            Box::pin(cancel.forward(&mut course.trail)).await
+        }
+    };
+    shared.metrics.session_closed(close);
+    course.trail.write(id, close, &shared);
+}
+
+/// The client's first bytes are known to fit the route.
+enum Sniffed {
+    Http(Box<HttpStart>),
+    Raw(Box<RawStart>),
+    Postgres(Box<PostgresStart>),
+    Mysql(Box<MysqlStart>),
+    Redis(Box<RedisStart>),
+    /// A CancelRequest of PostgreSQL's. What the session was permitted that it names, its end is, too: the key is the proof.
+    Cancel(Box<Cancel>),
+}
+
+/// accept → handshake → sniff. A tunnel is opened before: what comes inside it is sniffed.
+async fn to_sniffed(accepted: Box<Accepted>, trail: &mut Trail) -> Result<Sniffed, Close> {
+    trail.stage = Stage::Handshake;
+    let Secured { session, named, leg, early, application } = accepted.handshake(trail).await?;
+    trail.stage = Stage::Sniff;
+    let Opened { route, leg, early } = match named {
+        Named::Route(route) => Opened { route, leg, early },
+        Named::Tunnel(_) => Box::pin(tunnel::open(&session, leg, early, trail)).await?,
+    };
+    let protocol = route.protocol;
+    let routed = Routed { session, route, leg, early, application };
+    Ok(match protocol {
+        RouteProtocol::Http => Sniffed::Http(HttpStart::sniff(routed, trail).await?),
+        RouteProtocol::Raw => Sniffed::Raw(RawStart::new(routed)),
+        RouteProtocol::Postgres => match Box::pin(postgres::start::first(routed, trail)).await? {
+            First::Startup(start) => Sniffed::Postgres(start),
+            First::Cancel(cancel) => Sniffed::Cancel(cancel),
+        },
+        RouteProtocol::Mysql => Sniffed::Mysql(Box::pin(mysql::start::first(routed, trail)).await?),
+        RouteProtocol::Redis => Sniffed::Redis(RedisStart::new(routed)),
+    })
+}
+
+/// identify → authorise → dial → relay, until the end.
+async fn from_start<S: Start>(start: Box<S>, shared: &Shared, course: &mut Course) -> Close {
+    let permitted = timeout_at(course.deadline, Box::pin(to_permitted(start, &mut course.trail))).await;
+    let authorised = match permitted {
+        Err(_) => return Close::Deadline(course.trail.stage),
+        Ok(Err(close)) => return close,
+        Ok(Ok(authorised)) => authorised,
+    };
+    course.permitted(shared);
+    let connected = match Box::pin(S::dial(authorised, &mut course.trail)).await {
+        Err(close) => return close,
+        Ok(connected) => connected,
+    };
+    course.trail.stage = Stage::Relay;
+    connected.relay(&course.ticket, &mut course.trail).await
+}
+
+async fn to_permitted<S: Start>(mut start: Box<S>, trail: &mut Trail) -> Result<Authorised<S>, Close> {
+    loop {
+        trail.stage = Stage::Identify;
+        let identified = start.identify(trail).await?;
+        trail.stage = Stage::Authorise;
+        match S::authorise(identified, trail).await? {
+            Ok(authorised) => return Ok(authorised),
+            Err(again) => start = again,
+        }
+    }
+}
+
+impl Course {
+    /// The deadline was met, and what counts the half-open counts this session no more.
+    fn permitted(&mut self, shared: &Shared) {
+        self.admitted.permitted();
+        shared.metrics.permitted();
+        self.trail.stage = Stage::Dial;
+    }
+}

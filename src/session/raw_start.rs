@@ -1,0 +1,85 @@
+//! Opaque bytes up to the permit: the connection has proven whose it is, or there is nobody.
+
+use super::authorise::{close_for_refusal, permit};
+use super::connected::ConnectedTo;
+use super::dial::dial;
+use super::leg_close::close_leg;
+use super::raw::Raw;
+use super::stage::{Authorised, Identified, Routed, Start, Verdict};
+use super::trail::Trail;
+use crate::close::Close;
+use crate::protocol::RefusalReason;
+use crate::tls::leg::Leg;
+
+/// A raw session before its permit.
+pub(super) struct RawStart(Routed);
+
+/// The alert `access_denied` (RFC 8446 section 6.2): a valid certificate, and access control said no.
+const ACCESS_DENIED: u8 = 49;
+/// The alert `internal_error`: the gateway has no room, which TLS has no other word for.
+const INTERNAL_ERROR: u8 = 80;
+
+impl RawStart {
+    pub(super) fn new(routed: Routed) -> Box<Self> {
+        Box::new(RawStart(routed))
+    }
+}
+
+impl Start for RawStart {
+    type Traffic = Raw;
+
+    async fn identify(self: Box<Self>, trail: &mut Trail) -> Result<Identified<Self>, Close> {
+        match self.0.session.proven_identity() {
+            Some(identity) => Ok(Identified { start: self, identity }),
+            None => {
+                trail.explain("no client certificate that maps to an identity");
+                refuse(self.0.leg, ACCESS_DENIED).await;
+                Err(Close::Refused)
+            }
+        }
+    }
+
+    async fn authorise(identified: Identified<Self>, trail: &mut Trail) -> Result<Verdict<Self>, Close> {
+        let Identified { start, identity } = identified;
+        let Routed { session, route, .. } = &start.0;
+        session.identified(&identity);
+        match permit(session, route, &identity) {
+            Ok(permit) => {
+                trail.identified();
+                Ok(Ok(Authorised { start, permit }))
+            }
+            Err(denial) => {
+                trail.explain(denial.detail);
+                session.shared.metrics.refused(denial.why.code());
+                let full = denial.why == RefusalReason::Overloaded;
+                refuse(start.0.leg, if full { INTERNAL_ERROR } else { ACCESS_DENIED }).await;
+                Err(close_for_refusal(denial.why))
+            }
+        }
+    }
+
+    async fn dial(authorised: Authorised<Self>, trail: &mut Trail) -> Result<Box<ConnectedTo<Raw>>, Close> {
+        let Authorised { start, permit } = authorised;
+        let Routed { session, route, leg, early, application } = start.0;
+        match dial(&route, &session, &permit, application, trail).await {
+            Ok((upstream, from_upstream)) => Ok(Box::new(ConnectedTo {
+                client: leg,
+                upstream,
+                early: from_upstream,
+                traffic: Raw::new(&permit, route.timeouts.idle),
+                stall: route.timeouts.stall,
+                first: early,
+                waiting: Vec::new(),
+            })),
+            Err(_) => {
+                close_leg(leg, false).await;
+                Err(Close::Dial)
+            }
+        }
+    }
+}
+
+async fn refuse(mut leg: Leg, alert: u8) {
+    leg.queue_alert(alert);
+    close_leg(leg, false).await;
+}

@@ -1,0 +1,150 @@
+//! What the sessions of a worker share, and what is known of one session from its start.
+
+use super::admission::Full;
+use super::live::Live;
+use super::postgres::cancel::Cancels;
+use super::preconnect::PreconnectPool;
+use crate::gateway::{Gateway, Listener};
+use crate::identify::cache::TokenCache;
+use crate::metrics::WorkerMetrics;
+use crate::names::{IssuerName, Remote, SessionId};
+use crate::policy::Identity;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What all sessions of a worker share.
+pub struct Shared {
+    /// Which worker, from 0.
+    pub worker: usize,
+    /// Counters.
+    pub metrics: Arc<WorkerMetrics>,
+    /// Tokens that were verified.
+    pub tokens: RefCell<TokenCache>,
+    /// Sessions that can be told to drain.
+    pub live: Rc<Live>,
+    /// Upstream connections that stand before they are asked for.
+    pub preconnect: PreconnectPool,
+    /// PostgreSQL sessions of all workers that can be cancelled.
+    pub cancels: Arc<Cancels>,
+    ids: Cell<u64>,
+}
+
+impl Shared {
+    /// `seed` makes the session ids of this worker differ from everybody else's.
+    pub fn new(worker: usize, metrics: Arc<WorkerMetrics>, cancels: Arc<Cancels>, seed: u64) -> Self {
+        let (tokens, live) = (RefCell::new(TokenCache::default()), Rc::default());
+        let preconnect = PreconnectPool::default();
+        Shared { worker, metrics, tokens, live, preconnect, cancels, ids: Cell::new(seed) }
+    }
+
+    /// The next session id: SplitMix64, which visits every value once. Unique, not secret.
+    pub(super) fn next_id(&self) -> SessionId {
+        let state = self.ids.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.ids.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        SessionId(mixed ^ (mixed >> 31))
+    }
+}
+
+/// What is known of a session from its start.
+pub struct Session {
+    /// Its name.
+    pub id: SessionId,
+    /// The worker's things.
+    pub shared: Rc<Shared>,
+    /// The configuration that was in force when it was accepted; a reload does not change it.
+    pub gateway: Arc<Gateway>,
+    /// The listener that accepted it.
+    pub listener: Listener,
+    /// The client's address; the one that the PROXY protocol told where it is believed.
+    pub remote: Remote,
+    /// The limit that leaves it no room: it may only hear so.
+    pub(super) crowded: Option<Full>,
+    /// True where the client came through a tunnel, whose identity it has.
+    pub(super) tunnelled: bool,
+    proven_identity: OnceCell<Arc<Identity>>,
+    first_identity: OnceCell<Arc<Identity>>,
+    last_identity: RefCell<Option<Arc<Identity>>>,
+    other_identities: RefCell<HashSet<(IssuerName, Arc<str>)>>,
+}
+
+/// Different identities of one session that are counted; a connection that carries more is told apart by its requests.
+const MAX_IDENTITIES: usize = 10_000;
+
+/// What a session begins with, before it is known who speaks.
+pub(super) struct Origin {
+    pub(super) id: SessionId,
+    pub(super) shared: Rc<Shared>,
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) listener: Listener,
+    pub(super) remote: Remote,
+    pub(super) crowded: Option<Full>,
+}
+
+impl Session {
+    pub(super) fn new(origin: Origin, tunnelled: bool) -> Self {
+        let Origin { id, shared, gateway, listener, remote, crowded } = origin;
+        let (proven_identity, first_identity) = (OnceCell::new(), OnceCell::new());
+        let (last_identity, other_identities) = (RefCell::default(), RefCell::default());
+        Session {
+            id,
+            shared,
+            gateway,
+            listener,
+            remote,
+            crowded,
+            tunnelled,
+            proven_identity,
+            first_identity,
+            last_identity,
+            other_identities,
+        }
+    }
+
+    /// True inside a tunnel: the identity that opened it is the only one.
+    pub fn is_tunnelled(&self) -> bool {
+        self.tunnelled
+    }
+
+    /// The identity that the connection itself proved: by the client's certificate, if the route maps certificates and one
+    /// was shown, or by the token that opened the tunnel.
+    pub fn proven_identity(&self) -> Option<Arc<Identity>> {
+        self.proven_identity.get().cloned()
+    }
+
+    /// The connection has proven whose it is. The first proof counts.
+    pub(super) fn prove(&self, identity: Arc<Identity>) {
+        drop(self.proven_identity.set(identity));
+    }
+
+    /// The first identity that was permitted, or refused by name.
+    pub(super) fn first_identity(&self) -> Option<&Arc<Identity>> {
+        self.first_identity.get()
+    }
+
+    /// Takes note of who was permitted: the first is named in the closing line, the others are counted.
+    pub(super) fn identified(&self, identity: &Arc<Identity>) {
+        let mut last = self.last_identity.borrow_mut();
+        if last.as_ref().is_some_and(|last| Arc::ptr_eq(last, identity)) {
+            return;
+        }
+        *last = Some(identity.clone());
+        let mut all = self.other_identities.borrow_mut();
+        match self.first_identity.get() {
+            None => drop(self.first_identity.set(identity.clone())),
+            Some(first) if first.issuer == identity.issuer && first.subject == identity.subject => {}
+            Some(_) if all.len() < MAX_IDENTITIES => {
+                all.insert((identity.issuer.clone(), identity.subject.clone()));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// How many different identities there were.
+    pub(super) fn identities(&self) -> usize {
+        usize::from(self.first_identity.get().is_some()) + self.other_identities.borrow().len()
+    }
+}
