@@ -1,6 +1,6 @@
 //! Staunch: an identity-aware TLS gateway for streaming traffic.
 //!
-//! A connection's way, which is also the way through the source:
+//! A connection's way, which is also the way through the source; [`session::pipeline`] names every stage:
 //!
 //! ```text
 //!   worker      accept        a socket of this core's own, or one handed over by a busier core
@@ -16,7 +16,7 @@
 //!   session     close         one line of evidence                                       audit
 //! ```
 //!
-//! Imports point down only:
+//! Imports point down only, and files make no circles but those argued for in `tests/architecture.rs`:
 //!
 //! ```text
 //!   5  main  config  worker  serve  admin  client  demo    wiring

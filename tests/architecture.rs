@@ -1,5 +1,10 @@
-//! Imports point down only: reads every `crate::` path in the source and holds it against the table of levels.
+//! Imports point down only, and files make no circles: reads every path in the source that begins in the crate and holds
+//! it against the table of levels and the list of circles.
 
+#[path = "architecture/circles.rs"]
+mod circles;
+
+use circles::{Files, circles};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +31,40 @@ const EXCEPTIONS: [(&str, &str, &str); 10] = [
     ("serve", "admin", "serving starts the operator's listener"),
     ("config", "worker", "the configuration says how workers are laid out"),
     ("close", "names", "a close reason names its culprit"),
+];
+
+/// Groups of files that use each other and are meant to, each with its reason. "To be cut" is no reason to leave it.
+const CIRCLES: [(&[&str], &str); 13] = [
+    (&["relay", "relay::buffer", "relay::pump", "relay::watch"], "one type, its methods by concern"),
+    (&["tls::leg", "tls::leg::control"], "one type, its methods by concern"),
+    (&["worker", "worker::thread"], "a thread and the handles by which others reach it"),
+    (&["protocol::hpack", "protocol::hpack::table"], "to be cut"),
+    (&["protocol::mysql::commands", "protocol::mysql::replies"], "to be cut"),
+    (&["protocol::redis::command", "protocol::redis::commands"], "to be cut"),
+    (&["client::fault", "client::profile", "client::secrets"], "to be cut"),
+    (&["client::login", "client::token"], "to be cut"),
+    (
+        &[
+            "config::resolve",
+            "config::resolve::database",
+            "config::resolve::process",
+            "config::resolve::route",
+        ],
+        "to be cut",
+    ),
+    (&["dial", "dial::alpn_probe", "dial::connect", "dial::plaintext"], "to be cut"),
+    (&["identify::oidc::fetch", "identify::oidc::keys", "identify::oidc::settings"], "to be cut"),
+    (&["protocol::http1", "protocol::http1::body", "protocol::http1::head"], "to be cut"),
+    (
+        &[
+            "session::leg_close",
+            "session::postgres::cancel",
+            "session::preconnect",
+            "session::state",
+            "session::trail",
+        ],
+        "to be cut",
+    ),
 ];
 
 fn level(module: &str) -> Option<u8> {
@@ -107,24 +146,63 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-#[test]
-fn imports_point_down_only() {
+/// Every source file by its module's path, without tests: those may use what is above them, as a reader would.
+fn modules() -> Files {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     sources(&root, &mut files);
     assert!(files.len() > 50, "only {} files found", files.len());
-    let mut found = Vec::new();
+    let mut modules = Files::new();
     for file in files {
         let relative = file.strip_prefix(&root).unwrap().with_extension("");
-        let path: Vec<_> = relative.iter().map(|part| part.to_str().unwrap()).collect();
-        // Tests of a level may use what is above it, as a reader of it would.
+        let mut path: Vec<_> = relative.iter().map(|part| part.to_str().unwrap()).collect();
         if path == ["lib"] || path.iter().any(|part| *part == "tests" || part.ends_with("_tests")) {
             continue;
         }
-        let text = std::fs::read_to_string(&file).unwrap();
-        found.extend(offences(&module_of(&path.join("::")), &without_tests(&text)));
+        path.pop_if(|last| *last == "mod");
+        modules.insert(path.join("::"), without_tests(&std::fs::read_to_string(&file).unwrap()));
     }
+    modules
+}
+
+#[test]
+fn imports_point_down_only() {
+    let modules = modules();
+    let found: Vec<_> =
+        modules.iter().flat_map(|(module, text)| offences(&module_of(module), text)).collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn files_make_no_circles() {
+    let meant = |group: &[String]| {
+        CIRCLES.iter().any(|(files, _)| group.iter().all(|file| files.contains(&file.as_str())))
+    };
+    let found: Vec<_> = circles(&modules()).into_iter().filter(|group| !meant(group)).collect();
+    assert!(found.is_empty(), "these files use each other: {found:#?}");
+}
+
+#[test]
+fn a_circle_of_files_is_found_through_names_that_are_handed_on() {
+    let files = |list: &[(&str, &str)]| -> Files {
+        list.iter().map(|(module, text)| ((*module).to_owned(), (*text).to_owned())).collect()
+    };
+    let circle = files(&[
+        ("a", "mod x;\nmod y;\npub use x::X;\n"),
+        ("a::x", "use super::y::{self, Y as Other};\npub struct X;\n"),
+        ("a::y", "use crate::b;\npub struct Y;\n"),
+        ("b", "// use crate::c::C;\nfn f(_: crate::a::X) {}\n"),
+        ("c", "use crate::{\n    a::X,\n    b,\n};\n"),
+    ]);
+    assert_eq!(circles(&circle), [["a::x", "a::y", "b"]]);
+    let line = files(&[
+        ("a", "mod x;\nmod y;\npub use x::X;\npub use y::Y;\n"),
+        ("a::x", "use super::Y;\n"),
+        ("a::y", "use std::fmt;\npub(in super::super) struct Y;\n"),
+    ]);
+    assert_eq!(circles(&line), Vec::<Vec<String>>::new());
+    let parent = files(&[("a", "mod x;\nuse x::X;\npub struct A;\n"), ("a::x", "use super::A;\n")]);
+    assert_eq!(circles(&parent), [["a", "a::x"]]);
 }
 
 #[test]
