@@ -43,6 +43,8 @@ pub enum Close {
     Limit,
     /// The log takes nothing any more, and evidence goes before service (`log.when_full`).
     LogFull,
+    /// Too many connections waited for their permit, and this was the oldest of the address with the most.
+    Evicted,
     /// A leg reached the AEAD limit of TLS 1.2, which cannot renew its keys.
     KeyLimit,
     /// A fault of the gateway itself.
@@ -159,6 +161,7 @@ impl Close {
             Close::Drained => "drained",
             Close::Limit => "limit",
             Close::LogFull => "log_full",
+            Close::Evicted => "evicted",
             Close::KeyLimit => "key_limit",
             Close::Internal => "internal",
         }
@@ -186,6 +189,7 @@ impl Close {
             | Close::Drained
             | Close::Limit
             | Close::LogFull
+            | Close::Evicted
             | Close::KeyLimit
             | Close::Internal => Culprit::Gateway,
         }

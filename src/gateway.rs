@@ -234,7 +234,9 @@ pub struct Limits {
     pub connections: usize,
     /// Client connections per source address; 0: no limit. Default 0.
     pub connections_per_address: usize,
-    /// Connections that are not permitted yet, per source address. Default 64.
+    /// Connections that are not permitted yet, in all; 0: no limit. Default a quarter of `connections`.
+    pub half_open: usize,
+    /// Connections that are not permitted yet, per source address. Default 256.
     pub half_open_per_address: usize,
     /// From TERM to exit. Default 30 s.
     pub drain: Duration,

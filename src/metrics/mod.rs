@@ -84,16 +84,23 @@ pub enum LimitHit {
     Connections,
     /// Connections of one source address.
     PerAddress,
-    /// Connections of one source address that are not permitted yet.
+    /// Connections that are not permitted yet, of one source address or in all.
     HalfOpen,
+    /// The first of these, and the connection waits for its turn.
+    Queued,
     /// The PROXY protocol header was missing, malformed or not allowed.
     ProxyProtocol,
 }
 
 impl LimitHit {
     /// All of them, in the order of their counters.
-    pub const ALL: [LimitHit; 4] =
-        [LimitHit::Connections, LimitHit::PerAddress, LimitHit::HalfOpen, LimitHit::ProxyProtocol];
+    pub const ALL: [LimitHit; 5] = [
+        LimitHit::Connections,
+        LimitHit::PerAddress,
+        LimitHit::HalfOpen,
+        LimitHit::Queued,
+        LimitHit::ProxyProtocol,
+    ];
 
     /// The word used as a label.
     pub fn name(self) -> &'static str {
@@ -101,6 +108,7 @@ impl LimitHit {
             LimitHit::Connections => "connections",
             LimitHit::PerAddress => "per_address",
             LimitHit::HalfOpen => "half_open",
+            LimitHit::Queued => "half_open_queued",
             LimitHit::ProxyProtocol => "proxy_protocol",
         }
     }
@@ -274,7 +282,7 @@ pub const REFUSALS: [&str; 15] = [
 ];
 
 /// [`Close::name`] of every reason.
-const CLOSE_REASONS: [&str; 21] = [
+const CLOSE_REASONS: [&str; 22] = [
     "done",
     "not_tls",
     "deadline",
@@ -294,6 +302,7 @@ const CLOSE_REASONS: [&str; 21] = [
     "drained",
     "limit",
     "log_full",
+    "evicted",
     "key_limit",
     "internal",
 ];

@@ -140,6 +140,7 @@ fn the_tables_of_words_match_the_vocabulary() {
         Close::Drained,
         Close::Limit,
         Close::LogFull,
+        Close::Evicted,
         Close::KeyLimit,
         Close::Internal,
     ];

@@ -1,5 +1,6 @@
 //! From a TCP connection to a client leg, and to where its name leads.
 
+use super::admission::{Admitted, Bounds};
 use super::authorise::identify_certificate;
 use super::leg_close::{LINGER, discard_input};
 use super::mysql;
@@ -11,11 +12,12 @@ use super::trail::Trail;
 use crate::close::{Close, Plaintext};
 use crate::dial::{Application, H2, HTTP11, Negotiation};
 use crate::gateway::{Named, Route, RouteProtocol};
+use crate::metrics::LimitHit;
 use crate::names::{Remote, Side};
 use crate::protocol::postgres::ALPN as POSTGRESQL;
 use crate::tls::handshake::{self, Established, Hello};
 use crate::tls::handshake_queue;
-use proxy_header::{ParseConfig, ProxyHeader};
+use proxy_header::{ParseConfig, ProxyHeader, Tlv};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,12 +35,19 @@ pub struct Accepted {
 
 impl Accepted {
     /// PROXY header if the listener believes one, first byte, ClientHello, route, handshake.
-    pub async fn handshake(mut self, trail: &mut Trail) -> Result<Secured, Close> {
+    pub async fn handshake(mut self, admitted: &Admitted, trail: &mut Trail) -> Result<Secured, Close> {
         let mut first = Vec::new();
         if self.origin.listener.proxy_protocol_from.iter().any(|n| n.contains(self.origin.remote.0.ip())) {
-            self.origin.remote = Remote(self.proxied(&mut first, trail).await?);
-            trail.set_remote(self.origin.remote);
+            let header = self.read_proxy_header(&mut first, trail).await;
+            let client = header.inspect_err(|_| self.origin.shared.metrics.limit(LimitHit::ProxyProtocol))?;
+            if let Some(client) = client {
+                self.origin.remote = Remote(client);
+                trail.set_remote(self.origin.remote);
+                self.count_again(admitted, trail).await?;
+            }
         }
+        self.origin.crowded = admitted.crowded();
+        self.origin.crowded.into_iter().for_each(|full| self.origin.shared.metrics.limit(full.into()));
         let negotiation = match self.origin.listener.mysql.clone() {
             Some(greets) => {
                 mysql::before_tls::agree_on_tls(&mut self.tcp, &mut first, &greets, self.origin.id, trail)
@@ -103,16 +112,40 @@ impl Accepted {
         }
     }
 
-    /// Reads the header of the PROXY protocol and the bytes behind it.
-    async fn proxied(&mut self, first: &mut Vec<u8>, trail: &mut Trail) -> Result<SocketAddr, Close> {
+    /// Waits for earlier connections of the same address, without reading a byte.
+    pub(super) async fn turn(&self, admitted: &Admitted) {
+        if admitted.is_queued() {
+            self.origin.shared.metrics.limit(LimitHit::Queued);
+            admitted.turn().await;
+        }
+    }
+
+    /// Counts the connection under its client's address instead of its balancer's, and waits for its turn there.
+    async fn count_again(&self, admitted: &Admitted, trail: &mut Trail) -> Result<(), Close> {
+        let counted =
+            admitted.set_client(self.origin.remote.0.ip(), Bounds::from(&self.origin.gateway.limits));
+        if let Err(full) = counted {
+            self.origin.shared.metrics.limit(full.into());
+            trail.explain(format_args!("no room: limits.{}", full.name()));
+            return Err(Close::Limit);
+        }
+        self.turn(admitted).await;
+        Ok(())
+    }
+
+    /// Reads the header of the PROXY protocol and leaves the bytes behind it in `first`. `None`: the balancer speaks for
+    /// itself (LOCAL: its health check).
+    async fn read_proxy_header(
+        &mut self,
+        first: &mut Vec<u8>,
+        trail: &mut Trail,
+    ) -> Result<Option<SocketAddr>, Close> {
         loop {
             self.read_some(first).await?;
-            match ProxyHeader::parse(first, ParseConfig::default()) {
-                Ok((header, length)) => {
-                    let source = header.proxied_address().map(|address| address.source);
+            match proxy_header(first) {
+                Ok((source, length)) => {
                     first.drain(..length);
-                    // LOCAL: the load balancer's own health check.
-                    return Ok(source.unwrap_or(self.origin.remote.0));
+                    return Ok(source);
                 }
                 Err(proxy_header::Error::BufferTooShort) if first.len() < MAX_PROXY_HEADER => {}
                 Err(fault) => {
@@ -176,6 +209,24 @@ impl Accepted {
     }
 }
 
+/// Where the client stands according to the PROXY protocol header at the start of `bytes`, and the header's length.
+///
+/// The options are not used, and are checked all the same: a header with a length that does not fit is not what a balancer
+/// wrote, and nor is then the address in it.
+fn proxy_header(bytes: &[u8]) -> Result<(Option<SocketAddr>, usize), proxy_header::Error> {
+    let (header, length) = ProxyHeader::parse(bytes, ParseConfig::default())?;
+    // A header that is there whole cannot lack bytes.
+    let malformed = |_| proxy_header::Error::Invalid;
+    for option in header.tlvs() {
+        if let Tlv::Ssl(details) = option.map_err(malformed)? {
+            for detail in details.tlvs() {
+                detail.map_err(malformed)?;
+            }
+        }
+    }
+    Ok((header.proxied_address().map(|address| address.source), length))
+}
+
 /// The application protocol for both legs: what the client offers, the route allows and the upstream speaks.
 ///
 /// TLS that was asked for as PostgreSQL does it leads to a PostgreSQL route; without that way the name of the protocol
@@ -222,5 +273,60 @@ fn application_of_tunnel(hello: &Hello, negotiation: Negotiation) -> Option<Appl
         Negotiation::Request | Negotiation::Greeting => None,
         Negotiation::Direct if http1 => Some(Application::Http1),
         Negotiation::Direct => hello.alpn.is_empty().then_some(Application::None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::proxy_header;
+    use proxy_header::Error;
+
+    const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+    fn version_2(command: u8, options: &[u8]) -> Vec<u8> {
+        let addresses = [192, 0, 2, 1, 192, 0, 2, 9, 0x30, 0x39, 0x01, 0xbb];
+        let length = (addresses.len() + options.len()) as u16;
+        [SIGNATURE, &[0x20 | command, 0x11], &length.to_be_bytes(), &addresses, options, b"behind"].concat()
+    }
+
+    #[test]
+    fn a_proxy_header_tells_the_client_and_ends_where_it_says() {
+        let client = "192.0.2.1:12345".parse().unwrap();
+        // ALPN, a NOOP, an unknown one, and TLS details with a version within.
+        let options =
+            [&[1, 0, 2][..], b"h2", &[4, 0, 0, 0xe0, 0, 1, 7, 0x20, 0, 15, 1, 0, 0, 0, 0, 0x21, 0, 7]]
+                .concat();
+        let options = [&options[..], b"TLSv1.3"].concat();
+        for options in [&[][..], &options] {
+            assert_eq!(proxy_header(&version_2(1, options)), Ok((Some(client), 28 + options.len())));
+            assert_eq!(proxy_header(&version_2(0, options)), Ok((None, 28 + options.len())));
+        }
+        let text = b"PROXY TCP4 192.0.2.1 192.0.2.9 12345 443\r\nbehind";
+        assert_eq!(proxy_header(text), Ok((Some(client), text.len() - 6)));
+    }
+
+    #[test]
+    fn an_option_of_a_length_that_does_not_fit_is_a_fault() {
+        let wrong: &[&[u8]] = &[
+            &[4],
+            &[4, 0],
+            &[4, 0, 1],
+            &[4, 0xff, 0xff, 0],
+            &[1, 0, 2, b'h', b'2', 4, 0, 9, 0],
+            // TLS details: too short, and with an option within that is too long.
+            &[0x20, 0, 4, 1, 0, 0, 0],
+            &[0x20, 0, 8, 1, 0, 0, 0, 0, 0x21, 0, 9],
+        ];
+        for options in wrong {
+            assert_eq!(proxy_header(&version_2(1, options)), Err(Error::Invalid), "{options:x?}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_header_that_is_not_there_whole_is_waited_for() {
+        let whole = version_2(1, &[4, 0, 1, 0]);
+        for length in 0..whole.len() - 6 {
+            assert_eq!(proxy_header(&whole[..length]), Err(Error::BufferTooShort), "{length}");
+        }
     }
 }

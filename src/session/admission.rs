@@ -1,12 +1,31 @@
-//! How many connections are let in: in all, per source address, and not yet permitted per source address.
+//! How many connections are let in: in all, per source address, and before their permit ("half-open") in all and per address.
 //!
-//! The last tenth of a limit serves to say no: those who get in there go as far as a permit, and hear then, in their own
-//! protocol, that there is no room. Beyond the limit a connection is closed without a word.
+//! The last tenth of a limit on connections serves to say no: those who get in there go as far as a permit, and hear then,
+//! in their own protocol, that there is no room. Beyond the limit a connection is closed without a word.
+//!
+//! Half-open connections are limited in another way, since honest clients arrive in crowds and a permit takes milliseconds:
+//!
+//! ```text
+//!   per address   beyond the limit a connection waits, unread, until an earlier one of its address is permitted or ends;
+//!                 beyond [`QUEUED_PER_STARTED`] times as many it is closed at once
+//!   in all        beyond the limit the address with the most half-open connections loses its oldest one
+//! ```
+//! So a crowd behind one address is served one after the other, and whoever holds many half-open connections, from however
+//! many addresses, keeps nobody out who holds fewer.
+//!
+//! An address is one of IPv4, or a /64 of IPv6, which is what one customer of a provider has.
 
+use crate::gateway::Limits;
+use crate::metrics::LimitHit;
 use parking_lot::Mutex;
-use std::collections::HashMap;
-use std::net::IpAddr;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// Counts what all workers together let in.
 #[derive(Default)]
@@ -16,17 +35,39 @@ pub struct Admission {
 
 #[derive(Default)]
 struct Counts {
-    all: usize,
-    addresses: HashMap<IpAddr, Address>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Address {
     connections: usize,
+    connections_of: HashMap<IpAddr, usize>,
     half_open: usize,
+    half_open_of: HashMap<IpAddr, HalfOpen>,
+    /// The number of the next place.
+    next: u64,
 }
 
-/// Which limit kept a connection out.
+/// The half-open connections of one address.
+#[derive(Default)]
+struct HalfOpen {
+    /// Oldest first.
+    places: VecDeque<Arc<Place>>,
+    /// How many of them do not wait.
+    started: usize,
+}
+
+/// A half-open connection's place; the worker that serves the connection may be another than the one that changes it.
+struct Place {
+    number: u64,
+    since: Instant,
+    state: AtomicU8,
+    changed: Notify,
+}
+
+/// [`Place::state`]: not read from yet.
+const QUEUED: u8 = 0;
+/// [`Place::state`]: served.
+const STARTED: u8 = 1;
+/// [`Place::state`]: to be closed for the sake of another.
+const EVICTED: u8 = 2;
+
+/// Which limit a connection met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
     /// Connections in all.
@@ -34,6 +75,8 @@ pub enum Full {
     /// Connections of this address.
     Address,
     /// Connections of this address that are not permitted yet.
+    HalfOpenOfAddress,
+    /// Connections that are not permitted yet, in all.
     HalfOpen,
 }
 
@@ -43,13 +86,29 @@ impl Full {
         match self {
             Full::Connections => "connections",
             Full::Address => "connections_per_address",
-            Full::HalfOpen => "half_open_per_address",
+            Full::HalfOpenOfAddress => "half_open_per_address",
+            Full::HalfOpen => "half_open",
+        }
+    }
+}
+
+impl From<Full> for LimitHit {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Connections => LimitHit::Connections,
+            Full::Address => LimitHit::PerAddress,
+            Full::HalfOpenOfAddress | Full::HalfOpen => LimitHit::HalfOpen,
         }
     }
 }
 
 /// What of a limit is kept for those who only hear that there is no room: a tenth. Nothing of a limit below ten.
 const FOR_REFUSALS: usize = 10;
+/// Connections of an address that may wait for each half-open one that it may have.
+const QUEUED_PER_STARTED: usize = 4;
+/// A connection of this age has had time for a handshake. A younger one is only closed for the sake of an address that has
+/// fewer: else, in a storm of honest clients, each would be closed just before its turn.
+const MIN_AGE: Duration = Duration::from_secs(1);
 
 /// The limits in force; 0 means no limit.
 #[derive(Clone, Copy, Debug)]
@@ -58,125 +117,297 @@ pub struct Bounds {
     pub connections: usize,
     /// Per source address.
     pub per_address: usize,
+    /// Not yet permitted, in all.
+    pub half_open: usize,
     /// Not yet permitted, per source address.
     pub half_open_per_address: usize,
+}
+
+impl From<&Limits> for Bounds {
+    fn from(limits: &Limits) -> Self {
+        Bounds {
+            connections: limits.connections,
+            per_address: limits.connections_per_address,
+            half_open: limits.half_open,
+            half_open_per_address: limits.half_open_per_address,
+        }
+    }
+}
+
+impl Bounds {
+    /// The same, without those that hold for one address: a load balancer's stands for all its clients'.
+    pub fn of_balancer(self) -> Self {
+        Bounds { per_address: 0, half_open_per_address: 0, ..self }
+    }
+}
+
+/// Whether a limit is reached; 0 is none.
+fn over(count: usize, bound: usize) -> bool {
+    bound > 0 && count >= bound
+}
+
+/// Whether only the part that is for refusals is left.
+fn nearly_over(count: usize, bound: usize) -> bool {
+    over(count, bound - bound / FOR_REFUSALS)
 }
 
 impl Admission {
     /// Lets a connection in, or says which limit keeps it out.
     pub fn admit(self: &Arc<Self>, address: IpAddr, bounds: Bounds) -> Result<Admitted, Full> {
-        let over = |count: usize, bound: usize| bound > 0 && count >= bound;
+        let address = counted_address(address);
         let mut counts = self.counts.lock();
-        if over(counts.all, bounds.connections) {
+        if over(counts.connections, bounds.connections) {
             return Err(Full::Connections);
         }
-        let of_address = counts.addresses.get(&address).copied().unwrap_or_default();
-        if over(of_address.connections, bounds.per_address) {
-            return Err(Full::Address);
-        }
-        if over(of_address.half_open, bounds.half_open_per_address) {
-            return Err(Full::HalfOpen);
-        }
-        let nearly = |count: usize, bound: usize| over(count, bound - bound / FOR_REFUSALS);
-        let crowded = if nearly(counts.all, bounds.connections) {
-            Some(Full::Connections)
-        } else if nearly(of_address.connections, bounds.per_address) {
-            Some(Full::Address)
-        } else {
-            None
-        };
-        counts.all += 1;
-        let entry = counts.addresses.entry(address).or_default();
-        entry.connections += 1;
-        entry.half_open += 1;
-        Ok(Admitted { admission: self.clone(), address, half_open: true, crowded })
+        let crowded =
+            if nearly_over(counts.connections, bounds.connections) { Some(Full::Connections) } else { None };
+        let place = Arc::new(Place {
+            number: counts.next,
+            since: Instant::now(),
+            state: AtomicU8::new(STARTED),
+            changed: Notify::new(),
+        });
+        let of_address = counts.enter(address, &place, bounds)?;
+        counts.next += 1;
+        counts.connections += 1;
+        Ok(Admitted {
+            admission: self.clone(),
+            address: Cell::new(address),
+            crowded: Cell::new(crowded.or(of_address)),
+            place: RefCell::new(Some(place)),
+        })
     }
 
     /// Connections in all.
     pub fn count(&self) -> usize {
-        self.counts.lock().all
+        self.counts.lock().connections
+    }
+}
+
+impl Counts {
+    /// Counts a half-open connection of `address`; with the limit that leaves it no room beyond hearing so.
+    fn enter(&mut self, address: IpAddr, place: &Arc<Place>, bounds: Bounds) -> Result<Option<Full>, Full> {
+        let connections = self.connections_of.get(&address).copied().unwrap_or_default();
+        if over(connections, bounds.per_address) {
+            return Err(Full::Address);
+        }
+        let crowded = nearly_over(connections, bounds.per_address).then_some(Full::Address);
+        let (places, started) =
+            self.half_open_of.get(&address).map_or((0, 0), |of| (of.places.len(), of.started));
+        let per_address = bounds.half_open_per_address;
+        if over(places, per_address.saturating_mul(1 + QUEUED_PER_STARTED)) {
+            return Err(Full::HalfOpenOfAddress);
+        }
+        if over(self.half_open, bounds.half_open) {
+            self.make_room(places + 1)?;
+        }
+        let state = if over(started, per_address) { QUEUED } else { STARTED };
+        place.state.store(state, Release);
+        self.half_open += 1;
+        *self.connections_of.entry(address).or_default() += 1;
+        let of = self.half_open_of.entry(address).or_default();
+        let index = of.places.partition_point(|other| other.number < place.number);
+        of.places.insert(index, place.clone());
+        of.started += usize::from(state == STARTED);
+        Ok(crowded)
+    }
+
+    /// Takes the oldest place of the address with the most, for one that will have `wanted`.
+    ///
+    /// Looks at each address with a half-open connection, of which there are at most as many as the limit allows.
+    fn make_room(&mut self, wanted: usize) -> Result<(), Full> {
+        let oldest = |of: &HalfOpen| of.places.front().map_or(u64::MAX, |place| place.number);
+        let heaviest =
+            self.half_open_of.iter().max_by_key(|(_, of)| (of.places.len(), u64::MAX - oldest(of)));
+        let Some((&address, of)) = heaviest else { return Ok(()) };
+        let Some(victim) = of.places.front().cloned() else { return Ok(()) };
+        if wanted >= of.places.len() && victim.since.elapsed() < MIN_AGE {
+            return Err(Full::HalfOpen);
+        }
+        self.leave(address, &victim);
+        victim.set(EVICTED);
+        Ok(())
+    }
+
+    /// Gives a place back, and its turn to the next of its address; nothing where it was given back before.
+    fn leave(&mut self, address: IpAddr, place: &Place) {
+        let Some(of) = self.half_open_of.get_mut(&address) else { return };
+        let Ok(index) = of.places.binary_search_by_key(&place.number, |place| place.number) else { return };
+        of.places.remove(index);
+        self.half_open -= 1;
+        if place.state.load(Acquire) == STARTED {
+            match of.places.iter().find(|other| other.state.load(Acquire) == QUEUED) {
+                Some(next) => next.set(STARTED),
+                None => of.started -= 1,
+            }
+        }
+        if of.places.is_empty() {
+            self.half_open_of.remove(&address);
+        }
+    }
+
+    fn forget(&mut self, address: IpAddr) {
+        if let Some(connections) = self.connections_of.get_mut(&address) {
+            *connections -= 1;
+            if *connections == 0 {
+                self.connections_of.remove(&address);
+            }
+        }
+    }
+}
+
+impl Place {
+    fn set(&self, state: u8) {
+        self.state.store(state, Release);
+        self.changed.notify_waiters();
+    }
+
+    async fn until(&self, is_met: impl Fn(u8) -> bool) {
+        loop {
+            // Before the look at the state: a change between the two wakes it.
+            let changed = self.changed.notified();
+            if is_met(self.state.load(Acquire)) {
+                return;
+            }
+            changed.await;
+        }
     }
 }
 
 /// One connection's share of the counts; given back when dropped.
 pub struct Admitted {
     admission: Arc<Admission>,
-    address: IpAddr,
-    half_open: bool,
-    crowded: Option<Full>,
+    address: Cell<IpAddr>,
+    crowded: Cell<Option<Full>>,
+    /// While it is half-open.
+    place: RefCell<Option<Arc<Place>>>,
 }
 
 impl Admitted {
     /// The limit that leaves this connection no room beyond hearing so.
     pub fn crowded(&self) -> Option<Full> {
-        self.crowded
+        self.crowded.get()
+    }
+
+    /// True where it must wait for earlier connections of its address.
+    pub fn is_queued(&self) -> bool {
+        self.place.borrow().as_ref().is_some_and(|place| place.state.load(Acquire) == QUEUED)
+    }
+
+    /// Returns when it is this connection's turn to be read from.
+    pub async fn turn(&self) {
+        let place = self.place.borrow().clone();
+        if let Some(place) = place {
+            place.until(|state| state != QUEUED).await;
+        }
+    }
+
+    /// Returns when the connection has to make room for another; never once it is permitted.
+    pub async fn evicted(&self) {
+        let place = self.place.borrow().clone();
+        match place {
+            Some(place) => place.until(|state| state == EVICTED).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Counts it under the client's own address, which a load balancer told. It may have to wait for its turn again.
+    pub fn set_client(&self, client: IpAddr, bounds: Bounds) -> Result<(), Full> {
+        let (before, client) = (self.address.get(), counted_address(client));
+        let mut counts = self.admission.counts.lock();
+        let place = self.place.borrow();
+        let Some(place) = place.as_ref().filter(|place| place.state.load(Acquire) != EVICTED) else {
+            return Err(Full::HalfOpen);
+        };
+        counts.leave(before, place);
+        let crowded = counts.enter(client, place, bounds)?;
+        counts.forget(before);
+        self.address.set(client);
+        self.crowded.set(self.crowded.get().or(crowded));
+        Ok(())
     }
 
     /// The connection was permitted: it is not half-open any more.
-    pub fn permitted(&mut self) {
-        if std::mem::take(&mut self.half_open)
-            && let Some(entry) = self.admission.counts.lock().addresses.get_mut(&self.address)
-        {
-            entry.half_open -= 1;
+    pub fn permitted(&self) {
+        if let Some(place) = self.place.take() {
+            self.admission.counts.lock().leave(self.address.get(), &place);
         }
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.permitted();
         let mut counts = self.admission.counts.lock();
-        counts.all -= 1;
-        if let Some(entry) = counts.addresses.get_mut(&self.address) {
-            entry.connections -= 1;
-            if entry.connections == 0 {
-                counts.addresses.remove(&self.address);
-            }
+        if let Some(place) = self.place.take() {
+            counts.leave(self.address.get(), &place);
         }
+        counts.connections -= 1;
+        counts.forget(self.address.get());
+    }
+}
+
+/// What an address is counted as.
+fn counted_address(address: IpAddr) -> IpAddr {
+    const NETWORK: u128 = !0 << 64;
+    match address.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & NETWORK)),
+        v4 => v4,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
 
-    const BOUNDS: Bounds = Bounds { connections: 4, per_address: 3, half_open_per_address: 2 };
+    const BOUNDS: Bounds = Bounds { connections: 4, per_address: 3, half_open: 0, half_open_per_address: 0 };
+    const NONE: Bounds = Bounds { connections: 0, per_address: 0, half_open: 0, half_open_per_address: 0 };
+    const ANN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const BOB: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    fn is_evicted(admitted: &Admitted) -> bool {
+        pin!(admitted.evicted()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    fn age(admission: &Admission) {
+        for of in admission.counts.lock().half_open_of.values_mut() {
+            for place in &mut of.places {
+                let since = place.since.checked_sub(MIN_AGE).unwrap();
+                let (number, state) = (place.number, AtomicU8::new(place.state.load(Acquire)));
+                *place = Arc::new(Place { number, since, state, changed: Notify::new() });
+            }
+        }
+    }
 
     #[test]
-    fn each_limit_keeps_out_and_says_which() {
+    fn each_limit_of_connections_keeps_out_and_says_which() {
         let admission = Arc::new(Admission::default());
-        let (ann, bob) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
-        let mut first = admission.admit(ann, BOUNDS).unwrap();
-        let _second = admission.admit(ann, BOUNDS).unwrap();
-        assert_eq!(admission.admit(ann, BOUNDS).err(), Some(Full::HalfOpen));
-        first.permitted();
-        first.permitted();
-        let _third = admission.admit(ann, BOUNDS).unwrap();
-        assert_eq!(admission.admit(ann, BOUNDS).err(), Some(Full::Address));
-        let _fourth = admission.admit(bob, BOUNDS).unwrap();
-        assert_eq!(admission.admit(bob, BOUNDS).err(), Some(Full::Connections));
-        drop(first);
-        assert!(admission.admit(bob, BOUNDS).is_ok());
+        let of_ann: Vec<_> = (0..3).map(|_| admission.admit(ANN, BOUNDS).unwrap()).collect();
+        assert_eq!(admission.admit(ANN, BOUNDS).err(), Some(Full::Address));
+        let _fourth = admission.admit(BOB, BOUNDS).unwrap();
+        assert_eq!(admission.admit(BOB, BOUNDS).err(), Some(Full::Connections));
+        drop(of_ann);
+        assert!(admission.admit(BOB, BOUNDS).is_ok());
     }
 
     #[test]
     fn the_last_tenth_of_a_limit_is_for_those_who_hear_that_there_is_no_room() {
         let admission = Arc::new(Admission::default());
-        let bounds = Bounds { connections: 20, per_address: 10, half_open_per_address: 0 };
-        let (ann, bob) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
+        let bounds = Bounds { connections: 20, per_address: 10, ..NONE };
         let let_in = |address| admission.admit(address, bounds).map(|a| (a.crowded(), a));
-        let of_ann: Vec<_> = (0..10).map(|_| let_in(ann).unwrap()).collect();
+        let of_ann: Vec<_> = (0..10).map(|_| let_in(ANN).unwrap()).collect();
         let crowded: Vec<_> = of_ann.iter().filter_map(|(crowded, _)| *crowded).collect();
         assert_eq!(crowded, [Full::Address]);
-        assert_eq!(let_in(ann).err(), Some(Full::Address));
-        let of_bob: Vec<_> = (0..8).map(|_| let_in(bob).unwrap()).collect();
+        assert_eq!(let_in(ANN).err(), Some(Full::Address));
+        let of_bob: Vec<_> = (0..8).map(|_| let_in(BOB).unwrap()).collect();
         assert!(of_bob.iter().all(|(crowded, _)| crowded.is_none()));
-        assert_eq!(let_in(bob).unwrap().0, Some(Full::Connections));
+        assert_eq!(let_in(BOB).unwrap().0, Some(Full::Connections));
         // A small limit has no tenth, and 0 is none.
         for connections in [0, 9] {
-            let bounds = Bounds { connections, per_address: 0, half_open_per_address: 0 };
+            let bounds = Bounds { connections, ..NONE };
             let admission = Arc::new(Admission::default());
-            let all: Vec<_> = (0..9).map(|_| admission.admit(ann, bounds).unwrap()).collect();
+            let all: Vec<_> = (0..9).map(|_| admission.admit(ANN, bounds).unwrap()).collect();
             assert!(all.iter().all(|admitted| admitted.crowded().is_none()), "{connections}");
         }
     }
@@ -184,35 +415,109 @@ mod tests {
     #[test]
     fn nothing_is_left_behind_when_all_are_gone() {
         let admission = Arc::new(Admission::default());
-        drop(admission.admit(IpAddr::from([127, 0, 0, 1]), BOUNDS).unwrap());
-        assert_eq!(admission.count(), 0);
-        assert!(admission.counts.lock().addresses.is_empty());
+        let bounds = Bounds { half_open: 3, half_open_per_address: 1, ..NONE };
+        let all: Vec<_> = (0..5).filter_map(|_| admission.admit(ANN, bounds).ok()).collect();
+        assert!(all[0].set_client(BOB, bounds).is_ok() && !all.is_empty());
+        all[1].permitted();
+        drop(all);
+        let counts = admission.counts.lock();
+        assert!(counts.connections_of.is_empty() && counts.half_open_of.is_empty());
+        assert_eq!((counts.connections, counts.half_open), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_crowd_behind_one_address_is_served_one_after_the_other_and_none_is_closed() {
+        let admission = Arc::new(Admission::default());
+        let bounds = Bounds { half_open_per_address: 256, ..NONE };
+        let crowd: Vec<_> = (0..600).map(|_| admission.admit(ANN, bounds).unwrap()).collect();
+        assert_eq!(crowd.iter().filter(|one| one.is_queued()).count(), 600 - 256);
+        assert!(!admission.admit(BOB, bounds).unwrap().is_queued());
+        for (n, one) in crowd.iter().enumerate() {
+            tokio::time::timeout(Duration::from_secs(1), one.turn()).await.expect("its turn comes");
+            one.permitted();
+            let queued = crowd.iter().filter(|one| one.is_queued()).count();
+            assert_eq!(queued, (600usize - 256).saturating_sub(n + 1));
+        }
     }
 
     #[test]
-    fn ten_thousand_half_open_connections_take_no_place_of_the_permitted_and_leave_nothing() {
+    fn a_queue_has_an_end_and_one_who_leaves_it_takes_no_turn() {
         let admission = Arc::new(Admission::default());
-        let bounds = Bounds { connections: 4_000, per_address: 0, half_open_per_address: 64 };
-        let good = IpAddr::from([192, 0, 2, 1]);
-        let mut served: Vec<Admitted> = Vec::new();
-        let mut half_open = Vec::new();
-        for n in 0..10_000u32 {
-            // 50 addresses: 200 attempts from each.
-            half_open.extend(admission.admit(IpAddr::from([198, 51, 100, (n % 50) as u8]), bounds));
-            if n % 100 == 0 {
-                let mut admitted = admission.admit(good, bounds).unwrap();
-                admitted.permitted();
-                served.push(admitted);
-            }
+        let bounds = Bounds { half_open_per_address: 2, ..NONE };
+        let mut all: Vec<_> = (0..10).map(|_| admission.admit(ANN, bounds).unwrap()).collect();
+        assert_eq!(admission.admit(ANN, bounds).err(), Some(Full::HalfOpenOfAddress));
+        drop(all.remove(2));
+        assert!(all[2].is_queued());
+        drop(all.remove(0));
+        let queued: Vec<_> = all.iter().map(Admitted::is_queued).collect();
+        assert_eq!(queued[..3], [false, false, true]);
+    }
+
+    #[test]
+    fn whoever_has_the_most_half_open_makes_room_oldest_first() {
+        let admission = Arc::new(Admission::default());
+        let bounds = Bounds { half_open: 40 * 64, half_open_per_address: 256, connections: 10_000, ..NONE };
+        let flood: Vec<_> = (0..100u32 * 40)
+            .map(|n| admission.admit(IpAddr::from([198, 51, 100, (n % 40) as u8]), bounds))
+            .collect();
+        // The flood is equal among itself and young: who is late stays out.
+        assert!(flood[..2560].iter().all(Result::is_ok) && flood[2560..].iter().all(Result::is_err));
+        for n in 0..1_000 {
+            let good = admission.admit(ANN, bounds).expect("there is room for who has none yet");
+            assert!(!good.is_queued());
+            let evicted = flood.iter().flatten().filter(|one| is_evicted(one)).count();
+            // The first took a place that became free again with its permit.
+            assert_eq!(evicted, 1, "{n}");
+            good.permitted();
         }
-        assert_eq!((half_open.len(), served.len(), admission.count()), (50 * 64, 100, 50 * 64 + 100));
-        let crowd = IpAddr::from([198, 51, 100, 0]);
-        assert_eq!(admission.admit(crowd, bounds).err(), Some(Full::HalfOpen));
-        // One of them is permitted, which frees its place.
-        half_open[0].permitted();
-        assert!(admission.admit(crowd, bounds).is_ok());
-        drop((half_open, served));
-        assert_eq!(admission.count(), 0);
-        assert!(admission.counts.lock().addresses.is_empty());
+        assert!(is_evicted(flood[0].as_ref().unwrap()));
+        assert_eq!(admission.counts.lock().half_open, bounds.half_open - 1);
+    }
+
+    #[test]
+    fn among_equals_the_oldest_makes_room_once_it_had_time_for_a_handshake() {
+        let admission = Arc::new(Admission::default());
+        let bounds = Bounds { half_open: 2, ..NONE };
+        let _held = [ANN, BOB].map(|address| admission.admit(address, bounds).unwrap());
+        let other = IpAddr::from([192, 0, 2, 3]);
+        assert_eq!(admission.admit(other, bounds).err(), Some(Full::HalfOpen));
+        age(&admission);
+        let third = admission.admit(other, bounds).unwrap();
+        let counts = admission.counts.lock();
+        assert!(!counts.half_open_of.contains_key(&ANN) && counts.half_open_of.contains_key(&BOB));
+        drop(counts);
+        assert!(!is_evicted(&third));
+    }
+
+    #[test]
+    fn behind_a_balancer_the_clients_own_address_counts() {
+        let admission = Arc::new(Admission::default());
+        let bounds = Bounds { per_address: 3, half_open_per_address: 1, ..NONE };
+        let balancer = IpAddr::from([10, 0, 0, 1]);
+        let arrive = || admission.admit(balancer, bounds.of_balancer()).unwrap();
+        let all: Vec<_> = (0..5).map(|_| arrive()).collect();
+        assert!(all.iter().all(|one| !one.is_queued()));
+        assert_eq!(all[0].set_client(ANN, bounds), Ok(()));
+        assert_eq!(all[1].set_client(ANN, bounds), Ok(()));
+        assert_eq!(all[2].set_client(ANN, bounds), Ok(()));
+        assert_eq!((all[0].is_queued(), all[1].is_queued(), all[2].is_queued()), (false, true, true));
+        assert_eq!(all[3].set_client(ANN, bounds), Err(Full::Address));
+        assert_eq!(all[4].set_client(BOB, bounds), Ok(()));
+        all[0].permitted();
+        assert!(!all[1].is_queued() && all[2].is_queued());
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let bounds = Bounds { per_address: 1, ..NONE };
+        let admission = Arc::new(Admission::default());
+        let at = |text: &str| admission.admit(text.parse().unwrap(), bounds);
+        let _one = at("2001:db8::1").unwrap();
+        assert_eq!(at("2001:db8:0:0:ffff::2").err(), Some(Full::Address));
+        let _other = at("2001:db8:0:1::1").unwrap();
+        // Clients of IPv4 on a dual-stack socket stay apart.
+        let _mapped = at("::ffff:192.0.2.1").unwrap();
+        assert!(at("::ffff:192.0.2.2").is_ok());
+        assert_eq!(at("192.0.2.1").err(), Some(Full::Address));
     }
 }

@@ -25,6 +25,7 @@ use super::trail::Trail;
 use super::tunnel::{self, Opened};
 use crate::close::{Close, Stage};
 use crate::gateway::{Gateway, Listener, Named, RouteProtocol};
+use crate::metrics::LimitHit;
 use crate::names::Remote;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -60,8 +61,7 @@ pub fn run<C: 'static>(
     let deadline = arrival.at + gateway.limits.permit_deadline;
     let trail = Box::new(Trail::new(arrival.at, arrival.remote));
     let Arrival { tcp, remote, listener, admitted, .. } = arrival;
-    let crowded = admitted.crowded();
-    let origin = Origin { id, shared, gateway, listener, remote, crowded };
+    let origin = Origin { id, shared, gateway, listener, remote, crowded: None };
     let accepted = Box::new(Accepted { origin, tcp });
     go_through(accepted, Course { ticket, admitted, deadline, trail }, counted)
 }
@@ -77,7 +77,9 @@ struct Course {
 
 async fn go_through<C>(accepted: Box<Accepted>, mut course: Course, _counted: C) {
     let (id, shared) = (course.ticket.id(), accepted.origin.shared.clone());
-    let sniffed = Box::pin(timeout_at(course.deadline, to_sniffed(accepted, &mut course.trail))).await;
+    let Course { admitted, deadline, trail, .. } = &mut course;
+    let sniffed = unless_evicted(&shared, admitted, to_sniffed(accepted, admitted, trail));
+    let sniffed = Box::pin(timeout_at(*deadline, sniffed)).await;
     let close = match sniffed {
         Err(_) => Close::Deadline(course.trail.stage),
         Ok(Err(close)) => close,
@@ -106,10 +108,31 @@ enum Sniffed {
     Cancel(Box<Cancel>),
 }
 
-/// accept → handshake → sniff. A tunnel is opened before: what comes inside it is sniffed.
-async fn to_sniffed(accepted: Box<Accepted>, trail: &mut Trail) -> Result<Sniffed, Close> {
+/// What is done before the permit, as long as the connection need not make room for another.
+async fn unless_evicted<T>(
+    shared: &Shared,
+    admitted: &Admitted,
+    work: impl Future<Output = Result<T, Close>>,
+) -> Result<T, Close> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = admitted.evicted() => {
+            shared.metrics.limit(LimitHit::HalfOpen);
+            Err(Close::Evicted)
+        }
+    }
+}
+
+/// accept → handshake → sniff, once it is this connection's turn. A tunnel is opened before: what comes inside it is sniffed.
+async fn to_sniffed(
+    accepted: Box<Accepted>,
+    admitted: &Admitted,
+    trail: &mut Trail,
+) -> Result<Sniffed, Close> {
+    accepted.turn(admitted).await;
     trail.stage = Stage::Handshake;
-    let Secured { session, named, leg, early, application } = accepted.handshake(trail).await?;
+    let Secured { session, named, leg, early, application } = accepted.handshake(admitted, trail).await?;
     trail.stage = Stage::Sniff;
     let Opened { route, leg, early } = match named {
         Named::Route(route) => Opened { route, leg, early },
@@ -131,7 +154,9 @@ async fn to_sniffed(accepted: Box<Accepted>, trail: &mut Trail) -> Result<Sniffe
 
 /// identify → authorise → dial → relay, until the end.
 async fn from_start<S: Start>(start: Box<S>, shared: &Shared, course: &mut Course) -> Close {
-    let permitted = timeout_at(course.deadline, Box::pin(to_permitted(start, &mut course.trail))).await;
+    let Course { admitted, deadline, trail, .. } = &mut *course;
+    let permitted = unless_evicted(shared, admitted, Box::pin(to_permitted(start, trail)));
+    let permitted = timeout_at(*deadline, permitted).await;
     let authorised = match permitted {
         Err(_) => return Close::Deadline(course.trail.stage),
         Ok(Err(close)) => return close,

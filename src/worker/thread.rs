@@ -3,7 +3,7 @@
 use super::busy_poll::BusyPoll;
 use super::{Handle, Order};
 use crate::gateway::{Gateway, Listener};
-use crate::metrics::{AcceptFault, LimitHit};
+use crate::metrics::AcceptFault;
 use crate::names::Remote;
 use crate::session::admission::{Admission, Admitted, Bounds, Full};
 use crate::session::{Arrival, Shared, run};
@@ -42,14 +42,6 @@ pub(super) struct Worker {
     /// When it was last said that connections are kept out, and how many were since.
     pub(super) complained: Cell<Option<Instant>>,
     pub(super) unsaid: Cell<u64>,
-}
-
-fn hit(full: Full) -> LimitHit {
-    match full {
-        Full::Connections => LimitHit::Connections,
-        Full::Address => LimitHit::PerAddress,
-        Full::HalfOpen => LimitHit::HalfOpen,
-    }
 }
 
 impl Worker {
@@ -158,21 +150,14 @@ impl Worker {
     /// Counts the connection in, or closes it; then gives it to whoever has the least to do.
     fn admit(self: &Rc<Self>, tcp: TcpStream, remote: Remote, listener: &Listener) {
         let gateway = self.gateway.load();
-        let limits = &gateway.limits;
-        // Behind a balancer all connections come from its address; what it says of them is not known yet.
-        let trusted = listener.proxy_protocol_from.iter().any(|n| n.contains(remote.0.ip()));
-        let bounds = Bounds {
-            connections: limits.connections,
-            per_address: if trusted { 0 } else { limits.connections_per_address },
-            half_open_per_address: if trusted { 0 } else { limits.half_open_per_address },
-        };
-        let admitted = match self.admission.admit(remote.0.ip().to_canonical(), bounds) {
-            Ok(admitted) => {
-                admitted.crowded().into_iter().for_each(|full| self.shared.metrics.limit(hit(full)));
-                admitted
-            }
+        let bounds = Bounds::from(&gateway.limits);
+        // What a balancer says of the client is not known yet; then it is counted again.
+        let is_balancer = listener.proxy_protocol_from.iter().any(|n| n.contains(remote.0.ip()));
+        let bounds = if is_balancer { bounds.of_balancer() } else { bounds };
+        let admitted = match self.admission.admit(remote.0.ip(), bounds) {
+            Ok(admitted) => admitted,
             Err(full) => {
-                self.shared.metrics.limit(hit(full));
+                self.shared.metrics.limit(full.into());
                 self.complain(full, remote);
                 return;
             }

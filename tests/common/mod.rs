@@ -375,6 +375,7 @@ impl Rig {
             permit_deadline: wish.permit_deadline,
             connections: 10_000,
             connections_per_address: 0,
+            half_open: 0,
             half_open_per_address: 0,
             drain: Duration::from_secs(5),
             head: 32 * 1024,

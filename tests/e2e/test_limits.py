@@ -1,9 +1,11 @@
 """A gateway that is full says so in the client's own protocol, and in the log."""
 
+import asyncio
 import contextlib
 import re
 import socket
 import ssl
+import struct
 
 import h2.config
 import h2.connection
@@ -185,3 +187,118 @@ def test_mysql_says_1040(world, start):
     finally:
         database.server.stop()
 
+
+
+def send_half_a_hello(port, address):
+    """A connection from a loopback address that never gets further."""
+    half = socket.socket()
+    half.bind((address, 0))
+    half.settimeout(5)
+    half.connect(("127.0.0.1", port))
+    half.sendall(bytes.fromhex("1603010200010001fc0303"))
+    return half
+
+
+def closed(metrics, reason):
+    return sum(map(int, re.findall(rf'staunch_sessions_closed_total\{{.*reason="{reason}".*\}} (\d+)', metrics)))
+
+
+def test_half_open_connections_of_forty_addresses_keep_nobody_out(world, start):
+    limits = {"connections": 1_000, "permit_deadline": "60s"}
+    gateway = start(world.config(world.route("api", world.nginx_port), limits=limits))
+    token, held, served = world.issuer.token(), [], 0
+    # Each address stays far below its own limit of 256; together they want twice what there is.
+    for n in range(2_000):
+        with contextlib.suppress(OSError):
+            held.append(send_half_a_hello(gateway.port, f"127.0.1.{n % 40 + 1}"))
+        if n % 20 == 0:
+            connection = tls(world, gateway, "http/1.1")
+            connection.sendall(request(token))
+            served += connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+            connection.close()
+    assert served == 100
+    metrics = gateway.metrics()
+    assert int(re.search(r'staunch_limits_total\{limit="half_open"\} (\d+)', metrics)[1]) > 0
+    assert closed(metrics, "evicted") > 0
+    assert gateway.line("session closed", reason="evicted")["culprit"] == "gateway"
+    assert re.search(r'staunch_limits_total\{limit="connections"\} 0\b', metrics)
+    for half in held:
+        half.close()
+
+
+def test_six_hundred_clients_of_one_address_at_once_are_all_served(world, start):
+    gateway = start(world.config(world.route("api", world.nginx_port)))
+    token = world.issuer.token()
+    context = ssl.create_default_context(cafile=world.ca)
+
+    async def one():
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, ssl=context, server_hostname="api.gw.test", ssl_handshake_timeout=30)  # fmt: skip
+        writer.write(request(token))
+        status = await reader.readline()
+        writer.close()
+        return status
+
+    async def all_of_them():
+        return await asyncio.gather(*(one() for _ in range(600)), return_exceptions=True)
+
+    answers = asyncio.run(all_of_them())
+    assert answers == [b"HTTP/1.1 200 OK\r\n"] * 600, {str(answer) for answer in answers}
+    assert closed(gateway.metrics(), "deadline") == 0
+
+
+def test_connections_that_wait_behind_silent_ones_of_their_address_are_served(world, start):
+    limits = {"half_open_per_address": 5, "permit_deadline": "4s"}
+    gateway = start(world.config(world.route("api", world.nginx_port), limits=limits))
+    with contextlib.ExitStack() as opened:
+        silent = [opened.enter_context(socket.create_connection(("127.0.0.1", gateway.port))) for _ in range(5)]
+        plain = socket.create_connection(("127.0.0.1", gateway.port), 10)
+        # It is not its turn before one of the others leaves.
+        plain.settimeout(0.5)
+        context = ssl.create_default_context(cafile=world.ca)
+        context.set_alpn_protocols(["http/1.1"])
+        with pytest.raises(TimeoutError):
+            context.wrap_socket(plain, server_hostname="api.gw.test")
+        silent[0].close()
+        served = tls(world, gateway, "http/1.1")
+        served.sendall(request(world.issuer.token()))
+        assert b"200 OK" in served.recv(4096)
+        assert re.search(r'staunch_limits_total\{limit="half_open_queued"\} [12]\b', gateway.metrics())
+
+
+def proxied(gateway, client, options=b""):
+    """A connection whose balancer tells this client, with a header of version 2."""
+    addresses = socket.inet_aton(client) + socket.inet_aton("192.0.2.9") + struct.pack(">HH", 4711, 443)
+    length = struct.pack(">H", len(addresses) + len(options))
+    plain = socket.create_connection(("127.0.0.1", gateway.port), 10)
+    plain.sendall(b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + length + addresses + options)
+    return plain
+
+
+def test_behind_a_balancer_each_client_has_its_own_limits(world, start):
+    config = world.config(world.route("api", world.nginx_port), limits={"connections_per_address": 3})
+    config["proxy_protocol_from"] = ["127.0.0.1/32"]
+    gateway = start(config)
+    context = ssl.create_default_context(cafile=world.ca)
+    enter = lambda client: context.wrap_socket(proxied(gateway, client), server_hostname="api.gw.test")
+    held = [enter("192.0.2.1") for _ in range(3)]
+    with pytest.raises(OSError):
+        enter("192.0.2.1")
+    line = gateway.line("session closed", reason="limit")
+    assert (line["detail"], line["remote"]) == ("no room: limits.connections_per_address", "192.0.2.1:4711"), line
+    others = [enter(f"192.0.2.{n}") for n in range(2, 10)]
+    held.pop().close()
+    gateway.line("session closed", remote="192.0.2.1:4711", route="api")
+    enter("192.0.2.1").close()
+    for connection in held + others:
+        connection.close()
+
+
+def test_a_proxy_header_with_an_option_of_a_wrong_length_is_refused(world, start):
+    config = world.config(world.route("api", world.nginx_port))
+    config["proxy_protocol_from"] = ["127.0.0.1/32"]
+    gateway = start(config)
+    for wrong in [b"\x04", b"\x04\0\x09\0", b"\x01\0\x02h2\x04\xff\xff"]:
+        with proxied(gateway, "192.0.2.1", wrong) as plain, contextlib.suppress(ConnectionResetError):
+            assert plain.recv(1) == b""
+    assert re.search(r'staunch_limits_total\{limit="proxy_protocol"\} 3\b', gateway.metrics())
+    assert gateway.line("session closed", reason="protocol")["culprit"] == "client"

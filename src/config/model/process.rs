@@ -17,11 +17,14 @@ pub struct Limits {
     /// 6 KiB (raw) to 12 KiB (HTTP/2) while idle. The last tenth is for saying in the client's protocol that there is no
     /// room; beyond the limit connections are closed at once.
     pub connections: Option<usize>,
-    /// Client connections per source address; 0: no limit. Default 0. The last tenth is for saying so, as above.
+    /// Client connections per source address (of IPv6: per /64); 0: no limit. Default 0. The last tenth is for saying so, as above.
     pub connections_per_address: usize,
-    /// Connections of a source address that are not permitted yet; 0: no limit. Default 256, each up to 24 KiB. A pool
-    /// or a load tool that opens all its connections before it logs in on the first needs as many; those beyond are
-    /// closed at once.
+    /// Connections that are not permitted yet, in all; 0: no limit. Default: a quarter of `connections`, none with
+    /// `half_open_per_address = 0`. Each takes up to 24 KiB. Beyond it, the address (of IPv6: the /64) with the most of them loses its oldest for each one that comes.
+    pub half_open: Option<usize>,
+    /// Connections of a source address (of IPv6: a /64) that are not permitted yet; 0: no limit. Default 256. Four times
+    /// as many more wait, unread, until an earlier one is permitted or ends; those beyond are closed at once. Behind a
+    /// balancer it counts for the address that its PROXY header tells.
     pub half_open_per_address: Option<usize>,
     /// From TERM to the end. Default `30s`.
     #[schemars(with = "Option<String>")]

@@ -17,6 +17,8 @@ const MOST_BUSY_POLL: Duration = Duration::from_secs(1);
 const SPARE_DESCRIPTORS: u64 = 512;
 /// Less would refuse work for a single burst, more would hide for minutes that nothing is written.
 const LOG_BUFFER: std::ops::RangeInclusive<usize> = 16 << 10..=1 << 30;
+/// Below this many connections, all of them may be half-open unless configured.
+const MIN_HALF_OPEN: usize = 64;
 const ADMIN: &str = "127.0.0.1:9901";
 
 pub(super) fn limits(written: &model::Limits, notes: &mut Notes<'_>) -> Option<Limits> {
@@ -47,9 +49,15 @@ pub(super) fn limits(written: &model::Limits, notes: &mut Notes<'_>) -> Option<L
         MOST_RECORDS,
         MOST_RECORDS,
     );
+    let connections = written.connections.unwrap_or_else(default_connections);
     Some(Limits {
         permit_deadline: permit_deadline?,
-        connections: written.connections.unwrap_or_else(default_connections),
+        connections,
+        half_open: written.half_open.unwrap_or(match written.half_open_per_address {
+            // Who lifts the one limit does not want the other.
+            Some(0) => 0,
+            _ => default_half_open(connections),
+        }),
         connections_per_address: written.connections_per_address,
         half_open_per_address: written.half_open_per_address.unwrap_or(256),
         drain: drain?,
@@ -64,6 +72,12 @@ pub(super) fn limits(written: &model::Limits, notes: &mut Notes<'_>) -> Option<L
 fn default_connections() -> usize {
     let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     descriptors.map_or(100_000, |all| (all.saturating_sub(SPARE_DESCRIPTORS) / 2).max(1) as usize)
+}
+
+/// Three quarters of the connections are out of reach for those without a permit.
+fn default_half_open(connections: usize) -> usize {
+    // Of a handful, a share would be nothing: 0 would be no limit.
+    connections.div_ceil(4).max(connections.min(MIN_HALF_OPEN))
 }
 
 pub(super) fn layout(written: &model::Workers, notes: &mut Notes<'_>) -> Option<Layout> {
