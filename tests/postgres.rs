@@ -276,3 +276,30 @@ async fn an_idle_session_is_told_that_it_was_too_long() {
     assert!(said.contains("C57P05") && clean, "{said}");
     drop(upstream);
 }
+
+/// A query that went up, whose client has ended its direction; TCP stays open.
+async fn asked_and_half_closed(http: &Http, lifetime: u64) -> (Client, Upstream) {
+    let (mut client, mut upstream) = session(http, lifetime).await;
+    client.write_all(&message(b'Q', b"select 1\0")).await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(exactly(&mut upstream, 14).await, message(b'Q', b"select 1\0"));
+    (client, upstream)
+}
+
+#[tokio::test]
+async fn a_client_that_ended_its_direction_is_cut_when_its_permit_ends_and_its_worker_lives_on() {
+    let cut = || Wish { on_expiry: OnExpiry::Cut, ..Wish::default() };
+    let http = Http::postgres(cut()).await;
+    let (client, mut upstream) = asked_and_half_closed(&http, 1).await;
+    upstream.write_all(b"T\0\0").await.unwrap();
+    let (_, clean) = rest(client).await;
+    assert!(!clean, "the answer was cut");
+    let http = Http::postgres(cut()).await;
+    let (client, _upstream) = asked_and_half_closed(&http, 1).await;
+    let (said, clean) = rest(client).await;
+    assert!(said.contains("C57P01") && clean, "{said}");
+    // The statement that nobody waits for is cancelled; the worker serves whoever comes.
+    let (mut tcp, _) = http.rig.upstream.accept().await.unwrap();
+    exactly(&mut tcp, 8).await;
+    assert!(timeout(SOON, connect(&http.rig)).await.is_ok());
+}

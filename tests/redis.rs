@@ -177,13 +177,23 @@ async fn a_later_login_is_answered_in_its_place_and_no_token_goes_up() {
     let first = command(&["GET", "a"]);
     assert_eq!(exactly(&mut upstream, first.len()).await, first);
     let refused = mark(&mut upstream).await;
-    let hello = command(&["HELLO", "2", "AUTH", "svc", "stored-password"]);
-    let expected = [LOGIN, &hello, &command(&["GET", "b"])].concat();
-    assert_eq!(exactly(&mut upstream, expected.len()).await, expected);
-    upstream.write_all(format!("$1\r\n1\r\n{refused}+OK\r\n*0\r\n:2\r\n").as_bytes()).await.unwrap();
+    let auth = mark(&mut upstream).await;
+    assert_eq!(exactly(&mut upstream, LOGIN.len()).await, LOGIN);
+    upstream.write_all(format!("$1\r\n1\r\n{refused}{auth}+OK\r\n").as_bytes()).await.unwrap();
     assert_eq!(exactly(&mut client, 7).await, b"$1\r\n1\r\n");
     assert!(line(&mut client).await.starts_with("-WRONGPASS the token"));
-    assert_eq!(exactly(&mut client, 13).await, b"+OK\r\n*0\r\n:2\r\n");
+    assert_eq!(exactly(&mut client, 5).await, b"+OK\r\n");
+    // What stands behind a login goes up when that is decided.
+    let again = mark(&mut upstream).await;
+    let hello = command(&["HELLO", "2", "AUTH", "svc", "stored-password"]);
+    assert_eq!(exactly(&mut upstream, hello.len()).await, hello);
+    assert!(timeout(Duration::from_millis(200), upstream.read_u8()).await.is_err());
+    upstream.write_all(format!("{again}%0\r\n").as_bytes()).await.unwrap();
+    assert_eq!(exactly(&mut client, 4).await, b"%0\r\n");
+    let next = command(&["GET", "b"]);
+    assert_eq!(exactly(&mut upstream, next.len()).await, next);
+    upstream.write_all(b":2\r\n").await.unwrap();
+    assert_eq!(exactly(&mut client, 4).await, b":2\r\n");
     // Upstream, RESET leads to another user; the account is put in force again before the next command.
     client.write_all(&[command(&["RESET"]), command(&["PING"])].concat()).await.unwrap();
     let reset = command(&["RESET"]);
@@ -210,18 +220,72 @@ async fn a_guesser_gets_sixteen_tries() {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_the_account_later_on_ends_the_session() {
+async fn a_login_that_the_server_refuses_changes_nothing() {
+    let cut = Wish { on_expiry: OnExpiry::Cut, ..Wish::default() };
+    let http = Http::redis(cut).await;
+    let (mut client, mut upstream) = session(&http, 600).await;
+    // Its expiry would be near.
+    let said = [command(&["AUTH", &http.token(1)]), command(&["GET", "a"])].concat();
+    client.write_all(&said).await.unwrap();
+    let marked = mark(&mut upstream).await;
+    exactly(&mut upstream, LOGIN.len()).await;
+    upstream.write_all(format!("{marked}-WRONGPASS canary\r\n").as_bytes()).await.unwrap();
+    assert_eq!(line(&mut client).await, "-ERR the upstream does not let the gateway in\r\n");
+    let next = command(&["GET", "a"]);
+    assert_eq!(exactly(&mut upstream, next.len()).await, next);
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    upstream.write_all(b"$1\r\n1\r\n").await.unwrap();
+    assert_eq!(exactly(&mut client, 7).await, b"$1\r\n1\r\n");
+}
+
+#[tokio::test]
+async fn a_login_in_a_transaction_is_refused_and_the_permit_stays() {
+    for ends in ["DISCARD", "EXEC"] {
+        let http = Http::redis(Wish { on_expiry: OnExpiry::Cut, ..Wish::default() }).await;
+        let (mut client, mut upstream) = session(&http, 600).await;
+        let said = [command(&["MULTI"]), command(&["AUTH", &http.token(1)]), command(&[ends])].concat();
+        client.write_all(&said).await.unwrap();
+        let multi = command(&["MULTI"]);
+        assert_eq!(exactly(&mut upstream, multi.len()).await, multi);
+        let marked = mark(&mut upstream).await;
+        let end = command(&[ends]);
+        assert_eq!(exactly(&mut upstream, end.len()).await, end, "no account goes up");
+        upstream.write_all(format!("+OK\r\n{marked}+END\r\n").as_bytes()).await.unwrap();
+        assert_eq!(line(&mut client).await, "+OK\r\n");
+        assert!(line(&mut client).await.starts_with("-ERR no login is taken inside MULTI"));
+        assert_eq!(line(&mut client).await, "+END\r\n");
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        client.write_all(&command(&["GET", "a"])).await.unwrap();
+        assert_eq!(exactly(&mut upstream, command(&["GET", "a"]).len()).await, command(&["GET", "a"]));
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_the_server_takes_changes_the_permit() {
+    let http = Http::redis(Wish { on_expiry: OnExpiry::Cut, ..Wish::default() }).await;
+    let (mut client, mut upstream) = session(&http, 2).await;
+    client.write_all(&command(&["AUTH", &http.token(600)])).await.unwrap();
+    let marked = mark(&mut upstream).await;
+    exactly(&mut upstream, LOGIN.len()).await;
+    upstream.write_all(format!("{marked}+OK\r\n").as_bytes()).await.unwrap();
+    assert_eq!(line(&mut client).await, "+OK\r\n");
+    tokio::time::sleep(Duration::from_millis(3000)).await;
+    client.write_all(&command(&["GET", "a"])).await.unwrap();
+    assert_eq!(exactly(&mut upstream, command(&["GET", "a"]).len()).await, command(&["GET", "a"]));
+}
+
+#[tokio::test]
+async fn a_blocked_client_that_leaves_takes_the_upstream_along_and_nobody_is_blamed() {
     let http = Http::redis(Wish::default()).await;
     let (mut client, mut upstream) = session(&http, 600).await;
-    let said = [command(&["AUTH", &http.token(600)]), command(&["GET", "a"])].concat();
-    client.write_all(&said).await.unwrap();
-    exactly(&mut upstream, LOGIN.len()).await;
-    upstream.write_all(b"-WRONGPASS invalid\r\n$6\r\nsecret\r\n").await.unwrap();
-    let (told, _) = rest(client).await;
-    assert!(
-        told.starts_with("-WRONGPASS invalid\r\n-ERR the upstream") && !told.contains("secret"),
-        "{told}"
-    );
+    client.write_all(&command(&["BRPOP", "list", "0"])).await.unwrap();
+    let blocked = command(&["BRPOP", "list", "0"]);
+    assert_eq!(exactly(&mut upstream, blocked.len()).await, blocked);
+    client.shutdown().await.unwrap();
+    // Redis closes at once and has no close_notify to say.
+    assert_eq!(rest(&mut upstream).await, (String::new(), true));
+    drop(upstream.into_inner().0);
+    assert_eq!(rest(client).await, (String::new(), true));
 }
 
 #[tokio::test]

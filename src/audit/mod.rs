@@ -60,6 +60,7 @@
 //! | `result` | s | [`Outcome::name`](crate::protocol::statement::Outcome::name) |
 //! | `sqlstate` `tag` | s | the error's code; what the server says it has done (`SELECT 3`), the last where there are several |
 //! | `results` `rows` | s | how many results, where there are several; rows that the server counts, of all of them |
+//! | `result` | | event `login`, one for each AUTH or HELLO of a Redis session whose token was verified: `accepted`, `not_permitted`, `refused_upstream`; with `session`, `route`, `database_user` and the identity |
 //! | `statements` | c | how many lines of statements there are |
 //! | `requests` | c | HTTP requests, refused ones included |
 //! | `handshake_us` `identify_us` `dial_us` | c | how long each stage took |
@@ -71,6 +72,7 @@ mod clock;
 mod escape;
 mod facts;
 mod line;
+mod login;
 mod notice;
 mod pipeline;
 mod show;
@@ -79,6 +81,7 @@ mod statement;
 
 pub(crate) use escape::{Style, escape};
 pub use facts::{Closed, DatabaseFacts, LegFacts, NO_TLS, Opened, RequestLine, Spent, Verdict, Verified};
+pub use login::{LoginLine, LoginResult};
 pub use notice::notice;
 pub use pipeline::{Format, Pipeline, SetupError, init, takes_new_work};
 pub use sink::{BUFFER, Dropped, Guard, Room, Sink, WhenFull};
@@ -110,6 +113,14 @@ pub fn request(facts: &RequestLine<'_>) {
 /// A statement of a database session has its result, or will have none.
 pub fn statement(facts: &StatementLine<'_>) {
     tracing::info!(name: "statement", target: TARGET, facts = %facts);
+}
+
+/// A login in a session that may hold several was decided.
+pub fn login(facts: &LoginLine<'_>) {
+    match facts.result {
+        LoginResult::NotPermitted => tracing::info!(name: REFUSED, target: TARGET, facts = %facts),
+        _ => tracing::info!(name: "login", target: TARGET, facts = %facts),
+    }
 }
 
 /// A session is over.

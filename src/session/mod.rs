@@ -4,8 +4,8 @@ pub mod accepted;
 pub mod admission;
 mod authorise;
 pub mod connected;
+pub mod database;
 mod dial;
-mod ending;
 pub mod http;
 mod leg_close;
 pub mod live;
@@ -19,7 +19,6 @@ mod raw_start;
 pub mod redis;
 pub mod stage;
 mod state;
-mod statements;
 mod trail;
 mod tunnel;
 

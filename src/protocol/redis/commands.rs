@@ -250,6 +250,7 @@ fn kind(name: &[u8]) -> Kind {
         b"SUBSCRIBE" | b"PSUBSCRIBE" | b"SSUBSCRIBE" => Kind::Subscription,
         b"UNSUBSCRIBE" | b"PUNSUBSCRIBE" | b"SUNSUBSCRIBE" => Kind::Subscription,
         b"SYNC" | b"PSYNC" => Kind::Replication,
+        b"MONITOR" => Kind::Monitor,
         _ => Kind::Ordinary,
     }
 }

@@ -17,7 +17,7 @@ pub mod work;
 
 pub use command::{Login, Words, words};
 pub use commands::{Commands, Passed};
-pub use replies::{Answer, Replies};
+pub use replies::{Answer, LoginOf, Replies, Verdict};
 pub use work::Work;
 
 use super::{Fault, RefusalReason};

@@ -9,6 +9,10 @@ use std::collections::VecDeque;
 const MAX_LINE: usize = 1024;
 /// Bytes of a line that are kept: a number with its type, or the front of an error.
 const KEPT: usize = 24;
+/// What a client is told in the place of the upstream's words about the stored account.
+const ACCOUNT_REFUSED: &[u8] = b"-ERR the upstream does not let the gateway in\r\n";
+/// Elements of the array with which HELLO is answered in RESP2: seven names and values, a few less in old servers.
+const SERVER_FACTS: i64 = 10;
 /// Elements that one reply may still have to come.
 const MAX_ELEMENTS: u64 = u32::MAX as u64;
 
@@ -27,8 +31,10 @@ pub struct Replies {
     answers: VecDeque<(u64, Answer)>,
     /// The front of a reply that may be a mark's error, or the reply to the gateway's own login.
     held: Vec<u8>,
-    /// The next reply is for the gateway: it logged in again.
-    is_login: bool,
+    /// Whose login the next reply answers.
+    login: Option<LoginOf>,
+    /// What the upstream said to the client's login.
+    verdict: Option<Verdict>,
     is_refused: bool,
     /// What comes down is not followed any more.
     is_opaque: bool,
@@ -39,8 +45,28 @@ pub struct Replies {
 pub enum Answer {
     /// The client is told this instead.
     Say(Vec<u8>),
-    /// Nothing, and the reply behind it is that to the gateway's own login.
-    Login,
+    /// Nothing, and the reply behind it is that to a login.
+    Login(LoginOf),
+}
+
+/// Whose login a reply answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginOf {
+    /// The gateway's own, behind a RESET: its reply is for nobody else.
+    Gateway,
+    /// The client's AUTH, which goes up with the stored account: `+OK`, or an error.
+    Auth,
+    /// The client's HELLO with AUTH in it, which is answered with a map of what the server is.
+    Hello,
+}
+
+/// What the upstream made of a client's login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The account is in force from here on.
+    Accepted,
+    /// Everything is as it was.
+    Refused,
 }
 
 /// What the next byte is.
@@ -65,7 +91,8 @@ impl Replies {
             marks: 0,
             answers: VecDeque::new(),
             held: Vec::new(),
-            is_login: false,
+            login: None,
+            verdict: None,
             is_refused: false,
             is_opaque: false,
         }
@@ -76,7 +103,12 @@ impl Replies {
         self.elements == 0 && self.held.is_empty() && !self.is_opaque
     }
 
-    /// True when the upstream refused the stored account in the middle of the session.
+    /// What the upstream said to the client's last login, once.
+    pub fn take_verdict(&mut self) -> Option<Verdict> {
+        self.verdict.take()
+    }
+
+    /// True when the upstream did not take the stored account back behind a RESET: it is another user's session now.
     pub fn is_refused(&self) -> bool {
         self.is_refused
     }
@@ -98,7 +130,8 @@ impl Replies {
         encode(&[format!("STAUNCH-{}-{}.", self.secret, self.marks).as_bytes()], into);
     }
 
-    /// Lets replies pass to the end of the next, or of the input. True when there is no more input.
+    /// Lets replies pass to the end of the next, or of the input. True when there is no more input. A login's verdict is to
+    /// be taken before the next call.
     pub fn pass(&mut self, edit: &mut Edit<'_>, work: &mut Work) -> Result<bool, Fault> {
         if edit.is_done() {
             return Ok(true);
@@ -109,9 +142,13 @@ impl Replies {
             return Ok(true);
         }
         let first = self.held.first().or(edit.rest().first()).copied();
-        let expected =
-            first == Some(b'-') && !self.answers.is_empty() || self.is_login && first != Some(b'>');
-        if self.elements == 0 && expected {
+        let expected = match self.login {
+            _ if self.elements > 0 => false,
+            None => first == Some(b'-') && !self.answers.is_empty(),
+            Some(LoginOf::Gateway) => first != Some(b'>'),
+            Some(LoginOf::Auth | LoginOf::Hello) => matches!(first, Some(b'+' | b'-')),
+        };
+        if expected {
             self.gather(edit, work)?;
         } else {
             let (taken, ended) = self.step(edit.rest())?;
@@ -134,19 +171,36 @@ impl Replies {
             return Ok(());
         }
         let line = std::mem::take(&mut self.held);
-        if self.is_login {
-            // Another reply than a line is none to AUTH.
-            if !whole || !matches!(line[0], b'+' | b'-') {
-                return Err(upstream("what should answer a login does not"));
+        match self.login {
+            Some(LoginOf::Gateway) => {
+                // Another reply than a line is none to AUTH.
+                if !whole || !matches!(line[0], b'+' | b'-') {
+                    return Err(upstream("what should answer a login does not"));
+                }
+                self.login = None;
+                self.is_refused |= line != OK;
+                return Ok(());
             }
-            self.is_login = false;
-            self.is_refused |= line != OK;
-            return Ok(());
+            Some(login) => {
+                if !whole {
+                    return Err(upstream("what should answer a login does not"));
+                }
+                self.login = None;
+                // `+QUEUED` is no verdict either: the mark before the login has spoilt that transaction, and it is never run.
+                let accepted = login == LoginOf::Auth && line == OK;
+                self.verdict = Some(if accepted { Verdict::Accepted } else { Verdict::Refused });
+                let of_account =
+                    line.starts_with(b"-WRONGPASS ") || line.starts_with(b"-ERR invalid password");
+                edit.insert(if of_account { ACCOUNT_REFUSED } else { &line });
+                work.down();
+                return Ok(());
+            }
+            None => {}
         }
         if whole && let Some(answer) = self.answer_of(&line) {
             match answer {
                 Answer::Say(words) => edit.insert(&words),
-                Answer::Login => self.is_login = true,
+                Answer::Login(login) => self.login = Some(login),
             }
             return Ok(());
         }
@@ -229,12 +283,16 @@ impl Replies {
     fn line_ended(&mut self, kept: &[u8]) -> Result<bool, Fault> {
         let kind = kept[0];
         if matches!(kind, b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(') {
-            // Only the gateway's own logins are answered so; the second is how servers before version 6 say it.
-            self.is_refused |= kept.starts_with(b"-WRONGPASS ") || kept.starts_with(b"-ERR invalid password");
             return Ok(self.element_ended());
         }
         let value = kept.strip_suffix(b"\r\n").and_then(|line| number(&line[1..]));
         let value = value.ok_or_else(|| upstream("what should be a number is none"))?;
+        // In RESP2 a message of a subscription may come before it, an array as well, but a short one.
+        let tells_server = kind == b'%' || kind == b'*' && value >= SERVER_FACTS;
+        if self.login == Some(LoginOf::Hello) && self.elements == 1 && !self.is_push && tells_server {
+            self.login = None;
+            self.verdict = Some(Verdict::Accepted);
+        }
         match (kind, u64::try_from(value)) {
             (b'$' | b'=' | b'!', Ok(size)) => {
                 self.place = Place::String(size + 2);

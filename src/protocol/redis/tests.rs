@@ -194,7 +194,7 @@ fn replies_pass_however_they_are_cut() {
 #[test]
 fn an_answer_stands_where_its_mark_is_refused() {
     let say = |text: &str| Answer::Say(text.as_bytes().to_vec());
-    let answers = [say("-ONE\r\n"), say("-TWO\r\n"), Answer::Login, say("-FOUR\r\n")];
+    let answers = [say("-ONE\r\n"), say("-TWO\r\n"), Answer::Login(LoginOf::Gateway), say("-FOUR\r\n")];
     // The first went up while replies were off.
     let data = b":1\r\n-ERR other\r\n$31\r\n-ERR unknown 'STAUNCH-5EC-2.'\r\n\r\n\
         -ERR unknown command 'STAUNCH-5EC-2.', with args beginning with: \r\n:2\r\n+RESET\r\n\
@@ -211,22 +211,69 @@ fn an_answer_stands_where_its_mark_is_refused() {
 }
 
 #[test]
-fn an_upstream_that_refuses_the_account_is_noticed() {
-    let table: &[(&[u8], &[Answer])] = &[
-        (b"-WRONGPASS invalid username-password pair or user is disabled.\r\n", &[]),
-        (b"*2\r\n+OK\r\n-WRONGPASS invalid\r\n", &[]),
-        (b"-ERR invalid password\r\n", &[]),
-        (b"-ERR 'STAUNCH-5EC-1.'\r\n-NOAUTH x\r\n", &[Answer::Login]),
-        (b"-ERR 'STAUNCH-5EC-1.'\r\n+QUEUED\r\n", &[Answer::Login]),
-    ];
-    for (data, answers) in table {
+fn an_upstream_that_does_not_take_the_account_back_behind_a_reset_is_noticed() {
+    for said in [&b"-NOAUTH x\r\n"[..], b"+QUEUED\r\n", b"-WRONGPASS invalid\r\n"] {
+        let data = [b"-ERR 'STAUNCH-5EC-1.'\r\n", said].concat();
         for step in 1..=data.len() {
-            let (_, replies, fault) = down(data, step, answers);
-            assert!(replies.is_refused() && fault.is_none(), "{data:?}");
+            let (bytes, replies, fault) = down(&data, step, &[Answer::Login(LoginOf::Gateway)]);
+            assert!(replies.is_refused() && fault.is_none() && bytes.is_empty(), "{data:?}");
         }
     }
-    let (bytes, ..) = down(b"-ERR 'STAUNCH-5EC-1.'\r\n-NOAUTH x\r\n", 3, &[Answer::Login]);
-    assert_eq!(bytes, b"");
+    // What a script returns is no verdict on anybody.
+    let data = b"*2\r\n+OK\r\n-WRONGPASS invalid\r\n-WRONGPASS invalid\r\n";
+    assert!(!down(data, 7, &[]).1.is_refused());
+}
+
+#[test]
+fn the_reply_decides_a_login() {
+    use Verdict::{Accepted, Refused};
+    let facts =
+        b"*14\r\n+a\r\n+b\r\n+c\r\n+d\r\n+e\r\n:3\r\n+g\r\n:4\r\n+i\r\n+j\r\n+k\r\n+l\r\n+m\r\n*0\r\n";
+    let message = b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$3\r\n+OK\r\n";
+    let gone = "-ERR the upstream does not let the gateway in\r\n";
+    let table: &[(LoginOf, &[u8], Option<Verdict>, &str)] = &[
+        (LoginOf::Auth, b"+OK\r\n", Some(Accepted), "+OK\r\n"),
+        (LoginOf::Auth, b">2\r\n+x\r\n+OK\r\n+OK\r\n", Some(Accepted), ">2\r\n+x\r\n+OK\r\n+OK\r\n"),
+        (LoginOf::Auth, b"+QUEUED\r\n", Some(Refused), "+QUEUED\r\n"),
+        (LoginOf::Auth, b"-WRONGPASS bad svc\r\n", Some(Refused), gone),
+        (LoginOf::Auth, b"-ERR invalid password\r\n", Some(Refused), gone),
+        (LoginOf::Auth, b"-LOADING wait\r\n", Some(Refused), "-LOADING wait\r\n"),
+        (LoginOf::Hello, b"-WRONGPASS bad\r\n", Some(Refused), gone),
+        (LoginOf::Hello, b"%1\r\n+a\r\n+b\r\n", Some(Accepted), "%1\r\n+a\r\n+b\r\n"),
+        (LoginOf::Hello, facts, Some(Accepted), std::str::from_utf8(facts).unwrap()),
+        (LoginOf::Hello, message, None, std::str::from_utf8(message).unwrap()),
+        (LoginOf::Auth, message, None, std::str::from_utf8(message).unwrap()),
+    ];
+    for (login, said, expected, told) in table {
+        let data = [b":1\r\n-ERR 'STAUNCH-5EC-1.'\r\n", *said].concat();
+        for step in 1..=data.len() {
+            let (bytes, mut replies, fault) = down(&data, step, &[Answer::Login(*login)]);
+            assert_eq!((replies.take_verdict(), fault), (*expected, None), "{login:?} {said:?} by {step}");
+            assert_eq!(String::from_utf8_lossy(&bytes), format!(":1\r\n{told}"), "{login:?} by {step}");
+        }
+    }
+}
+
+#[test]
+fn no_login_is_taken_where_its_reply_could_not_be_told_from_others() {
+    let takes = |said: &[u8]| {
+        let (mut commands, mut work) = (Commands::default(), Work::default());
+        let (mut data, mut out) = (said.to_vec(), Vec::new());
+        commands.pass(&mut Edit::new(&mut data, &mut out), &mut work).unwrap();
+        work.takes_logins()
+    };
+    for said in ["MULTI\r\n", "MONITOR\r\n", "CLIENT REPLY OFF\r\n", "CLIENT REPLY SKIP\r\n"] {
+        assert!(!takes(said.as_bytes()), "{said}");
+    }
+    for said in [
+        "",
+        "PING\r\n",
+        "MULTI\r\nGET a\r\nEXEC\r\n",
+        "MULTI\r\nDISCARD\r\n",
+        "CLIENT REPLY SKIP\r\nGET a\r\n",
+    ] {
+        assert!(takes(said.as_bytes()), "{said}");
+    }
 }
 
 #[test]
@@ -251,7 +298,7 @@ fn replies_that_break_a_rule_are_found() {
         }
     }
     let after = b"-ERR 'STAUNCH-5EC-1.'\r\n$2\r\nOK\r\n";
-    assert!(down(after, 1, &[Answer::Login]).2.is_some());
+    assert!(down(after, 1, &[Answer::Login(LoginOf::Gateway)]).2.is_some());
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub enum Kind {
     Reset,
     /// SYNC or PSYNC: what comes down is a file and a stream, not replies.
     Replication,
+    /// MONITOR: lines come that answer nothing.
+    Monitor,
 }
 
 /// What is under way.
@@ -32,6 +34,7 @@ pub struct Work {
     in_multi: bool,
     muted: bool,
     skips_next: bool,
+    monitors: bool,
 }
 
 impl Work {
@@ -42,7 +45,8 @@ impl Work {
             Kind::ReplyOff => (self.muted, self.owed) = (true, 0),
             Kind::ReplySkip => self.skips_next = !self.muted,
             Kind::ReplyOn => self.muted = false,
-            Kind::Reset => (self.muted, self.in_multi) = (false, false),
+            Kind::Reset => (self.muted, self.in_multi, self.monitors) = (false, false, false),
+            Kind::Monitor => self.monitors = true,
             Kind::Multi => self.in_multi = true,
             Kind::MultiEnds => self.in_multi = false,
             Kind::Ordinary | Kind::Subscription | Kind::Replication => {}
@@ -52,6 +56,17 @@ impl Work {
         if !silent && !self.muted && !skipped {
             self.owed += 1;
         }
+    }
+
+    /// A command of the gateway's own goes up whose reply is for nobody.
+    pub fn mark(&mut self) {
+        self.skips_next = false;
+    }
+
+    /// True where the reply to a login would be known for one: replies are on, each answers one command, and what is sent
+    /// is run at once.
+    pub fn takes_logins(&self) -> bool {
+        !self.muted && !self.skips_next && !self.in_multi && !self.monitors
     }
 
     /// A reply that is no push went down.

@@ -9,9 +9,9 @@
 //!     token        ─────────▶ identify, authorise
 //!                             greeting, TLS, login with the stored account ─▶
 //!                  ◀───────── OK                                   ◀──────
-//!     commands     ◀──────────────────────────────────────────────▶          traffic
+//!     commands     ◀──────────────────────────────────────────────▶          dialect
 //! ```
 
 pub(super) mod before_tls;
+pub(super) mod dialect;
 pub(super) mod start;
-pub(super) mod traffic;

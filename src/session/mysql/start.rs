@@ -1,7 +1,7 @@
 //! A MySQL session up to its first command.
 
 use super::before_tls::scramble;
-use super::traffic::Mysql;
+use super::dialect::Mysql;
 use crate::close::Close;
 use crate::credential::Account;
 use crate::dial::Application;
@@ -16,11 +16,11 @@ use crate::protocol::mysql::{
 use crate::protocol::{Fault, RefusalReason};
 use crate::session::authorise::{Denial, authorise_account, close_for_refusal, verify_password};
 use crate::session::connected::ConnectedTo;
+use crate::session::database::{DatabaseTraffic, Grant, Statements};
 use crate::session::dial::dial_with_greeting;
 use crate::session::leg_close::{close_leg, flush, leg_fault, read};
 use crate::session::stage::{Authorised, Identified, Routed, Start, Verdict};
 use crate::session::state::Session;
-use crate::session::statements::Statements;
 use crate::session::trail::Trail;
 use crate::tls::leg::{Leg, LegFault};
 use std::rc::Rc;
@@ -104,7 +104,7 @@ fn fault(rule: &'static str) -> Fault {
 }
 
 impl Start for MysqlStart {
-    type Traffic = Mysql;
+    type Traffic = DatabaseTraffic<Mysql>;
 
     /// Finds out who speaks: by the client's certificate, by the tunnel, or by the token.
     async fn identify(mut self: Box<Self>, trail: &mut Trail) -> Result<Identified<Self>, Close> {
@@ -157,7 +157,10 @@ impl Start for MysqlStart {
     }
 
     /// Opens the upstream leg and logs in there.
-    async fn dial(authorised: Authorised<Self>, trail: &mut Trail) -> Result<Box<ConnectedTo<Mysql>>, Close> {
+    async fn dial(
+        authorised: Authorised<Self>,
+        trail: &mut Trail,
+    ) -> Result<Box<ConnectedTo<DatabaseTraffic<Mysql>>>, Close> {
         let Authorised { mut start, permit } = authorised;
         let Some(account) = start.account.take() else { return Err(Close::Internal) };
         let authority = start.route.upstream.authority();
@@ -187,15 +190,17 @@ impl Start for MysqlStart {
         let mut last = Vec::new();
         write(&mut last, start.sequence.wrapping_add(1), &ok);
         start.leg.queue(&last).map_err(|fault| leg_fault(trail, Side::Client, fault))?;
-        let said = format!("session {}", start.session.id);
         let watch = |limit| mysql::Statements::new(limit, agreed.flags);
         let statements = Statements::new(start.session.id, &start.route, &permit, watch);
         Ok(Box::new(ConnectedTo {
             client: start.leg,
             upstream,
             early: input,
-            traffic: Mysql::new(&permit, start.route.timeouts.idle, said, agreed.flags, statements),
             stall: start.route.timeouts.stall,
+            traffic: DatabaseTraffic::new(
+                Mysql::new(agreed.flags, statements),
+                Grant::new(start.session, start.route, permit, account),
+            ),
             first: Vec::new(),
             waiting: Vec::new(),
         }))

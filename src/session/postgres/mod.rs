@@ -10,11 +10,11 @@
 //!                             TLS, Startup with the stored user ─────▶
 //!                             SCRAM-SHA-256, md5, password      ◀────▶
 //!                  ◀───────── AuthenticationOk, settings, key   ◀─────
-//!     statements   ◀──────────────────────────────────────────▶          traffic
+//!     statements   ◀──────────────────────────────────────────▶          dialect
 //! ```
 //! Whoever is refused gets an ErrorResponse. A CancelRequest ([`cancel`]) is a connection of its own.
 
 pub(super) mod before_tls;
 pub mod cancel;
+pub(super) mod dialect;
 pub(super) mod start;
-pub(super) mod traffic;

@@ -1,7 +1,7 @@
 //! A PostgreSQL session up to its first statement.
 
 use super::cancel::{Cancel, Target};
-use super::traffic::Postgres;
+use super::dialect::Postgres;
 use crate::close::Close;
 use crate::credential::Account;
 use crate::dial::Application;
@@ -15,11 +15,11 @@ use crate::protocol::postgres::{
 use crate::protocol::{Fault, RefusalReason};
 use crate::session::authorise::{Denial, authorise_account, close_for_refusal, verify_password};
 use crate::session::connected::ConnectedTo;
+use crate::session::database::{DatabaseTraffic, Grant, Statements};
 use crate::session::dial::dial;
 use crate::session::leg_close::{close_leg, flush, leg_fault, read};
 use crate::session::stage::{Authorised, Identified, Routed, Start, Verdict};
 use crate::session::state::Session;
-use crate::session::statements::Statements;
 use crate::session::trail::Trail;
 use crate::tls::leg::{Leg, LegFault};
 use ring::rand::SecureRandom;
@@ -109,7 +109,7 @@ const EARLY: Fault = Fault {
 };
 
 impl Start for PostgresStart {
-    type Traffic = Postgres;
+    type Traffic = DatabaseTraffic<Postgres>;
 
     /// Finds out who speaks: by the client's certificate, or by the token in the password field.
     async fn identify(mut self: Box<Self>, trail: &mut Trail) -> Result<Identified<Self>, Close> {
@@ -175,7 +175,7 @@ impl Start for PostgresStart {
     async fn dial(
         authorised: Authorised<Self>,
         trail: &mut Trail,
-    ) -> Result<Box<ConnectedTo<Postgres>>, Close> {
+    ) -> Result<Box<ConnectedTo<DatabaseTraffic<Postgres>>>, Close> {
         let Authorised { mut start, permit } = authorised;
         let subject = permit.identity().subject.clone();
         let Some(account) = start.account.take() else { return Err(Close::Internal) };
@@ -234,14 +234,16 @@ impl Start for PostgresStart {
             }
             _ => None,
         };
-        let said = format!("session {}", start.session.id);
         let statements = Statements::new(start.session.id, &start.route, &permit, postgres::Statements::new);
         Ok(Box::new(ConnectedTo {
             client: start.leg,
             upstream,
             early: input,
-            traffic: Postgres::new(&permit, start.route.timeouts.idle, said, entered, statements),
             stall: start.route.timeouts.stall,
+            traffic: DatabaseTraffic::new(
+                Postgres::new(entered, statements),
+                Grant::new(start.session, start.route, permit, account),
+            ),
             first: Vec::new(),
             waiting: Vec::new(),
         }))

@@ -5,7 +5,7 @@
 //!     AUTH token   ─────────▶ identify, authorise                                 start
 //!                             TLS, AUTH with the stored account ─────▶
 //!                  ◀───────── +OK                               ◀─────
-//!     commands     ◀──────────────────────────────────────────▶          traffic
+//!     commands     ◀──────────────────────────────────────────▶          dialect
 //!     AUTH token   ─────────▶ identify, authorise
 //!                             AUTH with the stored account      ─────▶
 //!     replies      ◀──────────────────────────────────────────── in order
@@ -13,11 +13,12 @@
 //! Before the permit, commands other than AUTH, HELLO, QUIT and RESET are answered with `-NOAUTH`, and none of them
 //! reaches an upstream: there is none yet.
 
+pub(super) mod dialect;
 pub(super) mod start;
-pub(super) mod traffic;
 
 use super::authorise::{Denial, verify_password};
 use super::state::Session;
+use crate::audit::{self, LoginLine, LoginResult};
 use crate::credential::Account;
 use crate::gateway::Route;
 use crate::policy::Identity;
@@ -36,6 +37,12 @@ async fn verify(session: &Session, route: &Route, token: &[u8]) -> Result<Arc<Id
         return Err(Denial::saying(RefusalReason::InvalidToken, words));
     }
     verify_password(session, token, RefusalReason::InvalidToken).await
+}
+
+/// Writes the line of a login whose token was verified.
+fn log_login(session: &Session, route: &Route, identity: &Identity, user: Option<&str>, result: LoginResult) {
+    let (session, route) = (session.id, &route.name);
+    audit::login(&LoginLine { session, route, identity, database_user: user, result });
 }
 
 /// The name and the password of an account.

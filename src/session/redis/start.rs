@@ -1,7 +1,8 @@
 //! A Redis session up to its first command.
 
-use super::traffic::Redis;
-use super::{login_of, said, verify};
+use super::dialect::Redis;
+use super::{log_login, login_of, said, verify};
+use crate::audit::LoginResult;
 use crate::close::Close;
 use crate::credential::Account;
 use crate::dial::Application;
@@ -11,6 +12,7 @@ use crate::protocol::redis::{Login, OK, RESET, encode_auth, error, words};
 use crate::protocol::{Fault, RefusalReason};
 use crate::session::authorise::{Denial, authorise_account, close_for_refusal};
 use crate::session::connected::ConnectedTo;
+use crate::session::database::{DatabaseTraffic, Grant};
 use crate::session::dial::dial;
 use crate::session::leg_close::{close_leg, flush, leg_fault};
 use crate::session::stage::{Authorised, Identified, Routed, Start, Verdict};
@@ -71,7 +73,7 @@ impl RedisStart {
 }
 
 impl Start for RedisStart {
-    type Traffic = Redis;
+    type Traffic = DatabaseTraffic<Redis>;
 
     /// Finds out who speaks: by the client's certificate, or by the token in AUTH or HELLO. Whatever else comes first is
     /// answered here.
@@ -138,7 +140,6 @@ impl Start for RedisStart {
 
     async fn authorise(identified: Identified<Self>, trail: &mut Trail) -> Result<Verdict<Self>, Close> {
         let Identified { mut start, identity } = identified;
-        start.session.identified(&identity);
         match authorise_account(&start.session, &start.route, &identity) {
             Ok((permit, account)) => {
                 let name = match &start.login {
@@ -146,12 +147,15 @@ impl Start for RedisStart {
                     _ => &[],
                 };
                 trail.set_application_name(name);
+                // Who is refused may be somebody else than who comes in afterwards.
+                start.session.identified(&identity);
                 trail.set_account(&account.user);
                 trail.identified();
                 start.account = Some(account);
                 Ok(Ok(Authorised { start, permit }))
             }
             Err(denial) => {
+                log_login(&start.session, &start.route, &identity, None, LoginResult::NotPermitted);
                 let start = start.deny(&denial, trail).await?;
                 match close_for_refusal(denial.why) {
                     Close::Refused => Ok(Err(start)),
@@ -163,13 +167,13 @@ impl Start for RedisStart {
     }
 
     /// Opens the upstream leg and logs in there.
-    async fn dial(authorised: Authorised<Self>, trail: &mut Trail) -> Result<Box<ConnectedTo<Redis>>, Close> {
+    async fn dial(
+        authorised: Authorised<Self>,
+        trail: &mut Trail,
+    ) -> Result<Box<ConnectedTo<DatabaseTraffic<Redis>>>, Close> {
         let Authorised { mut start, permit } = authorised;
         let Some(account) = start.account.take() else { return Err(Close::Internal) };
-        let Some(traffic) = Redis::new(&permit, start.session.clone(), start.route.clone(), account.clone())
-        else {
-            return Err(Close::Internal);
-        };
+        let Some(mut dialect) = Redis::new() else { return Err(Close::Internal) };
         let dialled = dial(&start.route, &start.session, &permit, Application::None, trail).await;
         let (mut upstream, mut input) = match dialled {
             Ok(upstream) => upstream,
@@ -196,7 +200,9 @@ impl Start for RedisStart {
             };
             return Err(start.not_dialled(&words).await);
         }
-        let (mut traffic, mut first) = (traffic, Vec::new());
+        let (identity, user) = (permit.identity(), Some(&*account.user));
+        log_login(&start.session, &start.route, identity, user, LoginResult::Accepted);
+        let mut first = Vec::new();
         match &start.login {
             Login::Auth { .. } => {
                 start.leg.queue(OK).map_err(|fault| leg_fault(trail, Side::Client, fault))?;
@@ -204,7 +210,7 @@ impl Start for RedisStart {
             // The upstream answers it, in its own words.
             Login::Hello { .. } => {
                 start.login.encode(None, &mut first);
-                traffic.expects_reply();
+                dialect.expect_reply();
             }
             _ => {}
         }
@@ -212,8 +218,8 @@ impl Start for RedisStart {
             client: start.leg,
             upstream,
             early: input,
-            traffic,
             stall: start.route.timeouts.stall,
+            traffic: DatabaseTraffic::new(dialect, Grant::new(start.session, start.route, permit, account)),
             first,
             waiting: std::mem::take(&mut *start.plain),
         }))

@@ -15,20 +15,20 @@ pub(super) enum End<W> {
 }
 
 /// How long the rest of a message may take that stands before the last words, and the last words themselves.
-const PATIENCE: Duration = Duration::from_secs(1);
+const LAST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl<W> End<W> {
     /// The session is to end, if it is not about to.
     pub(super) fn leave(&mut self, close: Close, words: W) {
         if self.is_open() {
-            *self = End::Leaving { close, words, until: Instant::now() + PATIENCE };
+            *self = End::Leaving { close, words, until: Instant::now() + LAST_MESSAGE_TIMEOUT };
         }
     }
 
     /// The upstream has said all; a client that goes on would talk to nobody.
     pub(super) fn upstream_ended(&mut self) {
         if self.is_open() {
-            *self = End::Left { close: Close::Done, until: Instant::now() + PATIENCE };
+            *self = End::Left { close: Close::Done, until: Instant::now() + LAST_MESSAGE_TIMEOUT };
         }
     }
 
@@ -72,7 +72,7 @@ impl<W> End<W> {
     }
 
     /// That moment has come. `Err`: whoever reads so slowly is not waited for.
-    pub(super) fn patience(&self) -> Result<(), Close> {
+    pub(super) fn check_patience(&self) -> Result<(), Close> {
         match self {
             End::Open => Ok(()),
             End::Leaving { close, .. } | End::Left { close, .. } => Err(*close),
@@ -88,14 +88,14 @@ mod tests {
     async fn the_first_reason_counts_and_is_said_once() {
         let (now, mut end) = (Instant::now(), End::Open);
         let permit = Some(now + Duration::from_secs(60));
-        assert_eq!((end.due(permit), end.patience(), end.say()), (permit, Ok(()), None));
+        assert_eq!((end.due(permit), end.check_patience(), end.say()), (permit, Ok(()), None));
         end.leave(Close::Expired, "first");
         end.leave(Close::Drained, "second");
         end.upstream_ended();
         assert!(end.is_leaving() && end.left().is_none());
-        assert_eq!(end.due(permit), Some(now + PATIENCE));
+        assert_eq!(end.due(permit), Some(now + LAST_MESSAGE_TIMEOUT));
         assert_eq!((end.say(), end.say()), (Some("first"), None));
-        assert_eq!((end.left(), end.patience()), (Some(Close::Expired), Err(Close::Expired)));
+        assert_eq!((end.left(), end.check_patience()), (Some(Close::Expired), Err(Close::Expired)));
     }
 
     #[tokio::test(start_paused = true)]

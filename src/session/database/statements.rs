@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 /// Watches a session, and writes a line for each of its statements.
-pub(super) struct Statements<W> {
+pub(in crate::session) struct Statements<W> {
     session: SessionId,
     route: Arc<Route>,
     identity: Arc<Identity>,
@@ -19,7 +19,7 @@ pub(super) struct Statements<W> {
 
 impl<W: Watch> Statements<W> {
     /// `watch` is given how much of a text is to be kept. `None` where the route does not want it.
-    pub(super) fn new(
+    pub(in crate::session) fn new(
         session: SessionId,
         route: &Arc<Route>,
         permit: &Permit,
@@ -36,19 +36,19 @@ impl<W: Watch> Statements<W> {
     }
 
     /// These bytes go up.
-    pub(super) fn up(&mut self, bytes: &[u8]) {
+    pub(in crate::session) fn up(&mut self, bytes: &[u8]) {
         let Statements { session, route, identity, watched, lines } = self;
         watched.up(bytes, Instant::now().into_std(), &mut writer(*session, route, identity, lines));
     }
 
     /// These bytes go down.
-    pub(super) fn down(&mut self, bytes: &[u8]) {
+    pub(in crate::session) fn down(&mut self, bytes: &[u8]) {
         let Statements { session, route, identity, watched, lines } = self;
         watched.down(bytes, Instant::now().into_std(), &mut writer(*session, route, identity, lines));
     }
 
     /// The session is over. Returns how many lines there were.
-    pub(super) fn end(&mut self) -> u64 {
+    pub(in crate::session) fn end(&mut self) -> u64 {
         let Statements { session, route, identity, watched, lines } = self;
         watched.end(&mut writer(*session, route, identity, lines));
         self.lines

@@ -1,0 +1,13 @@
+//! Database sessions: one traffic ([`traffic`]) with one end ([`ending`]).
+//!
+//! PostgreSQL, MySQL and Redis are dialects of it. A dialect knows its protocol's messages and how an end is encoded
+//! ([`dialect::Dialect`]); when a session expires, drains or ends is decided here, once.
+
+pub mod dialect;
+mod ending;
+mod statements;
+pub mod traffic;
+
+pub use dialect::{Dialect, Grant, Notice, Stop, Until};
+pub(super) use statements::Statements;
+pub use traffic::DatabaseTraffic;

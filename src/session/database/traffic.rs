@@ -1,0 +1,237 @@
+//! A running database session: its dialect's messages pass, and its end is said in its dialect.
+
+use super::dialect::{Dialect, Grant, Notice, Stop, Until};
+use super::ending::End;
+use crate::close::Close;
+use crate::names::{Culprit, Direction, Side};
+use crate::protocol::{Edit, Fault};
+use crate::relay::Traffic;
+use crate::session::connected::{Finish, parting};
+use crate::session::leg_close::LegClose;
+use crate::session::trail::Trail;
+use crate::tls::leg::Leg;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The traffic of a database route under the permit and the account in force.
+///
+/// ```text
+///            drain ──▶ draining ──idle──▶┐
+///   Open ── expiry, a broken rule ──────▶ Leaving ── between two messages: the notice goes down ──▶ Left
+///     └──── the upstream ends ────────────────────────────────────────────────────────────────────▶ Left
+/// ```
+/// From `Leaving` on nothing of the client's goes up, from `Left` on nothing of the upstream's goes down.
+pub struct DatabaseTraffic<D> {
+    dialect: D,
+    grant: Grant,
+    end: End<Notice>,
+    /// The gateway is going away.
+    draining: bool,
+    /// The client has ended its direction.
+    client_ended: bool,
+    /// Nothing more can be said to the upstream: it was told, has ended, or the client's end was passed on to it.
+    upstream_told: bool,
+    /// The upstream has ended: nothing more can be said to the client.
+    client_told: bool,
+    fault: Option<Fault>,
+    detail: Option<&'static str>,
+}
+
+impl<D: Dialect> DatabaseTraffic<D> {
+    pub(in crate::session) fn new(dialect: D, grant: Grant) -> Self {
+        DatabaseTraffic {
+            dialect,
+            grant,
+            end: End::Open,
+            draining: false,
+            client_ended: false,
+            upstream_told: false,
+            client_told: false,
+            fault: None,
+            detail: None,
+        }
+    }
+
+    fn leave_if_idle(&mut self) {
+        if self.draining && self.dialect.is_idle() {
+            self.end.leave(Close::Done, Notice::GoingAway);
+        }
+    }
+
+    fn stop(&mut self, stop: Stop) {
+        match stop {
+            Stop::Fault(fault) => {
+                self.end.leave(Close::Protocol(Side::Client), Notice::Fault(fault.rule));
+                self.fault = Some(fault);
+            }
+            Stop::Leave { close, notice, detail } => {
+                self.end.leave(close, notice);
+                self.detail = self.detail.or(detail);
+            }
+        }
+    }
+
+    /// True where a message of our own that ends the session upstream may stand.
+    fn may_terminate(&self) -> bool {
+        !D::TERMINATE.is_empty()
+            && !self.end.is_open()
+            && !self.upstream_told
+            && !self.dialect.has_quit()
+            && self.dialect.is_between(Direction::Up)
+    }
+
+    /// What is still to be said to the client of an end that the relay came to, where that can be said.
+    fn last_notice(&self, close: Close) -> Option<Notice> {
+        if !self.dialect.is_between(Direction::Down) || self.end.left().is_some() {
+            return None;
+        }
+        match close {
+            Close::Idle => Some(Notice::Idle),
+            Close::Drained | Close::LogFull | Close::KeyLimit => Some(Notice::GoingAway),
+            _ if close.culprit() == Culprit::Upstream => Some(Notice::UpstreamBroke),
+            _ => None,
+        }
+    }
+}
+
+impl<D: Dialect> Finish for DatabaseTraffic<D> {
+    fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, LegClose) {
+        let left = self.end.left();
+        let close = match left.unwrap_or(close) {
+            // The client said that it leaves. Neither end reads on then: not a session ticket, not the other's close_notify.
+            Close::Reset(_) if self.dialect.has_quit() && !self.dialect.awaits_response() => Close::Done,
+            // What it still sent to a server that had closed by then is answered with a reset.
+            Close::Reset(Side::Upstream) if self.client_ended && D::UPSTREAM_LEAVES_WITH_CLIENT => {
+                Close::Done
+            }
+            close => close,
+        };
+        self.dialect.finish(trail);
+        trail.set_account(&self.grant.account().user);
+        self.fault.iter().for_each(|fault| trail.explain(fault));
+        self.detail.iter().for_each(|detail| trail.explain(detail));
+        // A leg that cannot take them any more ends without them.
+        let told = self
+            .last_notice(close)
+            .is_some_and(|notice| client.queue(&self.dialect.encode(&notice, self.grant.session.id)).is_ok());
+        (close, parting(close, left.is_some(), told))
+    }
+
+    // A permit that has ended permits no work to go on, and work that was given up has no reader.
+    fn afterwards(&mut self, close: Close) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+        let given_up = matches!(close, Close::Expired | Close::Idle) && self.dialect.awaits_response();
+        if given_up { self.dialect.cancel_work() } else { None }
+    }
+}
+
+impl<D: Dialect> Traffic for DatabaseTraffic<D> {
+    fn up(&mut self, cx: &mut Context<'_>, edit: &mut Edit<'_>) -> Poll<Result<(), Close>> {
+        if self.end.is_open() {
+            match ready!(self.dialect.pass_up(cx, edit, &mut self.grant)) {
+                Ok(()) => return Poll::Ready(Ok(())),
+                Err(stop) => self.stop(stop),
+            }
+        }
+        // What a client says after its end is for nobody.
+        edit.skip(edit.rest().len());
+        if self.may_terminate() {
+            edit.insert(D::TERMINATE);
+            self.upstream_told = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Close> {
+        loop {
+            if self.dialect.is_between(Direction::Down)
+                && let Some(notice) = self.end.say()
+            {
+                edit.insert(&self.dialect.encode(&notice, self.grant.session.id));
+            }
+            if self.end.left().is_some() {
+                edit.skip(edit.rest().len());
+            }
+            if edit.is_done() {
+                return Ok(());
+            }
+            let until = match (self.end.is_open(), self.draining) {
+                (false, _) => Until::Boundary,
+                (true, true) => Until::Idle,
+                (true, false) => Until::End,
+            };
+            match self.dialect.pass_down(edit, until, &mut self.grant) {
+                Ok(()) => self.leave_if_idle(),
+                Err(Stop::Fault(fault)) => {
+                    self.fault = Some(fault);
+                    return Err(Close::Protocol(Side::Upstream));
+                }
+                Err(stop) => self.stop(stop),
+            }
+        }
+    }
+
+    fn wants(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Up => self.may_terminate(),
+            Direction::Down => {
+                self.end.is_leaving() && !self.client_told && self.dialect.is_between(Direction::Down)
+            }
+        }
+    }
+
+    fn ended(&mut self, direction: Direction) -> Result<(), Close> {
+        if !self.dialect.is_whole(direction) {
+            let side = match direction {
+                Direction::Up => Side::Client,
+                Direction::Down => Side::Upstream,
+            };
+            return Err(Close::Truncated(side));
+        }
+        match direction {
+            // The upstream is told by the end of its input; nothing can stand behind that.
+            Direction::Up => (self.client_ended, self.upstream_told) = (true, true),
+            Direction::Down => {
+                self.upstream_told |= self.end.is_open();
+                self.client_told = true;
+                self.end.upstream_ended();
+            }
+        }
+        Ok(())
+    }
+
+    // Whoever said that it leaves, or was told to, closes in whichever way.
+    fn tolerates_eof(&self, direction: Direction) -> bool {
+        let follows = direction == Direction::Down && self.client_ended && D::UPSTREAM_LEAVES_WITH_CLIENT;
+        self.dialect.is_between(direction)
+            && (self.dialect.may_leave_silently(direction) || self.end.left().is_some() || follows)
+    }
+
+    fn awaits_response(&self) -> bool {
+        self.dialect.awaits_response()
+    }
+
+    fn is_over(&self) -> bool {
+        self.end.left().is_some()
+    }
+
+    fn idle_limit(&self) -> Option<Duration> {
+        Some(self.grant.route.timeouts.idle)
+    }
+
+    fn expires(&self) -> Option<Instant> {
+        self.end.due(self.grant.ends())
+    }
+
+    fn expire(&mut self, _: Instant) -> Result<(), Close> {
+        self.end.check_patience()?;
+        self.end.leave(Close::Expired, Notice::Expired);
+        Ok(())
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        self.leave_if_idle();
+    }
+}

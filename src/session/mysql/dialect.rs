@@ -1,0 +1,96 @@
+//! A running MySQL session: everything but COM_CHANGE_USER passes.
+
+use crate::names::{Direction, SessionId};
+use crate::protocol::Edit;
+use crate::protocol::mysql::{self, Commands, Replies, err, error};
+use crate::session::database::{Dialect, Grant, Notice, Statements, Stop, Until};
+use crate::session::trail::Trail;
+use std::task::{Context, Poll};
+
+/// MySQL's packets in both directions.
+pub(crate) struct Mysql {
+    up: Commands,
+    down: Replies,
+    /// Watches the statements, where the route wants them in the log.
+    statements: Option<Box<Statements<mysql::Statements>>>,
+}
+
+impl Mysql {
+    /// `capabilities`: what both legs agreed on.
+    pub(super) fn new(capabilities: u32, statements: Option<Box<Statements<mysql::Statements>>>) -> Self {
+        Mysql { up: Commands::default(), down: Replies::new(capabilities), statements }
+    }
+}
+
+impl Dialect for Mysql {
+    // COM_QUIT has no answer, and servers take the end of the connection for one.
+    const TERMINATE: &'static [u8] = &[];
+
+    fn pass_up(&mut self, _: &mut Context<'_>, edit: &mut Edit<'_>, _: &mut Grant) -> Poll<Result<(), Stop>> {
+        while !edit.is_done() {
+            match self.up.step(edit.rest(), &mut self.down) {
+                Ok(taken) => {
+                    if let Some(statements) = &mut self.statements {
+                        statements.up(&edit.rest()[..taken]);
+                    }
+                    edit.keep(taken);
+                }
+                Err(fault) => return Poll::Ready(Err(Stop::Fault(fault))),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn pass_down(&mut self, edit: &mut Edit<'_>, until: Until, _: &mut Grant) -> Result<(), Stop> {
+        while !edit.is_done() {
+            let taken = self.down.step(edit.rest());
+            if let Some(statements) = &mut self.statements {
+                statements.down(&edit.rest()[..taken]);
+            }
+            edit.keep(taken);
+            match until {
+                Until::End => {}
+                Until::Idle if self.is_idle() => break,
+                Until::Boundary if self.down.is_between() => break,
+                Until::Idle | Until::Boundary => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn is_between(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Up => self.up.is_between(),
+            Direction::Down => self.down.is_between(),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.down.is_idle() && self.up.is_between()
+    }
+
+    fn awaits_response(&self) -> bool {
+        !self.down.is_idle()
+    }
+
+    fn has_quit(&self) -> bool {
+        self.up.is_quit()
+    }
+
+    fn encode(&self, notice: &Notice, session: SessionId) -> Vec<u8> {
+        let number = match notice {
+            Notice::Expired | Notice::Idle => error::KILLED,
+            Notice::GoingAway => error::SHUTDOWN,
+            Notice::UpstreamBroke | Notice::AccountRefused => error::UPSTREAM,
+            Notice::Fault(_) => error::UNKNOWN_COMMAND,
+            Notice::LoginsRefused => error::ACCESS_DENIED,
+        };
+        err(number, self.down.next_sequence(), &format!("{} (session {session})", notice.words()))
+    }
+
+    fn finish(&mut self, trail: &mut Trail) {
+        if let Some(statements) = &mut self.statements {
+            trail.set_statement_lines(statements.end());
+        }
+    }
+}

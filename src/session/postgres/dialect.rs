@@ -1,0 +1,128 @@
+//! A running PostgreSQL session: everything passes.
+
+use super::cancel::Entered;
+use crate::names::{Culprit, Direction, SessionId};
+use crate::protocol::Edit;
+use crate::protocol::postgres::{self, Frames, TERMINATE, Work, fatal, sqlstate};
+use crate::session::database::{Dialect, Grant, Notice, Statements, Stop, Until};
+use crate::session::trail::Trail;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// PostgreSQL's messages in both directions.
+pub(crate) struct Postgres {
+    up: Frames,
+    down: Frames,
+    work: Work,
+    /// While this lives, the session can be cancelled.
+    cancel: Option<Entered>,
+    /// Watches the statements, where the route wants them in the log.
+    statements: Option<Box<Statements<postgres::Statements>>>,
+}
+
+impl Postgres {
+    pub(super) fn new(
+        cancel: Option<Entered>,
+        statements: Option<Box<Statements<postgres::Statements>>>,
+    ) -> Self {
+        let (up, down) = (Frames::new(Culprit::Client), Frames::new(Culprit::Upstream));
+        Postgres { up, down, work: Work::default(), cancel, statements }
+    }
+}
+
+impl Dialect for Postgres {
+    const TERMINATE: &'static [u8] = &TERMINATE;
+
+    fn pass_up(&mut self, _: &mut Context<'_>, edit: &mut Edit<'_>, _: &mut Grant) -> Poll<Result<(), Stop>> {
+        let (rest, mut at, mut passed) = (edit.rest(), 0, Ok(()));
+        while at < rest.len() {
+            match self.up.step(&rest[at..]) {
+                Ok((taken, message)) => {
+                    at += taken;
+                    message.into_iter().for_each(|message| self.work.up(message));
+                }
+                Err(fault) => {
+                    passed = Err(Stop::Fault(fault));
+                    break;
+                }
+            }
+        }
+        if let Some(statements) = &mut self.statements {
+            statements.up(&rest[..at]);
+        }
+        edit.keep(at);
+        Poll::Ready(passed)
+    }
+
+    fn pass_down(&mut self, edit: &mut Edit<'_>, until: Until, _: &mut Grant) -> Result<(), Stop> {
+        let (rest, mut at, mut passed) = (edit.rest(), 0, Ok(()));
+        while at < rest.len() {
+            match self.down.step(&rest[at..]) {
+                Ok((taken, message)) => {
+                    at += taken;
+                    message.into_iter().for_each(|message| self.work.down(message));
+                }
+                Err(fault) => {
+                    passed = Err(Stop::Fault(fault));
+                    break;
+                }
+            }
+            match until {
+                Until::End => {}
+                Until::Idle if self.is_idle() => break,
+                Until::Boundary if self.down.is_between() => break,
+                Until::Idle | Until::Boundary => {}
+            }
+        }
+        if let Some(statements) = &mut self.statements {
+            statements.down(&rest[..at]);
+        }
+        edit.keep(at);
+        passed
+    }
+
+    fn is_between(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Up => self.up.is_between(),
+            Direction::Down => self.down.is_between(),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.work.is_idle() && self.up.is_between()
+    }
+
+    fn awaits_response(&self) -> bool {
+        self.work.is_awaited()
+    }
+
+    fn has_quit(&self) -> bool {
+        self.work.is_terminated()
+    }
+
+    fn encode(&self, notice: &Notice, session: SessionId) -> Vec<u8> {
+        let code = match notice {
+            Notice::Expired | Notice::GoingAway => sqlstate::ADMIN_SHUTDOWN,
+            Notice::Idle => sqlstate::IDLE_SESSION_TIMEOUT,
+            Notice::UpstreamBroke | Notice::AccountRefused => sqlstate::CONNECTION_FAILURE,
+            Notice::Fault(_) => sqlstate::PROTOCOL_VIOLATION,
+            Notice::LoginsRefused => sqlstate::INVALID_AUTHORIZATION,
+        };
+        fatal(code, notice.words(), &format!("session {session}"))
+    }
+
+    fn finish(&mut self, trail: &mut Trail) {
+        if let Some(statements) = &mut self.statements {
+            trail.set_statement_lines(statements.end());
+        }
+    }
+
+    fn cancel_work(&self) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+        let target = self.cancel.as_ref().and_then(Entered::target)?;
+        Some(Box::pin(async move {
+            if let Err(fault) = target.cancel().await {
+                tracing::warn!(route = %target.route.name, session = %target.session, %fault, "a statement runs on");
+            }
+        }))
+    }
+}
