@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Rig, TLS12, TLS13, Wish};
+use common::{Http, NAME, Rig, TLS12, TLS13, Wish};
 use ring::digest::{Context, SHA256};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -487,4 +487,48 @@ async fn connections_that_nobody_took_are_closed() {
     }
     // And none is dialled in their place, since nobody came.
     assert!(timeout(Duration::from_millis(300), rig.upstream.accept()).await.is_err());
+}
+
+fn metric(rig: &Rig, name: &str) -> u64 {
+    let text = staunch::metrics::render(&rig.workers.metrics, &Default::default());
+    let lines = text.lines().filter(|line| line.starts_with(name));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+#[tokio::test]
+async fn a_client_that_pipelines_more_than_is_taken_costs_nothing_and_its_end_is_seen_at_once() {
+    for resets in [true, false] {
+        let http = Http::start(Wish { idle: Duration::from_secs(60), ..Wish::default() }).await;
+        let head =
+            format!("GET / HTTP/1.1\r\nhost: {NAME}\r\nauthorization: Bearer {}\r\n\r\n", http.token(60));
+        let client = async {
+            let mut client = http.connect("http/1.1").await;
+            // More than are followed at once, and more bytes than one read takes.
+            client.write_all(head.repeat(200).as_bytes()).await.unwrap();
+            client
+        };
+        let upstream = async {
+            loop {
+                let mut upstream = http.rig.accept().await;
+                if upstream.read_u8().await.is_ok() {
+                    return upstream;
+                }
+            }
+        };
+        let (client, upstream) = timeout(SOON, async { tokio::join!(client, upstream) }).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        if resets {
+            client.get_ref().0.set_zero_linger().unwrap();
+        }
+        let before = std::time::Instant::now();
+        drop(client);
+        while http.rig.workers.sessions() > 0 {
+            assert!(before.elapsed() < SOON);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(before.elapsed() < Duration::from_millis(500), "{:?}", before.elapsed());
+        let polls = metric(&http.rig, "staunch_relay_polls_total");
+        assert!(polls < 30, "{polls} polls of a session to which nothing happened");
+        drop(upstream);
+    }
 }

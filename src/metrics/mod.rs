@@ -11,7 +11,7 @@ pub use histogram::Histogram;
 pub use render::{LogFacts, ProcessFacts, render};
 
 use crate::close::{Close, Plaintext};
-use crate::names::{Culprit, Direction, Side};
+use crate::names::{Culprit, Direction, SessionId, Side};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -36,6 +36,10 @@ pub struct WorkerMetrics {
     requests: [Counter; 6],
     bytes: [Counter; 2],
     records: [Counter; 2],
+    relay_polls: Counter,
+    stalls: Counter,
+    /// The session that was polled last; 0: none yet.
+    polled_session: AtomicU64,
     sessions_opened: Counter,
     /// Reason × culprit.
     sessions_closed: [[Counter; CULPRITS.len()]; CLOSE_REASONS.len()],
@@ -195,6 +199,31 @@ impl WorkerMetrics {
     /// TLS records that the relay moved.
     pub fn records(&self, direction: Direction, n: u64) {
         self.records[direction as usize].add(n);
+    }
+
+    /// The worker did not come back to its reactor for a second.
+    pub fn worker_stalled(&self) {
+        self.stalls.add(1);
+    }
+
+    /// How often that was so.
+    pub fn worker_stalls(&self) -> u64 {
+        self.stalls.get()
+    }
+
+    /// A poll of this session begins.
+    pub fn session_polled(&self, session: SessionId) {
+        self.polled_session.store(session.0, Relaxed);
+    }
+
+    /// The session whose poll began last.
+    pub fn polled_session(&self) -> Option<u64> {
+        Some(self.polled_session.load(Relaxed)).filter(|session| *session != 0)
+    }
+
+    /// A session's relay was polled so often.
+    pub fn relay_polls(&self, n: u64) {
+        self.relay_polls.add(n);
     }
 
     /// A TLS 1.3 key was renewed on a leg, by either end.

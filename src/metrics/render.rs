@@ -119,6 +119,16 @@ pub fn render(workers: &[Arc<WorkerMetrics>], process: &ProcessFacts) -> String 
             out.sample(name, &[("direction", direction)], sum(&|w| pick(w, i)));
         }
     }
+    out.single(
+        "worker_stalls_total",
+        "How often a worker did not come back to its reactor for a second; the log names the session.",
+        sum(&|w| &w.stalls),
+    );
+    out.single(
+        "relay_polls_total",
+        "How often the relays of sessions that ended were polled; many polls for few records: they spin.",
+        sum(&|w| &w.relay_polls),
+    );
     out.single("sessions_opened_total", "Sessions that began.", sum(&|w| &w.sessions_opened));
     out.family("sessions_closed_total", "counter", "Sessions that ended, by reason and culprit.");
     for (i, reason) in CLOSE_REASONS.iter().enumerate() {

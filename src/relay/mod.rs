@@ -41,30 +41,52 @@ pub const MAX_HELD: usize = 64 * 1024;
 /// The longest time between two looks at the clock.
 const CHECK: Duration = Duration::from_secs(30);
 
-/// What passes, what is changed on the way, and when it must end. One per connection.
+/// A protocol's view of a session: what passes, what is changed on the way, and when it must end. One per session.
+///
+/// A relay has two halves, up and down. A half is *live* until its source's end has been passed on; a half that is not
+/// live takes nothing any more, and its sink can be told nothing.
+///
+/// **The order of calls.** Each half offers plaintext in the order in which it came, and offers again what was not taken
+/// ([`Traffic::up`] only) before anything newer. [`Traffic::ended`] comes once for a half, after all of its plaintext was
+/// taken; nothing is offered to that half afterwards. [`Traffic::drain`] comes at most once, at any time, also after both
+/// calls of `ended`. Nothing is called after an `Err`, or once the session is over.
+///
+/// **What must hold after each call:**
+/// - After `up` or `down`, `wants` of that direction is false, unless there is something left that the next call says.
+///   A traffic that wants to speak and then says nothing is not asked again before something else has happened.
+/// - `wants` is acted upon for a live half whose sink has taken everything. A traffic whose last words need a half that is
+///   over does not get to say them; it must not wait for that.
+/// - After `expire(now)`, `expires` is later than `now`, or `None`; otherwise the session ends as expired.
+/// - A session is over when both halves are, or when `is_over` and both sinks have taken everything. A traffic that waits
+///   for a peer before it is over says in `expires` how long.
+///
+/// **Who wakes whom.** The relay polls the traffic when a socket is ready, an order was given or a deadline has come.
+/// Only `up` may wait for something else: it returns `Pending` and wakes the waker of its `cx`, or waits for plaintext in
+/// the other direction, for which it needs to wake nobody. Any other method that changes what `wants`, `is_over` or
+/// `expires` return is called by the relay itself, which looks at them afterwards.
 pub trait Traffic {
-    /// Deals with plaintext from the client. `Pending`: the rest of the edit waits, for a verdict (which wakes `cx`)
-    /// or for something from the other direction; it is offered again.
+    /// Takes plaintext from the client. `Pending`: what is left of the edit is offered again, when the waker of `cx` was
+    /// woken or something came down.
     fn up(&mut self, cx: &mut Context<'_>, edit: &mut Edit<'_>) -> Poll<Result<(), Close>>;
-    /// Deals with plaintext from the upstream.
+    /// Takes plaintext from the upstream, all of it.
     fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Close>;
-    /// True when there is something to send in that direction without input.
+    /// True when there is something to send in that direction without input: the next call, with an empty edit, says it.
     fn wants(&self, direction: Direction) -> bool;
-    /// The source of that direction said close_notify.
+    /// The source of that direction sent close_notify, and all before it was taken. `Err`: it may not end here.
     fn ended(&mut self, direction: Direction) -> Result<(), Close>;
-    /// The source of that direction went away without close_notify: harmless, or a truncation?
+    /// True when the source of that direction may go away without close_notify just now; otherwise that is a truncation.
     fn tolerates_eof(&self, direction: Direction) -> bool;
     /// True while what is under way is for a client that still reads: there is no use in it once that is gone.
     fn awaits_response(&self) -> bool;
-    /// True when the connection is to be closed as soon as everything is written.
+    /// True when the session is to end as soon as everything is written.
     fn is_over(&self) -> bool;
-    /// How long nothing may move just now; `None` while a response is awaited.
+    /// How long nothing may move just now; `None`: without limit.
     fn idle_limit(&self) -> Option<Duration>;
     /// When something that was admitted must end.
     fn expires(&self) -> Option<Instant>;
-    /// That moment has come. `Err` ends the session.
+    /// Ends what had to end by `now`. `Err` ends the session.
     fn expire(&mut self, now: Instant) -> Result<(), Close>;
-    /// The gateway is going away: no new work.
+    /// Takes no new work from now on: the gateway is going away.
     fn drain(&mut self);
 }
 
@@ -106,6 +128,7 @@ pub struct Relay<T, O> {
     stall: Duration,
     moved: Instant,
     alarm: Alarm,
+    polls: u64,
 }
 
 /// What went through, for the closing line.
@@ -119,6 +142,8 @@ pub struct Transferred {
     pub records_up: u64,
     /// Records from the upstream; none where that leg has no TLS.
     pub records_down: u64,
+    /// How often the session was polled: a session that spins shows here.
+    pub polls: u64,
 }
 
 impl<T: Traffic, O: Orders> Relay<T, O> {
@@ -140,8 +165,22 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
         // timer before all others costs a wake-up of the reactor, too.
         let first = traffic.idle_limit().map_or(CHECK, |limit| limit.min(CHECK)).min(stall).max(TICK);
         let (alarm, watch, heard) = (Alarm::at(moved + first), Watch::default(), None);
-        let drained = false;
-        Relay { client, upstream, traffic, orders, heard, up, down, watch, drained, stall, moved, alarm }
+        let (drained, polls) = (false, 0);
+        Relay {
+            client,
+            upstream,
+            traffic,
+            orders,
+            heard,
+            up,
+            down,
+            watch,
+            drained,
+            stall,
+            moved,
+            alarm,
+            polls,
+        }
     }
 
     /// Runs until the session ends and says why.
@@ -176,10 +215,12 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
             down: self.down.bytes,
             records_up: records(&self.client, &self.up),
             records_down: records(&self.upstream, &self.down),
+            polls: self.polls,
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        self.polls += 1;
         match self.step(cx) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(())) => Poll::Ready(Ended::new(Close::Done)),
@@ -203,15 +244,20 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
             Order::Stop(close) => return Err(Ended::new(close)),
         }
         let before = (self.up.bytes, self.down.bytes);
-        loop {
+        (self.up.mute, self.down.mute) = (false, false);
+        for turn in 1.. {
             self.pump(Direction::Up, cx)?;
             let down = self.down.bytes;
             self.pump(Direction::Down, cx)?;
             // What came down may be what the upward direction waits for (the answer to an Upgrade, a free slot);
             // what came down or went up may have left something to say on the other leg (a refusal, a credit).
             let answered = down != self.down.bytes && self.up.asked;
-            let up = self.traffic.wants(Direction::Up) && self.upstream.unsent() == 0;
+            let up = self.up.may_speak() && self.traffic.wants(Direction::Up) && self.upstream.unsent() == 0;
             if !answered && !up {
+                break;
+            }
+            if turn == TURNS {
+                cx.waker().wake_by_ref();
                 break;
             }
         }
@@ -250,6 +296,9 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
             if let Some(at) = self.traffic.expires() {
                 if at <= now {
                     self.traffic.expire(now)?;
+                    if self.traffic.expires().is_some_and(|at| at <= now) {
+                        return Err(Ended::new(Close::Expired));
+                    }
                     cx.waker().wake_by_ref();
                 } else {
                     next = next.min(at);
@@ -278,6 +327,8 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
     }
 }
 
+/// Turns of both halves in one poll, before other sessions of the worker get theirs.
+const TURNS: usize = 8;
 /// The timer's resolution; deadlines closer together are met together.
 const TICK: Duration = Duration::from_millis(5);
 

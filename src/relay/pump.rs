@@ -27,6 +27,8 @@ pub(super) struct Half {
     ending: bool,
     /// The source is known to be gone: its end is none that it said.
     pub(super) cut: bool,
+    /// The traffic wanted to speak in this poll and said nothing.
+    pub(super) mute: bool,
     /// The sink has everything and was told that it is all.
     pub(super) finished: bool,
     /// Application bytes from the source.
@@ -39,6 +41,11 @@ impl Half {
     /// Starts with plaintext that the traffic has not seen.
     pub(super) fn new(waiting: Vec<u8>) -> Self {
         Half { waiting, ..Half::default() }
+    }
+
+    /// True while the traffic may say something of its own: the half is live, and it has something to say.
+    pub(super) fn may_speak(&self) -> bool {
+        !self.ending && !self.finished && !self.mute
     }
 
     /// Since when the sink has taken nothing although there is something for it.
@@ -98,7 +105,7 @@ impl<T: Traffic> Pump<'_, T> {
                 self.half.finished = true;
                 return Ok(());
             }
-            if self.traffic.wants(self.direction) {
+            if self.half.may_speak() && self.traffic.wants(self.direction) {
                 self.speak(cx, scratch)?;
             } else if self.half.asked || !self.half.waiting.is_empty() {
                 if !self.offer_again(cx, scratch)? {
@@ -148,6 +155,7 @@ impl<T: Traffic> Pump<'_, T> {
             dealt?;
         }
         let said = std::mem::take(&mut scratch.edited);
+        self.half.mute = said.is_empty();
         let queued = self.queue(scratch, &said);
         scratch.edited = said;
         queued
@@ -236,7 +244,8 @@ impl<T: Traffic> Pump<'_, T> {
         // A read that did not fill the buffer emptied the socket: the next one would only say so.
         let waits = self.half.asked || !self.half.waiting.is_empty();
         let go_on = full || whole || self.sink.unsent() > 0 || self.source.rx.closed || waits;
-        Ok(if go_on || self.traffic.wants(self.direction) { Batch::More } else { self.rearm(cx) })
+        let speaks = self.half.may_speak() && self.traffic.wants(self.direction);
+        Ok(if go_on || speaks { Batch::More } else { self.rearm(cx) })
     }
 
     /// Registers for the next arrival. The socket is known to be empty, so this costs no system call.

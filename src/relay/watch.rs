@@ -20,20 +20,19 @@ use std::task::Context;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often a client is looked at that may be gone. Nothing wakes us: its socket was readable before its end, too.
-const OFTEN: Duration = Duration::from_millis(20);
-/// The same for a client that was not gone when it was asked.
-const SELDOM: Duration = Duration::from_secs(1);
-/// How long the answer to an empty record may take: a round trip.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// When the answer to an empty record is looked for first: a round trip of a near client. Each further look waits twice as
+/// long as the one before, since nothing wakes us for a reset behind a FIN.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+/// The longest time between two looks.
+const LAST_LOOK: Duration = Duration::from_secs(2);
 
 /// What is known of a client that is not read.
 #[derive(Default)]
 pub(super) struct Watch {
     /// When the client must be looked at again; nothing wakes us for its end.
     pub(super) look: Option<Duration>,
-    /// When an empty record was sent.
-    asked: Option<Instant>,
+    /// When the next look is due, and how long the wait for it is, once an empty record was sent.
+    probe: Option<(Instant, Duration)>,
 }
 
 impl<T: Traffic, O: Orders> Relay<T, O> {
@@ -50,29 +49,40 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
         }
         self.watch.look = match self.client.poll_peer_state(cx) {
             PeerState::Quiet => None,
-            PeerState::Unread => Some(if held_back { OFTEN } else { SELDOM }),
-            PeerState::Ended if owed => Some(self.ask_client()?),
+            PeerState::Unread => {
+                self.client.poll_end_behind_unread(cx);
+                None
+            }
+            PeerState::Ended if owed => Some(self.probe_client()?),
             PeerState::Gone if owed => {
                 let reset = std::io::ErrorKind::ConnectionReset.into();
                 return Err(Ended::leg(Side::Client, LegFault::Io(reset)));
             }
-            PeerState::Ended | PeerState::Gone => Some(SELDOM),
+            // What waits is read when the upstream takes it, and tells then.
+            PeerState::Ended | PeerState::Gone => None,
             PeerState::Broken(error) => return Err(Ended::leg(Side::Client, LegFault::Io(error))),
         };
         Ok(())
     }
 
-    /// Sends the empty record, once, and says when its answer is to be looked for.
-    fn ask_client(&mut self) -> Result<Duration, Ended> {
+    /// Sends the empty record, once, and says how long to wait until its answer is looked for.
+    fn probe_client(&mut self) -> Result<Duration, Ended> {
         let now = Instant::now();
-        if self.watch.asked.is_none() {
-            self.watch.asked = Some(now);
-            // What is unsent serves as well.
-            if self.client.unsent() == 0 {
-                self.client.queue_empty().map_err(|fault| Ended::leg(Side::Client, fault))?;
+        let (due, wait) = match self.watch.probe {
+            None => {
+                // What is unsent serves as well.
+                if self.client.unsent() == 0 {
+                    self.client.queue_empty().map_err(|fault| Ended::leg(Side::Client, fault))?;
+                }
+                (now + FIRST_LOOK, FIRST_LOOK)
             }
-        }
-        let fresh = self.watch.asked.is_some_and(|asked| now < asked + PATIENCE);
-        Ok(if fresh { OFTEN } else { SELDOM })
+            Some((due, wait)) if due <= now => {
+                let wait = (2 * wait).min(LAST_LOOK);
+                (now + wait, wait)
+            }
+            Some(later) => later,
+        };
+        self.watch.probe = Some((due, wait));
+        Ok(due - now)
     }
 }

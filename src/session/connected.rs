@@ -5,9 +5,11 @@ use super::live;
 use super::trail::Trail;
 use crate::close::Close;
 use crate::names::{Culprit, Side};
-use crate::relay::{Relay, Traffic};
+use crate::relay::{Order, Orders, Relay, Traffic};
 use crate::tls::leg::{Leg, LegFault};
+use std::future::poll_fn;
 use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 /// Both legs, and the traffic that is to pass between them.
@@ -61,16 +63,43 @@ impl<T: Finish> ConnectedTo<T> {
         let Relay { client, upstream, .. } = relay;
         // On the heap, so that a session that goes on does not carry its own end.
         Box::pin(async {
-            match afterwards {
-                Some(afterwards) => {
-                    _ = tokio::join!(close_legs(client, upstream, parting, close), afterwards)
+            let ended = async {
+                match afterwards {
+                    Some(afterwards) => {
+                        _ = tokio::join!(close_legs(client, upstream, parting, close), afterwards)
+                    }
+                    None => close_legs(client, upstream, parting, close).await,
                 }
-                None => close_legs(client, upstream, parting, close).await,
+            };
+            let stopped = async {
+                stop_ordered(ticket).await;
+                tokio::time::sleep(LINGER_AT_STOP).await;
+            };
+            tokio::select! {
+                () = ended => {}
+                () = stopped => {}
             }
         })
         .await;
         close
     }
+}
+
+/// How long the last bytes to peers may take once all sessions are told to end now: well below what the worker waits for
+/// their closing lines.
+const LINGER_AT_STOP: Duration = Duration::from_millis(200);
+
+/// Waits until the session is told to end now.
+async fn stop_ordered(ticket: &live::Ticket) {
+    let orders = ticket.orders();
+    poll_fn(|cx| {
+        orders.wake_on_change(cx.waker());
+        match orders.order() {
+            Order::Stop(_) => Poll::Ready(()),
+            Order::Go | Order::Drain => Poll::Pending,
+        }
+    })
+    .await;
 }
 
 impl<T: Traffic> ConnectedTo<T> {

@@ -12,6 +12,7 @@ pub mod live;
 pub mod mysql;
 pub mod pipeline;
 pub mod plaintext;
+mod polled;
 pub mod postgres;
 pub mod preconnect;
 pub mod raw;

@@ -14,6 +14,7 @@ use super::admission::Admitted;
 use super::http::start::HttpStart;
 use super::live::Ticket;
 use super::mysql::{self, start::MysqlStart};
+use super::polled::Polled;
 use super::postgres::cancel::Cancel;
 use super::postgres::start::{First, PostgresStart};
 use super::postgres::{self};
@@ -56,6 +57,7 @@ pub fn run<C: 'static>(
     counted: C,
 ) -> impl Future<Output = ()> {
     shared.metrics.session_opened();
+    let metrics = shared.metrics.clone();
     let id = shared.next_id();
     let ticket = shared.live.enter(id);
     let deadline = arrival.at + gateway.limits.permit_deadline;
@@ -63,7 +65,8 @@ pub fn run<C: 'static>(
     let Arrival { tcp, remote, listener, admitted, .. } = arrival;
     let origin = Origin { id, shared, gateway, listener, remote, crowded: None };
     let accepted = Box::new(Accepted { origin, tcp });
-    go_through(accepted, Course { ticket, admitted, deadline, trail }, counted)
+    let session = go_through(accepted, Course { ticket, admitted, deadline, trail }, counted);
+    Polled { id, metrics, session }
 }
 
 /// What accompanies a session through its stages.

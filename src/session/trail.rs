@@ -190,6 +190,7 @@ impl Trail {
         metrics.bytes(Direction::Down, moved.down);
         metrics.records(Direction::Up, moved.records_up);
         metrics.records(Direction::Down, moved.records_down);
+        metrics.relay_polls(moved.polls);
         (0..renewals.0).for_each(|_| metrics.key_update(Side::Client));
         (0..renewals.1).for_each(|_| metrics.key_update(Side::Upstream));
     }

@@ -16,7 +16,8 @@ use super::record::{
     Content, MAX_PLAINTEXT, MAX_RECORD, Opener, RecordFault, Sealer, Secrets, record_length,
 };
 use control::{INTERNAL_ERROR, UNEXPECTED_MESSAGE};
-use rustix::net::SendFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
 use rustls::{ExtractedSecrets, ProtocolVersion};
 use std::cell::RefCell;
 use std::io;
@@ -50,6 +51,8 @@ pub struct Rx {
     warnings: u8,
     /// True once the peer said that it has said all: close_notify, or a FIN where there is no TLS.
     pub closed: bool,
+    /// The reactor was told to forget that there are bytes to read: see [`Leg::poll_end_behind_unread`].
+    readiness_cleared: bool,
 }
 
 /// The sending direction of a leg.
@@ -88,7 +91,7 @@ pub enum Received {
 pub enum PeerState {
     /// There is nothing to read; the task is woken when that changes.
     Quiet,
-    /// Bytes wait. Nobody is woken when an end comes behind them.
+    /// Bytes wait. Nobody is woken when an end comes behind them, unless by [`Leg::poll_end_behind_unread`].
     Unread,
     /// The peer will send nothing more than what waits.
     Ended,
@@ -162,7 +165,15 @@ impl Leg {
         agreed: Agreed,
         partial: Vec<u8>,
     ) -> Self {
-        let rx = Rx { opener, partial, message: Vec::new(), updates: 0, warnings: 0, closed: false };
+        let rx = Rx {
+            opener,
+            partial,
+            message: Vec::new(),
+            updates: 0,
+            warnings: 0,
+            closed: false,
+            readiness_cleared: false,
+        };
         let tx = Tx { sealer, unsent: Vec::new(), written: 0, closed: false, shut: false, renewals: 0 };
         Leg { tcp, rx, tx, agreed }
     }
@@ -184,9 +195,47 @@ impl Leg {
 
     /// Reads from the socket, without waiting beyond `cx`. `Ok(0)`: the end of the stream.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.rx.readiness_cleared
+            && let Some(read) = self.read_past_reactor(buffer)
+        {
+            return Poll::Ready(read);
+        }
         let mut buffer = ReadBuf::new(buffer);
         ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buffer))?;
         Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Reads what the reactor was told to forget; `None` when there is nothing of that left.
+    #[cold]
+    fn read_past_reactor(&mut self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+        loop {
+            match rustix::net::recv(&self.tcp, &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((_, n)) => return Some(Ok(n)),
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) => {
+                    self.rx.readiness_cleared = false;
+                    return None;
+                }
+                Err(errno) => return Some(Err(errno.into())),
+            }
+        }
+    }
+
+    /// Waits for the connection's end although bytes wait that are not to be read yet: `cx` is woken when something more
+    /// arrives, be it bytes, a FIN or a reset.
+    ///
+    /// A socket with unread bytes is ready to be read, and who waits for that is not told of anything new. So the reactor
+    /// is made to forget it. The kernel tells it of each arrival anew (epoll(7), edge-triggered); what stood there before is
+    /// found by the next read, which asks the kernel first.
+    pub fn poll_end_behind_unread(&mut self, cx: &mut Context<'_>) {
+        self.rx.readiness_cleared = true;
+        let forget = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        // What is cleared is the readiness that was seen, so that nothing that arrives meanwhile is lost. That a direction
+        // has ended is never forgotten.
+        _ = self.tcp.try_io(Interest::READABLE, forget);
+        if self.tcp.poll_read_ready(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
     }
 
     /// Looks for the connection's end without reading. Costs no system call while it stands.

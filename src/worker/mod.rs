@@ -7,6 +7,7 @@
 mod busy_poll;
 mod sockets;
 mod thread;
+mod watchdog;
 
 pub use sockets::Bound;
 
@@ -27,6 +28,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use thread::Worker;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use watchdog::Watchdog;
 
 /// How many workers, and whether each keeps to one core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +103,7 @@ impl Workers {
             })
             .unzip();
         let mut workers = Workers { handles: handles.clone(), threads: Vec::new(), metrics: Vec::new() };
+        let watchdog = Watchdog::start()?;
         for (number, (sockets, receiver)) in bound.sockets.into_iter().zip(receivers).enumerate() {
             let metrics = Arc::new(WorkerMetrics::default());
             workers.metrics.push(metrics.clone());
@@ -110,6 +113,7 @@ impl Workers {
             let core = cores.get(number % cores.len().max(1)).copied();
             let (gateway, admission, handles) = (gateway.clone(), admission.clone(), handles.clone());
             let cancels = cancels.clone();
+            let entrance = watchdog.entrance();
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
             workers.threads.push(thread.spawn(move || {
                 if let Some(core) = core {
@@ -120,7 +124,7 @@ impl Workers {
                 let busy_poll = (!layout.busy_poll.is_zero()).then(Rc::default);
                 let worker =
                     Worker { number, shared, gateway, admission, handles, busy_poll, complained, unsaid };
-                Rc::new(worker).run(sockets, receiver, layout.busy_poll);
+                Rc::new(worker).run(sockets, receiver, layout.busy_poll, entrance);
             })?);
         }
         Ok(workers)

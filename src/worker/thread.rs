@@ -1,6 +1,7 @@
 //! A worker's thread: accepts, admits, starts sessions, and ends them when it is told to.
 
 use super::busy_poll::BusyPoll;
+use super::watchdog::Entrance;
 use super::{Handle, Order};
 use crate::gateway::{Gateway, Listener};
 use crate::metrics::AcceptFault;
@@ -50,6 +51,7 @@ impl Worker {
         sockets: Vec<(Listener, TcpListener)>,
         orders: UnboundedReceiver<Order>,
         awake: Duration,
+        watchdog: Entrance,
     ) {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build_local(LocalOptions::default());
@@ -57,7 +59,11 @@ impl Worker {
             Ok(runtime) => runtime,
             Err(error) => return tracing::error!(%error, worker = self.number, "a worker has no runtime"),
         };
+        let metrics = self.shared.metrics.clone();
+        let watched = watchdog.watch(self.number, metrics, runtime.metrics());
         runtime.block_on(async {
+            // Giving up many sessions at the end may take its time.
+            let _watched = watched;
             if let Some(busy_poll) = self.busy_poll.clone() {
                 tokio::task::spawn_local(busy_poll.run(awake));
             }

@@ -5,6 +5,8 @@
     reason = "a module of several test binaries, each of which uses its own part"
 )]
 
+pub mod endings;
+
 use arc_swap::ArcSwap;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -58,8 +60,18 @@ impl Authority {
     }
 
     pub fn leaf(&self, name: &str) -> Leaf {
-        let key = KeyPair::generate().unwrap();
+        self.sign(name, CertificateParams::default())
+    }
+
+    /// A leaf that is good until then.
+    pub fn leaf_until(&self, name: &str, until: std::time::SystemTime) -> Leaf {
         let mut params = CertificateParams::default();
+        params.not_after = until.into();
+        self.sign(name, params)
+    }
+
+    fn sign(&self, name: &str, mut params: CertificateParams) -> Leaf {
+        let key = KeyPair::generate().unwrap();
         params.subject_alt_names = vec![SanType::DnsName(name.try_into().unwrap())];
         params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.signed_by(&key, &self.0).unwrap();
@@ -96,6 +108,7 @@ pub struct Wish {
     pub records_per_key: u64,
     pub stall: Duration,
     pub idle: Duration,
+    pub between_requests: Duration,
     pub permit_deadline: Duration,
     pub pin: bool,
     pub alpn: Alpn,
@@ -130,6 +143,7 @@ impl Default for Wish {
             records_per_key: 1 << 24,
             stall: Duration::from_secs(120),
             idle: Duration::from_secs(3600),
+            between_requests: Duration::from_secs(300),
             permit_deadline: Duration::from_secs(10),
             pin: false,
             alpn: Alpn::Auto,
@@ -354,7 +368,7 @@ impl Rig {
             database: None,
             timeouts: Timeouts {
                 connect: wish.connect,
-                between_requests: Duration::from_secs(300),
+                between_requests: wish.between_requests,
                 idle: wish.idle,
                 stall: wish.stall,
             },
@@ -406,7 +420,10 @@ impl Rig {
     }
 
     pub fn client_config(authority: &Authority, name: &str, version: Version) -> Arc<ClientConfig> {
-        let leaf = authority.leaf(name);
+        Self::client_config_with(authority, authority.leaf(name), version)
+    }
+
+    pub fn client_config_with(authority: &Authority, leaf: Leaf, version: Version) -> Arc<ClientConfig> {
         let config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[version])
             .unwrap()

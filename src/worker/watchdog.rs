@@ -1,0 +1,153 @@
+//! One thread that notices workers which do not come back to their reactor.
+//!
+//! A session that computes without end stops all others of its worker, and nobody on that worker can say so. Tokio counts
+//! how often each runtime sleeps and how long it was busy, and brings both up to date at least every 61 polls; a worker
+//! that is awake and whose figures stand still does not come back. The path of bytes pays one store for each poll of a
+//! session: its number, so that the line in the log can name it.
+
+use crate::metrics::WorkerMetrics;
+use crate::names::SessionId;
+use std::io;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::runtime::RuntimeMetrics;
+
+/// How often workers are looked at.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// Looks without progress until a worker counts as stalled: a second. Looks are counted, not time, so that a machine that
+/// slept is not taken for a worker that stalled.
+const LOOKS_UNTIL_STALLED: u32 = 4;
+
+/// The thread, as long as this lives.
+pub(super) struct Watchdog {
+    watch: Sender<Weak<Watched>>,
+}
+
+/// A worker under watch, as long as this lives.
+pub(super) struct Watched {
+    number: usize,
+    metrics: Arc<WorkerMetrics>,
+    runtime: RuntimeMetrics,
+}
+
+impl Watchdog {
+    pub(super) fn start() -> io::Result<Self> {
+        let (watch, inbox) = channel();
+        std::thread::Builder::new().name("watchdog".into()).spawn(move || {
+            let mut workers: Vec<Looks> = Vec::new();
+            loop {
+                match inbox.recv_timeout(INTERVAL) {
+                    Ok(worker) => workers.push(Looks { worker, seen: (0, Duration::ZERO), same: 0 }),
+                    Err(RecvTimeoutError::Timeout) => workers.retain_mut(Looks::look),
+                    Err(RecvTimeoutError::Disconnected) if workers.is_empty() => return,
+                    Err(RecvTimeoutError::Disconnected) => {
+                        std::thread::sleep(INTERVAL);
+                        workers.retain_mut(Looks::look);
+                    }
+                }
+            }
+        })?;
+        Ok(Watchdog { watch })
+    }
+
+    /// Where a worker announces itself.
+    pub(super) fn entrance(&self) -> Entrance {
+        Entrance(self.watch.clone())
+    }
+}
+
+/// Where a worker announces itself from its own thread.
+pub(super) struct Entrance(Sender<Weak<Watched>>);
+
+impl Entrance {
+    /// Puts the worker of this runtime under watch until what is returned is dropped.
+    pub(super) fn watch(
+        self,
+        number: usize,
+        metrics: Arc<WorkerMetrics>,
+        runtime: RuntimeMetrics,
+    ) -> Arc<Watched> {
+        let watched = Arc::new(Watched { number, metrics, runtime });
+        // Without a watchdog nobody watches, and the worker works.
+        _ = self.0.send(Arc::downgrade(&watched));
+        watched
+    }
+}
+
+/// What the watchdog saw of a worker.
+struct Looks {
+    worker: Weak<Watched>,
+    /// Sleeps, and time that was busy.
+    seen: (u64, Duration),
+    /// Looks since the last progress.
+    same: u32,
+}
+
+impl Looks {
+    /// Looks once; false when the worker has ended.
+    fn look(&mut self) -> bool {
+        let Some(worker) = self.worker.upgrade() else { return false };
+        let sleeps = worker.runtime.worker_park_unpark_count(0);
+        let now = (sleeps, worker.runtime.worker_total_busy_duration(0));
+        let asleep = !sleeps.is_multiple_of(2);
+        if asleep || now != self.seen {
+            if self.same >= LOOKS_UNTIL_STALLED {
+                tracing::warn!(worker = worker.number, "a worker that was stalled works again");
+            }
+            (self.seen, self.same) = (now, 0);
+            return true;
+        }
+        self.same += 1;
+        if self.same == LOOKS_UNTIL_STALLED {
+            worker.metrics.worker_stalled();
+            let session = worker.metrics.polled_session().map(SessionId);
+            tracing::error!(
+                worker = worker.number,
+                session = session.map(tracing::field::display),
+                "a worker is stalled: it did not come back to its reactor for a second"
+            );
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+    use tokio::runtime::{Builder, LocalOptions};
+
+    /// Stalls reported for a worker that does this for two seconds.
+    fn stalls(work: impl AsyncFnOnce(Instant)) -> u64 {
+        let (watchdog, metrics) = (Watchdog::start().unwrap(), Arc::new(WorkerMetrics::default()));
+        let runtime =
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+        let watched = watchdog.entrance().watch(0, metrics.clone(), runtime.metrics());
+        runtime.block_on(work(Instant::now() + Duration::from_secs(2)));
+        drop(watched);
+        metrics.worker_stalls()
+    }
+
+    #[test]
+    fn a_worker_that_does_not_come_back_is_counted_once() {
+        let computes = async |until: Instant| {
+            tokio::task::yield_now().await;
+            while Instant::now() < until {
+                std::hint::spin_loop();
+            }
+        };
+        assert_eq!(stalls(computes), 1);
+    }
+
+    #[test]
+    fn workers_that_sleep_and_workers_that_are_busy_with_many_things_are_not_stalled() {
+        assert_eq!(stalls(async |until| tokio::time::sleep_until(until.into()).await), 0);
+        let busy = async |until: Instant| {
+            while Instant::now() < until {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert_eq!(stalls(busy), 0);
+    }
+}
