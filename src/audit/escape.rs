@@ -4,7 +4,8 @@
 //! characters forge lines and move the cursor, bidirectional and invisible characters show another text than the
 //! one that is there (CVE-2021-42574). Bytes that are not UTF-8 are shown as `\xNN`.
 
-use std::fmt::{Result, Write};
+use super::token;
+use std::fmt::Write;
 
 /// How characters that cannot stand for themselves are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,81 +16,95 @@ pub(crate) enum Style {
     Human,
 }
 
-/// Writes `bytes` escaped, without the quotes around them.
-///
-/// What looks like a JWT is cut after its first characters: a client may put its token into a path, and an error
-/// text may quote it.
-pub(crate) fn escape(out: &mut impl Write, bytes: &[u8], style: Style) -> Result {
-    if bytes.len() < TOKEN_MIN {
-        return plain(out, bytes, style);
-    }
-    let mut rest = bytes;
-    while let Some(at) = memchr::memmem::find(rest, TOKEN_START) {
-        let len = rest[at..].iter().take_while(|b| is_token(**b)).count();
-        let keep = at + if len >= TOKEN_MIN { TOKEN_START.len() } else { len };
-        plain(out, &rest[..keep], style)?;
-        if len >= TOKEN_MIN {
-            out.write_str("…")?;
-        }
-        rest = &rest[at + len..];
-    }
-    plain(out, rest, style)
+/// How a text is written, and how much of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Escape {
+    /// For whom.
+    pub(crate) style: Style,
+    /// Bytes that may be written, counted after escaping: six bytes for one would be an amplifier.
+    pub(crate) limit: usize,
+    /// The text goes on beyond what is given: a token may have been cut in two.
+    pub(crate) is_cut: bool,
 }
 
-/// Base64url of `{"`, with which the header of every JWT begins.
-const TOKEN_START: &[u8] = b"eyJ";
-
-/// Shorter than any JWT header that names an algorithm: `{"alg":"x"}`.
-const TOKEN_MIN: usize = 15;
-
-fn is_token(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'=')
-}
-
-fn plain(out: &mut impl Write, bytes: &[u8], style: Style) -> Result {
-    // Nearly every text: one pass over a table, one copy.
-    if bytes.iter().all(|b| HARMLESS[usize::from(*b)])
-        && let Ok(text) = str::from_utf8(bytes)
-    {
-        return out.write_str(text);
-    }
-    for chunk in bytes.utf8_chunks() {
-        valid(out, chunk.valid(), style)?;
-        for byte in chunk.invalid() {
-            match style {
-                Style::Json => write!(out, "\\\\x{byte:02x}")?,
-                Style::Human => write!(out, "\\x{byte:02x}")?,
+impl Escape {
+    /// Writes as much of `bytes` as the limit allows, without the quotes around them. True when that is all of them.
+    ///
+    /// A JWT is left out, since a client may put its token into a path, and an error text may quote it. In its place stands
+    /// `eyJ…` and the beginning of its SHA-256 ([`token::find`]). Linear in the length of the text.
+    pub(crate) fn write(self, out: &mut String, bytes: &[u8]) -> bool {
+        let end = out.len().saturating_add(self.limit);
+        let mut rest = bytes;
+        while let Some(found) = token::find(rest, self.is_cut) {
+            if !self.plain(out, &rest[..found.start], end) {
+                return false;
             }
-        }
-    }
-    Ok(())
-}
-
-fn valid(out: &mut impl Write, text: &str, style: Style) -> Result {
-    let mut start = 0;
-    for (at, c) in text.char_indices() {
-        if !special(c) {
-            continue;
-        }
-        out.write_str(&text[start..at])?;
-        start = at + c.len_utf8();
-        match (c, style) {
-            ('"' | '\\', _) => {
-                out.write_char('\\')?;
-                out.write_char(c)?;
+            let start = out.len();
+            token::write_digest(out, &rest[found.clone()]);
+            if out.len() > end {
+                out.truncate(start);
+                return false;
             }
-            ('\n', _) => out.write_str("\\n")?,
-            ('\r', _) => out.write_str("\\r")?,
-            ('\t', _) => out.write_str("\\t")?,
-            (c, Style::Json) => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    write!(out, "\\u{unit:04x}")?;
+            rest = &rest[found.end..];
+        }
+        self.plain(out, rest, end)
+    }
+
+    /// Writes up to `end`, whole characters only.
+    fn plain(self, out: &mut String, bytes: &[u8], end: usize) -> bool {
+        // Nearly every text: one pass over a table, one copy.
+        if bytes.len() <= end - out.len()
+            && bytes.iter().all(|b| HARMLESS[usize::from(*b)])
+            && let Ok(text) = str::from_utf8(bytes)
+        {
+            out.push_str(text);
+            return true;
+        }
+        for chunk in bytes.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                let start = out.len();
+                self.character(out, c);
+                if out.len() > end {
+                    out.truncate(start);
+                    return false;
                 }
             }
-            (c, Style::Human) => write!(out, "\\u{{{:x}}}", u32::from(c))?,
+            for byte in chunk.invalid() {
+                let start = out.len();
+                // Writing to a String cannot fail.
+                let _ = match self.style {
+                    Style::Json => write!(out, "\\\\x{byte:02x}"),
+                    Style::Human => write!(out, "\\x{byte:02x}"),
+                };
+                if out.len() > end {
+                    out.truncate(start);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn character(self, out: &mut String, c: char) {
+        match (c, self.style) {
+            ('"' | '\\', _) => {
+                out.push('\\');
+                out.push(c);
+            }
+            ('\n', _) => out.push_str("\\n"),
+            ('\r', _) => out.push_str("\\r"),
+            ('\t', _) => out.push_str("\\t"),
+            (c, _) if !is_misleading(c) => out.push(c),
+            (c, Style::Json) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
+            }
+            (c, Style::Human) => {
+                let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
+            }
         }
     }
-    out.write_str(&text[start..])
 }
 
 /// Printable ASCII without what JSON escapes.
@@ -103,24 +118,37 @@ const HARMLESS: [bool; 256] = {
     table
 };
 
-/// True for what must not stand in a line as it is.
-fn special(c: char) -> bool {
+/// True for what shows nothing, or something else than what it is: control characters, separators of lines, and all that
+/// Unicode says may be ignored in display, bidirectional controls among it.
+fn is_misleading(c: char) -> bool {
     match c {
-        '"' | '\\' => true,
         ' '..='~' => false,
-        '\u{61c}'                    // Arabic letter mark
-        | '\u{ad}'                   // soft hyphen
-        | '\u{180e}'                 // Mongolian vowel separator
-        | '\u{200b}'..='\u{200f}'    // zero width, left-to-right and right-to-left marks
-        | '\u{2028}'..='\u{202e}'    // line and paragraph separators, embeddings and overrides
-        | '\u{2060}'..='\u{206f}'    // invisible operators, isolates
-        | '\u{feff}'                 // zero width no-break space
-        | '\u{fff9}'..='\u{fffb}'    // interlinear annotation
-        | '\u{e0000}'..='\u{e007f}'  // tags
-        => true,
-        c => c.is_control(),
+        '\u{2028}' | '\u{2029}' | '\u{fff9}'..='\u{fffb}' => true,
+        c => c.is_control() || DEFAULT_IGNORABLE.iter().any(|(first, last)| (*first..=*last).contains(&c)),
     }
 }
+
+/// Default_Ignorable_Code_Point of Unicode 16.0 (DerivedCoreProperties.txt): 4,174 code points, unassigned ones among
+/// them.
+const DEFAULT_IGNORABLE: [(char, char); 17] = [
+    ('\u{ad}', '\u{ad}'),       // soft hyphen
+    ('\u{34f}', '\u{34f}'),     // combining grapheme joiner
+    ('\u{61c}', '\u{61c}'),     // Arabic letter mark
+    ('\u{115f}', '\u{1160}'),   // Hangul fillers
+    ('\u{17b4}', '\u{17b5}'),   // Khmer inherent vowels
+    ('\u{180b}', '\u{180f}'),   // Mongolian variation selectors, vowel separator
+    ('\u{200b}', '\u{200f}'),   // zero width, left-to-right and right-to-left marks
+    ('\u{202a}', '\u{202e}'),   // embeddings and overrides
+    ('\u{2060}', '\u{206f}'),   // word joiner, invisible operators, isolates
+    ('\u{3164}', '\u{3164}'),   // Hangul filler
+    ('\u{fe00}', '\u{fe0f}'),   // variation selectors
+    ('\u{feff}', '\u{feff}'),   // zero width no-break space
+    ('\u{ffa0}', '\u{ffa0}'),   // halfwidth Hangul filler
+    ('\u{fff0}', '\u{fff8}'),   // unassigned
+    ('\u{1bca0}', '\u{1bca3}'), // shorthand format controls
+    ('\u{1d173}', '\u{1d17a}'), // musical beams and slurs
+    ('\u{e0000}', '\u{e0fff}'), // tags, variation selectors supplement
+];
 
 #[cfg(test)]
 mod tests {
@@ -129,7 +157,7 @@ mod tests {
     fn both(bytes: &[u8]) -> [String; 2] {
         [Style::Json, Style::Human].map(|style| {
             let mut out = String::new();
-            escape(&mut out, bytes, style).unwrap();
+            assert!(Escape { style, limit: usize::MAX, is_cut: false }.write(&mut out, bytes));
             out
         })
     }
@@ -164,11 +192,43 @@ mod tests {
     }
 
     #[test]
-    fn a_token_in_a_path_is_cut() {
-        let token = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl";
-        let [json, human] = both(format!("/x/{token}/y/{token}").as_bytes());
-        assert_eq!(json, "/x/eyJ…/y/eyJ…");
-        assert_eq!(human, json);
-        assert_eq!(both(b"/eyJack/eyJ")[0], "/eyJack/eyJ");
+    fn all_that_shows_nothing_is_escaped() {
+        let ignorable: usize =
+            DEFAULT_IGNORABLE.iter().map(|(first, last)| *last as usize - *first as usize + 1).sum();
+        assert_eq!(ignorable, 4174);
+        for c in [
+            '\u{200b}',
+            '\u{34f}',
+            '\u{3164}',
+            '\u{fe0f}',
+            '\u{e0101}',
+            '\u{2069}',
+            '\u{2028}',
+            '\u{fff9}',
+            '\u{9f}',
+        ] {
+            assert!(both(c.to_string().as_bytes()).iter().all(|text| text.is_ascii()), "{c:?}");
+        }
+        assert_eq!(both("é한語🦀".as_bytes())[0], "é한語🦀");
+    }
+
+    #[test]
+    fn the_limit_counts_what_is_written_and_cuts_between_characters() {
+        let token = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2ln";
+        for (text, limit, expected, whole) in [
+            ("abcdef", 6, "abcdef", true),
+            ("abcdef", 5, "abcde", false),
+            ("\u{1}\u{1}\u{1}", 17, "\\u0001\\u0001", false),
+            ("ab\"", 3, "ab", false),
+            ("aüü", 4, "aü", false),
+            ("🦀", 3, "", false),
+            (token, 13, "", false),
+            (token, 14, &both(token.as_bytes())[0], true),
+        ] {
+            let mut out = String::from("before ");
+            let written =
+                Escape { style: Style::Json, limit, is_cut: false }.write(&mut out, text.as_bytes());
+            assert_eq!((out.strip_prefix("before "), written), (Some(expected), whole), "{text}");
+        }
     }
 }

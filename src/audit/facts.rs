@@ -119,6 +119,8 @@ pub enum Verdict<'a> {
 pub struct RequestLine<'a> {
     /// Which request of which session.
     pub id: RequestId,
+    /// The client's address, of which only refusals are counted; it stands in the session's lines.
+    pub remote: Remote,
     /// The route.
     pub route: &'a RouteName,
     /// `1.1` or `2`.

@@ -4,7 +4,7 @@
 //! `event  name=value …`. So only the pipeline at the end needs to know which one is wanted, and every other
 //! `tracing` subscriber gets something sensible, too.
 
-use super::escape::{Style, escape};
+use super::escape::{Escape, Style};
 use crate::names::{RequestId, SessionId};
 use std::cell::Cell;
 use std::fmt::{self, Display, Formatter, Write};
@@ -16,6 +16,8 @@ use std::time::Duration;
 pub(super) struct Line {
     text: String,
     style: Style,
+    /// Bytes of a text at most, whatever text it is.
+    limit: usize,
 }
 
 thread_local! {
@@ -32,7 +34,7 @@ impl Line {
     ) -> fmt::Result {
         let style = if out.alternate() { Style::Human } else { Style::Json };
         // A thread that is ending has none any more: rare, so a new one will do.
-        let mut line = Line { text: TEXT.try_with(Cell::take).unwrap_or_default(), style };
+        let mut line = Line { text: TEXT.try_with(Cell::take).unwrap_or_default(), style, limit: usize::MAX };
         line.text.clear();
         line.begin(event);
         fill(&mut line);
@@ -144,9 +146,15 @@ impl Line {
         self.cut(name, value, TEXT_BYTES);
     }
 
-    /// Text that somebody else chose and that was cut before.
-    pub(super) fn whole_text(&mut self, name: &str, value: &[u8]) {
-        self.cut(name, value, usize::MAX);
+    /// Cuts all texts that follow: their author is not permitted.
+    pub(super) fn shorten(&mut self) {
+        self.limit = SHORT_BYTES;
+    }
+
+    /// Text that somebody else chose and that was cut, or not, before.
+    pub(super) fn whole_text(&mut self, name: &str, value: &[u8], is_cut: bool) {
+        self.name(name);
+        self.value(value, usize::MAX, is_cut);
     }
 
     pub(super) fn path(&mut self, name: &str, value: &[u8]) {
@@ -164,7 +172,7 @@ impl Line {
             if i > 0 {
                 self.text.push(',');
             }
-            self.value(value, TEXT_BYTES);
+            self.value(value, TEXT_BYTES, false);
         }
         self.text.push(']');
     }
@@ -196,22 +204,18 @@ impl Line {
 
     fn cut(&mut self, name: &str, value: &[u8], limit: usize) {
         self.name(name);
-        self.value(value, limit);
+        self.value(value, limit, false);
     }
 
-    fn value(&mut self, value: &[u8], limit: usize) {
+    fn value(&mut self, value: &[u8], limit: usize, is_cut: bool) {
         // On a terminal, only what could be misread needs quotes.
         let bare = |b: &u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'=' | b'\\' | b',' | b'[' | b']');
         let quote = self.is_json() || value.is_empty() || !value.iter().all(bare);
         if quote {
             self.text.push('"');
         }
-        if value.len() <= limit {
-            let _ = escape(&mut self.text, value, self.style);
-        } else {
-            // Not in the middle of a character: its first half would look like a foreign byte.
-            let end = (limit - 3..=limit).rev().find(|i| value[*i] & 0xc0 != 0x80).unwrap_or(limit);
-            let _ = escape(&mut self.text, &value[..end], self.style);
+        if !(Escape { style: self.style, limit: limit.min(self.limit), is_cut }).write(&mut self.text, value)
+        {
             self.text.push('…');
         }
         if quote {
@@ -241,6 +245,9 @@ const EVENT_WIDTH: usize = "session opened".len();
 
 /// Bytes of a text: longer than any sane name, short enough that a client cannot fill the disk with it.
 const TEXT_BYTES: usize = 512;
+
+/// Bytes of a text of somebody who is not permitted.
+const SHORT_BYTES: usize = 128;
 
 /// Bytes of a path.
 const PATH_BYTES: usize = 2048;

@@ -4,22 +4,28 @@
 //! Callers give facts by reference to [`opened`], [`request`], [`statement`] and [`closed`]; the lines go through `tracing` under
 //! the target [`TARGET`], in one ordered stream with the diagnostics (`warn!`, `info!`, …) of the program. They
 //! cannot be filtered away; what happens when the log is slower than the load, or full, stands at [`Sink`]. The structs have no place for a token or a secret, and
-//! what looks like a JWT inside a path or an error text is cut.
+//! a JWT inside a path, a statement or an error text is replaced by the first half of a digest.
 //!
 //! # Fields of the JSON lines
 //!
 //! This table is a contract: fields may be added, none changes its meaning. `o` session opened, `r` request,
 //! `s` statement, `c` session closed. What is not known or does not apply is left out. Bytes that are not UTF-8 appear as the four
-//! characters `\xNN`; paths are cut after 2 KiB, statements where the route says, and other texts after 512 bytes, then
-//! ending in `…`.
+//! characters `\xNN`; paths are cut after 2 KiB, statements where the route says, and other texts after 512 bytes as they are
+//! written, then ending in `…`. In the lines of refused requests and of sessions that were never permitted, all texts are cut after
+//! 128 bytes.
 //!
 //! The opening line of a database session waits until it is known who gets in as whom, or until the session's end.
+//!
+//! Each address may cause 100 lines at once and one a second without being permitted; all addresses together 5,000 and 200 a
+//! second. What is left out of refused requests, of sessions that are never permitted, and of opening lines that would come
+//! before a permit (they come with it), is counted, and a line `lines left out` says how many. All that is permitted has its lines.
 //!
 //! | field | in | meaning |
 //! |---|---|---|
 //! | `time` | o r s c | when the line was made: RFC 3339, UTC, microseconds |
 //! | `level` | o r s c | `INFO` |
 //! | `event` | o r s c | `session opened`, `request`, `statement`, `session closed`; diagnostics have `log` |
+//! | `remote` `lines` | | only with the event `lines left out`: how many lines of the unpermitted were not written, and of which address (IPv6: network of 64 bits); without `remote`: of many |
 //! | `unpermitted` `diagnostics` `evidence` | | only with the event `lines dropped`: how many lines had no room, by whose they were |
 //! | `session` | o r s c | 16 hex digits |
 //! | `remote` | o c | the client's address and port |
@@ -78,14 +84,20 @@ mod pipeline;
 mod show;
 mod sink;
 mod statement;
+mod token;
+mod unpermitted;
 
-pub(crate) use escape::{Style, escape};
+pub(crate) use escape::{Escape, Style};
 pub use facts::{Closed, DatabaseFacts, LegFacts, NO_TLS, Opened, RequestLine, Spent, Verdict, Verified};
 pub use login::{LoginLine, LoginResult};
 pub use notice::notice;
 pub use pipeline::{Format, Pipeline, SetupError, init, takes_new_work};
 pub use sink::{BUFFER, Dropped, Guard, Room, Sink, WhenFull};
 pub use statement::StatementLine;
+pub use unpermitted::{LeftOut, Unpermitted};
+
+use crate::names::Remote;
+use std::time::Instant;
 
 /// The target of the evidence among the program's `tracing` events. No module has this path, since filters go by
 /// prefix.
@@ -102,12 +114,37 @@ pub fn opened(facts: &Opened<'_>) {
     tracing::info!(name: "session opened", target: TARGET, facts = %facts);
 }
 
-/// A request is over.
+/// A request is over. The line of a refused one may be left out: see [`Unpermitted`].
 pub fn request(facts: &RequestLine<'_>) {
     match facts.verdict {
         Verdict::Permitted { .. } => tracing::info!(name: "request", target: TARGET, facts = %facts),
-        Verdict::Refused { .. } => tracing::info!(name: REFUSED, target: TARGET, facts = %facts),
+        Verdict::Refused { .. } => {
+            if admit_unpermitted(facts.remote, false) {
+                tracing::info!(name: REFUSED, target: TARGET, facts = %facts);
+            }
+        }
     }
+}
+
+/// True when a line that somebody causes who is not permitted is to be written; false when it is left out, which was
+/// counted. `is_begun`: a line before it was written that wants this one as its end.
+pub fn admit_unpermitted(remote: Remote, is_begun: bool) -> bool {
+    let (unpermitted, address, now) = (Unpermitted::of_process(), remote.0.ip(), Instant::now());
+    match is_begun {
+        true => unpermitted.charge(address, now),
+        false => return unpermitted.take(address, now),
+    }
+    true
+}
+
+/// True while lines of this address are written that it causes before it is permitted.
+pub fn has_room_for_unpermitted(remote: Remote) -> bool {
+    Unpermitted::of_process().has_room(remote.0.ip(), Instant::now())
+}
+
+/// Lines were left out, since too many were caused by somebody who is not permitted.
+pub fn left_out(lines: &LeftOut) {
+    tracing::info!(name: "lines left out", target: TARGET, facts = %lines);
 }
 
 /// A statement of a database session has its result, or will have none.

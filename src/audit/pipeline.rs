@@ -1,7 +1,7 @@
 //! `tracing` → lines → [`Sink`].
 
 use super::clock::{Clock, time_of_day};
-use super::escape::{Style, escape};
+use super::escape::{Escape, Style};
 use super::sink::Priority;
 use super::{CLOSED, Guard, REFUSED, Room, Sink, TARGET};
 use std::cell::RefCell;
@@ -206,7 +206,10 @@ impl Diagnostic<'_> {
             && (field.name() == "message" || !text.is_empty() && !text.contains([' ', '"', '=']));
         let quote = if bare { "" } else { "\"" };
         self.line.push_str(quote);
-        let _ = escape(self.line, text.as_bytes(), self.style);
+        let escape = Escape { style: self.style, limit: DIAGNOSTIC_BYTES, is_cut: false };
+        if !escape.write(self.line, text.as_bytes()) {
+            self.line.push('…');
+        }
         self.line.push_str(quote);
     }
 
@@ -241,6 +244,9 @@ impl Visit for Diagnostic<'_> {
         self.literal(field, value);
     }
 }
+
+/// Bytes of one field of a diagnostic: servers' error texts stand there, which may be of any length.
+const DIAGNOSTIC_BYTES: usize = 2048;
 
 thread_local! {
     /// Kept between lines, so that a line allocates nothing.

@@ -3,6 +3,7 @@
 use super::facts::{Closed, DatabaseFacts, LegFacts, NO_TLS, Opened, RequestLine, Verdict};
 use super::line::Line;
 use super::sink::Dropped;
+use super::unpermitted::LeftOut;
 use crate::names::Reached;
 use crate::policy::Identity;
 use crate::protocol::{Ended, Kind};
@@ -33,6 +34,9 @@ impl fmt::Display for RequestLine<'_> {
                 line.session(self.id.session);
             }
             line.request(self.id);
+            if let Verdict::Refused { .. } = self.verdict {
+                line.shorten();
+            }
             line.text("route", self.route.0.as_bytes());
             line.word("http", self.http);
             line.text("method", self.method);
@@ -66,6 +70,9 @@ impl fmt::Display for RequestLine<'_> {
 impl fmt::Display for Closed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Line::write(f, super::CLOSED, |line| {
+            if self.identity.is_none() {
+                line.shorten();
+            }
             line.session(self.session);
             line.address("remote", self.remote.0);
             line.maybe_text("route", self.route.map(|r| &*r.0));
@@ -98,6 +105,17 @@ impl fmt::Display for Closed<'_> {
             if let Some(leg) = &self.upstream {
                 leg_facts(line, &UPSTREAM, leg);
             }
+        })
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Line::write(f, "lines left out", |line| {
+            if let Some(remote) = self.remote {
+                line.plain("remote", remote);
+            }
+            line.number("lines", self.lines);
         })
     }
 }

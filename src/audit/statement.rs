@@ -39,7 +39,7 @@ impl fmt::Display for StatementLine<'_> {
                 Shown::None => {}
                 Shown::Text(text) => {
                     // It was cut where the route says.
-                    line.whole_text("text", text.kept());
+                    line.whole_text("text", text.kept(), text.is_cut());
                     if text.is_cut() {
                         line.boolean("cut", true);
                         line.number("text_bytes", text.whole());

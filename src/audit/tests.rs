@@ -53,6 +53,7 @@ fn ann() -> Identity {
 fn a_request<'a>(route: &'a RouteName, path: &'a [u8]) -> RequestLine<'a> {
     RequestLine {
         id: RequestId { session: SessionId(0xab), number: 3 },
+        remote: Remote("192.0.2.7:40000".parse().unwrap()),
         route,
         http: "2",
         method: b"POST",
@@ -411,6 +412,38 @@ fn a_token_neither_in_a_path_nor_in_an_error_text_reaches_the_log() {
         .concat();
         assert!(!text.contains("CANARY") && !text.contains("Q0FOQVJZ") && !text.contains("eyJh"), "{text}");
     }
+}
+
+#[test]
+fn what_is_logged_of_the_unpermitted_is_short_whatever_they_send() {
+    let route = RouteName("r".into());
+    let verdict = Verdict::Refused { why: RefusalReason::NoToken, detail: Some("no token in any slot") };
+    // The worst that a byte can become, in each field that a client fills.
+    for evil in ["\u{1}", "\u{e0001}", "\"", "x"].map(|piece| piece.repeat(5_000)) {
+        let evil = evil.as_bytes();
+        let line = RequestLine { verdict, method: evil, authority: evil, ..a_request(&route, evil) };
+        let lines = log(Format::Json, "info", || request(&line));
+        assert!(lines[0].len() < 3 * (128 + 3) + 600, "{}", lines[0].len());
+        serde_json::from_str::<Value>(&lines[0]).unwrap();
+    }
+}
+
+#[test]
+fn refusals_beyond_a_burst_are_left_out_and_permitted_requests_never() {
+    let route = RouteName("r".into());
+    let remote = Remote("198.51.100.77:1".parse().unwrap());
+    let verdict = Verdict::Refused { why: RefusalReason::NoToken, detail: None };
+    let lines = json_lines(|| {
+        for _ in 0..1_000 {
+            request(&RequestLine { verdict, remote, ..a_request(&route, b"/refused") });
+            request(&RequestLine { remote, ..a_request(&route, b"/permitted") });
+        }
+    });
+    let count = |path: &str| lines.iter().filter(|line| line["path"] == path).count();
+    assert_eq!((count("/refused"), count("/permitted")), (100, 1_000));
+    let of_it = |left: &LeftOut| left.remote == Some(remote.0.ip());
+    let left_out = Unpermitted::of_process().report(std::time::Instant::now() + Duration::from_secs(60));
+    assert_eq!(left_out.iter().find(|left| of_it(left)).unwrap().lines, 900);
 }
 
 #[test]

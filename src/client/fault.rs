@@ -1,7 +1,7 @@
 //! Why a command failed, and who is to blame: the command line, this machine, the person, the issuer, or time.
 
 use super::profile::Profile;
-use crate::audit::{Style, escape};
+use crate::audit::{Escape, Style};
 
 /// Why there is no token. Never holds one, nor any other secret.
 #[derive(Debug, thiserror::Error)]
@@ -102,15 +102,13 @@ fn next(profile: &Profile) -> String {
 
 /// Text that an issuer chose, safe for a terminal: no control or invisible characters, no JWT, not endless.
 pub(super) fn shown(text: &str) -> String {
-    let cut = text.char_indices().nth(MOST_SHOWN).map_or(text.len(), |(at, _)| at);
     let mut out = String::new();
-    // A `String` takes all that is written to it.
-    let _ = escape(&mut out, &text.as_bytes()[..cut], Style::Human);
-    if cut < text.len() {
+    let escape = Escape { style: Style::Human, limit: MOST_SHOWN, is_cut: false };
+    if !escape.write(&mut out, text.as_bytes()) {
         out.push('…');
     }
     out
 }
 
-/// Characters of an issuer's text that are shown; some issuers put a whole support page there.
+/// Bytes of an issuer's text that are shown; some issuers put a whole support page there.
 const MOST_SHOWN: usize = 400;

@@ -206,7 +206,7 @@ mod tests {
         let body = Secret::new(body.to_vec());
         let answer = Answer { status: StatusCode::BAD_REQUEST, headers: Default::default(), body };
         let refusal = refusal(&answer, &form).unwrap().to_string();
-        assert_eq!(refusal, "invalid_grant (… \\u{1b}[31mis eyJ…)");
+        assert_eq!(refusal, "invalid_grant (… \\u{1b}[31mis eyJ…0a131e44)");
     }
 
     #[test]

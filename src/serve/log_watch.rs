@@ -1,7 +1,7 @@
 //! What follows from the state of the log: live sessions end when its reserve is used up, and a line tells how many lines
 //! were dropped.
 
-use crate::audit::{self, Dropped, Sink};
+use crate::audit::{self, Dropped, Sink, Unpermitted};
 use crate::close::Close;
 use crate::worker::SessionControl;
 use std::time::Duration;
@@ -33,6 +33,9 @@ pub(super) async fn run(sink: Sink, sessions: SessionControl) {
         } else if ended && sink.takes_new_work() {
             sessions.keep();
             ended = false;
+        }
+        for lines in Unpermitted::of_process().report(Instant::now().into_std()) {
+            audit::left_out(&lines);
         }
         if sink.has_room()
             && let Some(news) = reported.news(sink.dropped(), Instant::now())

@@ -134,7 +134,7 @@ impl Trail {
     /// The route is known. Writes the opening line, which for a database waits until it can tell who connects as whom.
     pub(super) fn set_route(&mut self, route: &Arc<Route>) {
         self.route = Some(route.clone());
-        if !route.protocol.is_database() {
+        if !route.protocol.is_database() && audit::has_room_for_unpermitted(self.remote) {
             self.open();
         }
     }
@@ -164,6 +164,9 @@ impl Trail {
     /// Somebody was permitted.
     pub(super) fn identified(&mut self) {
         self.spent.identify = Some(self.accepted.elapsed());
+        if self.route.as_ref().is_some_and(|route| !route.protocol.is_database()) {
+            self.open();
+        }
     }
 
     /// The upstream leg stands. `ahead`: it stood before it was asked for.
@@ -202,13 +205,18 @@ impl Trail {
 
     /// Writes the closing line.
     pub(super) fn write(&mut self, id: SessionId, close: Close, shared: &Shared) {
-        // A session that came to nothing has both lines, too.
-        self.open();
         match close {
             Close::NotTls(kind) => shared.metrics.not_tls(kind),
             Close::Handshake(side) => shared.metrics.handshake_failed(side),
             _ => {}
         }
+        let session = self.session.as_ref();
+        let is_permitted = session.is_some_and(|session| session.first_identity().is_some());
+        if !is_permitted && !audit::admit_unpermitted(self.remote, self.is_opened) {
+            return;
+        }
+        // A session that came to nothing has both lines, too.
+        self.open();
         let identity = self.session.as_ref().and_then(|session| session.first_identity());
         let tunnel = self.session.as_ref().is_some_and(|session| session.is_tunnelled());
         let asked = self.route.as_ref().filter(|_| !tunnel).map(|route| route.client_certificates);

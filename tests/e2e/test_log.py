@@ -263,3 +263,85 @@ def test_service_goes_before_evidence_where_the_configuration_says_so(world, pai
     parts.until(lambda: '"event":"lines dropped"' in place.read())
     said = re.search(r'"event":"lines dropped","unpermitted":0,"diagnostics":\d+,"evidence":(\d+)', place.read())
     assert int(said[1]) == gateway.value(dropped) >= lost
+
+
+def h2_flood(world, gateway, requests):
+    """One connection, a long `:path` in the HPACK table, each further request 13 bytes. Bytes that were sent."""
+    context = ssl.create_default_context(cafile=world.ca)
+    context.set_alpn_protocols(["h2"])
+    frame = lambda kind, flags, stream, body: (
+        len(body).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + body
+    )
+    path = b"/" + b'"' * 3000
+    name = b"app.gw.test"
+    first = b"\x82\x87\x41" + bytes([len(name)]) + name + b"\x44\x7f" + _integer(len(path) - 127) + path
+    sent = 0
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", gateway.port), 10), server_hostname="app.gw.test") as tls:
+        tls.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + frame(1, 5, 1, first))
+        threading.Thread(target=_read_all, args=(tls,), daemon=True).start()
+        stream = 3
+        with contextlib.suppress(OSError):
+            while stream < 2 * requests:
+                batch = b"".join(frame(1, 5, stream + 2 * n, b"\x82\x87\xbe\xbf") for n in range(50))
+                tls.sendall(batch)
+                sent += len(batch)
+                stream += 100
+                time.sleep(0.002)
+        time.sleep(0.3)
+    return sent
+
+
+def _integer(n):
+    """The rest of an HPACK integer (RFC 7541 section 5.1)."""
+    out = bytearray()
+    while n >= 128:
+        out.append(n % 128 + 128)
+        n //= 128
+    return bytes(out) + bytes([n])
+
+
+def _read_all(tls):
+    with contextlib.suppress(OSError):
+        while tls.recv(1 << 16):
+            pass
+
+
+def test_nobody_without_a_permit_fills_the_disk_of_the_log(world, pairs, start):
+    gateway = start(world.config(world.route("app", world.hypercorn_port), {k: v for k, v in raw_route(world, 1).items() if k != "inject"}))
+    log = pathlib.Path(gateway.process.log)
+    size = lambda: (time.sleep(0.2), log.stat().st_size)[1]
+
+    def handshakes():
+        """A name without a route, no certificate, no TLS at all, half a hello."""
+        sent = 0
+        for n in range(300):
+            hello = [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", b"\0\0\0\x08\x04\xd2\x16\x2f"][n % 3]
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", gateway.port), 5) as tcp:
+                tcp.sendall(hello)
+                tcp.shutdown(socket.SHUT_WR)
+                tcp.recv(100)
+            sent += len(hello)
+        return sent
+
+    before = size()
+    sent = h2_flood(world, gateway, 20_000)
+    flooded = size() - before
+    assert flooded < 100_000, f"{flooded} bytes of log for {sent} bytes"
+    before = size()
+    handshakes()
+    shaken = size() - before
+    assert shaken < 30_000, f"{shaken} bytes of log for 300 connections"
+    # Whoever is permitted has all lines, also from the same address.
+    for _ in range(20):
+        assert ask(world, gateway, token=world.issuer.token()) == [200]
+    lines = gateway.lines()
+    permitted = [line["session"] for line in lines if line.get("verdict") == "permitted"]
+    assert len(permitted) == 20
+    for session in permitted:
+        events = [line["event"] for line in lines if line.get("session") == session]
+        assert [event for event in events if event in ("session opened", "request", "session closed")] == [
+            "session opened", "request", "session closed",
+        ]  # fmt: skip
+    left_out = gateway.line("lines left out", remote="127.0.0.1")
+    assert left_out["lines"] > 200
+    print(f"flood: {flooded} bytes of log for {sent} bytes; {shaken} for 300 broken handshakes")

@@ -114,8 +114,8 @@ fn a_destination_that_takes_nothing_for_seconds_is_a_failure_until_it_takes_some
     memory.hold.store(true, Relaxed);
     let (sink, _guard) = Sink::start(memory.clone()).unwrap();
     assert!(!sink.failing(), "nothing waits, so nothing is stuck");
-    sink.line(LINE, Priority::Evidence, true);
     let begin = Instant::now();
+    sink.line(LINE, Priority::Evidence, true);
     until(|| sink.failing());
     assert!(begin.elapsed() >= STUCK_AFTER);
     assert!(sink.failing());

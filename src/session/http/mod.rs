@@ -232,6 +232,7 @@ impl Conversation {
         metrics.refused(denial.why.code());
         audit::request(&audit::RequestLine {
             id,
+            remote: self.session.remote,
             route: &self.route.name,
             http: self.http.version(),
             method: &head.method,
@@ -289,6 +290,7 @@ impl Conversation {
         self.shared().metrics.request(exchange.status);
         audit::request(&audit::RequestLine {
             id: RequestId { session: self.session.id, number: exchange.key },
+            remote: self.session.remote,
             route: &self.route.name,
             http: self.http.version(),
             method: &exchange.head.method,
