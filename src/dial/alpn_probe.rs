@@ -1,80 +1,64 @@
-//! Asking an upstream which protocols it speaks, and remembering what it said.
+//! Asking an upstream which protocols it speaks.
 
-use super::{Application, DialFault, Upstream};
-use std::time::{Duration, Instant};
-
-/// What is known of the protocols that an upstream speaks, and since when.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Spoken {
-    http1: Option<(bool, Instant)>,
-    http2: Option<(bool, Instant)>,
-    /// When it was last out of reach.
-    unreachable: Option<Instant>,
-}
-
-/// How long a "no" is believed; an upstream that learns a protocol is found out after this. A "yes" holds until a dial
-/// contradicts it.
-const NO_HOLDS: Duration = Duration::from_secs(60);
-/// How long clients are not kept waiting for an upstream that was just out of reach.
-const UNREACHABLE_HOLDS: Duration = Duration::from_secs(2);
+use super::application::Application;
+use super::fault::DialFault;
+use super::socket::ConnectDeadline;
+use super::upstream::Upstream;
+use std::time::Duration;
+use tokio::time::timeout_at;
 
 impl Upstream {
-    /// The first of `wanted` that the upstream speaks; asks it where that is not known. With the upstream out of
-    /// reach it is the first of `wanted`, so that the client can be told in a protocol that it understands. Without TLS
-    /// there is no way to ask, and what the route allows is what the upstream was said to speak.
-    pub async fn choose(&self, wanted: &[Application], timeout: Duration) -> Option<Application> {
+    /// The first of `wanted` that the upstream speaks; asks it where that is not known, within `limit` in all. With the
+    /// upstream out of reach it is the first of `wanted`, so that the client can be told in a protocol that it understands.
+    /// Without TLS there is no way to ask, and what the route allows is what the upstream was said to speak.
+    pub async fn choose(&self, wanted: &[Application], limit: Duration) -> Option<Application> {
         if self.is_plaintext() {
             return wanted.first().copied();
         }
-        let mut asking = None;
-        for &application in wanted {
-            if self.known(application).is_none() && asking.is_none() {
-                asking = Some(self.asking.lock().await);
+        let first_possible = {
+            let spoken = self.spoken.lock();
+            wanted.iter().find(|&&application| spoken.known(application) != Some(false)).copied()?
+        };
+        if self.spoken.lock().known(first_possible) == Some(true) {
+            return Some(first_possible);
+        }
+        // On the heap: what is known already, which is nearly always, does not carry what a dial takes.
+        let deadline = ConnectDeadline::new(limit);
+        match Box::pin(timeout_at(deadline.at, self.ask(wanted, deadline))).await {
+            Ok(chosen) => chosen,
+            Err(_) => {
+                self.spoken.lock().set_unreachable();
+                wanted.first().copied()
             }
-            match self.known(application) {
+        }
+    }
+
+    async fn ask(&self, wanted: &[Application], deadline: ConnectDeadline) -> Option<Application> {
+        let _asking = self.asking.lock().await;
+        for &application in wanted {
+            let (known, is_unreachable) = {
+                let spoken = self.spoken.lock();
+                (spoken.known(application), spoken.is_unreachable())
+            };
+            match known {
                 Some(true) => return Some(application),
                 Some(false) => continue,
-                None if self.is_unreachable() => return Some(application),
+                None if is_unreachable => return Some(application),
                 None => {}
             }
-            // On the heap: what is known already, which is nearly always, does not carry what a dial takes.
-            let asked = Box::pin(async {
-                let dialled = self.open(application, None, timeout, u64::MAX).await?;
-                dialled.leave().await;
-                Ok(())
-            });
-            match asked.await {
-                Ok(()) => return Some(application),
+            match self.open(application, None, deadline, u64::MAX).await {
+                Ok(dialled) => {
+                    // Outside of the caller's time: the answer is known.
+                    tokio::task::spawn_local(dialled.leave());
+                    return Some(application);
+                }
                 Err(DialFault::Alpn(..)) => continue,
                 Err(_) => {
-                    self.spoken.lock().unreachable = Some(Instant::now());
+                    self.spoken.lock().set_unreachable();
                     return wanted.first().copied();
                 }
             }
         }
         None
-    }
-
-    fn is_unreachable(&self) -> bool {
-        self.spoken.lock().unreachable.is_some_and(|since| since.elapsed() < UNREACHABLE_HOLDS)
-    }
-
-    fn known(&self, application: Application) -> Option<bool> {
-        let spoken = self.spoken.lock();
-        let entry = match application {
-            Application::None | Application::Postgres | Application::Mysql(_) => return Some(true),
-            Application::Http1 => spoken.http1,
-            Application::Http2 => spoken.http2,
-        };
-        entry.filter(|(yes, since)| *yes || since.elapsed() < NO_HOLDS).map(|(yes, _)| yes)
-    }
-
-    pub(super) fn learn(&self, application: Application, yes: bool) {
-        let mut spoken = self.spoken.lock();
-        match application {
-            Application::None | Application::Postgres | Application::Mysql(_) => {}
-            Application::Http1 => spoken.http1 = Some((yes, Instant::now())),
-            Application::Http2 => spoken.http2 = Some((yes, Instant::now())),
-        }
     }
 }

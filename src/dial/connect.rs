@@ -1,7 +1,11 @@
 //! Opening a leg: TCP, what the service's protocol wants before TLS, and TLS.
 
+use super::application::{Application, Negotiation};
+use super::fault::DialFault;
 use super::plaintext::PlaintextUpstream;
-use super::{Application, DialFault, Dialled, Kind, Negotiation, Tls, Upstream, set_options};
+use super::resolver;
+use super::socket::{ConnectDeadline, connect_to};
+use super::upstream::{Dialled, Kind, Tls, Upstream};
 use crate::names::Reached;
 use crate::protocol::mysql::{self, Agreed, ServerGreeting};
 use crate::protocol::postgres;
@@ -9,40 +13,40 @@ use crate::tls::handshake::{self, HandshakeFault, connect};
 use rustls::AlertDescription;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::{timeout, timeout_at};
 
 impl Upstream {
     pub(super) async fn open(
         &self,
         application: Application,
         at: Option<SocketAddr>,
-        timeout: Duration,
+        deadline: ConnectDeadline,
         records_per_key: u64,
     ) -> Result<Dialled, DialFault> {
         let opened = match &self.kind {
             Kind::Tls(tls) => {
-                let opening = self.open_unbounded(tls, application, at, records_per_key);
-                tokio::time::timeout(timeout, opening).await
+                let opening = self.open_tls(tls, application, at, deadline, records_per_key);
+                timeout_at(deadline.at, opening).await
             }
-            Kind::Plaintext(address) => {
-                tokio::time::timeout(timeout, open_plaintext(address, application)).await
-            }
+            Kind::Plaintext(address) => timeout_at(deadline.at, open_plaintext(address, application)).await,
         };
-        opened.map_err(|_| DialFault::Timeout(timeout))?
+        opened.map_err(|_| DialFault::Timeout(deadline.limit))?
     }
 
-    async fn open_unbounded(
+    async fn open_tls(
         &self,
         tls: &Tls,
         application: Application,
         at: Option<SocketAddr>,
+        deadline: ConnectDeadline,
         records_per_key: u64,
     ) -> Result<Dialled, DialFault> {
         let (mut tcp, address) = match at {
             Some(address) => (connect_to(address).await?, address),
-            None => tls.connect().await?,
+            None => tls.connect(deadline).await?,
         };
         if self.negotiation == Negotiation::Request {
             ask_for_tls(&mut tcp, address).await?;
@@ -68,7 +72,7 @@ impl Upstream {
                 AlertDescription::NoApplicationProtocol,
             )) = &fault
             {
-                self.learn(application, false);
+                self.spoken.lock().learn(application, false);
                 return DialFault::Alpn(address, application.name());
             }
             DialFault::Tls(address, fault)
@@ -82,7 +86,7 @@ impl Upstream {
             Application::Postgres => self.negotiation == Negotiation::Request,
         };
         let speaks = agreed == Some(application.name()) || (agreed.is_none() && may_be_silent);
-        self.learn(application, speaks);
+        self.spoken.lock().learn(application, speaks);
         if !speaks {
             return Err(DialFault::Alpn(address, application.name()));
         }
@@ -91,25 +95,22 @@ impl Upstream {
 }
 
 impl Tls {
-    async fn connect(&self) -> Result<(TcpStream, SocketAddr), DialFault> {
-        let resolve = |error| DialFault::Resolve(self.host.clone(), error);
-        let addresses = tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(resolve)?;
-        let mut last = resolve(io::ErrorKind::NotFound.into());
-        for address in addresses {
-            match connect_to(address).await {
-                Ok(tcp) => return Ok((tcp, address)),
-                Err(fault) => last = fault,
+    /// Tries one address after the other. Each has an equal share of the time that is left, so that one that swallows
+    /// packets does not take it all.
+    async fn connect(&self, deadline: ConnectDeadline) -> Result<(TcpStream, SocketAddr), DialFault> {
+        let fault = |error| DialFault::Resolve(self.host.clone(), error);
+        let addresses = resolver::system().resolve(&self.host, self.dns_ttl).await.map_err(fault)?;
+        let mut last = fault(Arc::new(io::ErrorKind::NotFound.into()));
+        for (tried, ip) in addresses.iter().enumerate() {
+            let address = SocketAddr::new(*ip, self.port);
+            match timeout(deadline.share(addresses.len() - tried), connect_to(address)).await {
+                Ok(Ok(tcp)) => return Ok((tcp, address)),
+                Ok(Err(fault)) => last = fault,
+                Err(_) => last = DialFault::Connect(address, io::ErrorKind::TimedOut.into()),
             }
         }
         Err(last)
     }
-}
-
-pub(super) async fn connect_to(address: SocketAddr) -> Result<TcpStream, DialFault> {
-    let connect = |error| DialFault::Connect(address, error);
-    let tcp = TcpStream::connect(address).await.map_err(connect)?;
-    set_options(&tcp).map_err(connect)?;
-    Ok(tcp)
 }
 
 async fn open_plaintext(address: &PlaintextUpstream, application: Application) -> Result<Dialled, DialFault> {

@@ -9,7 +9,8 @@
 //! calls; so a leg has one type, and the path of bytes no branch for it. Options of TCP cannot be set on it, and nobody
 //! asks for its address: [`PlaintextUpstream`] knows it.
 
-use super::DialFault;
+use super::fault::DialFault;
+use super::socket::connect_to;
 use crate::names::Reached;
 use std::fmt;
 use std::io;
@@ -21,7 +22,11 @@ use tokio::net::{TcpStream, UnixStream};
 
 /// Where an upstream without TLS listens. It can only be on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlaintextUpstream(Place);
+pub struct PlaintextUpstream {
+    place: Place,
+    /// Who must serve a Unix socket, by user id.
+    peer_user: Option<u32>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
@@ -49,6 +54,9 @@ pub enum NotLocal {
     /// Relative, or longer than a socket's path can be.
     #[error("a socket's path is absolute, at most {MAX_UNIX_PATH} bytes long and without control characters")]
     Path,
+    /// Loopback ports belong to nobody.
+    #[error("only of a Unix socket can be told who serves it; use unix:/PATH, or remove peer_user")]
+    PeerUser,
 }
 
 impl PlaintextUpstream {
@@ -59,7 +67,7 @@ impl PlaintextUpstream {
             let path = path.strip_prefix("//").unwrap_or(path);
             let sane = path.len() > 1 && path.len() <= MAX_UNIX_PATH && !path.contains(char::is_control);
             return match sane && path.starts_with('/') && !path.ends_with('/') {
-                true => Ok(PlaintextUpstream(Place::Unix(Path::new(path).into()))),
+                true => Ok(PlaintextUpstream::at(Place::Unix(Path::new(path).into()))),
                 false => Err(NotLocal::Path),
             };
         }
@@ -72,15 +80,27 @@ impl PlaintextUpstream {
         match (address.ip(), address.port()) {
             (_, 0) => Err(NotLocal::Form),
             // An IPv4-mapped address would be loopback too, and is written so only to confuse.
-            (IpAddr::V4(ip), _) if ip.is_loopback() => Ok(PlaintextUpstream(Place::Tcp(address))),
-            (IpAddr::V6(ip), _) if ip.is_loopback() => Ok(PlaintextUpstream(Place::Tcp(address))),
+            (IpAddr::V4(ip), _) if ip.is_loopback() => Ok(PlaintextUpstream::at(Place::Tcp(address))),
+            (IpAddr::V6(ip), _) if ip.is_loopback() => Ok(PlaintextUpstream::at(Place::Tcp(address))),
             _ => Err(NotLocal::Elsewhere),
+        }
+    }
+
+    fn at(place: Place) -> Self {
+        PlaintextUpstream { place, peer_user: None }
+    }
+
+    /// The same, served by this user or not used. Only of a Unix socket can be told who serves it.
+    pub fn with_peer_user(self, user: u32) -> Result<Self, NotLocal> {
+        match self.place {
+            Place::Unix(_) => Ok(PlaintextUpstream { peer_user: Some(user), ..self }),
+            Place::Tcp(_) => Err(NotLocal::PeerUser),
         }
     }
 
     /// What an HTTP request to it carries as its host.
     pub fn authority(&self) -> String {
-        match &self.0 {
+        match &self.place {
             Place::Tcp(address) => address.to_string(),
             Place::Unix(_) => "localhost".into(),
         }
@@ -88,19 +108,26 @@ impl PlaintextUpstream {
 
     /// Connects. There is no handshake.
     pub(super) async fn connect(&self) -> Result<(TcpStream, Reached), DialFault> {
-        match &self.0 {
-            Place::Tcp(address) => Ok((super::connect::connect_to(*address).await?, Reached::Tcp(*address))),
+        match &self.place {
+            Place::Tcp(address) => Ok((connect_to(*address).await?, Reached::Tcp(*address))),
             Place::Unix(path) => {
-                let connected = UnixStream::connect(path).await.and_then(as_tcp);
-                let stream = connected.map_err(|error| DialFault::Unix(self.reached(), error))?;
-                Ok((stream, self.reached()))
+                let fault = |error| DialFault::Unix(self.reached(), error);
+                let stream = UnixStream::connect(path).await.map_err(fault)?;
+                if let Some(wanted) = self.peer_user {
+                    // The user at the time of listen(2): whoever binds the path while the service is down is found out.
+                    let user = stream.peer_cred().map_err(fault)?.uid();
+                    if user != wanted {
+                        return Err(DialFault::PeerUser(self.reached(), user));
+                    }
+                }
+                Ok((as_tcp(stream).map_err(fault)?, self.reached()))
             }
         }
     }
 
     /// Where every connection to it leads.
     pub(super) fn reached(&self) -> Reached {
-        match &self.0 {
+        match &self.place {
             Place::Tcp(address) => Reached::Tcp(*address),
             Place::Unix(path) => Reached::Unix(path.clone()),
         }
@@ -109,7 +136,7 @@ impl PlaintextUpstream {
 
 impl fmt::Display for PlaintextUpstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &self.place {
             Place::Tcp(address) => write!(f, "tcp://{address}"),
             Place::Unix(path) => write!(f, "unix:{}", path.display()),
         }
@@ -161,6 +188,26 @@ mod tests {
         let long = |length: usize| format!("unix:/{}", "x".repeat(length - 1));
         assert!(PlaintextUpstream::parse(&long(MAX_UNIX_PATH)).is_ok());
         assert_eq!(PlaintextUpstream::parse(&long(MAX_UNIX_PATH + 1)), Err(NotLocal::Path));
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_that_somebody_else_serves_is_not_spoken_to() {
+        let path = std::env::temp_dir().join(format!("staunch-peer-{}.sock", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        let upstream = PlaintextUpstream::parse(&format!("unix:{}", path.display())).unwrap();
+        let own = rustix::process::geteuid().as_raw();
+        let of = |user| upstream.clone().with_peer_user(user).unwrap();
+        assert!(of(own).connect().await.is_ok());
+        let (mut accepted, _) = listener.accept().await.unwrap();
+        assert_eq!(accepted.read(&mut [0; 1]).await.unwrap(), 0);
+        let fault = of(own + 1).connect().await.unwrap_err();
+        assert!(matches!(fault, DialFault::PeerUser(_, user) if user == own), "{fault}");
+        let (mut accepted, _) = listener.accept().await.unwrap();
+        assert_eq!(accepted.read(&mut [0; 1]).await.unwrap(), 0, "not a byte");
+        std::fs::remove_file(&path).unwrap();
+        let tcp = PlaintextUpstream::parse("tcp://127.0.0.1:1").unwrap();
+        assert_eq!(tcp.with_peer_user(0), Err(NotLocal::PeerUser));
     }
 
     #[tokio::test]

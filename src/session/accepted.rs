@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// The longest PROXY protocol header: version 2 with 64 KiB of options would be absurd; 536 is the specification's advice.
 const MAX_PROXY_HEADER: usize = 2048;
@@ -66,6 +66,7 @@ impl Accepted {
             self.goodbye(&UNRECOGNIZED_NAME).await;
             return Err(Close::NoRoute);
         };
+        let asked = Instant::now();
         let application = match &named {
             Named::Route(route) => application(route, &hello, negotiation).await,
             Named::Tunnel(_) => application_of_tunnel(&hello, negotiation),
@@ -74,6 +75,7 @@ impl Accepted {
             Named::Route(route) => route.server.as_ref(),
             Named::Tunnel(tunnel) => Some(&tunnel.server),
         };
+        let spent_connecting = asked.elapsed();
         let (Some(application), Some(server)) = (application, server) else {
             trail.explain("the client and the upstream have no application protocol in common");
             self.goodbye(&NO_APPLICATION_PROTOCOL).await;
@@ -88,6 +90,7 @@ impl Accepted {
         })?;
         let tunnelled = matches!(named, Named::Tunnel(_));
         let session = Rc::new(Session::new(self.origin, tunnelled));
+        session.spent_connecting.set(spent_connecting);
         trail.secured(&session, facts);
         if let Named::Route(route) = &named {
             trail.set_route(route);

@@ -178,6 +178,16 @@ impl Admission {
         })
     }
 
+    /// Counts an upstream connection that no session has yet, unless what is left is for clients.
+    pub fn reserve(self: &Arc<Self>, connections: usize) -> Option<Reservation> {
+        let mut counts = self.counts.lock();
+        if nearly_over(counts.connections, connections) {
+            return None;
+        }
+        counts.connections += 1;
+        Some(Reservation(self.clone()))
+    }
+
     /// Connections in all.
     pub fn count(&self) -> usize {
         self.counts.lock().connections
@@ -271,6 +281,15 @@ impl Place {
             }
             changed.await;
         }
+    }
+}
+
+/// The place of an upstream connection that no session has yet; given back when dropped.
+pub struct Reservation(Arc<Admission>);
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.0.counts.lock().connections -= 1;
     }
 }
 
@@ -505,6 +524,19 @@ mod tests {
         assert_eq!(all[4].set_client(BOB, bounds), Ok(()));
         all[0].permitted();
         assert!(!all[1].is_queued() && all[2].is_queued());
+    }
+
+    #[test]
+    fn what_is_dialled_ahead_counts_and_leaves_the_last_tenth_to_clients() {
+        let admission = Arc::new(Admission::default());
+        let reserved: Vec<_> = (0..20).map_while(|_| admission.reserve(20)).collect();
+        assert_eq!((reserved.len(), admission.count()), (18, 18));
+        let bounds = Bounds { connections: 20, ..NONE };
+        let _clients = [(); 2].map(|()| admission.admit(ANN, bounds).unwrap());
+        assert_eq!(admission.admit(ANN, bounds).err(), Some(Full::Connections));
+        drop(reserved);
+        assert_eq!(admission.count(), 2);
+        assert!(admission.reserve(0).is_some(), "no limit");
     }
 
     #[test]

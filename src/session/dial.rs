@@ -3,7 +3,7 @@
 use super::preconnect::PreconnectPool;
 use super::state::Session;
 use super::trail::Trail;
-use crate::dial::Application;
+use crate::dial::{Application, ConnectDeadline};
 use crate::gateway::Route;
 use crate::names::Side;
 use crate::policy::Permit;
@@ -40,13 +40,14 @@ pub(super) async fn dial_with_greeting(
     let dialled = match ahead {
         Some(dialled) => Ok(dialled),
         None => {
-            let limit = route.timeouts.connect;
-            Box::pin(route.upstream.dial(permit, application, limit, records_per_key)).await
+            let (limit, spent) = (route.timeouts.connect, session.spent_connecting.take());
+            let deadline = ConnectDeadline::with_spent(limit, spent);
+            Box::pin(route.upstream.dial(permit, application, deadline, records_per_key)).await
         }
     };
     match dialled {
         Ok(dialled) => {
-            PreconnectPool::refill(shared, route, application, permit, records_per_key);
+            PreconnectPool::refill(shared, route, application, permit, &session.gateway);
             trail.dialled(dialled.established.facts, dialled.address, started.elapsed(), is_ahead);
             Ok((dialled.established.leg, dialled.established.early, dialled.mysql))
         }

@@ -4,10 +4,11 @@
 //! a session that dials under its permit has the next few dialled as well. What nobody took within `KEEP` is closed, so a
 //! route without clients holds nothing.
 
+use super::admission::Reservation;
 use super::state::Shared;
 use super::trail::upstream_opened;
-use crate::dial::{Application, Dialled};
-use crate::gateway::Route;
+use crate::dial::{Application, ConnectDeadline, Dialled};
+use crate::gateway::{Gateway, Route};
 use crate::metrics::WorkerMetrics;
 use crate::names::Side;
 use crate::policy::Permit;
@@ -29,6 +30,9 @@ const MAX_EARLY: usize = 64 * 1024;
 /// Reads after which an upstream that still talks is not waited for.
 const MAX_READS: usize = 32;
 
+/// Ways to speak with the upstream of a route that are dialled ahead: clients of MySQL choose flags, and could make it many.
+const MAX_POOLS_PER_ROUTE: usize = 4;
+
 /// What one worker has dialled ahead, by route and protocol.
 #[derive(Default)]
 pub struct PreconnectPool {
@@ -49,6 +53,8 @@ type Key = (*const Route, Application);
 struct Ready {
     dialled: Dialled,
     since: Instant,
+    /// It counts as a connection as long as no session has it.
+    _reservation: Reservation,
 }
 
 impl PreconnectPool {
@@ -56,7 +62,7 @@ impl PreconnectPool {
     pub(super) fn take(shared: &Shared, route: &Arc<Route>, application: Application) -> Option<Dialled> {
         let mut pools = shared.preconnect.pools.borrow_mut();
         let pool = pools.get_mut(&(Arc::as_ptr(route), application))?;
-        while let Some(Ready { mut dialled, since }) = pool.ready.pop_front() {
+        while let Some(Ready { mut dialled, since, .. }) = pool.ready.pop_front() {
             let good = since.elapsed() < KEEP && is_alive(&mut dialled);
             shared.metrics.dialled_ahead(good);
             if good {
@@ -72,11 +78,16 @@ impl PreconnectPool {
         route: &Arc<Route>,
         application: Application,
         permit: &Permit,
-        records_per_key: u64,
+        gateway: &Gateway,
     ) {
+        let records_per_key = gateway.limits.records_per_key;
         let key = (Arc::as_ptr(route), application);
         let missing = {
             let mut pools = shared.preconnect.pools.borrow_mut();
+            let of_route = pools.keys().filter(|(route, _)| *route == key.0).count();
+            if of_route >= MAX_POOLS_PER_ROUTE && !pools.contains_key(&key) {
+                return;
+            }
             let pool = pools.entry(key).or_insert_with(|| Pool {
                 _route: Arc::downgrade(route),
                 ready: VecDeque::new(),
@@ -88,11 +99,17 @@ impl PreconnectPool {
             missing
         };
         for _ in 0..missing {
+            let connections = gateway.limits.connections;
+            let Some(reservation) = shared.admission.reserve(connections) else {
+                shared.preconnect.dialled(key, None);
+                continue;
+            };
             let (shared, route, permit) = (shared.clone(), route.clone(), permit.clone());
             // Boxed, since the runtime moves a task's future when it begins and writes all its bytes when it ends.
             tokio::task::spawn_local(Box::pin(async move {
                 let (limit, started) = (route.timeouts.connect, Instant::now());
-                let mut dialled = route.upstream.dial(&permit, application, limit, records_per_key).await;
+                let deadline = ConnectDeadline::new(limit);
+                let mut dialled = route.upstream.dial(&permit, application, deadline, records_per_key).await;
                 if let Ok(dialled) = &mut dialled {
                     // The handshake's last flight else goes with the first data; the upstream's own time for handshakes is
                     // running. A connection that broke here is found to be dead when it is taken.
@@ -105,7 +122,12 @@ impl PreconnectPool {
                     // A session that needs one dials by itself, and says what is wrong.
                     Err(_) => shared.metrics.handshake_failed(Side::Upstream),
                 }
-                if shared.preconnect.dialled(key, dialled.ok()) {
+                let ready = dialled.ok().map(|dialled| Ready {
+                    dialled,
+                    since: Instant::now(),
+                    _reservation: reservation,
+                });
+                if shared.preconnect.dialled(key, ready) {
                     tokio::task::spawn_local(Self::watch(shared.clone(), key));
                 }
             }));
@@ -113,12 +135,11 @@ impl PreconnectPool {
     }
 
     /// Takes note of a dial's result. True: nobody watches the pool yet, and somebody must.
-    fn dialled(&self, key: Key, dialled: Option<Dialled>) -> bool {
+    fn dialled(&self, key: Key, ready: Option<Ready>) -> bool {
         let mut pools = self.pools.borrow_mut();
         let Some(pool) = pools.get_mut(&key) else { return false };
         pool.dialling -= 1;
-        let since = Instant::now();
-        pool.ready.extend(dialled.map(|dialled| Ready { dialled, since }));
+        pool.ready.extend(ready);
         if pool.is_empty() && !pool.watched {
             pools.remove(&key);
             return false;

@@ -1,6 +1,6 @@
 //! What the sessions of a worker share, and what is known of one session from its start.
 
-use super::admission::Full;
+use super::admission::{Admission, Full};
 use super::live::Live;
 use super::postgres::cancel::Cancels;
 use super::preconnect::PreconnectPool;
@@ -13,6 +13,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What all sessions of a worker share.
 pub struct Shared {
@@ -24,6 +25,8 @@ pub struct Shared {
     pub tokens: RefCell<TokenCache>,
     /// Sessions that can be told to drain.
     pub live: Rc<Live>,
+    /// Counts the connections of all workers.
+    pub admission: Arc<Admission>,
     /// Upstream connections that stand before they are asked for.
     pub preconnect: PreconnectPool,
     /// PostgreSQL sessions of all workers that can be cancelled.
@@ -33,10 +36,16 @@ pub struct Shared {
 
 impl Shared {
     /// `seed` makes the session ids of this worker differ from everybody else's.
-    pub fn new(worker: usize, metrics: Arc<WorkerMetrics>, cancels: Arc<Cancels>, seed: u64) -> Self {
+    pub fn new(
+        worker: usize,
+        metrics: Arc<WorkerMetrics>,
+        admission: Arc<Admission>,
+        cancels: Arc<Cancels>,
+        seed: u64,
+    ) -> Self {
         let (tokens, live) = (RefCell::new(TokenCache::default()), Rc::default());
         let preconnect = PreconnectPool::default();
-        Shared { worker, metrics, tokens, live, preconnect, cancels, ids: Cell::new(seed) }
+        Shared { worker, metrics, tokens, live, admission, preconnect, cancels, ids: Cell::new(seed) }
     }
 
     /// The next session id: SplitMix64, which visits every value once. Unique, not secret.
@@ -63,6 +72,8 @@ pub struct Session {
     pub remote: Remote,
     /// The limit that leaves it no room: it may only hear so.
     pub(super) crowded: Option<Full>,
+    /// What the question for the upstream's application protocols took of the time to connect.
+    pub(super) spent_connecting: Cell<Duration>,
     /// True where the client came through a tunnel, whose identity it has.
     pub(super) tunnelled: bool,
     proven_identity: OnceCell<Arc<Identity>>,
@@ -96,6 +107,7 @@ impl Session {
             listener,
             remote,
             crowded,
+            spent_connecting: Cell::default(),
             tunnelled,
             proven_identity,
             first_identity,

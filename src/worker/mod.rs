@@ -119,7 +119,13 @@ impl Workers {
                 if let Some(core) = core {
                     core_affinity::set_for_current(core);
                 }
-                let shared = Rc::new(Shared::new(number, metrics, cancels, u64::from_ne_bytes(seed)));
+                let shared = Rc::new(Shared::new(
+                    number,
+                    metrics,
+                    admission.clone(),
+                    cancels,
+                    u64::from_ne_bytes(seed),
+                ));
                 let (complained, unsaid) = Default::default();
                 let busy_poll = (!layout.busy_poll.is_zero()).then(Rc::default);
                 let worker =

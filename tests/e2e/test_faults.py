@@ -326,3 +326,93 @@ def test_the_upstream_sees_the_gateways_certificate_and_its_key_is_pinned(world,
         assert (line["reason"] == "dial") == (name == "bad"), line
         if name == "good":
             assert line["upstream_verified"] == "chain_and_pin"
+
+
+def test_an_upstream_that_never_answers_takes_the_time_to_connect_once(world, start):
+    silent = socket.create_server(("127.0.0.1", 0))
+    route = world.route("silent", silent.getsockname()[1]) | {"timeouts": {"connect": "2s"}}
+    chain, key = world.authority.leaf("silent", ["silent.gw.test"])
+    gateway = start(world.config(route | {"certificate": {"chain": chain, "key": key}}))
+    began = time.monotonic()
+    # The client offers both versions of HTTP: the upstream is asked which it speaks, and dialled after that.
+    answer = curl(gateway, world, "silent", "/", "-w", "%{http_code}", token=world.issuer.token())
+    assert answer.stdout.endswith(b"502"), (answer.stdout, answer.stderr)
+    assert 1.9 < time.monotonic() - began < 3.5
+    silent.close()
+
+
+def use_resolver_of(folder, address):
+    """For a new process: a mount namespace of its own, in which names are asked for at `address`."""
+    import ctypes
+
+    (folder / "resolv.conf").write_text(f"nameserver {address}\noptions timeout:30 attempts:5\n")
+    libc = ctypes.CDLL(None, use_errno=True)
+    new_namespace, private, bind = 0x20000, (1 << 18) | (1 << 14), 1 << 12
+
+    def enter():
+        mounted = [
+            libc.unshare(new_namespace),
+            libc.mount(None, b"/", None, private, None),
+            libc.mount(str(folder / "resolv.conf").encode(), b"/etc/resolv.conf", None, bind, None),
+        ]
+        if any(mounted):
+            raise OSError(ctypes.get_errno(), "no mount namespace")
+
+    return enter
+
+
+def test_a_name_server_that_hangs_costs_few_threads_and_does_not_hold_up_the_end(world, start, tmp_path):
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind(("127.0.53.1", 53))
+    names = [f"host-{n}" for n in range(30)]
+    chain, key = world.authority.leaf("names", [f"{name}.gw.test" for name in names])
+    routes = [
+        world.route(name, 443, certificate={"chain": chain, "key": key}, timeouts={"connect": "1s"})
+        | {"upstream": {"address": f"tls://{name}.example:443", "ca": world.ca}}
+        for name in names
+    ]
+    gateway = start(world.config(world.route("api", world.nginx_port), *routes), preexec_fn=use_resolver_of(tmp_path, "127.0.53.1"))
+    token = world.issuer.token()
+    threads = lambda: len(os.listdir(f"/proc/{gateway.process.popen.pid}/task"))
+    before = threads()
+
+    def ask(name):
+        answer = curl(gateway, world, name, "/", "--http1.1", "-w", "%{http_code}", token=token)
+        assert answer.stdout.endswith(b"502"), (name, answer.stdout, answer.stderr)
+
+    asking = [threading.Thread(target=ask, args=(name,)) for name in names * 2]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    assert threads() - before <= 8
+    # What needs no name goes on.
+    assert curl(gateway, world, "api", "/hello.txt", "-w", "%{http_code}", token=token).stdout.endswith(b"200")
+    began = time.monotonic()
+    assert gateway.stop() == 0
+    assert time.monotonic() - began < 2
+    server.close()
+
+
+def test_a_socket_that_somebody_else_listens_on_gets_nothing(world, start, tmp_path):
+    path = tmp_path / "upstream.sock"
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    server.listen()
+    route = world.route("local", 0) | {
+        "upstream": {"address": f"unix:{path}", "peer_user": str(os.getuid() + 1)},
+        "unsafe_plaintext_upstream": True, "alpn": "http/1.1",
+    }  # fmt: skip
+    chain, key = world.authority.leaf("local", ["local.gw.test"])
+    gateway = start(world.config(route | {"certificate": {"chain": chain, "key": key}}))
+    answer = curl(gateway, world, "local", "/", "--http1.1", "-w", "%{http_code}", token=world.issuer.token())
+    assert answer.stdout.endswith(b"502"), (answer.stdout, answer.stderr)
+    assert server.accept()[0].recv(1) == b""
+    line = gateway.line("session closed", reason="dial")
+    assert f"served by the user with id {os.getuid()}" in line["detail"], line
+    # The right one is spoken to.
+    route["upstream"]["peer_user"] = "root" if os.getuid() == 0 else str(os.getuid())
+    threading.Thread(target=lambda: server.accept()[0].sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), daemon=True).start()
+    gateway = start(world.config(route | {"certificate": {"chain": chain, "key": key}}))
+    answer = curl(gateway, world, "local", "/", "--http1.1", token=world.issuer.token())
+    assert answer.stdout == b"ok", answer

@@ -39,7 +39,7 @@ pub struct Route {
     pub unsafe_plaintext_upstream: Option<Spanned<bool>>,
     /// Upstream connections, handshake and all, that each worker keeps ready for the next sessions while there are some, so
     /// that the first byte does not wait for them; at most 64. None is shared or used twice, and one that nobody needed
-    /// for 4 s is closed. Default 0.
+    /// for 4 s is closed. They count in `limits.connections`, and there are none in its last tenth. Default 0.
     #[serde(default)]
     #[schemars(with = "Option<u8>")]
     pub dial_ahead: Option<Spanned<u8>>,
@@ -145,7 +145,8 @@ pub enum Upstream {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct UpstreamTable {
-    /// `tls://host:port`, or without TLS `tcp://127.0.0.1:port` or `unix:/path`; all other keys are for TLS.
+    /// `tls://host:port`, or without TLS `tcp://127.0.0.1:port` or `unix:/path`; all other keys but
+    /// `peer_user` are for TLS.
     #[schemars(with = "String")]
     pub address: Text,
     /// PEM file with the authority of the upstream's certificate. Default: the system's authorities.
@@ -163,6 +164,16 @@ pub struct UpstreamTable {
     /// The certificate that the gateway shows.
     #[serde(default)]
     pub certificate: Option<KeyPair>,
+    /// How long the addresses of the host are used before it is looked up again, at most `1h`. Default `10s`. While the
+    /// name server does not answer, addresses of the last ten minutes are used.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub dns_ttl: Option<Text>,
+    /// `unix:` only: the user, by name or number, whose process must listen on the socket; nothing is sent to another's.
+    /// Of a socket that systemd opened it is `root`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub peer_user: Option<Text>,
     /// Post-quantum key exchange with the upstream: `prefer`, `require`, `off`. Default `prefer`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]

@@ -36,6 +36,16 @@ pub(super) fn upstream(
     };
     let parsed = PlaintextUpstream::parse(text).map_err(|fault| format!("{text:?} is no upstream: {fault}"));
     let address = notes.take(span.clone(), parsed);
+    let address = match table.and_then(|table| table.peer_user.as_ref()) {
+        None => address,
+        Some(text) => {
+            let user = notes.take(text.span(), user_id(text.get_ref()));
+            let served = |(address, user): (PlaintextUpstream, u32)| {
+                notes.take(text.span(), address.with_peer_user(user).map_err(|fault| fault.to_string()))
+            };
+            address.zip(user).and_then(served)
+        }
+    };
     let allowed = route.unsafe_plaintext_upstream.as_ref().is_some_and(|flag| *flag.get_ref());
     if !allowed && !notes.lost {
         let advice = "write tls://host:port, or add unsafe_plaintext_upstream = true to the route";
@@ -67,6 +77,21 @@ pub(super) fn idle_permission(route: &model::Route, notes: &mut Notes<'_>) {
     }
 }
 
+/// A user's number, or that of a name in the system's list of users.
+fn user_id(text: &str) -> Result<u32, String> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    let users = std::fs::read_to_string(USERS).map_err(|error| format!("{USERS}: {error}"))?;
+    let user = users.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|user| user[0] == text);
+    let number = user.and_then(|user| user.get(2)?.parse().ok());
+    number
+        .ok_or_else(|| format!("{text:?} is no user in {USERS}; write the number that `id -u {text}` shows"))
+}
+
+/// The users of this machine (passwd(5)). Those of a directory are not in it.
+const USERS: &str = "/etc/passwd";
+
 /// What is written of an upstream that only TLS has a use for.
 fn of_tls(table: &model::UpstreamTable) -> impl Iterator<Item = (&'static str, std::ops::Range<usize>)> {
     let texts = [
@@ -75,6 +100,7 @@ fn of_tls(table: &model::UpstreamTable) -> impl Iterator<Item = (&'static str, s
         ("sni", &table.sni),
         ("pq", &table.pq),
         ("negotiation", &table.negotiation),
+        ("dns_ttl", &table.dns_ttl),
     ];
     let place = |(key, text): (&'static str, &Option<Text>)| Some((key, text.as_ref()?.span()));
     let certificate = table.certificate.as_ref().map(|pair| ("certificate", Spanned::span(&pair.chain)));

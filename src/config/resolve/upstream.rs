@@ -4,7 +4,8 @@ use super::context::Context;
 use crate::config::certificates;
 use crate::config::fault::Notes;
 use crate::config::model::{self, Text};
-use crate::dial::Upstream;
+use crate::config::units;
+use crate::dial::{DEFAULT_DNS_TTL, Upstream};
 use crate::tls::PostQuantum;
 use crate::tls::client::{ClientSettings, client_config};
 use base64::Engine;
@@ -12,7 +13,11 @@ use base64::prelude::BASE64_STANDARD;
 use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 use std::path::Path;
+use std::time::Duration;
 use toml::Spanned;
+
+/// Longer, and a service that has moved is missed for too long.
+const MAX_DNS_TTL: Duration = Duration::from_secs(3600);
 
 impl Context<'_> {
     /// Reads a certificate and its key; faults stand at whichever of the two they are in.
@@ -60,12 +65,32 @@ impl Context<'_> {
             Some(sni) => notes.take(sni.span(), server_name(sni.get_ref())),
             None => own_name.clone(),
         };
+        let dns_ttl = match table.and_then(|table| table.dns_ttl.as_ref()) {
+            Some(text) => {
+                let ttl = notes.take(text.span(), units::duration(text.get_ref()));
+                if ttl.is_some_and(|ttl| ttl > MAX_DNS_TTL) {
+                    notes.fault(
+                        text.span(),
+                        "addresses older than an hour are wrong too often; write at most \"1h\"",
+                    );
+                }
+                ttl
+            }
+            None => Some(DEFAULT_DNS_TTL),
+        };
+        if let Some(user) = table.and_then(|table| table.peer_user.as_ref()) {
+            notes.fault(
+                user.span(),
+                "peer_user is for a Unix socket; an upstream with TLS proves itself by its certificate",
+            );
+        }
         let ((host, port), _, name, pq, pin) = (target?, own_name?, name?, pq?, pin?);
         let settings = ClientSettings { roots: roots?, pin, certificate: certificate?, pq };
         let tls = notes.take(span, client_config(settings).map_err(|fault| fault.to_string()))?;
         let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         let authority = if port == 443 { shown } else { format!("{shown}:{port}") };
-        Some((Upstream::new(host, port, name, tls, pin.is_some()), pq, authority))
+        let upstream = Upstream::new(host, port, name, tls, pin.is_some()).with_dns_ttl(dns_ttl?);
+        Some((upstream, pq, authority))
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::super::leg_close::close_leg;
 use crate::close::Close;
-use crate::dial::{Application, DialFault, Dialled};
+use crate::dial::{Application, ConnectDeadline, DialFault, Dialled};
 use crate::gateway::Route;
 use crate::names::{Reached, RouteName, SessionId};
 use crate::policy::Permit;
@@ -148,7 +148,8 @@ impl Target {
     pub async fn cancel(&self) -> Result<(Facts, Reached), DialFault> {
         let (upstream, limit) = (&self.route.upstream, self.route.timeouts.connect);
         let address = self.address.clone();
-        let dialled = upstream.dial_again(&self.permit, Application::Postgres, address, limit, u64::MAX);
+        let deadline = ConnectDeadline::new(limit);
+        let dialled = upstream.dial_again(&self.permit, Application::Postgres, address, deadline, u64::MAX);
         let Dialled { established, address, .. } = dialled.await?;
         let mut leg = established.leg;
         let asked = timeout(limit, async {

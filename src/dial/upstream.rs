@@ -1,0 +1,172 @@
+//! A route's upstream.
+
+use super::application::{Application, H2, HTTP11, Negotiation};
+use super::fault::DialFault;
+use super::plaintext::PlaintextUpstream;
+use super::socket::ConnectDeadline;
+use super::spoken::Spoken;
+use crate::names::Reached;
+use crate::policy::Permit;
+use crate::protocol::mysql::Agreed;
+use crate::protocol::postgres;
+use crate::tls::handshake::Established;
+use parking_lot::Mutex;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// A route's upstream.
+pub struct Upstream {
+    pub(super) kind: Kind,
+    pub(super) negotiation: Negotiation,
+    pub(super) spoken: Mutex<Spoken>,
+    /// Held by whoever asks the upstream; the others wait for the answer instead of asking as well.
+    pub(super) asking: tokio::sync::Mutex<()>,
+}
+
+/// Whether there is TLS is no property that could be switched off: either an upstream has what it takes, or it has not.
+pub(super) enum Kind {
+    Tls(Box<Tls>),
+    Plaintext(PlaintextUpstream),
+}
+
+/// What it takes to reach an upstream with TLS.
+pub(super) struct Tls {
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// How old the addresses of `host` may be.
+    pub(super) dns_ttl: Duration,
+    pub(super) server_name: ServerName<'static>,
+    pinned: bool,
+    pub(super) plain: Arc<ClientConfig>,
+    pub(super) http1: Arc<ClientConfig>,
+    pub(super) http2: Arc<ClientConfig>,
+    pub(super) postgresql: Arc<ClientConfig>,
+}
+
+/// A fresh upstream leg.
+pub struct Dialled {
+    /// The connection, with what was agreed.
+    pub established: Established,
+    /// Where it leads.
+    pub address: Reached,
+    /// What a MySQL server said first.
+    pub mysql: Option<Agreed>,
+}
+
+impl Dialled {
+    /// Ends a connection that nothing was sent on: the handshake's last flight goes out, and a clean end.
+    pub async fn leave(self) {
+        let mut leg = self.established.leg;
+        // What the upstream makes of it is its own affair.
+        let _ = leg.queue_close();
+        let _ = tokio::time::timeout(LEAVE, leg.flush()).await;
+    }
+}
+
+/// How long an upstream that was only asked may take to hear that this was all.
+const LEAVE: Duration = Duration::from_secs(1);
+/// How old the addresses of a name may be unless configured: the time for which one connection after the other asks nobody.
+pub const DEFAULT_DNS_TTL: Duration = Duration::from_secs(10);
+
+impl Upstream {
+    /// `host` and `port` are where to connect, `server_name` what is sent as SNI and verified in the certificate;
+    /// `pinned` says whether `tls` compares the key as well.
+    pub fn new(
+        host: String,
+        port: u16,
+        server_name: ServerName<'static>,
+        tls: Arc<ClientConfig>,
+        pinned: bool,
+    ) -> Self {
+        let with = |protocol: &[u8]| {
+            let mut config = (*tls).clone();
+            config.alpn_protocols = vec![protocol.to_vec()];
+            Arc::new(config)
+        };
+        let (http1, http2, postgresql) = (with(HTTP11), with(H2), with(postgres::ALPN));
+        let dns_ttl = DEFAULT_DNS_TTL;
+        let tls = Tls { host, port, dns_ttl, server_name, pinned, plain: tls, http1, http2, postgresql };
+        Self::of(Kind::Tls(Box::new(tls)))
+    }
+
+    /// An upstream without TLS. The caller has the operator's word that it is wanted so.
+    pub fn plaintext(address: PlaintextUpstream) -> Self {
+        Self::of(Kind::Plaintext(address))
+    }
+
+    fn of(kind: Kind) -> Self {
+        let (spoken, asking) = (Mutex::default(), Default::default());
+        Upstream { kind, negotiation: Negotiation::Direct, spoken, asking }
+    }
+
+    /// The same upstream, with TLS begun in this way.
+    pub fn negotiating(self, negotiation: Negotiation) -> Self {
+        Upstream { negotiation, ..self }
+    }
+
+    /// The same upstream, whose name is looked up again after `ttl`.
+    pub fn with_dns_ttl(mut self, ttl: Duration) -> Self {
+        if let Kind::Tls(tls) = &mut self.kind {
+            tls.dns_ttl = ttl;
+        }
+        self
+    }
+
+    /// True when a key is pinned in addition to the chain and the name.
+    pub fn is_pinned(&self) -> bool {
+        matches!(&self.kind, Kind::Tls(tls) if tls.pinned)
+    }
+
+    /// True when there is no TLS on the upstream leg.
+    pub fn is_plaintext(&self) -> bool {
+        matches!(self.kind, Kind::Plaintext(_))
+    }
+
+    /// `host:port`, as configured; with the scheme where there is no TLS.
+    pub fn authority(&self) -> String {
+        match &self.kind {
+            Kind::Tls(tls) => format!("{}:{}", tls.host, tls.port),
+            Kind::Plaintext(address) => address.to_string(),
+        }
+    }
+
+    /// Where a leg of this upstream's leads: what [`Upstream::dial_again`] takes.
+    pub fn reached(&self, tcp: &TcpStream) -> io::Result<Reached> {
+        match &self.kind {
+            Kind::Tls(_) => tcp.peer_addr().map(Reached::Tcp),
+            Kind::Plaintext(address) => Ok(address.reached()),
+        }
+    }
+
+    /// Opens a leg for what `permit` allows.
+    pub async fn dial(
+        &self,
+        _permit: &Permit,
+        application: Application,
+        deadline: ConnectDeadline,
+        records_per_key: u64,
+    ) -> Result<Dialled, DialFault> {
+        self.open(application, None, deadline, records_per_key).await
+    }
+
+    /// Opens a leg to one address of this upstream, where a session of the same permit leads already.
+    pub async fn dial_again(
+        &self,
+        _permit: &Permit,
+        application: Application,
+        address: impl Into<Reached>,
+        deadline: ConnectDeadline,
+        records_per_key: u64,
+    ) -> Result<Dialled, DialFault> {
+        let address = match address.into() {
+            Reached::Tcp(address) => Some(address),
+            // The only one that it has.
+            Reached::Unix(_) => None,
+        };
+        self.open(application, address, deadline, records_per_key).await
+    }
+}
