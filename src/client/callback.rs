@@ -5,6 +5,7 @@
 
 use super::fault::Fault;
 use super::secrets::same;
+use crate::net::bounded::{BoundedConnection, BoundedListener, Bounds};
 use crate::secret::Secret;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -18,15 +19,14 @@ use std::convert::Infallible;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 /// How long a person may take at the issuer: second factors and password changes included.
 const DEADLINE: Duration = Duration::from_secs(5 * 60);
-/// One request of one browser. Browsers also open connections on which they say nothing.
-const CONNECTION: Duration = Duration::from_secs(10);
-/// Connections served at once; more wait.
-const MOST_CONNECTIONS: usize = 16;
+/// One request of one browser. Browsers also open connections on which they say nothing, and so can any other program.
+const BOUNDS: Bounds =
+    Bounds { connections: 16, head: Duration::from_secs(1), silence: Duration::from_secs(5) };
 
 /// The answer of the issuer, as the browser brought it (RFC 6749 section 4.1.2).
 pub(super) struct Callback {
@@ -38,7 +38,7 @@ pub(super) struct Callback {
 
 /// A bound loopback redirect.
 pub(super) struct Redirect {
-    listener: TcpListener,
+    listener: BoundedListener,
     uri: String,
     expected: Expected,
 }
@@ -62,6 +62,7 @@ impl Redirect {
         let host = if port == 80 { name } else { format!("{name}:{port}") };
         let uri = format!("http://{host}{path}");
         let path = if path.is_empty() { "/".into() } else { path };
+        let listener = BoundedListener::new(listener, BOUNDS);
         Ok(Redirect { listener, uri, expected: Expected { host, path } })
     }
 
@@ -78,18 +79,14 @@ impl Redirect {
         })
     }
 
-    async fn serve(self, state: &str) -> Result<Callback, Fault> {
+    async fn serve(mut self, state: &str) -> Result<Callback, Fault> {
         let state: Arc<str> = state.into();
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                accepted = self.listener.accept(), if connections.len() < MOST_CONNECTIONS => match accepted {
-                    Ok((tcp, _)) => {
-                        connections.spawn(connection(tcp, self.expected.clone(), state.clone()));
-                    }
-                    // Out of descriptors, or the client was gone already: neither is worth more than a pause.
-                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-                },
+                (tcp, _) = self.listener.accept() => {
+                    connections.spawn(connection(tcp, self.expected.clone(), state.clone()));
+                }
                 // Only when the connection is over, so that the browser has its page.
                 Some(ended) = connections.join_next(), if !connections.is_empty() => {
                     if let Ok(Some(callback)) = ended {
@@ -102,7 +99,7 @@ impl Redirect {
 }
 
 /// Serves one request; the answer of the issuer if it was that.
-async fn connection(tcp: TcpStream, expected: Expected, state: Arc<str>) -> Option<Callback> {
+async fn connection(tcp: BoundedConnection, expected: Expected, state: Arc<str>) -> Option<Callback> {
     let found = Mutex::new(None);
     let service = service_fn(|request: Request<Incoming>| {
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
@@ -125,7 +122,7 @@ async fn connection(tcp: TcpStream, expected: Expected, state: Arc<str>) -> Opti
         .max_buf_size(HEAD)
         .serve_connection(TokioIo::new(tcp), service);
     // Whatever became of the connection, what it brought counts.
-    let _ = tokio::time::timeout(CONNECTION, served).await;
+    let _ = served.await;
     found.into_inner()
 }
 
@@ -212,6 +209,7 @@ pub(super) fn place(uri: &str) -> Result<(String, u16, String), Fault> {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     fn judged(method: &Method, host: &str, uri: &str) -> Result<Callback, u16> {
         let expected = Expected { host: "127.0.0.1:4000".into(), path: "/callback".into() };
@@ -260,13 +258,17 @@ mod tests {
         let address = redirect.listener.local_addr().unwrap();
         assert_eq!(uri, format!("http://localhost:{}", address.port()));
         let asking = tokio::spawn(async move {
-            let _silent =
-                [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+            let mut silent = Vec::new();
+            for _ in 0..120 {
+                silent.push(TcpStream::connect(address).await.unwrap());
+            }
+            let begin = std::time::Instant::now();
             let mut tcp = TcpStream::connect(address).await.unwrap();
             let request = format!("GET /?code=c&state=s1 HTTP/1.1\r\nHost: {}\r\n\r\n", &uri[7..]);
             tcp.write_all(request.as_bytes()).await.unwrap();
             let mut page = String::new();
             tcp.read_to_string(&mut page).await.unwrap();
+            assert!(begin.elapsed() < BOUNDS.head, "it waited for the silent");
             page
         });
         let callback = redirect.wait("s1").await.ok().unwrap();

@@ -1,3 +1,4 @@
-//! Network clients outside the data path. Sessions use `dial`, which needs a permit; nothing here may carry their bytes.
+//! Networking outside the data path. Sessions use `dial`, which needs a permit; nothing here may carry their bytes.
 
+pub mod bounded;
 pub mod https;

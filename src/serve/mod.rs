@@ -11,7 +11,7 @@ use crate::close::Close;
 use crate::config::{self, Faults, Loaded};
 use crate::gateway::Gateway;
 use crate::metrics::{LogFacts, ProcessFacts, WorkerMetrics, render};
-use crate::worker::{Bound, Layout, Workers};
+use crate::worker::{Bound, Layout, Workers, listen_fault};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
@@ -116,8 +116,9 @@ impl Running {
         let layout = Layout { count: workers.unwrap_or(written.count), ..written };
         let bound = Bound::bind(&gateway.listeners, layout).map_err(system("cannot listen"))?;
         let addresses = bound.addresses();
-        let admin_listener =
-            TcpListener::bind(admin.address).map_err(system("cannot listen for the operator"))?;
+        let admin_listener = TcpListener::bind(admin.address)
+            .map_err(|error| listen_fault(admin.address, error))
+            .map_err(system("cannot listen for the operator"))?;
         let admin = admin_listener.local_addr().ok();
         gateway.issuers.start(&tokio::runtime::Handle::current());
         let gateway = Arc::new(ArcSwap::from_pointee(gateway));

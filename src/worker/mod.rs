@@ -5,10 +5,12 @@
 //! uneven; the worker that accepts one hands it to the least loaded worker if the difference is worth it.
 
 mod busy_poll;
+mod port_owner;
 mod sockets;
 mod thread;
 mod watchdog;
 
+pub use port_owner::listen_fault;
 pub use sockets::Bound;
 
 use crate::close::Close;

@@ -1,6 +1,6 @@
 //! Listening sockets: one for each listener and worker, bound before any worker runs.
 
-use super::Layout;
+use super::{Layout, listen_fault};
 use crate::gateway::Listener;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io;
@@ -24,10 +24,11 @@ impl Bound {
         };
         let mut listeners = listeners.to_vec();
         let mut sockets = Vec::with_capacity(count);
-        for _ in 0..count {
+        for worker in 0..count {
             let mut of_worker = Vec::with_capacity(listeners.len());
             for listener in &mut listeners {
-                let socket = bind(listener.address)?;
+                let share = if worker == 0 { Share::Afterwards } else { Share::Already };
+                let socket = bind(listener.address, share)?;
                 // Port 0 is chosen by the first worker's socket and shared by the others.
                 listener.address = socket.local_addr()?;
                 of_worker.push((listener.clone(), socket));
@@ -43,8 +44,17 @@ impl Bound {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
+/// When a socket agrees to share its port.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Share {
+    /// Once it has the port to itself. With `SO_REUSEPORT` from the start, a second gateway of the same user would get half
+    /// of the connections, and nobody would know.
+    Afterwards,
+    /// From the start: the port is this process' already.
+    Already,
+}
+
+fn bind(address: SocketAddr, share: Share) -> io::Result<TcpListener> {
     let bound = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         if address.is_ipv6() {
@@ -52,18 +62,19 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
             socket.set_only_v6(!address.ip().is_unspecified())?;
         }
         socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
+        socket.set_reuse_port(share == Share::Already)?;
         // Accepted sockets inherit these, which saves five system calls for each connection.
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_user_timeout(Some(crate::dial::USER_TIMEOUT))?;
         let keepalive = TcpKeepalive::new().with_time(crate::dial::KEEPALIVE);
         socket.set_tcp_keepalive(&keepalive.with_interval(crate::dial::KEEPALIVE / 4))?;
         socket.bind(&address.into())?;
+        socket.set_reuse_port(true)?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
         Ok(socket.into())
     };
-    bound().map_err(named)
+    bound().map_err(|error| listen_fault(address, error))
 }
 
 #[cfg(test)]
@@ -94,19 +105,24 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_an_error_that_names_the_address() {
+    fn a_taken_port_is_an_error_that_names_the_address_and_the_process() {
+        let layout = Layout { count: 2, pin: false, busy_poll: Duration::ZERO };
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = taken.local_addr().unwrap().to_string();
-        let error =
-            Bound::bind(&[listener(&address)], Layout { count: 1, pin: false, busy_poll: Duration::ZERO })
-                .err()
-                .unwrap();
-        assert!(error.to_string().contains(&address), "{error}");
+        // Another gateway's, which shares its port among its own workers.
+        let gateway = Bound::bind(&[listener("127.0.0.1:0")], layout).unwrap();
+        for address in [taken.local_addr().unwrap(), gateway.addresses()[0]] {
+            let all = SocketAddr::new([0, 0, 0, 0].into(), address.port());
+            for wanted in [address, all].map(|address| address.to_string()) {
+                let error = Bound::bind(&[listener(&wanted)], layout).err().unwrap().to_string();
+                let owner = format!("process {} (", std::process::id());
+                assert!(error.starts_with(&wanted) && error.contains(&owner), "{error}");
+            }
+        }
     }
 
     #[test]
     fn accepted_sockets_inherit_their_options() {
-        let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let socket = bind("127.0.0.1:0".parse().unwrap(), Share::Afterwards).unwrap();
         socket.set_nonblocking(false).unwrap();
         let _client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
         let accepted = socket2::SockRef::from(&socket.accept().unwrap().0).tcp_nodelay();
@@ -115,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_of_ipv6_is_dual_stack() {
-        let socket = bind("[::]:0".parse().unwrap()).unwrap();
+        let socket = bind("[::]:0".parse().unwrap(), Share::Afterwards).unwrap();
         let port = socket.local_addr().unwrap().port();
         assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
         assert!(TcpStream::connect(("::1", port)).is_ok());

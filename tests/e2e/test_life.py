@@ -14,7 +14,7 @@ import httpx
 import pytest
 from support import parts
 from support.gateway import BINARY, staunch
-from support.process import Process
+from support.process import Process, free_port
 from test_http2 import Grpc
 from test_tls import Sink, client_context, connect, echo, pairs, raw_config, raw_route
 
@@ -237,6 +237,22 @@ def test_the_operator_sees_health_and_metrics(world, start):
         assert name in text, name
     rebound = httpx.get(f"http://127.0.0.1:{gateway.admin}/metrics", headers={"Host": "evil.example"})
     assert rebound.status_code == 421
+
+
+def test_a_second_gateway_on_a_taken_port_refuses_to_start_and_names_who_has_it(world, start, tmp_path):
+    first = start(world.config(local(world, "first")))
+    for own, foreign in (("port", "admin"), ("admin", "port")):
+        text = first.path.read_text()
+        # The other address of the second is its own.
+        text = text.replace(f":{getattr(first, foreign)}", f":{free_port()}")
+        path = first.folder / f"second-{own}.toml"
+        path.write_text(text)
+        answer = staunch("serve", "--config", str(path), seconds=20)
+        said = answer.stderr.decode()
+        assert answer.returncode == 1, said
+        assert f"127.0.0.1:{getattr(first, own)}" in said, said
+        assert f"process {first.process.popen.pid} (" in said, said
+    assert first.get("/readyz") == 200
 
 
 def test_check_reports_every_fault_with_its_line(world, tmp_path):
