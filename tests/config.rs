@@ -106,6 +106,23 @@ fn what_is_wrong_is_found_with_its_line_and_with_advice() {
         (rule, r#"{ issuer = "corp", groups = [] }"#, "21: groups is empty"),
         (rule, r#"{ issuer = "corp", subjects = [] }"#, "21: subjects is empty"),
         (rule, r#"{ issuer = "corp", claims = {} }"#, "21: claims is empty"),
+        (rule, r#"{ issuer = "corp", claims = { roles = [] } }"#, "21: claim roles has no value here"),
+        (
+            rule,
+            r#"{ issuer = "corp", audience = ["payroll"] }"#,
+            "21: \"payroll\" is none of the audiences of issuer `corp`, so no token could fit; write one of staunch",
+        ),
+        (rule, r#"{ issuer = "corp", audience = [] }"#, "21: audience is empty"),
+        (
+            r#"protocol = "http""#,
+            "protocol = \"http\"\naudience = [\"api\"]",
+            "19: \"api\" is none of the audiences of issuer `corp`",
+        ),
+        (
+            "https://idp.example.com",
+            "https://idp.example.com/.well-known/openid-configuration",
+            "write the issuer: \"https://idp.example.com\"",
+        ),
         (r#""file:secrets/openai.key""#, "4711", "13: a number stands here; write a text in quotes"),
         (rule, r#"{ issuer = "other" }"#, "21: `other` is no issuer"),
         (rule, &format!(r#"{{ issuer = "corp" }}, {rule}"#), "21: rule 1 of this list permits all"),

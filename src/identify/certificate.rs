@@ -6,6 +6,7 @@
 use super::oidc::cache::TokenCache;
 use super::provider::{Identification, IdentityProvider, Refused};
 use crate::names::IssuerName;
+use crate::policy::claims::join;
 use crate::policy::{Identity, Proof};
 use crate::protocol::RefusalReason;
 use rustls::pki_types::CertificateDer;
@@ -89,7 +90,7 @@ impl CertificateMapping {
         claims.insert("fingerprint".into(), fingerprint(leaf).into());
         for (claim, list) in [("san.dns", &names.dns), ("san.uri", &names.uri)] {
             if !list.is_empty() {
-                claims.insert(claim.into(), list.join(" ").into());
+                claims.extend(join(list.iter().cloned()).map(|all| (Arc::from(claim), Arc::from(all))));
             }
         }
         let ends = u64::try_from(read.validity().not_after.timestamp()).unwrap_or(0);
@@ -244,9 +245,9 @@ mod tests {
         );
         assert_eq!(identity.issuer.0.as_ref(), "machines");
         assert_eq!(identity.proof, Proof::Certificate);
-        assert_eq!(identity.claims.get("san.dns").unwrap().as_ref(), "runner.example");
-        assert_eq!(identity.claims.get("san.uri").unwrap().as_ref(), "spiffe://corp/ci/runner");
-        assert_eq!(identity.claims.get("fingerprint").unwrap().len(), 64);
+        assert_eq!(identity.claims.values("san.dns").collect::<Vec<_>>(), ["runner.example"]);
+        assert_eq!(identity.claims.values("san.uri").collect::<Vec<_>>(), ["spiffe://corp/ci/runner"]);
+        assert_eq!(identity.claims.values("fingerprint").map(str::len).collect::<Vec<_>>(), [64]);
         let ends = identity.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         assert_eq!(ends, 2_209_075_200, "2040-01-02T00:00:00Z");
     }

@@ -4,10 +4,10 @@ use super::histogram::{BOUNDS, Snapshot};
 use super::{
     AcceptFault, CLOSE_REASONS, CULPRITS, Counter, Histogram, LimitHit, PLAINTEXTS, REFUSALS, WorkerMetrics,
 };
-use crate::names::RouteName;
+use crate::names::{IssuerName, RouteName};
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Facts about the process as a whole, given by the caller: nothing here reads a clock or `/proc`.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,8 @@ pub struct ProcessFacts {
     pub reload: Option<(bool, SystemTime)>,
     /// When each route's certificate ends.
     pub certificates: Vec<(RouteName, SystemTime)>,
+    /// How long ago each issuer's keys were fetched; `None` where they never were.
+    pub key_ages: Vec<(IssuerName, Option<Duration>)>,
     /// Descriptors in use.
     pub open_descriptors: Option<u64>,
     /// Descriptors that the process may use.
@@ -140,7 +142,11 @@ pub fn render(workers: &[Arc<WorkerMetrics>], process: &ProcessFacts) -> String 
             }
         }
     }
-    out.family("token_cache_total", "counter", "Tokens looked up among those verified before, by outcome.");
+    out.family(
+        "token_cache_total",
+        "counter",
+        "Tokens looked up among those judged before, good or bad, by outcome.",
+    );
     out.sample("token_cache_total", &[("outcome", "hit")], sum(&|w| &w.tokens_hit));
     out.sample("token_cache_total", &[("outcome", "miss")], sum(&|w| &w.tokens_missed));
     out.family(
@@ -226,6 +232,14 @@ fn facts(out: &mut Text, process: &ProcessFacts) {
         out.family("certificate_not_after_seconds", "gauge", "When a route's certificate ends, Unix time.");
         for (route, end) in &process.certificates {
             out.sample("certificate_not_after_seconds", &[("route", &route.0)], unix(*end));
+        }
+    }
+    if process.key_ages.iter().any(|(_, age)| age.is_some()) {
+        out.family("issuer_keys_age_seconds", "gauge", "How long ago an issuer's keys were fetched.");
+        for (issuer, age) in &process.key_ages {
+            if let Some(age) = age {
+                out.sample("issuer_keys_age_seconds", &[("issuer", &issuer.0)], age.as_secs());
+            }
         }
     }
     if let Some((success, at)) = process.reload {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::close::Stage;
-use crate::names::RouteName;
+use crate::names::{IssuerName, RouteName};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -47,6 +47,10 @@ fn every_family_has_help_and_type_once_and_counters_end_in_total() {
         started: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(7)),
         reload: Some((false, SystemTime::UNIX_EPOCH + Duration::from_secs(9))),
         certificates: vec![(RouteName("a\"b\\c\n".into()), SystemTime::UNIX_EPOCH + Duration::from_secs(11))],
+        key_ages: vec![
+            (IssuerName("corp".into()), Some(Duration::from_secs(12))),
+            (IssuerName("down".into()), None),
+        ],
         open_descriptors: Some(1),
         max_descriptors: Some(2),
         resident_bytes: Some(3),
@@ -71,6 +75,10 @@ fn every_family_has_help_and_type_once_and_counters_end_in_total() {
     }
     assert!(families.len() > 25, "{families:?}");
     assert!(text.contains("staunch_certificate_not_after_seconds{route=\"a\\\"b\\\\c\\n\"} 11\n"));
+    assert!(
+        text.contains("staunch_issuer_keys_age_seconds{issuer=\"corp\"} 12\n")
+            && !text.contains("issuer=\"down\"")
+    );
     assert!(text.contains("staunch_reload_success 0\n") && text.contains("staunch_reload_time_seconds 9\n"));
     assert!(text.contains("staunch_process_start_time_seconds 7\n"));
 }

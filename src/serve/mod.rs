@@ -273,6 +273,7 @@ impl AdminState for State {
             started: Some(self.started),
             reload: *self.reload.lock(),
             certificates: self.certificates.lock().clone(),
+            key_ages: self.gateway.load().issuers.key_ages(),
             open_descriptors: process::open_descriptors(),
             max_descriptors: process::max_descriptors(),
             resident_bytes: process::resident_bytes(),

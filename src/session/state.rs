@@ -43,7 +43,7 @@ impl Shared {
         cancels: Arc<Cancels>,
         seed: u64,
     ) -> Self {
-        let (tokens, live) = (RefCell::new(TokenCache::default()), Rc::default());
+        let (tokens, live) = (RefCell::new(TokenCache::counting(metrics.clone())), Rc::default());
         let preconnect = PreconnectPool::default();
         Shared { worker, metrics, tokens, live, admission, preconnect, cancels, ids: Cell::new(seed) }
     }

@@ -77,6 +77,11 @@ pub struct Route {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub host: Option<Text>,
+    /// A token for one of these (`aud`), out of the issuer's `audience`: without it, a token for any of them opens this
+    /// route. Default: any of the issuer's.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub audience: Option<Spanned<Vec<Text>>>,
     /// Who may use the route: any rule that holds permits. Nobody may without one.
     #[serde(default)]
     #[schemars(with = "Vec<Allow>")]
@@ -226,10 +231,15 @@ pub struct Allow {
     #[serde(default)]
     #[schemars(with = "Option<Vec<String>>")]
     pub subjects: Option<Spanned<Vec<String>>>,
-    /// Each of these claims with exactly this value; dots lead into objects.
+    /// Each of these claims with exactly this value, or one of several; dots lead into objects. Of a list, such as
+    /// `roles`, one element must be it; of `scope`, one word.
     #[serde(default)]
-    #[schemars(with = "Option<BTreeMap<String, String>>")]
-    pub claims: Option<Spanned<BTreeMap<String, String>>>,
+    #[schemars(with = "Option<BTreeMap<String, OneOrMany>>")]
+    pub claims: Option<Spanned<BTreeMap<String, OneOrMany>>>,
+    /// A token for one of these (`aud`), out of the issuer's `audience`. Default: the route's `audience`.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub audience: Option<Spanned<Vec<Text>>>,
 }
 
 /// One credential or several.

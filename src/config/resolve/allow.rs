@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use crate::config::fault::Notes;
-use crate::config::model;
+use crate::config::model::{self, OneOrMany};
 use crate::identify::certificate::CertificateMapping;
 use crate::names::IssuerName;
 use crate::policy::{OnExpiry, Policy, Rule};
@@ -47,21 +47,13 @@ impl Context<'_> {
                     format!("this route reads no tokens, so nobody of `{issuer}` can use it"),
                 );
             }
-            let empty = BTreeMap::new();
-            let claims = allow.claims.as_ref().map_or(&empty, |claims| {
-                if claims.get_ref().is_empty() {
-                    notes.fault(
-                        claims.span(),
-                        "claims is empty, which asks for nothing; name some, or remove claims",
-                    );
-                }
-                claims.get_ref()
-            });
+            let audience = self.audience(route, allow, &issuer, by_token, notes);
             let rule = Rule {
                 issuer: Some(issuer),
                 groups: texts(notes.list(&allow.groups, "groups")),
                 subjects: texts(notes.list(&allow.subjects, "subjects")),
-                claims: claims.iter().map(|(n, v)| (n.as_str().into(), v.as_str().into())).collect(),
+                claims: claims(&allow.claims, notes),
+                audience,
             };
             if let Some(place) = rules.iter().position(|earlier| covers(earlier, &rule)) {
                 notes.fault(
@@ -86,12 +78,83 @@ impl Context<'_> {
             let advice = format!("write allow = [{{ issuer = \"{name}\" }}] or remove certificate_identity");
             notes.fault(written.span(), format!("no rule allows anybody of `{name}`; {advice}"));
         }
+        let by_token =
+            |allow: &Spanned<model::Allow>| self.audiences.contains_key(allow.get_ref().issuer.get_ref());
+        if let (Some(audience), false, false) = (&route.audience, unread, route.allow.iter().any(by_token)) {
+            notes.fault(audience.span(), "audience has no effect where no rule is for tokens; remove it");
+        }
         let on_expiry = match &route.on_expiry {
             None => OnExpiry::Drain,
             Some(text) => notes.take(text.span(), on_expiry(text.get_ref()))?,
         };
         Some((Policy { rules, on_expiry }, shown))
     }
+}
+
+impl Context<'_> {
+    /// What a token must be for by this rule: its own word, or the route's.
+    fn audience(
+        &self,
+        route: &model::Route,
+        allow: &model::Allow,
+        issuer: &IssuerName,
+        by_token: bool,
+        notes: &mut Notes<'_>,
+    ) -> Vec<Arc<str>> {
+        let Some(known) = self.audiences.get(&*issuer.0).filter(|_| by_token) else {
+            if let Some(written) = &allow.audience {
+                notes.fault(written.span(), "a certificate has no audience; remove it");
+            }
+            return Vec::new();
+        };
+        let written = if allow.audience.is_some() { &allow.audience } else { &route.audience };
+        for one in notes.list(written, "audience") {
+            if !known.contains(one.get_ref()) {
+                notes.fault(
+                    one.span(),
+                    format!(
+                        "{:?} is none of the audiences of issuer `{issuer}`, so no token could fit; write one of {}",
+                        one.get_ref(),
+                        known.join(", ")
+                    ),
+                );
+            }
+        }
+        if written.is_none() && known.len() > 1 {
+            notes.warn(
+                allow.issuer.span(),
+                format!(
+                    "issuer `{issuer}` takes tokens for {}, and each of them opens this route; name the one that is meant: \
+                     audience = [{:?}]",
+                    known.join(", "),
+                    known[0]
+                ),
+            );
+        }
+        let written = written.as_ref().map(Spanned::get_ref);
+        written.into_iter().flatten().map(|text| text.get_ref().as_str().into()).collect()
+    }
+}
+
+fn claims(
+    written: &Option<Spanned<BTreeMap<String, OneOrMany>>>,
+    notes: &mut Notes<'_>,
+) -> BTreeMap<Arc<str>, Vec<Arc<str>>> {
+    let Some(claims) = written else { return BTreeMap::new() };
+    if claims.get_ref().is_empty() {
+        notes.fault(claims.span(), "claims is empty, which asks for nothing; name some, or remove claims");
+    }
+    let values = |(name, values): (&String, &OneOrMany)| {
+        let values: Vec<Arc<str>> = match values {
+            OneOrMany::One(value) => vec![value.as_str().into()],
+            OneOrMany::Many(all) => all.iter().map(|value| value.get_ref().as_str().into()).collect(),
+        };
+        if values.is_empty() {
+            notes.fault(claims.span(), format!("claim {name} has no value here, which permits nobody"));
+        }
+        (name.as_str().into(), values)
+    };
+    claims.get_ref().iter().map(values).collect()
 }
 
 /// True when `earlier` permits everybody whom `later` permits, so that `later` can never matter.
@@ -102,7 +165,10 @@ fn covers(earlier: &Rule, later: &Rule) -> bool {
     earlier.issuer == later.issuer
         && all_in(&later.groups, &earlier.groups)
         && all_in(&later.subjects, &earlier.subjects)
-        && earlier.claims.iter().all(|(name, value)| later.claims.get(name) == Some(value))
+        && all_in(&later.audience, &earlier.audience)
+        && earlier.claims.iter().all(|(name, any)| {
+            later.claims.get(name).is_some_and(|few| few.iter().all(|one| any.contains(one)))
+        })
 }
 
 pub(super) fn texts(list: Vec<String>) -> Vec<Arc<str>> {
@@ -116,8 +182,11 @@ fn show(rule: &Rule) -> String {
             text += &format!(", {word} {}", list.join(" | "));
         }
     }
-    for (name, value) in &rule.claims {
-        text += &format!(", {name} = {value}");
+    for (name, values) in &rule.claims {
+        text += &format!(", {name} = {}", values.join(" | "));
+    }
+    if !rule.audience.is_empty() {
+        text += &format!(", for {}", rule.audience.join(" | "));
     }
     text
 }

@@ -16,6 +16,8 @@ pub(super) struct Context<'a> {
     pub(super) now: SystemTime,
     pub(super) secrets: &'a BTreeMap<&'a str, Option<Secret>>,
     pub(super) issuers: Vec<IssuerName>,
+    /// What tokens of each issuer may be for.
+    pub(super) audiences: BTreeMap<String, Vec<String>>,
     /// True when the name of an issuer, or of a secret, could not be read: it may be any.
     pub(super) unread_issuers: bool,
     pub(super) unread_secrets: bool,

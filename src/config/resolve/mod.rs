@@ -43,6 +43,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
             .iter()
             .map(|i| IssuerName(i.get_ref().name.get_ref().as_str().into()))
             .collect(),
+        audiences: settings.iter().map(|s| (s.name.to_string(), s.audience.clone())).collect(),
         unread_issuers: config.issuer.iter().any(|i| notes.is_told(&i.get_ref().name.span())),
         unread_secrets: secrets.contains_key(""),
         used_secrets: BTreeSet::new(),

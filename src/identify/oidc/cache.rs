@@ -1,33 +1,41 @@
-//! Verified tokens, remembered per worker so that a signature is checked once and not per request.
+//! Tokens that were looked at before, remembered per worker so that a signature is checked once and not per request.
 //!
-//! Holds digests and identities, never a token. A hit costs one SHA-256 and one look-up and allocates nothing.
-//! An entry counts only while the issuer still publishes the key that verified it, and only for the
-//! [`Issuers`](super::Issuers) that made it: a reload starts anew.
+//! Holds digests, identities and reasons, never a token. A hit costs one SHA-256 and one look-up and allocates nothing.
+//! Verified tokens and refused ones are kept apart, each bounded: whoever sends bad tokens pushes out bad tokens only.
+//! An entry counts for the [`Issuers`](super::Issuers) that made it and while the issuer publishes the same key; two
+//! configurations that serve at once, around a reload, have their entries side by side.
 
+use super::fault::TokenFault;
 use super::keys::{Key, KeySet};
+use crate::metrics::WorkerMetrics;
 use crate::policy::Identity;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-/// Tokens remembered by one worker. At about 1 KiB for an identity with its claims this is 4 MiB at the most.
-const ENTRIES: usize = 4_096;
+/// Verified tokens that one worker remembers. At about 1 KiB for an identity with its claims this is 4 MiB at the most.
+const MAX_VERIFIED: usize = 4_096;
 
-/// The verified tokens of one worker, bounded; the oldest entry makes room.
+/// Refused tokens that one worker remembers, about 100 bytes each.
+const MAX_REFUSED: usize = 1_024;
+
+/// How long a refusal is remembered: what was wrong may be mended at the issuer.
+const REFUSED_LIFETIME: Duration = Duration::from_secs(10);
+
+/// The tokens that one worker has seen.
 #[derive(Debug, Default)]
 pub struct TokenCache {
-    /// Which [`Issuers`](super::Issuers) filled this cache.
-    owner: u64,
-    entries: HashMap<TokenDigest, Entry>,
-    /// The keys of `entries`, oldest first; each exactly once.
-    order: VecDeque<TokenDigest>,
+    verified: Recent<VerifiedToken>,
+    refused: Recent<RefusedToken>,
+    metrics: Option<Arc<WorkerMetrics>>,
 }
 
-/// SHA-256 of a token.
-pub(super) type TokenDigest = [u8; 32];
+/// Which [`Issuers`](super::Issuers) judged, and the SHA-256 of the token.
+pub(super) type TokenId = (u64, [u8; 32]);
 
 /// A token that verified.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct VerifiedToken {
     /// Whom it proved.
     pub(super) identity: Arc<Identity>,
     /// Place of the issuer in its [`Issuers`](super::Issuers).
@@ -38,9 +46,9 @@ pub(super) struct Entry {
     pub(super) key: Arc<Key>,
 }
 
-impl Entry {
+impl VerifiedToken {
     /// True while the issuer publishes the key that verified this token.
-    pub(super) fn counts(&mut self, keys: &KeySet) -> bool {
+    pub(super) fn is_current(&mut self, keys: &KeySet) -> bool {
         let current = self.generation == keys.generation() || keys.contains(&self.key);
         if current {
             self.generation = keys.generation();
@@ -49,39 +57,94 @@ impl Entry {
     }
 }
 
+/// A token that was not accepted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RefusedToken {
+    /// Why; `None` when it named a key that was not there and new keys were asked for.
+    pub(super) fault: Option<TokenFault>,
+    /// Place of the issuer in its [`Issuers`](super::Issuers), where the token led to one.
+    pub(super) issuer: Option<usize>,
+    /// The key set that was looked into.
+    pub(super) generation: Option<u64>,
+    /// When that was.
+    pub(super) at: SystemTime,
+}
+
 impl TokenCache {
     /// An empty cache.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many tokens are remembered.
+    /// An empty cache that counts hits and misses.
+    pub fn counting(metrics: Arc<WorkerMetrics>) -> Self {
+        TokenCache { metrics: Some(metrics), ..Self::default() }
+    }
+
+    /// How many verified tokens are remembered.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.verified.entries.len()
     }
 
-    /// True without any token.
+    /// True without any verified token.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.verified.entries.is_empty()
     }
 
-    /// The entry of a token, if `owner` made it.
-    pub(super) fn get(&mut self, owner: u64, digest: &TokenDigest) -> Option<&mut Entry> {
-        if self.owner != owner {
-            self.entries.clear();
-            self.order.clear();
-            self.owner = owner;
+    /// A token that verified.
+    pub(super) fn verified(&mut self, id: &TokenId) -> Option<&mut VerifiedToken> {
+        self.verified.entries.get_mut(id)
+    }
+
+    /// Remembers a token that verified. What was known of it before is replaced.
+    pub(super) fn put_verified(&mut self, id: TokenId, token: VerifiedToken) {
+        self.verified.put(id, token, MAX_VERIFIED);
+    }
+
+    /// A token that was refused less than [`REFUSED_LIFETIME`] ago.
+    pub(super) fn refused(&self, id: &TokenId, now: SystemTime) -> Option<RefusedToken> {
+        let refused = self.refused.entries.get(id)?;
+        let age = now.duration_since(refused.at).unwrap_or(Duration::MAX);
+        (age < REFUSED_LIFETIME).then_some(*refused)
+    }
+
+    /// Remembers a token that was refused.
+    pub(super) fn put_refused(&mut self, id: TokenId, token: RefusedToken) {
+        self.refused.put(id, token, MAX_REFUSED);
+    }
+
+    /// Counts a look-up.
+    pub(super) fn count(&self, hit: bool) {
+        match (&self.metrics, hit) {
+            (Some(metrics), true) => metrics.token_hit(),
+            (Some(metrics), false) => metrics.token_missed(),
+            (None, _) => {}
         }
-        self.entries.get_mut(digest)
     }
+}
 
-    /// Remembers a token. An entry that no longer counts is replaced in its place, so `order` stays exact.
-    pub(super) fn put(&mut self, digest: TokenDigest, entry: Entry) {
-        if self.entries.insert(digest, entry).is_some() {
+/// A bounded map; the oldest entry makes room.
+#[derive(Debug)]
+struct Recent<T> {
+    entries: HashMap<TokenId, T>,
+    /// The keys of `entries`, oldest first; each exactly once.
+    order: VecDeque<TokenId>,
+}
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Recent { entries: HashMap::new(), order: VecDeque::new() }
+    }
+}
+
+impl<T> Recent<T> {
+    fn put(&mut self, id: TokenId, entry: T, max: usize) {
+        // An entry that is replaced keeps its place, so that `order` stays exact.
+        if self.entries.insert(id, entry).is_some() {
             return;
         }
-        self.order.push_back(digest);
-        if self.order.len() > ENTRIES
+        self.order.push_back(id);
+        if self.order.len() > max
             && let Some(oldest) = self.order.pop_front()
         {
             self.entries.remove(&oldest);
@@ -90,7 +153,7 @@ impl TokenCache {
 }
 
 /// SHA-256, the name of a token in the cache.
-pub(super) fn digest(token: &[u8]) -> TokenDigest {
+pub(super) fn digest(token: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, token).as_ref());
     out
@@ -101,10 +164,9 @@ mod tests {
     use super::*;
     use crate::names::IssuerName;
     use crate::policy::Proof;
-    use std::time::SystemTime;
 
-    fn entry(keys: &KeySet) -> Entry {
-        Entry {
+    fn verified(keys: &KeySet) -> VerifiedToken {
+        VerifiedToken {
             identity: Arc::new(Identity {
                 issuer: IssuerName("corp".into()),
                 subject: "ann".into(),
@@ -119,34 +181,54 @@ mod tests {
         }
     }
 
+    fn refused(at: SystemTime) -> RefusedToken {
+        RefusedToken { fault: Some(TokenFault::Signature), issuer: Some(0), generation: Some(1), at }
+    }
+
     fn key_set(x: &str) -> KeySet {
         let document = format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"k","x":"{x}"}}]}}"#);
         KeySet::parse(document.as_bytes(), SystemTime::UNIX_EPOCH).unwrap()
+    }
+
+    fn id(owner: u64, token: impl ToString) -> TokenId {
+        (owner, digest(token.to_string().as_bytes()))
     }
 
     #[test]
     fn the_oldest_entry_makes_room_and_the_bound_holds() {
         let keys = key_set("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
         let mut cache = TokenCache::new();
-        assert!(cache.get(1, &digest(b"0")).is_none());
-        for n in 0..ENTRIES + 10 {
-            cache.put(digest(n.to_string().as_bytes()), entry(&keys));
-            cache.put(digest(n.to_string().as_bytes()), entry(&keys));
+        for n in 0..MAX_VERIFIED + 10 {
+            cache.put_verified(id(1, n), verified(&keys));
+            cache.put_verified(id(1, n), verified(&keys));
         }
-        assert_eq!((cache.len(), cache.order.len()), (ENTRIES, ENTRIES));
-        assert!(cache.get(1, &digest(b"9")).is_none());
-        assert!(cache.get(1, &digest(b"10")).is_some());
+        assert_eq!((cache.len(), cache.verified.order.len()), (MAX_VERIFIED, MAX_VERIFIED));
+        assert!(cache.verified(&id(1, 9)).is_none());
+        assert!(cache.verified(&id(1, 10)).is_some());
     }
 
     #[test]
-    fn another_owner_finds_nothing() {
+    fn bad_tokens_push_out_bad_tokens_only() {
+        let keys = key_set("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
+        let (mut cache, now) = (TokenCache::new(), SystemTime::UNIX_EPOCH);
+        cache.put_verified(id(1, "good"), verified(&keys));
+        for n in 0..10 * MAX_VERIFIED {
+            cache.put_refused(id(1, n), refused(now));
+        }
+        assert!(cache.verified(&id(1, "good")).is_some());
+        assert_eq!(cache.refused.entries.len(), MAX_REFUSED);
+        assert!(cache.refused(&id(1, 10 * MAX_VERIFIED - 1), now).is_some());
+        assert!(cache.refused(&id(1, 10 * MAX_VERIFIED - 1), now + REFUSED_LIFETIME).is_none());
+    }
+
+    #[test]
+    fn two_configurations_have_their_entries_side_by_side() {
         let keys = key_set("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
         let mut cache = TokenCache::new();
-        assert!(cache.get(1, &digest(b"t")).is_none());
-        cache.put(digest(b"t"), entry(&keys));
-        assert!(cache.get(1, &digest(b"t")).is_some());
-        assert!(cache.get(2, &digest(b"t")).is_none());
-        assert!(cache.is_empty());
+        cache.put_verified(id(1, "t"), verified(&keys));
+        assert!(cache.verified(&id(2, "t")).is_none());
+        cache.put_verified(id(2, "t"), verified(&keys));
+        assert!(cache.verified(&id(1, "t")).is_some() && cache.verified(&id(2, "t")).is_some());
     }
 
     #[test]
@@ -154,10 +236,10 @@ mod tests {
         let first = key_set("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
         let again = key_set("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
         let other = key_set("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE");
-        let mut entry = entry(&first);
-        assert!(entry.counts(&first) && entry.counts(&again));
+        let mut entry = verified(&first);
+        assert!(entry.is_current(&first) && entry.is_current(&again));
         assert_eq!(entry.generation, again.generation());
         // The same `kid` with other key material is another key.
-        assert!(!entry.counts(&other));
+        assert!(!entry.is_current(&other));
     }
 }

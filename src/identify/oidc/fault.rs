@@ -20,6 +20,12 @@ pub enum TokenFault {
     /// `alg` is not in the issuer's list; `none` and HMAC never are.
     #[error("algorithm not allowed for this issuer")]
     Algorithm,
+    /// A `typ` of another kind of token (RFC 8725 section 3.11).
+    #[error("the token is of a type that is no access or ID token")]
+    Type,
+    /// `cnf`: good only together with a proof of possession, which is not taken here (RFC 7800).
+    #[error("the token is bound to a key or a certificate and is no bearer token")]
+    Bound,
     /// The issuer publishes no key of this `kid`.
     #[error("unknown key")]
     UnknownKey,
@@ -47,12 +53,18 @@ pub enum TokenFault {
     /// `nbf` or `iat` lies ahead.
     #[error("not yet valid")]
     NotYetValid,
-    /// No key of this issuer could be had, or not for a day.
+    /// No key of this issuer could be had, or not for a day; or the token's key is unknown and cannot be asked for just
+    /// now.
     #[error("the issuer's keys are not available")]
     Unavailable,
 }
 
 impl TokenFault {
+    /// True when the same token will be refused again, until the issuer's keys or the configuration change.
+    pub(super) fn is_lasting(self) -> bool {
+        !matches!(self, TokenFault::NotYetValid | TokenFault::Unavailable)
+    }
+
     /// The reason in the client's terms.
     pub fn why(self) -> RefusalReason {
         match self {

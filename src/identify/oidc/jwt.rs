@@ -5,6 +5,7 @@
 use super::fault::TokenFault;
 use super::settings::IssuerSettings;
 use crate::names::IssuerName;
+use crate::policy::claims::{Claims, join};
 use crate::policy::{CLOCK_SKEW, Identity, Proof};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,12 +16,21 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Longer tokens do not fit into a request head anyway, and are refused before any work is done on them.
-pub(super) const MOST_BYTES: usize = 16 * 1024;
+pub(super) const MAX_BYTES: usize = 16 * 1024;
 /// Claims kept for policies, and their size in all: an identity lives in each worker's cache.
-const MOST_CLAIMS: usize = 64;
-const MOST_CLAIM_BYTES: usize = 8 * 1024;
+const MAX_CLAIMS: usize = 64;
+const MAX_CLAIM_BYTES: usize = 8 * 1024;
 /// Objects inside objects that are flattened into claims.
-const DEPTH: usize = 4;
+const MAX_DEPTH: usize = 4;
+/// What `typ` may say, with or without `application/` (RFC 7515 section 4.1.9): JWTs of no kind, and access tokens of
+/// RFC 9068. Logout tokens, security events, answers of introspection, DPoP proofs and others name themselves here.
+const TYPES: [&str; 2] = ["JWT", "at+jwt"];
+const APPLICATION: &str = "application/";
+/// Claims that make another kind of token of a JWT without a `typ` of its own: security events and logout tokens (RFC
+/// 8417 section 2.2, OpenID Connect Back-Channel Logout 1.0 section 2.4), answers of introspection (RFC 9701 section 5).
+const OTHER_KINDS: [&str; 2] = ["events", "token_introspection"];
+/// What Keycloak calls tokens that are not for services, in a claim of its own.
+const NOT_FOR_SERVICES: [&str; 4] = ["Refresh", "Offline", "Logout", "Initial-Access-Token"];
 /// 9999-12-31T23:59:59Z; a later date is a mistake, and could not be added to without overflow.
 const LAST_SECOND: f64 = 253_402_300_799.0;
 
@@ -39,11 +49,12 @@ pub(super) struct Header {
     pub(super) alg: String,
     pub(super) kid: Option<String>,
     crit: Option<Value>,
+    typ: Option<String>,
 }
 
 impl<'a> Jwt<'a> {
     pub(super) fn parse(token: &'a [u8]) -> Result<Self, TokenFault> {
-        if token.len() > MOST_BYTES {
+        if token.len() > MAX_BYTES {
             return Err(TokenFault::TooLong);
         }
         let mut dots = memchr::memchr_iter(b'.', token);
@@ -56,6 +67,13 @@ impl<'a> Jwt<'a> {
         // RFC 7515 section 4.1.11: whoever does not understand a critical parameter must refuse; we know none.
         if header.crit.is_some() {
             return Err(TokenFault::Critical);
+        }
+        let typ = header.typ.as_deref().unwrap_or("JWT");
+        let typ = typ
+            .split_at_checked(APPLICATION.len())
+            .map_or(typ, |(prefix, rest)| if prefix.eq_ignore_ascii_case(APPLICATION) { rest } else { typ });
+        if !TYPES.iter().any(|known| known.eq_ignore_ascii_case(typ)) {
+            return Err(TokenFault::Type);
         }
         let claims =
             serde_json::from_slice(&part(&token[first + 1..second])?).map_err(|_| TokenFault::Malformed)?;
@@ -74,6 +92,14 @@ impl<'a> Jwt<'a> {
         now: SystemTime,
     ) -> Result<Identity, TokenFault> {
         let claims = &self.claims;
+        if OTHER_KINDS.iter().any(|kind| claims.contains_key(*kind))
+            || claims.get("typ").and_then(Value::as_str).is_some_and(|typ| NOT_FOR_SERVICES.contains(&typ))
+        {
+            return Err(TokenFault::Type);
+        }
+        if claims.contains_key("cnf") {
+            return Err(TokenFault::Bound);
+        }
         let expires = date(claims, "exp")?.ok_or(TokenFault::Missing("exp"))?;
         if expires + CLOCK_SKEW < now {
             return Err(TokenFault::Expired);
@@ -106,7 +132,7 @@ impl<'a> Jwt<'a> {
             issuer: IssuerName(settings.name.0.clone()),
             subject: subject.into(),
             groups: groups(claims, &settings.groups_claim),
-            claims: flatten(claims).into_iter().collect(),
+            claims: flatten(claims),
             proof: Proof::Token,
             expires,
         })
@@ -139,25 +165,28 @@ fn groups(claims: &Map<String, Value>, name: &str) -> Vec<Arc<str>> {
     }
 }
 
-/// Claims as text. A claim of the exact name wins over a path that reads the same. What is beyond the limits is
-/// left out, which can only deny: a rule asks for a claim to be there.
-fn flatten(claims: &Map<String, Value>) -> BTreeMap<Arc<str>, Arc<str>> {
-    let mut out = Claims { map: BTreeMap::new(), bytes: 0 };
+/// Claims as texts. A claim of the exact name wins over a path that reads the same. What is beyond the limits is
+/// left out, which can only deny: a rule asks for a claim to be there. `aud` comes first, so that it always has room.
+fn flatten(claims: &Map<String, Value>) -> Claims {
+    let mut out = Flattened { map: BTreeMap::new(), bytes: 0 };
+    if let Some(audience) = claims.get("aud") {
+        out.put("aud", audience);
+    }
     for (name, value) in claims.iter().filter(|(_, v)| !v.is_object()) {
         out.put(name, value);
     }
     for (name, value) in claims.iter().filter(|(_, v)| v.is_object()) {
-        out.descend(name, value, DEPTH);
+        out.descend(name, value, MAX_DEPTH);
     }
-    out.map
+    out.map.into_iter().collect()
 }
 
-struct Claims {
+struct Flattened {
     map: BTreeMap<Arc<str>, Arc<str>>,
     bytes: usize,
 }
 
-impl Claims {
+impl Flattened {
     fn descend(&mut self, path: &str, value: &Value, depth: usize) {
         match value {
             Value::Object(object) if depth > 0 => {
@@ -171,22 +200,23 @@ impl Claims {
     }
 
     fn put(&mut self, name: &str, value: &Value) {
-        let value = match value {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            Value::Bool(truth) => truth.to_string(),
-            Value::Array(list) => {
-                // An element with a space would read like two elements.
-                let words = list.iter().map(|v| v.as_str().filter(|s| !s.contains(' ')));
-                match words.collect::<Option<Vec<_>>>() {
-                    Some(words) => words.join(" "),
-                    None => return,
-                }
-            }
-            Value::Null | Value::Object(_) => return,
+        let scalar = |value: &Value| match value {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Bool(truth) => Some(truth.to_string()),
+            _ => None,
         };
+        let value = match value {
+            Value::Array(list) => join(list.iter().filter_map(scalar)),
+            // RFC 8693 section 4.2: a list with spaces between its words. The whole is one of its values, too.
+            Value::String(text) if name == "scope" && text.contains(' ') => {
+                join(std::iter::once(text.clone()).chain(text.split(' ').map(str::to_owned)))
+            }
+            _ => join(scalar(value).into_iter()),
+        };
+        let Some(value) = value else { return };
         let bytes = self.bytes + name.len() + value.len();
-        if self.map.len() < MOST_CLAIMS && bytes <= MOST_CLAIM_BYTES && !self.map.contains_key(name) {
+        if self.map.len() < MAX_CLAIMS && bytes <= MAX_CLAIM_BYTES && !self.map.contains_key(name) {
             self.bytes = bytes;
             self.map.insert(name.into(), value.into());
         }
@@ -220,16 +250,38 @@ mod tests {
     #[test]
     fn claims_are_flattened_and_bounded() {
         let flat = flatten(&object(json!({
-            "a.b": "exact", "a": {"b": "path", "c": 7, "d": {"e": true}}, "l": ["x", "y"], "m": ["x y"], "n": null,
-            "deep": {"1": {"2": {"3": {"4": {"5": "x"}}}}}
+            "a.b": "exact", "a": {"b": "path", "c": 7, "d": {"e": true}}, "l": ["x", "y"], "m": ["x y", 7, null, ["z"]],
+            "n": null, "deep": {"1": {"2": {"3": {"4": {"5": "x"}}}}}, "scope": "read write", "empty": []
         })));
-        let flat: Vec<String> = flat.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        assert_eq!(flat, ["a.b=exact", "a.c=7", "a.d.e=true", "l=x y"]);
-        let many: Map<String, Value> = (0..1_000).map(|n| (format!("c{n}"), json!("v"))).collect();
-        assert_eq!(flatten(&many).len(), MOST_CLAIMS);
-        let large: Map<String, Value> =
-            (0..10).map(|n| (format!("c{n}"), json!("v".repeat(1_000)))).collect();
-        assert_eq!(flatten(&large).len(), 8);
+        for (name, values) in [
+            ("a.b", "exact"),
+            ("a.c", "7"),
+            ("a.d.e", "true"),
+            ("l", "x|y"),
+            ("m", "x y|7"),
+            ("n", ""),
+            ("scope", "read write|read|write"),
+            ("empty", ""),
+            ("deep.1.2.3.4", ""),
+        ] {
+            assert_eq!(flat.values(name).collect::<Vec<_>>().join("|"), values, "{name}");
+        }
+        let many: Map<String, Value> = (0..1_000).map(|n| (format!("c{n:04}"), json!("v"))).collect();
+        let kept = flatten(&many);
+        assert_eq!((0..1_000).filter(|n| kept.has(&format!("c{n:04}"), "v")).count(), MAX_CLAIMS);
+        let large = "v".repeat(1_000);
+        let many: Map<String, Value> = (0..10).map(|n| (format!("a{n}"), json!(large))).collect();
+        let mut many = many;
+        many.insert("aud".into(), json!("staunch"));
+        let kept = flatten(&many);
+        assert_eq!((0..10).filter(|n| kept.has(&format!("a{n}"), &large)).count(), 8);
+        assert!(kept.has("aud", "staunch"), "the audience always has room");
+    }
+
+    #[test]
+    fn no_text_of_a_claim_reads_like_two() {
+        let flat = flatten(&object(json!({"a": "x\0y", "l": ["x\0admin", "z"]})));
+        assert!(!flat.has("a", "x") && !flat.has("a", "y") && !flat.has("l", "admin") && flat.has("l", "z"));
     }
 
     #[test]

@@ -23,14 +23,14 @@ pub use settings::{Algorithm, IssuerFault, IssuerSettings, Setting};
 use super::provider::{Identification, IdentityProvider, Refused};
 use crate::names::IssuerName;
 use crate::policy::{CLOCK_SKEW, Identity};
-use cache::TokenCache;
+use cache::{RefusedToken, TokenCache, VerifiedToken};
 use jwt::Jwt;
 use keys::{KeySet, Search};
 use parking_lot::Mutex;
 use refresh::{Keeper, Limits};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::task::AbortHandle;
 
 /// All configured issuers, with their keys.
@@ -58,7 +58,6 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct KeysWanted {
     keeper: Arc<Keeper>,
-    fault: TokenFault,
 }
 
 impl KeysWanted {
@@ -70,7 +69,7 @@ impl KeysWanted {
 
     /// What to refuse with when the keys did not come.
     pub fn fault(&self) -> TokenFault {
-        self.fault
+        TokenFault::Unavailable
     }
 
     /// Whose keys.
@@ -116,8 +115,8 @@ impl Issuers {
         }
     }
 
-    /// Takes over the keys of issuers whose settings are the same, so that a reload loses none. Call it before
-    /// [`Issuers::start`].
+    /// Takes over the keys of issuers whose settings are the same, so that a reload loses none. They serve until
+    /// [`Issuers::start`], called after this, has fetched them anew: a key that the issuer withdrew goes with a reload.
     pub fn adopt(&self, old: &Issuers) {
         for new in &self.list {
             if let Some(old) = old.list.iter().find(|k| k.settings == new.settings) {
@@ -147,71 +146,118 @@ impl Issuers {
         self.list.iter().for_each(|keeper| keeper.stopped());
     }
 
+    /// How long ago each issuer's keys were fetched; `None` where they never were.
+    pub fn key_ages(&self) -> Vec<(IssuerName, Option<Duration>)> {
+        self.list.iter().map(|keeper| (keeper.settings.name.clone(), keeper.age())).collect()
+    }
+
     /// True when every issuer has keys that serve at `now`.
     pub fn ready(&self, now: SystemTime) -> bool {
         self.list.iter().all(|k| k.keys(now).is_some())
     }
 
     /// The verdict on one token at the time `now`.
+    ///
+    /// A key that is not known is looked for once: the first verdict is [`Verdict::Fetch`], and the next one on the same
+    /// token is a refusal if the keys were fetched meanwhile. Where they could not be, because the issuer is down or the
+    /// budget for fetches is spent, nothing is known of the token and the fault is [`TokenFault::Unavailable`].
     pub fn verify(&self, cache: &mut TokenCache, token: &[u8], now: SystemTime) -> Verdict {
-        if token.len() > jwt::MOST_BYTES {
+        if token.len() > jwt::MAX_BYTES {
             return Verdict::Refused(TokenFault::TooLong);
         }
-        let digest = cache::digest(token);
-        if let Some(entry) = cache.get(self.id, &digest)
+        let id = (self.id, cache::digest(token));
+        if let Some(entry) = cache.verified(&id)
             && let Some(keys) = self.list.get(entry.issuer).and_then(|k| k.keys(now))
-            && entry.counts(&keys)
+            && entry.is_current(&keys)
         {
-            return match entry.identity.expires + CLOCK_SKEW < now {
+            let verdict = match entry.identity.expires + CLOCK_SKEW < now {
                 true => Verdict::Refused(TokenFault::Expired),
                 false => Verdict::Verified(entry.identity.clone()),
             };
+            cache.count(true);
+            return verdict;
         }
+        let before = cache.refused(&id, now);
+        if let Some(RefusedToken { fault: Some(fault), issuer, generation, .. }) = before
+            && self.generation(issuer, now) == generation
+        {
+            cache.count(true);
+            return Verdict::Refused(fault);
+        }
+        cache.count(false);
+        let refused = |fault, issuer| {
+            let generation = self.generation(issuer, now);
+            RefusedToken { fault, issuer, generation, at: now }
+        };
         match self.check(token, now) {
-            Ok((entry, identity)) => {
-                cache.put(digest, entry);
+            Ok(entry) => {
+                let identity = entry.identity.clone();
+                cache.put_verified(id, entry);
                 Verdict::Verified(identity)
             }
-            Err(Miss::Refused(fault)) => Verdict::Refused(fault),
-            Err(Miss::Keys(keeper, fault)) => match keeper.may_ask() {
-                true => Verdict::Fetch(KeysWanted { keeper: keeper.clone(), fault }),
-                false => Verdict::Refused(fault),
+            Err(Miss::Refused(fault, issuer)) => {
+                if fault.is_lasting() {
+                    cache.put_refused(id, refused(Some(fault), issuer));
+                }
+                Verdict::Refused(fault)
+            }
+            Err(Miss::UnknownKey(issuer)) => {
+                let looked_up = before.is_some_and(|before| {
+                    before.fault.is_none() && before.generation != self.generation(Some(issuer), now)
+                });
+                let keeper = &self.list[issuer];
+                if looked_up {
+                    cache.put_refused(id, refused(Some(TokenFault::UnknownKey), Some(issuer)));
+                    return Verdict::Refused(TokenFault::UnknownKey);
+                }
+                match keeper.may_ask() {
+                    true => {
+                        cache.put_refused(id, refused(None, Some(issuer)));
+                        Verdict::Fetch(KeysWanted { keeper: keeper.clone() })
+                    }
+                    false => Verdict::Refused(TokenFault::Unavailable),
+                }
+            }
+            Err(Miss::NoKeys(issuer)) => match self.list[issuer].may_ask() {
+                true => Verdict::Fetch(KeysWanted { keeper: self.list[issuer].clone() }),
+                false => Verdict::Refused(TokenFault::Unavailable),
             },
         }
     }
 
-    fn check(&self, token: &[u8], now: SystemTime) -> Result<(cache::Entry, Arc<Identity>), Miss<'_>> {
-        let jwt = Jwt::parse(token)?;
-        let name = jwt.issuer()?;
-        let issuer =
-            self.list.iter().position(|k| k.settings.url == name).ok_or(TokenFault::UnknownIssuer)?;
+    /// The key set that an issuer has now.
+    fn generation(&self, issuer: Option<usize>, now: SystemTime) -> Option<u64> {
+        self.list.get(issuer?)?.keys(now).map(|keys| keys.generation())
+    }
+
+    fn check(&self, token: &[u8], now: SystemTime) -> Result<VerifiedToken, Miss> {
+        let nowhere = |fault| Miss::Refused(fault, None);
+        let jwt = Jwt::parse(token).map_err(nowhere)?;
+        let name = jwt.issuer().map_err(nowhere)?;
+        let issuer = self.list.iter().position(|k| k.settings.url == name);
+        let issuer = issuer.ok_or(nowhere(TokenFault::UnknownIssuer))?;
+        let refuse = |fault| Miss::Refused(fault, Some(issuer));
         let keeper = &self.list[issuer];
         let pinned = &keeper.settings.algorithms;
-        let algorithm = *pinned.iter().find(|a| a.name() == jwt.header.alg).ok_or(TokenFault::Algorithm)?;
-        let identity = jwt.identity(&keeper.settings, now);
+        let algorithm = pinned.iter().find(|a| a.name() == jwt.header.alg);
+        let algorithm = *algorithm.ok_or(refuse(TokenFault::Algorithm))?;
         // A token that is refused in any case is not worth a fetch.
-        let keys = match keeper.keys(now) {
-            Some(keys) => keys,
-            None => {
-                return Err(identity
-                    .err()
-                    .map_or(Miss::Keys(keeper, TokenFault::Unavailable), Miss::Refused));
-            }
+        let worth_a_fetch = |miss| match jwt.identity(&keeper.settings, now) {
+            Ok(_) => miss,
+            Err(fault) => refuse(fault),
         };
+        let keys = keeper.keys(now).ok_or_else(|| worth_a_fetch(Miss::NoKeys(issuer)))?;
         let key = match keys.find(jwt.header.kid.as_deref(), algorithm) {
             Search::Key(key) => key,
-            Search::Unknown => {
-                return Err(identity.err().map_or(Miss::Keys(keeper, TokenFault::UnknownKey), Miss::Refused));
-            }
-            Search::Unnamed => return Err(TokenFault::UnnamedKey.into()),
-            Search::Unfit => return Err(TokenFault::KeyMismatch.into()),
+            Search::Unknown => return Err(worth_a_fetch(Miss::UnknownKey(issuer))),
+            Search::Unnamed => return Err(refuse(TokenFault::UnnamedKey)),
+            Search::Unfit => return Err(refuse(TokenFault::KeyMismatch)),
         };
         if !key.verifies(algorithm, jwt.message, &jwt.signature) {
-            return Err(TokenFault::Signature.into());
+            return Err(refuse(TokenFault::Signature));
         }
-        let identity = Arc::new(identity?);
-        let generation = keys.generation();
-        Ok((cache::Entry { identity: identity.clone(), issuer, generation, key: key.clone() }, identity))
+        let identity = Arc::new(jwt.identity(&keeper.settings, now).map_err(refuse)?);
+        Ok(VerifiedToken { identity, issuer, generation: keys.generation(), key: key.clone() })
     }
 }
 
@@ -240,13 +286,9 @@ impl Drop for Issuers {
     }
 }
 
-enum Miss<'a> {
-    Refused(TokenFault),
-    Keys(&'a Arc<Keeper>, TokenFault),
-}
-
-impl From<TokenFault> for Miss<'_> {
-    fn from(fault: TokenFault) -> Self {
-        Miss::Refused(fault)
-    }
+/// Why a token did not verify; issuers by their place.
+enum Miss {
+    Refused(TokenFault, Option<usize>),
+    UnknownKey(usize),
+    NoKeys(usize),
 }

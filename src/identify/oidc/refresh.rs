@@ -1,7 +1,7 @@
 //! Keeps one issuer's keys fresh: a schedule, and requests from the data path within limits against storms.
 //!
-//! An attacker can make tokens with unknown `kid`s as fast as it likes; it gets one fetch in five minutes out of the
-//! gateway, and every other such token is refused at once. Keys that are known go on to serve for a day while the
+//! An attacker can make tokens with unknown `kid`s as fast as it likes; it gets one fetch in ten seconds out of the
+//! gateway, one at a time, and these leave the schedule as it is. A rotated key waits no longer than that. Keys that are known go on to serve for a day while the
 //! issuer is down, and a failed fetch never replaces a good set.
 
 use super::discovery::{FetchFault, KeySource};
@@ -30,6 +30,8 @@ pub(super) struct Limits {
     pub(super) last_retry: Duration,
     /// Between two fetches that tokens caused.
     pub(super) unscheduled: Duration,
+    /// Between two fetches, however often the configuration is reloaded.
+    pub(super) reloaded: Duration,
     /// How long keys serve beyond their time while the issuer is down.
     pub(super) stale: Duration,
     /// One HTTP exchange, from connect to the last byte.
@@ -46,7 +48,8 @@ impl Default for Limits {
             longest: Duration::from_secs(24 * 60 * 60),
             first_retry: Duration::from_secs(1),
             last_retry: Duration::from_secs(5 * 60),
-            unscheduled: Duration::from_secs(5 * 60),
+            unscheduled: Duration::from_secs(10),
+            reloaded: Duration::from_secs(1),
             stale: Duration::from_secs(24 * 60 * 60),
             exchange: Duration::from_secs(5),
             wait: Duration::from_secs(5),
@@ -83,6 +86,10 @@ struct Desk {
     /// The task was ended: nobody would answer.
     ended: bool,
     jwks: Option<HttpsUrl>,
+    /// When the last fetch began.
+    began: Option<Instant>,
+    /// When the keys were fetched.
+    fetched: Option<Instant>,
 }
 
 impl Desk {
@@ -143,16 +150,25 @@ impl Keeper {
         let _ = tokio::time::timeout(self.limits.wait, came).await;
     }
 
-    /// Takes over keys and schedule. A fetch under way there is not ours: it ends with its task.
+    /// Takes over the keys, and fetches them anew. A fetch under way there is not ours: it ends with its task.
     pub(super) fn adopt(&self, old: &Keeper) {
         self.keys.store(old.keys.load_full());
-        *self.desk.lock() = Desk { asked: false, fetching: false, ended: false, ..old.desk.lock().clone() };
+        let old = old.desk.lock().clone();
+        let now = Instant::now();
+        let due = old.began.map_or(now, |began| now.max(began + self.limits.reloaded));
+        *self.desk.lock() = Desk { asked: false, fetching: false, ended: false, due: Some(due), ..old };
+    }
+
+    /// How long ago the keys were fetched.
+    pub(super) fn age(&self) -> Option<Duration> {
+        self.desk.lock().fetched.map(|at| at.elapsed())
     }
 
     /// Puts keys in place.
     pub(super) fn put(&self, keys: KeySet) {
         self.keys.store(Some(Arc::new(keys)));
-        self.desk.lock().due = Some(Instant::now() + self.limits.usual);
+        let mut desk = self.desk.lock();
+        (desk.due, desk.fetched) = (Some(Instant::now() + self.limits.usual), Some(Instant::now()));
     }
 
     /// A task is about to run.
@@ -184,21 +200,18 @@ impl Keeper {
                 if !desk.asked && desk.due.is_some_and(|due| Instant::now() < due) {
                     continue;
                 }
-                (desk.asked, desk.fetching) = (false, true);
+                (desk.asked, desk.fetching, desk.began) = (false, true, Some(Instant::now()));
             }
-            let outcome = self.fetch().await;
-            self.settle(outcome);
+            let scheduled = self.desk.lock().due.is_none_or(|due| Instant::now() >= due);
+            let outcome = self.fetch(scheduled).await;
+            self.settle(outcome, scheduled);
         }
     }
 
     /// The scheduled fetch reads the discovery document again; one that a token caused only the keys.
-    async fn fetch(&self) -> Result<Duration, FetchFault> {
+    async fn fetch(&self, scheduled: bool) -> Result<Duration, FetchFault> {
         let limits = &self.limits;
-        let known = {
-            let desk = self.desk.lock();
-            let early = desk.due.is_some_and(|due| Instant::now() < due);
-            desk.jwks.clone().filter(|_| early)
-        };
+        let known = self.desk.lock().jwks.clone().filter(|_| !scheduled);
         let uri = match known {
             Some(uri) => uri,
             None => self.source.discover(&self.settings.url).await?,
@@ -208,11 +221,13 @@ impl Keeper {
         let keys = KeySet::parse(fetched.document.expose(), SystemTime::now() + fresh + limits.stale)?;
         tracing::info!(issuer = %self.settings.name, host = self.source.host(), keys = keys.len(), "keys fetched");
         self.keys.store(Some(Arc::new(keys)));
-        self.desk.lock().jwks = Some(uri);
+        let mut desk = self.desk.lock();
+        (desk.jwks, desk.fetched) = (Some(uri), Some(Instant::now()));
         Ok(fresh)
     }
 
-    fn settle(&self, outcome: Result<Duration, FetchFault>) {
+    /// What a token caused leaves the schedule as it was: else tokens could keep a scheduled fetch from coming.
+    fn settle(&self, outcome: Result<Duration, FetchFault>, scheduled: bool) {
         let limits = &self.limits;
         {
             let mut desk = self.desk.lock();
@@ -224,7 +239,7 @@ impl Keeper {
                 Err(fault) => {
                     let wait =
                         limits.first_retry.saturating_mul(1 << desk.failures.min(16)).min(limits.last_retry);
-                    desk.failures = desk.failures.saturating_add(1);
+                    desk.failures = desk.failures.saturating_add(u32::from(scheduled));
                     // A `jwks_uri` that fails may have moved: the next fetch asks again.
                     desk.jwks = None;
                     let known = self.keys.load().is_some();
@@ -235,7 +250,9 @@ impl Keeper {
                     wait
                 }
             };
-            desk.due = Some(Instant::now() + jittered(next));
+            if scheduled {
+                desk.due = Some(Instant::now() + jittered(next));
+            }
             desk.fetching = false;
         }
         self.finished.send_modify(|n| *n += 1);

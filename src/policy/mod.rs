@@ -1,6 +1,9 @@
 //! Who may use a route. Pure: no clock, no I/O; the empty policy denies.
 
+pub mod claims;
+
 use crate::names::{IssuerName, RouteName};
+use claims::Claims;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,31 +17,13 @@ pub struct Identity {
     pub subject: Arc<str>,
     /// Groups from the configured claim, or mapped from the certificate.
     pub groups: Vec<Arc<str>>,
-    /// Claims that policies may ask for, flattened with dots; only strings, numbers and booleans, as text.
-    /// A list of strings appears once per element in [`Identity::groups`] or, here, joined by one space.
+    /// Claims that policies may ask for, flattened with dots; only strings, numbers and booleans, as text, and lists of
+    /// them. A token's `aud` is among them.
     pub claims: Claims,
     /// How it was proven.
     pub proof: Proof,
     /// When the proof ends (`exp`, or the certificate's notAfter).
     pub expires: SystemTime,
-}
-
-/// Names and values, each name once, in the order of names. No larger than what it holds: every connection keeps one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Claims(Box<[(Arc<str>, Arc<str>)]>);
-
-impl Claims {
-    /// The value of a name.
-    pub fn get(&self, name: &str) -> Option<&Arc<str>> {
-        let place = self.0.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
-        self.0.get(place).map(|(_, value)| value)
-    }
-}
-
-impl FromIterator<(Arc<str>, Arc<str>)> for Claims {
-    fn from_iter<I: IntoIterator<Item = (Arc<str>, Arc<str>)>>(all: I) -> Self {
-        Claims(BTreeMap::from_iter(all).into_iter().collect())
-    }
 }
 
 /// How an identity was proven.
@@ -69,8 +54,10 @@ pub struct Rule {
     pub groups: Vec<Arc<str>>,
     /// One of these subjects; empty means no condition.
     pub subjects: Vec<Arc<str>>,
-    /// Each claim must have exactly this value; empty means no condition.
-    pub claims: BTreeMap<Arc<str>, Arc<str>>,
+    /// Each claim must be, or hold, one of these values; empty means no condition.
+    pub claims: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    /// The token must be for one of these (`aud`); empty means no condition.
+    pub audience: Vec<Arc<str>>,
 }
 
 impl Rule {
@@ -78,7 +65,8 @@ impl Rule {
         self.issuer.as_ref().is_none_or(|i| *i == identity.issuer)
             && (self.groups.is_empty() || self.groups.iter().any(|g| identity.groups.contains(g)))
             && (self.subjects.is_empty() || self.subjects.contains(&identity.subject))
-            && self.claims.iter().all(|(name, value)| identity.claims.get(name) == Some(value))
+            && self.claims.iter().all(|(name, any)| any.iter().any(|value| identity.claims.has(name, value)))
+            && (self.audience.is_empty() || self.audience.iter().any(|one| identity.claims.has("aud", one)))
     }
 }
 
@@ -185,7 +173,8 @@ mod tests {
             issuer: issuer.map(|i| IssuerName(i.into())),
             groups: groups.iter().map(|g| Arc::from(*g)).collect(),
             subjects: subjects.iter().map(|g| Arc::from(*g)).collect(),
-            claims: claims.iter().map(|(k, v)| (Arc::from(*k), Arc::from(*v))).collect(),
+            claims: claims.iter().map(|(k, v)| (Arc::from(*k), vec![Arc::from(*v)])).collect(),
+            audience: vec![],
         }
     }
 
@@ -220,6 +209,31 @@ mod tests {
         for (name, rules, expected) in table {
             assert_eq!(verdict(rules, &ann), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_claim_holds_when_it_is_or_has_one_of_the_values() {
+        let roles = claims::join(["reader", "writer"].map(str::to_owned)).unwrap();
+        let ann = identity("corp", "ann", &[], &[("roles", &roles), ("tenant", "a b")]);
+        let any = |name: &str, values: &[&str]| {
+            let values = values.iter().map(|v| Arc::from(*v)).collect();
+            let rule = Rule { claims: [(Arc::from(name), values)].into(), ..Rule::default() };
+            verdict(vec![rule], &ann).is_ok()
+        };
+        assert!(any("roles", &["writer"]) && any("roles", &["admin", "reader"]) && any("tenant", &["a b"]));
+        assert!(!any("roles", &["read"]) && !any("roles", &["reader writer"]) && !any("roles", &[&roles]));
+        assert!(!any("tenant", &["a"]) && !any("absent", &[""]) && !any("roles", &[]));
+    }
+
+    #[test]
+    fn a_token_for_one_service_does_not_open_another() {
+        let audience = |aud: &[&str]| claims::join(aud.iter().map(|a| (*a).to_owned())).unwrap();
+        let of = |aud: &[&str]| identity("corp", "ann", &[], &[("aud", &audience(aud))]);
+        let payroll = || vec![Rule { audience: vec!["payroll".into()], ..Rule::default() }];
+        assert_eq!(verdict(payroll(), &of(&["api"])), Err(Refused::NoRule));
+        assert_eq!(verdict(payroll(), &of(&["payroll"])), Ok(0));
+        assert_eq!(verdict(payroll(), &of(&["api", "payroll"])), Ok(0));
+        assert_eq!(verdict(payroll(), &identity("corp", "ann", &[], &[])), Err(Refused::NoRule));
     }
 
     #[test]
