@@ -723,3 +723,72 @@ fn what_is_wrong_with_a_tunnel_is_found_with_its_line_and_with_advice() {
     }
     assert_eq!(faults_of("tunnel.toml", "\"queue\"", "\"queue-2\""), Vec::<String>::new());
 }
+
+/// The example for machines with certificates, changed; its faults and warnings with their lines.
+fn of_machines(changes: &[(&str, &str)], next_update: (i32, u8, u8)) -> (Vec<String>, Vec<String>) {
+    let folder = folder();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![rcgen::KeyUsagePurpose::CrlSign, rcgen::KeyUsagePurpose::KeyCertSign];
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2020, 1, 1),
+        next_update: rcgen::date_time_ymd(next_update.0, next_update.1, next_update.2),
+        crl_number: 1u64.into(),
+        issuing_distribution_point: None,
+        revoked_certs: vec![],
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    fs::write(folder.path().join("certs/machines.crl"), list.signed_by(&ca).unwrap().pem().unwrap()).unwrap();
+    fs::write(folder.path().join("certs/machines-ca.pem"), ca.pem()).unwrap();
+    let mut text = fs::read_to_string(root().join("config/raw-mtls.toml")).unwrap();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    let path = folder.path().join("gateway.toml");
+    fs::write(&path, text).unwrap();
+    let shown = |list: &[staunch::config::Fault]| list.iter().map(|f| f.text.clone()).collect();
+    match staunch::config::load(&path) {
+        Ok(loaded) => (Vec::new(), shown(&loaded.warnings.list)),
+        Err(faults) => (shown(&faults.list), Vec::new()),
+    }
+}
+
+const GROUPS: &str = "{ uri = \"spiffe://example.com/ci/*\", groups = [\"ci\"] },";
+
+#[test]
+fn patterns_say_where_a_name_stands() {
+    let later = (2090, 1, 1);
+    for (line, part) in [
+        ("{ subject = \"*acme.com\", groups = [\"ci\"] },", "may stand in several places"),
+        ("{ dns = \"*acme.com\", groups = [\"ci\"] },", "is no pattern for dns"),
+        ("{ uri = \"spiffe://example.com/ci*\", groups = [\"ci\"] },", "is no pattern for uri"),
+        ("{ cn = \"ci-*\", groups = [\"ci\"] },", "no subject is taken from cn"),
+        ("{ dns = \"a.example.com\", uri = \"spiffe://a/b\", groups = [\"ci\"] },", "has one pattern"),
+        ("{ groups = [\"ci\"] },", "names nobody"),
+    ] {
+        let (faults, _) = of_machines(&[(GROUPS, line)], later);
+        assert!(faults.len() == 1 && faults[0].contains(part), "{line}: {faults:?}");
+    }
+    let one =
+        [("[\"uri\", \"dns\"]", "[\"dns\"]"), (GROUPS, "{ subject = \"*.acme.com\", groups = [\"ci\"] },")];
+    assert_eq!(of_machines(&one, later), (vec![], vec![]));
+    let (_, warnings) = of_machines(&[(GROUPS, "{ dns = \"*\", groups = [\"ci\"] },")], later);
+    assert!(warnings[0].contains("fits every certificate"), "{warnings:?}");
+}
+
+#[test]
+fn a_revocation_list_past_its_next_update_is_said() {
+    let crl = ("client_ca = ", "client_crl = \"certs/machines.crl\"\nclient_ca = ");
+    let (past, later) = ((2024, 5, 6), (2090, 1, 1));
+    assert_eq!(of_machines(&[crl], later), (vec![], vec![]));
+    let (_, warnings) = of_machines(&[crl], past);
+    assert!(warnings[0].contains("2024-05-06: clients with certificates are refused"), "{warnings:?}");
+    let warn =
+        ("client_ca = ", "client_crl_expired = \"warn\"\nclient_crl = \"certs/machines.crl\"\nclient_ca = ");
+    let (_, warnings) = of_machines(&[warn], past);
+    assert!(warnings[0].contains("whoever was revoked since gets in"), "{warnings:?}");
+    let (faults, _) = of_machines(&[("client_ca = ", "client_crl_expired = \"warn\"\nclient_ca = ")], past);
+    assert!(faults[0].contains("no effect without client_crl"), "{faults:?}");
+}

@@ -12,7 +12,7 @@ use rustls::{CipherSuite, ClientConfig, ExtractedSecrets, HandshakeKind, NamedGr
 use staunch::tls::record::{Content, MAX_PLAINTEXT, Opener, Sealer, Secrets, record_length};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -419,5 +419,36 @@ async fn a_ticket_resumes_on_its_own_route_and_on_no_other() {
         let refused = timeout(SOON, strange).await.unwrap();
         assert!(refused.is_err(), "another route took the ticket: {refused:?}");
         assert_eq!(store.presented.load(Ordering::Relaxed), 2, "the ticket was not presented");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_not_let_in_by_a_ticket() {
+    for version in VERSIONS {
+        let rig = Rig::raw(Wish::default()).await;
+        let end = SystemTime::now() + Duration::from_secs(3);
+        let leaf = rig.authority.leaf_until("ann.test", end);
+        let mut config = ClientConfig::builder_with_provider(common::provider())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(rig.authority.roots())
+            .with_client_auth_cert(leaf.chain, leaf.key)
+            .unwrap();
+        let store = Counting::new();
+        config.resumption = Resumption::store(store.clone());
+        let config = Arc::new(config);
+        let (connected, mut upstream) = tokio::join!(rig.connect(config.clone()), rig.accept());
+        let mut connected = connected.unwrap();
+        upstream.write_all(b"x").await.unwrap();
+        upstream.flush().await.unwrap();
+        timeout(SOON, connected.read_exact(&mut [0])).await.unwrap().unwrap();
+        tokio::time::sleep(Duration::from_millis(4_100)).await;
+        let late = async {
+            let mut connected = rig.connect(config).await?;
+            connected.read_exact(&mut [0]).await
+        };
+        let refused = timeout(SOON, late).await.unwrap().unwrap_err();
+        assert_eq!(store.presented.load(Ordering::Relaxed), 1, "the ticket was not presented");
+        assert!(refused.to_string().contains("CertificateExpired"), "{refused}");
     }
 }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::revocation_list::CertificateRevocationList;
 use zeroize::Zeroizing;
 
 /// A certificate that ends sooner than this is worth a warning.
@@ -82,14 +83,28 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
+/// Lists of revoked certificates.
+#[derive(Default)]
+pub(super) struct Revocations {
+    pub(super) lists: Vec<CertificateRevocationListDer<'static>>,
+    /// When the first of them is to be replaced (RFC 5280 section 5.1.2.5).
+    pub(super) next_update: Option<SystemTime>,
+}
+
 /// Reads the revocation lists of a PEM file; there is at least one.
-pub(super) fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+pub(super) fn revocations(path: &Path) -> Result<Revocations, String> {
     let pem = read_file(path)?;
-    let all: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&pem).collect();
-    match all {
-        Ok(all) if !all.is_empty() => Ok(all),
-        _ => Err(format!("{} holds no certificate revocation list in PEM", path.display())),
-    }
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&pem).collect();
+    let lists = lists.ok().filter(|lists| !lists.is_empty());
+    let lists =
+        lists.ok_or_else(|| format!("{} holds no certificate revocation list in PEM", path.display()))?;
+    let next_update = |list: &CertificateRevocationListDer<'_>| {
+        let (_, read) = CertificateRevocationList::from_der(list).ok()?;
+        let seconds = u64::try_from(read.next_update()?.timestamp()).unwrap_or(0);
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    };
+    let next_update = lists.iter().filter_map(next_update).min();
+    Ok(Revocations { lists, next_update })
 }
 
 /// True when the certificate is good for the name; a wildcard is tried with a label of its own.

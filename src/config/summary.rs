@@ -63,6 +63,9 @@ pub struct RouteSummary {
     pub certificate_names: Vec<String>,
     /// When that certificate ends, in seconds since 1970; `None` without one.
     pub certificate_not_after: Option<u64>,
+    /// When the first of the lists of revoked client certificates is to be replaced, in seconds since 1970, and whether
+    /// clients are refused from then on.
+    pub crl_next_update: Option<(u64, bool)>,
 }
 
 impl Summary {
@@ -74,6 +77,18 @@ impl Summary {
         let of_tunnel =
             |t: &TunnelSummary| (RouteName(format!("tunnel:{}", t.sni).into()), at(t.certificate_not_after));
         self.routes.iter().filter_map(of).chain(self.tunnels.iter().map(of_tunnel)).collect()
+    }
+}
+
+impl Summary {
+    /// Until when lists of revoked certificates count, by route, where clients are refused from then on.
+    pub fn revocations(&self) -> Vec<(RouteName, SystemTime)> {
+        let of = |route: &RouteSummary| {
+            let (seconds, _) = route.crl_next_update.filter(|(_, refuses)| *refuses)?;
+            let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            Some((RouteName(route.name.as_str().into()), at))
+        };
+        self.routes.iter().filter_map(of).collect()
     }
 }
 
@@ -111,6 +126,9 @@ impl fmt::Display for Summary {
                 route.client_certificates, route.on_expiry
             )?;
             writeln!(f, "  post-quantum: clients {}, upstream {}", route.pq.0, route.pq.1)?;
+            if let Some((next, _)) = route.crl_next_update {
+                writeln!(f, "  revocation list to be replaced by {}", day(next))?;
+            }
             if let Some(ends) = route.certificate_not_after {
                 certificate(f, &route.certificate_names, ends)?;
             }
@@ -126,7 +144,7 @@ fn certificate(f: &mut fmt::Formatter<'_>, names: &[String], ends: u64) -> fmt::
 }
 
 /// The day of a moment in seconds since 1970, as `2026-11-23`.
-fn day(seconds: u64) -> String {
+pub(super) fn day(seconds: u64) -> String {
     let moment = i64::try_from(seconds).ok().and_then(|s| ASN1Time::from_timestamp(s).ok());
     moment.map_or_else(String::new, |at| {
         let date = at.to_datetime().date();

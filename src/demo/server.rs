@@ -137,6 +137,7 @@ impl Server {
             client_certificates: ClientCertificates::None,
             client_ca: Vec::new(),
             client_crl: Vec::new(),
+            expired_crl: Default::default(),
         })
         .map_err(|e| format!("the {name}'s TLS: {e}"))?;
         let tls = ServerVariants::new(tls).offering(Some(b"http/1.1"));

@@ -4,6 +4,7 @@ pub mod certificate;
 pub mod oidc;
 mod provider;
 pub mod slots;
+pub mod subject;
 
 pub use oidc::cache;
 pub use provider::{Identification, IdentityProvider, Refused};

@@ -130,6 +130,7 @@ impl Running {
             started: SystemTime::now(),
             reload: Mutex::new(None),
             certificates: Mutex::new(summary.certificates()),
+            revocations: Mutex::new(summary.revocations()),
             draining: AtomicBool::new(false),
             sink,
         });
@@ -161,6 +162,7 @@ impl Running {
                 loaded.gateway.issuers.adopt(&old.issuers);
                 loaded.gateway.issuers.start(&tokio::runtime::Handle::current());
                 *self.state.certificates.lock() = loaded.summary.certificates();
+                *self.state.revocations.lock() = loaded.summary.revocations();
                 self.gateway.store(Arc::new(loaded.gateway));
                 tracing::info!("configuration reloaded");
                 true
@@ -246,6 +248,8 @@ struct State {
     started: SystemTime,
     reload: Mutex<Option<(bool, SystemTime)>>,
     certificates: Mutex<Vec<(crate::names::RouteName, SystemTime)>>,
+    /// Until when lists of revoked client certificates count.
+    revocations: Mutex<Vec<(crate::names::RouteName, SystemTime)>>,
     draining: AtomicBool,
     sink: Option<Sink>,
 }
@@ -263,6 +267,10 @@ impl AdminState for State {
         }
         if !self.gateway.load().issuers.ready(SystemTime::now()) {
             return Err("an issuer's keys have not been fetched".into());
+        }
+        let now = SystemTime::now();
+        if let Some((route, _)) = self.revocations.lock().iter().find(|(_, end)| *end < now) {
+            return Err(format!("the list of revoked client certificates of route {route} has expired"));
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::admission::{Admitted, Bounds};
 use super::authorise::identify_certificate;
-use super::leg_close::{LINGER, discard_input};
+use super::leg_close::{LINGER, close_leg, discard_input};
 use super::mysql;
 use super::plaintext::{self, HTTP_ANSWER, LOOK, NO_APPLICATION_PROTOCOL, UNRECOGNIZED_NAME};
 use super::postgres::before_tls;
@@ -12,6 +12,7 @@ use super::trail::Trail;
 use crate::close::{Close, Plaintext};
 use crate::dial::{Application, H2, HTTP11, Negotiation};
 use crate::gateway::{Named, Route, RouteProtocol};
+use crate::identify::certificate::has_expired;
 use crate::metrics::LimitHit;
 use crate::names::{Remote, Side};
 use crate::protocol::postgres::ALPN as POSTGRESQL;
@@ -20,12 +21,16 @@ use crate::tls::handshake_queue;
 use proxy_header::{ParseConfig, ProxyHeader, Tlv};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::SystemTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 /// The longest PROXY protocol header: version 2 with 64 KiB of options would be absurd; 536 is the specification's advice.
 const MAX_PROXY_HEADER: usize = 2048;
+
+/// The alert certificate_expired (RFC 8446 section 6).
+const CERTIFICATE_EXPIRED: u8 = 45;
 
 /// A TCP connection, nothing more.
 pub struct Accepted {
@@ -84,10 +89,17 @@ impl Accepted {
         let records_per_key = self.origin.gateway.limits.records_per_key;
         let config = server.offering(application.alpn());
         let established = handshake::accept(self.tcp, hello, config, records_per_key).await;
-        let Established { leg, facts, certificate, early } = established.map_err(|fault| {
+        let Established { mut leg, facts, certificate, early } = established.map_err(|fault| {
             trail.explain(fault);
             Close::Handshake(Side::Client)
         })?;
+        // A handshake that is resumed does not look at the certificate again.
+        if certificate.as_ref().is_some_and(|leaf| has_expired(leaf, SystemTime::now())) {
+            trail.explain("the client certificate has expired");
+            leg.queue_alert(CERTIFICATE_EXPIRED);
+            close_leg(leg, false).await;
+            return Err(Close::Handshake(Side::Client));
+        }
         let tunnelled = matches!(named, Named::Tunnel(_));
         let session = Rc::new(Session::new(self.origin, tunnelled));
         session.spent_connecting.set(spent_connecting);

@@ -33,6 +33,18 @@ pub struct ServerSettings {
     pub client_ca: Vec<CertificateDer<'static>>,
     /// Revocation lists for client certificates. When any is given, every certificate of the chain must be covered.
     pub client_crl: Vec<CertificateRevocationListDer<'static>>,
+    /// What becomes of clients when a list is past its next update.
+    pub expired_crl: ExpiredCrl,
+}
+
+/// What a revocation list is worth whose next update has passed (RFC 5280 section 6.3.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExpiredCrl {
+    /// Nothing: certificates that it would speak of are refused.
+    #[default]
+    Refuse,
+    /// It goes on to count.
+    Accept,
 }
 
 /// A route's server configuration, once for each application protocol that may be settled on. All share one ticketer:
@@ -105,6 +117,9 @@ pub fn server_config(settings: ServerSettings) -> Result<Arc<ServerConfig>, Buil
             }
             let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .with_crls(settings.client_crl);
+            if settings.expired_crl == ExpiredCrl::Refuse {
+                verifier = verifier.enforce_revocation_expiration();
+            }
             if mode == ClientCertificates::Optional {
                 verifier = verifier.allow_unauthenticated();
             }

@@ -19,9 +19,10 @@ use staunch::gateway::{
     Alpn, ApplicationName, Database, Gateway, Limits, Listener, MysqlListener, Route, RouteProtocol,
     Timeouts, Tunnel,
 };
-use staunch::identify::certificate::{CertificateMapping, SubjectSource};
+use staunch::identify::certificate::CertificateMapping;
 use staunch::identify::oidc::{Algorithm, IssuerSettings, Issuers};
 use staunch::identify::slots::Slot;
+use staunch::identify::subject::SubjectSource;
 use staunch::names::{IssuerName, RouteName};
 use staunch::policy::{OnExpiry, Policy, Rule};
 use staunch::protocol::mysql::Greeting;
@@ -345,6 +346,7 @@ impl Rig {
                 client_certificates,
                 client_ca: vec![authority.certificate()],
                 client_crl: Vec::new(),
+                expired_crl: Default::default(),
             });
             ServerVariants::new(server.unwrap())
         };

@@ -59,6 +59,11 @@ pub struct Route {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub client_crl: Option<Text>,
+    /// What becomes of clients when a list of `client_crl` is past its next update: `refuse`, or `warn` (it counts as it
+    /// is, and `check` and the log say so). Default `refuse`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub client_crl_expired: Option<Text>,
     /// How a client certificate becomes an identity. Default: it does not.
     #[serde(default)]
     #[schemars(with = "Option<CertificateIdentity>")]
@@ -209,9 +214,26 @@ pub struct CertificateIdentity {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct SubjectGroups {
-    /// A subject, or a pattern with one `*` at its start or end.
-    #[schemars(with = "String")]
-    pub subject: Text,
+    /// A subject that stands in `uri`: itself, or a pattern such as `spiffe://corp/ci/*` for all below a path.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub uri: Option<Text>,
+    /// A subject that stands in `dns`: itself, or a pattern such as `*.example.com` for one label.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub dns: Option<Text>,
+    /// A subject that stands in `email`: itself, or a pattern such as `*@example.com` for a domain.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub email: Option<Text>,
+    /// A subject that stands in `cn`: itself, or a pattern with one `*` at its start or end.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub cn: Option<Text>,
+    /// The same where `certificate_identity` reads one place only.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub subject: Option<Text>,
     /// Their groups.
     pub groups: Vec<String>,
 }

@@ -3,16 +3,17 @@
 use super::context::{Context, choice, duration, seconds};
 use super::database::{idle_settings, negotiation};
 use super::plaintext;
-use crate::config::certificates;
+use crate::config::certificates::{self, Revocations};
 use crate::config::fault::Notes;
 use crate::config::model::{self, OneOrMany, Text};
 use crate::config::summary::RouteSummary;
 use crate::credential::HeaderInjection;
 use crate::gateway::{Alpn, Database, Route, RouteProtocol, Timeouts};
-use crate::identify::certificate::{CertificateMapping, is_pattern};
+use crate::identify::certificate::CertificateMapping;
 use crate::identify::slots::Slot;
+use crate::identify::subject::{SubjectPattern, SubjectSource};
 use crate::names::{IssuerName, RouteName};
-use crate::tls::server::{ClientCertificates, ServerSettings, ServerVariants, server_config};
+use crate::tls::server::{ClientCertificates, ExpiredCrl, ServerSettings, ServerVariants, server_config};
 use crate::tls::{PostQuantum, post_quantum_available};
 use rustls::pki_types::ServerName;
 use std::ops::Range;
@@ -93,6 +94,12 @@ impl<'a> Context<'a> {
             Some((server, names, not_after)) => (Some(server), names, Some(not_after)),
             None => (None, Vec::new(), None),
         };
+        let refuses_expired = route.client_crl_expired.as_ref().is_none_or(|text| text.get_ref() == "refuse");
+        let crl_next_update = route
+            .client_crl
+            .as_ref()
+            .and_then(|crl| certificates::revocations(&self.base.join(crl.get_ref())).ok()?.next_update)
+            .map(|next| (seconds(next), refuses_expired));
         let (upstream, upstream_pq, authority) = upstream?;
         let (policy, allow) = policy?;
         let summary = RouteSummary {
@@ -110,6 +117,7 @@ impl<'a> Context<'a> {
             on_expiry: route.on_expiry.as_ref().map_or("drain".into(), |text| text.get_ref().clone()),
             certificate_names: names,
             certificate_not_after: not_after.map(seconds),
+            crl_next_update,
         };
         let route = Route {
             name: RouteName(name.into()),
@@ -212,17 +220,16 @@ impl<'a> Context<'a> {
                 "no place for the subject; write for example [\"uri\", \"dns\"]",
             );
         }
-        let subject_from = sources.iter().filter_map(|t| notes.take(t.span(), t.get_ref().parse())).collect();
+        let subject_from: Vec<SubjectSource> =
+            sources.iter().filter_map(|t| notes.take(t.span(), t.get_ref().parse())).collect();
         let mut groups = Vec::new();
         for one in &written.groups {
-            let pattern = one.subject.get_ref();
-            if !is_pattern(pattern) {
-                notes.fault(
-                    one.subject.span(),
-                    format!("{pattern:?} is no pattern; one * may stand at its start or end"),
-                );
+            for text in one.groups.iter().filter(|text| text.is_empty()) {
+                notes.fault(identity.span(), format!("a group is called {text:?}; give it a name"));
             }
-            groups.push((pattern.clone(), one.groups.iter().map(|group| group.as_str().into()).collect()));
+            let pattern = subject_pattern(one, &subject_from, &identity.span(), notes);
+            let groups_of = one.groups.iter().map(|group| group.as_str().into()).collect();
+            groups.extend(pattern.map(|pattern| (pattern, groups_of)));
         }
         Some(CertificateMapping {
             authority: IssuerName(written.name.get_ref().as_str().into()),
@@ -287,8 +294,31 @@ impl<'a> Context<'a> {
         };
         let client_crl = match &route.client_crl {
             Some(crl) if asks => notes.take(crl.span(), certificates::revocations(&path(crl))),
-            _ => Some(Vec::new()),
+            _ => Some(certificates::Revocations::default()),
         };
+        let expired = [("refuse", ExpiredCrl::Refuse), ("warn", ExpiredCrl::Accept)];
+        let expired = choice(&route.client_crl_expired.as_ref(), ExpiredCrl::Refuse, &expired, notes);
+        match (&route.client_crl, &client_crl, &route.client_crl_expired) {
+            (Some(crl), Some(Revocations { next_update: Some(next), .. }), _) if *next < self.now => {
+                let effect = match expired {
+                    Some(ExpiredCrl::Accept) => "whoever was revoked since gets in",
+                    _ => "clients with certificates are refused",
+                };
+                let at = crate::config::summary::day(seconds(*next));
+                let path = path(crl);
+                notes.warn(
+                    crl.span(),
+                    format!("{} was to be replaced by {at}: {effect}; fetch it anew", path.display()),
+                );
+            }
+            (None, _, Some(written)) => {
+                notes.fault(
+                    written.span(),
+                    "client_crl_expired has no effect without client_crl; set that or remove this",
+                );
+            }
+            _ => {}
+        }
         let certificate = match (&route.sni, &route.certificate) {
             (None, None) => return Some(None),
             (Some(_), Some(certificate)) => certificate.get_ref(),
@@ -322,11 +352,62 @@ impl<'a> Context<'a> {
             pq: pq?,
             client_certificates: client_certificates?,
             client_ca: client_ca?,
-            client_crl: client_crl?,
+            client_crl: client_crl?.lists,
+            expired_crl: expired?,
         };
         let config = notes.take(chain.span(), server_config(settings).map_err(|fault| fault.to_string()))?;
         Some(Some((ServerVariants::new(config), names, pair.not_after)))
     }
+}
+
+/// The pattern of one line of groups: the key says where the name stands.
+fn subject_pattern(
+    written: &model::SubjectGroups,
+    sources: &[SubjectSource],
+    whole: &Range<usize>,
+    notes: &mut Notes<'_>,
+) -> Option<SubjectPattern> {
+    use SubjectSource::{CommonName, Dns, Email, Uri};
+    let named =
+        [(&written.uri, Uri), (&written.dns, Dns), (&written.email, Email), (&written.cn, CommonName)];
+    let mut all = named.into_iter().filter_map(|(text, source)| Some((text.as_ref()?, source)));
+    let (text, source) = match (all.next(), all.next(), &written.subject) {
+        (Some(one), None, None) => one,
+        (None, None, Some(text)) => match sources {
+            [only] => (text, *only),
+            [] => return None,
+            [first, ..] => {
+                let advice = format!("write {} = {:?} in place of subject", first.name(), text.get_ref());
+                notes.fault(
+                    text.span(),
+                    format!("a subject may stand in several places here, and a name of one must not pass for another; {advice}"),
+                );
+                return None;
+            }
+        },
+        (None, None, None) => {
+            if !notes.lost {
+                notes.fault(whole.clone(), "a line of groups names nobody; write uri, dns, email or cn");
+            }
+            return None;
+        }
+        (_, _, Some(text)) | (Some((text, _)), ..) | (None, Some((text, _)), None) => {
+            notes.fault(text.span(), "a line of groups has one pattern; write a line for each");
+            return None;
+        }
+    };
+    if !sources.is_empty() && !sources.contains(&source) {
+        let place = source.name();
+        notes.fault(
+            text.span(),
+            format!("no subject is taken from {place}; add it to subject, or remove this line"),
+        );
+    }
+    let pattern = notes.take(text.span(), SubjectPattern::parse(source, text.get_ref()))?;
+    if let Some(doubt) = pattern.doubt() {
+        notes.warn(text.span(), format!("{:?} {doubt}", text.get_ref()));
+    }
+    Some(pattern)
 }
 
 /// Connections that one worker may dial ahead on one route.

@@ -62,6 +62,7 @@ impl Context<'_> {
             client_certificates: ClientCertificates::None,
             client_ca: Vec::new(),
             client_crl: Vec::new(),
+            expired_crl: Default::default(),
         };
         let config = notes.take(chain, server_config(settings).map_err(|fault| fault.to_string()))?;
         Some((Tunnel { listener, sni, server: ServerVariants::new(config) }, summary))
