@@ -88,25 +88,52 @@ pub trait Traffic {
     fn expire(&mut self, now: Instant) -> Result<(), Close>;
     /// Takes no new work from now on: the gateway is going away.
     fn drain(&mut self);
+    /// Asks the configuration that is in force now whether what was permitted still is, and ends as at expiry what is not.
+    /// May come at any time, more than once. `Err` ends the session. Nothing to do where each request asks by itself.
+    fn authorise_again(&mut self) -> Result<(), Close> {
+        Ok(())
+    }
+    /// How many requests came, and how many are under way; zero where the protocol has none that are followed.
+    fn requests(&self) -> (u64, u32) {
+        (0, 0)
+    }
 }
 
-/// What the rest of the gateway may tell a live session.
+/// What a live session was told by the rest of the gateway.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Order {
-    /// Nothing special.
-    #[default]
-    Go,
+pub struct OrdersFor {
     /// Finish what is under way.
-    Drain,
+    pub drain: bool,
+    /// The configuration has changed.
+    pub authorise_again: bool,
     /// End now, for this reason.
-    Stop(Close),
+    pub end: Option<Close>,
 }
 
-/// Where a relay hears of orders.
+/// How far a session has come, for those who watch it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// What went through.
+    pub moved: Transferred,
+    /// Requests that came; 0 where the protocol has none.
+    pub requests: u64,
+    /// Requests, transactions or commands that are under way.
+    pub under_way: u32,
+}
+
+/// Where a relay hears of orders, and tells how far it has come.
+///
+/// The relay compares `generation` at each poll, and calls `take` and `publish` when it has changed; `publish` also when it
+/// looks at its clock. Before its first look it calls `wake_on_change`, and again whenever another task polls it: an order
+/// that is given after that wakes it.
 pub trait Orders {
-    /// The order in force.
-    fn order(&self) -> Order;
-    /// Whoever changes the order wakes this one; it takes the place of the one before.
+    /// Another number whenever there may be orders, or when the progress is wanted. Costs one load.
+    fn generation(&self) -> u64;
+    /// The orders in force; `authorise_again` only once for each time that it was given.
+    fn take(&self) -> OrdersFor;
+    /// Shows to others how far the session has come.
+    fn publish(&self, progress: Progress);
+    /// Whoever gives an order wakes this one; it takes the place of the one before.
     fn wake_on_change(&self, waker: &Waker);
 }
 
@@ -124,6 +151,8 @@ pub struct Relay<T, O> {
     up: Half,
     down: Half,
     watch: Watch,
+    /// The orders up to this generation were obeyed; `None`: none yet.
+    obeyed: Option<u64>,
     drained: bool,
     stall: Duration,
     moved: Instant,
@@ -172,6 +201,7 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
             traffic,
             orders,
             heard,
+            obeyed: None,
             up,
             down,
             watch,
@@ -234,14 +264,10 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
             self.heard = Some(cx.waker().clone());
             self.alarm.disarm();
         }
-        match self.orders.order() {
-            Order::Go => {}
-            Order::Drain if self.drained => {}
-            Order::Drain => {
-                self.drained = true;
-                self.traffic.drain();
-            }
-            Order::Stop(close) => return Err(Ended::new(close)),
+        let generation = self.orders.generation();
+        if self.obeyed != Some(generation) {
+            self.obeyed = Some(generation);
+            self.obey()?;
         }
         let before = (self.up.bytes, self.down.bytes);
         (self.up.mute, self.down.mute) = (false, false);
@@ -281,6 +307,27 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
         Ok(Poll::Pending)
     }
 
+    fn obey(&mut self) -> Result<(), Close> {
+        self.publish();
+        let OrdersFor { drain, authorise_again, end } = self.orders.take();
+        if let Some(close) = end {
+            return Err(close);
+        }
+        if authorise_again {
+            self.traffic.authorise_again()?;
+        }
+        if drain && !self.drained {
+            self.drained = true;
+            self.traffic.drain();
+        }
+        Ok(())
+    }
+
+    fn publish(&self) {
+        let (requests, under_way) = self.traffic.requests();
+        self.orders.publish(Progress { moved: self.moved(), requests, under_way });
+    }
+
     /// Deadlines are looked up when the alarm rings, so that moving bytes never touches a timer. `now` is known when bytes
     /// moved.
     fn look_at_the_clock(&mut self, cx: &mut Context<'_>, now: Option<Instant>) -> Result<(), Ended> {
@@ -291,6 +338,7 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
             self.alarm.no_later_than(Instant::now() + look);
         }
         while self.alarm.has_rung(cx, now) {
+            self.publish();
             let now = Instant::now();
             let mut next = now + CHECK;
             if let Some(at) = self.traffic.expires() {

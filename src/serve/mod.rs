@@ -164,6 +164,7 @@ impl Running {
                 *self.state.certificates.lock() = loaded.summary.certificates();
                 *self.state.revocations.lock() = loaded.summary.revocations();
                 self.gateway.store(Arc::new(loaded.gateway));
+                self.workers.registry.authorise_again();
                 tracing::info!("configuration reloaded");
                 true
             }

@@ -101,14 +101,12 @@ impl Accepted {
             return Err(Close::Handshake(Side::Client));
         }
         let tunnelled = matches!(named, Named::Tunnel(_));
-        let session = Rc::new(Session::new(self.origin, tunnelled));
+        let session = Rc::new(Session::new(self.origin, tunnelled, certificate));
         session.spent_connecting.set(spent_connecting);
         trail.secured(&session, facts);
         if let Named::Route(route) = &named {
             trail.set_route(route);
-            if let Some(leaf) = &certificate
-                && let Err(denial) = identify_certificate(&session, route, leaf)
-            {
+            if let Err(denial) = identify_certificate(&session, route) {
                 trail.explain(denial.detail);
             }
         }

@@ -13,9 +13,8 @@ use crate::close::Close;
 use crate::credential::Account;
 use crate::gateway::Route;
 use crate::identify::{Identification, IdentityProvider, Refused as ProofRefused};
-use crate::policy::{Identity, Permit, Refused};
+use crate::policy::{Identity, OnExpiry, Permit, Proof, Refused};
 use crate::protocol::RefusalReason;
-use rustls::pki_types::CertificateDer;
 use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
@@ -84,7 +83,7 @@ pub(super) fn poll_verify(
     };
     let identified = {
         let mut cache = session.shared.tokens.borrow_mut();
-        session.gateway.issuers.identify(&mut cache, token, SystemTime::now())
+        session.shared.with_gateway(|gateway| gateway.issuers.identify(&mut cache, token, SystemTime::now()))
     };
     match identified {
         Identification::Known(identity) => Poll::Ready(Ok(identity)),
@@ -109,31 +108,76 @@ pub(super) async fn verify_password(
     verify(session, token).await
 }
 
-/// Finds out who shows a certificate, where the route maps certificates to identities.
-pub(super) fn identify_certificate(
-    session: &Session,
-    route: &Route,
-    leaf: &CertificateDer<'_>,
-) -> Result<(), Denial> {
-    let Some(mapping) = &route.certificate_identity else { return Ok(()) };
+/// Finds out who shows a certificate, where the route maps certificates to identities. A tunnel's identity stays.
+pub(super) fn identify_certificate(session: &Session, route: &Route) -> Result<(), Denial> {
+    if session.is_tunnelled() {
+        return Ok(());
+    }
+    let (Some(mapping), Some(leaf)) = (&route.certificate_identity, &session.certificate) else {
+        session.set_proven_identity(None);
+        return Ok(());
+    };
     let mut cache = session.shared.tokens.borrow_mut();
     match IdentityProvider::identify(mapping, &mut cache, leaf, SystemTime::now()) {
-        Identification::Known(identity) => session.prove(identity),
+        Identification::Known(identity) => session.set_proven_identity(Some(identity)),
         Identification::Refused(refused) | Identification::Pending { otherwise: refused, .. } => {
+            session.set_proven_identity(None);
             return Err(refused.into());
         }
     }
     Ok(())
 }
 
+/// What the configuration in force says of somebody who was let in.
+pub(super) struct Renewed {
+    /// The route as it is now.
+    pub(super) route: Arc<Route>,
+    pub(super) permit: Permit,
+}
+
+/// Somebody who was let in would not be any more.
+pub(super) struct Revoked {
+    pub(super) denial: Denial,
+    /// How it ends.
+    pub(super) on_expiry: OnExpiry,
+}
+
+/// Asks the configuration in force about an identity that was let in on `route`.
+pub(super) fn permit_again(
+    session: &Session,
+    route: &Route,
+    identity: &Arc<Identity>,
+) -> Result<Renewed, Revoked> {
+    let forbidden = |detail: &'static str| Denial::new(RefusalReason::Forbidden, detail).of(identity);
+    let current = session.shared.with_gateway(|gateway| gateway.called(&route.name.0).cloned());
+    let Some(current) = current.filter(|current| current.protocol == route.protocol) else {
+        return Err(Revoked { denial: forbidden(ROUTE_GONE), on_expiry: route.policy.on_expiry });
+    };
+    let revoked = |denial| Revoked { denial, on_expiry: current.policy.on_expiry };
+    let mut identity = identity.clone();
+    if identity.proof == Proof::Certificate {
+        identify_certificate(session, &current).map_err(revoked)?;
+        let proven = session.proven_identity();
+        identity = proven.ok_or_else(|| revoked(forbidden("the route maps no certificates any more")))?;
+    }
+    // A proof that has expired since does not count here: what that means was settled by `on_expiry` when it was let in.
+    let at = SystemTime::now().min(identity.expires);
+    match current.policy.permit(&current.name, &identity, at) {
+        Ok(permit) => Ok(Renewed { route: current, permit }),
+        Err(_) => Err(revoked(forbidden(NO_RULE))),
+    }
+}
+
+const NO_RULE: &str = "no rule of the route names this identity";
+/// What is said of a route that a reload took away.
+pub(super) const ROUTE_GONE: &str = "the configuration has no such route any more";
+
 /// Asks the policy, and then whether there is room.
 pub(super) fn permit(session: &Session, route: &Route, identity: &Arc<Identity>) -> Result<Permit, Denial> {
     let no = |why, detail: Cow<'static, str>| Denial::new(why, detail).of(identity);
     let permit =
         route.policy.permit(&route.name, identity, SystemTime::now()).map_err(|refused| match refused {
-            Refused::NoRule => {
-                no(RefusalReason::Forbidden, "no rule of the route names this identity".into())
-            }
+            Refused::NoRule => no(RefusalReason::Forbidden, NO_RULE.into()),
             Refused::Expired => no(RefusalReason::ExpiredToken, "the proof of identity has expired".into()),
         })?;
     if !crate::audit::takes_new_work() {

@@ -1,11 +1,11 @@
 //! Both legs stand: the relay of a session, and how it ends in each protocol.
 
 use super::leg_close::{LegClose, close_legs, leg_fault, try_close_legs_now};
-use super::live;
+use super::registry::Registration;
 use super::trail::Trail;
 use crate::close::Close;
 use crate::names::{Culprit, Side};
-use crate::relay::{Order, Orders, Relay, Traffic};
+use crate::relay::{Orders, Relay, Traffic};
 use crate::tls::leg::{Leg, LegFault};
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -46,8 +46,8 @@ pub(super) fn parting(close: Close, left: bool, told: bool) -> LegClose {
 
 impl<T: Finish> ConnectedTo<T> {
     /// Moves bytes until the session ends.
-    pub async fn relay(self: Box<Self>, ticket: &live::Ticket, trail: &mut Trail) -> Close {
-        let mut relay = match self.join(ticket) {
+    pub async fn relay(self: Box<Self>, registration: &Registration, trail: &mut Trail) -> Close {
+        let mut relay = match self.join(registration) {
             Ok(relay) => relay,
             Err(fault) => return leg_fault(trail, Side::Upstream, fault),
         };
@@ -72,7 +72,7 @@ impl<T: Finish> ConnectedTo<T> {
                 }
             };
             let stopped = async {
-                stop_ordered(ticket).await;
+                stop_ordered(registration).await;
                 tokio::time::sleep(LINGER_AT_STOP).await;
             };
             tokio::select! {
@@ -90,14 +90,10 @@ impl<T: Finish> ConnectedTo<T> {
 const LINGER_AT_STOP: Duration = Duration::from_millis(200);
 
 /// Waits until the session is told to end now.
-async fn stop_ordered(ticket: &live::Ticket) {
-    let orders = ticket.orders();
+async fn stop_ordered(orders: &Registration) {
     poll_fn(|cx| {
         orders.wake_on_change(cx.waker());
-        match orders.order() {
-            Order::Stop(_) => Poll::Ready(()),
-            Order::Go | Order::Drain => Poll::Pending,
-        }
+        if orders.take().end.is_some() { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
 }
@@ -106,9 +102,9 @@ impl<T: Traffic> ConnectedTo<T> {
     /// The relay stands in the session's last stage, on the heap: that is what an idle connection keeps. What it was made
     /// of is given back here.
     #[expect(clippy::boxed_local, reason = "taken by value, it would stay allocated beside the relay")]
-    fn join(self: Box<Self>, ticket: &live::Ticket) -> Result<Relay<T, live::Heard<'_>>, LegFault> {
+    fn join(self: Box<Self>, registration: &Registration) -> Result<Relay<T, &Registration>, LegFault> {
         let Self { client, mut upstream, traffic, stall, first, waiting, early } = *self;
         upstream.queue(&first)?;
-        Ok(Relay::new(client, upstream, traffic, ticket.orders(), stall, waiting, early))
+        Ok(Relay::new(client, upstream, traffic, registration, stall, waiting, early))
     }
 }

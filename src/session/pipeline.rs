@@ -12,7 +12,6 @@
 use super::accepted::Accepted;
 use super::admission::Admitted;
 use super::http::start::HttpStart;
-use super::live::Ticket;
 use super::mysql::{self, start::MysqlStart};
 use super::polled::Polled;
 use super::postgres::cancel::Cancel;
@@ -20,8 +19,9 @@ use super::postgres::start::{First, PostgresStart};
 use super::postgres::{self};
 use super::raw_start::RawStart;
 use super::redis::start::RedisStart;
+use super::registry::Registration;
 use super::stage::{Authorised, Routed, Secured, Start};
-use super::state::{Origin, Shared};
+use super::state::{Origin, WorkerState};
 use super::trail::Trail;
 use super::tunnel::{self, Opened};
 use crate::close::{Close, Stage};
@@ -51,7 +51,7 @@ pub struct Arrival {
 ///
 /// A session that goes on keeps nothing of the stages behind it: they stand on the heap and are given back.
 pub fn run<C: 'static>(
-    shared: Rc<Shared>,
+    shared: Rc<WorkerState>,
     gateway: Arc<Gateway>,
     arrival: Arrival,
     counted: C,
@@ -59,19 +59,19 @@ pub fn run<C: 'static>(
     shared.metrics.session_opened();
     let metrics = shared.metrics.clone();
     let id = shared.next_id();
-    let ticket = shared.live.enter(id);
     let deadline = arrival.at + gateway.limits.permit_deadline;
-    let trail = Box::new(Trail::new(arrival.at, arrival.remote));
-    let Arrival { tcp, remote, listener, admitted, .. } = arrival;
-    let origin = Origin { id, shared, gateway, listener, remote, crowded: None };
+    let Arrival { tcp, remote, listener, admitted, at } = arrival;
+    let registration = shared.live.register(id, at, listener.address, remote);
+    let (trail, entry) = (Box::new(Trail::new(&registration)), registration.entry().clone());
+    let origin = Origin { id, shared, gateway, listener, remote, crowded: None, entry };
     let accepted = Box::new(Accepted { origin, tcp });
-    let session = go_through(accepted, Course { ticket, admitted, deadline, trail }, counted);
+    let session = go_through(accepted, Course { registration, admitted, deadline, trail }, counted);
     Polled { id, metrics, session }
 }
 
 /// What accompanies a session through its stages.
 struct Course {
-    ticket: Ticket,
+    registration: Registration,
     admitted: Admitted,
     /// When it must be permitted.
     deadline: Instant,
@@ -79,12 +79,12 @@ struct Course {
 }
 
 async fn go_through<C>(accepted: Box<Accepted>, mut course: Course, _counted: C) {
-    let (id, shared) = (course.ticket.id(), accepted.origin.shared.clone());
+    let (id, shared) = (course.registration.id(), accepted.origin.shared.clone());
     let Course { admitted, deadline, trail, .. } = &mut course;
     let sniffed = unless_evicted(&shared, admitted, to_sniffed(accepted, admitted, trail));
     let sniffed = Box::pin(timeout_at(*deadline, sniffed)).await;
     let close = match sniffed {
-        Err(_) => Close::Deadline(course.trail.stage),
+        Err(_) => Close::Deadline(course.trail.stage()),
         Ok(Err(close)) => close,
         Ok(Ok(Sniffed::Http(start))) => Box::pin(from_start(start, &shared, &mut course)).await,
         Ok(Ok(Sniffed::Raw(start))) => Box::pin(from_start(start, &shared, &mut course)).await,
@@ -113,7 +113,7 @@ enum Sniffed {
 
 /// What is done before the permit, as long as the connection need not make room for another.
 async fn unless_evicted<T>(
-    shared: &Shared,
+    shared: &WorkerState,
     admitted: &Admitted,
     work: impl Future<Output = Result<T, Close>>,
 ) -> Result<T, Close> {
@@ -134,9 +134,9 @@ async fn to_sniffed(
     trail: &mut Trail,
 ) -> Result<Sniffed, Close> {
     accepted.turn(admitted).await;
-    trail.stage = Stage::Handshake;
+    trail.enter(Stage::Handshake);
     let Secured { session, named, leg, early, application } = accepted.handshake(admitted, trail).await?;
-    trail.stage = Stage::Sniff;
+    trail.enter(Stage::Sniff);
     let Opened { route, leg, early } = match named {
         Named::Route(route) => Opened { route, leg, early },
         Named::Tunnel(_) => Box::pin(tunnel::open(&session, leg, early, trail)).await?,
@@ -156,12 +156,12 @@ async fn to_sniffed(
 }
 
 /// identify → authorise → dial → relay, until the end.
-async fn from_start<S: Start>(start: Box<S>, shared: &Shared, course: &mut Course) -> Close {
+async fn from_start<S: Start>(start: Box<S>, shared: &WorkerState, course: &mut Course) -> Close {
     let Course { admitted, deadline, trail, .. } = &mut *course;
     let permitted = unless_evicted(shared, admitted, Box::pin(to_permitted(start, trail)));
     let permitted = timeout_at(*deadline, permitted).await;
     let authorised = match permitted {
-        Err(_) => return Close::Deadline(course.trail.stage),
+        Err(_) => return Close::Deadline(course.trail.stage()),
         Ok(Err(close)) => return close,
         Ok(Ok(authorised)) => authorised,
     };
@@ -170,15 +170,15 @@ async fn from_start<S: Start>(start: Box<S>, shared: &Shared, course: &mut Cours
         Err(close) => return close,
         Ok(connected) => connected,
     };
-    course.trail.stage = Stage::Relay;
-    connected.relay(&course.ticket, &mut course.trail).await
+    course.trail.enter(Stage::Relay);
+    connected.relay(&course.registration, &mut course.trail).await
 }
 
 async fn to_permitted<S: Start>(mut start: Box<S>, trail: &mut Trail) -> Result<Authorised<S>, Close> {
     loop {
-        trail.stage = Stage::Identify;
+        trail.enter(Stage::Identify);
         let identified = start.identify(trail).await?;
-        trail.stage = Stage::Authorise;
+        trail.enter(Stage::Authorise);
         match S::authorise(identified, trail).await? {
             Ok(authorised) => return Ok(authorised),
             Err(again) => start = again,
@@ -188,9 +188,9 @@ async fn to_permitted<S: Start>(mut start: Box<S>, trail: &mut Trail) -> Result<
 
 impl Course {
     /// The deadline was met, and what counts the half-open counts this session no more.
-    fn permitted(&mut self, shared: &Shared) {
+    fn permitted(&mut self, shared: &WorkerState) {
         self.admitted.permitted();
         shared.metrics.permitted();
-        self.trail.stage = Stage::Dial;
+        self.trail.enter(Stage::Dial);
     }
 }

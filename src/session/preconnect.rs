@@ -5,7 +5,7 @@
 //! route without clients holds nothing.
 
 use super::admission::Reservation;
-use super::state::Shared;
+use super::state::WorkerState;
 use super::trail::upstream_opened;
 use crate::dial::{Application, ConnectDeadline, Dialled};
 use crate::gateway::{Gateway, Route};
@@ -59,7 +59,11 @@ struct Ready {
 
 impl PreconnectPool {
     /// A connection that stands, if there is one.
-    pub(super) fn take(shared: &Shared, route: &Arc<Route>, application: Application) -> Option<Dialled> {
+    pub(super) fn take(
+        shared: &WorkerState,
+        route: &Arc<Route>,
+        application: Application,
+    ) -> Option<Dialled> {
         let mut pools = shared.preconnect.pools.borrow_mut();
         let pool = pools.get_mut(&(Arc::as_ptr(route), application))?;
         while let Some(Ready { mut dialled, since, .. }) = pool.ready.pop_front() {
@@ -74,7 +78,7 @@ impl PreconnectPool {
 
     /// Has as many dialled as the route wants, each in a task of its own.
     pub(super) fn refill(
-        shared: &Rc<Shared>,
+        shared: &Rc<WorkerState>,
         route: &Arc<Route>,
         application: Application,
         permit: &Permit,
@@ -149,7 +153,7 @@ impl PreconnectPool {
 
     /// Closes what waits too long, as long as the pool holds anything. One task for all, since thousands may be dialled and
     /// taken in the time that one may wait.
-    async fn watch(shared: Rc<Shared>, key: Key) {
+    async fn watch(shared: Rc<WorkerState>, key: Key) {
         while let Some(since) = shared.preconnect.oldest(key) {
             tokio::time::sleep_until(since + KEEP).await;
             shared.preconnect.give_up(key, &shared.metrics);

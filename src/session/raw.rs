@@ -1,28 +1,39 @@
 //! Opaque bytes: everything passes, and each direction ends by itself.
 
+use super::authorise::{Renewed, Revoked, permit_again};
 use super::connected::Finish;
 use super::leg_close::LegClose;
+use super::state::Session;
 use super::trail::Trail;
 use crate::close::Close;
+use crate::gateway::Route;
 use crate::names::Direction;
-use crate::policy::Permit;
+use crate::policy::{Identity, OnExpiry, Permit};
 use crate::protocol::Edit;
 use crate::relay::Traffic;
 use crate::tls::leg::Leg;
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// The traffic of a raw route, under the one permit of its connection.
 pub struct Raw {
-    idle: Duration,
+    session: Rc<Session>,
+    route: Arc<Route>,
+    identity: Arc<Identity>,
     ends: Option<Instant>,
+    /// The reason why it ends sooner than it was permitted to.
+    revoked: Option<Cow<'static, str>>,
 }
 
 impl Raw {
-    /// `idle` is how long nothing may move.
-    pub fn new(permit: &Permit, idle: Duration) -> Self {
-        Raw { idle, ends: permit.ends().map(instant_of) }
+    /// The traffic under `permit`, as long as the configuration in force says the same.
+    pub(super) fn new(session: Rc<Session>, route: Arc<Route>, permit: &Permit) -> Self {
+        let (identity, ends) = (permit.identity().clone(), permit.ends().map(instant_of));
+        Raw { session, route, identity, ends, revoked: None }
     }
 }
 
@@ -38,7 +49,10 @@ pub fn instant_of(at: SystemTime) -> Instant {
 
 impl Finish for Raw {
     // An end that the peers did not agree on must not look as if they had.
-    fn finish(&mut self, close: Close, _: &mut Leg, _: &mut Trail) -> (Close, LegClose) {
+    fn finish(&mut self, close: Close, _: &mut Leg, trail: &mut Trail) -> (Close, LegClose) {
+        if close == Close::Expired {
+            self.revoked.iter().for_each(|detail| trail.explain(detail));
+        }
         (close, LegClose::clean(close == Close::Done))
     }
 }
@@ -76,7 +90,7 @@ impl Traffic for Raw {
     }
 
     fn idle_limit(&self) -> Option<Duration> {
-        Some(self.idle)
+        Some(self.route.timeouts.idle)
     }
 
     fn expires(&self) -> Option<Instant> {
@@ -89,4 +103,24 @@ impl Traffic for Raw {
 
     // Opaque bytes cannot be told to finish; they have until the drain deadline.
     fn drain(&mut self) {}
+
+    // Nor can they be told that nothing new may come: without a grace they end at once.
+    fn authorise_again(&mut self) -> Result<(), Close> {
+        match permit_again(&self.session, &self.route, &self.identity) {
+            Ok(Renewed { route, permit }) => {
+                (self.identity, self.ends) = (permit.identity().clone(), permit.ends().map(instant_of));
+                (self.route, self.revoked) = (route, None);
+                Ok(())
+            }
+            // It ends already.
+            Err(_) if self.revoked.is_some() => Ok(()),
+            Err(Revoked { denial, on_expiry }) => {
+                self.revoked = Some(denial.detail);
+                let OnExpiry::Grace(grace) = on_expiry else { return Err(Close::Expired) };
+                let until = Instant::now() + grace;
+                self.ends = Some(self.ends.map_or(until, |ends| ends.min(until)));
+                Ok(())
+            }
+        }
+    }
 }

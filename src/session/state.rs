@@ -1,14 +1,16 @@
 //! What the sessions of a worker share, and what is known of one session from its start.
 
 use super::admission::{Admission, Full};
-use super::live::Live;
 use super::postgres::cancel::Cancels;
 use super::preconnect::PreconnectPool;
+use super::registry::{Entry, Shard};
 use crate::gateway::{Gateway, Listener};
 use crate::identify::cache::TokenCache;
 use crate::metrics::WorkerMetrics;
 use crate::names::{IssuerName, Remote, SessionId};
 use crate::policy::Identity;
+use arc_swap::{ArcSwap, Cache};
+use rustls::pki_types::CertificateDer;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -16,36 +18,46 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What all sessions of a worker share.
-pub struct Shared {
+pub struct WorkerState {
     /// Which worker, from 0.
     pub worker: usize,
     /// Counters.
     pub metrics: Arc<WorkerMetrics>,
     /// Tokens that were verified.
     pub tokens: RefCell<TokenCache>,
-    /// Sessions that can be told to drain.
-    pub live: Rc<Live>,
+    /// The worker's live sessions.
+    pub live: Arc<Shard>,
     /// Counts the connections of all workers.
     pub admission: Arc<Admission>,
     /// Upstream connections that stand before they are asked for.
     pub preconnect: PreconnectPool,
     /// PostgreSQL sessions of all workers that can be cancelled.
     pub cancels: Arc<Cancels>,
+    gateway: RefCell<Cache<Arc<ArcSwap<Gateway>>, Arc<Gateway>>>,
     ids: Cell<u64>,
 }
 
-impl Shared {
-    /// `seed` makes the session ids of this worker differ from everybody else's.
+impl WorkerState {
+    /// `gateway` is the configuration in force, whenever it is asked; `seed` makes the session ids of this worker differ
+    /// from everybody else's.
     pub fn new(
         worker: usize,
         metrics: Arc<WorkerMetrics>,
+        live: Arc<Shard>,
         admission: Arc<Admission>,
         cancels: Arc<Cancels>,
+        gateway: Arc<ArcSwap<Gateway>>,
         seed: u64,
     ) -> Self {
-        let (tokens, live) = (RefCell::new(TokenCache::counting(metrics.clone())), Rc::default());
-        let preconnect = PreconnectPool::default();
-        Shared { worker, metrics, tokens, live, admission, preconnect, cancels, ids: Cell::new(seed) }
+        let (tokens, preconnect) =
+            (RefCell::new(TokenCache::counting(metrics.clone())), PreconnectPool::default());
+        let (gateway, ids) = (RefCell::new(Cache::new(gateway)), Cell::new(seed));
+        WorkerState { worker, metrics, tokens, live, admission, preconnect, cancels, gateway, ids }
+    }
+
+    /// The configuration in force. A reload changes it; until then this is one load and a comparison of pointers.
+    pub(super) fn with_gateway<R>(&self, use_it: impl FnOnce(&Arc<Gateway>) -> R) -> R {
+        use_it(self.gateway.borrow_mut().load())
     }
 
     /// The next session id: SplitMix64, which visits every value once. Unique, not secret.
@@ -62,9 +74,10 @@ impl Shared {
 pub struct Session {
     /// Its name.
     pub id: SessionId,
-    /// The worker's things.
-    pub shared: Rc<Shared>,
-    /// The configuration that was in force when it was accepted; a reload does not change it.
+    /// What it shares with the worker's other sessions.
+    pub shared: Rc<WorkerState>,
+    /// The configuration that was in force when it was accepted: its route, legs and limits come from it. Who is permitted is
+    /// asked of the one that is in force then ([`WorkerState::with_gateway`]).
     pub gateway: Arc<Gateway>,
     /// The listener that accepted it.
     pub listener: Listener,
@@ -76,7 +89,10 @@ pub struct Session {
     pub(super) spent_connecting: Cell<Duration>,
     /// True where the client came through a tunnel, whose identity it has.
     pub(super) tunnelled: bool,
-    proven_identity: OnceCell<Arc<Identity>>,
+    entry: Arc<Entry>,
+    /// The client's certificate, where it showed one that verified.
+    pub(super) certificate: Option<CertificateDer<'static>>,
+    proven_identity: RefCell<Option<Arc<Identity>>>,
     first_identity: OnceCell<Arc<Identity>>,
     last_identity: RefCell<Option<Arc<Identity>>>,
     other_identities: RefCell<HashSet<(IssuerName, Arc<str>)>>,
@@ -88,18 +104,20 @@ const MAX_IDENTITIES: usize = 10_000;
 /// What a session begins with, before it is known who speaks.
 pub(super) struct Origin {
     pub(super) id: SessionId,
-    pub(super) shared: Rc<Shared>,
+    pub(super) shared: Rc<WorkerState>,
     pub(super) gateway: Arc<Gateway>,
     pub(super) listener: Listener,
     pub(super) remote: Remote,
     pub(super) crowded: Option<Full>,
+    pub(super) entry: Arc<Entry>,
 }
 
 impl Session {
-    pub(super) fn new(origin: Origin, tunnelled: bool) -> Self {
-        let Origin { id, shared, gateway, listener, remote, crowded } = origin;
-        let (proven_identity, first_identity) = (OnceCell::new(), OnceCell::new());
+    pub(super) fn new(origin: Origin, tunnelled: bool, certificate: Option<CertificateDer<'static>>) -> Self {
+        let Origin { id, shared, gateway, listener, remote, crowded, entry } = origin;
+        let (proven_identity, first_identity) = (RefCell::default(), OnceCell::new());
         let (last_identity, other_identities) = (RefCell::default(), RefCell::default());
+        entry.facts.lock().tunnel = tunnelled;
         Session {
             id,
             shared,
@@ -109,6 +127,8 @@ impl Session {
             crowded,
             spent_connecting: Cell::default(),
             tunnelled,
+            entry,
+            certificate,
             proven_identity,
             first_identity,
             last_identity,
@@ -124,12 +144,12 @@ impl Session {
     /// The identity that the connection itself proved: by the client's certificate, if the route maps certificates and one
     /// was shown, or by the token that opened the tunnel.
     pub fn proven_identity(&self) -> Option<Arc<Identity>> {
-        self.proven_identity.get().cloned()
+        self.proven_identity.borrow().clone()
     }
 
-    /// The connection has proven whose it is. The first proof counts.
-    pub(super) fn prove(&self, identity: Arc<Identity>) {
-        drop(self.proven_identity.set(identity));
+    /// The connection has proven whose it is, or by the configuration in force it has not.
+    pub(super) fn set_proven_identity(&self, identity: Option<Arc<Identity>>) {
+        *self.proven_identity.borrow_mut() = identity;
     }
 
     /// The first identity that was permitted, or refused by name.
@@ -144,6 +164,7 @@ impl Session {
             return;
         }
         *last = Some(identity.clone());
+        self.entry.facts.lock().identity = Some(identity.clone());
         let mut all = self.other_identities.borrow_mut();
         match self.first_identity.get() {
             None => drop(self.first_identity.set(identity.clone())),

@@ -1,6 +1,7 @@
 //! The facts of a session, gathered on its way and written as one line at its end.
 
-use super::state::{Session, Shared};
+use super::registry::{Connecting, Entry, Facts, Registration};
+use super::state::{Session, WorkerState};
 use crate::audit::{self, Verified};
 use crate::close::{Close, Stage};
 use crate::gateway::Route;
@@ -8,76 +9,60 @@ use crate::metrics::WorkerMetrics;
 use crate::names::{Direction, Reached, Remote, SessionId, Side};
 use crate::protocol::postgres::Startup;
 use crate::relay::Transferred;
-use crate::tls::handshake::Facts;
+use crate::tls::handshake;
 use crate::tls::server::ClientCertificates;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
-/// What a session has come to so far.
+/// What a session keeps for its closing line; the facts that others may see stand in the registry.
 pub struct Trail {
-    /// The stage it is in.
-    pub stage: Stage,
-    accepted: Instant,
+    entry: Arc<Entry>,
     session: Option<Rc<Session>>,
-    route: Option<Arc<Route>>,
-    client: Option<Facts>,
-    upstream: Option<(Facts, Reached)>,
     /// What went wrong, in words for the log; never holds a token or a secret.
     detail: Option<String>,
     spent: audit::Spent,
     moved: Transferred,
     requests: u64,
-    sni: Option<String>,
-    remote: Remote,
-    database: Option<Connecting>,
-    /// The upstream connection stood before it was asked for.
-    is_dialled_ahead: bool,
     /// The opening line was written.
     is_opened: bool,
 }
 
-/// What a database client wants to connect to, and as whom it does.
-struct Connecting {
-    database: Box<[u8]>,
-    client_user: Box<[u8]>,
-    application: Box<[u8]>,
-    /// The stored user, once it is known.
-    user: Option<Box<str>>,
-    /// Lines of statements that there were.
-    statements: Option<u64>,
-}
-
 impl Trail {
-    pub(super) fn new(accepted: Instant, remote: Remote) -> Self {
+    pub(super) fn new(registration: &Registration) -> Self {
         Trail {
-            stage: Stage::Accept,
-            accepted,
+            entry: registration.entry().clone(),
             session: None,
-            route: None,
-            client: None,
-            upstream: None,
             detail: None,
             spent: audit::Spent::default(),
             moved: Transferred::default(),
             requests: 0,
-            sni: None,
-            remote,
-            database: None,
-            is_dialled_ahead: false,
             is_opened: false,
         }
     }
 
+    /// The session enters a stage.
+    pub(super) fn enter(&mut self, stage: Stage) {
+        self.entry.facts.lock().stage = stage;
+    }
+
+    /// The stage that it is in.
+    pub(super) fn stage(&self) -> Stage {
+        self.entry.facts.lock().stage
+    }
+
     /// The client's address as the PROXY protocol tells it.
     pub(super) fn set_remote(&mut self, remote: Remote) {
-        self.remote = remote;
+        self.entry.facts.lock().remote = remote;
+    }
+
+    fn remote(&self) -> Remote {
+        self.entry.facts.lock().remote
     }
 
     /// The name that the client asked for.
     pub(super) fn set_sni(&mut self, sni: Option<&str>) {
-        self.sni = sni.map(str::to_owned);
+        self.entry.facts.lock().sni = sni.map(Box::from);
     }
 
     /// Adds words to the end.
@@ -92,13 +77,9 @@ impl Trail {
 
     /// The database that a client asks for, as whom it says it comes, and what it calls itself.
     pub(super) fn wants(&mut self, database: &[u8], client_user: &[u8], application: &[u8]) {
-        self.database = Some(Connecting {
-            database: database.into(),
-            client_user: client_user.into(),
-            application: application.into(),
-            user: None,
-            statements: None,
-        });
+        let (database, client_user, application) = (database.into(), client_user.into(), application.into());
+        let connecting = Connecting { database, client_user, application, user: None, statements: None };
+        self.entry.facts.lock().database = Some(Box::new(connecting));
     }
 
     /// What a client of a database without a startup message calls itself.
@@ -108,71 +89,67 @@ impl Trail {
 
     /// How many lines of statements there were.
     pub(super) fn set_statement_lines(&mut self, lines: u64) {
-        if let Some(database) = &mut self.database {
+        if let Some(database) = &mut self.entry.facts.lock().database {
             database.statements = Some(lines);
         }
     }
 
     /// The stored user as whom it gets in. Writes the opening line.
     pub(super) fn set_account(&mut self, user: &str) {
-        if let Some(database) = &mut self.database {
+        if let Some(database) = &mut self.entry.facts.lock().database {
             database.user = Some(user.into());
         }
         self.open();
     }
 
     /// The client leg stands.
-    pub(super) fn secured(&mut self, session: &Rc<Session>, facts: Facts) {
-        let took = self.accepted.elapsed();
+    pub(super) fn secured(&mut self, session: &Rc<Session>, facts: handshake::Facts) {
+        let took = self.entry.accepted.elapsed();
         self.spent.handshake = Some(took);
         let metrics = &session.shared.metrics;
         metrics.handshake(Side::Client, facts.resumed, is_post_quantum(&facts), took);
-        self.client = Some(facts);
+        self.entry.facts.lock().client = Some(facts);
         self.session = Some(session.clone());
     }
 
     /// The route is known. Writes the opening line, which for a database waits until it can tell who connects as whom.
     pub(super) fn set_route(&mut self, route: &Arc<Route>) {
-        self.route = Some(route.clone());
-        if !route.protocol.is_database() && audit::has_room_for_unpermitted(self.remote) {
+        self.entry.facts.lock().route = Some(route.clone());
+        if !route.protocol.is_database() && audit::has_room_for_unpermitted(self.remote()) {
             self.open();
         }
     }
 
     fn open(&mut self) {
         let (Some(session), false) = (&self.session, self.is_opened) else { return };
+        let facts = self.entry.facts.lock();
         audit::opened(&audit::Opened {
             session: session.id,
             remote: session.remote,
             listener: session.listener.address,
-            sni: self.sni.as_deref(),
-            route: self.route.as_ref().map(|route| &route.name),
+            sni: facts.sni.as_deref(),
+            route: facts.route.as_ref().map(|route| &route.name),
             worker: session.shared.worker,
-            plaintext_upstream: self.route.as_ref().is_some_and(|route| route.upstream.is_plaintext()),
-            tunnel: session.is_tunnelled(),
-            database: self.database_facts(),
+            plaintext_upstream: facts.route.as_ref().is_some_and(|route| route.upstream.is_plaintext()),
+            tunnel: facts.tunnel,
+            database: database_facts(&facts),
         });
         self.is_opened = true;
     }
 
-    fn database_facts(&self) -> Option<audit::DatabaseFacts<'_>> {
-        let Connecting { database, client_user, application, user, statements } = self.database.as_ref()?;
-        let (user, statements) = (user.as_deref(), *statements);
-        Some(audit::DatabaseFacts { user, database, client_user, application, statements })
-    }
-
     /// Somebody was permitted.
     pub(super) fn identified(&mut self) {
-        self.spent.identify = Some(self.accepted.elapsed());
-        if self.route.as_ref().is_some_and(|route| !route.protocol.is_database()) {
+        self.spent.identify = Some(self.entry.accepted.elapsed());
+        let is_database =
+            self.entry.facts.lock().route.as_ref().is_none_or(|route| route.protocol.is_database());
+        if !is_database {
             self.open();
         }
     }
 
     /// The upstream leg stands. `ahead`: it stood before it was asked for.
-    pub(super) fn dialled(&mut self, facts: Facts, address: Reached, took: Duration, ahead: bool) {
+    pub(super) fn dialled(&mut self, facts: handshake::Facts, address: Reached, took: Duration, ahead: bool) {
         self.spent.dial = Some(took);
-        self.is_dialled_ahead = ahead;
         if let Some(session) = &self.session {
             let metrics = &session.shared.metrics;
             metrics.dialled(took);
@@ -181,7 +158,8 @@ impl Trail {
                 upstream_opened(metrics, &facts, took);
             }
         }
-        self.upstream = Some((facts, address));
+        let mut shown = self.entry.facts.lock();
+        (shown.upstream, shown.dialled_ahead) = (Some((facts, address)), ahead);
     }
 
     /// The relay is over.
@@ -204,7 +182,7 @@ impl Trail {
     }
 
     /// Writes the closing line.
-    pub(super) fn write(&mut self, id: SessionId, close: Close, shared: &Shared) {
+    pub(super) fn write(&mut self, id: SessionId, close: Close, shared: &WorkerState) {
         match close {
             Close::NotTls(kind) => shared.metrics.not_tls(kind),
             Close::Handshake(side) => shared.metrics.handshake_failed(side),
@@ -212,24 +190,25 @@ impl Trail {
         }
         let session = self.session.as_ref();
         let is_permitted = session.is_some_and(|session| session.first_identity().is_some());
-        if !is_permitted && !audit::admit_unpermitted(self.remote, self.is_opened) {
+        if !is_permitted && !audit::admit_unpermitted(self.remote(), self.is_opened) {
             return;
         }
         // A session that came to nothing has both lines, too.
         self.open();
+        let shown = self.entry.facts.lock();
+        let route = shown.route.as_ref();
         let identity = self.session.as_ref().and_then(|session| session.first_identity());
-        let tunnel = self.session.as_ref().is_some_and(|session| session.is_tunnelled());
-        let asked = self.route.as_ref().filter(|_| !tunnel).map(|route| route.client_certificates);
-        let client = self.client.as_ref().map(|facts| {
+        let asked = route.filter(|_| !shown.tunnel).map(|route| route.client_certificates);
+        let client = shown.client.as_ref().map(|facts| {
             let verified = match (facts.peer_certificate, asked) {
                 (Some(_), _) => Verified::Chain,
                 (None, Some(ClientCertificates::Optional)) => Verified::NotShown,
                 (None, _) => Verified::NotAsked,
             };
-            leg(facts, self.remote.0.into(), verified)
+            leg(facts, shown.remote.0.into(), verified)
         });
-        let pinned = self.route.as_ref().is_some_and(|route| route.upstream.is_pinned());
-        let upstream = self.upstream.as_ref().map(|(facts, address)| {
+        let pinned = route.is_some_and(|route| route.upstream.is_pinned());
+        let upstream = shown.upstream.as_ref().map(|(facts, address)| {
             let verified = match (facts.is_tls(), pinned) {
                 (false, _) => Verified::NotAtAll,
                 (true, true) => Verified::ChainAndPin,
@@ -239,9 +218,9 @@ impl Trail {
         });
         audit::closed(&audit::Closed {
             session: id,
-            remote: self.remote,
-            route: self.route.as_ref().map(|route| &route.name),
-            tunnel,
+            remote: shown.remote,
+            route: route.map(|route| &route.name),
+            tunnel: shown.tunnel,
             reason: close,
             detail: self.detail.as_deref(),
             identity: identity.map(|identity| &**identity),
@@ -251,26 +230,32 @@ impl Trail {
             up: self.moved.up,
             down: self.moved.down,
             requests: self.requests,
-            database: self.database_facts(),
-            dialled_ahead: self.is_dialled_ahead,
-            spent: audit::Spent { total: self.accepted.elapsed(), ..self.spent },
+            database: database_facts(&shown),
+            dialled_ahead: shown.dialled_ahead,
+            spent: audit::Spent { total: self.entry.accepted.elapsed(), ..self.spent },
         });
     }
 }
 
+fn database_facts(facts: &Facts) -> Option<audit::DatabaseFacts<'_>> {
+    let Connecting { database, client_user, application, user, statements } = &**facts.database.as_ref()?;
+    let (user, statements) = (user.as_deref(), *statements);
+    Some(audit::DatabaseFacts { user, database, client_user, application, statements })
+}
+
 /// Counts an upstream leg, which without TLS had no handshake.
-pub(super) fn upstream_opened(metrics: &WorkerMetrics, facts: &Facts, took: Duration) {
+pub(super) fn upstream_opened(metrics: &WorkerMetrics, facts: &handshake::Facts, took: Duration) {
     match facts.is_tls() {
         true => metrics.handshake(Side::Upstream, facts.resumed, is_post_quantum(facts), took),
         false => metrics.plaintext_upstream(),
     }
 }
 
-fn is_post_quantum(facts: &Facts) -> bool {
+fn is_post_quantum(facts: &handshake::Facts) -> bool {
     facts.group == Some(rustls::NamedGroup::X25519MLKEM768)
 }
 
-fn leg(facts: &Facts, peer: Reached, verified: Verified) -> audit::LegFacts<'_> {
+fn leg(facts: &handshake::Facts, peer: Reached, verified: Verified) -> audit::LegFacts<'_> {
     audit::LegFacts {
         peer,
         version: match facts.version {

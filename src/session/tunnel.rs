@@ -60,20 +60,20 @@ pub(super) async fn open(
             }
         }
     };
-    trail.stage = Stage::Identify;
+    trail.enter(Stage::Identify);
     let (route, identity) = match permitted(session, &asked, trail).await {
         Ok(permitted) => permitted,
         Err(denial) => return Err(refuse(session, leg, denial, trail).await),
     };
     session.identified(&identity);
     // Nobody else sets it: the tunnel's name asks for no certificate.
-    session.prove(identity);
+    session.set_proven_identity(Some(identity));
     trail.set_route(&route);
     let mut answer = Vec::new();
     connect::opened(&mut answer, route.protocol.name());
     leg.queue(&answer).map_err(|fault| leg_fault(trail, Side::Client, fault))?;
     flush(&mut leg, trail).await?;
-    trail.stage = Stage::Sniff;
+    trail.enter(Stage::Sniff);
     let early = plain[asked.length..].to_vec();
     Ok(Opened { route, leg, early })
 }
@@ -88,7 +88,7 @@ async fn permitted(
         return Err(Denial::new(RefusalReason::NoToken, "no token in Proxy-Authorization"));
     };
     let identity = verify(session, token).await?;
-    trail.stage = Stage::Authorise;
+    trail.enter(Stage::Authorise);
     let forbidden = |detail: String| Denial::new(RefusalReason::Forbidden, detail).of(&identity);
     let Some(route) = session.gateway.called(&asked.route) else {
         return Err(forbidden(format!("no route is called {}", asked.route)));

@@ -17,9 +17,10 @@ use crate::close::Close;
 use crate::gateway::{Gateway, Listener};
 use crate::metrics::WorkerMetrics;
 use crate::names::Remote;
-use crate::session::Shared;
+use crate::session::WorkerState;
 use crate::session::admission::{Admission, Admitted};
 use crate::session::postgres::cancel::Cancels;
+use crate::session::registry::Registry;
 use arc_swap::ArcSwap;
 use std::io;
 use std::net::TcpStream;
@@ -49,6 +50,8 @@ pub struct Workers {
     threads: Vec<JoinHandle<()>>,
     /// Each worker's counters.
     pub metrics: Vec<Arc<WorkerMetrics>>,
+    /// The live sessions of all workers.
+    pub registry: Arc<Registry>,
 }
 
 /// How a worker is reached.
@@ -104,7 +107,12 @@ impl Workers {
                 (Handle { orders, load: Arc::default() }, receiver)
             })
             .unzip();
-        let mut workers = Workers { handles: handles.clone(), threads: Vec::new(), metrics: Vec::new() };
+        let mut workers = Workers {
+            handles: handles.clone(),
+            threads: Vec::new(),
+            metrics: Vec::new(),
+            registry: Arc::new(Registry::new(receivers.len())),
+        };
         let watchdog = Watchdog::start()?;
         for (number, (sockets, receiver)) in bound.sockets.into_iter().zip(receivers).enumerate() {
             let metrics = Arc::new(WorkerMetrics::default());
@@ -116,16 +124,19 @@ impl Workers {
             let (gateway, admission, handles) = (gateway.clone(), admission.clone(), handles.clone());
             let cancels = cancels.clone();
             let entrance = watchdog.entrance();
+            let Some(live) = workers.registry.shard(number).cloned() else { continue };
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
             workers.threads.push(thread.spawn(move || {
                 if let Some(core) = core {
                     core_affinity::set_for_current(core);
                 }
-                let shared = Rc::new(Shared::new(
+                let shared = Rc::new(WorkerState::new(
                     number,
                     metrics,
+                    live,
                     admission.clone(),
                     cancels,
+                    gateway.clone(),
                     u64::from_ne_bytes(seed),
                 ));
                 let (complained, unsaid) = Default::default();
@@ -146,6 +157,8 @@ impl Workers {
     /// Ends all sessions now.
     pub fn stop(&self, close: Close) {
         tell(&self.handles, || Order::Stop(close));
+        // A worker that takes no orders any more may still have a session that came last.
+        self.registry.stop(close);
     }
 
     /// Sessions that live.
@@ -164,5 +177,59 @@ impl Workers {
     /// How sessions are ended while workers go on.
     pub fn control(&self) -> SessionControl {
         SessionControl(self.handles.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::Limits;
+    use crate::identify::oidc::Issuers;
+    use crate::session::admission::Bounds;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_socket_that_was_handed_over_is_served_by_a_worker_that_drains() {
+        let listener = Listener {
+            number: 0,
+            address: "127.0.0.1:0".parse().unwrap(),
+            mysql: None,
+            proxy_protocol_from: Vec::new(),
+        };
+        let limits = Limits {
+            permit_deadline: Duration::from_secs(10),
+            connections: 10,
+            connections_per_address: 0,
+            half_open: 0,
+            half_open_per_address: 0,
+            drain: Duration::from_secs(5),
+            head: 32 * 1024,
+            fields: 100,
+            streams: 100,
+            records_per_key: u64::MAX,
+        };
+        let gateway =
+            Gateway::new(vec![listener.clone()], Vec::new(), Issuers::new(Vec::new()).unwrap(), limits);
+        let layout = Layout { count: 1, pin: false, busy_poll: Duration::ZERO };
+        let bound = Bound::bind(std::slice::from_ref(&listener), layout).unwrap();
+        let workers = Workers::start(bound, layout, Arc::new(ArcSwap::from_pointee(gateway))).unwrap();
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(server.local_addr().unwrap()).unwrap();
+        let (tcp, remote) = server.accept().unwrap();
+        tcp.set_nonblocking(true).unwrap();
+        let bounds = Bounds::from(&limits);
+        let admitted = Arc::new(Admission::default()).admit(remote.ip(), bounds).unwrap();
+        // Both orders lie in the queue when the idle worker looks.
+        let handle = &workers.handles[0];
+        handle.load.fetch_add(1, Relaxed);
+        handle.orders.send(Order::Drain).unwrap();
+        handle.orders.send(Order::Take(tcp, Remote(remote), listener, admitted)).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        workers.join();
     }
 }

@@ -7,7 +7,7 @@ use crate::gateway::{Gateway, Listener};
 use crate::metrics::AcceptFault;
 use crate::names::Remote;
 use crate::session::admission::{Admission, Admitted, Bounds, Full};
-use crate::session::{Arrival, Shared, run};
+use crate::session::{Arrival, WorkerState, run};
 use arc_swap::ArcSwap;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::error::SendError;
 use tokio::time::Instant;
 
 /// How long accepting pauses when descriptors or memory are short: the living go on, and it does not spin.
@@ -35,7 +36,7 @@ const ACCEPTS: usize = 32;
 
 pub(super) struct Worker {
     pub(super) number: usize,
-    pub(super) shared: Rc<Shared>,
+    pub(super) shared: Rc<WorkerState>,
     pub(super) gateway: Arc<ArcSwap<Gateway>>,
     pub(super) admission: Arc<Admission>,
     pub(super) handles: Vec<Handle>,
@@ -83,11 +84,17 @@ impl Worker {
         let mut ending = false;
         loop {
             if ending && self.shared.live.is_empty() {
-                return;
+                // Whoever hands a socket over from now on keeps it; what was handed over before is still served.
+                orders.close();
+                if orders.is_empty() {
+                    return;
+                }
             }
             let wait = if ending { Duration::from_millis(10) } else { Duration::from_secs(3600) };
             match tokio::time::timeout(wait, orders.recv()).await {
                 Err(_) => {}
+                // Closed above, and read to its end.
+                Ok(None) if !self.shared.live.is_empty() => tokio::time::sleep(wait).await,
                 Ok(None) => return,
                 Ok(Some(Order::Take(tcp, remote, listener, admitted))) => {
                     self.start(tcp, remote, listener, admitted);
@@ -176,8 +183,11 @@ impl Worker {
         let handle = &self.handles[least];
         handle.load.fetch_add(1, Relaxed);
         let order = Order::Take(tcp, remote, listener.clone(), admitted);
-        if handle.orders.send(order).is_err() {
+        if let Err(SendError(Order::Take(tcp, remote, listener, admitted))) = handle.orders.send(order) {
+            // It has just ended; the connection is served here.
             handle.load.fetch_sub(1, Relaxed);
+            self.handles[self.number].load.fetch_add(1, Relaxed);
+            self.start(tcp, remote, listener, admitted);
         }
     }
 

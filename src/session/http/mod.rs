@@ -8,7 +8,7 @@ mod traffic;
 
 use crate::audit;
 use crate::close::Close;
-use crate::gateway::Route;
+use crate::gateway::{Gateway, Route, RouteProtocol};
 use crate::identify::slots::{self, Found, Names};
 use crate::names::{Culprit, Direction, RequestId, Side};
 use crate::policy::{Identity, Permit};
@@ -22,7 +22,7 @@ use crate::session::authorise::{self, Denial, Fetching, poll_verify};
 use crate::session::connected::Finish;
 use crate::session::leg_close::LegClose;
 use crate::session::raw::instant_of;
-use crate::session::state::{Session, Shared};
+use crate::session::state::{Session, WorkerState};
 use crate::session::trail::Trail;
 use crate::tls::leg::Leg;
 use std::rc::Rc;
@@ -35,7 +35,11 @@ use tokio::time::Instant;
 pub struct Conversation {
     http: Protocol,
     session: Rc<Session>,
+    /// The configuration in force at the last request, and its route; the upstream stays the one that was dialled.
+    gateway: Arc<Gateway>,
     route: Arc<Route>,
+    /// The configuration in force has no such route: nothing new is permitted.
+    route_gone: bool,
     exchanges: Vec<Exchange>,
     /// Waits for an issuer's keys on behalf of the withheld request.
     fetching: Option<Fetching>,
@@ -130,8 +134,10 @@ impl Conversation {
         Conversation {
             tunnel_ends: identity.map(|identity| instant_of(identity.expires)),
             http,
+            gateway: session.gateway.clone(),
             session,
             route,
+            route_gone: false,
             exchanges: Vec::new(),
             fetching: None,
             strip,
@@ -152,13 +158,39 @@ impl Conversation {
         self.requests
     }
 
-    fn shared(&self) -> &Shared {
+    fn shared(&self) -> &WorkerState {
         &self.session.shared
+    }
+
+    /// Takes policy, credential and whatever else a request meets from the configuration in force; between reloads this is
+    /// a comparison of pointers.
+    fn follow_configuration(&mut self) {
+        let newer = self
+            .session
+            .shared
+            .with_gateway(|current| (!Arc::ptr_eq(current, &self.gateway)).then(|| current.clone()));
+        let Some(current) = newer else { return };
+        match current.called(&self.route.name.0).filter(|route| route.protocol == RouteProtocol::Http) {
+            Some(route) => {
+                self.route = route.clone();
+                self.route_gone = false;
+                // Whoever's certificate proves nothing any more is asked for a token, as everybody is.
+                let _ = authorise::identify_certificate(&self.session, route);
+            }
+            None => self.route_gone = true,
+        }
+        self.gateway = current;
     }
 
     /// Who sent the withheld request. `Pending` while an issuer's keys are fetched.
     pub fn poll_identify(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arc<Identity>, Denial>> {
         let deny = |why, detail: &'static str| Poll::Ready(Err(Denial::new(why, detail)));
+        if self.fetching.is_none() {
+            self.follow_configuration();
+        }
+        if self.route_gone {
+            return deny(RefusalReason::Forbidden, authorise::ROUTE_GONE);
+        }
         let request = self.http.http_ref().request();
         if let Some(why) = request.barred {
             return deny(why, "no identity could have this");

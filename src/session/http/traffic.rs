@@ -3,8 +3,10 @@
 use super::{Conversation, Decision, Exchange};
 use crate::close::Close;
 use crate::names::{Direction, Side};
+use crate::policy::OnExpiry;
 use crate::protocol::{Edit, Key, Up};
 use crate::relay::Traffic;
+use crate::session::authorise::permit_again;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -111,5 +113,26 @@ impl Traffic for Conversation {
 
     fn drain(&mut self) {
         self.http.http().drain();
+    }
+
+    // What is new asks the configuration in force by itself; this is about what is under way.
+    fn authorise_again(&mut self) -> Result<(), Close> {
+        let now = Instant::now();
+        for exchange in &mut self.exchanges {
+            let Err(revoked) = permit_again(&self.session, &self.route, exchange.permit.identity()) else {
+                continue;
+            };
+            let until = match revoked.on_expiry {
+                OnExpiry::Drain => continue,
+                OnExpiry::Cut => now,
+                OnExpiry::Grace(grace) => now + grace,
+            };
+            exchange.ends = Some(exchange.ends.map_or(until, |ends| ends.min(until)));
+        }
+        Ok(())
+    }
+
+    fn requests(&self) -> (u64, u32) {
+        (self.requests, self.exchanges.len() as u32)
     }
 }
