@@ -19,6 +19,8 @@ pub(crate) struct Report {
     /// Seconds of processor time of the peer, user and system together.
     pub(crate) cpu_seconds: Option<f64>,
     pub(crate) memory: Option<Memory>,
+    /// Of a soak, in which neither memory nor descriptors may grow without end.
+    pub(crate) growth: Option<Growth>,
     /// From the intended moment for events, from asking for requests and connections.
     pub(crate) latency_us: Option<Quantiles>,
     /// The same in calm stretches alone: all streams had begun, and the host took nothing.
@@ -39,6 +41,35 @@ pub(crate) struct Memory {
     /// What it grew by for each stream or idle connection. Not for other work, where the buffers of the few that are
     /// busy would be divided by an arbitrary number.
     pub(crate) kib_per_connection: Option<f64>,
+}
+
+/// How memory and descriptors of the peer grow, by least squares over the second half of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Growth {
+    pub(crate) kib_per_hour: f64,
+    pub(crate) descriptors_per_hour: f64,
+}
+
+impl Growth {
+    /// `None`: too few samples for a slope.
+    pub(crate) fn of(samples: &[Sample]) -> Option<Growth> {
+        let half = &samples[samples.len() / 2..];
+        let slope =
+            |value: fn(&Sample) -> f64| slope(half.iter().map(move |s| (s.second / 3600.0, value(s))));
+        Some(Growth {
+            kib_per_hour: slope(|s| s.rss_kib as f64)?,
+            descriptors_per_hour: slope(|s| s.descriptors as f64)?,
+        })
+    }
+}
+
+/// The slope of the line through these points that is nearest to them by least squares.
+fn slope(points: impl Iterator<Item = (f64, f64)> + Clone) -> Option<f64> {
+    let n = points.clone().count() as f64;
+    let mean = |value: fn((f64, f64)) -> f64| points.clone().map(value).sum::<f64>() / n;
+    let (x, y) = (mean(|p| p.0), mean(|p| p.1));
+    let spread: f64 = points.clone().map(|p| (p.0 - x).powi(2)).sum();
+    (n >= 3.0 && spread > 0.0).then(|| points.map(|p| (p.0 - x) * (p.1 - y)).sum::<f64>() / spread)
 }
 
 /// A look at a running run.
@@ -100,6 +131,13 @@ impl Report {
             let text = format!("{} KiB at first, {} KiB at most", memory.before_kib, memory.most_kib);
             line("memory", text + each.as_deref().unwrap_or_default());
         }
+        if let Some(growth) = &self.growth {
+            let Growth { kib_per_hour, descriptors_per_hour } = growth;
+            line(
+                "growth, second half",
+                format!("{kib_per_hour:+.0} KiB/h, {descriptors_per_hour:+.1} descriptors/h"),
+            );
+        }
         if let Some(stolen) = self.stolen_ms().filter(|ms| *ms > 0) {
             line("stolen by the host", format!("{stolen} ms"));
         }
@@ -132,5 +170,27 @@ impl Report {
             line("interrupted", "these are the figures until then".into());
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_that_of_the_second_half() {
+        let sample = |n: u32| Sample {
+            second: f64::from(n),
+            // The beginning fills caches; then 2 KiB come with each second, and a descriptor with every tenth.
+            rss_kib: if n < 50 { u64::from(n) * 1000 } else { 100_000 + u64::from(n) * 2 },
+            descriptors: 20 + u64::from(n) / 10,
+            ..Sample::default()
+        };
+        let samples: Vec<_> = (0..100).map(sample).collect();
+        let growth = Growth::of(&samples).unwrap();
+        assert!((growth.kib_per_hour - 7200.0).abs() < 1e-6, "{growth:?}");
+        assert!((growth.descriptors_per_hour - 360.0).abs() < 10.0, "{growth:?}");
+        assert_eq!(Growth::of(&samples[..3]), None);
+        assert_eq!(Growth::of(&[]), None);
     }
 }

@@ -7,7 +7,7 @@ use crate::meter::Meter;
 use crate::options::{Common, Peer, Shape};
 use crate::peers::{self, Running};
 use crate::pki::Pki;
-use crate::report::Report;
+use crate::report::{Growth, Report};
 use crate::work::{self, Site};
 use crate::{Outcome, account, looks, upstream};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -135,6 +135,7 @@ async fn measure(
         seconds: last.second,
         cpu_seconds: running.map(|_| last.cpu_seconds),
         memory,
+        growth: matches!(shape, Shape::Soak { .. }).then(|| Growth::of(&looks.samples)).flatten(),
         latency_us: meter.latencies(),
         calm_us: meter.calm_latencies(),
         first_us: meter.firsts(),

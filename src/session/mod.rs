@@ -6,6 +6,7 @@ mod authorise;
 pub mod connected;
 pub mod database;
 mod dial;
+pub mod expiry;
 pub mod http;
 mod leg_close;
 pub mod mysql;

@@ -2,6 +2,7 @@
 
 use super::authorise::{Renewed, Revoked, permit_again};
 use super::connected::Finish;
+use super::expiry::Expiry;
 use super::leg_close::LegClose;
 use super::state::Session;
 use super::trail::Trail;
@@ -24,7 +25,7 @@ pub struct Raw {
     session: Rc<Session>,
     route: Arc<Route>,
     identity: Arc<Identity>,
-    ends: Option<Instant>,
+    ends: Option<Expiry>,
     /// The reason why it ends sooner than it was permitted to.
     revoked: Option<Cow<'static, str>>,
 }
@@ -32,18 +33,8 @@ pub struct Raw {
 impl Raw {
     /// The traffic under `permit`, as long as the configuration in force says the same.
     pub(super) fn new(session: Rc<Session>, route: Arc<Route>, permit: &Permit) -> Self {
-        let (identity, ends) = (permit.identity().clone(), permit.ends().map(instant_of));
+        let (identity, ends) = (permit.identity().clone(), permit.ends().map(Expiry::new));
         Raw { session, route, identity, ends, revoked: None }
-    }
-}
-
-/// The moment on the steady clock at which the wall clock is expected to show `at`.
-pub fn instant_of(at: SystemTime) -> Instant {
-    let now = Instant::now();
-    match at.duration_since(SystemTime::now()) {
-        // Far beyond any session; an overflow here would be a denial of service by a token.
-        Ok(left) => now + left.min(Duration::from_secs(10 * 365 * 86_400)),
-        Err(_) => now,
     }
 }
 
@@ -94,11 +85,14 @@ impl Traffic for Raw {
     }
 
     fn expires(&self) -> Option<Instant> {
-        self.ends
+        self.ends.as_ref().map(Expiry::due)
     }
 
-    fn expire(&mut self, _: Instant) -> Result<(), Close> {
-        Err(Close::Expired)
+    fn expire(&mut self, now: Instant) -> Result<(), Close> {
+        match self.ends.as_ref().is_some_and(|ends| ends.is_over(now)) {
+            true => Err(Close::Expired),
+            false => Ok(()),
+        }
     }
 
     // Opaque bytes cannot be told to finish; they have until the drain deadline.
@@ -108,7 +102,7 @@ impl Traffic for Raw {
     fn authorise_again(&mut self) -> Result<(), Close> {
         match permit_again(&self.session, &self.route, &self.identity) {
             Ok(Renewed { route, permit }) => {
-                (self.identity, self.ends) = (permit.identity().clone(), permit.ends().map(instant_of));
+                (self.identity, self.ends) = (permit.identity().clone(), permit.ends().map(Expiry::new));
                 (self.route, self.revoked) = (route, None);
                 Ok(())
             }
@@ -117,8 +111,7 @@ impl Traffic for Raw {
             Err(Revoked { denial, on_expiry }) => {
                 self.revoked = Some(denial.detail);
                 let OnExpiry::Grace(grace) = on_expiry else { return Err(Close::Expired) };
-                let until = Instant::now() + grace;
-                self.ends = Some(self.ends.map_or(until, |ends| ends.min(until)));
+                self.ends = Some(Expiry::earliest(self.ends.as_ref(), SystemTime::now() + grace));
                 Ok(())
             }
         }

@@ -1,6 +1,7 @@
 """Upstreams that are down, wrong or dying; clients that leave; and how large and how many it can be."""
 
 import asyncio
+import glob
 import hashlib
 import json
 import os
@@ -21,7 +22,7 @@ from support.process import ends, free_port
 from test_http1 import curl
 from test_http2 import Grpc
 from test_life import local
-from test_tls import Sink, client_context, connect, pairs, raw_config, raw_route
+from test_tls import Sink, client_context, connect, echo, pairs, raw_config, raw_route
 
 QUICK = bool(os.environ.get("STAUNCH_QUICK"))
 GIB = 1 << (26 if QUICK else 30)
@@ -416,3 +417,25 @@ def test_a_socket_that_somebody_else_listens_on_gets_nothing(world, start, tmp_p
     gateway = start(world.config(route | {"certificate": {"chain": chain, "key": key}}))
     answer = curl(gateway, world, "local", "/", "--http1.1", token=world.issuer.token())
     assert answer.stdout == b"ok", answer
+
+
+def test_a_wall_clock_that_jumps_ends_what_has_expired(world, start, pairs, tmp_path):
+    clock = tmp_path / "clock"
+    clock.write_text("+0")
+    # The wall clock alone: the steady one of a machine that slept, or whose clock was set, shows nothing of it.
+    jumping = os.environ | {
+        "LD_PRELOAD": glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")[0],
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    route = raw_route(world, Sink(world, echo).port, on_expiry="cut")
+    gateway = start(raw_config(world, route), env=jumping)
+    with connect(gateway, client_context(world, pairs["ann"])) as connection:
+        connection.sendall(b"x")
+        assert connection.recv(1) == b"x"
+        clock.write_text("+40d")
+        # It is looked at every 30 s.
+        connection.settimeout(40)
+        assert ends(connection)
+    assert gateway.line("session closed")["reason"] == "expired"

@@ -15,29 +15,29 @@ pub(super) struct Results {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct Row {
-    pub(super) work: String,
-    pub(super) what: String,
-    pub(super) unit: String,
+pub(crate) struct Row {
+    pub(crate) work: String,
+    pub(crate) what: String,
+    pub(crate) unit: String,
     /// Medians by peer.
-    pub(super) peers: BTreeMap<String, Figure>,
+    pub(crate) peers: BTreeMap<String, Figure>,
 }
 
 #[derive(Serialize, Deserialize, Clone)]
-pub(super) struct Figure {
+pub(crate) struct Figure {
     /// In the row's unit.
-    pub(super) median: f64,
+    pub(crate) median: f64,
     /// Rounds without an error, which are those that count.
-    pub(super) rounds: usize,
-    pub(super) least: f64,
-    pub(super) most: f64,
+    pub(crate) rounds: usize,
+    pub(crate) least: f64,
+    pub(crate) most: f64,
     /// Latency in µs of the whole run, where the work has one.
-    pub(super) p50_us: Option<f64>,
-    pub(super) p99_us: Option<f64>,
+    pub(crate) p50_us: Option<f64>,
+    pub(crate) p99_us: Option<f64>,
     /// By the host from load and peer, in all rounds.
     #[serde(default)]
-    pub(super) stolen_ms: u64,
-    pub(super) first_p50_us: Option<f64>,
+    pub(crate) stolen_ms: u64,
+    pub(crate) first_p50_us: Option<f64>,
 }
 
 /// The medians of a row's rounds.
@@ -134,6 +134,7 @@ mod tests {
                 seconds: 1.0,
                 cpu_seconds: None,
                 memory: None,
+                growth: None,
                 latency_us: meter.latencies(),
                 calm_us: meter.calm_latencies(),
                 first_us: None,

@@ -6,7 +6,7 @@ use crate::gateway::Route;
 use crate::names::{Direction, SessionId};
 use crate::policy::Permit;
 use crate::protocol::{Edit, Fault};
-use crate::session::raw::instant_of;
+use crate::session::expiry::Expiry;
 use crate::session::state::Session;
 use crate::session::trail::Trail;
 use std::pin::Pin;
@@ -147,7 +147,7 @@ pub struct Grant {
     permit: Permit,
     account: Account,
     /// When the permit ends.
-    ends: Option<Instant>,
+    ends: Option<Expiry>,
 }
 
 impl Grant {
@@ -157,13 +157,13 @@ impl Grant {
         permit: Permit,
         account: Account,
     ) -> Self {
-        let ends = permit.ends().map(instant_of);
+        let ends = permit.ends().map(Expiry::new);
         Grant { session, route, permit, account, ends }
     }
 
     /// Puts another permit and its account in force. All of it changes at once.
     pub fn replace(&mut self, permit: Permit, account: Account) {
-        self.ends = permit.ends().map(instant_of);
+        self.ends = permit.ends().map(Expiry::new);
         (self.permit, self.account) = (permit, account);
     }
 
@@ -172,8 +172,13 @@ impl Grant {
         &self.account
     }
 
-    /// When the permit in force ends.
+    /// When to ask whether the permit in force has ended.
     pub fn ends(&self) -> Option<Instant> {
-        self.ends
+        self.ends.as_ref().map(Expiry::due)
+    }
+
+    /// True when the permit in force has ended. Otherwise [`Grant::ends`] is later than `now`.
+    pub fn is_over(&self, now: Instant) -> bool {
+        self.ends.as_ref().is_some_and(|ends| ends.is_over(now))
     }
 }

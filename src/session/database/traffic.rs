@@ -224,8 +224,11 @@ impl<D: Dialect> Traffic for DatabaseTraffic<D> {
         self.end.due(self.grant.ends())
     }
 
-    fn expire(&mut self, _: Instant) -> Result<(), Close> {
+    fn expire(&mut self, now: Instant) -> Result<(), Close> {
         self.end.check_patience()?;
+        if !self.grant.is_over(now) {
+            return Ok(());
+        }
         self.end.leave(Close::Expired, Notice::Expired);
         Ok(())
     }

@@ -20,8 +20,8 @@ use crate::protocol::{
 use crate::relay::Traffic;
 use crate::session::authorise::{self, Denial, Fetching, poll_verify};
 use crate::session::connected::Finish;
+use crate::session::expiry::Expiry;
 use crate::session::leg_close::LegClose;
-use crate::session::raw::instant_of;
 use crate::session::state::{Session, WorkerState};
 use crate::session::trail::Trail;
 use crate::tls::leg::Leg;
@@ -51,7 +51,7 @@ pub struct Conversation {
     over: bool,
     requests: u64,
     /// When the tunnel's token ends: nothing new is permitted after, so the client is told to come through a new tunnel.
-    tunnel_ends: Option<Instant>,
+    tunnel_ends: Option<Expiry>,
 }
 
 /// A permitted request on its way.
@@ -62,7 +62,7 @@ struct Exchange {
     status: Option<u16>,
     head: Head,
     permit: Permit,
-    ends: Option<Instant>,
+    ends: Option<Expiry>,
 }
 
 /// What the log keeps of a request's head.
@@ -132,7 +132,7 @@ impl Conversation {
         let strip = slots::strip_names(&route.slots);
         let identity = session.proven_identity().filter(|_| session.is_tunnelled());
         Conversation {
-            tunnel_ends: identity.map(|identity| instant_of(identity.expires)),
+            tunnel_ends: identity.map(|identity| Expiry::new(identity.expires)),
             http,
             gateway: session.gateway.clone(),
             session,
@@ -247,7 +247,7 @@ impl Conversation {
         http.permit(edit, &Rewrite { strip: &strip, set: &set, authority });
         self.shared().metrics.request_begun();
         self.session.identified(permit.identity());
-        let ends = permit.ends().map(instant_of);
+        let ends = permit.ends().map(Expiry::new);
         let started = Instant::now();
         self.exchanges.push(Exchange { key, started, first_byte: None, status: None, head, permit, ends });
     }

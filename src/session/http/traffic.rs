@@ -7,8 +7,9 @@ use crate::policy::OnExpiry;
 use crate::protocol::{Edit, Key, Up};
 use crate::relay::Traffic;
 use crate::session::authorise::permit_again;
+use crate::session::expiry::Expiry;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 impl Traffic for Conversation {
@@ -90,15 +91,16 @@ impl Traffic for Conversation {
     }
 
     fn expires(&self) -> Option<Instant> {
-        self.exchanges.iter().filter_map(|exchange| exchange.ends).chain(self.tunnel_ends).min()
+        let exchanges = self.exchanges.iter().filter_map(|exchange| exchange.ends.as_ref());
+        exchanges.chain(&self.tunnel_ends).map(Expiry::due).min()
     }
 
     fn expire(&mut self, now: Instant) -> Result<(), Close> {
-        if self.tunnel_ends.is_some_and(|ends| ends <= now) {
+        if self.tunnel_ends.as_ref().is_some_and(|ends| ends.is_over(now)) {
             self.tunnel_ends = None;
             self.http.http().drain();
         }
-        let ended = |exchange: &Exchange| exchange.ends.is_some_and(|ends| ends <= now);
+        let ended = |exchange: &Exchange| exchange.ends.as_ref().is_some_and(|ends| ends.is_over(now));
         let keys: Vec<Key> = self.exchanges.iter().filter(|e| ended(e)).map(|e| e.key).collect();
         for key in keys {
             if !self.http.http().cut(key) {
@@ -107,7 +109,7 @@ impl Traffic for Conversation {
         }
         self.notice();
         // A cut exchange that left no event must not come up again.
-        self.exchanges.retain(|exchange| exchange.ends.is_none_or(|ends| ends > now));
+        self.exchanges.retain(|exchange| !ended(exchange));
         Ok(())
     }
 
@@ -117,7 +119,7 @@ impl Traffic for Conversation {
 
     // What is new asks the configuration in force by itself; this is about what is under way.
     fn authorise_again(&mut self) -> Result<(), Close> {
-        let now = Instant::now();
+        let now = SystemTime::now();
         for exchange in &mut self.exchanges {
             let Err(revoked) = permit_again(&self.session, &self.route, exchange.permit.identity()) else {
                 continue;
@@ -127,7 +129,7 @@ impl Traffic for Conversation {
                 OnExpiry::Cut => now,
                 OnExpiry::Grace(grace) => now + grace,
             };
-            exchange.ends = Some(exchange.ends.map_or(until, |ends| ends.min(until)));
+            exchange.ends = Some(Expiry::earliest(exchange.ends.as_ref(), until));
         }
         Ok(())
     }
