@@ -10,6 +10,8 @@ mod account;
 mod awake;
 mod client;
 mod compare;
+mod databases;
+mod faults;
 mod looks;
 mod meter;
 mod options;
@@ -93,6 +95,9 @@ fn start(cli: &Cli) -> Outcome<ExitCode> {
             runtime.block_on(compare::compare(common, *rounds, peers, work, *quick))
         }
         Command::Postgres(wish) => runtime.block_on(postgres::run(common, wish)),
+        Command::Faults { scale, only, peers } => {
+            runtime.block_on(faults::faults(common, *scale, only, peers))
+        }
         Command::Scale { quick } => runtime.block_on(scale::scale(common, *quick)),
         Command::Table { results, into } => compare::table(results, into).map(|()| ExitCode::SUCCESS),
         Command::Run(shape) => {
@@ -186,7 +191,7 @@ mod tests {
     fn the_options_that_are_not_heeded_exist() {
         let mut program = Cli::command();
         program.build();
-        for command in ["compare", "scale", "postgres", "table", "upstream", "bulk"] {
+        for command in ["compare", "faults", "scale", "postgres", "table", "upstream", "bulk"] {
             let words = match command {
                 "table" => "staunch-load table a",
                 "upstream" => "staunch-load upstream --chain a --key b",

@@ -28,6 +28,10 @@ impl Running {
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
+
+    pub(crate) fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
 }
 
 impl Drop for Running {
@@ -39,7 +43,7 @@ impl Drop for Running {
 }
 
 /// What a configuration is written as: (file, text).
-type Template = (&'static str, &'static str);
+pub(crate) type Template = (&'static str, &'static str);
 
 const STAUNCH: Template = ("staunch.toml", include_str!("../peers/staunch.toml"));
 const NGINX: Template = ("nginx.conf", include_str!("../peers/nginx.conf"));
@@ -69,7 +73,7 @@ pub(crate) fn program(peer: Peer, common: &Common) -> Result<PathBuf, String> {
     }
 }
 
-fn find(name: &str, package: &str) -> Result<PathBuf, String> {
+pub(crate) fn find(name: &str, package: &str) -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let own = [PathBuf::from("loadtest/.tools/bin"), "/usr/sbin".into(), "/usr/local/sbin".into()];
     std::env::split_paths(&path)
@@ -122,6 +126,28 @@ pub(crate) fn gateway(
     upstream: SocketAddr,
     more: &[(&'static str, String)],
 ) -> Outcome<Running> {
+    gateway_with(common, pki, template, upstream, more, true)
+}
+
+/// The same, with a log that goes into a pipe that nobody reads.
+pub(crate) fn gateway_unread(
+    common: &Common,
+    pki: &Pki,
+    template: (&'static str, &'static str),
+    upstream: SocketAddr,
+    more: &[(&'static str, String)],
+) -> Outcome<Running> {
+    gateway_with(common, pki, template, upstream, more, false)
+}
+
+fn gateway_with(
+    common: &Common,
+    pki: &Pki,
+    template: (&'static str, &'static str),
+    upstream: SocketAddr,
+    more: &[(&'static str, String)],
+    is_log_read: bool,
+) -> Outcome<Running> {
     let program = program(Peer::Staunch, common)?;
     let at = free()?;
     let mut values = values(common, pki, upstream, at)?;
@@ -129,7 +155,8 @@ pub(crate) fn gateway(
     let mut command = Command::new(&program);
     serves(&mut command, &program, write(template, &values, pki, at)?)?;
     let log = pki.file(&format!("staunch-{}.log", at.port()));
-    launch(Peer::Staunch, common, pki, (command, program), (at, values["admin"].parse()?), log)
+    let probe = values["admin"].parse()?;
+    launch_with(Peer::Staunch, common, pki, (command, program), (at, probe), log, is_log_read)
 }
 
 fn serves(command: &mut Command, program: &Path, file: PathBuf) -> Outcome<()> {
@@ -146,12 +173,28 @@ fn launch(
     peer: Peer,
     common: &Common,
     pki: &Pki,
-    (mut command, program): (Command, PathBuf),
+    (command, program): (Command, PathBuf),
     (at, probe): (SocketAddr, SocketAddr),
     log: PathBuf,
 ) -> Outcome<Running> {
+    launch_with(peer, common, pki, (command, program), (at, probe), log, true)
+}
+
+fn launch_with(
+    peer: Peer,
+    common: &Common,
+    pki: &Pki,
+    (mut command, program): (Command, PathBuf),
+    (at, probe): (SocketAddr, SocketAddr),
+    log: PathBuf,
+    is_output_read: bool,
+) -> Outcome<Running> {
     let output = File::create(pki.file(&format!("{}-{}.out", peer.name(), at.port())))?;
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    if !is_output_read {
+        // The child's end stays open as long as the child is held, and nobody reads.
+        command.stdout(Stdio::piped());
+    }
     let child = pinned(&common.peer_cores, || command.spawn())
         .map_err(|e| format!("{} does not start: {e}", program.display()))?;
     let version = version(peer, &program);
@@ -168,6 +211,48 @@ fn launch(
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(running)
+}
+
+/// Starts a program that is no [`Peer`], and waits until it listens at `at`.
+pub(crate) fn launch_other(
+    common: &Common,
+    pki: &Pki,
+    name: &str,
+    (mut command, program): (Command, PathBuf),
+    at: SocketAddr,
+) -> Outcome<Running> {
+    let out = pki.file(&format!("{name}-{}.out", at.port()));
+    let output = File::create(&out)?;
+    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    let child = pinned(&common.peer_cores, || command.spawn())
+        .map_err(|e| format!("{} does not start: {e}", program.display()))?;
+    let said = Command::new(&program).arg(if name == "haproxy" { "-vv" } else { "--version" }).output()?;
+    let version = version_in(&String::from_utf8_lossy(&said.stdout));
+    let mut running = Running { child, at, version, threads_end: false };
+    let started = Instant::now();
+    while TcpStream::connect_timeout(&at, Duration::from_millis(200)).is_err() {
+        if running.child.try_wait()?.is_some() || started.elapsed() > PATIENCE {
+            return Err(format!("{name} did not come up:\n{}", std::fs::read_to_string(out)?).into());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(running)
+}
+
+/// The same with a configuration from `loadtest/peers/`, whose file is the last argument.
+pub(crate) fn program_of_template(
+    common: &Common,
+    pki: &Pki,
+    name: &str,
+    arguments: &[&str],
+    template: Template,
+    upstream: SocketAddr,
+) -> Outcome<Running> {
+    let (program, at) = (find(name, name)?, free()?);
+    let file = write(template, &values(common, pki, upstream, at)?, pki, at)?;
+    let mut command = Command::new(&program);
+    command.args(arguments).arg(file);
+    launch_other(common, pki, name, (command, program), at)
 }
 
 fn ready(peer: Peer, probe: SocketAddr) -> bool {

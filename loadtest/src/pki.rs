@@ -10,6 +10,7 @@ use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig};
 use staunch::demo::ca::{Ca, Folder, Leaf};
 use staunch::demo::issuer::{Issuer, User};
 use staunch::tls::{PostQuantum, provider};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub(crate) const HTTP: &str = "http.test";
 pub(crate) const POSTGRES: &str = "postgres.test";
 /// The name of the same route, with statements in the log.
 pub(crate) const LOGGED: &str = "logged.test";
+/// The name of the route to a Redis server.
+pub(crate) const REDIS: &str = "redis.test";
 /// The names of both for bulk.
 pub(crate) const COPY: &str = "copy.test";
 pub(crate) const COPY_LOGGED: &str = "copy-logged.test";
@@ -43,7 +46,7 @@ pub(crate) struct Pki {
 impl Pki {
     pub(crate) fn new(certificate: Certificate) -> Outcome<Pki> {
         let ca = Ca::new("staunch-load")?;
-        let names = [RAW, HTTP, POSTGRES, LOGGED, COPY, COPY_LOGGED, "localhost", "127.0.0.1"];
+        let names = [RAW, HTTP, POSTGRES, LOGGED, COPY, COPY_LOGGED, REDIS, "localhost", "127.0.0.1"];
         let server = match certificate {
             Certificate::Ecdsa => ca.leaf(&names)?,
             Certificate::Rsa => ca.leaf_with(&rsa_key()?, &names)?,
@@ -58,6 +61,14 @@ impl Pki {
         folder.write("jwks.json", &issuer.jwks().to_string())?;
         folder.write("issuer.pem", &issuer.public_key_pem())?;
         Ok(Pki { folder, issuer, ca, server, client })
+    }
+
+    /// Stops the issuer; what it signed stays valid. Where it was.
+    pub(crate) fn stop_issuer(&mut self) -> Outcome<SocketAddr> {
+        let at = self.issuer.url().trim_start_matches("https://").parse()?;
+        // The other is asked by nobody.
+        self.issuer = Issuer::start(self.ca.leaf(&["127.0.0.1"])?, AUDIENCE, Vec::<User>::new())?;
+        Ok(at)
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {

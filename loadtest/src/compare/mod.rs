@@ -4,10 +4,11 @@ mod results;
 mod table;
 mod works;
 
-pub(crate) use results::median;
+pub(crate) use results::{Figure, Row, median};
 pub(crate) use table::{short, table};
 pub(crate) use works::{QUICK, bulk};
 
+use crate::databases::{self, DATABASES};
 use crate::options::{Common, Peer};
 use crate::report::Report;
 use crate::{Outcome, peers, run};
@@ -25,8 +26,8 @@ pub(crate) async fn compare(
     work: &[String],
     quick: bool,
 ) -> Outcome<ExitCode> {
-    if let Some(unknown) = work.iter().find(|name| !ALL.iter().any(|known| known.name == **name)) {
-        let names: Vec<&str> = ALL.iter().map(|known| known.name).collect();
+    let names: Vec<&str> = ALL.iter().map(|known| known.name).chain(DATABASES).collect();
+    if let Some(unknown) = work.iter().find(|name| !names.contains(&name.as_str())) {
         return Err(format!("no work is called {unknown:?}; there are {}", names.join(", ")).into());
     }
     let asked = |one: &&works::Work| work.is_empty() || work.iter().any(|name| name == one.name);
@@ -92,6 +93,22 @@ pub(crate) async fn compare(
         results.rows.push(row);
         if interrupted {
             break;
+        }
+    }
+    // Their peers are others: --peers leaves them out.
+    let databases = DATABASES.into_iter().filter(|_| only.is_empty() && !interrupted);
+    for name in databases.filter(|name| work.is_empty() || work.iter().any(|asked| asked == name)) {
+        match databases::compare(common, name, rounds, quick).await {
+            Ok(compared) => {
+                compared.rows.iter().for_each(|row| print!("{}", text(row)));
+                results.rows.extend(compared.rows);
+                results.versions.extend(compared.versions);
+                compared.missing.iter().for_each(|missing| eprintln!("left out: {missing}"));
+            }
+            Err(error) => {
+                failures += 1;
+                eprintln!("{name}: {error}");
+            }
         }
     }
     for (peer, error) in &missing {

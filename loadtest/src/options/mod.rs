@@ -166,6 +166,19 @@ pub(crate) enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Faults one after the other, at Staunch and where it can be done at HAProxy and Envoy: what was expected, what was seen.
+    /// Exit code 1 where Staunch does not do as expected
+    Faults {
+        /// Sizes: 1 is that of the documentation, 0.02 that of the tests
+        #[arg(long, default_value_t = 1.0)]
+        scale: f64,
+        /// Only faults with one of these words in their name
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+        /// Only these peers
+        #[arg(long, value_enum, value_delimiter = ',')]
+        peers: Vec<Peer>,
+    },
     /// PostgreSQL: pgbench through the gateway and direct, and bulk COPY held against a raw route
     Postgres(Postgres),
     /// How Staunch's cost grows: streams, record sizes, workers
@@ -222,6 +235,7 @@ impl Command {
         match self {
             Command::Run(_) => Vec::new(),
             Command::Compare { .. } => but(&[&["certificate"], &MEASURED[..]].concat()),
+            Command::Faults { .. } => but(&MEASURED[..4]),
             Command::Scale { .. } => but(&[&["pq", "certificate", "resume"], &MEASURED[..]].concat()),
             Command::Postgres(_) => {
                 let reached = ["target", "sni", "ca", "token", "pq", "certificate", "resume"];

@@ -6,23 +6,23 @@ use std::path::Path;
 
 /// How libpq gets in somewhere.
 #[derive(Clone)]
-pub(super) struct Way {
+pub(crate) struct Way {
     /// `host=… hostaddr=…`, without the password.
-    pub(super) conninfo: String,
+    pub(crate) conninfo: String,
     /// Kept off the command line, which other users of the machine can read.
-    pub(super) password: String,
+    pub(crate) password: String,
 }
 
 /// What a run came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Bench {
-    pub(super) transactions: u64,
-    pub(super) per_second: f64,
-    pub(super) latency_ms: f64,
+pub(crate) struct Bench {
+    pub(crate) transactions: u64,
+    pub(crate) per_second: f64,
+    pub(crate) latency_ms: f64,
 }
 
 /// Runs pgbench for a while.
-pub(super) async fn bench(program: &Path, way: &Way, mode: Mode, wish: &Postgres) -> Outcome<Bench> {
+pub(crate) async fn bench(program: &Path, way: &Way, mode: Mode, wish: &Postgres) -> Outcome<Bench> {
     let mut command = tokio::process::Command::new(program);
     command.args([
         "-n",
@@ -47,7 +47,7 @@ pub(super) async fn bench(program: &Path, way: &Way, mode: Mode, wish: &Postgres
     Ok(parse(&said).ok_or_else(|| format!("pgbench said nothing that is understood: {said}"))?)
 }
 
-pub(super) fn name(mode: Mode) -> &'static str {
+pub(crate) fn name(mode: Mode) -> &'static str {
     match mode {
         Mode::Simple => "simple",
         Mode::Extended => "extended",

@@ -9,9 +9,9 @@
 //! On both routes the gateway speaks TLS with the server itself. A forwarder stands in the way of both, since bytes that it
 //! has copied arrive in larger pieces than the server sends; that of the raw route asks the server for TLS first.
 
-mod bench;
+pub(crate) mod bench;
 mod copy;
-mod server;
+pub(crate) mod server;
 
 use crate::compare::{machine, median, short};
 use crate::options::{Common, Postgres};
@@ -152,7 +152,7 @@ fn theirs(target: &str, common: &Common, wish: &Postgres) -> Outcome<Ground> {
     Ok(Ground { pgbench, ways, entries: Vec::new(), gateway: None, _server: None, _pki: None })
 }
 
-fn conninfo(name: &str, at: SocketAddr, database: &str, user: &str, ca: Option<&str>) -> String {
+pub(crate) fn conninfo(name: &str, at: SocketAddr, database: &str, user: &str, ca: Option<&str>) -> String {
     // `system` came with libpq 16; before, a file with the authority is needed.
     let ca = ca.unwrap_or("system");
     let fields = [

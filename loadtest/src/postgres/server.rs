@@ -13,17 +13,17 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The account that gets in without a password, past the gateway and through the raw route.
-pub(super) const OPEN: &str = "open";
+pub(crate) const OPEN: &str = "open";
 /// What the gateway's stored account has for a password.
-const PASSWORD: &str = "sk-stored-for-the-upstream";
+pub(crate) const PASSWORD: &str = "sk-stored-for-the-upstream";
 /// How long the server may take to start, and to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running server; it ends with this value.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub(super) at: SocketAddr,
-    pub(super) version: String,
+    pub(crate) at: SocketAddr,
+    pub(crate) version: String,
     bin: PathBuf,
     owner: Option<(u32, u32)>,
     folder: Folder,
@@ -31,7 +31,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts a server that shows the certificate of `pki`.
-    pub(super) fn start(pki: &Pki) -> Outcome<Server> {
+    pub(crate) fn start(pki: &Pki) -> Outcome<Server> {
         let bin = programs()?;
         let (folder, at) = (Folder::new()?, peers::free()?);
         let owner = rustix::process::geteuid().is_root().then(unprivileged).transpose()?;
@@ -88,12 +88,28 @@ impl Server {
     }
 
     /// Where the server's own programs are.
-    pub(super) fn program(&self, name: &str) -> PathBuf {
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.bin.join(name)
     }
 
+    /// Where its files are, which its user can read.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Puts a file there.
+    pub(crate) fn give(&self, name: &str, text: &str) -> Outcome<()> {
+        Ok(give(&self.folder.write(name, text)?, self.owner)?)
+    }
+
+    /// A program that runs as the server's user.
+    pub(crate) fn owned(&self, mut command: Command) -> Command {
+        as_owner(&mut command, self.owner);
+        command
+    }
+
     /// Fills pgbench's tables.
-    pub(super) fn fill(&self) -> Outcome<()> {
+    pub(crate) fn fill(&self) -> Outcome<()> {
         let mut command = Command::new(self.program("pgbench"));
         command.args(["-i", "-q", "-s", "5", "-U", "admin", "-p", &self.at.port().to_string(), "-h"]);
         command.arg(self.folder.path()).arg("postgres");
@@ -101,7 +117,7 @@ impl Server {
     }
 
     /// Runs SQL past everything.
-    pub(super) fn admin(&self, sql: &str) -> Outcome<String> {
+    pub(crate) fn admin(&self, sql: &str) -> Outcome<String> {
         let mut command = Command::new(self.program("psql"));
         command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "admin", "-d", "postgres", "-c", sql, "-h"]);
         command.arg(self.folder.path()).args(["-p", &self.at.port().to_string()]);
@@ -128,7 +144,7 @@ impl Drop for Server {
 }
 
 /// Where the newest server's programs are.
-pub(super) fn programs() -> Outcome<PathBuf> {
+pub(crate) fn programs() -> Outcome<PathBuf> {
     let mut found: Vec<(u32, PathBuf)> = Vec::new();
     for entry in fs::read_dir("/usr/lib/postgresql").into_iter().flatten() {
         let bin = entry?.path().join("bin");
