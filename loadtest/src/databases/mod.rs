@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!   postgres   pgbench -S          PgBouncer: session mode, TLS on both sides; HAProxy: mode tcp, which passes TLS through
+//!   mysql      mariadb-slap        HAProxy: mode tcp, which passes TLS through
 //!   redis      redis-benchmark     HAProxy: mode tcp, TLS on both sides; Envoy: its Redis filter, TLS on both sides
 //! ```
-//! PostgreSQL asks for TLS in its own words, so that HAProxy can only copy what it cannot read: it has neither TLS nor
+//! PostgreSQL and MySQL ask for TLS in their own words, so that HAProxy can only copy what it cannot read: it has neither TLS nor
 //! identity to pay for. Staunch has both.
 
+mod mysql;
 mod postgres;
 mod redis;
 
@@ -17,7 +19,7 @@ use crate::{Outcome, account};
 use std::collections::BTreeMap;
 
 /// The works that are databases, by name.
-pub(crate) const DATABASES: [&str; 2] = ["postgres", "redis"];
+pub(crate) const DATABASES: [&str; 3] = ["postgres", "mysql", "redis"];
 /// Connections of the client.
 const CLIENTS: u32 = 8;
 /// The way past everything.
@@ -34,6 +36,7 @@ struct Way {
 /// A program that asks the server.
 enum Client {
     Pgbench(postgres::Pgbench),
+    Slap(mysql::Slap),
     Redis(redis::Benchmark),
 }
 
@@ -63,6 +66,7 @@ pub(crate) async fn compare(common: &Common, name: &str, rounds: u32, quick: boo
     let seconds = if quick { 1 } else { 5 };
     let (what, ground) = match name {
         "postgres" => ("pgbench -S, simple protocol", postgres::ground(common).await?),
+        "mysql" => ("mariadb-slap, select 1", mysql::ground(common).await?),
         _ => ("redis-benchmark, GET", redis::ground(common).await?),
     };
     let (mut costs, mut latencies) = (BTreeMap::<_, Vec<f64>>::new(), BTreeMap::<_, Vec<f64>>::new());
@@ -72,6 +76,7 @@ pub(crate) async fn compare(common: &Common, name: &str, rounds: u32, quick: boo
             let before = way.spent()?;
             let done = match &way.client {
                 Client::Pgbench(pgbench) => pgbench.run(seconds).await,
+                Client::Slap(slap) => slap.run(seconds).await,
                 Client::Redis(benchmark) => benchmark.run(seconds).await,
             };
             let done = done.map_err(|error| format!("{}: {error}", way.name))?;

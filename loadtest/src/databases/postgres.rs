@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 const STAUNCH: (&str, &str) = ("staunch-postgres.toml", include_str!("../../peers/staunch-postgres.toml"));
-const HAPROXY: (&str, &str) = ("haproxy-postgres.cfg", include_str!("../../peers/haproxy-postgres.cfg"));
+const HAPROXY: (&str, &str) = ("haproxy-tcp.cfg", include_str!("../../peers/haproxy-tcp.cfg"));
 const PGBOUNCER: &str = include_str!("../../peers/pgbouncer.ini");
 
 /// pgbench on one way.

@@ -59,7 +59,9 @@ impl Bench {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let admin = peers::free()?;
-        let more = [("admin", admin.to_string())];
+        // A log that is stuck is to be full soon.
+        let log_buffer = if unread { "64KiB" } else { "8MiB" };
+        let more = [("admin", admin.to_string()), ("log_buffer", log_buffer.to_owned())];
         let running = match peer {
             Peer::Staunch if unread => peers::gateway_unread(common, &pki, STAUNCH, far, &more)?,
             Peer::Staunch => peers::gateway(common, &pki, STAUNCH, far, &more)?,

@@ -34,7 +34,8 @@ impl Server {
     pub(crate) fn start(pki: &Pki) -> Outcome<Server> {
         let bin = programs()?;
         let (folder, at) = (Folder::new()?, peers::free()?);
-        let owner = rustix::process::geteuid().is_root().then(unprivileged).transpose()?;
+        let owner =
+            rustix::process::geteuid().is_root().then(|| user_of(&["postgres", "nobody"])).transpose()?;
         for (name, source) in [("server.pem", "chain.pem"), ("server.key", "key.pem")] {
             let file = folder.path().join(name);
             fs::copy(pki.file(source), &file)?;
@@ -158,17 +159,17 @@ pub(crate) fn programs() -> Outcome<PathBuf> {
     Ok(found.into_iter().max().map(|(_, bin)| bin).ok_or(missing)?)
 }
 
-/// The server does not start as root; its package makes a user for it.
-fn unprivileged() -> Outcome<(u32, u32)> {
+/// The first of these users that there is. Servers do not start as root; their packages make users for them.
+pub(crate) fn user_of(names: &[&str]) -> Outcome<(u32, u32)> {
     let users = fs::read_to_string("/etc/passwd")?;
-    for wanted in ["postgres", "nobody"] {
-        let line = users.lines().find(|line| line.split(':').next() == Some(wanted));
+    for wanted in names {
+        let line = users.lines().find(|line| line.split(':').next() == Some(*wanted));
         let mut fields = line.into_iter().flat_map(|line| line.split(':').skip(2));
         if let (Some(uid), Some(gid)) = (fields.next(), fields.next()) {
             return Ok((uid.parse()?, gid.parse()?));
         }
     }
-    Err("PostgreSQL does not start as root, and there is no user `postgres` or `nobody`".into())
+    Err(format!("servers do not start as root, and there is no user {}", names.join(" or ")).into())
 }
 
 fn give(path: &Path, owner: Option<(u32, u32)>) -> std::io::Result<()> {
