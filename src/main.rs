@@ -206,6 +206,8 @@ fn serve(path: &Path, overrides: &Overrides) -> u8 {
     let ended = runtime.block_on(async {
         Running::start(path, loaded, overrides.workers, Some(guard.sink().clone()))?.run().await
     });
+    // A look-up of an issuer's name that hangs in the system's resolver does not hold up the end.
+    runtime.shutdown_background();
     match ended {
         Ok(End::Drained) => 0,
         Ok(End::Cut) => 1,

@@ -1,4 +1,4 @@
-//! Asking an upstream which protocols it speaks.
+//! The probe for the application protocols of an upstream: a TLS handshake that offers exactly one (ALPN).
 
 use super::application::Application;
 use super::fault::DialFault;
@@ -16,29 +16,29 @@ impl Upstream {
             return wanted.first().copied();
         }
         let first_possible = {
-            let spoken = self.spoken.lock();
-            wanted.iter().find(|&&application| spoken.known(application) != Some(false)).copied()?
+            let protocols = self.known.lock();
+            wanted.iter().find(|&&application| protocols.known(application) != Some(false)).copied()?
         };
-        if self.spoken.lock().known(first_possible) == Some(true) {
+        if self.known.lock().known(first_possible) == Some(true) {
             return Some(first_possible);
         }
         // On the heap: what is known already, which is nearly always, does not carry what a dial takes.
         let deadline = ConnectDeadline::new(limit);
-        match Box::pin(timeout_at(deadline.at, self.ask(wanted, deadline))).await {
+        match Box::pin(timeout_at(deadline.at, self.probe_all(wanted, deadline))).await {
             Ok(chosen) => chosen,
             Err(_) => {
-                self.spoken.lock().set_unreachable();
+                self.known.lock().set_unreachable();
                 wanted.first().copied()
             }
         }
     }
 
-    async fn ask(&self, wanted: &[Application], deadline: ConnectDeadline) -> Option<Application> {
-        let _asking = self.asking.lock().await;
+    async fn probe_all(&self, wanted: &[Application], deadline: ConnectDeadline) -> Option<Application> {
+        let _probe = self.probe.lock().await;
         for &application in wanted {
             let (known, is_unreachable) = {
-                let spoken = self.spoken.lock();
-                (spoken.known(application), spoken.is_unreachable())
+                let protocols = self.known.lock();
+                (protocols.known(application), protocols.is_unreachable())
             };
             match known {
                 Some(true) => return Some(application),
@@ -49,12 +49,12 @@ impl Upstream {
             match self.open(application, None, deadline, u64::MAX).await {
                 Ok(dialled) => {
                     // Outside of the caller's time: the answer is known.
-                    tokio::task::spawn_local(dialled.leave());
+                    tokio::task::spawn_local(dialled.close_unused());
                     return Some(application);
                 }
                 Err(DialFault::Alpn(..)) => continue,
                 Err(_) => {
-                    self.spoken.lock().set_unreachable();
+                    self.known.lock().set_unreachable();
                     return wanted.first().copied();
                 }
             }

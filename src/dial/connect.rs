@@ -49,7 +49,7 @@ impl Upstream {
             None => tls.connect(deadline).await?,
         };
         if self.negotiation == Negotiation::Request {
-            ask_for_tls(&mut tcp, address).await?;
+            request_tls(&mut tcp, address).await?;
         }
         let mysql = read_greeting(&mut tcp, &address.into(), application).await?;
         if let Some(Agreed { greeting, flags }) = &mysql {
@@ -72,7 +72,7 @@ impl Upstream {
                 AlertDescription::NoApplicationProtocol,
             )) = &fault
             {
-                self.spoken.lock().learn(application, false);
+                self.known.lock().learn(application, false);
                 return DialFault::Alpn(address, application.name());
             }
             DialFault::Tls(address, fault)
@@ -86,7 +86,7 @@ impl Upstream {
             Application::Postgres => self.negotiation == Negotiation::Request,
         };
         let speaks = agreed == Some(application.name()) || (agreed.is_none() && may_be_silent);
-        self.spoken.lock().learn(application, speaks);
+        self.known.lock().learn(application, speaks);
         if !speaks {
             return Err(DialFault::Alpn(address, application.name()));
         }
@@ -146,7 +146,7 @@ async fn read_greeting(
 }
 
 /// Reads exactly one byte: whatever else came in clear is left to the handshake, which fails on it (CVE-2021-23222).
-async fn ask_for_tls(tcp: &mut TcpStream, address: SocketAddr) -> Result<(), DialFault> {
+async fn request_tls(tcp: &mut TcpStream, address: SocketAddr) -> Result<(), DialFault> {
     let broken = |error| DialFault::Connect(address, error);
     tcp.write_all(&postgres::SSL_REQUEST).await.map_err(broken)?;
     match tcp.read_u8().await.map_err(broken)? {

@@ -15,10 +15,10 @@ mod alpn_probe;
 mod application;
 mod connect;
 mod fault;
+mod known_protocols;
 pub mod plaintext;
 mod resolver;
 mod socket;
-mod spoken;
 mod upstream;
 
 pub use application::{Application, H2, HTTP11, Negotiation};

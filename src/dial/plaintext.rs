@@ -39,7 +39,7 @@ enum Place {
 /// `sun_path` has 108 bytes, the last of which is the NUL.
 const MAX_UNIX_PATH: usize = 107;
 
-/// RefusalReason an address is none that may be used without TLS.
+/// Why an address is none that may be used without TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotLocal {
     /// Neither form.

@@ -25,9 +25,9 @@ const MAX_NAMES: usize = 1024;
 /// How long addresses are good enough while the name server does not answer.
 const MAX_STALE: Duration = Duration::from_secs(10 * 60);
 /// How long a client waits for new addresses while old ones are known.
-const REFRESH_PATIENCE: Duration = Duration::from_millis(200);
+const REFRESH_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long a failure is the answer.
-const FAILURE_HOLDS: Duration = Duration::from_secs(1);
+const FAILURE_TTL: Duration = Duration::from_secs(1);
 
 /// The addresses of a name, in the order in which they are to be tried; or why there are none.
 pub(super) type Answer = Result<Arc<[IpAddr]>, Arc<io::Error>>;
@@ -88,7 +88,7 @@ impl Resolver {
         let lost = |_| Err(Arc::new(io::Error::other("the look-up was given up")));
         match stale {
             None => answer.await.unwrap_or_else(lost),
-            Some(stale) => match tokio::time::timeout(REFRESH_PATIENCE, answer).await {
+            Some(stale) => match tokio::time::timeout(REFRESH_TIMEOUT, answer).await {
                 Ok(Ok(Ok(addresses))) => Ok(addresses),
                 _ => Ok(stale),
             },
@@ -109,7 +109,7 @@ impl Resolver {
             _ => None,
         };
         if let Some((failure, at)) = &known.failure
-            && now.duration_since(*at) < FAILURE_HOLDS
+            && now.duration_since(*at) < FAILURE_TTL
         {
             return Asked::Known(stale.ok_or_else(|| failure.clone()));
         }
@@ -282,7 +282,7 @@ mod tests {
         for _ in 0..3 {
             let began = Instant::now();
             assert_eq!(*resolver.resolve("api.example", Duration::ZERO).await.unwrap(), [ADDRESS]);
-            assert!(began.elapsed() < REFRESH_PATIENCE * 5);
+            assert!(began.elapsed() < REFRESH_TIMEOUT * 5);
         }
         assert_eq!(ASKED.load(SeqCst), 2);
     }

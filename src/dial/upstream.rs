@@ -2,9 +2,9 @@
 
 use super::application::{Application, H2, HTTP11, Negotiation};
 use super::fault::DialFault;
+use super::known_protocols::KnownProtocols;
 use super::plaintext::PlaintextUpstream;
 use super::socket::ConnectDeadline;
-use super::spoken::Spoken;
 use crate::names::Reached;
 use crate::policy::Permit;
 use crate::protocol::mysql::Agreed;
@@ -22,9 +22,9 @@ use tokio::net::TcpStream;
 pub struct Upstream {
     pub(super) kind: Kind,
     pub(super) negotiation: Negotiation,
-    pub(super) spoken: Mutex<Spoken>,
-    /// Held by whoever asks the upstream; the others wait for the answer instead of asking as well.
-    pub(super) asking: tokio::sync::Mutex<()>,
+    pub(super) known: Mutex<KnownProtocols>,
+    /// Held by the session that probes the upstream; the others wait for its result.
+    pub(super) probe: tokio::sync::Mutex<()>,
 }
 
 /// Whether there is TLS is no property that could be switched off: either an upstream has what it takes, or it has not.
@@ -58,17 +58,17 @@ pub struct Dialled {
 }
 
 impl Dialled {
-    /// Ends a connection that nothing was sent on: the handshake's last flight goes out, and a clean end.
-    pub async fn leave(self) {
+    /// Closes a connection that nothing was sent on: flushes the handshake's last flight, sends close_notify.
+    pub async fn close_unused(self) {
         let mut leg = self.established.leg;
-        // What the upstream makes of it is its own affair.
+        // Nothing was asked, so nothing is lost if it fails.
         let _ = leg.queue_close();
-        let _ = tokio::time::timeout(LEAVE, leg.flush()).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, leg.flush()).await;
     }
 }
 
-/// How long an upstream that was only asked may take to hear that this was all.
-const LEAVE: Duration = Duration::from_secs(1);
+/// How long the close of a connection that nothing was sent on may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How old the addresses of a name may be unless configured: the time for which one connection after the other asks nobody.
 pub const DEFAULT_DNS_TTL: Duration = Duration::from_secs(10);
 
@@ -99,8 +99,8 @@ impl Upstream {
     }
 
     fn of(kind: Kind) -> Self {
-        let (spoken, asking) = (Mutex::default(), Default::default());
-        Upstream { kind, negotiation: Negotiation::Direct, spoken, asking }
+        let (known, probe) = (Mutex::default(), Default::default());
+        Upstream { kind, negotiation: Negotiation::Direct, known, probe }
     }
 
     /// The same upstream, with TLS begun in this way.

@@ -52,7 +52,7 @@ pub struct WorkerMetrics {
     first_byte_seconds: Histogram,
 }
 
-/// RefusalReason an accept failed.
+/// Why an accept failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AcceptFault {
     /// The process or the system is out of descriptors (EMFILE, ENFILE).

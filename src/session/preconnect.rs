@@ -1,7 +1,7 @@
 //! Upstream connections that are dialled ahead: the handshake is over before a client needs one.
 //!
 //! Each is used by one session and was used by none before it. There is one only where somebody was permitted a moment ago:
-//! a session that dials under its permit has the next few dialled as well. What nobody took within `KEEP` is closed, so a
+//! a session that dials under its permit has the next few dialled as well. What nobody took within `MAX_IDLE` is closed, so a
 //! route without clients holds nothing.
 
 use super::admission::Reservation;
@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 /// How long a connection waits for its session. Shorter than any server in use waits for a first request (5 s and more), so
 /// that none is taken at the moment at which the server gives it up.
-const KEEP: Duration = Duration::from_secs(4);
+const MAX_IDLE: Duration = Duration::from_secs(4);
 /// Bytes that an upstream may say before it was spoken to; HTTP/2 settings and greetings of databases are a few hundred.
 const MAX_EARLY: usize = 64 * 1024;
 /// Reads after which an upstream that still talks is not waited for.
@@ -67,7 +67,7 @@ impl PreconnectPool {
         let mut pools = shared.preconnect.pools.borrow_mut();
         let pool = pools.get_mut(&(Arc::as_ptr(route), application))?;
         while let Some(Ready { mut dialled, since, .. }) = pool.ready.pop_front() {
-            let good = since.elapsed() < KEEP && is_alive(&mut dialled);
+            let good = since.elapsed() < MAX_IDLE && is_alive(&mut dialled);
             shared.metrics.dialled_ahead(good);
             if good {
                 return Some(dialled);
@@ -155,8 +155,8 @@ impl PreconnectPool {
     /// taken in the time that one may wait.
     async fn watch(shared: Rc<WorkerState>, key: Key) {
         while let Some(since) = shared.preconnect.oldest(key) {
-            tokio::time::sleep_until(since + KEEP).await;
-            shared.preconnect.give_up(key, &shared.metrics);
+            tokio::time::sleep_until(since + MAX_IDLE).await;
+            shared.preconnect.close_expired(key, &shared.metrics);
         }
     }
 
@@ -173,15 +173,15 @@ impl PreconnectPool {
     }
 
     /// Closes what has waited too long.
-    fn give_up(&self, key: Key, metrics: &WorkerMetrics) {
+    fn close_expired(&self, key: Key, metrics: &WorkerMetrics) {
         let mut pools = self.pools.borrow_mut();
         let Some(pool) = pools.get_mut(&key) else { return };
-        while pool.ready.front().is_some_and(|ready| ready.since.elapsed() >= KEEP) {
+        while pool.ready.front().is_some_and(|ready| ready.since.elapsed() >= MAX_IDLE) {
             metrics.dialled_ahead(false);
             let old = pool.ready.pop_front();
             tokio::task::spawn_local(async move {
                 if let Some(old) = old {
-                    old.dialled.leave().await;
+                    old.dialled.close_unused().await;
                 }
             });
         }

@@ -54,7 +54,7 @@ pub struct Workers {
     pub registry: Arc<Registry>,
 }
 
-/// How a worker is reached.
+/// The way to reach a worker from other threads.
 #[derive(Clone)]
 struct Handle {
     orders: UnboundedSender<Order>,
@@ -139,10 +139,10 @@ impl Workers {
                     gateway.clone(),
                     u64::from_ne_bytes(seed),
                 ));
-                let (complained, unsaid) = Default::default();
+                let (reported, unreported) = Default::default();
                 let busy_poll = (!layout.busy_poll.is_zero()).then(Rc::default);
                 let worker =
-                    Worker { number, shared, gateway, admission, handles, busy_poll, complained, unsaid };
+                    Worker { number, shared, gateway, admission, handles, busy_poll, reported, unreported };
                 Rc::new(worker).run(sockets, receiver, layout.busy_poll, entrance);
             })?);
         }
@@ -161,7 +161,7 @@ impl Workers {
         self.registry.stop(close);
     }
 
-    /// Sessions that live.
+    /// The number of live sessions.
     pub fn sessions(&self) -> usize {
         self.handles.iter().map(|handle| handle.load.load(Relaxed)).sum()
     }

@@ -25,14 +25,14 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::error::SendError;
 use tokio::time::Instant;
 
-/// How long accepting pauses when descriptors or memory are short: the living go on, and it does not spin.
-const PAUSE: Duration = Duration::from_millis(100);
-/// What sessions that are told to stop get for their closing lines.
-const LAST_LINES: Duration = Duration::from_millis(500);
-/// How often a worker says that connections are kept out.
-const COMPLAINTS: Duration = Duration::from_secs(1);
+/// How long accepting pauses when descriptors or memory are short: live sessions go on, and nothing spins.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long sessions that are told to stop have for their closing lines.
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
+/// How often a worker logs that connections are refused.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Connections accepted in a row before sessions of the worker get their turn.
-const ACCEPTS: usize = 32;
+const ACCEPTS_PER_TURN: usize = 32;
 
 pub(super) struct Worker {
     pub(super) number: usize,
@@ -41,9 +41,9 @@ pub(super) struct Worker {
     pub(super) admission: Arc<Admission>,
     pub(super) handles: Vec<Handle>,
     pub(super) busy_poll: Option<Rc<BusyPoll>>,
-    /// When it was last said that connections are kept out, and how many were since.
-    pub(super) complained: Cell<Option<Instant>>,
-    pub(super) unsaid: Cell<u64>,
+    /// When refused connections were last logged, and how many there were since.
+    pub(super) reported: Cell<Option<Instant>>,
+    pub(super) unreported: Cell<u64>,
 }
 
 impl Worker {
@@ -111,9 +111,9 @@ impl Worker {
                     accepting.drain(..).for_each(|task| task.abort());
                     self.shared.live.stop(close);
                     // Sessions that have not reached the relay hear nothing; they are dropped with the runtime.
-                    let deadline = Instant::now() + LAST_LINES;
+                    let deadline = Instant::now() + STOP_TIMEOUT;
                     while !self.shared.live.is_empty() && Instant::now() < deadline {
-                        tokio::time::sleep(LAST_LINES / 20).await;
+                        tokio::time::sleep(STOP_TIMEOUT / 20).await;
                     }
                     return;
                 }
@@ -121,7 +121,7 @@ impl Worker {
         }
     }
 
-    /// Accepts on one socket until it is told to stop.
+    /// Accepts on one socket until its task is aborted.
     async fn accept(self: Rc<Self>, listener: Listener, socket: TcpListener) {
         // Tokio's listener registers what it accepts with this worker's reactor, which is wasted on a connection that
         // is handed over. Its stream type can wait for a socket without reading from it, so it stands in here.
@@ -134,7 +134,7 @@ impl Worker {
             if let Err(error) = socket.readable().await {
                 return tracing::error!(%error, address = %listener.address, "cannot accept any more");
             }
-            for _ in 0..ACCEPTS {
+            for _ in 0..ACCEPTS_PER_TURN {
                 let accepted = socket
                     .try_io(Interest::READABLE, || acceptfrom_with(&socket, flags).map_err(io::Error::from));
                 match accepted.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::WOULDBLOCK)) {
@@ -150,7 +150,7 @@ impl Worker {
                         self.shared.metrics.accept_error(fault);
                         if fault != AcceptFault::Aborted {
                             tracing::warn!(%errno, address = %listener.address, "accepting pauses");
-                            tokio::time::sleep(PAUSE).await;
+                            tokio::time::sleep(ACCEPT_PAUSE).await;
                             break;
                         }
                     }
@@ -160,7 +160,7 @@ impl Worker {
         }
     }
 
-    /// Counts the connection in, or closes it; then gives it to whoever has the least to do.
+    /// Admits the connection or closes it, then hands it to the least loaded worker.
     fn admit(self: &Rc<Self>, tcp: TcpStream, remote: Remote, listener: &Listener) {
         let gateway = self.gateway.load();
         let bounds = Bounds::from(&gateway.limits);
@@ -171,7 +171,7 @@ impl Worker {
             Ok(admitted) => admitted,
             Err(full) => {
                 self.shared.metrics.limit(full.into());
-                self.complain(full, remote);
+                self.report_refused(full, remote);
                 return;
             }
         };
@@ -191,16 +191,16 @@ impl Worker {
         }
     }
 
-    /// Says that connections are kept out, not oftener than [`COMPLAINTS`]: there may be thousands.
-    fn complain(&self, limit: Full, remote: Remote) {
-        let (now, unsaid) = (Instant::now(), self.unsaid.get());
-        match self.complained.get() {
-            Some(last) if now < last + COMPLAINTS => self.unsaid.set(unsaid + 1),
+    /// Logs that connections are refused, not more often than [`REPORT_INTERVAL`]: there may be thousands.
+    fn report_refused(&self, limit: Full, remote: Remote) {
+        let (now, unreported) = (Instant::now(), self.unreported.get());
+        match self.reported.get() {
+            Some(last) if now < last + REPORT_INTERVAL => self.unreported.set(unreported + 1),
             _ => {
-                self.complained.set(Some(now));
-                self.unsaid.set(0);
+                self.reported.set(Some(now));
+                self.unreported.set(0);
                 let limit = limit.name();
-                tracing::warn!(remote = %remote.0, limit, others = unsaid, "closed at once: a limit is reached");
+                tracing::warn!(remote = %remote.0, limit, others = unreported, "closed at once: a limit is reached");
             }
         }
     }
@@ -243,7 +243,7 @@ impl Drop for Load {
     }
 }
 
-/// RFC-less knowledge of accept(2): network errors belong to the connection, shortages to the machine.
+/// Sorts errors of accept(2): those of the network belong to the connection, shortages to the machine.
 fn accept_fault(errno: Errno) -> AcceptFault {
     match errno {
         Errno::MFILE | Errno::NFILE => AcceptFault::Descriptors,

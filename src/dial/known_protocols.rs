@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// Which protocols an upstream speaks, and since when that is known.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Spoken {
+pub(super) struct KnownProtocols {
     http1: Option<(bool, Instant)>,
     http2: Option<(bool, Instant)>,
     /// When it was last out of reach.
@@ -14,11 +14,11 @@ pub(super) struct Spoken {
 
 /// How long a "no" is believed; an upstream that learns a protocol is found out after this. A "yes" holds until a dial
 /// contradicts it.
-const NO_HOLDS: Duration = Duration::from_secs(60);
+const NEGATIVE_TTL: Duration = Duration::from_secs(60);
 /// How long clients are not kept waiting for an upstream that was just out of reach.
-const UNREACHABLE_HOLDS: Duration = Duration::from_secs(2);
+const UNREACHABLE_TTL: Duration = Duration::from_secs(2);
 
-impl Spoken {
+impl KnownProtocols {
     /// Whether it speaks `application`; `None`: not known.
     pub(super) fn known(&self, application: Application) -> Option<bool> {
         let entry = match application {
@@ -26,7 +26,7 @@ impl Spoken {
             Application::Http1 => self.http1,
             Application::Http2 => self.http2,
         };
-        entry.filter(|(yes, since)| *yes || since.elapsed() < NO_HOLDS).map(|(yes, _)| yes)
+        entry.filter(|(yes, since)| *yes || since.elapsed() < NEGATIVE_TTL).map(|(yes, _)| yes)
     }
 
     /// Takes note of what a handshake showed.
@@ -40,7 +40,7 @@ impl Spoken {
 
     /// True where it was out of reach a moment ago.
     pub(super) fn is_unreachable(&self) -> bool {
-        self.unreachable.is_some_and(|since| since.elapsed() < UNREACHABLE_HOLDS)
+        self.unreachable.is_some_and(|since| since.elapsed() < UNREACHABLE_TTL)
     }
 
     /// Takes note that it is out of reach.
