@@ -48,6 +48,9 @@ pub struct Arguments {
     #[arg(long, value_name = "URL")]
     pub redirect: Option<String>,
 
+    /// Take the login although somebody else logged in before, without asking.
+    #[arg(long)]
+    pub switch_user: bool,
     /// Print the address and open no browser.
     #[arg(long)]
     pub no_browser: bool,

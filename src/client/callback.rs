@@ -4,6 +4,7 @@
 //! login is refused and the waiting goes on; nothing that is answered holds a code or a token.
 
 use super::fault::Fault;
+use super::loopback::Loopback;
 use super::secrets::same;
 use crate::net::bounded::{BoundedConnection, BoundedListener, Bounds};
 use crate::secret::Secret;
@@ -16,10 +17,9 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use std::convert::Infallible;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 /// How long a person may take at the issuer: second factors and password changes included.
@@ -39,6 +39,8 @@ pub(super) struct Callback {
 /// A bound loopback redirect.
 pub(super) struct Redirect {
     listener: BoundedListener,
+    /// The other family of a name.
+    second: Option<BoundedListener>,
     uri: String,
     expected: Expected,
 }
@@ -51,19 +53,28 @@ struct Expected {
 }
 
 impl Redirect {
-    /// Listens on 127.0.0.1. `wanted`: `http://127.0.0.1[:port][/path]`, or `localhost` for issuers that take no other
-    /// name; without a port, a random one.
+    /// Listens on 127.0.0.1, and for `localhost` on ::1 as well. `wanted`: `http://127.0.0.1[:port][/path]`, or
+    /// `localhost` for issuers that take no other name; without a port, a random one.
     pub(super) async fn bind(wanted: Option<&str>) -> Result<Redirect, Fault> {
         let (name, port, path) = place(wanted.unwrap_or("http://127.0.0.1/callback"))?;
         let fault = |error| Fault::Machine(format!("127.0.0.1:{port} cannot be listened on: {error}"));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(fault)?;
-        let port = listener.local_addr().map_err(fault)?.port();
+        // A browser may try either address of a name first.
+        let listener = match name.as_str() {
+            "localhost" => Loopback::bind_both(port),
+            _ => Loopback::bind((Ipv4Addr::LOCALHOST, port).into()),
+        };
+        let listener = listener.map_err(fault)?;
+        let port = listener.address().port();
         // A browser leaves the default port out of `Host`, and asks for `/` where there is no path.
         let host = if port == 80 { name } else { format!("{name}:{port}") };
         let uri = format!("http://{host}{path}");
         let path = if path.is_empty() { "/".into() } else { path };
-        let listener = BoundedListener::new(listener, BOUNDS);
-        Ok(Redirect { listener, uri, expected: Expected { host, path } })
+        let mut listeners =
+            listener.into_listeners().into_iter().map(|one| BoundedListener::new(one, BOUNDS));
+        let (Some(listener), second) = (listeners.next(), listeners.next()) else {
+            return Err(fault(std::io::ErrorKind::AddrNotAvailable.into()));
+        };
+        Ok(Redirect { listener, second, uri, expected: Expected { host, path } })
     }
 
     /// `redirect_uri`.
@@ -87,6 +98,9 @@ impl Redirect {
                 (tcp, _) = self.listener.accept() => {
                     connections.spawn(connection(tcp, self.expected.clone(), state.clone()));
                 }
+                (tcp, _) = accept(&mut self.second) => {
+                    connections.spawn(connection(tcp, self.expected.clone(), state.clone()));
+                }
                 // Only when the connection is over, so that the browser has its page.
                 Some(ended) = connections.join_next(), if !connections.is_empty() => {
                     if let Ok(Some(callback)) = ended {
@@ -95,6 +109,14 @@ impl Redirect {
                 }
             }
         }
+    }
+}
+
+/// A connection of the second listener, if there is one.
+async fn accept(listener: &mut Option<BoundedListener>) -> (BoundedConnection, SocketAddr) {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
     }
 }
 

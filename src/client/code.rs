@@ -12,18 +12,29 @@ use crate::secret::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
+use std::fs::Permissions;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use tempfile::NamedTempFile;
 
 /// Sends the person to the issuer and comes back with tokens.
-pub(super) async fn log_in(client: &Client<'_>, scope: &str, browser: bool) -> Result<Tokens, Fault> {
+pub(super) async fn log_in(
+    client: &Client<'_>,
+    scope: &str,
+    browser: bool,
+    folder: &Path,
+) -> Result<Tokens, Fault> {
     let issuer = client.issuer;
     let endpoint = issuer.authorization()?;
     let redirect = Redirect::bind(client.settings.redirect.as_deref()).await?;
     let (pkce, state, nonce) = (Pkce::new(&random_bytes()), random(), random());
     let uri = redirect.uri().to_owned();
     let url = question(endpoint, client, scope, &uri, &state, &nonce, &pkce.challenge);
-    show(&url, browser);
+    let page = show(&url, browser, folder);
 
     let callback = redirect.wait(&state).await?;
+    drop(page);
     let code = answer(&callback, &issuer.url, issuer.names_itself()).map_err(|o| issuer.blame(o))?;
     let form = Form::default()
         .field("grant_type", "authorization_code")
@@ -115,20 +126,49 @@ fn answer<'a>(callback: &'a Callback, issuer: &str, names_itself: bool) -> Resul
     }
 }
 
-/// Opens the browser where there is one, and prints the URL in any case.
-fn show(url: &str, browser: bool) {
+/// Opens the browser where there is one, and prints the URL in any case. The page that it opens goes with what is returned.
+///
+/// The URL is not given to the opener: every user of the machine sees the arguments of programs, and whoever opens it
+/// first logs in, as somebody else. A file that only its owner can read leads there, as Jupyter does it.
+fn show(url: &str, browser: bool, folder: &Path) -> Option<NamedTempFile> {
     // Without a display, openers start a text browser inside this terminal.
     let display = ["DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME"];
     let display = display.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
-    let opened = browser && display && open::that_detached(url).is_ok();
-    match (opened, browser) {
-        (true, _) => say("The browser opens for the login. If it does not, go to"),
-        (false, true) => {
+    let page = (browser && display).then(|| page(url, folder)).and_then(Result::ok);
+    let page = page.filter(|page| open::that_detached(page.path()).is_ok());
+    match (&page, browser) {
+        (Some(_), _) => say("The browser opens for the login. If it does not, go to"),
+        (None, true) => {
             say("There is no browser here. Open this on this machine (elsewhere: staunch login --device):")
         }
-        (false, false) => say("Open this in a browser on this machine:"),
+        (None, false) => say("Open this in a browser on this machine:"),
     }
     say(&format!("\n  {url}\n"));
+    page
+}
+
+/// A page that leads to the URL.
+fn page(url: &str, folder: &Path) -> io::Result<NamedTempFile> {
+    let escaped: String = url
+        .chars()
+        .map(|c| match c {
+            '&' => "&amp;".into(),
+            '"' => "&quot;".into(),
+            '<' => "&lt;".into(),
+            '>' => "&gt;".into(),
+            other => other.to_string(),
+        })
+        .collect();
+    let html = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"referrer\" content=\"no-referrer\">\
+         <meta http-equiv=\"refresh\" content=\"0;url={escaped}\"><title>Staunch</title>\
+         <p>To the login: <a href=\"{escaped}\">{escaped}</a></html>\n"
+    );
+    let mode = Permissions::from_mode(0o600);
+    let mut file =
+        tempfile::Builder::new().prefix("login-").suffix(".html").permissions(mode).tempfile_in(folder)?;
+    file.write_all(html.as_bytes())?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -145,6 +185,21 @@ mod tests {
         let pkce = Pkce::new(&octets);
         assert_eq!(text(&pkce.verifier), "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
         assert_eq!(pkce.challenge, "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
+    }
+
+    #[test]
+    fn the_page_that_leads_to_the_issuer_is_its_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let page = page("https://i/a?x=1&state=\"s\"><script>", folder.path()).unwrap();
+        assert_eq!(page.as_file().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let text = std::fs::read_to_string(page.path()).unwrap();
+        assert!(
+            text.contains("content=\"0;url=https://i/a?x=1&amp;state=&quot;s&quot;&gt;&lt;script&gt;\""),
+            "{text}"
+        );
+        let path = page.path().to_owned();
+        drop(page);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -95,6 +95,8 @@ impl<'a> Client<'a> {
             check(&claims)?;
             tokens.id_expires = claims.lifetime().map(|lifetime| seconds(asked + lifetime));
             tokens.subject = claims.text("sub").map(str::to_owned);
+            let names = ["email", "preferred_username", "name"];
+            tokens.person = names.into_iter().find_map(|name| claims.text(name)).map(str::to_owned);
             tokens.id = Some(token(id)?);
         }
         let lifetime = match &granted.expires_in {

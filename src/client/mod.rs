@@ -30,6 +30,7 @@ mod fault;
 mod grant;
 mod issuer;
 mod issuer_http;
+mod loopback;
 mod secrets;
 mod settings;
 mod terminal;

@@ -30,6 +30,9 @@ pub(super) struct Tokens {
     pub(super) client_id: String,
     /// `sub` of the ID token.
     pub(super) subject: Option<String>,
+    /// Their name or address in the ID token, for people to read.
+    #[serde(default)]
+    pub(super) person: Option<String>,
     #[serde(with = "kept")]
     pub(super) access: Option<Secret>,
     pub(super) access_expires: Option<u64>,
@@ -95,6 +98,11 @@ impl Store {
             fs::set_permissions(&folder, Permissions::from_mode(0o700)).map_err(fault)?;
         }
         Ok(Store { folder })
+    }
+
+    /// Where files are their owner's alone.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub(super) fn settings(&self, profile: &Profile) -> Result<Option<Settings>, Fault> {

@@ -3,6 +3,7 @@
 import base64
 import concurrent.futures
 import hashlib
+import html
 import json
 import os
 import pathlib
@@ -49,12 +50,14 @@ def test_a_browser_login_gives_a_token_that_the_gateway_takes(world, home, start
     opened = home.folder / "opened"
     opener = home.folder / "bin/xdg-open"
     opener.parent.mkdir()
-    opener.write_text(f'#!/bin/sh\nprintf %s "$1" >{opened}.new && mv {opened}.new {opened}\n')
+    # What is opened is a file, since arguments can be seen by others.
+    opener.write_text(f'#!/bin/sh\nstat -c %a "$1" >{opened}.mode && cat "$1" >{opened}.new && mv {opened}.new {opened}\n')
     opener.chmod(0o755)
     env = {"DISPLAY": ":1", "PATH": f"{opener.parent}:{os.environ['PATH']}"}
     running = home.begin("login", *home.at(parts.CLI), env=env)
     parts.until(opened.exists)
-    url = opened.read_text()
+    assert pathlib.Path(f"{opened}.mode").read_text().strip() == "600"
+    url = html.unescape(re.search(r'content="0;url=([^"]+)"', opened.read_text())[1])
     assert url == running.address()
     asked = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))
     assert asked["response_type"] == "code" and asked["code_challenge_method"] == "S256"

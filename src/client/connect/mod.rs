@@ -8,6 +8,8 @@
 //! resets the program's connection, so that a cut is never taken for the end.
 
 mod exec;
+mod http_guard;
+mod peer;
 mod place;
 mod serve;
 mod tunnel;
@@ -15,8 +17,11 @@ mod usage;
 
 use super::fault::Fault;
 use super::profile::Profile;
+use super::secrets::random;
 use super::terminal::say;
-use place::{Place, Wish};
+use crate::secret::Secret;
+use http_guard::HttpGuard;
+use place::{Address, Place, PlaceRequest};
 use serve::{Door, serve};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -34,7 +39,7 @@ pub struct Arguments {
     /// `warehouse=[::1]:5432`, `warehouse=unix:/run/user/1000/pg.sock`. Loopback and Unix sockets only; a free port where none
     /// is named.
     #[arg(required = true, value_name = "ROUTE[=PLACE]")]
-    routes: Vec<Wish>,
+    routes: Vec<PlaceRequest>,
     /// The gateway's tunnel name, and its port if that is not 443.
     #[arg(long, env = "STAUNCH_GATEWAY", value_name = "NAME[:PORT]")]
     gateway: String,
@@ -47,6 +52,13 @@ pub struct Arguments {
     /// Which login the tokens are of.
     #[arg(long, env = "STAUNCH_PROFILE", value_name = "NAME", default_value_t)]
     profile: Profile,
+    /// Ask programs on HTTP ports for a key that is made for this run, in the place of theirs. It is printed, and given to
+    /// the program of --exec as OPENAI_API_KEY.
+    #[arg(long)]
+    require_key: bool,
+    /// Let programs of other users of this machine connect to ports.
+    #[arg(long)]
+    any_user: bool,
     /// Say on standard error when a connection comes and goes.
     #[arg(long, short)]
     verbose: bool,
@@ -64,18 +76,27 @@ pub async fn run(arguments: Arguments) -> Result<u8, Fault> {
 }
 
 async fn connect(arguments: Arguments) -> Result<u8, Fault> {
-    let Arguments { routes, gateway, connect_to, ca, profile, verbose, exec } = arguments;
+    let Arguments { routes, gateway, connect_to, ca, profile, require_key, any_user, verbose, exec } =
+        arguments;
+    let key = require_key.then(random);
     let gateway = Rc::new(Gateway::new(&gateway, connect_to, ca.as_deref(), profile)?);
     let mut offers = Vec::new();
     let mut doors = Vec::new();
-    for wish in routes {
-        let protocol = protocol_of(&gateway, &wish.route).await?;
-        let place = Place::bind(&wish)?;
-        let offer = Rc::new(Offer::new(wish.route, protocol, place.address()));
+    for request in routes {
+        let protocol = protocol_of(&gateway, &request.route).await?;
+        let place = Place::bind(&request)?;
+        let guard = matches!(place.address(), Address::Tcp(_)).then(|| {
+            let secret = key.as_ref().map(|key| Secret::new(key.clone().into_bytes()));
+            Rc::new(HttpGuard { secret })
+        });
+        let offer = Rc::new(Offer::new(request.route, protocol, place.address(), key.clone()));
         offers.push(offer.clone());
         // A program that is run has the standard output to itself.
         let announces = exec.is_empty();
-        doors.push((place, Rc::new(Door { gateway: gateway.clone(), offer, announces, verbose })));
+        doors.push((
+            place,
+            Rc::new(Door { gateway: gateway.clone(), offer, announces, verbose, any_user, guard }),
+        ));
     }
     let (open, closed) = tokio::sync::watch::channel(());
     let mut serving = tokio::task::JoinSet::new();

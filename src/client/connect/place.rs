@@ -1,19 +1,27 @@
 //! Where a program on this machine finds a route: a loopback port or a Unix socket, and nothing that others can reach.
 
 use crate::client::fault::Fault;
+use crate::client::loopback::Loopback;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 
 /// A route, and where it is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wish {
+pub(super) struct PlaceRequest {
     pub(super) route: String,
-    at: Address,
+    at: Wanted,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// This port on both loopback addresses; 0 for one that is free.
+    Port(u16),
+    At(Address),
 }
 
 /// An address that only this machine's programs can reach.
@@ -25,7 +33,7 @@ pub(super) enum Address {
     Unix(PathBuf),
 }
 
-impl FromStr for Wish {
+impl FromStr for PlaceRequest {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -33,34 +41,33 @@ impl FromStr for Wish {
         if route.is_empty() || !route.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
             return Err(format!("{route:?} is no route name"));
         }
-        Ok(Wish { route: route.to_owned(), at: place.parse()? })
+        Ok(PlaceRequest { route: route.to_owned(), at: place.parse()? })
     }
 }
 
-impl FromStr for Address {
+impl FromStr for Wanted {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             return match path {
                 "" => Err("unix: wants a path".into()),
-                path => Ok(Address::Unix(path.into())),
+                path => Ok(Wanted::At(Address::Unix(path.into()))),
             };
         }
-        let here = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
         let port = text.strip_prefix("localhost:").or(text.strip_prefix(':')).unwrap_or(text);
-        let address = match port.parse() {
-            Ok(port) => here(port),
-            Err(_) => text.parse().map_err(|_| {
-                format!("{text:?} is no place; write a port, 127.0.0.1:PORT, [::1]:PORT or unix:PATH")
-            })?,
-        };
+        if let Ok(port) = port.parse() {
+            return Ok(Wanted::Port(port));
+        }
+        let address: SocketAddr = text.parse().map_err(|_| {
+            format!("{text:?} is no place; write a port, 127.0.0.1:PORT, [::1]:PORT or unix:PATH")
+        })?;
         if !address.ip().is_loopback() {
             return Err(format!(
                 "{address} can be reached from elsewhere; write a loopback address or unix:PATH"
             ));
         }
-        Ok(Address::Tcp(address))
+        Ok(Wanted::At(Address::Tcp(address)))
     }
 }
 
@@ -71,7 +78,7 @@ pub(super) struct Place {
 }
 
 enum Listener {
-    Tcp(TcpListener),
+    Tcp(Loopback),
     Unix(UnixListener),
 }
 
@@ -100,18 +107,18 @@ impl Stream for UnixStream {
 }
 
 impl Place {
-    pub(super) fn bind(wish: &Wish) -> Result<Place, Fault> {
+    pub(super) fn bind(request: &PlaceRequest) -> Result<Place, Fault> {
         let fault = |shown: String| move |error: io::Error| Fault::Machine(format!("{shown}: {error}"));
-        match &wish.at {
-            Address::Tcp(address) => {
-                let fault = fault(address.to_string());
-                let socket = std::net::TcpListener::bind(address).map_err(&fault)?;
-                socket.set_nonblocking(true).map_err(&fault)?;
-                let listener = TcpListener::from_std(socket).map_err(&fault)?;
-                let address = Address::Tcp(listener.local_addr().map_err(&fault)?);
-                Ok(Place { listener: Listener::Tcp(listener), address })
+        let tcp = |loopback: Loopback| {
+            let address = Address::Tcp(loopback.address());
+            Place { listener: Listener::Tcp(loopback), address }
+        };
+        match &request.at {
+            Wanted::Port(port) => Loopback::bind_both(*port).map(tcp).map_err(fault(format!("port {port}"))),
+            Wanted::At(Address::Tcp(address)) => {
+                Loopback::bind(*address).map(tcp).map_err(fault(address.to_string()))
             }
-            Address::Unix(path) => {
+            Wanted::At(Address::Unix(path)) => {
                 let fault = fault(path.display().to_string());
                 remove_stale(path).map_err(&fault)?;
                 // The mode is right from the first moment: nobody else can connect in between.
@@ -131,7 +138,7 @@ impl Place {
     pub(super) async fn accept(&self) -> io::Result<Local> {
         match &self.listener {
             Listener::Tcp(listener) => {
-                let (tcp, _) = listener.accept().await?;
+                let tcp = listener.accept().await?;
                 tcp.set_nodelay(true)?;
                 Ok(Local::Tcp(tcp))
             }
@@ -169,23 +176,31 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn tcp(text: &str) -> Result<Wish, String> {
-        Ok(Wish { route: "r".into(), at: Address::Tcp(text.parse().unwrap()) })
+    fn tcp(text: &str) -> Result<PlaceRequest, String> {
+        Ok(PlaceRequest { route: "r".into(), at: Wanted::At(Address::Tcp(text.parse().unwrap())) })
+    }
+
+    fn port(port: u16) -> Result<PlaceRequest, String> {
+        Ok(PlaceRequest { route: "r".into(), at: Wanted::Port(port) })
     }
 
     #[test]
     fn routes_and_places_as_they_are_written() {
         let table = [
-            ("r", tcp("127.0.0.1:0")),
-            ("r=5432", tcp("127.0.0.1:5432")),
-            ("r=:5432", tcp("127.0.0.1:5432")),
-            ("r=localhost:5432", tcp("127.0.0.1:5432")),
+            ("r", port(0)),
+            ("r=5432", port(5432)),
+            ("r=:5432", port(5432)),
+            ("r=localhost:5432", port(5432)),
+            ("r=127.0.0.1:5432", tcp("127.0.0.1:5432")),
             ("r=127.0.0.2:5432", tcp("127.0.0.2:5432")),
             ("r=[::1]:5432", tcp("[::1]:5432")),
-            ("r=unix:/run/x", Ok(Wish { route: "r".into(), at: Address::Unix("/run/x".into()) })),
+            (
+                "r=unix:/run/x",
+                Ok(PlaceRequest { route: "r".into(), at: Wanted::At(Address::Unix("/run/x".into())) }),
+            ),
         ];
         for (text, expected) in table {
-            assert_eq!(text.parse::<Wish>(), expected, "{text}");
+            assert_eq!(text.parse::<PlaceRequest>(), expected, "{text}");
         }
     }
 
@@ -202,7 +217,7 @@ mod tests {
             "a/b",
             "r=70000",
         ] {
-            assert!(text.parse::<Wish>().is_err(), "{text}");
+            assert!(text.parse::<PlaceRequest>().is_err(), "{text}");
         }
     }
 
@@ -212,14 +227,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let wish: Wish = format!("r=unix:{}", path.display()).parse().unwrap();
-        let place = Place::bind(&wish).unwrap();
+        let request: PlaceRequest = format!("r=unix:{}", path.display()).parse().unwrap();
+        let place = Place::bind(&request).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(Place::bind(&wish).err().unwrap().to_string().contains("somebody listens on it"));
+        assert!(Place::bind(&request).err().unwrap().to_string().contains("somebody listens on it"));
         drop(place);
         assert!(!path.exists());
         std::fs::write(&path, "mine").unwrap();
-        assert!(Place::bind(&wish).err().unwrap().to_string().contains("no socket"));
+        assert!(Place::bind(&request).err().unwrap().to_string().contains("no socket"));
         assert_eq!(std::fs::read(&path).unwrap(), b"mine");
     }
 }

@@ -1,5 +1,7 @@
 //! One route's connections: each gets a tunnel of its own when it has something to say.
 
+use super::http_guard::HttpGuard;
+use super::peer;
 use super::place::{Local, Place, Stream};
 use super::tunnel::{Gateway, NotOpened, Opened};
 use super::usage::{self, Offer};
@@ -11,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -22,6 +25,10 @@ pub(super) struct Door {
     /// Prints how the route is used, when it turns out what it speaks.
     pub(super) announces: bool,
     pub(super) verbose: bool,
+    /// Lets programs of other users of this machine connect.
+    pub(super) any_user: bool,
+    /// For HTTP on a port; browsers do not reach Unix sockets.
+    pub(super) guard: Option<Rc<HttpGuard>>,
 }
 
 /// Connections of one route at once; more wait in the kernel's queue.
@@ -50,6 +57,11 @@ pub(super) async fn serve(place: Place, door: Rc<Door>, mut closed: watch::Recei
         let door = door.clone();
         match accepted {
             Ok(Local::Tcp(local)) => {
+                if let Err(why) = door.admit(&local) {
+                    say(&format!("staunch: {}: {why}", door.offer.route));
+                    local.reset();
+                    continue;
+                }
                 drop(connections.spawn_local(async move { door.pass(local, seat).await }))
             }
             Ok(Local::Unix(local)) => {
@@ -77,6 +89,13 @@ enum End {
 }
 
 impl Door {
+    fn admit(&self, local: &TcpStream) -> Result<(), String> {
+        match self.any_user {
+            true => Ok(()),
+            false => peer::check(local),
+        }
+    }
+
     /// One connection from its first byte to its end.
     async fn pass(&self, mut local: impl Stream, _seat: OwnedSemaphorePermit) {
         let started = Instant::now();
@@ -123,6 +142,11 @@ impl Door {
             }
         };
         self.note(|| "opened".into());
+        if let (Some(guard), Some("http")) = (&self.guard, self.offer.protocol()) {
+            let route = &self.offer.route;
+            let tell = |what: &str| say(&format!("staunch: {route}: {what}"));
+            return Ok(guard.relay(local, &mut tls, &early, tell).await?);
+        }
         tls.write_all(&early).await?;
         tls.flush().await?;
         let (up, down) = copy_bidirectional_with_sizes(local, &mut tls, BUFFER, BUFFER).await?;

@@ -12,14 +12,16 @@ pub(super) struct Offer {
     /// What it speaks, once the gateway has said so.
     protocol: OnceCell<String>,
     at: Address,
+    /// What HTTP clients must send as their key; `None`: any.
+    key: Option<String>,
 }
 
 /// The database that nearly every server has. Without one, clients ask for a database with the name of who runs them.
 const ANY_DATABASE: &str = "postgres";
 
 impl Offer {
-    pub(super) fn new(route: String, protocol: Option<String>, at: Address) -> Offer {
-        Offer { route, protocol: protocol.map(OnceCell::from).unwrap_or_default(), at }
+    pub(super) fn new(route: String, protocol: Option<String>, at: Address, key: Option<String>) -> Offer {
+        Offer { route, protocol: protocol.map(OnceCell::from).unwrap_or_default(), at, key }
     }
 
     pub(super) fn protocol(&self) -> Option<&str> {
@@ -29,6 +31,11 @@ impl Offer {
     /// True if that was not known before.
     pub(super) fn learn(&self, protocol: String) -> bool {
         self.protocol.set(protocol).is_ok()
+    }
+
+    /// The gateway takes out whatever key is sent; clients refuse to start without one.
+    fn key(&self) -> &str {
+        self.key.as_deref().unwrap_or("none")
     }
 
     fn shown(&self) -> String {
@@ -47,7 +54,7 @@ impl Offer {
         };
         match self.protocol() {
             Some("http") => vec![
-                format!("OPENAI_BASE_URL=http://{at}/v1 OPENAI_API_KEY=none"),
+                format!("OPENAI_BASE_URL=http://{at}/v1 OPENAI_API_KEY={}", self.key()),
                 format!("gRPC without TLS: {at}"),
             ],
             Some("postgres") => {
@@ -97,10 +104,9 @@ impl Offer {
                 all.extend([(own("HOST"), host.clone()), (own("PORT"), port.clone())]);
                 let (host, port) = (host.as_str(), port.as_str());
                 all.extend(match self.protocol() {
-                    // The gateway takes whatever key is sent out; clients refuse to start without one.
                     Some("http") => usual(&[
                         ("OPENAI_BASE_URL", &format!("http://{address}/v1")),
-                        ("OPENAI_API_KEY", "none"),
+                        ("OPENAI_API_KEY", self.key()),
                     ]),
                     Some("postgres") => usual(&[
                         ("PGHOST", host),
@@ -167,7 +173,7 @@ mod tests {
             Some(path) => Address::Unix(path.into()),
             None => Address::Tcp(at.parse().unwrap()),
         };
-        Rc::new(Offer::new(route.into(), Some(protocol.into()), at))
+        Rc::new(Offer::new(route.into(), Some(protocol.into()), at, None))
     }
 
     fn value<'a>(all: &'a [(String, String)], name: &str) -> Option<&'a str> {
@@ -203,7 +209,7 @@ mod tests {
 
     #[test]
     fn what_a_route_speaks_is_learned_once() {
-        let offer = Offer::new("r".into(), None, Address::Unix("/r".into()));
+        let offer = Offer::new("r".into(), None, Address::Unix("/r".into()), None);
         assert_eq!((offer.protocol(), offer.advice().is_empty()), (None, true));
         assert!(offer.learn("redis".into()) && !offer.learn("redis".into()));
         assert_eq!(offer.advice(), ["redis-cli -s /r"]);
