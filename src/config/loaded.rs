@@ -5,6 +5,7 @@ use super::summary::Summary;
 use crate::audit::{Format, Room};
 use crate::gateway::Gateway;
 use crate::worker::Layout;
+use crate::worker::memory::MemoryLimit;
 use std::net::SocketAddr;
 
 /// A configuration without faults.
@@ -17,6 +18,8 @@ pub struct Loaded {
     pub admin: Admin,
     /// The log.
     pub log: Log,
+    /// The memory that the process may use, where that is limited.
+    pub memory: Option<MemoryLimit>,
     /// What `check` prints.
     pub summary: Summary,
     /// What works and is not right.

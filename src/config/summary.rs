@@ -9,6 +9,10 @@ use x509_parser::time::ASN1Time;
 /// The resolved configuration, for people and programs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
+    /// Client connections at a time; 0: no limit.
+    pub connections: usize,
+    /// Bytes of memory that the process may use, where a control group limits that.
+    pub memory_limit: Option<u64>,
     /// Where clients connect.
     pub listeners: Vec<String>,
     /// Who issues tokens.
@@ -95,6 +99,9 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "listens on  {}", self.listeners.join(", "))?;
+        if let Some(bytes) = self.memory_limit {
+            writeln!(f, "memory      {} MiB: {} connections at most", bytes >> 20, self.connections)?;
+        }
         if !self.issuers.is_empty() {
             writeln!(f, "believes    {}", self.issuers.join(", "))?;
         }

@@ -94,16 +94,19 @@ pub enum LimitHit {
     Queued,
     /// The PROXY protocol header was missing, malformed or not allowed.
     ProxyProtocol,
+    /// The memory of the process' control group.
+    Memory,
 }
 
 impl LimitHit {
     /// All of them, in the order of their counters.
-    pub const ALL: [LimitHit; 5] = [
+    pub const ALL: [LimitHit; 6] = [
         LimitHit::Connections,
         LimitHit::PerAddress,
         LimitHit::HalfOpen,
         LimitHit::Queued,
         LimitHit::ProxyProtocol,
+        LimitHit::Memory,
     ];
 
     /// The word used as a label.
@@ -114,6 +117,7 @@ impl LimitHit {
             LimitHit::HalfOpen => "half_open",
             LimitHit::Queued => "half_open_queued",
             LimitHit::ProxyProtocol => "proxy_protocol",
+            LimitHit::Memory => "memory",
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct ProcessFacts {
     pub max_descriptors: Option<u64>,
     /// Resident memory in bytes.
     pub resident_bytes: Option<u64>,
+    /// Memory that the process' control group may use and uses, in bytes; `None` without a limit.
+    pub memory: Option<(u64, u64)>,
     /// The log's counters.
     pub log: LogFacts,
     /// True while the gateway drains.
@@ -228,6 +230,16 @@ fn log(out: &mut Text, log: &LogFacts) {
 
 fn facts(out: &mut Text, process: &ProcessFacts) {
     log(out, &process.log);
+    if let Some((limit, used)) = process.memory {
+        out.family("memory_limit_bytes", "gauge", "Memory that the process' control group may use.");
+        out.sample("memory_limit_bytes", &[], limit);
+        out.family(
+            "memory_used_bytes",
+            "gauge",
+            "Memory that it uses and the kernel cannot take back at once.",
+        );
+        out.sample("memory_used_bytes", &[], used);
+    }
     if !process.certificates.is_empty() {
         out.family("certificate_not_after_seconds", "gauge", "When a route's certificate ends, Unix time.");
         for (route, end) in &process.certificates {

@@ -4,6 +4,7 @@
 //! listener, signals. Workers never wait for it.
 
 mod log_watch;
+mod memory_watch;
 
 use crate::admin::{self, AdminState, process};
 use crate::audit::{Format, Sink};
@@ -11,6 +12,7 @@ use crate::close::Close;
 use crate::config::{self, Faults, Loaded};
 use crate::gateway::Gateway;
 use crate::metrics::{LogFacts, ProcessFacts, WorkerMetrics, render};
+use crate::worker::memory::{MemoryLimit, Shortage};
 use crate::worker::{Bound, Layout, Workers, listen_fault};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -111,7 +113,7 @@ impl Running {
         workers: Option<usize>,
         sink: Option<Sink>,
     ) -> Result<Self, StartFault> {
-        let Loaded { gateway, workers: written, admin, summary, warnings, .. } = loaded;
+        let Loaded { gateway, workers: written, admin, summary, warnings, memory, .. } = loaded;
         tell(&warnings);
         let layout = Layout { count: workers.unwrap_or(written.count), ..written };
         let bound = Bound::bind(&gateway.listeners, layout).map_err(system("cannot listen"))?;
@@ -133,10 +135,16 @@ impl Running {
             revocations: Mutex::new(summary.revocations()),
             draining: AtomicBool::new(false),
             sink,
+            memory: memory.clone(),
         });
         tokio::spawn(admin::serve(admin_listener, state.clone()));
         if let Some(sink) = state.sink.clone() {
             tokio::spawn(log_watch::run(sink, workers.control()));
+        }
+        if let Some(limit) = &memory {
+            let connections = gateway.load().limits.connections;
+            tracing::info!(bytes = limit.bytes, connections, "memory is limited by a control group");
+            tokio::spawn(memory_watch::run(limit.clone(), workers.admission()));
         }
         for address in &addresses {
             tracing::info!(%address, workers = workers.metrics.len(), "listening");
@@ -253,6 +261,7 @@ struct State {
     revocations: Mutex<Vec<(crate::names::RouteName, SystemTime)>>,
     draining: AtomicBool,
     sink: Option<Sink>,
+    memory: Option<MemoryLimit>,
 }
 
 impl AdminState for State {
@@ -265,6 +274,9 @@ impl AdminState for State {
         }
         if !self.sink.as_ref().is_none_or(Sink::takes_new_work) {
             return Err("the log is too slow: new work is refused".into());
+        }
+        if self.memory.as_ref().is_some_and(|limit| limit.shortage() != Shortage::None) {
+            return Err("memory is short: no room for new connections".into());
         }
         if !self.gateway.load().issuers.ready(SystemTime::now()) {
             return Err("an issuer's keys have not been fetched".into());
@@ -286,6 +298,7 @@ impl AdminState for State {
             open_descriptors: process::open_descriptors(),
             max_descriptors: process::max_descriptors(),
             resident_bytes: process::resident_bytes(),
+            memory: self.memory.as_ref().map(|limit| (limit.bytes, limit.used().unwrap_or(0))),
             log: self.sink.as_ref().map_or_else(LogFacts::default, Sink::facts),
             draining: self.draining.load(Relaxed),
         };

@@ -23,7 +23,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -31,6 +31,8 @@ use tokio::sync::Notify;
 #[derive(Default)]
 pub struct Admission {
     counts: Mutex<Counts>,
+    /// How short the process' memory is: 0 not, 1 nobody new is permitted, 2 nobody new is let in.
+    memory_shortage: AtomicU8,
 }
 
 #[derive(Default)]
@@ -78,6 +80,8 @@ pub enum Full {
     HalfOpenOfAddress,
     /// Connections that are not permitted yet, in all.
     HalfOpen,
+    /// The memory of the process' control group.
+    Memory,
 }
 
 impl Full {
@@ -88,6 +92,7 @@ impl Full {
             Full::Address => "connections_per_address",
             Full::HalfOpenOfAddress => "half_open_per_address",
             Full::HalfOpen => "half_open",
+            Full::Memory => "memory",
         }
     }
 }
@@ -98,6 +103,7 @@ impl From<Full> for LimitHit {
             Full::Connections => LimitHit::Connections,
             Full::Address => LimitHit::PerAddress,
             Full::HalfOpenOfAddress | Full::HalfOpen => LimitHit::HalfOpen,
+            Full::Memory => LimitHit::Memory,
         }
     }
 }
@@ -152,15 +158,26 @@ fn nearly_over(count: usize, bound: usize) -> bool {
 }
 
 impl Admission {
+    /// Takes note of how short memory is: 0 not, 1 new connections only hear that there is no room, 2 they are closed.
+    pub fn set_memory_shortage(&self, shortage: u8) {
+        self.memory_shortage.store(shortage, Relaxed);
+    }
+
     /// Lets a connection in, or says which limit keeps it out.
     pub fn admit(self: &Arc<Self>, address: IpAddr, bounds: Bounds) -> Result<Admitted, Full> {
         let address = counted_address(address);
+        let shortage = self.memory_shortage.load(Relaxed);
+        if shortage > 1 {
+            return Err(Full::Memory);
+        }
         let mut counts = self.counts.lock();
         if over(counts.connections, bounds.connections) {
             return Err(Full::Connections);
         }
-        let crowded =
-            if nearly_over(counts.connections, bounds.connections) { Some(Full::Connections) } else { None };
+        let crowded = match nearly_over(counts.connections, bounds.connections) {
+            true => Some(Full::Connections),
+            false => (shortage > 0).then_some(Full::Memory),
+        };
         let place = Arc::new(Place {
             number: counts.next,
             since: Instant::now(),

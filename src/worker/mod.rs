@@ -5,6 +5,7 @@
 //! uneven; the worker that accepts one hands it to the least loaded worker if the difference is worth it.
 
 mod busy_poll;
+pub mod memory;
 mod port_owner;
 mod sockets;
 mod thread;
@@ -48,6 +49,7 @@ pub struct Layout {
 pub struct Workers {
     handles: Vec<Handle>,
     threads: Vec<JoinHandle<()>>,
+    admission: Arc<Admission>,
     /// Each worker's counters.
     pub metrics: Vec<Arc<WorkerMetrics>>,
     /// The live sessions of all workers.
@@ -112,6 +114,7 @@ impl Workers {
             threads: Vec::new(),
             metrics: Vec::new(),
             registry: Arc::new(Registry::new(receivers.len())),
+            admission: admission.clone(),
         };
         let watchdog = Watchdog::start()?;
         for (number, (sockets, receiver)) in bound.sockets.into_iter().zip(receivers).enumerate() {
@@ -147,6 +150,11 @@ impl Workers {
             })?);
         }
         Ok(workers)
+    }
+
+    /// What counts the connections of all workers.
+    pub fn admission(&self) -> Arc<Admission> {
+        self.admission.clone()
     }
 
     /// Stops accepting and tells all sessions to finish what is under way.

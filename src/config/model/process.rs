@@ -13,7 +13,8 @@ pub struct Limits {
     /// From accept to the first permit; never reset. Default `10s`.
     #[schemars(with = "Option<String>")]
     pub permit_deadline: Option<Text>,
-    /// Client connections in all; 0: no limit. Default: (descriptors − 512) / 2. Each costs two descriptors and about
+    /// Client connections in all; 0: no limit. Default: (descriptors − 512) / 2, or fewer where a control group limits the
+    /// memory: as many as fit into it at 64 KiB each. Each costs two descriptors and about
     /// 6 KiB (raw) to 12 KiB (HTTP/2) while idle. The last tenth is for saying in the client's protocol that there is no
     /// room; beyond the limit connections are closed at once.
     pub connections: Option<usize>,
@@ -89,7 +90,8 @@ pub struct Log {
     /// are always written. Default `info`.
     pub filter: Option<String>,
     /// Bytes of lines that may wait to be written before new work is refused. Work that was permitted before may say three times
-    /// as much, and in all there are never more than seven times. Default `8MiB`, `16KiB` to `1GiB`.
+    /// as much, and in all there are never more than seven times. Default `8MiB`, or a 128th
+    /// of the memory that a control group allows; `16KiB` to `1GiB`.
     #[schemars(with = "Option<String>")]
     pub buffer: Option<Text>,
     /// What wins when the log takes nothing any more, because its disk is full or its reader has stopped, and what waits for it

@@ -16,10 +16,12 @@ use super::loaded::Loaded;
 use super::model::{self, Config};
 use super::summary::Summary;
 use super::{certificates, secrets};
+use crate::audit::BUFFER;
 use crate::gateway::Gateway;
 use crate::identify::oidc::{Algorithm, IssuerSettings, Issuers, Setting};
 use crate::names::IssuerName;
 use crate::secret::Secret;
+use crate::worker::memory::MemoryLimit;
 use context::Context;
 use listen::{listeners, mysql_routes};
 use process::{admin, layout, limits, log};
@@ -84,9 +86,11 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
             );
         }
     }
-    let limits = limits(&config.limits, notes);
+    let memory = MemoryLimit::find();
+    let log = log(&config.log, memory.as_ref().map_or(BUFFER, MemoryLimit::log_buffer), notes);
+    let room = memory.as_ref().zip(log.as_ref()).map(|(memory, log)| memory.connections(log.room.full));
+    let limits = limits(&config.limits, room, notes);
     let admin = admin(&config.admin, &listeners, notes);
-    let log = log(&config.log, notes);
     let workers = layout(&config.workers, notes);
     let issuers_shown = settings.iter().map(|s| format!("{} ({})", s.name, s.url)).collect();
     if !notes.faults.is_empty() {
@@ -95,15 +99,18 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
     let issuers = notes.take(0..0, Issuers::new(settings).map_err(|fault| fault.to_string()))?;
     let (routes, summaries) = resolved.into_iter().unzip();
     let (tunnels, tunnel_summaries) = tunnels.into_iter().unzip();
+    let limits = limits?;
     let summary = Summary {
+        connections: limits.connections,
+        memory_limit: memory.as_ref().map(|limit| limit.bytes),
         listeners: listeners.iter().map(|l| l.address.to_string()).collect(),
         issuers: issuers_shown,
         tunnels: tunnel_summaries,
         routes: summaries,
     };
-    let gateway = Gateway::new(listeners, routes, issuers, limits?).with_tunnels(tunnels);
+    let gateway = Gateway::new(listeners, routes, issuers, limits).with_tunnels(tunnels);
     let warnings = Faults { path: Default::default(), list: Vec::new() };
-    Some(Loaded { gateway, workers: workers?, admin: admin?, log: log?, summary, warnings })
+    Some(Loaded { gateway, workers: workers?, admin: admin?, log: log?, memory, summary, warnings })
 }
 
 fn issuers(written: &[Spanned<model::Issuer>], base: &Path, notes: &mut Notes<'_>) -> Vec<IssuerSettings> {

@@ -2,7 +2,7 @@
 
 use super::context::duration;
 use super::listen::socket_address;
-use crate::audit::{BUFFER, Format, Room, WhenFull};
+use crate::audit::{Format, Room, WhenFull};
 use crate::config::fault::Notes;
 use crate::config::{Admin, Log, model, units};
 use crate::gateway::{Limits, Listener};
@@ -21,7 +21,8 @@ const LOG_BUFFER: std::ops::RangeInclusive<usize> = 16 << 10..=1 << 30;
 const MIN_HALF_OPEN: usize = 64;
 const ADMIN: &str = "127.0.0.1:9901";
 
-pub(super) fn limits(written: &model::Limits, notes: &mut Notes<'_>) -> Option<Limits> {
+/// `room`: connections that fit into the memory that the process may use, where that is limited.
+pub(super) fn limits(written: &model::Limits, room: Option<usize>, notes: &mut Notes<'_>) -> Option<Limits> {
     let permit_deadline = duration(&written.permit_deadline, Duration::from_secs(10), notes);
     let drain = duration(&written.drain, Duration::from_secs(30), notes);
     let head = match &written.head {
@@ -49,7 +50,12 @@ pub(super) fn limits(written: &model::Limits, notes: &mut Notes<'_>) -> Option<L
         MOST_RECORDS,
         MOST_RECORDS,
     );
-    let connections = written.connections.unwrap_or_else(default_connections);
+    let most = default_connections().min(room.unwrap_or(usize::MAX));
+    let connections = written.connections.unwrap_or(most);
+    if let Some(room) = room.filter(|room| connections == 0 || connections > *room) {
+        let text = "limits.connections is more than the memory of this control group is good for while clients are slow";
+        notes.warn(0..0, format!("{text}: write {room} or less, or leave it out"));
+    }
     Some(Limits {
         permit_deadline: permit_deadline?,
         connections,
@@ -122,7 +128,8 @@ pub(super) fn admin(written: &model::Admin, listeners: &[Listener], notes: &mut 
     Some(Admin { address })
 }
 
-pub(super) fn log(written: &model::Log, notes: &mut Notes<'_>) -> Option<Log> {
+/// `most`: bytes that may wait where nothing is written.
+pub(super) fn log(written: &model::Log, most: usize, notes: &mut Notes<'_>) -> Option<Log> {
     let format = match written.format.as_ref().map(|text| (text.get_ref().as_str(), text.span())) {
         None | Some(("auto", _)) => Format::Auto,
         Some(("json", _)) => Format::Json,
@@ -141,7 +148,7 @@ pub(super) fn log(written: &model::Log, notes: &mut Notes<'_>) -> Option<Log> {
         }
     };
     let buffer = match &written.buffer {
-        None => BUFFER,
+        None => most,
         Some(text) => notes.take(text.span(), units::size(text.get_ref()))?,
     };
     if let Some(text) = written.buffer.as_ref().filter(|_| !LOG_BUFFER.contains(&buffer)) {

@@ -95,7 +95,7 @@ impl Signer {
                 json!({"kty": "EC", "kid": kid, "crv": curve, "x": b64(x), "y": b64(y)})
             }
             Signer::P521(key) => {
-                let point = p521::ecdsa::VerifyingKey::from(key).to_encoded_point(false);
+                let point = p521::ecdsa::VerifyingKey::from(key).to_sec1_point(false);
                 let (x, y) = point.as_bytes()[1..].split_at(66);
                 json!({"kty": "EC", "kid": kid, "crv": "P-521", "x": b64(x), "y": b64(y)})
             }
