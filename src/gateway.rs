@@ -24,8 +24,8 @@ pub struct Gateway {
     pub issuers: Arc<Issuers>,
     /// Limits that hold for the gateway as a whole.
     pub limits: Limits,
-    /// SNI name (lower case) → index into `routes`. A leading `*.` stands for exactly one label.
-    names: HashMap<String, usize>,
+    /// Listener and SNI name (lower case) → index into `routes`. A leading `*.` stands for exactly one label.
+    names: HashMap<(usize, String), usize>,
     /// Listener and SNI name (lower case) → tunnel.
     tunnels: HashMap<(usize, String), Arc<Tunnel>>,
 }
@@ -59,6 +59,17 @@ pub struct Listener {
     pub mysql: Option<Arc<MysqlListener>>,
     /// Networks from which a PROXY protocol header (v1 or v2) is required and believed; empty: none, and none is looked for.
     pub proxy_protocol_from: Vec<Network>,
+    /// The routes that are reached here, under their names or by the tunnel; `None`: all.
+    pub routes: Option<Vec<RouteName>>,
+    /// The route of clients that send no name; `None`: they are refused. [`MysqlListener::route`] on listeners that greet.
+    pub default_route: Option<RouteName>,
+}
+
+impl Listener {
+    /// True when the route is reached here.
+    pub fn serves(&self, route: &RouteName) -> bool {
+        self.routes.as_ref().is_none_or(|routes| routes.contains(route))
+    }
 }
 
 /// What a listener for MySQL's clients has besides.
@@ -158,6 +169,8 @@ pub struct Route {
     pub name: RouteName,
     /// SNI names, lower case; `*.example.com` stands for one label. None: only a tunnel leads to it.
     pub sni: Vec<String>,
+    /// What `Host` and `:authority` may name, lower case and without port: the SNI names and more. `None`: anything.
+    pub hosts: Option<Vec<String>>,
     /// Which protocol.
     pub protocol: RouteProtocol,
     /// Which application protocols to offer.
@@ -251,13 +264,14 @@ pub struct Limits {
 }
 
 impl Gateway {
-    /// Puts the parts together. Names must be unique among routes; the configuration has checked that.
+    /// Puts the parts together. On one listener, no two routes have the same name; the configuration has checked that.
     pub fn new(listeners: Vec<Listener>, routes: Vec<Route>, issuers: Arc<Issuers>, limits: Limits) -> Self {
         let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
         let mut names = HashMap::new();
-        for (index, route) in routes.iter().enumerate() {
-            for name in &route.sni {
-                names.insert(name.clone(), index);
+        for listener in &listeners {
+            for (index, route) in routes.iter().enumerate().filter(|(_, route)| listener.serves(&route.name))
+            {
+                names.extend(route.sni.iter().map(|name| ((listener.number, name.clone()), index)));
             }
         }
         Gateway { listeners, routes, issuers, limits, names, tunnels: HashMap::new() }
@@ -277,12 +291,13 @@ impl Gateway {
     /// What a client's SNI names: a tunnel of the listener, else a route, by its exact name before a wildcard of one label.
     pub fn named(&self, listener: usize, sni: &str) -> Option<Named> {
         let sni = sni.strip_suffix('.').unwrap_or(sni).to_ascii_lowercase();
-        if let Some(tunnel) = self.tunnels.get(&(listener, sni.clone())) {
+        let at = (listener, sni);
+        if let Some(tunnel) = self.tunnels.get(&at) {
             return Some(Named::Tunnel(tunnel.clone()));
         }
-        let index = self.names.get(&sni).or_else(|| {
-            let (_, parent) = sni.split_once('.')?;
-            self.names.get(&format!("*.{parent}"))
+        let index = self.names.get(&at).or_else(|| {
+            let (_, parent) = at.1.split_once('.')?;
+            self.names.get(&(listener, format!("*.{parent}")))
         })?;
         Some(Named::Route(self.routes[*index].clone()))
     }

@@ -792,3 +792,79 @@ fn a_revocation_list_past_its_next_update_is_said() {
     let (faults, _) = of_machines(&[("client_ca = ", "client_crl_expired = \"warn\"\nclient_ca = ")], past);
     assert!(faults[0].contains("no effect without client_crl"), "{faults:?}");
 }
+
+/// openai.toml with a second listener and a second route under the name of the first.
+fn two_listeners(first: &str, second: &str, hosts: &str) -> Result<staunch::config::Loaded, Vec<String>> {
+    let folder = folder();
+    let text = fs::read_to_string(root().join("config/openai.toml")).unwrap();
+    let start = text.find("[[route]]").unwrap();
+    let end = text.find("[limits]").unwrap();
+    let twin = text[start..end].replace("name = \"openai\"", "name = \"twin\"");
+    let address = "address = \"[::]:8443\"";
+    assert!(text.contains(address));
+    let listeners = format!("{address}\n{first}\n[[listener]]\naddress = \"0.0.0.0:444\"\n{second}");
+    let sni = "sni = \"openai.gw.example.com\"";
+    let twin = twin.replace(sni, &format!("{sni}\n{hosts}"));
+    let text = format!("{}{twin}\n{}", &text[..end], &text[end..]);
+    let path = folder.path().join("two.toml");
+    fs::write(&path, text.replacen(address, &listeners, 1)).unwrap();
+    staunch::config::load(&path).map_err(|faults| faults.list.iter().map(|f| f.text.to_string()).collect())
+}
+
+#[test]
+fn a_name_leads_to_one_route_on_each_listener() {
+    use staunch::gateway::Named;
+    let named = |loaded: &staunch::config::Loaded, listener| match loaded
+        .gateway
+        .named(listener, "OpenAI.gw.example.com.")
+    {
+        Some(Named::Route(route)) => route.name.to_string(),
+        _ => "none".to_owned(),
+    };
+    let loaded = two_listeners("routes = [\"openai\"]", "routes = [\"twin\"]\ndefault_route = \"twin\"", "");
+    let loaded = loaded.unwrap();
+    assert_eq!((named(&loaded, 0), named(&loaded, 1)), ("openai".into(), "twin".into()));
+    let default = loaded.gateway.listeners[1].default_route.as_ref().unwrap();
+    assert_eq!((&*default.0, &loaded.gateway.listeners[0].default_route), ("twin", &None));
+    let both = two_listeners("", "routes = [\"twin\"]", "").err().unwrap();
+    assert!(both.iter().any(|text| text.contains("leads to route `openai` already")), "{both:?}");
+    let table = [
+        ("routes = [\"openai\", \"nobody\"]", "routes = [\"twin\"]", "there is no route `nobody`"),
+        ("routes = [\"openai\"]", "routes = [\"openai\"]", "route `twin` is in no listener's `routes`"),
+        (
+            "routes = [\"openai\"]\ndefault_route = \"twin\"",
+            "routes = [\"twin\"]",
+            "not among this listener's `routes`",
+        ),
+        (
+            "routes = [\"openai\"]\ndefault_route = \"none\"",
+            "routes = [\"twin\"]",
+            "there is no route `none`",
+        ),
+    ];
+    for (first, second, wanted) in table {
+        let found = two_listeners(first, second, "").err().unwrap_or_default();
+        assert!(found.iter().any(|text| text.contains(wanted)), "{wanted}: {found:?}");
+    }
+}
+
+#[test]
+fn hosts_say_which_names_a_request_may_have() {
+    let hosts = |written: &str| {
+        let loaded = two_listeners("routes = [\"openai\"]", "routes = [\"twin\"]", written);
+        loaded.map(|loaded| loaded.gateway.called("twin").unwrap().hosts.clone())
+    };
+    let name = "openai.gw.example.com".to_owned();
+    assert_eq!(hosts("").unwrap(), Some(vec![name.clone()]));
+    assert_eq!(hosts("hosts = \"any\"").unwrap(), None);
+    let list =
+        hosts("hosts = [\"API.example.com.\", \"*.example.org\", \"192.0.2.1\", \"::1\"]").unwrap().unwrap();
+    assert_eq!(list, [&name, "api.example.com", "*.example.org", "192.0.2.1", "::1"]);
+    for wrong in ["api.example.com:443", "https://api.example.com", "a.*.com", "", "any\", \"b.example.com"] {
+        let found = hosts(&format!("hosts = [\"{wrong}\"]")).unwrap_err();
+        assert!(
+            found.iter().any(|text| text.contains("no name of a host without port")),
+            "{wrong}: {found:?}"
+        );
+    }
+}

@@ -240,7 +240,7 @@ fn decimal(out: &mut String, mut value: u64) {
     out.push_str(str::from_utf8(&digits[start..]).expect("digits are ASCII"));
 }
 
-/// Width of the longest event name, so that fields line up.
+/// Width of most event names, so that fields line up.
 const EVENT_WIDTH: usize = "session opened".len();
 
 /// Bytes of a text: longer than any sane name, short enough that a client cannot fill the disk with it.

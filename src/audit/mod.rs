@@ -66,6 +66,7 @@
 //! | `result` | s | [`Outcome::name`](crate::protocol::statement::Outcome::name) |
 //! | `sqlstate` `tag` | s | the error's code; what the server says it has done (`SELECT 3`), the last where there are several |
 //! | `results` `rows` | s | how many results, where there are several; rows that the server counts, of all of them |
+//! | `rule` | | event `session permitted`: somebody, or somebody else than before, may use the session; with `session`, `route` and the identity. The line of `allow`, from 0 |
 //! | `result` | | event `login`, one for each AUTH or HELLO of a Redis session whose token was verified: `accepted`, `not_permitted`, `refused_upstream`; with `session`, `route`, `database_user` and the identity |
 //! | `statements` | c | how many lines of statements there are |
 //! | `requests` | c | HTTP requests, refused ones included |
@@ -80,6 +81,7 @@ mod facts;
 mod line;
 mod login;
 mod notice;
+mod permitted;
 mod pipeline;
 mod show;
 mod sink;
@@ -91,6 +93,7 @@ pub(crate) use escape::{Escape, Style};
 pub use facts::{Closed, DatabaseFacts, LegFacts, NO_TLS, Opened, RequestLine, Spent, Verdict, Verified};
 pub use login::{LoginLine, LoginResult};
 pub use notice::notice;
+pub use permitted::PermittedLine;
 pub use pipeline::{Format, Pipeline, SetupError, init, takes_new_work};
 pub use sink::{BUFFER, Dropped, Guard, Room, Sink, WhenFull};
 pub use statement::StatementLine;
@@ -150,6 +153,11 @@ pub fn left_out(lines: &LeftOut) {
 /// A statement of a database session has its result, or will have none.
 pub fn statement(facts: &StatementLine<'_>) {
     tracing::info!(name: "statement", target: TARGET, facts = %facts);
+}
+
+/// A session has somebody's name: the first that is permitted, and again when it is another.
+pub fn permitted(facts: &PermittedLine<'_>) {
+    tracing::info!(name: "session permitted", target: TARGET, facts = %facts);
 }
 
 /// A login in a session that may hold several was decided.

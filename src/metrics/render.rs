@@ -93,7 +93,7 @@ pub fn render(workers: &[Arc<WorkerMetrics>], process: &ProcessFacts) -> String 
     );
     out.single(
         "permitted_total",
-        "Requests and raw connections that policy permitted.",
+        "HTTP requests, and sessions of other protocols, that policy permitted.",
         sum(&|w| &w.permitted),
     );
     out.family("refused_total", "counter", "Requests and raw connections that were refused, by reason.");

@@ -116,7 +116,11 @@ impl Accepted {
     /// Where the client's name leads, or that of its listener if it sent none.
     fn named(&self, hello: &Hello) -> Option<Named> {
         let default = || {
-            let route = self.origin.listener.mysql.as_ref()?.route.as_ref()?;
+            let listener = &self.origin.listener;
+            let route = match &listener.mysql {
+                Some(mysql) => mysql.route.as_ref(),
+                None => listener.default_route.as_ref(),
+            }?;
             self.origin.gateway.called(&route.0).cloned().map(Named::Route)
         };
         match &hello.sni {

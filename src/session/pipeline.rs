@@ -92,7 +92,7 @@ async fn go_through<C>(accepted: Box<Accepted>, mut course: Course, _counted: C)
         Ok(Ok(Sniffed::Mysql(start))) => Box::pin(from_start(start, &shared, &mut course)).await,
         Ok(Ok(Sniffed::Redis(start))) => Box::pin(from_start(start, &shared, &mut course)).await,
         Ok(Ok(Sniffed::Cancel(cancel))) => {
-            course.permitted(&shared);
+            course.permitted();
             Box::pin(cancel.forward(&mut course.trail)).await
         }
     };
@@ -165,7 +165,7 @@ async fn from_start<S: Start>(start: Box<S>, shared: &WorkerState, course: &mut 
         Ok(Err(close)) => return close,
         Ok(Ok(authorised)) => authorised,
     };
-    course.permitted(shared);
+    course.permitted();
     let connected = match Box::pin(S::dial(authorised, &mut course.trail)).await {
         Err(close) => return close,
         Ok(connected) => connected,
@@ -188,9 +188,8 @@ async fn to_permitted<S: Start>(mut start: Box<S>, trail: &mut Trail) -> Result<
 
 impl Course {
     /// The deadline was met, and what counts the half-open counts this session no more.
-    fn permitted(&mut self, shared: &WorkerState) {
+    fn permitted(&mut self) {
         self.admitted.permitted();
-        shared.metrics.permitted();
         self.trail.enter(Stage::Dial);
     }
 }

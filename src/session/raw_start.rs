@@ -42,13 +42,14 @@ impl Start for RawStart {
     async fn authorise(identified: Identified<Self>, trail: &mut Trail) -> Result<Verdict<Self>, Close> {
         let Identified { start, identity } = identified;
         let Routed { session, route, .. } = &start.0;
-        session.identified(&identity);
         match permit(session, route, &identity) {
             Ok(permit) => {
                 trail.identified();
+                session.permitted(&permit);
                 Ok(Ok(Authorised { start, permit }))
             }
             Err(denial) => {
+                session.identified(&identity);
                 trail.explain(denial.detail);
                 session.shared.metrics.refused(denial.why.code());
                 let full = denial.why == RefusalReason::Overloaded;

@@ -4,11 +4,12 @@ use super::admission::{Admission, Full};
 use super::postgres::cancel::Cancels;
 use super::preconnect::PreconnectPool;
 use super::registry::{Entry, Shard};
+use crate::audit;
 use crate::gateway::{Gateway, Listener};
 use crate::identify::cache::TokenCache;
 use crate::metrics::WorkerMetrics;
 use crate::names::{IssuerName, Remote, SessionId};
-use crate::policy::Identity;
+use crate::policy::{Identity, Permit};
 use arc_swap::{ArcSwap, Cache};
 use rustls::pki_types::CertificateDer;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -94,7 +95,7 @@ pub struct Session {
     pub(super) certificate: Option<CertificateDer<'static>>,
     proven_identity: RefCell<Option<Arc<Identity>>>,
     first_identity: OnceCell<Arc<Identity>>,
-    last_identity: RefCell<Option<Arc<Identity>>>,
+    last_permitted: RefCell<Option<Arc<Identity>>>,
     other_identities: RefCell<HashSet<(IssuerName, Arc<str>)>>,
 }
 
@@ -116,7 +117,7 @@ impl Session {
     pub(super) fn new(origin: Origin, tunnelled: bool, certificate: Option<CertificateDer<'static>>) -> Self {
         let Origin { id, shared, gateway, listener, remote, crowded, entry } = origin;
         let (proven_identity, first_identity) = (RefCell::default(), OnceCell::new());
-        let (last_identity, other_identities) = (RefCell::default(), RefCell::default());
+        let (last_permitted, other_identities) = (RefCell::default(), RefCell::default());
         entry.facts.lock().tunnel = tunnelled;
         Session {
             id,
@@ -131,7 +132,7 @@ impl Session {
             certificate,
             proven_identity,
             first_identity,
-            last_identity,
+            last_permitted,
             other_identities,
         }
     }
@@ -157,13 +158,26 @@ impl Session {
         self.first_identity.get()
     }
 
-    /// Takes note of who was permitted: the first is named in the closing line, the others are counted.
-    pub(super) fn identified(&self, identity: &Arc<Identity>) {
-        let mut last = self.last_identity.borrow_mut();
+    /// Counts a permit, and has a line in the log when it is somebody else's than the one before.
+    pub(super) fn permitted(&self, permit: &Permit) {
+        self.shared.metrics.permitted();
+        let identity = permit.identity();
+        let mut last = self.last_permitted.borrow_mut();
         if last.as_ref().is_some_and(|last| Arc::ptr_eq(last, identity)) {
             return;
         }
+        let is_same =
+            |last: &Arc<Identity>| last.issuer == identity.issuer && last.subject == identity.subject;
+        if !last.as_ref().is_some_and(is_same) {
+            let (session, route, rule) = (self.id, permit.route(), permit.rule());
+            audit::permitted(&audit::PermittedLine { session, route, identity, rule });
+        }
         *last = Some(identity.clone());
+        self.identified(identity);
+    }
+
+    /// Takes note of who was permitted or refused: the first is named in the closing line, the others are counted.
+    pub(super) fn identified(&self, identity: &Arc<Identity>) {
         self.entry.facts.lock().identity = Some(identity.clone());
         let mut all = self.other_identities.borrow_mut();
         match self.first_identity.get() {

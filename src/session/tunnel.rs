@@ -90,8 +90,9 @@ async fn permitted(
     let identity = verify(session, token).await?;
     trail.enter(Stage::Authorise);
     let forbidden = |detail: String| Denial::new(RefusalReason::Forbidden, detail).of(&identity);
-    let Some(route) = session.gateway.called(&asked.route) else {
-        return Err(forbidden(format!("no route is called {}", asked.route)));
+    let reached = session.gateway.called(&asked.route).filter(|route| session.listener.serves(&route.name));
+    let Some(route) = reached else {
+        return Err(forbidden(format!("no route of this listener is called {}", asked.route)));
     };
     if route.client_certificates == ClientCertificates::Required {
         let name = &route.name;

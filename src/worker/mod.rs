@@ -204,6 +204,8 @@ mod tests {
             address: "127.0.0.1:0".parse().unwrap(),
             mysql: None,
             proxy_protocol_from: Vec::new(),
+            routes: None,
+            default_route: None,
         };
         let limits = Limits {
             permit_deadline: Duration::from_secs(10),

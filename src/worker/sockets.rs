@@ -89,6 +89,8 @@ mod tests {
             address: address.parse().unwrap(),
             mysql: None,
             proxy_protocol_from: Vec::new(),
+            routes: None,
+            default_route: None,
         }
     }
 

@@ -353,6 +353,7 @@ impl Rig {
         let mut route = Route {
             name: RouteName("route".into()),
             sni: vec![NAME.into()],
+            hosts: Some(vec![NAME.into()]),
             protocol: RouteProtocol::Http,
             alpn: wish.alpn,
             server: None,
@@ -386,6 +387,8 @@ impl Rig {
             address: "127.0.0.1:0".parse().unwrap(),
             mysql: greets.then(|| Arc::new(MysqlListener { greeting: Greeting::default(), route: None })),
             proxy_protocol_from: Vec::new(),
+            routes: None,
+            default_route: None,
         };
         let limits = Limits {
             permit_deadline: wish.permit_deadline,

@@ -63,6 +63,16 @@ pub struct Listener {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub proxy_protocol_from: Vec<Text>,
+    /// The names of the routes that are reached on this listener, under their `sni` or by its tunnel. A name in a TLS
+    /// handshake leads to one route on each listener. Default: all routes.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub routes: Option<Spanned<Vec<Text>>>,
+    /// The route of clients that send no name in their TLS handshake (ioredis and node-redis by default, Java for names
+    /// without a dot, whoever connects to an address). Default: they are refused.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub default_route: Option<Text>,
     /// For MySQL's and MariaDB's clients, which wait for the server to begin: this listener greets them, and serves mysql
     /// routes only. Default: none.
     #[serde(default)]

@@ -21,6 +21,12 @@ pub struct Route {
     #[serde(default)]
     #[schemars(with = "Option<OneOrMany>")]
     pub sni: Option<Spanned<OneOrMany>>,
+    /// http: further names that `Host` and `:authority` may have besides those of `sni`, without port: one or several DNS
+    /// names, `*.example.com` or addresses, or the word `"any"`. A request for another name is answered 421, and what comes
+    /// through a tunnel may name anything. Default: none.
+    #[serde(default)]
+    #[schemars(with = "Option<OneOrMany>")]
+    pub hosts: Option<Spanned<OneOrMany>>,
     /// `http` (HTTP/1.1, HTTP/2, gRPC, WebSocket: a permit per request), `postgres` (a permit per connection, the token
     /// in the password field), `mysql` (MySQL and MariaDB, the same, on listeners with `mysql`), `redis` (the same, the
     /// token in the place of the password of AUTH or HELLO) or `raw` (any bytes: a permit per connection, for client

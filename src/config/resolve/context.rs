@@ -26,11 +26,26 @@ pub(super) struct Context<'a> {
     /// Route names that were seen.
     pub(super) names: BTreeMap<String, ()>,
     /// SNI names that were seen, and whose they are.
-    pub(super) sni: BTreeMap<String, String>,
+    pub(super) sni: BTreeMap<String, Vec<String>>,
+    /// The routes that each listener serves; `None`: all.
+    pub(super) served: Vec<Option<Vec<String>>>,
     /// True when a listener has a tunnel, or may have one that could not be read.
     pub(super) has_tunnel: bool,
     /// The system's authorities, once a route wanted them: reading them takes milliseconds.
     pub(super) system_roots: Option<RootCertStore>,
+}
+
+impl Context<'_> {
+    /// True when the listener at this place serves the route.
+    pub(super) fn serves(&self, listener: usize, route: &str) -> bool {
+        let routes = self.served.get(listener).and_then(Option::as_ref);
+        routes.is_none_or(|routes| routes.iter().any(|name| name == route))
+    }
+
+    /// True when some listener serves both.
+    pub(super) fn meet(&self, one: &str, other: &str) -> bool {
+        (0..self.served.len()).any(|listener| self.serves(listener, one) && self.serves(listener, other))
+    }
 }
 
 /// Picks the value of a word, or notes which words there are.

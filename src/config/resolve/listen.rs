@@ -26,7 +26,15 @@ pub(super) fn listeners(written: &[Spanned<model::Listener>], notes: &mut Notes<
             notes.fault(address.span(), format!("{parsed} is listened on twice; remove one"));
         }
         let mysql = one.get_ref().mysql.as_ref().and_then(|written| mysql(written.get_ref(), notes));
-        listeners.push(Listener { number, address: parsed, mysql: mysql.map(Arc::new), proxy_protocol_from });
+        let named = |name: &model::Text| RouteName(name.get_ref().as_str().into());
+        listeners.push(Listener {
+            number,
+            address: parsed,
+            mysql: mysql.map(Arc::new),
+            proxy_protocol_from,
+            routes: one.get_ref().routes.as_ref().map(|all| all.get_ref().iter().map(named).collect()),
+            default_route: one.get_ref().default_route.as_ref().map(named),
+        });
     }
     listeners
 }
@@ -43,6 +51,52 @@ fn mysql(written: &model::MysqlListener, notes: &mut Notes<'_>) -> Option<MysqlL
     };
     let route = written.route.as_ref().map(|name| RouteName(name.get_ref().as_str().into()));
     Some(MysqlListener { greeting, route })
+}
+
+/// The names of the routes that each listener serves; `None`: all.
+pub(super) fn served(written: &[Spanned<model::Listener>]) -> Vec<Option<Vec<String>>> {
+    let names =
+        |all: &Spanned<Vec<model::Text>>| all.get_ref().iter().map(|one| one.get_ref().clone()).collect();
+    written.iter().map(|one| one.get_ref().routes.as_ref().map(names)).collect()
+}
+
+/// What must fit between listeners and the routes that they name.
+pub(super) fn routes_of_listeners(config: &Config, notes: &mut Notes<'_>) {
+    if notes.lost {
+        return;
+    }
+    let route = |name: &str| config.route.iter().find(|route| route.get_ref().name.get_ref() == name);
+    for listener in config.listener.iter().map(Spanned::get_ref) {
+        for name in listener.routes.iter().flat_map(|all| all.get_ref()) {
+            if route(name.get_ref()).is_none() {
+                notes.fault(name.span(), format!("there is no route `{}`", name.get_ref()));
+            }
+        }
+        let Some(default) = &listener.default_route else { continue };
+        let name = default.get_ref();
+        let is_served =
+            listener.routes.as_ref().is_none_or(|all| all.get_ref().iter().any(|one| one.get_ref() == name));
+        let fault = match route(name) {
+            None => format!("there is no route `{name}`"),
+            Some(_) if !is_served => format!("route `{name}` is not among this listener's `routes`; add it"),
+            Some(_) if listener.mysql.is_some() => "write mysql = { route = \"…\" } instead".to_owned(),
+            Some(route) if route.get_ref().sni.is_none() => {
+                format!("route `{name}` has no `sni` and no `certificate` to show; set both")
+            }
+            Some(_) => continue,
+        };
+        notes.fault(default.span(), fault);
+    }
+    for route in config.route.iter().map(Spanned::get_ref) {
+        let name = route.name.get_ref();
+        let is_served = |routes: &Option<Vec<String>>| routes.as_ref().is_none_or(|all| all.contains(name));
+        if !config.listener.is_empty() && !served(&config.listener).iter().any(is_served) {
+            notes.fault(
+                route.name.span(),
+                format!("route `{name}` is in no listener's `routes`; add it to one"),
+            );
+        }
+    }
 }
 
 /// What must fit between listeners that greet and the routes behind them.

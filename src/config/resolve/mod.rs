@@ -23,7 +23,7 @@ use crate::names::IssuerName;
 use crate::secret::Secret;
 use crate::worker::memory::MemoryLimit;
 use context::Context;
-use listen::{listeners, mysql_routes};
+use listen::{listeners, mysql_routes, routes_of_listeners, served};
 use process::{admin, layout, limits, log};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -52,6 +52,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
         used_issuers: BTreeSet::new(),
         names: BTreeMap::new(),
         sni: BTreeMap::new(),
+        served: served(&config.listener),
         has_tunnel: notes.lost || config.listener.iter().any(|listener| listener.get_ref().tunnel.is_some()),
         system_roots: None,
     };
@@ -63,6 +64,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
     }
     let resolved: Vec<_> = config.route.iter().filter_map(|route| context.route(route, notes)).collect();
     mysql_routes(&config, &resolved, notes);
+    routes_of_listeners(&config, notes);
     let tunnels = context.tunnels(&config.listener, &listeners, notes);
     let Context { used_secrets, used_issuers, .. } = context;
     for (name, reference) in &config.secrets {

@@ -40,6 +40,7 @@ impl<'a> Context<'a> {
             notes.fault(route.name.span(), format!("two routes are called `{name}`; rename one"));
         }
         let sni = self.sni(written, &name, notes);
+        let hosts = hosts(route, &sni, notes);
         let protocol = choice(&Some(&route.protocol), RouteProtocol::Http, &PROTOCOLS, notes);
         let raw = protocol == Some(RouteProtocol::Raw);
         let pq = self.pq(&route.pq, notes);
@@ -122,6 +123,7 @@ impl<'a> Context<'a> {
         let route = Route {
             name: RouteName(name.into()),
             sni,
+            hosts,
             protocol: protocol?,
             alpn: alpn?,
             server,
@@ -170,12 +172,13 @@ impl<'a> Context<'a> {
                 );
                 continue;
             }
-            if let Some(other) = self.sni.insert(name.clone(), route.to_owned()) {
-                notes.fault(
-                    span,
-                    format!("{name} leads to route `{other}` already; a name leads to one route"),
-                );
+            let others = self.sni.get(&name).map(Vec::as_slice).unwrap_or_default();
+            if let Some(other) = others.iter().find(|other| self.meet(other, route)) {
+                let rule =
+                    "a name leads to one route on each listener (`routes` of [[listener]] tells them apart)";
+                notes.fault(span, format!("{name} leads to route `{other}` already; {rule}"));
             }
+            self.sni.entry(name.clone()).or_default().push(route.to_owned());
             names.push(name);
         }
         names
@@ -460,4 +463,31 @@ fn timeouts(written: &model::Timeouts, notes: &mut Notes<'_>) -> Option<Timeouts
     let idle = duration(&written.idle, seconds(3600), notes);
     let stall = duration(&written.stall, seconds(120), notes);
     Some(Timeouts { connect: connect?, between_requests: between_requests?, idle: idle?, stall: stall? })
+}
+
+/// What requests may name: the names of the route and those of `hosts`; `None`: anything.
+fn hosts(route: &model::Route, sni: &[String], notes: &mut Notes<'_>) -> Option<Vec<String>> {
+    let mut names = sni.to_vec();
+    let Some(written) = &route.hosts else { return Some(names) };
+    if route.protocol.get_ref() != "http" {
+        notes.fault(written.span(), "hosts is for routes of the protocol http; remove it");
+    }
+    let texts: Vec<(String, Range<usize>)> = match written.get_ref() {
+        OneOrMany::One(text) if text == "any" => return None,
+        OneOrMany::One(text) => vec![(text.clone(), written.span())],
+        OneOrMany::Many(all) => all.iter().map(|text| (text.get_ref().clone(), text.span())).collect(),
+    };
+    for (text, span) in texts {
+        let name = text.strip_suffix('.').unwrap_or(&text).to_ascii_lowercase();
+        let host = name.strip_prefix("*.").unwrap_or(&name);
+        match ServerName::try_from(host) {
+            Ok(ServerName::DnsName(_)) if !host.contains('*') && text != "any" => names.push(name),
+            Ok(ServerName::IpAddress(_)) if host == name => names.push(name),
+            _ => {
+                let advice = "write \"name.example.com\", \"*.example.com\", an address, or hosts = \"any\"";
+                notes.fault(span, format!("{text:?} is no name of a host without port; {advice}"));
+            }
+        }
+    }
+    Some(names)
 }

@@ -39,7 +39,9 @@ impl Context<'_> {
         let sni = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         if !matches!(ServerName::try_from(sni.as_str()), Ok(ServerName::DnsName(_))) || sni.ends_with('.') {
             notes.fault(span, format!("{text:?} is no DNS name; write \"tunnel.example.com\""));
-        } else if let Some(route) = self.sni.get(&sni) {
+        } else if let Some(route) =
+            self.sni.get(&sni).and_then(|routes| routes.iter().find(|route| self.serves(listener, route)))
+        {
             notes.fault(span, format!("{sni} leads to route `{route}`; a tunnel needs a name of its own"));
         }
         let pq = self.pq(&written.pq, notes);

@@ -246,7 +246,7 @@ impl Conversation {
         let authority = self.route.authority.as_deref();
         http.permit(edit, &Rewrite { strip: &strip, set: &set, authority });
         self.shared().metrics.request_begun();
-        self.session.identified(permit.identity());
+        self.session.permitted(&permit);
         let ends = permit.ends().map(Expiry::new);
         let started = Instant::now();
         self.exchanges.push(Exchange { key, started, first_byte: None, status: None, head, permit, ends });

@@ -149,9 +149,9 @@ impl Start for MysqlStart {
             Ok(permitted) => permitted,
             Err(denial) => return Err(start.deny(denial, trail).await),
         };
-        start.session.identified(&identity);
         trail.set_account(&account.user);
         trail.identified();
+        start.session.permitted(&permit);
         start.account = Some(account);
         Ok(Ok(Authorised { start, permit }))
     }

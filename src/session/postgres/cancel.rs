@@ -127,7 +127,7 @@ impl Cancel {
     /// Carries the request to where the session leads.
     pub async fn forward(self: Box<Self>, trail: &mut Trail) -> Close {
         let Cancel { session, leg, target } = *self;
-        session.identified(target.permit.identity());
+        session.permitted(&target.permit);
         let started = Instant::now();
         match target.cancel().await {
             Ok((facts, address)) => trail.dialled(facts, address, started.elapsed(), false),

@@ -164,10 +164,10 @@ impl Start for PostgresStart {
             let detail = "the subject is too long for identity_guc, or holds control characters";
             return Err(start.deny(Denial::new(RefusalReason::Forbidden, detail).of(&identity), trail).await);
         }
-        start.session.identified(&identity);
         trail.set_account(&account.user);
         start.account = Some(account);
         trail.identified();
+        start.session.permitted(&permit);
         Ok(Ok(Authorised { start, permit }))
     }
 

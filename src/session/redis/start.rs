@@ -151,6 +151,7 @@ impl Start for RedisStart {
                 start.session.identified(&identity);
                 trail.set_account(&account.user);
                 trail.identified();
+                start.session.permitted(&permit);
                 start.account = Some(account);
                 Ok(Ok(Authorised { start, permit }))
             }

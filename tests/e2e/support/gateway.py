@@ -51,7 +51,7 @@ class Gateway:
     def write(self, config: dict) -> None:
         config = dict(config)
         listener = {"address": f"127.0.0.1:{self.port}"}
-        for key in ("tunnel", "mysql", "proxy_protocol_from"):
+        for key in ("tunnel", "mysql", "proxy_protocol_from", "default_route"):
             if value := config.pop(key, None):
                 listener[key] = value
         config = {"listener": [listener]} | config
