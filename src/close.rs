@@ -1,4 +1,4 @@
-//! RefusalReason a session ended: one enum, each reason with its culprit.
+//! Why a session ended: one enum, each reason with its culprit.
 
 use crate::names::{Culprit, Side};
 

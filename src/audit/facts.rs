@@ -171,7 +171,7 @@ pub struct Closed<'a> {
     pub session: SessionId,
     /// The client's address.
     pub remote: Remote,
-    /// RefusalReason; names the culprit.
+    /// Why it ended; names the culprit.
     pub reason: Close,
     /// What exactly was wrong, in words.
     pub detail: Option<&'a str>,

@@ -27,7 +27,7 @@ pub enum Format {
     Human,
 }
 
-/// RefusalReason logging could not be set up.
+/// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The filter cannot be read.

@@ -79,7 +79,7 @@ pub fn run<R: Running>(
     }
 }
 
-/// RefusalReason the demo ends before its tour did.
+/// Why the demo ends before its tour did.
 enum Stop {
     Output,
     Setup(String),

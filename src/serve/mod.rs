@@ -26,9 +26,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, interval, sleep_until};
 
 /// How often a drain looks whether the last session is gone.
-const LOOK: Duration = Duration::from_millis(20);
+const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// RefusalReason a gateway did not start.
+/// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartFault {
     /// A port, a signal, a thread could not be had.
@@ -99,7 +99,7 @@ pub fn without_core_dumps() {
 }
 
 /// Logs what a configuration warns of.
-fn tell(warnings: &Faults) {
+fn log_warnings(warnings: &Faults) {
     for warning in &warnings.list {
         tracing::warn!(line = warning.line, text = warning.text, "configuration");
     }
@@ -114,7 +114,7 @@ impl Running {
         sink: Option<Sink>,
     ) -> Result<Self, StartFault> {
         let Loaded { gateway, workers: written, admin, summary, warnings, memory, .. } = loaded;
-        tell(&warnings);
+        log_warnings(&warnings);
         let layout = Layout { count: workers.unwrap_or(written.count), ..written };
         let bound = Bound::bind(&gateway.listeners, layout).map_err(system("cannot listen"))?;
         let addresses = bound.addresses();
@@ -165,7 +165,7 @@ impl Running {
                 false
             }
             Ok(loaded) => {
-                tell(&loaded.warnings);
+                log_warnings(&loaded.warnings);
                 let old = self.gateway.load_full();
                 loaded.gateway.issuers.adopt(&old.issuers);
                 loaded.gateway.issuers.start(&tokio::runtime::Handle::current());
@@ -190,9 +190,9 @@ impl Running {
         loop {
             tokio::select! {
                 _ = hangup.recv() => drop(self.reload()),
-                how = stop.asked() => return Ok(match how {
-                    How::Drain => self.drain(stop).await,
-                    How::Now => self.stop(Close::Drained),
+                how = stop.next_signal() => return Ok(match how {
+                    StopKind::Drain => self.drain(stop).await,
+                    StopKind::Now => self.stop(Close::Drained),
                 }),
             }
         }
@@ -205,7 +205,7 @@ impl Running {
         tracing::info!(sessions = self.workers.sessions(), deadline = ?limit, "draining");
         self.state.draining.store(true, Relaxed);
         self.workers.drain();
-        let mut look = interval(LOOK);
+        let mut look = interval(DRAIN_POLL_INTERVAL);
         loop {
             tokio::select! {
                 _ = look.tick() => if self.workers.sessions() == 0 {
@@ -217,7 +217,7 @@ impl Running {
                     tracing::warn!(sessions = self.workers.sessions(), "drain deadline");
                     return self.stop(Close::Drained);
                 }
-                _ = stop.asked() => return self.stop(Close::Drained),
+                _ = stop.next_signal() => return self.stop(Close::Drained),
             }
         }
     }
@@ -236,16 +236,16 @@ struct Stop {
     interrupt: Signal,
 }
 
-enum How {
+enum StopKind {
     Drain,
     Now,
 }
 
 impl Stop {
-    async fn asked(&mut self) -> How {
+    async fn next_signal(&mut self) -> StopKind {
         tokio::select! {
-            _ = self.terminate.recv() => How::Drain,
-            _ = self.interrupt.recv() => How::Now,
+            _ = self.terminate.recv() => StopKind::Drain,
+            _ = self.interrupt.recv() => StopKind::Now,
         }
     }
 }

@@ -43,7 +43,7 @@ impl Facts {
     }
 }
 
-/// RefusalReason a handshake came to nothing.
+/// Why a handshake came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeFault {
     /// The peer broke a rule, or what it showed does not verify.

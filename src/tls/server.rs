@@ -83,7 +83,7 @@ impl ServerVariants {
     }
 }
 
-/// RefusalReason a leg's configuration could not be made.
+/// Why a leg's configuration could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// rustls refuses it: for example a key that does not fit the certificate.

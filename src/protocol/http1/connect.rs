@@ -32,7 +32,7 @@ impl Connect {
     }
 }
 
-/// RefusalReason a head opens nothing.
+/// Why a head opens nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{rule} ({section})")]
 pub struct NotOpened {

@@ -25,7 +25,7 @@ pub struct Login {
     rounds: usize,
 }
 
-/// RefusalReason a login came to nothing.
+/// Why a login came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginFault {
     /// The server says no. Its words name the stored user, and are for the log alone.

@@ -54,7 +54,7 @@ pub enum Progress {
     Ready,
 }
 
-/// RefusalReason a login came to nothing. No text holds the password.
+/// Why a login came to nothing. No text holds the password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginFault {
     /// The server does not take the account.

@@ -55,7 +55,7 @@ impl<W> End<W> {
         matches!(self, End::Leaving { .. })
     }
 
-    /// RefusalReason the session ended, where it ended here.
+    /// Why the session ended, where it ended here.
     pub(super) fn left(&self) -> Option<Close> {
         match self {
             End::Left { close, .. } => Some(*close),

@@ -292,7 +292,7 @@ fn shown_subject(identity: &Identity) -> String {
     fits.map(|(_, c)| c).filter(|c| !c.is_control()).collect()
 }
 
-/// RefusalReason a login came to nothing.
+/// Why a login came to nothing.
 #[derive(Debug, thiserror::Error)]
 enum LoginEnd {
     #[error("{0}")]

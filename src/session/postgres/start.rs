@@ -305,7 +305,7 @@ impl PostgresStart {
     }
 }
 
-/// RefusalReason a login came to nothing.
+/// Why a login came to nothing.
 #[derive(Debug, thiserror::Error)]
 enum LoginEnd {
     #[error("{0}")]

@@ -47,7 +47,7 @@ const MAX_REPLY: usize = 4096;
 /// How errors begin that are none of the account's.
 const NOT_READY: [&[u8]; 3] = [b"LOADING ", b"MASTERDOWN ", b"ERR max number of clients"];
 
-/// RefusalReason a login came to nothing.
+/// Why a login came to nothing.
 #[derive(Debug, thiserror::Error)]
 enum LoginEnd {
     #[error("the upstream refused the stored account")]
