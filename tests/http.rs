@@ -75,6 +75,7 @@ async fn the_token_goes_out_and_the_credential_goes_in() {
         assert!(!head.contains(&token), "the token went up");
         assert!(head.contains("Bearer stored-key\r\n") && head.contains("x-keep: 1\r\n"), "{head}");
         assert!(head.to_lowercase().contains("host: upstream.test\r\n"), "{head}");
+        assert!(head.contains(&format!("x-forwarded-host: {NAME}\r\n")), "{head}");
         assert!(head.contains("x-forwarded-for: 127.0.0.1\r\n") && head.contains("x-request-id: "), "{head}");
         upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await.unwrap();
         let answer = read_exactly(&mut client, 43).await;
@@ -85,7 +86,8 @@ async fn the_token_goes_out_and_the_credential_goes_in() {
 #[tokio::test]
 async fn a_stream_arrives_event_by_event() {
     let http = Http::start(Wish::default()).await;
-    let request = format!("GET /s HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {}\r\n\r\n", http.token(60));
+    let request =
+        format!("GET /s HTTP/1.1\r\nhost: {NAME}\r\nauthorization: Bearer {}\r\n\r\n", http.token(60));
     let (mut client, mut upstream, _) = timeout(SOON, http.exchange(&request)).await.unwrap();
     let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-type: text/event-stream\r\n\r\n";
     upstream.write_all(head.as_bytes()).await.unwrap();
@@ -138,7 +140,7 @@ async fn a_bad_request_is_refused_and_nothing_reaches_the_upstream() {
 async fn refuse_all(http: &Http, table: &[(String, &str, &str, &str)]) {
     for (fields, status, challenge, code) in table {
         let mut client = http.connect("http/1.1").await;
-        let request = format!("GET / HTTP/1.1\r\nhost: h\r\n{fields}\r\n");
+        let request = format!("GET / HTTP/1.1\r\nhost: {NAME}\r\n{fields}\r\n");
         client.write_all(request.as_bytes()).await.unwrap();
         let head = timeout(SOON, read_head(&mut client)).await.unwrap().unwrap();
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{fields}: {head}");
@@ -154,12 +156,12 @@ async fn a_refused_request_leaves_the_connection_to_a_better_one() {
     let http = Http::start(Wish::default()).await;
     let client = async {
         let mut client = http.connect("http/1.1").await;
-        client.write_all(b"GET /a HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+        client.write_all(format!("GET /a HTTP/1.1\r\nhost: {NAME}\r\n\r\n").as_bytes()).await.unwrap();
         let head = read_head(&mut client).await.unwrap();
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
         read_exactly(&mut client, length.parse().unwrap()).await;
         let request =
-            format!("GET /b HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {}\r\n\r\n", http.token(60));
+            format!("GET /b HTTP/1.1\r\nhost: {NAME}\r\nauthorization: Bearer {}\r\n\r\n", http.token(60));
         client.write_all(request.as_bytes()).await.unwrap();
         (client, head)
     };
@@ -173,7 +175,7 @@ async fn a_refused_request_leaves_the_connection_to_a_better_one() {
 async fn a_websocket_becomes_a_tunnel_after_the_101_and_not_before() {
     let http = Http::start(Wish::default()).await;
     let request = format!(
-        "GET /ws HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n",
+        "GET /ws HTTP/1.1\r\nhost: {NAME}\r\nauthorization: Bearer {}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n",
         http.token(60)
     );
     let (mut client, mut upstream, head) = timeout(SOON, http.exchange(&request)).await.unwrap();
@@ -192,7 +194,8 @@ async fn a_websocket_becomes_a_tunnel_after_the_101_and_not_before() {
 #[tokio::test]
 async fn a_client_that_leaves_ends_its_upstream_at_once() {
     let http = Http::start(Wish::default()).await;
-    let request = format!("GET /s HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {}\r\n\r\n", http.token(60));
+    let request =
+        format!("GET /s HTTP/1.1\r\nhost: {NAME}\r\nauthorization: Bearer {}\r\n\r\n", http.token(60));
     let (client, mut upstream, _) = timeout(SOON, http.exchange(&request)).await.unwrap();
     upstream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
     drop(client);
@@ -203,7 +206,8 @@ async fn a_client_that_leaves_ends_its_upstream_at_once() {
 #[tokio::test]
 async fn an_upstream_that_has_answered_is_told_of_the_end_and_not_waited_for() {
     let http = Http::start(Wish::default()).await;
-    let request = format!("GET /s HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {}\r\n\r\n", http.token(60));
+    let request =
+        format!("GET /s HTTP/1.1\r\nhost: {NAME}\r\nauthorization: Bearer {}\r\n\r\n", http.token(60));
     let (mut client, mut upstream, _) = timeout(SOON, http.exchange(&request)).await.unwrap();
     upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab").await.unwrap();
     read_exactly(&mut client, 40).await;
@@ -222,7 +226,8 @@ async fn an_upstream_that_has_answered_is_told_of_the_end_and_not_waited_for() {
 #[tokio::test]
 async fn an_upstream_that_dies_in_mid_response_does_not_look_like_an_end() {
     let http = Http::start(Wish::default()).await;
-    let request = format!("GET /s HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {}\r\n\r\n", http.token(60));
+    let request =
+        format!("GET /s HTTP/1.1\r\nhost: {NAME}\r\nauthorization: Bearer {}\r\n\r\n", http.token(60));
     let (mut client, mut upstream, _) = timeout(SOON, http.exchange(&request)).await.unwrap();
     let head = "HTTP/1.1 200 OK\r\n\r\nuntil the end";
     upstream.write_all(head.as_bytes()).await.unwrap();
@@ -237,7 +242,7 @@ async fn expiry_drains_by_default_and_cuts_where_told() {
     for (on_expiry, cut) in [(OnExpiry::Drain, false), (OnExpiry::Cut, true)] {
         let http = Http::start(Wish { on_expiry, ..Wish::default() }).await;
         let token = http.token(2);
-        let request = format!("GET /s HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {token}\r\n\r\n");
+        let request = format!("GET /s HTTP/1.1\r\nhost: {NAME}\r\nauthorization: Bearer {token}\r\n\r\n");
         let (mut client, mut upstream, _) = timeout(SOON, http.exchange(&request)).await.unwrap();
         upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab").await.unwrap();
         read_exactly(&mut client, 40).await;
@@ -251,7 +256,8 @@ async fn expiry_drains_by_default_and_cuts_where_told() {
 #[tokio::test]
 async fn draining_ends_an_idle_connection_and_lets_a_busy_one_finish() {
     let http = Http::start(Wish::default()).await;
-    let request = format!("GET /s HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {}\r\n\r\n", http.token(60));
+    let request =
+        format!("GET /s HTTP/1.1\r\nhost: {NAME}\r\nauthorization: Bearer {}\r\n\r\n", http.token(60));
     let (mut client, mut upstream, _) = timeout(SOON, http.exchange(&request)).await.unwrap();
     upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab").await.unwrap();
     read_exactly(&mut client, 40).await;
@@ -261,4 +267,27 @@ async fn draining_ends_an_idle_connection_and_lets_a_busy_one_finish() {
     assert_eq!(read_exactly(&mut client, 2).await, "cd");
     let ended = timeout(SOON, client.read(&mut [0; 1])).await.unwrap();
     assert_eq!(ended.unwrap(), 0, "a clean end after the response");
+}
+
+#[tokio::test]
+async fn a_request_for_another_name_is_421_and_the_connection_goes_on() {
+    let http = Http::start(Wish::default()).await;
+    let client = async {
+        let mut client = http.connect("http/1.1").await;
+        for name in ["other.test", "upstream.test", "route.test.evil", "127.0.0.1"] {
+            // Whoever asks: a stranger hears it too, before a token is looked for.
+            client.write_all(format!("GET /a HTTP/1.1\r\nhost: {name}\r\n\r\n").as_bytes()).await.unwrap();
+            let head = read_head(&mut client).await.unwrap();
+            assert!(head.starts_with("HTTP/1.1 421 Misdirected Request\r\n"), "{name}: {head}");
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            assert!(read_exactly(&mut client, length.parse().unwrap()).await.contains("misdirected"));
+        }
+        let token = http.token(60);
+        let request =
+            format!("GET /b HTTP/1.1\r\nhost: ROUTE.test.:8443\r\nauthorization: Bearer {token}\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        client
+    };
+    let (_client, (_, head)) = timeout(SOON, async { tokio::join!(client, http.upstream()) }).await.unwrap();
+    assert!(head.starts_with("GET /b ") && head.contains("x-forwarded-host: ROUTE.test.:8443\r\n"), "{head}");
 }

@@ -568,7 +568,7 @@ async fn inside_a_tunnel_only_what_the_upstream_was_said_to_speak_gets_there() {
     for (alpn, gets_there) in [(Alpn::Http2, false), (Alpn::Http1, true)] {
         let http = http(alpn, TLS13).await;
         let mut client = http.rig.connect_to(TUNNEL, http.rig.client.clone()).await.unwrap();
-        let (token, request) = (http.token(60), "GET /a HTTP/1.1\r\nhost: x\r\n\r\n");
+        let (token, request) = (http.token(60), "GET /a HTTP/1.1\r\nhost: route.test\r\n\r\n");
         let head =
             format!("CONNECT route HTTP/1.1\r\nHost: route\r\nProxy-Authorization: Bearer {token}\r\n\r\n");
         client.write_all(format!("{head}{request}").as_bytes()).await.unwrap();

@@ -3,6 +3,7 @@
 //! [`Conversation`] joins a protocol ([`crate::protocol::Http`]), which knows bytes, with the route, which knows who
 //! may. Before the relay it is driven by [`start`]; in the relay it is the [`Traffic`].
 
+mod authority;
 pub mod start;
 mod traffic;
 
@@ -195,6 +196,10 @@ impl Conversation {
         if let Some(why) = request.barred {
             return deny(why, "no identity could have this");
         }
+        // Inside a tunnel the route was named before, and programs send whatever name they reach it by.
+        if !self.session.is_tunnelled() && !authority::names_route(&self.route.sni, &request.authority) {
+            return deny(RefusalReason::Misdirected, "the request names another host than the route's");
+        }
         // Every slot that may hold a token goes, used or not.
         let found = slots::find(&self.route.slots, &request.fields);
         self.strip = match found {
@@ -234,10 +239,14 @@ impl Conversation {
         let (key, head) = (request.key, Head::of(request));
         let id = RequestId { session: self.session.id, number: key }.to_string();
         let address = self.session.remote.0.ip().to_canonical().to_string();
-        let mut set: Vec<(&str, &[u8])> = Vec::with_capacity(self.route.inject.len() + 3);
+        let mut set: Vec<(&str, &[u8])> = Vec::with_capacity(self.route.inject.len() + 4);
         set.push(("x-forwarded-for", address.as_bytes()));
         set.push(("x-forwarded-proto", b"https"));
         set.push(("x-request-id", id.as_bytes()));
+        if self.route.authority.is_some() && !head.authority.is_empty() {
+            // By which the upstream writes links that lead back through the gateway.
+            set.push(("x-forwarded-host", &head.authority));
+        }
         for header in &self.route.inject {
             set.push((&header.name, header.value.expose()));
         }
