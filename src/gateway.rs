@@ -259,6 +259,10 @@ pub struct Limits {
     pub fields: usize,
     /// Concurrent HTTP/2 streams of a connection. Default 100.
     pub streams: u32,
+    /// HTTP/2 streams of a connection that may be reset as soon as they were begun, at once. Default 100.
+    pub resets: u32,
+    /// Such resets that are forgiven each second. Default 33.
+    pub resets_per_second: u32,
     /// Records sealed or opened under one key before it is renewed (TLS 1.3) or the leg closed (TLS 1.2). Default 2^24 for AES-GCM.
     pub records_per_key: u64,
 }

@@ -23,6 +23,11 @@ pub fn sniff(first: &[u8]) -> Option<Sniffed> {
     if !first.is_empty() && first[..preface] == HTTP2_PREFACE[..preface] {
         return if preface == HTTP2_PREFACE.len() { Some(Sniffed::Http2) } else { None };
     }
+    // An empty line before the first request is to be ignored (RFC 9112 section 2.2).
+    let first = first.strip_prefix(b"\r\n").unwrap_or(first);
+    if first == b"\r" {
+        return None;
+    }
     for (i, &byte) in first.iter().enumerate() {
         match byte {
             b' ' if i > 0 => return Some(Sniffed::Http1),
@@ -46,6 +51,11 @@ mod tests {
             (b"GET ", Some(Sniffed::Http1)),
             (b"M-SEARCH * HTTP/1.1", Some(Sniffed::Http1)),
             (b" GET", Some(Sniffed::Unknown)),
+            (b"\r", None),
+            (b"\r\n", None),
+            (b"\r\nGET /", Some(Sniffed::Http1)),
+            (b"\r\n\r\nGET /", Some(Sniffed::Unknown)),
+            (b"\rGET /", Some(Sniffed::Unknown)),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r", None),
             (HTTP2_PREFACE, Some(Sniffed::Http2)),
             (b"PRI * HTTP/1.1\r\n", Some(Sniffed::Http1)),

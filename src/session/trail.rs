@@ -14,6 +14,7 @@ use crate::tls::server::ClientCertificates;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// What a session keeps for its closing line; the facts that others may see stand in the registry.
 pub struct Trail {
@@ -49,6 +50,11 @@ impl Trail {
     /// The stage that it is in.
     pub(super) fn stage(&self) -> Stage {
         self.entry.facts.lock().stage
+    }
+
+    /// When the connection was accepted.
+    pub(super) fn accepted(&self) -> Instant {
+        self.entry.accepted
     }
 
     /// The client's address as the PROXY protocol tells it.

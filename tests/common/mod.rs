@@ -400,6 +400,8 @@ impl Rig {
             head: 32 * 1024,
             fields: 100,
             streams: 100,
+            resets: 100,
+            resets_per_second: 33,
             records_per_key: wish.records_per_key,
         };
         let server = make_server(TUNNEL, ClientCertificates::None);

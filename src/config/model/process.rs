@@ -39,6 +39,13 @@ pub struct Limits {
     /// Concurrent HTTP/2 streams of a connection. Default 100.
     #[schemars(with = "Option<u32>")]
     pub streams: Option<Spanned<u32>>,
+    /// HTTP/2 streams of a connection that a client may reset as soon as it began them (within 50 ms, unanswered), or have reset by
+    /// breaking rules, at once. Beyond it the connection ends (CVE-2023-44487). Default 100.
+    #[schemars(with = "Option<u32>")]
+    pub resets: Option<Spanned<u32>>,
+    /// Such resets that are forgiven each second. Default 33.
+    #[schemars(with = "Option<u32>")]
+    pub resets_per_second: Option<Spanned<u32>>,
     /// Records sealed with one key before it is renewed (TLS 1.3) or the connection ends (TLS 1.2). Default 16777216,
     /// the limit for AES-GCM; it can only be lowered.
     #[schemars(with = "Option<u64>")]

@@ -45,6 +45,9 @@ pub(super) fn limits(written: &model::Limits, room: Option<usize>, notes: &mut N
     };
     let fields = bounded(written.fields.as_ref().map(|v| (*v.get_ref() as u64, v.span())), 100, 128);
     let streams = bounded(written.streams.as_ref().map(|v| (u64::from(*v.get_ref()), v.span())), 100, 10_000);
+    let resets = bounded(written.resets.as_ref().map(|v| (u64::from(*v.get_ref()), v.span())), 100, 100_000);
+    let resets_per_second =
+        bounded(written.resets_per_second.as_ref().map(|v| (u64::from(*v.get_ref()), v.span())), 33, 100_000);
     let records_per_key = bounded(
         written.records_per_key.as_ref().map(|v| (*v.get_ref(), v.span())),
         MOST_RECORDS,
@@ -70,6 +73,8 @@ pub(super) fn limits(written: &model::Limits, room: Option<usize>, notes: &mut N
         head: head?,
         fields: fields as usize,
         streams: streams as u32,
+        resets: resets as u32,
+        resets_per_second: resets_per_second as u32,
         records_per_key,
     })
 }

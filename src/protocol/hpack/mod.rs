@@ -60,7 +60,8 @@ const FIELD_OVERHEAD: usize = 32;
 
 impl Decoder {
     /// Decodes a whole block into `fields`, pseudo-header fields included. Each field counts with its bytes and 32,
-    /// indexed ones too. Where a limit is passed nothing more is put out, for a few bytes must not stand for megabytes;
+    /// indexed ones too. Browsers send a cookie in as many crumbs as it has pairs (RFC 9113 section 8.2.3): these do not count as
+    /// fields, and have `most_bytes` of their own. Where a limit is passed nothing more is put out, for a few bytes must not stand for megabytes;
     /// the rest is only followed, so that the table stays what the peer thinks it is.
     pub fn decode(
         &mut self,
@@ -70,25 +71,31 @@ impl Decoder {
         fields: &mut Fields,
     ) -> Result<(), HpackFault> {
         let mut input = block;
-        let (mut bytes, mut count) = (0, 0);
-        let mut over = None;
+        let (mut bytes, mut count, mut crumbs) = (0, 0, 0);
+        let (mut over, mut begun) = (None, false);
         while let Some(&first) = input.first() {
             if first & 0xe0 == 0x20 {
                 let size = integer(&mut input, 5)?;
-                if count > 0 {
+                if begun {
                     return Err(HpackFault::TableSize);
                 }
                 self.table.resize(size)?;
                 self.changes += 1;
                 continue;
             }
-            count += 1;
+            begun = true;
             if over.is_some() && first & 0x80 != 0 {
                 self.table.get(integer(&mut input, 7)?)?;
                 continue;
             }
             let kept = self.field(&mut input, first, most_bytes.max(TABLE))?;
-            bytes += self.name.len() + self.value.len() + FIELD_OVERHEAD;
+            let size = self.name.len() + self.value.len() + FIELD_OVERHEAD;
+            if self.name == b"cookie" {
+                crumbs += size;
+            } else {
+                count += 1;
+                bytes += size;
+            }
             if first & 0xc0 == 0x40 {
                 self.changes += 1;
                 match kept {
@@ -96,7 +103,7 @@ impl Decoder {
                     false => self.table.clear(),
                 }
             }
-            if !kept || bytes > most_bytes + most_fields * FIELD_OVERHEAD {
+            if !kept || bytes > most_bytes + most_fields * FIELD_OVERHEAD || crumbs > most_bytes {
                 over = over.or(Some(HpackFault::TooLarge));
             } else if count > most_fields {
                 over = over.or(Some(HpackFault::TooMany));

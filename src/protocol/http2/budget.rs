@@ -1,9 +1,5 @@
 //! What a client may make us do for nothing.
 
-/// Resets, by the client or made necessary by it, that are put up with at once (CVE-2023-44487, CVE-2025-8671).
-const RESETS: u64 = 100;
-/// Resets that are forgiven each second.
-const RESETS_PER_SECOND: u64 = 33;
 /// Frames that carry nothing (SETTINGS, PING, PRIORITY, WINDOW_UPDATE, empty DATA, unknown ones) that are put up with at
 /// once, besides four for each frame of data that moved either way.
 const IDLE_FRAMES: u64 = 1_000;
@@ -43,16 +39,15 @@ pub(super) struct Budget {
     idle: Bucket,
 }
 
-impl Default for Budget {
-    fn default() -> Self {
+impl Budget {
+    /// `resets` are put up with at once, and `per_second` are forgiven each second.
+    pub(super) fn new(resets: u32, per_second: u32) -> Self {
         Budget {
-            resets: Bucket::new(RESETS, RESETS_PER_SECOND),
+            resets: Bucket::new(resets.into(), per_second.into()),
             idle: Bucket::new(IDLE_FRAMES, IDLE_FRAMES_PER_SECOND),
         }
     }
-}
 
-impl Budget {
     /// Time has passed.
     pub(super) fn tick(&mut self, milliseconds: u64) {
         for bucket in [&mut self.resets, &mut self.idle] {
@@ -72,7 +67,7 @@ impl Budget {
 
     /// Resets are about to be needed that the client cannot help.
     pub(super) fn forgive_resets(&mut self) {
-        self.resets.refill(RESETS * 1_000);
+        self.resets.refill(self.resets.most);
     }
 
     /// A frame that carries nothing; false when that was one too many.

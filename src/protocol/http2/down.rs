@@ -229,6 +229,10 @@ impl Http2 {
 
     fn down_settings(&mut self, frame: Head, payload: &[u8], edit: &mut Edit<'_>) -> Result<(), Fault> {
         if frame.has(ACK) {
+            if self.acknowledged_here > 0 {
+                self.acknowledged_here -= 1;
+                return Ok(());
+            }
             self.client_table.settings_acknowledged();
             write(edit.insert_with(), SETTINGS, ACK, 0, &[]);
             return Ok(());
@@ -241,7 +245,10 @@ impl Http2 {
                     self.table_shrunk |= value < TABLE as u32;
                     value.min(TABLE as u32)
                 }
-                MAX_CONCURRENT_STREAMS => value.min(self.limits.streams),
+                MAX_CONCURRENT_STREAMS => {
+                    self.upstream_streams = value;
+                    value.min(self.limits.streams)
+                }
                 MAX_HEADER_LIST_SIZE => value.min(self.limits.head as u32),
                 INITIAL_WINDOW_SIZE if value > 0x7fff_ffff => {
                     return Err(self.upstream_fault("window too large", "RFC 9113 6.5.2"));
@@ -260,9 +267,11 @@ impl Http2 {
         }
         // Said again later, it would raise what the upstream has allowed.
         if !std::mem::replace(&mut self.streams_told, true) && !streams_named {
+            self.upstream_streams = u32::MAX;
             push_setting(&mut changed, MAX_CONCURRENT_STREAMS, self.limits.streams);
         }
         write(edit.insert_with(), SETTINGS, 0, 0, &changed);
+        self.release();
         Ok(())
     }
 

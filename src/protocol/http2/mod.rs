@@ -19,6 +19,7 @@ mod frame;
 mod head;
 mod stream_ids;
 mod up;
+mod waiting;
 
 use super::hpack::Decoder;
 use super::{
@@ -31,21 +32,27 @@ use frame::{CANCEL, HEAD, Head, MAX_FRAME};
 use head::Pseudo;
 use std::collections::{HashMap, VecDeque};
 use stream_ids::StreamIds;
+use waiting::{Discarded, Queue};
 
 /// Limits of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of a request head, counted as RFC 9113 section 6.5.2 does without the 32 for each field. Default 32 KiB.
     pub head: usize,
-    /// Fields of a request head, every cookie crumb and pseudo-header field included. Default 100.
+    /// Fields of a request head, pseudo-header fields included. Cookie crumbs are bounded by `head` bytes of their own. Default 100.
     pub fields: usize,
     /// Concurrent streams. Default 100.
     pub streams: u32,
+    /// Resets that are put up with at once: of streams that were begun a moment ago and not answered, by the client or made
+    /// necessary by it. Default 100.
+    pub resets: u32,
+    /// Such resets that are forgiven each second. Default 33.
+    pub resets_per_second: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { head: 32 * 1024, fields: 100, streams: 100 }
+        Limits { head: 32 * 1024, fields: 100, streams: 100, resets: 100, resets_per_second: 33 }
     }
 }
 
@@ -82,7 +89,19 @@ pub struct Http2 {
     /// What the gateway has to say to the upstream, at the next boundary.
     to_upstream: Vec<u8>,
     ids: StreamIds,
+    /// Permitted streams that wait until the upstream allows another.
+    queue: Queue,
+    /// Refused streams whose clients are still sending.
+    discarded: Discarded,
+    /// Streams that the upstream allows at once; before its settings came, one.
+    upstream_streams: u32,
     last_forwarded: u32,
+    /// Settings of the client's that nobody has acknowledged, before there is an upstream.
+    unacknowledged: u32,
+    /// Acknowledgements that the client has had from us and that the upstream is still to send.
+    acknowledged_here: u32,
+    /// Milliseconds since the start, as [`Http2::tick`] tells.
+    clock: u64,
     /// Acknowledgements of our own settings that are still to come.
     own_settings: u32,
     client_table: ClientTable,
@@ -170,6 +189,8 @@ impl Side {
 /// A permitted stream.
 #[derive(Debug, Default)]
 struct Stream {
+    /// When it was permitted, by [`Http2::clock`].
+    begun: u64,
     /// The client has sent all.
     up_done: bool,
     /// The upstream has sent all.
@@ -200,7 +221,7 @@ impl Http2 {
         let mut http = Http2 {
             limits,
             session: SessionId(0),
-            budget: Budget::default(),
+            budget: Budget::new(limits.resets, limits.resets_per_second),
             client: Side::new(Reading::Preface(0)),
             upstream: Side::new(Reading::Head),
             streams: HashMap::new(),
@@ -212,6 +233,12 @@ impl Http2 {
             to_client: Vec::new(),
             to_upstream: Vec::new(),
             ids: StreamIds::default(),
+            queue: Queue::default(),
+            discarded: Discarded::default(),
+            upstream_streams: 1,
+            unacknowledged: 0,
+            acknowledged_here: 0,
+            clock: 0,
             last_forwarded: 0,
             own_settings: 1,
             client_table: ClientTable::default(),
@@ -243,6 +270,7 @@ impl Http2 {
     /// Tells how much time has passed; budgets recover by it.
     pub fn tick(&mut self, milliseconds: u64) {
         self.budget.tick(milliseconds);
+        self.clock += milliseconds;
     }
 
     /// A stream is over if both sides have sent all.
@@ -258,12 +286,39 @@ impl Http2 {
                 self.ids.reset(id);
             }
             self.events.push_back(Event::Ended { key: id, up, down, how });
+            self.release();
         }
     }
 
+    /// Ends a stream that the upstream never heard of. False: there is none.
+    fn end_waiting(&mut self, id: u32, how: Ended) -> bool {
+        let Some(Stream { up, up_done, .. }) = self.queue.remove(id) else { return false };
+        if !up_done {
+            self.ids.reset(id);
+        }
+        self.events.push_back(Event::Ended { key: id, up, down: 0, how });
+        true
+    }
+
     fn end_all(&mut self, how: Ended) {
+        self.queue.ids().into_iter().for_each(|id| _ = self.end_waiting(id, how));
         let all: Vec<u32> = self.streams.keys().copied().collect();
         all.into_iter().for_each(|id| self.end(id, how));
+    }
+
+    /// Lets streams go up that waited, as many as the upstream allows.
+    fn release(&mut self) {
+        while self.streams.len() < self.upstream_streams as usize {
+            let Some((id, stream, frames)) = self.queue.pop() else { return };
+            self.to_upstream.extend_from_slice(&frames);
+            self.last_forwarded = id;
+            self.streams.insert(id, stream);
+        }
+    }
+
+    /// The highest stream that was permitted, whether the upstream heard of it or not.
+    fn last_permitted(&self) -> u32 {
+        self.queue.last().unwrap_or(self.last_forwarded)
     }
 
     /// A connection error of the client's: it gets a GOAWAY that says which.
@@ -295,8 +350,10 @@ impl Http2 {
 
     /// DATA of the client's does not come to its Content-Length: the upstream must not take the request for whole.
     fn reset_request(&mut self, id: u32) -> Result<(), Fault> {
-        frame::write_reset(&mut self.to_upstream, id, CANCEL);
-        self.end(id, Ended::ByClient);
+        if !self.end_waiting(id, Ended::ByClient) {
+            frame::write_reset(&mut self.to_upstream, id, CANCEL);
+            self.end(id, Ended::ByClient);
+        }
         self.reset_client(id, frame::PROTOCOL_ERROR)
     }
 
@@ -350,10 +407,19 @@ impl Http2 {
 
     /// Puts in what there is to say to the client, if this is the place.
     fn speak_down(&mut self, edit: &mut Edit<'_>) {
-        if self.upstream.at_boundary() && !self.to_client.is_empty() {
-            edit.insert(&self.to_client);
-            self.to_client.clear();
+        if !self.wants_down() {
+            return;
         }
+        if self.last_forwarded == 0 {
+            // There is no upstream that could, and some clients wait for it. Before whatever else is said by these settings.
+            for _ in 0..std::mem::take(&mut self.unacknowledged) {
+                self.acknowledged_here += 1;
+                self.client_table.settings_acknowledged();
+                frame::write(edit.insert_with(), frame::SETTINGS, frame::ACK, 0, &[]);
+            }
+        }
+        edit.insert(&self.to_client);
+        self.to_client.clear();
     }
 }
 
@@ -371,6 +437,8 @@ impl Http for Http2 {
 
     fn permit(&mut self, edit: &mut Edit<'_>, rewrite: &Rewrite<'_>) {
         let Some(pseudo) = self.withheld.take() else { return };
+        // Streams that were released meanwhile have smaller numbers.
+        self.speak_up(edit);
         let mut block = std::mem::take(&mut self.client.block);
         block.clear();
         if self.table_shrunk {
@@ -380,18 +448,25 @@ impl Http for Http2 {
         self.guarded.clear();
         let set = rewrite.set.iter().map(|(name, _)| *name);
         rewrite.strip.iter().copied().chain(set).for_each(|name| self.guarded.push(name.as_bytes(), b""));
-        frame::write_block(edit.insert_with(), self.request.key, self.request.ends, &block);
-        block.clear();
-        self.client.block = block;
-        self.last_forwarded = self.request.key;
         let stream = Stream {
+            begun: self.clock,
             up_done: self.request.ends,
             kind: self.request.kind,
             to_head: self.request.method == b"HEAD",
             up_left: pseudo.length,
             ..Stream::default()
         };
-        self.streams.insert(self.request.key, stream);
+        if self.queue.is_empty() && self.streams.len() < self.upstream_streams as usize {
+            frame::write_block(edit.insert_with(), self.request.key, self.request.ends, &block);
+            self.last_forwarded = self.request.key;
+            self.streams.insert(self.request.key, stream);
+        } else {
+            let mut head = Vec::with_capacity(block.len() + HEAD);
+            frame::write_block(&mut head, self.request.key, self.request.ends, &block);
+            self.queue.push(self.request.key, stream, head);
+        }
+        block.clear();
+        self.client.block = block;
     }
 
     fn refuse(&mut self, refusal: &Refusal) {
@@ -400,10 +475,11 @@ impl Http for Http2 {
         }
         let Request { key, kind, ends, .. } = self.request;
         let to_head = self.request.method == b"HEAD";
-        if !ends {
+        let discards = !ends && self.discarded.begin(key);
+        if !ends && !discards {
             self.ids.reset(key);
         }
-        self.write_refusal(key, refusal, kind, to_head, ends);
+        self.write_refusal(key, refusal, kind, to_head, ends || discards);
         if refusal.why == RefusalReason::Overloaded {
             // No other request of this connection would fare better. Behind the answer: some clients read none after it.
             self.go_away(key);
@@ -423,7 +499,8 @@ impl Http for Http2 {
     }
 
     fn wants_down(&self) -> bool {
-        self.upstream.at_boundary() && !self.to_client.is_empty()
+        let unacknowledged = self.unacknowledged > 0 && self.last_forwarded == 0 && self.withheld.is_none();
+        self.upstream.at_boundary() && (unacknowledged || !self.to_client.is_empty())
     }
 
     fn up_ended(&mut self) -> Result<(), Fault> {
@@ -436,21 +513,23 @@ impl Http for Http2 {
 
     fn drain(&mut self) {
         // A request that waits for its verdict may still be permitted; the client must not send it again.
-        self.go_away(if self.withheld.is_some() { self.request.key } else { self.last_forwarded });
+        self.go_away(if self.withheld.is_some() { self.request.key } else { self.last_permitted() });
     }
 
     fn cut(&mut self, key: Key) -> bool {
         if self.streams.contains_key(&key) {
-            self.end(key, Ended::ByGateway);
             frame::write_reset(&mut self.to_client, key, CANCEL);
             frame::write_reset(&mut self.to_upstream, key, CANCEL);
+            self.end(key, Ended::ByGateway);
+        } else if self.end_waiting(key, Ended::ByGateway) {
+            frame::write_reset(&mut self.to_client, key, CANCEL);
         }
         true
     }
 
     fn in_flight(&self) -> usize {
         // A frame that has begun is finished before anything is closed.
-        self.streams.len() + usize::from(!self.upstream.at_boundary())
+        self.streams.len() + self.queue.len() + usize::from(!self.upstream.at_boundary())
     }
 
     fn is_over(&self) -> bool {

@@ -1,7 +1,8 @@
 //! From the client: request heads are withheld and rewritten, everything else passes or is swallowed.
 
 use super::frame::*;
-use super::{Http2, MAX_UNREAD, MAX_UNREAD_PER_STREAM, RESERVE, Reading, head, take_length};
+use super::waiting::Discard;
+use super::{Http2, MAX_UNREAD, MAX_UNREAD_PER_STREAM, RESERVE, Reading, Stream, head, take_length};
 use crate::protocol::hpack::{HpackFault, TABLE, encode_table_size};
 use crate::protocol::sniff::HTTP2_PREFACE;
 use crate::protocol::{Edit, Ended, Fault, RefusalReason, Request, Up, head_rules};
@@ -10,6 +11,9 @@ use crate::protocol::{Edit, Ended, Fault, RefusalReason, Request, Up, head_rules
 const MAX_CONTINUATIONS: u32 = 16;
 /// Bytes of a settings payload, of either side: a few dozen settings.
 pub(super) const MAX_SETTINGS: usize = 600;
+/// Milliseconds after which a reset of an unanswered stream is not one of a rapid reset attack: slower ones are bounded by the number
+/// of streams that may be open at once.
+const SOON: u64 = 50;
 /// The largest flow-control window (section 6.9.1).
 const MAX_WINDOW: i64 = 0x7fff_ffff;
 
@@ -34,6 +38,7 @@ impl Http2 {
                     let padding = 1 + usize::from(edit.rest()[0]);
                     self.client.reading = Reading::Head;
                     let next = self.up_frame(head, padding)?;
+                    self.speak_up(edit);
                     if let Reading::Pass(_) = next {
                         edit.insert(&self.client.head);
                     }
@@ -95,6 +100,7 @@ impl Http2 {
             return Ok(false);
         }
         let next = self.up_frame(head, 0)?;
+        self.speak_up(edit);
         match next {
             Reading::Pass(_) if whole => edit.keep(n),
             Reading::Pass(_) => {
@@ -204,7 +210,14 @@ impl Http2 {
         }
         let data = (head.length - padding) as u64;
         let Some(stream) = self.streams.get_mut(&head.stream) else {
+            if let Some(stream) = self.queue.get_mut(head.stream) {
+                let fits = !stream.up_done && take_length(&mut stream.up_left, data, ends);
+                return self.up_waiting_data(head, data, fits);
+            }
             self.owe_client(head.length, ends);
+            if self.discard(head, ends) {
+                return Ok(Reading::Skip(head.length));
+            }
             if !self.ids.is_reset(head.stream, ends) {
                 self.reset_client(head.stream, STREAM_CLOSED)?;
             }
@@ -228,6 +241,47 @@ impl Http2 {
         Ok(Reading::Pass(head.length))
     }
 
+    /// DATA on a stream that waits is kept, as long as there is room; what finds none may be sent again elsewhere.
+    fn up_waiting_data(&mut self, head: Head, data: u64, fits: bool) -> Result<Reading, Fault> {
+        let ends = head.has(END_STREAM);
+        if fits && self.queue.has_room(head.length) {
+            if let Some(stream) = self.queue.get_mut(head.stream) {
+                stream.up += data;
+                stream.up_done = ends;
+            }
+            if head.length == 0 {
+                self.queue.append(head.stream, DATA, head.flags, &[]);
+                return Ok(Reading::Skip(0));
+            }
+            return Ok(Reading::Gather(head));
+        }
+        self.owe_client(head.length, ends);
+        let how = if fits { Ended::ByGateway } else { Ended::ByClient };
+        self.end_waiting(head.stream, how);
+        match fits {
+            true => write_reset(&mut self.to_client, head.stream, REFUSED_STREAM),
+            false => self.reset_client(head.stream, PROTOCOL_ERROR)?,
+        }
+        Ok(Reading::Skip(head.length))
+    }
+
+    /// A refused body is thrown away. False: the stream is none of those.
+    fn discard(&mut self, head: Head, ends: bool) -> bool {
+        match self.discarded.take(head.stream, head.length, ends) {
+            None => return false,
+            Some(Discard::Credit(0) | Discard::Over) => {}
+            Some(Discard::Credit(bytes)) => {
+                write(&mut self.to_client, WINDOW_UPDATE, 0, head.stream, &bytes.to_be_bytes());
+            }
+            Some(Discard::Reset) => {
+                // The answer was complete, and the rest of the request is not wanted (section 8.1).
+                self.ids.reset(head.stream);
+                write_reset(&mut self.to_client, head.stream, NO_ERROR);
+            }
+        }
+        true
+    }
+
     /// A frame's payload has passed; if it was its stream's last, the client has sent all of it.
     fn up_finished(&mut self) {
         let Some(id) = self.client.finishing.take() else { return };
@@ -240,8 +294,20 @@ impl Http2 {
     /// A gathered frame is whole. True: a request is withheld.
     fn up_gathered(&mut self, frame: Head, edit: &mut Edit<'_>) -> Result<bool, Fault> {
         self.client.reading = Reading::Head;
+        // Streams that were released while this came stand before it.
+        self.speak_up(edit);
         let payload = std::mem::take(&mut self.client.payload);
         let done = match frame.kind {
+            DATA => {
+                // Its stream may have been cut while this came.
+                if !self.queue.append(frame.stream, DATA, frame.flags, &payload) {
+                    match self.streams.contains_key(&frame.stream) {
+                        true => write(edit.insert_with(), DATA, frame.flags, frame.stream, &payload),
+                        false => self.owe_client(payload.len(), frame.has(END_STREAM)),
+                    }
+                }
+                Ok(false)
+            }
             HEADERS | CONTINUATION => self.up_block(frame, &payload, edit),
             SETTINGS => self.up_settings(frame, &payload, edit).map(|()| false),
             RST_STREAM => self.up_reset(frame, &payload, edit).map(|()| false),
@@ -311,16 +377,29 @@ impl Http2 {
             push_setting(&mut changed, ENABLE_PUSH, 0);
         }
         write(edit.insert_with(), SETTINGS, 0, 0, &changed);
+        if self.last_forwarded == 0 {
+            self.unacknowledged += 1;
+        }
         Ok(())
     }
 
     fn up_reset(&mut self, frame: Head, payload: &[u8], edit: &mut Edit<'_>) -> Result<(), Fault> {
-        if !self.budget.reset() {
+        // Rapid reset is made of streams that are given up as soon as they were begun. A deadline that runs out, or an answer
+        // that is not wanted any more, is what honest clients reset for.
+        let clock = self.clock;
+        let fresh = |stream: &Stream| !stream.answered && clock.saturating_sub(stream.begun) < SOON;
+        let known = self.streams.get(&frame.stream);
+        let rapid = known.is_some_and(fresh) || self.queue.get_mut(frame.stream).is_some_and(|s| fresh(s));
+        if rapid && !self.budget.reset() {
             return Err(self.client_fault(ENHANCE_YOUR_CALM, "too many resets", "CVE-2023-44487"));
         }
         if !self.streams.contains_key(&frame.stream) {
             // On a stream that the upstream never heard of, this would be an error of the whole connection.
             self.owe_client(0, true);
+            let over = self.discarded.end(frame.stream) || self.ids.is_reset(frame.stream, true);
+            if !self.end_waiting(frame.stream, Ended::ByClient) && !over {
+                self.up_idle(Reading::Head)?;
+            }
             return Ok(());
         }
         write(edit.insert_with(), RST_STREAM, 0, frame.stream, payload);
@@ -335,6 +414,9 @@ impl Http2 {
             return Err(self.client_fault(PROTOCOL_ERROR, "WINDOW_UPDATE of nothing", "RFC 9113 6.9"));
         }
         if frame.stream != 0 && !self.streams.contains_key(&frame.stream) {
+            if self.queue.has_room(payload.len()) {
+                self.queue.append(frame.stream, WINDOW_UPDATE, 0, payload);
+            }
             return Ok(());
         }
         if frame.stream == 0 {
@@ -400,8 +482,14 @@ impl Http2 {
     }
 
     fn up_trailers(&mut self, first: Head, edit: &mut Edit<'_>) -> Result<(), Fault> {
+        self.speak_up(edit);
         let ends = first.has(END_STREAM);
-        let Some(stream) = self.streams.get_mut(&first.stream) else {
+        let (waits, forwarded) = (self.queue.get_mut(first.stream), self.streams.get_mut(&first.stream));
+        let is_waiting = waits.is_some();
+        let Some(stream) = waits.or(forwarded) else {
+            if self.discarded.end(first.stream) {
+                return Ok(());
+            }
             if !self.ids.is_reset(first.stream, ends) {
                 return Err(self.client_fault(STREAM_CLOSED, "HEADERS on a closed stream", "RFC 9113 5.1"));
             }
@@ -428,6 +516,12 @@ impl Http2 {
             return self.reset_request(first.stream);
         }
         stream.up_done = true;
+        if is_waiting {
+            let mut frames = Vec::new();
+            write_block(&mut frames, first.stream, true, &block);
+            self.queue.append_frames(first.stream, &frames);
+            return Ok(());
+        }
         write_block(edit.insert_with(), first.stream, true, &block);
         self.settle(first.stream);
         Ok(())
@@ -439,7 +533,7 @@ impl Http2 {
             return Err(self.client_fault(PROTOCOL_ERROR, "stream of an even number", "RFC 9113 5.1.1"));
         }
         self.ids.open(id);
-        if self.draining || self.streams.len() >= self.limits.streams as usize {
+        if self.draining || self.streams.len() + self.queue.len() >= self.limits.streams as usize {
             if !first.has(END_STREAM) {
                 self.ids.reset(id);
             }

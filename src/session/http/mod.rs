@@ -51,9 +51,16 @@ pub struct Conversation {
     ticked: Instant,
     over: bool,
     requests: u64,
+    /// Requests that were refused before any was permitted.
+    refused: u32,
+    is_permitted: bool,
     /// When the tunnel's token ends: nothing new is permitted after, so the client is told to come through a new tunnel.
     tunnel_ends: Option<Expiry>,
 }
+
+/// Requests of a connection that are refused before any was permitted. Each costs a line in the log; a client that goes on has to
+/// connect again. As many as a browser sends at once with a token that has expired.
+const MAX_REFUSED: u32 = 64;
 
 /// A permitted request on its way.
 struct Exchange {
@@ -121,6 +128,8 @@ impl Conversation {
                     head: limits.head,
                     fields: limits.fields,
                     streams: limits.streams,
+                    resets: limits.resets,
+                    resets_per_second: limits.resets_per_second,
                 };
                 Protocol::Two(Box::new(Http2::new(limits).of_session(session.id)))
             }
@@ -146,6 +155,8 @@ impl Conversation {
             ticked: Instant::now(),
             over: false,
             requests: 0,
+            refused: 0,
+            is_permitted: false,
         }
     }
 
@@ -234,6 +245,7 @@ impl Conversation {
     /// Sends the withheld head on, without the token and with the credential.
     pub fn permit(&mut self, edit: &mut Edit<'_>, permit: Permit) {
         self.requests += 1;
+        self.is_permitted = true;
         let http = self.http.http();
         let request = http.request();
         let (key, head) = (request.key, Head::of(request));
@@ -269,6 +281,11 @@ impl Conversation {
         let id = RequestId { session: self.session.id, number: request.key };
         let head = Head::of(request);
         http.refuse(&Refusal { id, why: denial.why });
+        self.refused += u32::from(!self.is_permitted);
+        if self.refused == MAX_REFUSED {
+            // Behind the answer: some clients read none after a GOAWAY.
+            http.drain();
+        }
         let metrics = &self.shared().metrics;
         metrics.refused(denial.why.code());
         audit::request(&audit::RequestLine {

@@ -17,6 +17,8 @@ use crate::session::trail::Trail;
 use crate::tls::leg::{Leg, LegFault};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// HTTP before the first permit.
 pub struct HttpStart {
@@ -29,7 +31,12 @@ pub struct HttpStart {
     plain: Vec<u8>,
     /// Plaintext for the upstream, once there is one: what HTTP/2 says before its first request.
     first: Vec<u8>,
+    /// When the client is told that it took too long.
+    patience: Instant,
 }
+
+/// How long before the permit deadline the client is told: the GOAWAY must get out before the session ends.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Bytes that HTTP/2 may say before its first request is permitted; settings and window updates, no bodies.
 const MAX_FIRST: usize = 64 * 1024;
@@ -74,8 +81,9 @@ impl HttpStart {
             return Err(Close::WrongProtocol);
         }
         let conversation = Conversation::new(session.clone(), route.clone(), kind);
-        let first = Vec::new();
-        Ok(Box::new(HttpStart { session, route, leg, application, conversation, plain, first }))
+        let (first, allowed) = (Vec::new(), session.gateway.limits.permit_deadline);
+        let patience = trail.accepted() + allowed.saturating_sub(LAST_WORDS.min(allowed / 4));
+        Ok(Box::new(HttpStart { session, route, leg, application, conversation, plain, first, patience }))
     }
 
     async fn next_identity(&mut self, trail: &mut Trail) -> Result<Arc<Identity>, Close> {
@@ -84,7 +92,12 @@ impl HttpStart {
             match self.feed(trail).await? {
                 Up::Request => {}
                 Up::Done | Up::Wait => {
-                    match self.leg.read(&mut self.plain).await {
+                    // What came may have left something to say: an answer to a ping, a reset, an acknowledgement.
+                    self.speak(trail).await?;
+                    let Ok(read) = timeout_at(self.patience, self.leg.read(&mut self.plain)).await else {
+                        return Err(self.run_out_of_time(trail).await);
+                    };
+                    match read {
                         Ok(true) => {}
                         // With nothing under way there is nothing that an end could cut.
                         Ok(false) | Err(LegFault::Truncated) if self.conversation.requests() > 0 => {
@@ -102,6 +115,14 @@ impl HttpStart {
                 Err(denial) => self.deny(&denial, trail).await?,
             }
         }
+    }
+
+    /// Takes leave of a client without a permit: GOAWAY, before the deadline ends the session.
+    async fn run_out_of_time(&mut self, trail: &mut Trail) -> Close {
+        self.conversation.http().drain();
+        // Whether the client gets to read it or not, the session ends.
+        let _ = self.speak(trail).await;
+        Close::Deadline(trail.stage())
     }
 
     fn client_broke(&mut self, fault: LegFault, trail: &mut Trail) -> Close {

@@ -74,7 +74,7 @@ fn the_last_bytes_of_a_refused_body_are_given_back_too() {
     let bytes = [frame(HEADERS, END_HEADERS, 1, &block(&GET)), frame(DATA, END_STREAM, 1, &[7; 10])].concat();
     feed(&mut http, &bytes, 1_000);
     let said = frames(&said(&mut http));
-    assert_eq!((said[2].0.kind, said[2].0.stream, &said[2].1[..]), (WINDOW_UPDATE, 0, &[0, 0, 0, 10][..]));
+    assert_eq!((said[1].0.kind, said[1].0.stream, &said[1].1[..]), (WINDOW_UPDATE, 0, &[0, 0, 0, 10][..]));
 }
 
 #[test]

@@ -1,0 +1,63 @@
+"""Refusals that arrive: every client reads the status, however large the body that it was sending."""
+
+import json
+import subprocess
+
+import pytest
+from support.process import run
+from test_http1 import curl
+
+TIMES = 5
+
+
+@pytest.fixture(scope="module", params=[1, 20], ids=["1MB", "20MB"])
+def upload(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("upload") / "body"
+    path.write_bytes(b"x" * request.param * 1_000_000)
+    return path
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_curl_sees_the_refusal_of_an_upload(gateway, world, upload, version):
+    for _ in range(TIMES):
+        answer = curl(gateway, world, "app", "/upload", version, "-T", str(upload), "-w", " %{http_code}", token="not.a.token")
+        assert answer.stdout.endswith(b" 401") and b"invalid_token" in answer.stdout, (answer.stdout, answer.stderr)
+
+
+NODE_HTTP2 = """
+const http2 = require("node:http2"), fs = require("node:fs");
+const [ca, port, body] = process.argv.slice(2);
+const client = http2.connect(`https://app.gw.test:${port}`, { ca: fs.readFileSync(ca), host: "127.0.0.1", lookup: (h, o, cb) => o.all ? cb(null, [{ address: "127.0.0.1", family: 4 }]) : cb(null, "127.0.0.1", 4) });
+const stream = client.request({ ":method": "POST", ":path": "/upload", authorization: "Bearer not.a.token" });
+stream.on("response", headers => { console.log(headers[":status"]); stream.on("end", () => client.destroy()); stream.resume(); });
+stream.on("error", () => {});
+fs.createReadStream(body).pipe(stream);
+"""
+
+
+def test_node_sees_the_refusal_of_an_upload_over_http2(gateway, world, upload, tmp_path):
+    script = tmp_path / "upload.js"
+    script.write_text(NODE_HTTP2)
+    for _ in range(TIMES):
+        answer = run(["node", str(script), world.ca, str(gateway.port), str(upload)], 30)
+        assert answer.stdout.strip() == b"401", answer
+
+
+HTTPX = """
+import httpx, socket, ssl, sys
+ca, port, body, token = sys.argv[1:]
+real = socket.create_connection
+import httpcore._backends.sync as sync
+sync.socket.create_connection = lambda address, *a, **k: real(("127.0.0.1", int(port)), *a, **k)
+with httpx.Client(http2=True, http1=False, verify=ssl.create_default_context(cafile=ca), timeout=20) as client:
+    answer = client.post(f"https://app.gw.test:{port}/upload", content=open(body, "rb").read(), headers={"authorization": "Bearer " + token})
+    print(answer.status_code, answer.json()["error"]["code"])
+"""
+
+
+def test_httpx_which_sends_all_of_a_body_first_sees_the_refusal_over_http2(gateway, world, upload):
+    import sys
+
+    for _ in range(TIMES):
+        answer = run([sys.executable, "-c", HTTPX, world.ca, str(gateway.port), str(upload), "not.a.token"], 40)
+        assert answer.stdout.strip() == b"401 invalid_token", answer
