@@ -19,6 +19,8 @@ pub enum Close {
     WrongProtocol,
     /// The identity could not be established, or the policy said no.
     Refused,
+    /// Requests were refused because the issuer's keys could not be had.
+    IssuerUnavailable,
     /// The upstream could not be reached or its certificate does not verify.
     Dial,
     /// A peer broke a rule of TLS after the handshake.
@@ -149,6 +151,7 @@ impl Close {
             Close::NoRoute => "no_route",
             Close::WrongProtocol => "wrong_protocol",
             Close::Refused => "refused",
+            Close::IssuerUnavailable => "issuer_unavailable",
             Close::Dial => "dial",
             Close::Record(_) => "record",
             Close::Protocol(_) => "protocol",
@@ -188,6 +191,7 @@ impl Close {
             Close::Idle
             | Close::Drained
             | Close::Limit
+            | Close::IssuerUnavailable
             | Close::LogFull
             | Close::Evicted
             | Close::KeyLimit

@@ -232,6 +232,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// HTTP: no request under way. Default 5 min.
     pub between_requests: Duration,
+    /// HTTP: from a whole request to the beginning of its answer; `None`: as long as `idle`. Default `None`.
+    pub response: Option<Duration>,
     /// Raw and tunnels: no byte either way. Default 1 h. Does not count while a response is awaited.
     pub idle: Duration,
     /// A peer that does not read while there is something to send. Default 2 min.

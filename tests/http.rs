@@ -291,3 +291,97 @@ async fn a_request_for_another_name_is_421_and_the_connection_goes_on() {
     let (_client, (_, head)) = timeout(SOON, async { tokio::join!(client, http.upstream()) }).await.unwrap();
     assert!(head.starts_with("GET /b ") && head.contains("x-forwarded-host: ROUTE.test.:8443\r\n"), "{head}");
 }
+
+/// The request of a client that may.
+fn ask(http: &Http, method: &str, more: &str) -> String {
+    let token = http.token(60);
+    format!("{method} /s HTTP/1.1\r\nhost: {NAME}\r\nauthorization: Bearer {token}\r\n{more}\r\n")
+}
+
+/// Reads one answer of the gateway's, body and all.
+async fn answer(client: &mut Client) -> String {
+    let head = timeout(SOON, read_head(client)).await.unwrap().unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let body = read_exactly(client, length.parse().unwrap()).await;
+    format!("{head}{body}")
+}
+
+#[tokio::test]
+async fn an_upstream_that_does_not_answer_properly_is_a_502_with_body_and_id() {
+    let http = Http::start(Wish::default()).await;
+    for (bytes, clean) in [
+        (&b"HTTP/1.1 999 Odd\r\n\r\n"[..], true),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", true),
+        (b"SSH-2.0-x\r\n", true),
+        (b"", true),
+        (b"", false),
+        (b"HTTP/1.1 200 OK\r\nx: y\r\n", false),
+    ] {
+        let request = ask(&http, "GET", "");
+        let (mut client, mut upstream, _) = timeout(SOON, http.exchange(&request)).await.unwrap();
+        upstream.write_all(bytes).await.unwrap();
+        if clean {
+            upstream.shutdown().await.unwrap();
+        } else {
+            drop(upstream.into_inner().0);
+        }
+        let answer = answer(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{bytes:?} {clean}: {answer}");
+        assert!(answer.contains("x-request-id: ") && answer.contains("\"bad_answer\""), "{answer}");
+        assert_eq!(timeout(SOON, client.read(&mut [0; 1])).await.unwrap().unwrap(), 0, "a clean end");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_ran_keeps_its_answer_when_bad_bytes_follow_it_in_one_write() {
+    let http = Http::start(Wish::default()).await;
+    let request = ask(&http, "POST", "content-length: 5\r\n") + "hello, world\r\n\r\n";
+    let (mut client, mut upstream, _) = timeout(SOON, http.exchange(&request)).await.unwrap();
+    assert_eq!(read_exactly(&mut upstream, 5).await, "hello");
+    let ok = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
+    upstream.write_all(ok.as_bytes()).await.unwrap();
+    assert_eq!(read_exactly(&mut client, ok.len()).await, ok);
+    let next = answer(&mut client).await;
+    assert!(next.starts_with("HTTP/1.1 400 Bad Request\r\n") && next.contains("\r\ndate: "), "{next}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_never_answers_is_a_504_where_the_route_says_when() {
+    let http = Http::start(Wish { response: Some(Duration::from_millis(400)), ..Wish::default() }).await;
+    let request = ask(&http, "GET", "");
+    let (mut client, mut upstream, _) = timeout(SOON, http.exchange(&request)).await.unwrap();
+    let answer = answer(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 504 Gateway Timeout\r\n"), "{answer}");
+    assert!(answer.contains("\"upstream_timeout\""), "{answer}");
+    assert!(
+        !matches!(timeout(SOON, upstream.read(&mut [0; 1])).await.unwrap(), Ok(1)),
+        "the upstream is let go"
+    );
+    // One that has begun to answer may take its time, and so may one whose request is still on its way.
+    let request = ask(&http, "POST", "content-length: 2\r\n");
+    let (mut client, mut upstream, _) = timeout(SOON, http.exchange(&request)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    client.write_all(b"ab").await.unwrap();
+    upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\na").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    upstream.write_all(b"b").await.unwrap();
+    assert!(read_exactly(&mut client, 40).await.ends_with("ab"));
+}
+
+#[tokio::test]
+async fn a_later_head_that_trickles_meets_a_deadline() {
+    let http = Http::start(Wish { permit_deadline: Duration::from_secs(2), ..Wish::default() }).await;
+    let request = ask(&http, "GET", "");
+    let (mut client, mut upstream, _) = timeout(SOON, http.exchange(&request)).await.unwrap();
+    upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab").await.unwrap();
+    read_exactly(&mut client, 40).await;
+    let trickle = async {
+        for byte in ask(&http, "GET", &format!("x: {}\r\n", "y".repeat(10_000))).bytes() {
+            if client.write_all(&[byte]).await.and(client.flush().await).is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(6), trickle).await.expect("the connection ends");
+}

@@ -315,7 +315,7 @@ pub const REFUSALS: [&str; 15] = [
 ];
 
 /// [`Close::name`] of every reason.
-const CLOSE_REASONS: [&str; 22] = [
+const CLOSE_REASONS: [&str; 23] = [
     "done",
     "not_tls",
     "deadline",
@@ -323,6 +323,7 @@ const CLOSE_REASONS: [&str; 22] = [
     "no_route",
     "wrong_protocol",
     "refused",
+    "issuer_unavailable",
     "dial",
     "record",
     "protocol",

@@ -136,6 +136,7 @@ fn the_tables_of_words_match_the_vocabulary() {
         Close::NoRoute,
         Close::WrongProtocol,
         Close::Refused,
+        Close::IssuerUnavailable,
         Close::Dial,
         Close::Record(side),
         Close::Protocol(side),

@@ -5,12 +5,14 @@
 //! knows of them. A new HTTP is one file here and one row in [`Sniffed`]; other protocols, such as PostgreSQL's
 //! ([`postgres`]), MySQL's ([`mysql`]) and Redis' ([`redis`]), have their own rules and share [`Edit`] and [`Fault`].
 
+mod bucket;
 pub mod edit;
 pub mod fields;
 pub mod head_rules;
 pub mod hpack;
 pub mod http1;
 pub mod http2;
+pub mod http_date;
 pub mod mysql;
 pub mod postgres;
 pub mod redis;
@@ -19,6 +21,7 @@ pub mod statement;
 
 pub use edit::Edit;
 pub use fields::Fields;
+pub use http_date::HttpDate;
 pub use sniff::{Sniffed, sniff};
 
 use crate::names::{Culprit, RequestId};
@@ -293,7 +296,8 @@ pub struct Fault {
 /// at the next boundary: call `up` or `down` with an empty edit when [`Http::wants_up`] or [`Http::wants_down`].
 pub trait Http {
     /// Deals with bytes from the client. On a fault nothing further may be sent upstream; [`Http::wants_down`] may
-    /// hold a last answer (a 400, a GOAWAY) for the client.
+    /// hold a last answer (a 400, a GOAWAY) for the client. Answers to what was permitted before may still be owed, while
+    /// [`Http::is_over`] is false: go on with [`Http::down`].
     fn up(&mut self, edit: &mut Edit<'_>) -> Result<Up, Fault>;
     /// The head that [`Up::Request`] spoke of. One that is barred is to be refused.
     fn request(&self) -> &Request;
@@ -303,6 +307,20 @@ pub trait Http {
     fn refuse(&mut self, refusal: &Refusal);
     /// Deals with bytes from the upstream, and puts in what the gateway has to say where that is allowed.
     fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault>;
+    /// The upstream is gone without an end of its own. Requests that no answer has begun for are answered 502, or with `why`, in
+    /// their turn; what had begun is cut. False: something was.
+    fn upstream_lost(&mut self, why: RefusalReason) -> bool;
+    /// The upstream takes too long over one exchange: answers in its place. False where the connection can only end with it
+    /// (HTTP/1.1).
+    fn give_up(&mut self, key: Key, why: RefusalReason) -> bool;
+    /// True when all of an exchange's request was sent and no answer to it has begun.
+    fn awaits_answer(&self, key: Key) -> bool;
+    /// True when a request's head has begun and is not whole.
+    fn is_in_head(&self) -> bool;
+    /// The session ends: every exchange under way is over, in this way, with the bytes that it had.
+    fn end_all(&mut self, how: Ended);
+    /// The time, for `Date` in the gateway's own answers. Told before such an answer can come out.
+    fn set_time(&mut self, now: HttpDate);
     /// The next thing noticed, if any.
     fn event(&mut self) -> Option<Event>;
     /// True when `up` with an empty edit would emit something now.

@@ -210,6 +210,7 @@ pub(super) fn authorise_account(
 pub(super) fn close_for_refusal(why: RefusalReason) -> Close {
     match why {
         RefusalReason::Overloaded => Close::Limit,
+        RefusalReason::IssuerUnavailable => Close::IssuerUnavailable,
         _ => Close::Refused,
     }
 }

@@ -111,7 +111,8 @@ async fn refuse(session: &Session, mut leg: Leg, denial: Denial, trail: &mut Tra
     denial.identity.iter().for_each(|identity| session.identified(identity));
     session.shared.metrics.refused(denial.why.code());
     let mut answer = Vec::new();
-    connect::not_opened(&mut answer, denial.why, RequestId { session: session.id, number: 0 });
+    let id = RequestId { session: session.id, number: 0 };
+    connect::not_opened(&mut answer, denial.why, id, super::http::http_date());
     // A leg that cannot take it any more ends without it.
     let _ = leg.queue(&answer);
     close_leg(leg, true).await;

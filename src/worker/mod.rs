@@ -217,6 +217,8 @@ mod tests {
             head: 32 * 1024,
             fields: 100,
             streams: 100,
+            resets: 100,
+            resets_per_second: 33,
             records_per_key: u64::MAX,
         };
         let gateway =

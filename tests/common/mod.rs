@@ -110,6 +110,7 @@ pub struct Wish {
     pub stall: Duration,
     pub idle: Duration,
     pub between_requests: Duration,
+    pub response: Option<Duration>,
     pub permit_deadline: Duration,
     pub pin: bool,
     pub alpn: Alpn,
@@ -145,6 +146,7 @@ impl Default for Wish {
             stall: Duration::from_secs(120),
             idle: Duration::from_secs(3600),
             between_requests: Duration::from_secs(300),
+            response: None,
             permit_deadline: Duration::from_secs(10),
             pin: false,
             alpn: Alpn::Auto,
@@ -372,6 +374,7 @@ impl Rig {
             timeouts: Timeouts {
                 connect: wish.connect,
                 between_requests: wish.between_requests,
+                response: wish.response,
                 idle: wish.idle,
                 stall: wish.stall,
             },

@@ -321,6 +321,10 @@ pub struct Timeouts {
     /// HTTP with no request under way. Default `5m`.
     #[schemars(with = "Option<String>")]
     pub between_requests: Option<Text>,
+    /// HTTP: the upstream has a whole request and does not begin to answer; the client gets a 504. Default: as long as `idle`, for
+    /// models think for minutes.
+    #[schemars(with = "Option<String>")]
+    pub response: Option<Text>,
     /// Nothing moves either way: raw bytes, tunnels, a response that is awaited. Default `1h`.
     #[schemars(with = "Option<String>")]
     pub idle: Option<Text>,

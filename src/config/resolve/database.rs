@@ -78,6 +78,7 @@ pub(super) fn idle_settings(route: &model::Route, protocol: RouteProtocol, notes
         (&route.alpn, "alpn"),
         (&route.host, "host"),
         (&route.timeouts.between_requests, "between_requests"),
+        (&route.timeouts.response, "response"),
     ];
     let of_postgres = [
         (&route.application_name, "application_name"),

@@ -460,9 +460,12 @@ fn timeouts(written: &model::Timeouts, notes: &mut Notes<'_>) -> Option<Timeouts
     let seconds = Duration::from_secs;
     let connect = duration(&written.connect, seconds(5), notes);
     let between_requests = duration(&written.between_requests, seconds(300), notes);
+    let response = duration(&written.response, Duration::MAX, notes);
     let idle = duration(&written.idle, seconds(3600), notes);
     let stall = duration(&written.stall, seconds(120), notes);
-    Some(Timeouts { connect: connect?, between_requests: between_requests?, idle: idle?, stall: stall? })
+    let (connect, between_requests, response) = (connect?, between_requests?, response?);
+    let response = written.response.as_ref().map(|_| response);
+    Some(Timeouts { connect, between_requests, response, idle: idle?, stall: stall? })
 }
 
 /// What requests may name: the names of the route and those of `hosts`; `None`: anything.

@@ -8,7 +8,7 @@
 //!                   bits.left
 //! ```
 
-use super::HpackFault;
+use super::fault::HpackFault;
 use std::sync::LazyLock;
 
 /// Appends the decoded text. Refuses the end-of-string symbol, padding of more than seven bits and padding that is

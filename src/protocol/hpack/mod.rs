@@ -4,41 +4,16 @@
 //! the dynamic table, so it has no state, its output means the same wherever it is put in, and nobody learns anything
 //! from its size (CRIME).
 
+mod fault;
 mod huffman;
 mod table;
 
 use super::Fields;
+pub use fault::HpackFault;
 use table::{STATIC, Table};
 
 /// Bytes of a decoder's dynamic table; the default of RFC 9113 section 6.5.2. Larger settings are clamped on their way.
 pub const TABLE: usize = 4_096;
-
-/// A header block that cannot be decoded. All but [`HpackFault::TooLarge`] and [`HpackFault::TooMany`] are connection
-/// errors of type COMPRESSION_ERROR (RFC 9113 section 4.3); after these two the decoder still knows the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum HpackFault {
-    /// The block ends in the middle of something.
-    #[error("truncated header block")]
-    Truncated,
-    /// An integer of more than five bytes or beyond what anything here can be.
-    #[error("integer too large")]
-    Integer,
-    /// An index that stands for nothing.
-    #[error("unknown index")]
-    Index,
-    /// A Huffman text with wrong padding or the end-of-string symbol in it.
-    #[error("malformed Huffman text")]
-    Huffman,
-    /// A table size beyond what was allowed, or not at the block's start.
-    #[error("table size update out of place")]
-    TableSize,
-    /// More bytes than the limit.
-    #[error("header list larger than the limit")]
-    TooLarge,
-    /// More fields than the limit.
-    #[error("more header fields than the limit")]
-    TooMany,
-}
 
 /// Decodes the header blocks of one direction of one connection.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! The static and the dynamic table of a decoder (RFC 7541 section 2.3).
 
-use super::HpackFault;
+use super::fault::HpackFault;
 use std::collections::VecDeque;
 
 /// Bytes that an entry counts for besides its name and value (RFC 7541 section 4.1).

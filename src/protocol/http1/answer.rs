@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::names::RequestId;
-use crate::protocol::{Refusal, RefusalReason};
+use crate::protocol::{HttpDate, Refusal, RefusalReason};
 
 /// In whose name a token is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,7 @@ pub(super) enum Challenge {
     Proxy,
 }
 
+#[expect(clippy::too_many_arguments, reason = "one kind of each, and three callers")]
 /// Appends the whole response. A head that broke a rule never became a request and has no `id`.
 pub(super) fn write(
     out: &mut Vec<u8>,
@@ -22,6 +23,7 @@ pub(super) fn write(
     close: bool,
     to_head: bool,
     challenge: Challenge,
+    now: HttpDate,
 ) {
     let (status, field, allowed) = match (challenge, why.status()) {
         (Challenge::Proxy, 401) => (407, "proxy-authenticate", ""),
@@ -36,7 +38,7 @@ pub(super) fn write(
         // Writing to a `Vec` cannot fail.
         let _ = out.write_fmt(text);
     };
-    line(format_args!("HTTP/1.1 {status} {}\r\n", reason(status)));
+    line(format_args!("HTTP/1.1 {status} {}\r\ndate: {now}\r\n", reason(status)));
     line(format_args!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
     line(format_args!("cache-control: no-store\r\n"));
     if let Some(challenge) = why.challenge() {

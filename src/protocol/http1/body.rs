@@ -1,7 +1,7 @@
 //! Message bodies: followed, never touched. Known lengths pass in O(1), chunked in O(chunks).
 
-use super::Limits;
-use super::head::{Broken, HeadEnd};
+use super::head_end::{Broken, HeadEnd, check_field};
+use super::limits::Limits;
 use crate::protocol::head_rules;
 use crate::protocol::{Edit, Fields};
 
@@ -48,7 +48,7 @@ impl Body {
         if length == 0 { Body::Done } else { Body::Length(length) }
     }
 
-    /// Keeps what belongs to this body; gives the payload bytes that were in it. `trailer` collects the trailer
+    /// Keeps what belongs to this body, and counts its payload bytes, also where a rule is broken behind them. `trailer` collects the trailer
     /// section for the check of its names; `guarded` are names that the gateway took out of or put into the head.
     pub(super) fn pass(
         &mut self,
@@ -56,24 +56,24 @@ impl Body {
         limits: &Limits,
         trailer: &mut Vec<u8>,
         guarded: &Fields,
-    ) -> Result<u64, Broken> {
-        let mut payload = 0u64;
+        payload: &mut u64,
+    ) -> Result<(), Broken> {
         while !edit.is_done() {
             match self {
                 Body::Done => break,
                 Body::UntilClose => {
                     let n = edit.rest().len();
                     edit.keep(n);
-                    payload += n as u64;
+                    *payload += n as u64;
                 }
                 Body::Length(left) => {
-                    payload += keep_up_to(edit, left);
+                    *payload += keep_up_to(edit, left);
                     if *left == 0 {
                         *self = Body::Done;
                     }
                 }
                 Body::Chunked(Chunk::Data(left)) => {
-                    payload += keep_up_to(edit, left);
+                    *payload += keep_up_to(edit, left);
                     if *left == 0 {
                         *self = Body::Chunked(Chunk::DataCr);
                     }
@@ -96,7 +96,7 @@ impl Body {
                 }
             }
         }
-        Ok(payload)
+        Ok(())
     }
 }
 
@@ -149,7 +149,7 @@ fn check_trailer(block: &[u8], guarded: &Fields) -> Result<(), Broken> {
         return Err(Broken::bad("malformed trailer section", "RFC 9112 7.1.2"));
     };
     for field in fields {
-        super::head::check_field(field)?;
+        check_field(field)?;
         head_rules::check_trailer(field.name.as_bytes(), guarded)?;
     }
     Ok(())

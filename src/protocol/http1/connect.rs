@@ -4,9 +4,10 @@
 
 use super::Limits;
 use super::answer::{self, Challenge};
-use super::head::{Broken, HeadEnd, check_field, fields_room, one};
+use super::head::{fields_room, one};
+use super::head_end::{Broken, HeadEnd, check_field};
 use crate::names::RequestId;
-use crate::protocol::{Fields, RefusalReason, head_rules};
+use crate::protocol::{Fields, HttpDate, RefusalReason, head_rules};
 use std::fmt;
 
 /// A whole head.
@@ -109,8 +110,8 @@ pub fn opened(out: &mut Vec<u8>, protocol: &str) {
 }
 
 /// Appends the answer after which the connection ends. What would be 401 of an origin is 407 of a proxy.
-pub fn not_opened(out: &mut Vec<u8>, why: RefusalReason, id: RequestId) {
-    answer::write(out, why, Some(id), true, false, Challenge::Proxy);
+pub fn not_opened(out: &mut Vec<u8>, why: RefusalReason, id: RequestId, now: HttpDate) {
+    answer::write(out, why, Some(id), true, false, Challenge::Proxy, now);
 }
 
 #[cfg(test)]
@@ -188,13 +189,23 @@ mod tests {
     #[test]
     fn a_missing_token_is_asked_for_as_a_proxy_does() {
         let mut out = Vec::new();
-        not_opened(&mut out, RefusalReason::NoToken, RequestId { session: SessionId(7), number: 0 });
+        not_opened(
+            &mut out,
+            RefusalReason::NoToken,
+            RequestId { session: SessionId(7), number: 0 },
+            HttpDate(0),
+        );
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("HTTP/1.1 407 Proxy Authentication Required\r\n"), "{text}");
         assert!(text.contains("\r\nproxy-authenticate: Bearer realm=\"staunch\"\r\n"), "{text}");
         assert!(text.contains("\r\nconnection: close\r\n") && !text.contains("www-authenticate"), "{text}");
         let mut out = Vec::new();
-        not_opened(&mut out, RefusalReason::MethodNotAllowed, RequestId { session: SessionId(7), number: 0 });
+        not_opened(
+            &mut out,
+            RefusalReason::MethodNotAllowed,
+            RequestId { session: SessionId(7), number: 0 },
+            HttpDate(0),
+        );
         assert!(String::from_utf8(out).unwrap().contains("\r\nallow: CONNECT\r\n"));
     }
 }

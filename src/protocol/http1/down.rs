@@ -2,13 +2,11 @@
 
 use super::answer::{self, Challenge};
 use super::body::Body;
-use super::head::{self, Broken};
+use super::head;
+use super::head_end::Broken;
 use super::{Client, Http1, Life, Reply, Service};
 use crate::names::Culprit;
-use crate::protocol::{Edit, Ended, Event, Fault};
-
-/// Progress reports (102, 103) come in tens; without a limit a service could keep an exchange open forever.
-pub(super) const INTERIM_MAX: u16 = 64;
+use crate::protocol::{Edit, Ended, Event, Fault, RefusalReason};
 
 impl Http1 {
     pub(super) fn read_down(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault> {
@@ -32,11 +30,12 @@ impl Http1 {
                     }
                 }
                 Service::Body(body) => {
-                    let passed = body.pass(edit, &self.limits, &mut self.down_trailer, &self.unguarded);
-                    let n = passed.map_err(|broken| self.service_fault(broken))?;
+                    let (trailer, mut n) = (&mut self.down_trailer, 0);
+                    let passed = body.pass(edit, &self.limits, trailer, &self.unguarded, &mut n);
                     if let Some(front) = self.exchanges.front_mut() {
                         front.down += n;
                     }
+                    passed.map_err(|broken| self.service_fault(broken))?;
                 }
                 Service::Tunnel => {
                     let n = edit.rest().len();
@@ -53,12 +52,12 @@ impl Http1 {
     fn answer(&mut self, edit: &mut Edit<'_>) {
         while self.answer_is_next() {
             let Some(exchange) = self.exchanges.pop_front() else { return };
-            let Reply::Refused { why, id } = exchange.reply else { return };
+            let Reply::Refused { why, id, how } = exchange.reply else { return };
             let close = exchange.close || self.life == Life::Draining && self.is_last(0);
-            answer::write(edit.insert_with(), why, id, close, exchange.to_head, Challenge::Origin);
+            answer::write(edit.insert_with(), why, id, close, exchange.to_head, Challenge::Origin, self.now);
             if id.is_some() {
                 self.events.push_back(Event::Response { key: exchange.key, status: why.status() });
-                self.events.push_back(exchange.ended(Ended::ByGateway));
+                self.events.push_back(exchange.ended(how));
             }
             if close {
                 self.abandon(Ended::ByGateway);
@@ -69,43 +68,36 @@ impl Http1 {
     fn down_head(&mut self, edit: &mut Edit<'_>) -> Result<(), Broken> {
         let draining = self.life == Life::Draining;
         let last = self.is_last(1);
-        let Service::Head { end, withhold } = &mut self.service else { return Ok(()) };
+        let Service::Head { end } = &mut self.service else { return Ok(()) };
         let exchange = match self.exchanges.front_mut() {
             Some(exchange) if !exchange.answered => exchange,
             _ => return Err(Broken::bad("response without a request", "RFC 9112 9.2")),
         };
-        if end.is_start() {
-            *withhold = draining;
-        }
-        let (rest, withhold) = (edit.rest(), *withhold);
+        let rest = edit.rest();
         let found = end.find(rest, self.limits.response_head_bytes)?;
         let n = found.unwrap_or(rest.len());
         let whole = self.down_held.is_empty() && found.is_some();
         if !whole {
+            // None of it goes down before all of it is known to be good.
             self.down_held.extend_from_slice(&rest[..n]);
         }
         if found.is_none() {
-            if withhold {
-                edit.skip(n)
-            } else {
-                edit.keep(n)
-            }
+            edit.skip(n);
             return Ok(());
         }
         let head = if whole { &rest[..n] } else { &self.down_held[..] };
         let answered = head::parse_response(head, exchange.to_head, &mut self.response)?;
         let status = answered.status;
-        if status == 101 && !exchange.upgrade {
-            return Err(Broken::bad("101 without an Upgrade", "CVE-2026-2833"));
+        if status == 101 && !(exchange.upgrade && exchange.sent) {
+            return Err(Broken::bad("101 without an Upgrade, or before all of the request", "CVE-2026-2833"));
         }
-        if status < 200 && status != 101 {
-            exchange.interim += 1;
-            if exchange.interim > INTERIM_MAX {
-                return Err(Broken::bad("too many interim responses", "limit"));
-            }
+        let is_interim = status < 200 && status != 101;
+        if is_interim && !self.interim.spend(n as u64) {
+            return Err(Broken::bad("too many interim responses", "limit"));
         }
-        let closing = withhold && last && status >= 200;
-        if !withhold {
+        // What we close, the client is told of: at the end of a drain, and after an HTTP/1.0 answer, which goes down as 1.1.
+        let closing = !is_interim && status != 101 && (draining && last || answered.old && answered.close);
+        if whole && !closing && !answered.old {
             edit.keep(n);
         } else {
             let mut copy = std::mem::take(&mut self.down_held);
@@ -113,6 +105,7 @@ impl Http1 {
                 copy.extend_from_slice(&rest[..n]);
             }
             edit.skip(n);
+            copy[..head::VERSION.len()].copy_from_slice(head::VERSION);
             match closing {
                 true => head::write_closing(edit.insert_with(), &copy, &self.response),
                 false => edit.insert(&copy),
@@ -121,7 +114,7 @@ impl Http1 {
         }
         self.down_held.clear();
         self.service = Service::START;
-        if status < 200 && status != 101 {
+        if is_interim {
             return Ok(());
         }
         self.events.push_back(Event::Response { key: exchange.key, status });
@@ -156,7 +149,9 @@ impl Http1 {
     }
 
     pub(super) fn service_fault(&mut self, broken: Broken) -> Fault {
-        self.abandon(Ended::ByUpstream);
+        if !self.answer_for_upstream(RefusalReason::BadAnswer) {
+            self.abandon(Ended::ByUpstream);
+        }
         Fault { culprit: Culprit::Upstream, rule: broken.rule, section: broken.section }
     }
 }

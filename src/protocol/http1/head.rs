@@ -1,93 +1,13 @@
-//! Heads: where they end, what they say, and how a permitted one is sent on.
+//! Heads: what they say, and how a permitted one is sent on.
 //!
 //! Stricter than RFC 9112 asks wherever two parsers could disagree: every disagreement is a smuggled request.
 
-use super::Limits;
 use super::body::{Body, Chunk};
-use crate::protocol::head_rules::{self, BrokenRule, Repeated, stays_behind};
+use super::head_end::{Broken, check_field};
+use super::limits::Limits;
+use crate::protocol::head_rules::{self, Repeated, stays_behind};
 use crate::protocol::{Fields, Kind, RefusalReason, Request, Rewrite};
 use std::mem::MaybeUninit;
-
-/// A rule that was broken, before it is known by whom.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Broken {
-    pub(super) why: RefusalReason,
-    pub(super) rule: &'static str,
-    pub(super) section: &'static str,
-}
-
-impl Broken {
-    pub(super) fn bad(rule: &'static str, section: &'static str) -> Broken {
-        Broken { why: RefusalReason::BadRequest, rule, section }
-    }
-
-    pub(super) fn large(rule: &'static str) -> Broken {
-        Broken { why: RefusalReason::HeadTooLarge, rule, section: "limit" }
-    }
-}
-
-impl From<BrokenRule> for Broken {
-    fn from(BrokenRule { rule, section }: BrokenRule) -> Broken {
-        Broken::bad(rule, section)
-    }
-}
-
-/// Looks for the empty line over new bytes only, and refuses bare CR and LF on the way.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct HeadEnd {
-    /// Bytes seen since the head's start.
-    seen: usize,
-    /// Bytes seen since the line's start, the carriage return included.
-    line: usize,
-    /// The last byte was a carriage return.
-    after_cr: bool,
-}
-
-impl HeadEnd {
-    /// Before the first byte.
-    pub(super) const START: HeadEnd = HeadEnd { seen: 0, line: 0, after_cr: false };
-
-    /// True at the boundary between messages.
-    pub(super) fn is_start(&self) -> bool {
-        self.seen == 0
-    }
-
-    /// How many of `new` complete the head.
-    pub(super) fn find(&mut self, new: &[u8], limit: usize) -> Result<Option<usize>, Broken> {
-        let mut at = 0;
-        while at < new.len() {
-            let room = limit.saturating_sub(self.seen);
-            if room == 0 {
-                return Err(Broken::large("head larger than the limit"));
-            }
-            if self.after_cr {
-                if new[at] != b'\n' {
-                    return Err(Broken::bad("bare CR", "RFC 9112 2.2"));
-                }
-                let empty = self.line == 1;
-                *self = HeadEnd { seen: self.seen + 1, line: 0, after_cr: false };
-                at += 1;
-                if empty {
-                    return Ok(Some(at));
-                }
-                continue;
-            }
-            let window = &new[at..new.len().min(at + room)];
-            let n = match memchr::memchr2(b'\r', b'\n', window) {
-                Some(i) if window[i] == b'\n' => return Err(Broken::bad("bare LF", "RFC 9112 2.2")),
-                Some(i) => {
-                    self.after_cr = true;
-                    i + 1
-                }
-                None => window.len(),
-            };
-            self.seen += n;
-            self.line += n;
-            at += n;
-        }
-        Ok(None)
-    }
-}
 
 /// What a request head says beyond [`Request`].
 #[derive(Debug)]
@@ -102,6 +22,9 @@ pub(super) struct Asked {
 
 /// Parses a whole request head into `request` (its key left alone).
 pub(super) fn parse_request(head: &[u8], limits: &Limits, request: &mut Request) -> Result<Asked, Broken> {
+    let line = memchr::memchr(b'\r', head).unwrap_or(head.len());
+    let lowered = lower_version(head, line.saturating_sub(VERSION.len()));
+    let head = lowered.as_deref().unwrap_or(head);
     let mut fields = fields_room();
     let allowed = limits.fields.min(FIELDS_MAX);
     let mut parsed = httparse::Request::new(&mut []);
@@ -161,13 +84,25 @@ pub(super) fn parse_request(head: &[u8], limits: &Limits, request: &mut Request)
         h2c |= protocol.get(..3).is_some_and(|p| p.eq_ignore_ascii_case(b"h2c"));
     }
     if upgrade && any && !h2c && !old {
-        if !request.ends {
-            return Err(Broken::bad("Upgrade with a body", "RFC 9110 7.8"));
-        }
         request.kind = Kind::Upgrade;
     }
     let expects = request.fields.get("expect").is_some();
     Ok(Asked { body, close, expects, old })
+}
+
+/// The version that the gateway speaks.
+pub(super) const VERSION: &[u8] = b"HTTP/1.1";
+
+/// A copy of a head whose version, at this place, is a later one of the same major: it is read as 1.1 (RFC 9110 section 2.5).
+fn lower_version(head: &[u8], at: usize) -> Option<Vec<u8>> {
+    let version = head.get(at..at + VERSION.len())?;
+    let (minor, rest) = version.split_last()?;
+    if *rest != VERSION[..rest.len()] || !(b'2'..=b'9').contains(minor) {
+        return None;
+    }
+    let mut copy = head.to_vec();
+    copy[at..at + VERSION.len()].copy_from_slice(VERSION);
+    Some(copy)
 }
 
 /// Appends the head as it goes to the upstream. HTTP/1.0 stays 1.0, so that the upstream frames its response for it.
@@ -220,10 +155,14 @@ pub(super) struct Answered {
     pub(super) status: u16,
     pub(super) body: Body,
     pub(super) close: bool,
+    /// It says another version than HTTP/1.1.
+    pub(super) old: bool,
 }
 
 /// Parses a whole response head; `to_head`: it answers a `HEAD` (RFC 9112 6.3).
 pub(super) fn parse_response(head: &[u8], to_head: bool, fields: &mut Fields) -> Result<Answered, Broken> {
+    let lowered = lower_version(head, 0);
+    let head = lowered.as_deref().unwrap_or(head);
     let mut room = fields_room();
     let mut parsed = httparse::Response::new(&mut []);
     match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, &mut room) {
@@ -252,7 +191,7 @@ pub(super) fn parse_response(head: &[u8], to_head: bool, fields: &mut Fields) ->
     };
     let says = |word: &[u8]| options(fields).any(|o| o.eq_ignore_ascii_case(word));
     let close = body == Body::UntilClose || says(b"close") || old && !says(b"keep-alive");
-    Ok(Answered { status, body, close })
+    Ok(Answered { status, body, close, old: old || lowered.is_some() })
 }
 
 /// Appends a response head with its connection fields replaced by `Connection: close`.
@@ -272,13 +211,6 @@ fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
-}
-
-pub(super) fn check_field(field: &httparse::Header<'_>) -> Result<(), Broken> {
-    if field.name.is_empty() {
-        return Err(Broken::bad("empty field name", "RFC 9110 5.1"));
-    }
-    Ok(head_rules::check_value(field.value)?)
 }
 
 pub(super) fn one<'a>(

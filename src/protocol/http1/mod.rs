@@ -10,6 +10,9 @@
 //!                         |-> Closed (refused, last)             over: what still comes is dropped
 //! ```
 //!
+//! An answer that is missing or breaks a rule is a 502 while nothing of it went down, and a cut after. A request that breaks off
+//! in its body is a 400 on the same terms. Answers say HTTP/1.1 whatever the service says (RFC 9112 section 2.3).
+//!
 //! Limits: a refused request with a body ends the connection, since draining an unbounded body is work for nothing
 //! (CVE-2025-4366). A fault in a head queues its answer behind the responses under way; a caller that wants these
 //! delivered keeps calling [`Http::down`] until [`Http::is_over`]. Such an answer has no request id and no events.
@@ -20,6 +23,8 @@ mod body;
 pub mod connect;
 mod down;
 mod head;
+mod head_end;
+mod limits;
 #[cfg(test)]
 mod tests;
 mod up;
@@ -27,45 +32,23 @@ mod up;
 use std::collections::VecDeque;
 
 use self::body::Body;
-use self::head::{Asked, Broken, HeadEnd};
+use self::head::Asked;
+use self::head_end::{Broken, HeadEnd};
+pub use self::limits::Limits;
+use super::HttpDate;
+use super::bucket::Bucket;
 use super::{
     Edit, Ended, Event, Fault, Fields, Http, Key, Kind, Refusal, RefusalReason, Request, Rewrite, Up,
 };
-use crate::names::{Culprit, RequestId};
-
-/// What one connection may use.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Bytes of a request head, the empty line included. Default 32 KiB: tokens with group claims reach 16.
-    pub head_bytes: usize,
-    /// Fields of a request head. Default 100; above 128 has no effect.
-    pub fields: usize,
-    /// Requests under way at once, refused ones included. Default 16.
-    pub pipelined: usize,
-    /// Bytes of one chunk extension. Default 256: no client in use sends any.
-    pub chunk_extension: usize,
-    /// Bytes of a trailer section. Default 8 KiB.
-    pub trailer_bytes: usize,
-    /// Bytes of a response head. Default 64 KiB.
-    pub response_head_bytes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            head_bytes: 32 << 10,
-            fields: 100,
-            pipelined: 16,
-            chunk_extension: 256,
-            trailer_bytes: 8 << 10,
-            response_head_bytes: 64 << 10,
-        }
-    }
-}
+use crate::names::{Culprit, RequestId, SessionId};
 
 /// One client connection's HTTP/1.1.
 pub struct Http1 {
     limits: Limits,
+    session: SessionId,
+    now: HttpDate,
+    /// Bytes of interim answers that may still come.
+    interim: Bucket,
     client: Client,
     service: Service,
     exchanges: VecDeque<Exchange>,
@@ -73,6 +56,8 @@ pub struct Http1 {
     request: Request,
     keys: Key,
     life: Life,
+    /// An answer was cut in its middle.
+    cut: bool,
     /// A head that came in pieces, or is held back to be changed.
     up_held: Vec<u8>,
     down_held: Vec<u8>,
@@ -104,7 +89,7 @@ enum Client {
 /// What the next byte from the service belongs to.
 #[derive(Debug)]
 enum Service {
-    Head { end: HeadEnd, withhold: bool },
+    Head { end: HeadEnd },
     Body(Body),
     Tunnel,
 }
@@ -126,7 +111,6 @@ struct Exchange {
     close: bool,
     sent: bool,
     answered: bool,
-    interim: u16,
     up: u64,
     down: u64,
 }
@@ -134,7 +118,7 @@ struct Exchange {
 #[derive(Debug)]
 enum Reply {
     FromService,
-    Refused { why: RefusalReason, id: Option<RequestId> },
+    Refused { why: RefusalReason, id: Option<RequestId>, how: Ended },
 }
 
 impl Http1 {
@@ -142,6 +126,9 @@ impl Http1 {
     pub fn new(limits: Limits) -> Self {
         Http1 {
             limits,
+            session: SessionId(0),
+            now: HttpDate::default(),
+            interim: Bucket::new(INTERIM_BYTES, INTERIM_BYTES_PER_SECOND),
             client: Client::START,
             service: Service::START,
             exchanges: VecDeque::new(),
@@ -149,6 +136,7 @@ impl Http1 {
             request: Request::default(),
             keys: 0,
             life: Life::Serving,
+            cut: false,
             up_held: Vec::new(),
             down_held: Vec::new(),
             up_trailer: Vec::new(),
@@ -159,6 +147,45 @@ impl Http1 {
         }
     }
 
+    /// Names the session, for the ids of answers that the gateway gives in the upstream's place.
+    pub fn of_session(mut self, session: SessionId) -> Self {
+        self.session = session;
+        self
+    }
+
+    /// Tells how much time has passed; budgets recover by it.
+    pub fn tick(&mut self, milliseconds: u64) {
+        self.interim.tick(milliseconds);
+    }
+
+    /// An answer of the gateway's takes the place of the exchange's own, which has not begun. It is the last.
+    fn answer_instead(session: SessionId, exchange: &mut Exchange, why: RefusalReason, how: Ended) {
+        let id = Some(RequestId { session, number: exchange.key });
+        exchange.reply = Reply::Refused { why, id, how };
+        (exchange.sent, exchange.close) = (true, true);
+    }
+
+    /// The upstream will not answer any more: the request that is next gets an answer of the gateway's. True: it had one coming
+    /// that has not begun. What was sent behind it is over.
+    fn answer_for_upstream(&mut self, why: RefusalReason) -> bool {
+        let waits = matches!(&self.service, Service::Head { .. });
+        let session = self.session;
+        let Some(front) = self.exchanges.front_mut().filter(|e| waits && !e.answered) else { return false };
+        if !matches!(front.reply, Reply::FromService) {
+            return false;
+        }
+        Self::answer_instead(session, front, why, Ended::ByUpstream);
+        for exchange in self.exchanges.split_off(1) {
+            if let Reply::FromService = exchange.reply {
+                self.events.push_back(exchange.ended(Ended::ByUpstream));
+            }
+        }
+        self.service = Service::START;
+        self.down_held.clear();
+        self.client = Client::Closed;
+        true
+    }
+
     /// Ends the connection and everything under way.
     fn abandon(&mut self, how: Ended) {
         self.life = Life::Over;
@@ -167,6 +194,7 @@ impl Http1 {
         }
         for exchange in std::mem::take(&mut self.exchanges) {
             if let Reply::FromService = exchange.reply {
+                self.cut |= !exchange.answered;
                 self.events.push_back(exchange.ended(how));
             }
         }
@@ -234,13 +262,40 @@ impl Http for Http1 {
         );
         let close = last || asked.close || asked.expects || !self.request.ends;
         let mut exchange = Exchange::new(self.request.key, &self.request, close);
-        exchange.reply = Reply::Refused { why: refusal.why, id: Some(refusal.id) };
+        exchange.reply = Reply::Refused { why: refusal.why, id: Some(refusal.id), how: Ended::ByGateway };
         self.exchanges.push_back(exchange);
         self.client = if close { Client::Closed } else { Client::START };
     }
 
     fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault> {
         self.read_down(edit)
+    }
+
+    fn upstream_lost(&mut self, why: RefusalReason) -> bool {
+        let owed = |e: &Exchange| matches!(e.reply, Reply::FromService) && !e.answered;
+        !self.cut && (!self.exchanges.iter().any(owed) || self.answer_for_upstream(why))
+    }
+
+    fn give_up(&mut self, _key: Key, why: RefusalReason) -> bool {
+        self.upstream_lost(why);
+        false
+    }
+
+    fn awaits_answer(&self, key: Key) -> bool {
+        let waits = matches!(self.service, Service::Head { .. });
+        waits && self.exchanges.front().is_some_and(|e| e.key == key && e.sent && !e.answered)
+    }
+
+    fn is_in_head(&self) -> bool {
+        matches!(&self.client, Client::Head { end, blank } if *blank || !end.is_start())
+    }
+
+    fn end_all(&mut self, how: Ended) {
+        self.abandon(how);
+    }
+
+    fn set_time(&mut self, now: HttpDate) {
+        self.now = now;
     }
 
     fn event(&mut self) -> Option<Event> {
@@ -294,7 +349,7 @@ impl Http for Http1 {
                 }
             }
             _ => {
-                let rule = "the upstream left in the middle of a response";
+                let rule = "the upstream left before its response was complete";
                 return Err(self.service_fault(Broken::bad(rule, "RFC 9112 8")));
             }
         }
@@ -327,12 +382,18 @@ impl Http for Http1 {
     }
 }
 
+/// Bytes of interim answers that may come at once: hundreds of progress reports (102, 103, 104). Without a limit an upstream could keep
+/// an exchange open for ever.
+const INTERIM_BYTES: u64 = 64 * 1024;
+/// Bytes of interim answers each second after that: a report in each, of any size in use.
+const INTERIM_BYTES_PER_SECOND: u64 = 4 * 1024;
+
 impl Client {
     const START: Client = Client::Head { end: HeadEnd::START, blank: false };
 }
 
 impl Service {
-    const START: Service = Service::Head { end: HeadEnd::START, withhold: false };
+    const START: Service = Service::Head { end: HeadEnd::START };
 }
 
 impl Exchange {
@@ -345,13 +406,14 @@ impl Exchange {
             close,
             sent: false,
             answered: false,
-            interim: 0,
             up: 0,
             down: 0,
         }
     }
 
+    /// Its end. One that was answered has all, whoever leaves first.
     fn ended(&self, how: Ended) -> Event {
+        let how = if self.answered && self.sent { Ended::Whole } else { how };
         Event::Ended { key: self.key, up: self.up, down: self.down, how }
     }
 }

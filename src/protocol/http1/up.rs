@@ -1,8 +1,9 @@
 //! From the client: request heads are withheld until they are permitted, bodies are followed.
 
 use super::body::Body;
-use super::head::{self, Broken, HeadEnd};
-use super::{Client, Exchange, Http1, Life, Reply};
+use super::head;
+use super::head_end::{Broken, HeadEnd};
+use super::{Client, Exchange, Http1, Life, Reply, Service};
 use crate::names::Culprit;
 use crate::protocol::{Edit, Ended, Fault, Request, Up};
 
@@ -26,12 +27,13 @@ impl Http1 {
                     }
                 }
                 Client::Body(body) => {
-                    let passed = body.pass(edit, &self.limits, &mut self.up_trailer, &self.guarded);
+                    let mut n = 0;
+                    let passed = body.pass(edit, &self.limits, &mut self.up_trailer, &self.guarded, &mut n);
                     let done = *body == Body::Done;
-                    let n = passed.map_err(|broken| self.client_fault(broken))?;
                     if let Some(back) = self.exchanges.back_mut() {
                         back.up += n;
                     }
+                    passed.map_err(|broken| self.client_fault(broken))?;
                     if done {
                         self.sent();
                     }
@@ -94,15 +96,27 @@ impl Http1 {
         self.settle();
     }
 
-    /// The client broke a rule: in a head, its answer is queued; in a body, the connection is cut.
+    /// The client broke a rule. It is answered behind what it is owed; in a body whose answer has begun, the connection is cut.
     fn client_fault(&mut self, broken: Broken) -> Fault {
         let Broken { why, rule, section } = broken;
+        let first = self.exchanges.len() == 1;
+        let begun = first && !matches!(self.service, Service::Head { .. });
         if let Client::Body(_) = self.client {
-            // A body cannot be answered beside its response; the connection is cut.
-            self.abandon(Ended::ByClient);
+            let session = self.session;
+            match self.exchanges.back_mut() {
+                Some(back) if !begun && !back.answered => {
+                    Self::answer_instead(session, back, why, Ended::ByClient);
+                    // What of an interim answer or a head is held belongs to an answer that does not count any more.
+                    if first {
+                        self.service = Service::START;
+                        self.down_held.clear();
+                    }
+                }
+                _ => self.abandon(Ended::ByClient),
+            }
         } else {
             let mut exchange = Exchange::new(0, &Request::default(), true);
-            exchange.reply = Reply::Refused { why, id: None };
+            exchange.reply = Reply::Refused { why, id: None, how: Ended::ByClient };
             self.exchanges.push_back(exchange);
         }
         self.client = Client::Closed;

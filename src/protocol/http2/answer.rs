@@ -1,7 +1,7 @@
 //! Refusals as HTTP/2 and gRPC responses.
 
 use super::frame::{self, DATA, END_STREAM, NO_ERROR};
-use crate::protocol::{Kind, Refusal, hpack};
+use crate::protocol::{HttpDate, Kind, Refusal, hpack};
 
 /// Appends the answer to a refused request. A body of at most `room` bytes goes with it; returns how many did. `table` is
 /// the size of the dynamic table, where the client waits to be told.
@@ -15,6 +15,7 @@ pub(super) fn write(
     request_ended: bool,
     room: usize,
     table: Option<u32>,
+    now: HttpDate,
 ) -> usize {
     let mut block = Vec::with_capacity(256);
     if let Some(bytes) = table {
@@ -50,6 +51,7 @@ pub(super) fn write(
             sent = body.len();
         }
     }
+    field("date", &now.to_string());
     field("x-request-id", &id);
     frame::write_block(out, stream, sent == 0, &block);
     if sent > 0 {

@@ -2,10 +2,11 @@
 
 use super::frame::*;
 use super::head::{self, Answered};
+use super::stream::take_length;
 use super::up::{MAX_SETTINGS, after};
-use super::{Http2, MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD, Reading, take_length};
+use super::{Http2, MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD, Reading};
 use crate::protocol::hpack::{TABLE, encode, encode_table_size};
-use crate::protocol::{Edit, Ended, Event, Fault};
+use crate::protocol::{Edit, Ended, Event, Fault, RefusalReason};
 
 impl Http2 {
     pub(super) fn read_down(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault> {
@@ -186,7 +187,7 @@ impl Http2 {
             return Ok(Reading::Skip(head.length));
         };
         if !stream.answered || !take_length(&mut stream.down_left, data, ends) {
-            self.refuse_answer(head.stream);
+            self.refuse_answer(head.stream, RefusalReason::BadAnswer);
             self.owe_upstream(head.length, ends);
             return Ok(Reading::Skip(head.length));
         }
@@ -358,7 +359,7 @@ impl Http2 {
             _ => false,
         };
         if !fits {
-            self.refuse_answer(first.stream);
+            self.refuse_answer(first.stream, RefusalReason::BadAnswer);
             self.reencodes |= changed;
             return Ok(Verdict::Dropped);
         }

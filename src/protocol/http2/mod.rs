@@ -17,13 +17,15 @@ mod client_table;
 mod down;
 mod frame;
 mod head;
+mod stream;
 mod stream_ids;
 mod up;
 mod waiting;
 
 use super::hpack::Decoder;
 use super::{
-    Edit, Ended, Event, Fault, Fields, Http, Key, Kind, Refusal, RefusalReason, Request, Rewrite, Up,
+    Edit, Ended, Event, Fault, Fields, Http, HttpDate, Key, Kind, Refusal, RefusalReason, Request, Rewrite,
+    Up,
 };
 use crate::names::{Culprit, RequestId, SessionId};
 use budget::Budget;
@@ -31,6 +33,7 @@ use client_table::ClientTable;
 use frame::{CANCEL, HEAD, Head, MAX_FRAME};
 use head::Pseudo;
 use std::collections::{HashMap, VecDeque};
+use stream::Stream;
 use stream_ids::StreamIds;
 use waiting::{Discarded, Queue};
 
@@ -72,6 +75,7 @@ const CREDIT_STEP: u32 = 4_096;
 pub struct Http2 {
     limits: Limits,
     session: SessionId,
+    now: HttpDate,
     budget: Budget,
     client: Side,
     upstream: Side,
@@ -121,6 +125,8 @@ pub struct Http2 {
     reencodes: bool,
     draining: bool,
     dead: bool,
+    /// The upstream left while an answer was on its way.
+    cut: bool,
 }
 
 /// One direction's reader.
@@ -186,41 +192,13 @@ impl Side {
     }
 }
 
-/// A permitted stream.
-#[derive(Debug, Default)]
-struct Stream {
-    /// When it was permitted, by [`Http2::clock`].
-    begun: u64,
-    /// The client has sent all.
-    up_done: bool,
-    /// The upstream has sent all.
-    down_done: bool,
-    /// The final response head went down.
-    answered: bool,
-    kind: Kind,
-    /// The answer has no content, whatever its Content-Length says.
-    to_head: bool,
-    up: u64,
-    down: u64,
-    /// Bytes that DATA still has to bring, where a Content-Length says so.
-    up_left: Option<u64>,
-    down_left: Option<u64>,
-}
-
-/// Takes the bytes of a DATA frame from those that a Content-Length announced. False: too many, or with the last frame too few.
-fn take_length(left: &mut Option<u64>, data: u64, ends: bool) -> bool {
-    let Some(left) = left else { return true };
-    let Some(rest) = left.checked_sub(data) else { return false };
-    *left = rest;
-    rest == 0 || !ends
-}
-
 impl Http2 {
     /// A fresh connection; there is something to say to the client at once.
     pub fn new(limits: Limits) -> Self {
         let mut http = Http2 {
             limits,
             session: SessionId(0),
+            now: HttpDate::default(),
             budget: Budget::new(limits.resets, limits.resets_per_second),
             client: Side::new(Reading::Preface(0)),
             upstream: Side::new(Reading::Head),
@@ -252,6 +230,7 @@ impl Http2 {
             reencodes: false,
             draining: false,
             dead: false,
+            cut: false,
         };
         let mut payload = Vec::new();
         frame::push_setting(&mut payload, frame::HEADER_TABLE_SIZE, super::hpack::TABLE as u32);
@@ -281,10 +260,13 @@ impl Http2 {
     }
 
     fn end(&mut self, id: u32, how: Ended) {
-        if let Some(Stream { up, down, up_done, .. }) = self.streams.remove(&id) {
+        if let Some(Stream { up, down, up_done, answered, down_left, .. }) = self.streams.remove(&id) {
             if !up_done {
                 self.ids.reset(id);
             }
+            // Who has all bytes that were announced may leave before the frame that says so.
+            let whole = up_done && answered && down_left == Some(0);
+            let how = if whole { Ended::Whole } else { how };
             self.events.push_back(Event::Ended { key: id, up, down, how });
             self.release();
         }
@@ -300,7 +282,7 @@ impl Http2 {
         true
     }
 
-    fn end_all(&mut self, how: Ended) {
+    fn end_streams(&mut self, how: Ended) {
         self.queue.ids().into_iter().for_each(|id| _ = self.end_waiting(id, how));
         let all: Vec<u32> = self.streams.keys().copied().collect();
         all.into_iter().for_each(|id| self.end(id, how));
@@ -325,7 +307,7 @@ impl Http2 {
     fn client_fault(&mut self, code: u32, rule: &'static str, section: &'static str) -> Fault {
         frame::write_goaway(&mut self.to_client, self.last_forwarded, code);
         self.dead = true;
-        self.end_all(Ended::ByClient);
+        self.end_streams(Ended::ByClient);
         Fault { culprit: Culprit::Client, rule, section }
     }
 
@@ -334,7 +316,7 @@ impl Http2 {
     fn upstream_fault(&mut self, rule: &'static str, section: &'static str) -> Fault {
         frame::write_goaway(&mut self.to_client, self.last_forwarded, frame::INTERNAL_ERROR);
         self.dead = true;
-        self.end_all(Ended::ByUpstream);
+        self.end_streams(Ended::ByUpstream);
         Fault { culprit: Culprit::Upstream, rule, section }
     }
 
@@ -358,13 +340,12 @@ impl Http2 {
     }
 
     /// The upstream's answer breaks a rule: the client gets a 502 in its place, or a reset where it has begun.
-    fn refuse_answer(&mut self, id: u32) {
+    fn refuse_answer(&mut self, id: u32, why: RefusalReason) {
         let Some(stream) = self.streams.get(&id) else { return };
         frame::write_reset(&mut self.to_upstream, id, CANCEL);
         if stream.answered {
             frame::write_reset(&mut self.to_client, id, frame::PROTOCOL_ERROR);
         } else {
-            let why = RefusalReason::BadAnswer;
             let refusal = Refusal { id: RequestId { session: self.session, number: id }, why };
             let (kind, to_head, up_done) = (stream.kind, stream.to_head, stream.up_done);
             self.write_refusal(id, &refusal, kind, to_head, up_done);
@@ -376,7 +357,17 @@ impl Http2 {
     fn write_refusal(&mut self, id: u32, refusal: &Refusal, kind: Kind, to_head: bool, request_ended: bool) {
         let room = self.reserve.min(self.client_window) as usize;
         let table = self.client_table.to_tell();
-        let sent = answer::write(&mut self.to_client, id, refusal, kind, to_head, request_ended, room, table);
+        let sent = answer::write(
+            &mut self.to_client,
+            id,
+            refusal,
+            kind,
+            to_head,
+            request_ended,
+            room,
+            table,
+            self.now,
+        );
         self.reserve -= sent as u32;
         self.client_connection_window -= sent as i64;
     }
@@ -507,6 +498,48 @@ impl Http for Http2 {
         self.ended(Culprit::Client, Ended::ByClient)
     }
 
+    fn upstream_lost(&mut self, why: RefusalReason) -> bool {
+        // First what waits, so that nothing is released.
+        for id in self.queue.ids() {
+            if let Some(stream) = self.queue.remove(id) {
+                self.streams.insert(id, stream);
+            }
+        }
+        let all: Vec<u32> = self.streams.keys().copied().collect();
+        for id in all {
+            self.cut |= self.streams.get(&id).is_some_and(|stream| stream.answered);
+            self.refuse_answer(id, why);
+        }
+        if !self.dead {
+            self.go_away(self.last_permitted());
+        }
+        self.upstream.at_boundary() && !self.cut
+    }
+
+    fn give_up(&mut self, key: Key, why: RefusalReason) -> bool {
+        self.refuse_answer(key, why);
+        true
+    }
+
+    fn awaits_answer(&self, key: Key) -> bool {
+        self.streams.get(&key).is_some_and(|stream| stream.up_done && !stream.answered)
+    }
+
+    fn is_in_head(&self) -> bool {
+        let part = |head: &Head| matches!(head.kind, frame::HEADERS | frame::CONTINUATION);
+        self.client.held > 0
+            || self.client.block_head.is_some()
+            || matches!(&self.client.reading, Reading::Gather(head) if part(head))
+    }
+
+    fn end_all(&mut self, how: Ended) {
+        self.end_streams(how);
+    }
+
+    fn set_time(&mut self, now: HttpDate) {
+        self.now = now;
+    }
+
     fn down_ended(&mut self) -> Result<(), Fault> {
         self.ended(Culprit::Upstream, Ended::ByUpstream)
     }
@@ -555,8 +588,11 @@ impl Http2 {
         let side = if culprit == Culprit::Client { &self.client } else { &self.upstream };
         let cut =
             !self.streams.is_empty() || !(side.at_boundary() || matches!(side.reading, Reading::Preface(_)));
+        if culprit == Culprit::Upstream && cut {
+            self.upstream_lost(RefusalReason::BadAnswer);
+        }
         self.dead = true;
-        self.end_all(how);
+        self.end_streams(how);
         match cut {
             true => Err(Fault {
                 culprit,

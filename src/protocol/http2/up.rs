@@ -1,8 +1,9 @@
 //! From the client: request heads are withheld and rewritten, everything else passes or is swallowed.
 
 use super::frame::*;
+use super::stream::{Stream, take_length};
 use super::waiting::Discard;
-use super::{Http2, MAX_UNREAD, MAX_UNREAD_PER_STREAM, RESERVE, Reading, Stream, head, take_length};
+use super::{Http2, MAX_UNREAD, MAX_UNREAD_PER_STREAM, RESERVE, Reading, head};
 use crate::protocol::hpack::{HpackFault, TABLE, encode_table_size};
 use crate::protocol::sniff::HTTP2_PREFACE;
 use crate::protocol::{Edit, Ended, Fault, RefusalReason, Request, Up, head_rules};

@@ -1,6 +1,7 @@
 //! Permitted streams that wait until the upstream may have them, and refused streams whose bodies are thrown away.
 
-use super::{Stream, frame};
+use super::frame;
+use super::stream::Stream;
 use std::collections::VecDeque;
 
 /// Bytes of requests that wait for an upstream which allows few streams, of one connection.

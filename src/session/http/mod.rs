@@ -16,7 +16,7 @@ use crate::policy::{Identity, Permit};
 use crate::protocol::http1::Http1;
 use crate::protocol::http2::Http2;
 use crate::protocol::{
-    Edit, Ended, Event, Fault, Http, Key, Kind, Refusal, RefusalReason, Request, Rewrite, Sniffed,
+    Edit, Ended, Event, Fault, Http, HttpDate, Key, Kind, Refusal, RefusalReason, Request, Rewrite, Sniffed,
 };
 use crate::relay::Traffic;
 use crate::session::authorise::{self, Denial, Fetching, poll_verify};
@@ -29,7 +29,7 @@ use crate::tls::leg::Leg;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// One client connection's HTTP with the route's identity and policy applied.
@@ -54,6 +54,8 @@ pub struct Conversation {
     /// Requests that were refused before any was permitted.
     refused: u32,
     is_permitted: bool,
+    /// When a request's head that has begun must be whole.
+    head_due: Option<Instant>,
     /// When the tunnel's token ends: nothing new is permitted after, so the client is told to come through a new tunnel.
     tunnel_ends: Option<Expiry>,
 }
@@ -71,6 +73,8 @@ struct Exchange {
     head: Head,
     permit: Permit,
     ends: Option<Expiry>,
+    /// When the upstream should have begun to answer, or is asked about again.
+    answer_due: Option<Instant>,
 }
 
 /// What the log keeps of a request's head.
@@ -133,11 +137,14 @@ impl Conversation {
                 };
                 Protocol::Two(Box::new(Http2::new(limits).of_session(session.id)))
             }
-            _ => Protocol::One(Box::new(Http1::new(crate::protocol::http1::Limits {
-                head_bytes: limits.head,
-                fields: limits.fields,
-                ..Default::default()
-            }))),
+            _ => {
+                let limits = crate::protocol::http1::Limits {
+                    head_bytes: limits.head,
+                    fields: limits.fields,
+                    ..Default::default()
+                };
+                Protocol::One(Box::new(Http1::new(limits).of_session(session.id)))
+            }
         };
         let strip = slots::strip_names(&route.slots);
         let identity = session.proven_identity().filter(|_| session.is_tunnelled());
@@ -149,6 +156,7 @@ impl Conversation {
             route,
             route_gone: false,
             exchanges: Vec::new(),
+            head_due: None,
             fetching: None,
             strip,
             fault: None,
@@ -270,7 +278,9 @@ impl Conversation {
         self.session.permitted(&permit);
         let ends = permit.ends().map(Expiry::new);
         let started = Instant::now();
-        self.exchanges.push(Exchange { key, started, first_byte: None, status: None, head, permit, ends });
+        let answer_due = self.route.timeouts.response.map(|response| started + response);
+        let (first_byte, status) = (None, None);
+        self.exchanges.push(Exchange { key, started, first_byte, status, head, permit, ends, answer_due });
     }
 
     /// Answers the withheld request in its place and writes its line.
@@ -280,6 +290,7 @@ impl Conversation {
         let request = http.request();
         let id = RequestId { session: self.session.id, number: request.key };
         let head = Head::of(request);
+        http.set_time(http_date());
         http.refuse(&Refusal { id, why: denial.why });
         self.refused += u32::from(!self.is_permitted);
         if self.refused == MAX_REFUSED {
@@ -318,6 +329,7 @@ impl Conversation {
                         let took = exchange.started.elapsed();
                         exchange.first_byte = Some(took);
                         exchange.status = Some(status);
+                        exchange.answer_due = None;
                         metrics.first_byte(took);
                     }
                 }
@@ -333,12 +345,14 @@ impl Conversation {
 
     /// Writes the lines of what is still under way when the session ends.
     fn abandon(&mut self, culprit: Culprit) {
-        self.notice();
         let how = match culprit {
             Culprit::Client => Ended::ByClient,
             Culprit::Upstream => Ended::ByUpstream,
             Culprit::Gateway | Culprit::Nobody => Ended::ByGateway,
         };
+        self.http.http().end_all(how);
+        self.notice();
+        // Whatever the protocol has forgotten is still owed its line.
         for exchange in std::mem::take(&mut self.exchanges) {
             self.write_line(&exchange, 0, 0, how);
         }
@@ -368,18 +382,20 @@ impl Conversation {
 
     /// Keeps the first fault and turns it into a close reason.
     pub fn blame(&mut self, fault: Fault) -> Close {
+        self.http.http().set_time(http_date());
         let side = if fault.culprit == Culprit::Upstream { Side::Upstream } else { Side::Client };
         self.fault.get_or_insert(fault);
         Close::Protocol(side)
     }
 
     fn tick(&mut self) {
-        if let Protocol::Two(http) = &mut self.http {
-            let elapsed = self.ticked.elapsed().as_millis() as u64;
-            if elapsed > 0 {
-                http.tick(elapsed);
-                self.ticked = Instant::now();
+        let elapsed = self.ticked.elapsed().as_millis() as u64;
+        if elapsed > 0 {
+            match &mut self.http {
+                Protocol::One(http) => http.tick(elapsed),
+                Protocol::Two(http) => http.tick(elapsed),
             }
+            self.ticked = Instant::now();
         }
     }
 }
@@ -398,11 +414,26 @@ impl Head {
 impl Finish for Conversation {
     fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, LegClose) {
         self.fault.iter().for_each(|fault| trail.explain(fault));
+        // A client that broke a rule got what it was owed first.
+        let close = match &self.fault {
+            Some(Fault { culprit: Culprit::Client, .. }) if close == Close::Done => {
+                Close::Protocol(Side::Client)
+            }
+            _ => close,
+        };
+        let http = self.http.http();
+        http.set_time(http_date());
+        // Requests that are not answered get a 502, so that only what had begun is cut.
+        let why = match close {
+            Close::Idle => Some(RefusalReason::UpstreamTimeout),
+            _ if close.culprit() == Culprit::Upstream => Some(RefusalReason::BadAnswer),
+            _ => None,
+        };
+        let answered = why.is_some_and(|why| http.upstream_lost(why));
         // With nothing under way, closing cuts nothing.
-        let http = self.http.http_ref();
-        let (idle, tunnel) = (http.in_flight() == 0, http.is_tunnel());
+        let (idle, tunnel) = (answered || http.in_flight() == 0, http.is_tunnel());
         if self.wants(Direction::Down) {
-            // A 400, a GOAWAY.
+            // A 400, a 502, a GOAWAY.
             let mut out = Vec::new();
             if self.down(&mut Edit::new(&mut [], &mut out)).is_ok() {
                 // A leg that cannot take them any more ends without them.
@@ -412,6 +443,7 @@ impl Finish for Conversation {
         self.abandon(close.culprit());
         trail.requested(self.requests);
         let parting = match close {
+            Close::Truncated(Side::Upstream) if answered && !tunnel => LegClose::Settled,
             Close::Record(_) | Close::Truncated(_) => LegClose::Cut,
             _ if !idle => LegClose::Cut,
             _ if tunnel => LegClose::Clean,
@@ -419,4 +451,9 @@ impl Finish for Conversation {
         };
         (close, parting)
     }
+}
+
+/// The time, as HTTP writes it.
+pub(in crate::session) fn http_date() -> HttpDate {
+    HttpDate(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }

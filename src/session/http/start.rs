@@ -33,6 +33,8 @@ pub struct HttpStart {
     first: Vec<u8>,
     /// When the client is told that it took too long.
     patience: Instant,
+    /// Why the last request was refused.
+    last_refusal: Option<RefusalReason>,
 }
 
 /// How long before the permit deadline the client is told: the GOAWAY must get out before the session ends.
@@ -40,6 +42,9 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Bytes that HTTP/2 may say before its first request is permitted; settings and window updates, no bodies.
 const MAX_FIRST: usize = 64 * 1024;
+
+/// Ends at which everything was said.
+const CLEAN: [Close; 5] = [Close::Done, Close::Refused, Close::IssuerUnavailable, Close::Dial, Close::Limit];
 
 impl HttpStart {
     /// Looks at the first plaintext bytes without consuming them, and holds them against the negotiated protocol.
@@ -83,7 +88,17 @@ impl HttpStart {
         let conversation = Conversation::new(session.clone(), route.clone(), kind);
         let (first, allowed) = (Vec::new(), session.gateway.limits.permit_deadline);
         let patience = trail.accepted() + allowed.saturating_sub(LAST_WORDS.min(allowed / 4));
-        Ok(Box::new(HttpStart { session, route, leg, application, conversation, plain, first, patience }))
+        Ok(Box::new(HttpStart {
+            session,
+            route,
+            leg,
+            application,
+            conversation,
+            plain,
+            first,
+            patience,
+            last_refusal: None,
+        }))
     }
 
     async fn next_identity(&mut self, trail: &mut Trail) -> Result<Arc<Identity>, Close> {
@@ -100,10 +115,9 @@ impl HttpStart {
                     match read {
                         Ok(true) => {}
                         // With nothing under way there is nothing that an end could cut.
-                        Ok(false) | Err(LegFault::Truncated) if self.conversation.requests() > 0 => {
-                            return Err(Close::Refused);
+                        Ok(false) | Err(LegFault::Truncated) => {
+                            return Err(self.last_refusal.map_or(Close::Done, close_for_refusal));
                         }
-                        Ok(false) | Err(LegFault::Truncated) => return Err(Close::Done),
                         Err(fault) => return Err(self.client_broke(fault, trail)),
                     }
                     continue;
@@ -162,6 +176,7 @@ impl HttpStart {
 
     async fn deny(&mut self, denial: &Denial, trail: &mut Trail) -> Result<(), Close> {
         self.conversation.deny(denial);
+        self.last_refusal = Some(denial.why);
         trail.requested(self.conversation.requests());
         trail.explain(&denial.detail);
         match self.speak(trail).await {
@@ -185,7 +200,7 @@ impl HttpStart {
 
     /// Ends a session that never got to an upstream.
     async fn leave(self, close: Close) -> Close {
-        close_leg(self.leg, matches!(close, Close::Done | Close::Refused | Close::Dial | Close::Limit)).await;
+        close_leg(self.leg, CLEAN.contains(&close)).await;
         close
     }
 }

@@ -1,16 +1,79 @@
 //! A conversation in the relay: what goes up is identified first, what comes down is followed.
 
 use super::{Conversation, Decision, Exchange};
-use crate::close::Close;
-use crate::names::{Direction, Side};
+use crate::close::{Close, Stage};
+use crate::names::{Culprit, Direction, Side};
 use crate::policy::OnExpiry;
-use crate::protocol::{Edit, Key, Up};
+use crate::protocol::{Edit, Fault, Key, RefusalReason, Up};
 use crate::relay::Traffic;
 use crate::session::authorise::permit_again;
 use crate::session::expiry::Expiry;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
+
+impl Conversation {
+    /// True while answers are under way that a fault of the client's behind their requests must not cost it.
+    fn owes_answers(&self) -> bool {
+        let http = self.http.http_ref();
+        http.in_flight() > 0 && !http.is_over()
+    }
+
+    /// A head that has begun may take as long as a whole connection may up to its first permit.
+    fn note_head(&mut self) {
+        match (self.http.http_ref().is_in_head(), self.head_due) {
+            (false, _) => self.head_due = None,
+            (true, None) => self.head_due = Some(Instant::now() + self.head_limit()),
+            (true, Some(_)) => {}
+        }
+    }
+
+    fn head_limit(&self) -> Duration {
+        self.session.gateway.limits.permit_deadline
+    }
+
+    fn look_at_head(&mut self, now: Instant) -> Result<(), Close> {
+        if self.head_due.is_none_or(|due| due > now) {
+            return Ok(());
+        }
+        let http = self.http.http();
+        if http.in_flight() == 0 {
+            http.drain();
+            return Err(Close::Deadline(Stage::Identify));
+        }
+        // What is under way is not ended for what stands behind it.
+        self.head_due = Some(now + self.head_limit());
+        Ok(())
+    }
+
+    /// Answers in the upstream's place where it has had a whole request for too long.
+    fn look_at_answers(&mut self, now: Instant) -> Result<(), Close> {
+        let Some(response) = self.route.timeouts.response else { return Ok(()) };
+        let due = |exchange: &&mut Exchange| exchange.answer_due.is_some_and(|due| due <= now);
+        let http = self.http.http();
+        http.set_time(super::http_date());
+        for exchange in self.exchanges.iter_mut().filter(|exchange| due(exchange)) {
+            // Its body may still be on its way.
+            exchange.answer_due = Some(now + response);
+            if http.awaits_answer(exchange.key) && !http.give_up(exchange.key, RefusalReason::UpstreamTimeout)
+            {
+                let rule = "no answer in time";
+                self.fault.get_or_insert(Fault {
+                    culprit: Culprit::Upstream,
+                    rule,
+                    section: "timeouts.response",
+                });
+                return Err(Close::Protocol(Side::Upstream));
+            }
+        }
+        Ok(())
+    }
+
+    /// True until the oldest request's answer has begun.
+    fn awaits_head(&self) -> bool {
+        self.exchanges.iter().any(|exchange| exchange.status.is_none())
+    }
+}
 
 impl Traffic for Conversation {
     fn up(&mut self, cx: &mut Context<'_>, edit: &mut Edit<'_>) -> Poll<Result<(), Close>> {
@@ -19,7 +82,16 @@ impl Traffic for Conversation {
             // A request that was withheld before is still the one that is asked for.
             if self.fetching.is_none() {
                 match self.http.http().up(edit) {
-                    Err(fault) => return Poll::Ready(Err(self.blame(fault))),
+                    Err(fault) => {
+                        let close = self.blame(fault);
+                        if !self.owes_answers() {
+                            return Poll::Ready(Err(close));
+                        }
+                        // What was permitted before is delivered first; nothing more is read from this client.
+                        let rest = edit.rest().len();
+                        edit.skip(rest);
+                        break;
+                    }
                     Ok(Up::Done) => break,
                     Ok(Up::Wait) => {
                         self.notice();
@@ -36,11 +108,16 @@ impl Traffic for Conversation {
                 },
             }
         }
+        self.note_head();
         self.notice();
         Poll::Ready(Ok(()))
     }
 
     fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Close> {
+        if self.awaits_head() {
+            // Interim answers are bounded by time.
+            self.tick();
+        }
         let dealt = self.http.http().down(edit);
         self.notice();
         dealt.map_err(|fault| self.blame(fault))
@@ -91,8 +168,11 @@ impl Traffic for Conversation {
     }
 
     fn expires(&self) -> Option<Instant> {
-        let exchanges = self.exchanges.iter().filter_map(|exchange| exchange.ends.as_ref());
-        exchanges.chain(&self.tunnel_ends).map(Expiry::due).min()
+        let due = |exchange: &Exchange| {
+            exchange.ends.as_ref().map(Expiry::due).into_iter().chain(exchange.answer_due).min()
+        };
+        let tunnel = self.tunnel_ends.as_ref().map(Expiry::due);
+        self.exchanges.iter().filter_map(due).chain(tunnel).chain(self.head_due).min()
     }
 
     fn expire(&mut self, now: Instant) -> Result<(), Close> {
@@ -100,6 +180,8 @@ impl Traffic for Conversation {
             self.tunnel_ends = None;
             self.http.http().drain();
         }
+        self.look_at_head(now)?;
+        self.look_at_answers(now)?;
         let ended = |exchange: &Exchange| exchange.ends.as_ref().is_some_and(|ends| ends.is_over(now));
         let keys: Vec<Key> = self.exchanges.iter().filter(|e| ended(e)).map(|e| e.key).collect();
         for key in keys {
