@@ -45,6 +45,7 @@ pub struct LeftOut {
 #[derive(Default)]
 pub struct Unpermitted(Mutex<Table>);
 
+#[derive(Default)]
 struct Table {
     addresses: HashMap<IpAddr, Share>,
     all: Bucket,
@@ -75,12 +76,6 @@ impl Bucket {
             self.used = self.used.saturating_sub(given);
             self.since = Some(since + each * given);
         }
-    }
-}
-
-impl Default for Table {
-    fn default() -> Self {
-        Table { addresses: HashMap::new(), all: Bucket::default(), others: 0, reported: None }
     }
 }
 

@@ -212,7 +212,7 @@ impl Flattened {
             Value::String(text) if name == "scope" && text.contains(' ') => {
                 join(std::iter::once(text.clone()).chain(text.split(' ').map(str::to_owned)))
             }
-            _ => join(scalar(value).into_iter()),
+            _ => join(scalar(value)),
         };
         let Some(value) = value else { return };
         let bytes = self.bytes + name.len() + value.len();

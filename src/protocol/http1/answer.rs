@@ -14,7 +14,6 @@ pub(super) enum Challenge {
     Proxy,
 }
 
-#[expect(clippy::too_many_arguments, reason = "one kind of each, and three callers")]
 /// Appends the whole response. A head that broke a rule never became a request and has no `id`.
 pub(super) fn write(
     out: &mut Vec<u8>,
