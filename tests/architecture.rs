@@ -6,6 +6,7 @@ mod circles;
 
 use circles::{Files, circles};
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules by level, as in the documentation of the crate. A module with a level of its own below another's name
@@ -210,4 +211,22 @@ fn an_import_that_points_up_is_found() {
     );
     assert_eq!(offences("tls::record", "use crate::tls::leg::Leg;"), Vec::<String>::new());
     assert_eq!(offences("newcomer", "").len(), 1);
+}
+
+/// A tap at the outbox sees all that a peer will see only as long as nobody else can make ciphertext.
+#[test]
+fn only_the_outbox_seals() {
+    let sealers = ["src/tls/outbox.rs", "src/tls/record.rs", "src/tls/record_tests.rs"].map(PathBuf::from);
+    let mut stack = vec![PathBuf::from("src")];
+    while let Some(directory) = stack.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                stack.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") && !sealers.contains(&path) {
+                let text = fs::read_to_string(&path).unwrap();
+                assert!(!text.contains("Sealer"), "{} can make ciphertext", path.display());
+            }
+        }
+    }
 }

@@ -247,8 +247,8 @@ impl Talk for Http2 {
             (Event::Cut | Event::Grace, Moment::After) => IDLE_OUT,
             // A stream is reset; its connection goes on.
             (Event::Cut | Event::Grace, _) => IDLE_OUT,
-            // Frames for a stream that is over are answered, until the upstream does not read the answers.
-            (Event::Stall, Moment::After) => ("stalled", "upstream"),
+            // Frames for a stream that is over are for nobody.
+            (Event::Stall, Moment::After) => IDLE_OUT,
             _ => usual,
         }
     }

@@ -532,3 +532,35 @@ async fn a_client_that_pipelines_more_than_is_taken_costs_nothing_and_its_end_is
         drop(upstream);
     }
 }
+
+#[tokio::test]
+async fn a_key_is_renewed_while_more_data_than_any_reply_waits_for_a_slow_reader() {
+    let rig = Rig::raw(Wish { records_per_key: 333, ..Wish::default() }).await;
+    let (mut client, mut upstream) = rig.pair().await;
+    let (large, small) = (noise(1, 16 * 1024), noise(2, 9));
+    let rounds = 3_000;
+    let writer = async {
+        for _ in 0..rounds {
+            upstream.write_all(&large).await.unwrap();
+            upstream.flush().await.unwrap();
+            upstream.write_all(&small).await.unwrap();
+            upstream.flush().await.unwrap();
+        }
+        upstream.shutdown().await.unwrap();
+    };
+    let reader = async {
+        let (mut total, mut since, mut buffer) = (0, 0, vec![0; 64 * 1024]);
+        loop {
+            match client.read(&mut buffer).await.expect("the client did nothing wrong") {
+                0 => return total,
+                n => (total, since) = (total + n, since + n),
+            }
+            if since > 700_000 {
+                since = 0;
+                tokio::time::sleep(Duration::from_millis(6)).await;
+            }
+        }
+    };
+    let ((), total) = timeout(3 * SOON, async { tokio::join!(writer, reader) }).await.unwrap();
+    assert_eq!(total, rounds * (large.len() + small.len()));
+}

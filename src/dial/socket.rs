@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// A silent upstream's TCP connection is given up after this much unacknowledged data time.
-pub const USER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Idle time before the kernel asks whether the peer is still there.
+pub use crate::tls::leg::USER_TIMEOUT;
+/// Idle time before the kernel asks whether the peer is still there, four times as often afterwards. With [`USER_TIMEOUT`] a
+/// peer that is gone while nothing is under way is given up after at most 80 s.
 pub const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// When an upstream leg must be open, whatever steps that takes.

@@ -20,7 +20,7 @@ mod watch;
 use crate::close::Close;
 use crate::names::{Direction, Side};
 use crate::protocol::Edit;
-use crate::tls::leg::{Leg, LegFault};
+use crate::tls::leg::{Leg, LegFault, USER_TIMEOUT};
 use alarm::Alarm;
 use pump::Half;
 use std::task::{Context, Poll, Waker};
@@ -38,8 +38,9 @@ pub const LARGE_BATCH: usize = 256 * 1024;
 const MAX_LARGE: usize = 4;
 /// Bytes kept per connection, both ways together, for peers that do not read. One more record may be on its way.
 pub const MAX_HELD: usize = 64 * 1024;
-/// The longest time between two looks at the clock.
-const CHECK: Duration = Duration::from_secs(30);
+/// The longest time between two looks at the clock, and at windows: below [`USER_TIMEOUT`], so that none is closed for that
+/// long without being seen.
+const CHECK: Duration = Duration::from_secs(20);
 
 /// A protocol's view of a session: what passes, what is changed on the way, and when it must end. One per session.
 ///
@@ -158,6 +159,10 @@ pub struct Relay<T, O> {
     moved: Instant,
     alarm: Alarm,
     polls: u64,
+    /// `moved` when windows were looked at last.
+    checked: Instant,
+    /// Something was on its way to a peer then.
+    under_way: bool,
 }
 
 /// What went through, for the closing line.
@@ -194,7 +199,7 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
         // timer before all others costs a wake-up of the reactor, too.
         let first = traffic.idle_limit().map_or(CHECK, |limit| limit.min(CHECK)).min(stall).max(TICK);
         let (alarm, watch, heard) = (Alarm::at(moved + first), Watch::default(), None);
-        let (drained, polls) = (false, 0);
+        let (drained, polls, under_way) = (false, 0, true);
         Relay {
             client,
             upstream,
@@ -210,6 +215,8 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
             moved,
             alarm,
             polls,
+            checked: moved,
+            under_way,
         }
     }
 
@@ -328,6 +335,16 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
         self.orders.publish(Progress { moved: self.moved(), requests, under_way });
     }
 
+    /// Tells peers that pause from peers that are gone. The session's own limit for a stalled peer ends it first.
+    fn check_windows(&mut self) {
+        if self.moved != self.checked || self.under_way {
+            self.checked = self.moved;
+            let pause = self.stall + USER_TIMEOUT;
+            let client = self.client.bear_closed_window(pause);
+            self.under_way = self.upstream.bear_closed_window(pause) || client;
+        }
+    }
+
     /// Deadlines are looked up when the alarm rings, so that moving bytes never touches a timer. `now` is known when bytes
     /// moved.
     fn look_at_the_clock(&mut self, cx: &mut Context<'_>, now: Option<Instant>) -> Result<(), Ended> {
@@ -341,6 +358,7 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
             self.publish();
             let now = Instant::now();
             let mut next = now + CHECK;
+            self.check_windows();
             if let Some(at) = self.traffic.expires() {
                 if at <= now {
                     self.traffic.expire(now)?;
@@ -408,7 +426,9 @@ impl From<Close> for Ended {
 /// The close reason for a fault of one leg.
 pub fn close_of(side: Side, fault: &LegFault) -> Close {
     match fault {
-        LegFault::Record(_) | LegFault::Message(_) => Close::Record(side),
+        LegFault::Record(_) | LegFault::Message(_) | LegFault::Malformed(_) | LegFault::Illegal(_) => {
+            Close::Record(side)
+        }
         LegFault::Alert(_) => Close::Alert(side),
         LegFault::Truncated => Close::Truncated(side),
         LegFault::Io(_) => Close::Reset(side),

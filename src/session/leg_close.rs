@@ -1,5 +1,6 @@
 //! How a leg ends, and how its faults become close reasons.
 
+use super::lingering;
 use super::trail::Trail;
 use crate::close::Close;
 use crate::names::Side;
@@ -12,18 +13,27 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long the last bytes to a peer may take, and how long a refused client may go on sending before it reads.
+/// How long the last bytes to a peer may take, and how long a peer that sends nothing is heard afterwards.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
-/// Bytes of a refused client that are read and thrown away, so that it gets to read the refusal.
+/// Bytes of a peer that are read and thrown away, so that it gets to read what it was told last.
 const MAX_LINGER: usize = 256 * 1024;
 
+/// Reads plaintext of a client before the relay. A leg that breaks here is ended here: its alert is sent, and the client
+/// gets time to read it.
 pub(super) async fn read(leg: &mut Leg, plain: &mut Vec<u8>, trail: &mut Trail) -> Result<bool, Close> {
-    leg.read(plain).await.map_err(|fault| {
-        if let Some(alert) = fault.alert() {
-            leg.queue_alert(alert);
-        }
-        leg_fault(trail, Side::Client, fault)
-    })
+    match leg.read(plain).await {
+        Ok(more) => Ok(more),
+        Err(fault) => Err(end_broken_leg(leg, fault, trail).await),
+    }
+}
+
+/// Ends a client leg that broke before the relay, with the alert that its fault calls for.
+pub(super) async fn end_broken_leg(leg: &mut Leg, fault: LegFault, trail: &mut Trail) -> Close {
+    if let Some(alert) = fault.alert() {
+        leg.queue_alert(alert);
+        end_leg(leg, false).await;
+    }
+    leg_fault(trail, Side::Client, fault)
 }
 
 pub(super) async fn flush(leg: &mut Leg, trail: &mut Trail) -> Result<(), Close> {
@@ -36,9 +46,30 @@ pub(super) fn leg_fault(trail: &mut Trail, side: Side, fault: LegFault) -> Close
     close
 }
 
-/// Ends a leg: what was queued is sent, with close_notify only if the end is `clean`, and the peer gets a moment to
-/// read it all. A socket that is closed with unread bytes in it would be reset, and take the last words with it.
+/// Ends a leg and gives it up. A client that goes on sending what nobody takes (the body of a refused request) is read by
+/// a task of its own until it has read the refusal: see [`lingering`].
 pub(super) async fn close_leg(mut leg: Leg, clean: bool) {
+    if end_leg(&mut leg, clean).await == Ended::StillSends
+        && leg.is_clients()
+        && let Some(place) = leg.tcp.peer_addr().ok().and_then(|peer| lingering::Place::take(peer.ip()))
+    {
+        tokio::task::spawn_local(lingering::discard(leg, place));
+    }
+}
+
+/// What a peer did when its leg ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// It closed, or fell silent, or is not to be heard.
+    Quiet,
+    /// It goes on sending.
+    StillSends,
+}
+
+/// The one way for a leg to end. What was queued is sent, with close_notify only if the end is `clean`, and a peer that
+/// was told something gets a moment to read it: a socket that is closed with unread bytes in it would be reset, and take
+/// the last words with it.
+async fn end_leg(leg: &mut Leg, clean: bool) -> Ended {
     if clean {
         // Fails only for a leg whose key is used up; the end is unclean then.
         let _ = leg.queue_close();
@@ -50,15 +81,31 @@ pub(super) async fn close_leg(mut leg: Leg, clean: bool) {
             leg.flush().await?;
             return leg.tcp.set_zero_linger().map_err(LegFault::from);
         }
-        poll_fn(|cx| leg.poll_finish(cx)).await?;
-        // Nobody is told to read on where the end is not to look like one.
-        if leg.rx.closed || !clean {
-            return Ok(());
-        }
-        discard_input(&mut leg.tcp).await.map_err(LegFault::from)
+        poll_fn(|cx| leg.poll_finish(cx)).await.map_err(LegFault::from)
     };
-    // Whether the peer read it or not: the connection ends.
-    let _ = timeout(LINGER, last_words).await;
+    let said = matches!(timeout(LINGER, last_words).await, Ok(Ok(())));
+    if said && !resets {
+        leg.leave_to_kernel();
+    }
+    // Nobody is told to read on where the end is not to look like one, unless an alert says so.
+    if !said || resets || leg.rx.closed || !(clean || leg.has_alerted()) {
+        return Ended::Quiet;
+    }
+    let mut discarded = 0;
+    let heard = timeout(LINGER, async {
+        while discarded < MAX_LINGER {
+            match poll_fn(|cx| leg.poll_discard(cx)).await {
+                Ok(n @ 1..) => discarded += n,
+                Ok(0) | Err(_) => return Ended::Quiet,
+            }
+        }
+        Ended::StillSends
+    });
+    match heard.await {
+        Ok(ended) => ended,
+        Err(_) if discarded > 0 => Ended::StillSends,
+        Err(_) => Ended::Quiet,
+    }
 }
 
 /// How the legs of a session part.
@@ -116,6 +163,7 @@ fn leave(leg: &mut Leg, cx: &mut Context<'_>) -> bool {
     leg.poll_finish(cx).is_ready()
 }
 
+/// The same before there is a leg.
 pub(super) async fn discard_input(tcp: &mut TcpStream) -> std::io::Result<()> {
     let (mut sink, mut left) = (vec![0; 4096], MAX_LINGER);
     while left > 0 {

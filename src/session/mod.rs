@@ -9,6 +9,7 @@ mod dial;
 pub mod expiry;
 pub mod http;
 mod leg_close;
+mod lingering;
 pub mod mysql;
 pub mod pipeline;
 pub mod plaintext;

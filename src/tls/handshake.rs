@@ -1,5 +1,13 @@
 //! Drives rustls' unbuffered connections to the end of the handshake and takes the keys over.
 //!
+//! The unbuffered API is used in this file only. What is kept of rustls afterwards is `KernelConnection` in `leg::control`
+//! (an upstream's later keys and tickets) and the key log in `renewal` (a client's later keys). rustls 0.24 has no unbuffered
+//! API any more. The port: `drive` reads into a buffer of its own and hands it to `Connection::read_tls` and
+//! `process_new_packets`, takes flights from `write_tls`, and where this calls `dangerous_into_kernel_connection` it splits the
+//! finished connection (`SplitConnection`) and takes traffic secrets and `KernelConnection` from its halves; bytes that were
+//! read beyond the handshake must come back from it, as `incoming` does here. `Unbuffered`, `append` and `tell` go;
+//! `Established` and all outside `tls` stay as they are.
+//!
 //! It waits as long as its caller lets it: the deadline is the session's.
 
 use super::handshake_queue;
@@ -16,6 +24,7 @@ use rustls::{
 };
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -64,6 +73,8 @@ pub enum HandshakeFault {
 const MAX_INCOMING: usize = 128 * 1024;
 /// First guess for outgoing flights; a chain of three ECDSA certificates fits.
 const OUTGOING: usize = 4 * 1024;
+/// How long a peer is heard after its alert was sent.
+const LINGER: Duration = Duration::from_secs(1);
 /// What is read at once during the handshake.
 const READ: usize = 4 * 1024;
 
@@ -93,7 +104,8 @@ pub async fn read_hello(tcp: &mut TcpStream, mut bytes: Vec<u8>) -> Result<Hello
     let mut acceptor = Acceptor::default();
     let mut seen = 0;
     loop {
-        while seen < bytes.len() {
+        // It takes what it has room for, and makes room when it is asked what it has found.
+        if seen < bytes.len() {
             seen += acceptor.read_tls(&mut &bytes[seen..])?;
         }
         match acceptor.accept() {
@@ -103,6 +115,7 @@ pub async fn read_hello(tcp: &mut TcpStream, mut bytes: Vec<u8>) -> Result<Hello
                 let alpn = hello.alpn().map(|list| list.map(<[u8]>::to_vec).collect()).unwrap_or_default();
                 return Ok(Hello { sni, alpn, bytes });
             }
+            Ok(None) if seen < bytes.len() => {}
             Ok(None) => {
                 handshake_queue::to_hear(tcp).await?;
                 read_more(tcp, &mut bytes).await?;
@@ -113,8 +126,7 @@ pub async fn read_hello(tcp: &mut TcpStream, mut bytes: Vec<u8>) -> Result<Hello
                     true => out.extend_from_slice(&PROTOCOL_VERSION),
                     false => alert.write_all(&mut out)?,
                 }
-                // The peer is told if it still listens; the fault stands either way.
-                let _ = tcp.write_all(&out).await;
+                say_last(tcp, &out).await;
                 return Err(error.into());
             }
         }
@@ -194,7 +206,8 @@ async fn drive<C: Unbuffered>(
             Ok(ConnectionState::WriteTraffic(_)) | Ok(ConnectionState::Closed) => done = true,
             Ok(_) => return Err(rustls::Error::General("an unexpected handshake state".into()).into()),
             Err(error) => {
-                tell(&mut tcp, &mut connection, outgoing).await;
+                incoming.drain(..discard);
+                tell(&mut tcp, &mut connection, outgoing, incoming).await;
                 return Err(error.into());
             }
         }
@@ -218,23 +231,50 @@ async fn drive<C: Unbuffered>(
     let version = facts.version.ok_or(HandshakeFault::Unsupported)?;
     let leg = Leg::new(tcp, secrets, version, agreed, incoming, records_per_key);
     let mut leg = leg.ok_or(HandshakeFault::Unsupported)?;
-    match (side, version) {
-        // All that is left are session tickets; the client waits for none of them.
-        (Side::Client, ProtocolVersion::TLSv1_3) => leg.leave_with_next(&outgoing),
-        _ => leg.queue_handshake(&outgoing),
-    }
+    // All that is left for a client of TLS 1.3 are session tickets, and it waits for none of them.
+    leg.queue_handshake(&outgoing, (side, version) != (Side::Client, ProtocolVersion::TLSv1_3));
     leg.rx.closed = closed;
     Ok(Established { leg, facts, certificate, early })
 }
 
 /// Sends the alert that rustls has ready after an error, as far as the peer takes it.
-async fn tell<C: Unbuffered>(tcp: &mut TcpStream, connection: &mut C, mut outgoing: Vec<u8>) {
-    while let Ok(ConnectionState::EncodeTlsData(mut data)) = connection.process(&mut []).state {
+///
+/// rustls must be shown the bytes that it has not taken yet, also now: with fewer it panics, which a client without a
+/// certificate could bring about that sends already.
+async fn tell<C: Unbuffered>(
+    tcp: &mut TcpStream,
+    connection: &mut C,
+    mut outgoing: Vec<u8>,
+    mut incoming: Vec<u8>,
+) {
+    loop {
+        let UnbufferedStatus { discard, state } = connection.process(&mut incoming);
+        let Ok(ConnectionState::EncodeTlsData(mut data)) = state else { break };
         if append(&mut outgoing, |b| data.encode(b)).is_err() {
             break;
         }
+        incoming.drain(..discard);
     }
-    let _ = tcp.write_all(&outgoing).await;
+    say_last(tcp, &outgoing).await;
+}
+
+/// Sends an alert, ends our direction, and leaves the peer time to read it: a socket that is closed while bytes stand in it
+/// unread is reset, and takes the alert along. The peer may be sending already: a client of TLS 1.3 does not wait for its
+/// certificate to be accepted. The fault stands, whatever comes of this.
+async fn say_last(tcp: &mut TcpStream, words: &[u8]) {
+    let said = async {
+        tcp.write_all(words).await?;
+        tcp.shutdown().await?;
+        let (mut sink, mut left) = (vec![0; READ], MAX_INCOMING);
+        while left > 0 {
+            match tcp.read(&mut sink).await? {
+                0 => break,
+                n => left = left.saturating_sub(n),
+            }
+        }
+        io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(LINGER, said).await;
 }
 
 fn append(

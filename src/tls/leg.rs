@@ -10,20 +10,22 @@
 
 mod control;
 
+pub use super::fault::LegFault;
 pub(super) use control::Agreed;
 
-use super::record::{
-    Content, MAX_PLAINTEXT, MAX_RECORD, Opener, RecordFault, Sealer, Secrets, record_length,
-};
-use control::{INTERNAL_ERROR, UNEXPECTED_MESSAGE};
+use super::outbox::{End, Outbox};
+use super::record::{Content, MAX_PLAINTEXT, MAX_RECORD, Opener, RecordFault, Secrets, record_length};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::RecvFlags;
 use rustls::{ExtractedSecrets, ProtocolVersion};
+use socket2::SockRef;
+use staunch_tcp_info::TcpInfo;
 use std::cell::RefCell;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use std::time::Duration;
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A TLS connection whose records are in our own hands, or a connection without any.
@@ -33,9 +35,17 @@ pub struct Leg {
     /// What comes in.
     pub rx: Rx,
     /// What goes out.
-    pub tx: Tx,
+    tx: Outbox,
     agreed: Agreed,
+    /// Keys renewed because of the record limit.
+    renewals: u64,
+    /// The kernel was told to bear with a peer that does not read.
+    window_closed: bool,
 }
+
+/// How long data may go unacknowledged until the kernel gives the connection up (`TCP_USER_TIMEOUT`, tcp(7)): a partition. The
+/// kernel counts a closed window, too, which is no partition but a peer that pauses: see [`Leg::bear_closed_window`].
+pub const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The receiving direction of a leg.
 pub struct Rx {
@@ -53,26 +63,6 @@ pub struct Rx {
     pub closed: bool,
     /// The reactor was told to forget that there are bytes to read: see [`Leg::poll_end_behind_unread`].
     readiness_cleared: bool,
-}
-
-/// The sending direction of a leg.
-///
-/// ```text
-///   unsent   | on the wire already | sealed and still to be written |
-///            0                     written                          unsent.len()
-/// ```
-/// What stands here is as it goes on the wire and is never sealed again: a short write only moves `written`.
-pub struct Tx {
-    /// `None` on a leg without TLS.
-    sealer: Option<Sealer>,
-    unsent: Vec<u8>,
-    written: usize,
-    /// True once close_notify was sealed; nothing can follow it.
-    closed: bool,
-    /// Our direction of the TCP connection has ended.
-    shut: bool,
-    /// Keys renewed because of the record limit.
-    renewals: u64,
 }
 
 /// What a record from the peer means to whoever reads the leg.
@@ -101,41 +91,6 @@ pub enum PeerState {
     Broken(io::Error),
 }
 
-/// How a leg broke. Each names the peer's offence; the leg's owner knows which peer it is.
-#[derive(Debug, thiserror::Error)]
-pub enum LegFault {
-    /// A record broke a rule.
-    #[error("{0}")]
-    Record(#[from] RecordFault),
-    /// A post-handshake message broke a rule.
-    #[error("{0}")]
-    Message(&'static str),
-    /// The peer sent a fatal alert with this description.
-    #[error("fatal alert {0}")]
-    Alert(u8),
-    /// The connection ended without close_notify.
-    #[error("the connection ended without close_notify")]
-    Truncated,
-    /// The connection was reset or failed.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// TLS 1.2 reached the record limit of its key and cannot renew it (RFC 5246 has no key update).
-    #[error("the key's record limit is reached and TLS 1.2 cannot renew keys")]
-    KeyLimit,
-}
-
-impl LegFault {
-    /// The alert to send for it, if the peer can still be told (RFC 8446 section 6.2).
-    pub fn alert(&self) -> Option<u8> {
-        match self {
-            LegFault::Record(fault) => Some(fault.alert()),
-            LegFault::Message(_) => Some(UNEXPECTED_MESSAGE),
-            LegFault::KeyLimit => Some(INTERNAL_ERROR),
-            LegFault::Alert(_) | LegFault::Truncated | LegFault::Io(_) => None,
-        }
-    }
-}
-
 impl Leg {
     /// Takes over after the handshake. `left` is what was read beyond it and not opened.
     pub(super) fn new(
@@ -149,22 +104,16 @@ impl Leg {
         let (rx_sequence, rx_secret) = secrets.rx;
         let (tx_sequence, tx_secret) = secrets.tx;
         let opener = Opener::new(&Secrets::from_rustls(&rx_secret, version)?, rx_sequence)?;
-        let sealer = Sealer::new(&Secrets::from_rustls(&tx_secret, version)?, tx_sequence, records_per_key)?;
-        Some(Self::with(tcp, Some(opener), Some(sealer), agreed, left))
+        let tx = Outbox::new(&Secrets::from_rustls(&tx_secret, version)?, tx_sequence, records_per_key)?;
+        Some(Self::with(tcp, Some(opener), tx, agreed, left))
     }
 
     /// A leg without TLS, on a fresh connection. What is written on it can be read on the way.
     pub(super) fn plaintext(tcp: TcpStream) -> Self {
-        Self::with(tcp, None, None, Agreed::Nothing, Vec::new())
+        Self::with(tcp, None, Outbox::plaintext(), Agreed::Nothing, Vec::new())
     }
 
-    fn with(
-        tcp: TcpStream,
-        opener: Option<Opener>,
-        sealer: Option<Sealer>,
-        agreed: Agreed,
-        partial: Vec<u8>,
-    ) -> Self {
+    fn with(tcp: TcpStream, opener: Option<Opener>, tx: Outbox, agreed: Agreed, partial: Vec<u8>) -> Self {
         let rx = Rx {
             opener,
             partial,
@@ -174,8 +123,7 @@ impl Leg {
             closed: false,
             readiness_cleared: false,
         };
-        let tx = Tx { sealer, unsent: Vec::new(), written: 0, closed: false, shut: false, renewals: 0 };
-        Leg { tcp, rx, tx, agreed }
+        Leg { tcp, rx, tx, agreed, renewals: 0, window_closed: false }
     }
 
     /// False for a leg without TLS.
@@ -285,19 +233,17 @@ impl Leg {
 
     /// True when this leg's outgoing records fit the other leg's incoming ones: they can be sealed in place.
     pub fn fits(&self, source: &Leg) -> bool {
-        matches!((&self.tx.sealer, &source.rx.opener), (Some(sealer), Some(opener)) if sealer.fits(opener))
+        source.rx.opener.as_ref().is_some_and(|opener| self.tx.fits(opener))
     }
 
     /// Seals an opened record of a fitting leg in place; the caller writes it. The key must not be worn.
     pub fn reseal(&mut self, record: &mut [u8]) -> Result<(), LegFault> {
-        // A leg without TLS fits none.
-        let Some(sealer) = &mut self.tx.sealer else { return Err(LegFault::Message("a record without TLS")) };
-        Ok(sealer.reseal(record)?)
+        self.tx.reseal(record)
     }
 
     /// True when the next data must go through [`Leg::queue`], because the key wants renewing first.
     pub fn is_worn(&self) -> bool {
-        self.tx.sealer.as_ref().is_some_and(Sealer::is_worn)
+        self.tx.is_worn()
     }
 
     /// Seals data behind everything that is still unsent, renewing the key where its limit falls. Without TLS it is
@@ -305,109 +251,98 @@ impl Leg {
     pub fn queue(&mut self, mut data: &[u8]) -> Result<(), LegFault> {
         while !data.is_empty() {
             self.renew_worn_key()?;
-            let Some(sealer) = &mut self.tx.sealer else {
-                self.tx.unsent.extend_from_slice(data);
-                break;
-            };
-            let (now, later) = data.split_at(data.len().min(MAX_PLAINTEXT));
-            sealer.seal(Content::Data, now, &mut self.tx.unsent)?;
-            data = later;
+            data = &data[self.tx.queue(data)?..];
         }
         Ok(())
     }
 
     /// Queues a record without data, unless the leg can carry none any more.
     pub fn queue_empty(&mut self) -> Result<(), LegFault> {
-        if let (Some(sealer), false) = (&mut self.tx.sealer, self.tx.closed)
-            && !sealer.is_worn()
-        {
-            sealer.seal_empty(&mut self.tx.unsent)?;
-        }
-        Ok(())
+        self.tx.queue_empty()
     }
 
     /// Puts ciphertext that was sealed in place behind everything that is still unsent.
     pub fn queue_sealed(&mut self, sealed: &[u8]) {
-        self.tx.unsent.extend_from_slice(sealed);
+        self.tx.queue_sealed(sealed);
     }
 
-    /// Puts handshake bytes that rustls sealed before the keys were handed over behind everything that is unsent.
-    pub(super) fn queue_handshake(&mut self, bytes: &[u8]) {
-        self.tx.unsent.extend_from_slice(bytes);
-    }
-
-    /// Gives the kernel handshake bytes that are in no hurry: they leave with the next data, and by themselves when there is
-    /// none for 200 ms. Nothing may be unsent.
-    pub(super) fn leave_with_next(&mut self, bytes: &[u8]) {
-        debug_assert_eq!(self.unsent(), 0);
-        // What it does not take, or why not, is for the next write to find out.
-        let taken = if bytes.is_empty() { 0 } else { self.send_more(bytes).unwrap_or(0) };
-        self.queue_handshake(&bytes[taken..]);
-    }
-
-    /// Writes what is to leave together with what follows.
-    fn send_more(&self, bytes: &[u8]) -> io::Result<usize> {
-        let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
-        self.tcp.try_io(Interest::WRITABLE, || Ok(rustix::net::send(&self.tcp, bytes, flags)?))
+    /// Puts the end of the handshake behind everything that is unsent; `urgent`: the peer waits for it.
+    pub(super) fn queue_handshake(&mut self, bytes: &[u8], urgent: bool) {
+        match urgent {
+            true => self.tx.queue_handshake(bytes),
+            false => self.tx.leave_with_next(&self.tcp, bytes),
+        }
     }
 
     /// How many sealed bytes wait to be written.
     pub fn unsent(&self) -> usize {
-        self.tx.unsent.len() - self.tx.written
+        self.tx.unsent()
     }
 
     /// How often the sending key was renewed.
     pub fn renewals(&self) -> u64 {
-        self.tx.renewals
+        self.renewals
+    }
+
+    /// True once a fatal alert was queued.
+    pub fn has_alerted(&self) -> bool {
+        self.tx.end() == End::Alerted
     }
 
     /// Writes what is unsent. `Ready` when nothing is left.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.tx.written < self.tx.unsent.len() {
-            let n = ready!(Pin::new(&mut self.tcp).poll_write(cx, &self.tx.unsent[self.tx.written..]))?;
-            if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.tx.written += n;
-        }
-        self.tx.unsent.clear();
-        self.tx.written = 0;
-        Poll::Ready(Ok(()))
+        self.tx.poll_flush(&mut self.tcp, cx)
     }
 
     /// Writes sealed bytes past `unsent`, which must be empty; returns how many went.
     pub fn poll_write_sealed(&mut self, cx: &mut Context<'_>, sealed: &[u8]) -> Poll<io::Result<usize>> {
-        debug_assert_eq!(self.unsent(), 0);
-        Pin::new(&mut self.tcp).poll_write(cx, sealed)
+        self.tx.poll_write_sealed(&mut self.tcp, cx, sealed)
     }
 
     /// The buffer behind `unsent`, to be lent while there is something to send and taken back when there is not.
     pub fn unsent_buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.tx.unsent
+        self.tx.unsent_buffer()
     }
 
     /// Writes what is unsent and ends our direction of the TCP connection, once. `Err` when the last bytes cannot be
     /// written; that the end itself cannot be told means that the peer is gone already.
-    ///
-    /// The last bytes wait in the kernel for the FIN, so that both leave in one segment.
     pub fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.tx.shut {
-            return Poll::Ready(Ok(()));
+        self.tx.poll_finish(&mut self.tcp, cx)
+    }
+
+    /// Lets the kernel bear with a peer that is there and does not read, as long as `pause`, and with one that is not there
+    /// no longer than [`USER_TIMEOUT`]. To be called more often than that while anything is under way; returns whether it
+    /// is.
+    pub fn bear_closed_window(&mut self, pause: Duration) -> bool {
+        // An error: not TCP, which knows neither windows nor partitions.
+        let Ok(info) = TcpInfo::of(&self.tcp) else { return false };
+        let closed = info.is_window_closed();
+        if closed != self.window_closed {
+            let limit = if closed { pause } else { USER_TIMEOUT };
+            // Where it cannot be set, the kernel's limit is the old one.
+            let _ = SockRef::from(&self.tcp).set_tcp_user_timeout(Some(limit));
+            self.window_closed = closed;
         }
-        while self.unsent() > 0 {
-            ready!(self.tcp.poll_write_ready(cx))?;
-            match self.send_more(&self.tx.unsent[self.tx.written..]) {
-                Ok(n) => self.tx.written += n,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+        info.unacked > 0 || info.not_sent > 0
+    }
+
+    /// Leaves it to the kernel how long it tries to deliver what was written, for a leg that is given up.
+    pub fn leave_to_kernel(&self) {
+        let under_way = TcpInfo::of(&self.tcp).is_ok_and(|info| info.unacked > 0 || info.not_sent > 0);
+        if under_way {
+            // As above.
+            let _ = SockRef::from(&self.tcp).set_tcp_user_timeout(None);
         }
-        self.tx.unsent.clear();
-        self.tx.written = 0;
-        // A socket's shutdown does not wait.
-        let _ = ready!(Pin::new(&mut self.tcp).poll_shutdown(cx));
-        self.tx.shut = true;
-        Poll::Ready(Ok(()))
+    }
+
+    /// True where the peer is a client of the gateway.
+    pub fn is_clients(&self) -> bool {
+        matches!(self.agreed, Agreed::Server(_))
+    }
+
+    /// Reads and throws away what the peer still sends, without opening it. `Ok(0)`: the end of the stream.
+    pub fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        READ.with_borrow_mut(|read| self.poll_read(cx, read))
     }
 
     /// Waits for data and appends it to `plaintext`; false at a clean end. For the stages before the relay.
@@ -462,6 +397,13 @@ impl Leg {
     /// Waits until everything queued is written.
     pub async fn flush(&mut self) -> Result<(), LegFault> {
         Ok(std::future::poll_fn(|cx| self.poll_flush(cx)).await?)
+    }
+}
+
+impl Drop for Leg {
+    /// An alert that is queued leaves, wherever its leg is given up.
+    fn drop(&mut self) {
+        self.tx.send_alert_now(&self.tcp);
     }
 }
 

@@ -1,13 +1,16 @@
 //! TLS, both legs: configuration and handshakes through rustls, records through our own hands afterwards.
 //!
 //! [`server`] answers clients, [`client`] speaks to upstreams; both end in a [`leg::Leg`], which holds the socket
-//! and the traffic keys. [`record`] is the pure part: one TLS record opened or sealed in place.
+//! and the traffic keys. [`record`] is the pure part: one TLS record opened or sealed in place; only [`outbox`]
+//! seals.
 
 mod cipher;
 pub mod client;
+mod fault;
 pub mod handshake;
 pub(crate) mod handshake_queue;
 pub mod leg;
+pub(crate) mod outbox;
 pub mod record;
 mod renewal;
 pub mod server;

@@ -155,6 +155,8 @@ const IDLE: Duration = Duration::from_millis(400);
 const BOUND: Duration = Duration::from_secs(8);
 /// Polls of a session in any case, besides one for each record. One that spins comes to thousands in a second.
 const MAX_POLLS: u64 = 60;
+/// Bytes that an upstream answers without end: more than all kernels' buffers hold.
+const MAX_FLOOD: usize = 64 << 20;
 /// Cases under way at once.
 const AT_ONCE: usize = 12;
 
@@ -251,7 +253,10 @@ async fn one<T: Talk>(talk: T, case: Case) -> Result<(), String> {
                 if moment == Moment::Before {
                     _ = upstream.write_all(&first).await;
                 }
-                while upstream.write_all(&more).await.is_ok() {}
+                let mut left = MAX_FLOOD / more.len();
+                while left > 0 && upstream.write_all(&more).await.is_ok() {
+                    left -= 1;
+                }
                 sleep(BOUND).await;
                 drop(client);
             });

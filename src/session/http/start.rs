@@ -10,7 +10,7 @@ use crate::protocol::{Edit, RefusalReason, Sniffed, Up, sniff};
 use crate::session::authorise::{Denial, close_for_refusal};
 use crate::session::connected::ConnectedTo;
 use crate::session::dial::dial;
-use crate::session::leg_close::{close_leg, flush, leg_fault, read};
+use crate::session::leg_close::{close_leg, end_broken_leg, flush, leg_fault, read};
 use crate::session::stage::{Authorised, Identified, Routed, Start, Verdict};
 use crate::session::state::Session;
 use crate::session::trail::Trail;
@@ -118,7 +118,7 @@ impl HttpStart {
                         Ok(false) | Err(LegFault::Truncated) => {
                             return Err(self.last_refusal.map_or(Close::Done, close_for_refusal));
                         }
-                        Err(fault) => return Err(self.client_broke(fault, trail)),
+                        Err(fault) => return Err(end_broken_leg(&mut self.leg, fault, trail).await),
                     }
                     continue;
                 }
@@ -137,13 +137,6 @@ impl HttpStart {
         // Whether the client gets to read it or not, the session ends.
         let _ = self.speak(trail).await;
         Close::Deadline(trail.stage())
-    }
-
-    fn client_broke(&mut self, fault: LegFault, trail: &mut Trail) -> Close {
-        if let Some(alert) = fault.alert() {
-            self.leg.queue_alert(alert);
-        }
-        leg_fault(trail, Side::Client, fault)
     }
 
     /// Lets the protocol see what came, and gathers what it has for the upstream.

@@ -14,7 +14,7 @@ use crate::session::authorise::{Denial, authorise_account, close_for_refusal};
 use crate::session::connected::ConnectedTo;
 use crate::session::database::{DatabaseTraffic, Grant};
 use crate::session::dial::dial;
-use crate::session::leg_close::{close_leg, flush, leg_fault};
+use crate::session::leg_close::{close_leg, end_broken_leg, flush, leg_fault};
 use crate::session::stage::{Authorised, Identified, Routed, Start, Verdict};
 use crate::session::state::Session;
 use crate::session::trail::Trail;
@@ -95,14 +95,7 @@ impl Start for RedisStart {
                             let close = if self.answered > 0 { Close::Refused } else { Close::Done };
                             return Err(self.leave(close).await);
                         }
-                        Err(fault) => {
-                            if let Some(alert) = fault.alert() {
-                                self.leg.queue_alert(alert);
-                            }
-                            let close = leg_fault(trail, Side::Client, fault);
-                            close_leg(self.leg, false).await;
-                            return Err(close);
-                        }
+                        Err(fault) => return Err(end_broken_leg(&mut self.leg, fault, trail).await),
                     }
                 }
                 Err(fault) => return Err(self.refuse_protocol_fault(&fault, trail).await),

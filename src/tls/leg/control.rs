@@ -1,15 +1,14 @@
 //! What a leg says and hears about the connection itself: alerts, key updates, session tickets.
 
 use super::{Leg, LegFault, Received};
-use crate::tls::record::{Content, RecordFault, Sealer, Secrets};
+use crate::tls::outbox::{End, Occasion};
+use crate::tls::record::{Content, RecordFault, Secrets};
 use crate::tls::renewal::Renewal;
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::{ConnectionTrafficSecrets, ProtocolVersion};
 
 const CLOSE_NOTIFY: u8 = 0;
-pub(super) const UNEXPECTED_MESSAGE: u8 = 10;
-pub(super) const INTERNAL_ERROR: u8 = 80;
 const USER_CANCELED: u8 = 90;
 const NO_RENEGOTIATION: u8 = 100;
 const WARNING: u8 = 1;
@@ -25,8 +24,6 @@ const MAX_UPDATES: u8 = 32;
 const MAX_WARNINGS: u8 = 4;
 /// Bytes of one post-handshake message; a session ticket needs at most 64 KiB, real ones a few hundred bytes.
 const MAX_MESSAGE: usize = 65_536 + 512;
-/// Control replies that may wait to be written; a peer that does not read them must not make us hoard them.
-const MAX_UNSENT_CONTROL: usize = 256 * 1024;
 
 /// What is kept of the handshake after it handed the keys over: for later keys, and as a client for tickets.
 pub(in crate::tls) enum Agreed {
@@ -77,12 +74,14 @@ impl Agreed {
 
 impl Leg {
     fn can_rekey(&self) -> bool {
-        self.tx.sealer.as_ref().is_some_and(Sealer::can_rekey)
+        self.tx.can_rekey()
     }
 
     /// RFC 8446 section 6: close_notify and user_canceled are not faults, everything else is; TLS 1.2 has warnings.
     pub(super) fn alert(&mut self, body: &[u8]) -> Result<Received, LegFault> {
-        let &[level, description] = body else { return Err(LegFault::Message("an alert of a wrong length")) };
+        let &[level, description] = body else {
+            return Err(LegFault::Malformed("an alert of a wrong length"));
+        };
         match (level, description) {
             (_, CLOSE_NOTIFY) => {
                 self.rx.closed = true;
@@ -106,7 +105,7 @@ impl Leg {
         while let [kind, a, b, c, rest @ ..] = &gathered[at..] {
             let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
             if length > MAX_MESSAGE {
-                return Err(LegFault::Message("a handshake message that is too long"));
+                return Err(LegFault::Malformed("a handshake message that is too long"));
             }
             let Some(body) = rest.get(..length) else { break };
             let last = rest.len() == length;
@@ -130,7 +129,7 @@ impl Leg {
                 Ok(())
             }
             (HELLO_REQUEST, Agreed::Client(_)) if !can_rekey && body.is_empty() => {
-                self.push(Content::Alert, &[WARNING, NO_RENEGOTIATION])
+                self.tx.queue_control(Content::Alert, &[WARNING, NO_RENEGOTIATION], Occasion::Reply)
             }
             _ => Err(LegFault::Message("a handshake message that cannot stand here")),
         }
@@ -148,12 +147,13 @@ impl Leg {
         let answer = match body {
             [0] => false,
             [1] => true,
-            _ => return Err(LegFault::Message("a malformed key update")),
+            [_] => return Err(LegFault::Illegal("a key update that asks for what does not exist")),
+            _ => return Err(LegFault::Malformed("a malformed key update")),
         };
         let opener = self.rx.opener.as_mut().ok_or(NO_UPDATE)?;
         self.agreed.renew_rx(|secrets| opener.rekey(secrets))?;
-        if answer && !self.tx.closed {
-            self.renew_key()?;
+        if answer && self.tx.end() == End::Open {
+            self.renew_key(Occasion::Reply)?;
         }
         Ok(())
     }
@@ -166,43 +166,26 @@ impl Leg {
         if !self.can_rekey() {
             return Err(LegFault::KeyLimit);
         }
-        self.renew_key()
+        self.renew_key(Occasion::Own)
     }
 
-    fn renew_key(&mut self) -> Result<(), LegFault> {
-        self.push(Content::Handshake, &[KEY_UPDATE, 0, 0, 1, 0])?;
-        let sealer = self.tx.sealer.as_mut().ok_or(NO_UPDATE)?;
-        self.agreed.renew_tx(|secrets| sealer.rekey(secrets))?;
-        self.tx.renewals += 1;
-        Ok(())
-    }
-
-    /// Says something about the connection itself, which only TLS has words for.
-    fn push(&mut self, content: Content, body: &[u8]) -> Result<(), LegFault> {
-        let Some(sealer) = &mut self.tx.sealer else { return Ok(()) };
-        if self.tx.unsent.len() - self.tx.written > MAX_UNSENT_CONTROL {
-            return Err(LegFault::Message("control messages that it does not read the answers to"));
-        }
-        sealer.seal(content, body, &mut self.tx.unsent)?;
+    fn renew_key(&mut self, occasion: Occasion) -> Result<(), LegFault> {
+        self.tx.queue_control(Content::Handshake, &[KEY_UPDATE, 0, 0, 1, 0], occasion)?;
+        let tx = &mut self.tx;
+        self.agreed.renew_tx(|secrets| tx.rekey(secrets))?;
+        self.renewals += 1;
         Ok(())
     }
 
     /// Says close_notify, once; nothing can be queued afterwards. Without TLS the FIN says it.
     pub fn queue_close(&mut self) -> Result<(), LegFault> {
-        if !self.tx.closed {
-            self.push(Content::Alert, &[WARNING, CLOSE_NOTIFY])?;
-            self.tx.closed = true;
-        }
-        Ok(())
+        self.tx.queue_end(End::Notified, &[WARNING, CLOSE_NOTIFY])
     }
 
     /// Says why this leg ends, if there is something to say and it can still be said.
     pub fn queue_alert(&mut self, description: u8) {
-        if !self.tx.closed {
-            // The leg ends either way; an alert that cannot be sealed changes nothing.
-            let _ = self.push(Content::Alert, &[FATAL, description]);
-            self.tx.closed = true;
-        }
+        // The leg ends either way; an alert that cannot be sealed changes nothing.
+        let _ = self.tx.queue_end(End::Alerted, &[FATAL, description]);
     }
 }
 
