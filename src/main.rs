@@ -49,6 +49,9 @@ enum Action {
         /// Print the resolved routes as JSON.
         #[arg(long)]
         json: bool,
+        /// Take warnings for faults: exit 1 where there is any.
+        #[arg(long)]
+        strict: bool,
     },
     /// Print the JSON schema of the configuration, for editors.
     Schema,
@@ -134,7 +137,7 @@ fn main() -> ExitCode {
         Action::Serve { file, workers, log_format, log } => {
             serve(&file.config, &Overrides { workers, log_format: log_format.map(Format::from), log })
         }
-        Action::Check { file, json } => check(&file.config, json),
+        Action::Check { file, json, strict } => check(&file.config, json, strict),
         Action::Schema => print(&format!("{:#}\n", staunch::config::schema())),
         Action::Login(arguments) => alone(login::run(*arguments), |()| 0),
         Action::Token(arguments) => alone(token::run(&arguments), |()| 0),
@@ -215,11 +218,17 @@ fn serve(path: &Path, overrides: &Overrides) -> u8 {
     }
 }
 
-fn check(path: &Path, json: bool) -> u8 {
+fn check(path: &Path, json: bool, strict: bool) -> u8 {
     match staunch::config::load(path) {
         Ok(loaded) => {
             if !loaded.warnings.list.is_empty() {
-                say(&loaded.warnings);
+                match strict {
+                    true => say(&loaded.warnings),
+                    false => say(&loaded.warnings.as_warnings()),
+                }
+                if strict {
+                    return 1;
+                }
             }
             let text = match json {
                 true => {

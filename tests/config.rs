@@ -126,7 +126,7 @@ fn what_is_wrong_is_found_with_its_line_and_with_advice() {
         (r#""file:secrets/openai.key""#, "4711", "13: a number stands here; write a text in quotes"),
         (rule, r#"{ issuer = "other" }"#, "21: `other` is no issuer"),
         (rule, &format!(r#"{{ issuer = "corp" }}, {rule}"#), "21: rule 1 of this list permits all"),
-        ("{secret:openai-key}", "{secret:missing}", "22: there is no secret `missing`"),
+        ("{secret:openai-key}", "{secret:missing}", "22: there is no secret of the name that stands here"),
         ("{secret:openai-key}", "plain", "13: secret `openai-key` is used nowhere"),
         ("file:secrets/openai.key", "sk-live-77", "13: a secret is named by where it stands"),
         ("file:secrets/openai.key", "file:secrets/none", "No such file"),
@@ -204,7 +204,11 @@ fn what_is_wrong_with_a_postgres_route_is_found_with_its_line_and_with_advice() 
         (ro, r#"{ user = "svc_ro" },"#, "24: `password` is missing; write password = \"{secret:NAME}\""),
         (ro, r#"{ user = "", password = "{secret:pg-ro}" },"#, "24: a user's name has 1 to 63 bytes"),
         (ro, r#"{ user = "svc_ro", password = "canary" },"#, "24: a password is named by where it stands"),
-        (ro, r#"{ user = "svc_ro", password = "{secret:no}" },"#, "24: there is no secret `no`"),
+        (
+            ro,
+            r#"{ user = "svc_ro", password = "{secret:no}" },"#,
+            "24: there is no secret of the name that stands here",
+        ),
         (ro, header, "24: a postgres route has no headers; write user and password, not header"),
         (
             rw,
@@ -867,4 +871,54 @@ fn hosts_say_which_names_a_request_may_have() {
             "{wrong}: {found:?}"
         );
     }
+}
+
+#[test]
+fn plausible_mistakes_are_warned_of_with_their_line() {
+    let rule = r#"{ issuer = "corp", groups = ["ml", "agents"] }"#;
+    for (from, to, part) in [
+        (rule, r#"{ issuer = "corp", groups = ["*"] }"#, "21: \"*\" in groups is compared as it stands"),
+        (rule, r#"{ issuer = "corp", subjects = ["^ann$"] }"#, "21: \"^ann$\" in subjects is compared"),
+        (rule, r#"{ issuer = "corp", groups = [""] }"#, "21: groups names \"\""),
+        (rule, r#"{ issuer = "corp", claims = { email = "a@b.example" } }"#, "email_verified"),
+        (r#"audience = ["staunch"]"#, r#"audience = ["account"]"#, "9: \"account\" is an audience"),
+        (r#"audience = ["staunch"]"#, r#"audience = ["staunch", "api"]"#, "name the one that is meant"),
+        ("https://idp.example.com", "https://idp.example.com/", "8: this issuer ends with a `/`"),
+        ("https://idp.example.com", "https://accounts.google.com", ""),
+        (
+            r#"address = "[::]:8443""#,
+            "address = \"[::]:8443\"\nproxy_protocol_from = [\"0.0.0.0/0\"]",
+            "5: 0.0.0.0/0 is nearly everybody",
+        ),
+        (
+            r#"protocol = "http""#,
+            "protocol = \"http\"\nclient_certificates = \"optional\"\nclient_ca = \"certs/machines-ca.pem\"",
+            "19: clients come in without a certificate",
+        ),
+    ] {
+        let warnings = warnings_with(&[(from, to)]);
+        match part {
+            "" => assert!(warnings.is_empty(), "{warnings:?}"),
+            part => assert!(warnings.len() == 1 && warnings[0].contains(part), "{to}: {warnings:?}"),
+        }
+    }
+    let public =
+        [("https://idp.example.com", "https://accounts.google.com"), (rule, r#"{ issuer = "corp" }"#)];
+    let warnings = warnings_with(&public);
+    assert!(warnings[0].contains("21: everybody in the world"), "{warnings:?}");
+    assert_eq!(warnings_with(&[]), Vec::<String>::new());
+}
+
+/// The warnings of the example for OpenAI, changed.
+fn warnings_with(changes: &[(&str, &str)]) -> Vec<String> {
+    let folder = folder();
+    let mut text = fs::read_to_string(root().join("config/openai.toml")).unwrap();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    let path = folder.path().join("gateway.toml");
+    fs::write(&path, text).unwrap();
+    let loaded = staunch::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
+    loaded.warnings.list.iter().map(|one| format!("{}: {}", one.line, one.text)).collect()
 }

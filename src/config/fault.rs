@@ -42,6 +42,14 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
+impl Faults {
+    /// The same as warnings, each marked as one.
+    pub fn as_warnings(&self) -> Faults {
+        let mark = |fault: &Fault| Fault { line: fault.line, text: format!("warning: {}", fault.text) };
+        Faults { path: self.path.clone(), list: self.list.iter().map(mark).collect() }
+    }
+}
+
 /// Where stand-ins stand: in no file. What is wrong about them was told when they were put there.
 pub(super) const ELSEWHERE: Range<usize> = usize::MAX..usize::MAX;
 
@@ -56,6 +64,8 @@ pub(super) struct Notes<'a> {
     told: BTreeSet<usize>,
     /// True when keys were lost, so that nothing can be called missing, unknown or unused any more.
     pub(super) lost: bool,
+    /// True when users other than the file's owner can read it.
+    pub(super) is_open_to_others: bool,
 }
 
 impl<'a> Notes<'a> {
@@ -67,6 +77,7 @@ impl<'a> Notes<'a> {
             warnings: Vec::new(),
             told: BTreeSet::new(),
             lost: false,
+            is_open_to_others: false,
         }
     }
 

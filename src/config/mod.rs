@@ -20,6 +20,7 @@ pub use summary::{RouteSummary, Summary};
 
 use fault::Notes;
 use model::Config;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Reads and checks a file and everything that it names.
@@ -28,9 +29,12 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| faults(vec![Fault { line: 0, text: error.to_string() }]))?;
     let mut notes = Notes::new(&text);
+    notes.is_open_to_others =
+        std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o044 != 0);
     let base = path.parent().unwrap_or(Path::new(""));
     let loaded = text::read(&mut notes).and_then(|config| resolve::resolve(config, base, &mut notes));
-    let Notes { mut faults, warnings, .. } = notes;
+    let Notes { mut faults, mut warnings, .. } = notes;
+    warnings.sort_by_key(|warning| warning.line);
     faults.sort_by_key(|fault| fault.line);
     match loaded {
         Some(mut loaded) if faults.is_empty() => {

@@ -2,21 +2,25 @@
 
 use crate::secret::Secret;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 /// Reads the secret that a reference names: `file:PATH`, `env:NAME`, `credential:NAME`. A newline at its end is cut.
 pub(super) fn read(reference: &str, base: &Path) -> Result<Secret, String> {
     let bytes = match reference.split_once(':') {
-        Some(("file", path)) => read_private(&base.join(path))?,
+        Some(("file", path)) => {
+            open_private(&base.join(path)).map_err(|why| format!("the file that stands here {why}"))?
+        }
         Some(("env", name)) => std::env::var(name)
             .map(String::into_bytes)
-            .map_err(|_| format!("the environment variable {name} is not set, or is no text"))?,
+            .map_err(|_| "the environment variable that stands here is not set, or is no text")?,
         Some(("credential", name)) => {
             let folder = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or(
                 "there is no credentials directory; start under systemd with LoadCredential=, or use file:",
             )?;
-            read_file(&Path::new(&folder).join(name))?
+            fs::read(Path::new(&folder).join(name))
+                .map_err(|error| format!("the credential that stands here cannot be read: {error}"))?
         }
         _ => {
             return Err("a secret is named by where it stands, never written here; write \"file:PATH\", \
@@ -36,16 +40,32 @@ pub(super) fn read(reference: &str, base: &Path) -> Result<Secret, String> {
     Ok(Secret::new(bytes[..end].to_vec()))
 }
 
-/// Reads a file that only its owner may read.
+/// Reads a file that only its owner may read, and whose owner is this user or root.
 pub(super) fn read_private(path: &Path) -> Result<Vec<u8>, String> {
-    let metadata = fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let mode = metadata.permissions().mode();
+    open_private(path).map_err(|why| format!("{} {why}", path.display()))
+}
+
+/// Looks at the file that was opened, not at what bears its name by then. The reason of a failure does not hold the path:
+/// somebody may have written the secret in its place.
+fn open_private(path: &Path) -> Result<Vec<u8>, String> {
+    let fault = |error: std::io::Error| format!("cannot be read: {error}");
+    let mut file = fs::File::open(path).map_err(fault)?;
+    let metadata = file.metadata().map_err(fault)?;
+    let (mode, owner) = (metadata.permissions().mode(), metadata.uid());
     if mode & 0o077 != 0 {
         let mode = mode & 0o777;
-        return Err(format!("{} is open to others (mode {mode:o}); chmod 600 it", path.display()));
+        return Err(format!("is open to others (mode {mode:o}); chmod 600 it"));
     }
-    read_file(path)
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        return Err("belongs to another user, who can change it at any time; chown it".into());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0).min(MAX_FILE));
+    file.by_ref().take(MAX_FILE as u64).read_to_end(&mut bytes).map_err(fault)?;
+    Ok(bytes)
 }
+
+/// Bytes of a secret or a private key: more is another file.
+const MAX_FILE: usize = 1 << 20;
 
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
@@ -104,5 +124,9 @@ mod tests {
     fn values_in_place_of_references_are_refused_without_repeating_them() {
         let fault = read("sk-live-123", Path::new("")).unwrap_err();
         assert!(fault.contains("file:PATH") && !fault.contains("sk-live"), "{fault}");
+        for reference in ["env:sk-live-123", "file:sk-live-123", "credential:sk-live-123"] {
+            let fault = read(reference, Path::new("")).unwrap_err();
+            assert!(!fault.contains("sk-live"), "{fault}");
+        }
     }
 }

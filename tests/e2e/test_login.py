@@ -133,11 +133,24 @@ def test_a_refusal_is_told_and_nothing_is_kept(world, home):
 def test_the_second_login_remembers_the_first(world, home):
     home.log_in(parts.CLI, name="ann")
     running = home.begin("login", "--no-browser")
+    httpx.get(Browser(world).visit(running.address(), "ann"))
+    assert running.ended() == 0, running.text()
+    assert claims(home.token())["sub"] == "ann"
+    # Another profile knows nothing of it.
+    assert "--issuer" in home.run("login", "--profile", "other", code=2).stderr
+
+
+def test_somebody_else_than_before_is_taken_only_when_it_is_meant(world, home):
+    home.log_in(parts.CLI, name="ann")
+    running = home.begin("login", "--no-browser")
+    httpx.get(Browser(world).visit(running.address(), "bob"))
+    assert running.ended() == 1
+    assert "This logs in bob; before it was ann." in running.text()
+    assert claims(home.token())["sub"] == "ann"
+    running = home.begin("login", "--no-browser", "--switch-user")
     httpx.get(Browser(world).visit(running.address(), "bob"))
     assert running.ended() == 0, running.text()
     assert claims(home.token())["sub"] == "bob"
-    # Another profile knows nothing of it.
-    assert "--issuer" in home.run("login", "--profile", "other", code=2).stderr
 
 
 def test_the_id_token_serves_where_the_gateway_lists_its_audience(world, home, start):

@@ -189,7 +189,8 @@ impl<'a> Context<'a> {
                 Ok(secret.as_ref().unwrap_or(&unread))
             }
             None if self.unread_secrets => Ok(&unread),
-            None => Err(format!("there is no secret `{name}`; name it under [secrets]")),
+            // The name is not repeated: it may be the secret itself.
+            None => Err("there is no secret of the name that stands here; name it under [secrets]".into()),
         });
         notes.take(written.span(), value)
     }

@@ -5,6 +5,7 @@ mod context;
 mod database;
 mod inject;
 mod listen;
+mod mistakes;
 mod plaintext;
 mod process;
 mod route;
@@ -98,6 +99,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
     if !notes.faults.is_empty() {
         return None;
     }
+    mistakes::warn(&config, notes);
     let issuers = notes.take(0..0, Issuers::new(settings).map_err(|fault| fault.to_string()))?;
     let (routes, summaries) = resolved.into_iter().unzip();
     let (tunnels, tunnel_summaries) = tunnels.into_iter().unzip();
