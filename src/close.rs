@@ -62,8 +62,8 @@ pub enum Plaintext {
     Http2,
     /// A PostgreSQL startup or SSLRequest.
     Postgres,
-    /// A PostgreSQL CancelRequest in clear, as clients before libpq 17 send it. It is never acted on: what it carries
-    /// could be read on the way.
+    /// A PostgreSQL CancelRequest in clear, as clients before libpq 17 send it. It is acted on only where the listener says
+    /// so: what it carries could be read on the way.
     PostgresCancel,
     /// A login of MySQL's without TLS, or what is none.
     Mysql,

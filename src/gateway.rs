@@ -7,12 +7,14 @@ use crate::identify::oidc::Issuers;
 use crate::identify::slots::Slot;
 use crate::names::RouteName;
 use crate::policy::Policy;
+use crate::protocol::RequireAuth;
 use crate::protocol::mysql::Greeting;
 use crate::tls::server::{ClientCertificates, ServerVariants};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Everything a session needs to know that is not its own.
 pub struct Gateway {
@@ -57,6 +59,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// What it says first, where it serves MySQL's clients: they wait for the server to begin.
     pub mysql: Option<Arc<MysqlListener>>,
+    /// PostgreSQL's CancelRequests are taken in clear: nothing else is, and they carry a key of the gateway's own.
+    pub cancel_in_clear: bool,
     /// Networks from which a PROXY protocol header (v1 or v2) is required and believed; empty: none, and none is looked for.
     pub proxy_protocol_from: Vec<Network>,
     /// The routes that are reached here, under their names or by the tunnel; `None`: all.
@@ -210,11 +214,18 @@ pub struct Database {
     pub application_name: ApplicationName,
     /// The setting that carries the identity's subject, such as `staunch.subject`.
     pub identity_guc: Option<Box<str>>,
+    /// Which proofs the upstream may ask for.
+    pub require_auth: RequireAuth,
+    /// Held while a proof is made that takes long (SCRAM): as many at a time as one upstream may keep busy.
+    pub proofs: Arc<Semaphore>,
     /// MySQL: the upstream may ask clients for files of theirs.
     pub local_files: bool,
     /// Statements are logged, with at most so many bytes of their text; `None`: they are not.
     pub statements: Option<usize>,
 }
+
+/// Proofs that are made at a time for one route; an upstream says how long each takes.
+pub const PROOFS_AT_ONCE: usize = 2;
 
 /// What the upstream is told as `application_name`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -288,3 +288,92 @@ async fn inside_a_tunnel_the_greeting_has_no_tls_and_nobody_is_asked_for_a_passw
     server.write_all(&framed(3, OK)).await.unwrap();
     assert_eq!(packet(&mut client).await, (2, OK.to_vec()));
 }
+
+/// Both ends of a session that may begin, and the number by which its client knows it.
+async fn numbered(http: &Http) -> (Client, Upstream, u32) {
+    let client = async {
+        let mut tcp = TcpStream::connect(http.rig.gateway).await.unwrap();
+        let (_, said) = packet(&mut tcp).await;
+        let end = said.iter().position(|byte| *byte == 0).unwrap();
+        let number = u32::from_le_bytes(said[end + 1..end + 5].try_into().unwrap());
+        tcp.write_all(&framed(1, &request_for_tls())).await.unwrap();
+        let name = ServerName::try_from(NAME).unwrap();
+        let mut client = TlsConnector::from(http.rig.client.clone()).connect(name, tcp).await.unwrap();
+        client.write_all(&framed(2, &login())).await.unwrap();
+        packet(&mut client).await;
+        let token = [http.token(60).as_bytes(), b"\0"].concat();
+        client.write_all(&framed(4, &token)).await.unwrap();
+        (client, number)
+    };
+    let server = async {
+        let (mut upstream, _) = upstream(http, "mysql_native_password").await;
+        upstream.write_all(&framed(3, OK)).await.unwrap();
+        upstream
+    };
+    let ((mut client, number), upstream) = tokio::join!(client, server);
+    assert_eq!(packet(&mut client).await.1, OK);
+    (client, upstream, number)
+}
+
+#[tokio::test]
+async fn a_kill_reaches_the_session_that_the_client_knows_by_that_number() {
+    let http = Http::mysql(Wish::default()).await;
+    let (first, upstream_of_first, number) = numbered(&http).await;
+    let (mut second, mut upstream, _) = numbered(&http).await;
+    // The server's own number of every session here is 7.
+    let table = [
+        (format!("\x03KILL QUERY {number}").into_bytes(), b"\x03KILL QUERY 7".to_vec()),
+        (format!("\x03kill {number};").into_bytes(), b"\x03kill 7;".to_vec()),
+        ([&b"\x0c"[..], &number.to_le_bytes()].concat(), b"\x0c\x07\0\0\0".to_vec()),
+        // What it does not know by that number goes up as it is, and so does another command.
+        (b"\x03KILL 12".to_vec(), b"\x03KILL 12".to_vec()),
+        (format!("\x03select {number}").into_bytes(), format!("\x03select {number}").into_bytes()),
+    ];
+    for (said, expected) in table {
+        second.write_all(&framed(0, &said)).await.unwrap();
+        assert_eq!(packet(&mut upstream).await, (0, expected));
+        upstream.write_all(&framed(1, OK)).await.unwrap();
+        assert_eq!(packet(&mut second).await, (1, OK.to_vec()));
+    }
+    drop((first, upstream_of_first));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let said = format!("\x03KILL {number}").into_bytes();
+    second.write_all(&framed(0, &said)).await.unwrap();
+    assert_eq!(packet(&mut upstream).await, (0, said), "a session that is over is nobody's");
+}
+
+#[tokio::test]
+async fn a_client_that_would_compress_is_told_so_and_nothing_is_dialled() {
+    let http = Http::mysql(Wish::default()).await;
+    let mut tcp = TcpStream::connect(http.rig.gateway).await.unwrap();
+    packet(&mut tcp).await;
+    tcp.write_all(&framed(1, &request_for_tls())).await.unwrap();
+    let name = ServerName::try_from(NAME).unwrap();
+    let mut client = TlsConnector::from(http.rig.client.clone()).connect(name, tcp).await.unwrap();
+    let mut compressing = login();
+    compressing[0] |= 1 << 5;
+    client.write_all(&framed(2, &compressing)).await.unwrap();
+    let words = told(&mut client, 3, 1043).await;
+    assert!(words.contains("connect without compression"), "{words}");
+}
+
+#[tokio::test]
+async fn a_greeting_names_mariadb_once_the_upstream_is_known_to_be_it() {
+    let http = Http::mysql(Wish::default()).await;
+    let server = async {
+        let (mut tcp, _) = http.rig.upstream.accept().await.unwrap();
+        let theirs = greeting(FLAGS | SSL, "mysql_native_password");
+        let theirs = [&b"\x0a5.5.5-10.11.6-MariaDB"[..], &theirs[7..]].concat();
+        tcp.write_all(&framed(0, &theirs)).await.unwrap();
+        packet(&mut tcp).await;
+        let mut upstream = http.rig.acceptor.accept(tcp).await.unwrap();
+        packet(&mut upstream).await;
+        upstream.write_all(&framed(3, OK)).await.unwrap();
+        upstream
+    };
+    let (mut client, _upstream) = tokio::join!(with_token(&http), server);
+    assert_eq!(packet(&mut client).await.1, OK);
+    let mut tcp = TcpStream::connect(http.rig.gateway).await.unwrap();
+    let (_, said) = packet(&mut tcp).await;
+    assert!(said.starts_with(b"\x0a5.5.5-10.11.6-MariaDB\0"), "{said:?}");
+}

@@ -303,3 +303,35 @@ async fn a_client_that_ended_its_direction_is_cut_when_its_permit_ends_and_its_w
     exactly(&mut tcp, 8).await;
     assert!(timeout(SOON, connect(&http.rig)).await.is_ok());
 }
+
+#[tokio::test]
+async fn a_cancel_request_in_clear_is_taken_where_the_listener_says_so_and_by_its_key_alone() {
+    for taken in [true, false] {
+        let http = Http::postgres(Wish { cancel_in_clear: taken, ..Wish::default() }).await;
+        let (mut client, mut upstream) =
+            tokio::join!(with_token(&http, 600), async { upstream(&http.rig).await });
+        upstream.write_all(&[ACCEPTED, KEY, READY].concat()).await.unwrap();
+        let said = exactly(&mut client, ACCEPTED.len() + KEY.len() + READY.len()).await;
+        let key = said[ACCEPTED.len() + 5..][..8].to_vec();
+        let request = |key: &[u8]| [&b"\0\0\0\x10\x04\xd2\x16\x2e"[..], key].concat();
+        let in_clear = async |key: &[u8]| {
+            let mut tcp = TcpStream::connect(http.rig.gateway).await.unwrap();
+            tcp.write_all(&request(key)).await.unwrap();
+            rest(tcp).await.0
+        };
+        let wrong: Vec<u8> = key.iter().map(|byte| byte ^ 1).collect();
+        assert_eq!(in_clear(&wrong).await, "");
+        let accepted = async {
+            let (mut tcp, _) =
+                timeout(Duration::from_secs(1), http.rig.upstream.accept()).await.ok()?.unwrap();
+            exactly(&mut tcp, 8).await;
+            tcp.write_all(b"S").await.unwrap();
+            let mut upstream = http.rig.acceptor.accept(tcp).await.unwrap();
+            Some(exactly(&mut upstream, 16).await)
+        };
+        let (told, reached) = tokio::join!(in_clear(&key), accepted);
+        assert_eq!(told, "");
+        // With the server's own secret, inside TLS.
+        assert_eq!(reached, taken.then(|| request(&KEY[5..])));
+    }
+}

@@ -16,12 +16,14 @@ pub mod http_date;
 pub mod mysql;
 pub mod postgres;
 pub mod redis;
+pub mod require_auth;
 pub mod sniff;
 pub mod statement;
 
 pub use edit::Edit;
 pub use fields::Fields;
 pub use http_date::HttpDate;
+pub use require_auth::RequireAuth;
 pub use sniff::{Sniffed, sniff};
 
 use crate::names::{Culprit, RequestId};

@@ -55,7 +55,8 @@ impl Accepted {
         self.origin.crowded.into_iter().for_each(|full| self.origin.shared.metrics.limit(full.into()));
         let negotiation = match self.origin.listener.mysql.clone() {
             Some(greets) => {
-                mysql::before_tls::agree_on_tls(&mut self.tcp, &mut first, &greets, self.origin.id, trail)
+                let greeting = mysql::before_tls::greeting(&greets, &self.origin.shared.cancels);
+                mysql::before_tls::agree_on_tls(&mut self.tcp, &mut first, &greeting, self.origin.id, trail)
                     .await?;
                 Negotiation::Greeting
             }
@@ -185,7 +186,9 @@ impl Accepted {
         let Some(mut kind) = plaintext::look(first) else { return Ok(Negotiation::Direct) };
         // The length of a packet below 64 KiB; no other protocol begins so.
         if first.starts_with(&[0, 0]) && self.origin.gateway.expects_postgres() {
-            before_tls::agree_on_tls(&mut self.tcp, first, trail).await?;
+            let cancels = &self.origin.shared.cancels;
+            let cancels = self.origin.listener.cancel_in_clear.then_some(&**cancels);
+            before_tls::agree_on_tls(&mut self.tcp, first, cancels, trail).await?;
             return match plaintext::look(first) {
                 None => Ok(Negotiation::Request),
                 Some(kind) => Err(Close::NotTls(kind)),

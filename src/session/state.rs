@@ -1,7 +1,7 @@
 //! What the sessions of a worker share, and what is known of one session from its start.
 
 use super::admission::{Admission, Full};
-use super::postgres::cancel::Cancels;
+use super::database::cancels::Cancels;
 use super::preconnect::PreconnectPool;
 use super::registry::{Entry, Shard};
 use crate::audit;
@@ -32,7 +32,7 @@ pub struct WorkerState {
     pub admission: Arc<Admission>,
     /// Upstream connections that stand before they are asked for.
     pub preconnect: PreconnectPool,
-    /// PostgreSQL sessions of all workers that can be cancelled.
+    /// Database sessions of all workers that can be cancelled.
     pub cancels: Arc<Cancels>,
     gateway: RefCell<Cache<Arc<ArcSwap<Gateway>>, Arc<Gateway>>>,
     ids: Cell<u64>,

@@ -20,7 +20,7 @@ use crate::metrics::WorkerMetrics;
 use crate::names::Remote;
 use crate::session::WorkerState;
 use crate::session::admission::{Admission, Admitted};
-use crate::session::postgres::cancel::Cancels;
+use crate::session::database::cancels::Cancels;
 use crate::session::registry::Registry;
 use arc_swap::ArcSwap;
 use std::io;
@@ -203,6 +203,7 @@ mod tests {
             number: 0,
             address: "127.0.0.1:0".parse().unwrap(),
             mysql: None,
+            cancel_in_clear: false,
             proxy_protocol_from: Vec::new(),
             routes: None,
             default_route: None,

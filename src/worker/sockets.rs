@@ -88,6 +88,7 @@ mod tests {
             number: 0,
             address: address.parse().unwrap(),
             mysql: None,
+            cancel_in_clear: false,
             proxy_protocol_from: Vec::new(),
             routes: None,
             default_route: None,

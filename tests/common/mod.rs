@@ -25,7 +25,9 @@ use staunch::identify::slots::Slot;
 use staunch::identify::subject::SubjectSource;
 use staunch::names::{IssuerName, RouteName};
 use staunch::policy::{OnExpiry, Policy, Rule};
+use staunch::protocol::RequireAuth;
 use staunch::protocol::mysql::Greeting;
+use staunch::protocol::require_auth::POSTGRES_METHODS;
 use staunch::secret::Secret;
 use staunch::tls::PostQuantum;
 use staunch::tls::client::{ClientSettings, client_config};
@@ -127,6 +129,8 @@ pub struct Wish {
     pub dial_ahead: usize,
     /// A MySQL route's listener does not greet: the way is through the tunnel.
     pub silent: bool,
+    /// The listener takes PostgreSQL's CancelRequests in clear.
+    pub cancel_in_clear: bool,
 }
 
 /// Where an upstream without TLS listens.
@@ -158,6 +162,7 @@ impl Default for Wish {
             plaintext: None,
             dial_ahead: 0,
             silent: false,
+            cancel_in_clear: false,
         }
     }
 }
@@ -269,6 +274,9 @@ impl Rig {
                 takes_tokens: true,
                 application_name: ApplicationName::Identity,
                 identity_guc: Some("staunch.subject".into()),
+                require_auth: RequireAuth::parse("scram-sha-256,md5,password,none", &POSTGRES_METHODS)
+                    .unwrap(),
+                proofs: Arc::new(tokio::sync::Semaphore::new(2)),
                 local_files: false,
                 statements,
             }));
@@ -292,6 +300,8 @@ impl Rig {
                 takes_tokens: true,
                 application_name: ApplicationName::Client,
                 identity_guc: None,
+                require_auth: RequireAuth::default(),
+                proofs: Arc::new(tokio::sync::Semaphore::new(2)),
                 local_files: false,
                 statements: None,
             }));
@@ -315,6 +325,8 @@ impl Rig {
                 takes_tokens: true,
                 application_name: ApplicationName::Client,
                 identity_guc: None,
+                require_auth: RequireAuth::default(),
+                proofs: Arc::new(tokio::sync::Semaphore::new(2)),
                 local_files: false,
                 statements: None,
             }));
@@ -389,6 +401,7 @@ impl Rig {
             number: 0,
             address: "127.0.0.1:0".parse().unwrap(),
             mysql: greets.then(|| Arc::new(MysqlListener { greeting: Greeting::default(), route: None })),
+            cancel_in_clear: wish.cancel_in_clear,
             proxy_protocol_from: Vec::new(),
             routes: None,
             default_route: None,

@@ -385,6 +385,29 @@ def test_kill_query_reaches_the_statement(gateway, world):
         assert one(slow, "select 1") == 1
 
 
+def test_a_kill_by_the_number_of_the_greeting_reaches_the_statement(gateway, world):
+    """As MariaDB's client sends it at Ctrl-C, and cancel() of other libraries."""
+    with connect(gateway, world) as slow, connect(gateway, world) as other:
+        assert slow.thread_id() != one(slow, "select connection_id()")
+        threading.Timer(0.5, lambda: other.cursor().execute(f"KILL QUERY {slow.thread_id()}")).start()
+        started = time.monotonic()
+        with contextlib.suppress(pymysql.err.MySQLError):
+            one(slow, "select sleep(20)")
+        assert time.monotonic() - started < 10
+        assert one(slow, "select 1") == 1
+        other.kill(slow.thread_id())
+        with pytest.raises(pymysql.err.MySQLError):
+            one(slow, "select 1")
+        assert one(other, "select 1") == 1
+
+
+def test_a_connector_that_compresses_is_told_so(gateway, world):
+    started = time.monotonic()
+    with pytest.raises(mysql.connector.Error, match="connect without compression"):
+        connector(gateway, world, compress=True)
+    assert time.monotonic() - started < 10
+
+
 def test_fifty_at_once(gateway, world):
     token = world.issuer.token()
 

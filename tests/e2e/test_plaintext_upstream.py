@@ -315,7 +315,14 @@ def postgres_gateway(world, start, database, **inject):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("user", ["svc_scram", "svc_md5", "svc_clear", "svc_trust"])
+def test_a_password_never_goes_in_clear_where_there_is_no_tls(world, start, database):
+    gateway, to = postgres_gateway(world, start, database, user="svc_clear", password="{secret:stored}")
+    done = psql(to, "select 1")
+    assert b"cannot agree on a login" in done.stderr, done.stderr
+    assert "in clear" in gateway.line("session closed", reason="dial")["detail"]
+
+
+@pytest.mark.parametrize("user", ["svc_scram", "svc_md5", "svc_trust"])
 def test_postgres_on_its_socket_without_tls(world, start, database, user):
     password = {} if user == "svc_trust" else {"password": "{secret:stored}"}
     gateway, to = postgres_gateway(world, start, database, user=user, **password)

@@ -22,7 +22,7 @@ from support.process import ends, free_port, run
 COPY_MIB = int(os.environ.get("STAUNCH_COPY_MIB", "100"))
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
 GSSENC_REQUEST = struct.pack("!II", 8, 80877104)
-ROUTES = ["scram", "md5", "clear", "trust", "wrong", "down", "notls", "cut", "groups", "cert", "either", "client"]
+ROUTES = ["scram", "md5", "clear", "trust", "wrong", "down", "notls", "cut", "groups", "cert", "either", "client", "unproven", "demanding"]
 NAMES = [f"{name}.pg.test" for name in ROUTES] + ["web.pg.test"]
 
 
@@ -58,7 +58,7 @@ class Database:
             "certificate": {"chain": chain, "key": key},
             "allow": [{"issuer": "corp", "groups": ["agents"]}],
             "inject": {"user": user, "password": "{secret:stored}"},
-            "identity_guc": "staunch.subject",
+            "identity_guc": "staunch.subject", "application_name": "identity",
         } | more  # fmt: skip
 
     def config(self, **more):
@@ -70,7 +70,11 @@ class Database:
         ]
         machines = {"name": "machines", "subject": ["dns"]}
         routes = [
-            *(self.route(name, f"svc_{name}") for name in ("scram", "md5", "clear", "trust")),
+            *(self.route(name, f"svc_{name}") for name in ("scram", "md5", "clear")),
+            self.route("trust", "svc_trust", require_auth="none"),
+            # By default a server that asks for no proof of a password is none that knows it.
+            self.route("unproven", "svc_trust"),
+            self.route("demanding", "svc_md5", require_auth="scram-sha-256"),
             self.route("wrong", inject={"user": "svc_scram", "password": "{secret:stored}-wrong"}),
             self.route("down", port=free_port()),
             self.route("notls", port=self.refuser.getsockname()[1]),
@@ -84,7 +88,8 @@ class Database:
                 "either", client_certificates="optional", client_ca=self.world.ca, certificate_identity=machines,
                 allow=[{"issuer": "machines", "subjects": ["ann.clients.test"]}, {"issuer": "corp", "groups": ["agents"]}],
             ),
-            self.route("client", application_name="client"),
+            # Where the identity has a place of its own, the client's name stays.
+            {key: value for key, value in self.route("client").items() if key != "application_name"},
             web,
         ]  # fmt: skip
         return self.world.config(*routes, **more)
@@ -189,6 +194,13 @@ def test_a_client_cannot_begin_as_somebody_else(world, gateway, to):
 @pytest.mark.parametrize("user", ["scram", "md5", "clear", "trust"])
 def test_the_upstream_is_logged_into_as_it_asks(to, user):
     assert one(to(user), "select session_user") == (f"svc_{user}",)
+
+
+@pytest.mark.parametrize("route", ["unproven", "demanding"])
+def test_an_upstream_that_asks_for_too_little_is_not_logged_into(gateway, to, route):
+    assert "cannot agree on a login" in refused(to(route))
+    line = gateway.line("session closed", route=f"pg-{route}")
+    assert (line["reason"], line["culprit"]) == ("dial", "upstream") and "require_auth" in line["detail"], line
 
 
 @pytest.mark.parametrize("mode", ["simple", "extended", "prepared"])
@@ -718,6 +730,28 @@ def test_a_session_and_its_key_survive_a_reload(database, start, to):
     sleeper.thread.join(15)
     assert isinstance(sleeper.error, psycopg.errors.QueryCanceled), sleeper.error
     sleeper.connection.close()
+
+
+def test_a_session_that_is_not_permitted_any_more_ends_at_the_reload(database, start, to):
+    gateway = start(database.config())
+    kept, busy = connect(to(gateway=gateway)), connect(to("md5", gateway=gateway))
+    kept.execute("begin")
+    config = database.config()
+    for route in config["route"]:
+        if route["name"] in ("pg-scram", "pg-md5"):
+            route["allow"] = [{"issuer": "corp", "groups": ["nobody"]}]
+    gateway.write(config)
+    gateway.signal(signal.SIGHUP)
+    parts.until(lambda: "configuration reloaded" in gateway.process.text())
+    # It waits outside of a transaction, and ends at once; the other when its transaction is over.
+    closed = gateway.line("session closed", route="pg-md5")
+    assert (closed["reason"], "reload" in closed["detail"]) == ("expired", True), closed
+    with pytest.raises(psycopg.Error):
+        busy.execute("select 1")
+    assert kept.execute("select 7").fetchone() == (7,)
+    with contextlib.suppress(psycopg.Error):
+        kept.execute("commit")
+    assert gateway.line("session closed", route="pg-scram")["reason"] == "expired"
 
 
 def test_half_open_connections_are_gone_by_the_deadline(database, start, world):

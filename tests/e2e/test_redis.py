@@ -435,13 +435,16 @@ def test_an_upstream_that_does_not_let_the_gateway_in(world, wire, gateway):
     assert gateway.line("session closed", route="redis-wrong")["reason"] == "dial"
 
 
-def test_a_password_that_is_no_longer_good_ends_the_session(world, database, wire):
+def test_a_login_that_the_upstream_refuses_changes_nothing(world, database, wire, gateway):
     token = world.issuer.token()
     one = wire().say(command("AUTH", token)).hear(b"+OK\r\n")
     database.server.cli("ACL", "SETUSER", "svc", "resetpass", ">other")
     try:
-        told = one.say(command("AUTH", token) + command("PING")).rest()
-        assert told.startswith(b"-WRONGPASS") and b"PONG" not in told, told
+        one.say(command("AUTH", token) + command("ACL", "WHOAMI"))
+        assert one.line() == b"-ERR the upstream does not let the gateway in\r\n"
+        one.hear(b"$3\r\nsvc\r\n")
+        one.close()
+        assert gateway.line("login", result="refused_upstream")["database_user"] == "svc"
     finally:
         database.server.cli("ACL", "SETUSER", "svc", "resetpass", f">{KEY}")
 

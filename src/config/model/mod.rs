@@ -73,6 +73,12 @@ pub struct Listener {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub default_route: Option<Text>,
+    /// For PostgreSQL's clients that cancel without TLS (JDBC's `setQueryTimeout`, psycopg, psycopg2, DBeaver, all with a
+    /// libpq before 17): a CancelRequest is taken in clear. Whoever reads it on the way can stop that session's statements.
+    /// Nothing else is ever read in clear. Default false.
+    #[serde(default)]
+    #[schemars(with = "bool")]
+    pub postgres_cancel_in_clear: Option<Spanned<bool>>,
     /// For MySQL's and MariaDB's clients, which wait for the server to begin: this listener greets them, and serves mysql
     /// routes only. Default: none.
     #[serde(default)]

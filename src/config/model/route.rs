@@ -103,8 +103,15 @@ pub struct Route {
     #[serde(default)]
     #[schemars(with = "Option<Inject>")]
     pub inject: Option<Spanned<Inject>>,
+    /// postgres, mysql: which proofs of the stored account the upstream may ask for, a list as libpq has it. postgres:
+    /// `scram-sha-256`, `md5`, `password`, `none`; mysql: `caching_sha2_password`, `mysql_native_password`,
+    /// `client_ed25519`, `mysql_clear_password`. Default: any, but an upstream that asks for none although there is a
+    /// password is refused. Without TLS the password itself is never sent, whatever stands here.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub require_auth: Option<Text>,
     /// postgres: what the upstream is told as `application_name`, `identity` (the identity's subject) or `client` (what
-    /// the client says). Default `identity`. Clients can set another one later: it informs, it proves nothing.
+    /// the client says). Default `client` with `identity_guc`, else `identity`. Clients can set another one later: it informs, it proves nothing.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub application_name: Option<Text>,

@@ -5,8 +5,11 @@ use crate::config::fault::Notes;
 use crate::config::model::{self, Text};
 use crate::config::units::size;
 use crate::dial::Negotiation;
-use crate::gateway::{ApplicationName, Database, RouteProtocol};
+use crate::gateway::{ApplicationName, Database, PROOFS_AT_ONCE, RouteProtocol};
+use crate::protocol::RequireAuth;
+use crate::protocol::require_auth::{MYSQL_METHODS, POSTGRES_METHODS};
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use toml::Spanned;
 
 impl Context<'_> {
@@ -18,8 +21,12 @@ impl Context<'_> {
         notes: &mut Notes<'_>,
     ) -> Option<Arc<Database>> {
         let route = written.get_ref();
-        let application_name =
-            choice(&route.application_name.as_ref(), ApplicationName::Identity, &APPLICATION_NAMES, notes);
+        // The identity has a place of its own there, and the client's name stays.
+        let usual = match route.identity_guc {
+            Some(_) => ApplicationName::Client,
+            None => ApplicationName::Identity,
+        };
+        let application_name = choice(&route.application_name.as_ref(), usual, &APPLICATION_NAMES, notes);
         if let Some(name) = &route.identity_guc
             && !is_setting(name.get_ref())
         {
@@ -28,6 +35,7 @@ impl Context<'_> {
         }
         let statements = statements(&route.statements, notes);
         let kind = protocol.filter(|protocol| protocol.is_database())?;
+        let require_auth = require_auth(&route.require_auth, kind, notes);
         let shows_certificate = match route.upstream.get_ref() {
             model::Upstream::Address(_) => false,
             model::Upstream::Table(table) => table.certificate.is_some(),
@@ -43,9 +51,24 @@ impl Context<'_> {
             takes_tokens: route.allow.iter().any(by_token),
             application_name: application_name?,
             identity_guc: route.identity_guc.as_ref().map(|name| name.get_ref().as_str().into()),
+            require_auth: require_auth?,
+            proofs: Arc::new(Semaphore::new(PROOFS_AT_ONCE)),
             local_files: route.local_files.as_ref().is_some_and(|yes| *yes.get_ref()),
             statements: statements?,
         }))
+    }
+}
+
+/// Which proofs the upstream may ask for.
+fn require_auth(written: &Option<Text>, kind: RouteProtocol, notes: &mut Notes<'_>) -> Option<RequireAuth> {
+    let known: &[&str] = match kind {
+        RouteProtocol::Postgres => &POSTGRES_METHODS,
+        RouteProtocol::Mysql => &MYSQL_METHODS,
+        _ => return Some(RequireAuth::default()),
+    };
+    match written {
+        Some(text) => notes.take(text.span(), RequireAuth::parse(text.get_ref(), known)),
+        None => Some(RequireAuth::default()),
     }
 }
 
@@ -96,10 +119,13 @@ pub(super) fn idle_settings(route: &model::Route, protocol: RouteProtocol, notes
     if let (Some(written), true) = (&route.local_files, protocol != RouteProtocol::Mysql) {
         notes.fault(written.span(), format!("local_files has no effect on {kind}; remove it"));
     }
-    if let (Some(written), RouteProtocol::Http | RouteProtocol::Raw | RouteProtocol::Redis) =
-        (&route.statements, protocol)
-    {
-        notes.fault(written.span(), format!("statements has no effect on {kind}; remove it"));
+    let of_sql = [(&route.statements, "statements"), (&route.require_auth, "require_auth")];
+    for (written, key) in of_sql {
+        if let (Some(written), RouteProtocol::Http | RouteProtocol::Raw | RouteProtocol::Redis) =
+            (written, protocol)
+        {
+            notes.fault(written.span(), format!("{key} has no effect on {kind}; remove it"));
+        }
     }
     for (text, key) in idle {
         if let Some(text) = text {

@@ -10,7 +10,13 @@ use crate::protocol::mysql::greeting::version;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use toml::Spanned;
-pub(super) fn listeners(written: &[Spanned<model::Listener>], notes: &mut Notes<'_>) -> Vec<Listener> {
+pub(super) fn listeners(config: &Config, notes: &mut Notes<'_>) -> Vec<Listener> {
+    let written = &config.listener;
+    // Before a route is known, clients can only be offered what any of them wants.
+    let wants_files = |route: &Spanned<model::Route>| {
+        route.get_ref().local_files.as_ref().is_some_and(|yes| *yes.get_ref())
+    };
+    let local_files = config.route.iter().any(wants_files);
     if written.is_empty() && !notes.lost {
         notes.fault(0..0, "there is no listener; write [[listener]] with an address");
     }
@@ -25,12 +31,16 @@ pub(super) fn listeners(written: &[Spanned<model::Listener>], notes: &mut Notes<
         if parsed.port() != 0 && listeners.iter().any(|other| other.address == parsed) {
             notes.fault(address.span(), format!("{parsed} is listened on twice; remove one"));
         }
-        let mysql = one.get_ref().mysql.as_ref().and_then(|written| mysql(written.get_ref(), notes));
+        let mysql =
+            one.get_ref().mysql.as_ref().and_then(|written| mysql(written.get_ref(), local_files, notes));
+        let cancel_in_clear =
+            one.get_ref().postgres_cancel_in_clear.as_ref().is_some_and(|yes| *yes.get_ref());
         let named = |name: &model::Text| RouteName(name.get_ref().as_str().into());
         listeners.push(Listener {
             number,
             address: parsed,
             mysql: mysql.map(Arc::new),
+            cancel_in_clear,
             proxy_protocol_from,
             routes: one.get_ref().routes.as_ref().map(|all| all.get_ref().iter().map(named).collect()),
             default_route: one.get_ref().default_route.as_ref().map(named),
@@ -39,16 +49,17 @@ pub(super) fn listeners(written: &[Spanned<model::Listener>], notes: &mut Notes<
     listeners
 }
 
-fn mysql(written: &model::MysqlListener, notes: &mut Notes<'_>) -> Option<MysqlListener> {
+fn mysql(written: &model::MysqlListener, local_files: bool, notes: &mut Notes<'_>) -> Option<MysqlListener> {
     let greeting = match &written.version {
         None => Greeting::default(),
         Some(text) => {
             let version = version(text.get_ref()).ok_or_else(|| {
                 format!("{:?} is no version; write for example \"10.11.6-MariaDB\"", text.get_ref())
             });
-            Greeting { version: notes.take(text.span(), version)? }
+            Greeting { version: notes.take(text.span(), version)?, is_given: true, local_files: false }
         }
     };
+    let greeting = Greeting { local_files, ..greeting };
     let route = written.route.as_ref().map(|name| RouteName(name.get_ref().as_str().into()));
     Some(MysqlListener { greeting, route })
 }

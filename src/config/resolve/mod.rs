@@ -33,7 +33,7 @@ use toml::Spanned;
 
 /// Resolves a whole file. `None` when a part is missing without which nothing can be made.
 pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Option<Loaded> {
-    let listeners = listeners(&config.listener, notes);
+    let listeners = listeners(&config, notes);
     let settings = issuers(&config.issuer, base, notes);
     let secrets = read_secrets(&config.secrets, base, notes);
     let mut context = Context {

@@ -52,6 +52,19 @@ pub const PROMISED: u32 = LONG_PASSWORD
     | PLUGIN_AUTH_LENENC
     | MEANT;
 
+/// Flags with which a client would read or write packets of another form than it was promised, each with what to do.
+const OTHER_FRAMING: [(u32, &str); 4] = [
+    (1 << 5, "a client that compresses, which was not offered; connect without compression"),
+    (1 << 25, "a client that leaves out metadata of results, which was not offered"),
+    (1 << 26, "a client that compresses with zstd, which was not offered; connect without compression"),
+    (1 << 27, "a client that sends attributes of queries, which was not offered"),
+];
+
+/// The rule that a client breaks which wants packets of another form than it was promised.
+pub fn other_framing(sent: u32) -> Option<&'static str> {
+    OTHER_FRAMING.iter().find(|(flag, _)| sent & flag != 0).map(|(_, rule)| *rule)
+}
+
 /// How the gateway logs in, whatever the client said of this.
 const OWN: u32 = LONG_PASSWORD | PROTOCOL_41 | SSL | 1 << 14 | SECURE_CONNECTION | PLUGIN_AUTH;
 

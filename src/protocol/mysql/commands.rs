@@ -14,6 +14,7 @@ pub(super) mod command {
     pub(in crate::protocol::mysql) const FIELD_LIST: u8 = 0x04;
     pub(in crate::protocol::mysql) const STATISTICS: u8 = 0x09;
     pub(in crate::protocol::mysql) const PROCESS_INFO: u8 = 0x0a;
+    pub(in crate::protocol::mysql) const PROCESS_KILL: u8 = 0x0c;
     pub(in crate::protocol::mysql) const CHANGE_USER: u8 = 0x11;
     pub(in crate::protocol::mysql) const BINLOG_DUMP: u8 = 0x12;
     pub(in crate::protocol::mysql) const STMT_PREPARE: u8 = 0x16;
@@ -50,6 +51,11 @@ impl Commands {
     /// True between two packets.
     pub fn is_between(&self) -> bool {
         self.packets.is_between()
+    }
+
+    /// True where a packet that begins here is a command.
+    pub fn is_between_commands(&self, replies: &Replies) -> bool {
+        self.packets.is_between() && !self.packets.continued && !replies.wants_file
     }
 
     /// True once the client said that it leaves.

@@ -10,11 +10,15 @@ use crate::protocol::Fault;
 pub struct Greeting {
     /// What the server calls itself. Some clients choose their SQL by it.
     pub version: Box<str>,
+    /// The operator gave that version; otherwise an upstream's own is better, where it is known.
+    pub is_given: bool,
+    /// Clients may be asked for files of theirs.
+    pub local_files: bool,
 }
 
 impl Default for Greeting {
     fn default() -> Self {
-        Greeting { version: DEFAULT_VERSION.into() }
+        Greeting { version: DEFAULT_VERSION.into(), is_given: false, local_files: false }
     }
 }
 
@@ -34,7 +38,7 @@ const VERSION_PREFIX: &str = "5.5.5-";
 impl Greeting {
     /// The payload. `scramble` has no zero bytes; whatever clients make of it is thrown away. `tls`: they are to ask for TLS.
     pub fn payload(&self, thread: u32, scramble: &[u8; SCRAMBLE], tls: bool) -> Vec<u8> {
-        let flags = PROMISED | LOCAL_FILES | if tls { SSL } else { 0 };
+        let flags = PROMISED | if self.local_files { LOCAL_FILES } else { 0 } | if tls { SSL } else { 0 };
         let mut out = vec![10];
         out.extend_from_slice(self.version.as_bytes());
         out.push(0);
@@ -61,6 +65,8 @@ impl Greeting {
 pub struct ServerGreeting {
     /// Its version.
     pub version: Box<[u8]>,
+    /// The number of the connection, by which it can be killed.
+    pub thread: u32,
     /// What it can do.
     pub capabilities: u32,
     /// What passwords are mixed with.
@@ -95,7 +101,7 @@ impl ServerGreeting {
             return None;
         }
         let version = reader.text()?.into();
-        reader.u32()?;
+        let thread = reader.u32()?;
         let mut scramble = reader.take(8)?.to_vec();
         reader.byte()?;
         let low = reader.u16()?;
@@ -112,7 +118,7 @@ impl ServerGreeting {
             // Some servers leave the last zero byte out.
             _ => reader.0.split(|byte| *byte == 0).next().unwrap_or_default(),
         };
-        Some(ServerGreeting { version, capabilities, scramble, plugin: plugin.into() })
+        Some(ServerGreeting { version, thread, capabilities, scramble, plugin: plugin.into() })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::greeting::SCRAMBLE;
 use super::{Packet, Reader, SECTION};
 use crate::names::Culprit;
-use crate::protocol::Fault;
+use crate::protocol::{Fault, RequireAuth};
 use crate::secret::Secret;
 use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign};
 use ed25519_dalek::{Sha512, VerifyingKey};
@@ -16,9 +16,19 @@ const CACHING_SHA2: &[u8] = b"caching_sha2_password";
 const ED25519: &[u8] = b"client_ed25519";
 const CLEAR: &[u8] = super::response::CLEAR_PASSWORD;
 
+/// What of the account a server may be shown.
+#[derive(Clone, Debug, Default)]
+pub struct Allowed {
+    /// The plug-ins that it may ask for.
+    pub require_auth: RequireAuth,
+    /// There is TLS, and the server's certificate was verified: it may be told the password itself.
+    pub encrypted: bool,
+}
+
 /// A login in the making.
 pub struct Login {
     password: Option<Arc<Secret>>,
+    allowed: Allowed,
     plugin: Vec<u8>,
     scramble: Vec<u8>,
     /// Packets that the server has sent: an honest login is over after a few.
@@ -39,6 +49,12 @@ pub enum LoginFault {
     /// It wants a proof that is not known here.
     #[error("the upstream wants {0}, which the gateway cannot do")]
     Plugin(String),
+    /// It asks for what the route does not allow.
+    #[error("the upstream asks for {0}, which the route's require_auth does not name")]
+    NotAllowed(String),
+    /// It asks for the password itself, and there is no TLS.
+    #[error("the upstream asks for the password in clear, on a connection without TLS")]
+    Clear,
     /// It broke a rule.
     #[error("{0}")]
     Broken(#[from] Fault),
@@ -60,10 +76,12 @@ const MAX_ROUNDS: usize = 8;
 
 impl Login {
     /// Begins with what the server's greeting asks for.
-    pub fn new(password: Option<Arc<Secret>>, plugin: &[u8], scramble: &[u8]) -> Self {
-        // What is not known is not begun with; the server names it again.
-        let plugin = if is_known(plugin) { plugin } else { NATIVE };
-        Login { password, plugin: plugin.to_vec(), scramble: scramble.to_vec(), rounds: 0 }
+    pub fn new(password: Option<Arc<Secret>>, allowed: Allowed, plugin: &[u8], scramble: &[u8]) -> Self {
+        let permitted = |plugin: &[u8]| allowed.permits(plugin);
+        // What is not known or allowed is not begun with; the server names what it wants again.
+        let begins = [plugin, NATIVE, CACHING_SHA2, ED25519];
+        let plugin = begins.into_iter().find(|plugin| is_known(plugin) && permitted(plugin)).unwrap_or(CLEAR);
+        Login { password, plugin: plugin.to_vec(), scramble: scramble.to_vec(), rounds: 0, allowed }
     }
 
     /// The plug-in that the first packet names, and its proof.
@@ -85,8 +103,13 @@ impl Login {
         }
     }
 
-    fn clear(&self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new([self.password(), &[0]].concat())
+    /// The password itself. Without TLS whoever listens there would get it: any user of this machine, while the server is
+    /// down.
+    fn clear(&self) -> Result<Progress, LoginFault> {
+        if !self.allowed.encrypted && !self.password().is_empty() {
+            return Err(LoginFault::Clear);
+        }
+        Ok(Progress::Say(Zeroizing::new([self.password(), &[0]].concat())))
     }
 
     /// Deals with a packet of the server's.
@@ -102,6 +125,9 @@ impl Login {
             [0xfe, rest @ ..] => {
                 let mut reader = Reader(rest);
                 let plugin = reader.text().ok_or(broken("a request for a plug-in without its name"))?;
+                if (is_known(plugin) || plugin == CLEAR) && !self.allowed.permits(plugin) {
+                    return Err(LoginFault::NotAllowed(bounded(plugin)));
+                }
                 self.plugin = plugin.to_vec();
                 // Of 20 bytes with a zero byte behind them, or of ed25519's 32.
                 let scramble = match plugin {
@@ -111,18 +137,32 @@ impl Login {
                 self.scramble = scramble.to_vec();
                 match plugin {
                     // Its certificate was verified: it may know what it would be told by a client of its own.
-                    CLEAR => Ok(Progress::Say(self.clear())),
+                    CLEAR => self.clear(),
                     known if is_known(known) => Ok(Progress::Say(Zeroizing::new(self.proof()))),
-                    other => Err(LoginFault::Plugin(String::from_utf8_lossy(other).into_owned())),
+                    other => Err(LoginFault::Plugin(bounded(other))),
                 }
             }
             // caching_sha2_password: 3, the proof was in its cache; 4, it wants the password itself, which TLS hides.
             [0x01, 3] if self.plugin == CACHING_SHA2 => Ok(Progress::Wait),
-            [0x01, 4] if self.plugin == CACHING_SHA2 => Ok(Progress::Say(self.clear())),
+            [0x01, 4] if self.plugin == CACHING_SHA2 => self.clear(),
             _ => Err(broken("a packet that has no place in a login").into()),
         }
     }
 }
+
+impl Allowed {
+    fn permits(&self, plugin: &[u8]) -> bool {
+        std::str::from_utf8(plugin).is_ok_and(|plugin| self.require_auth.permits(plugin, true))
+    }
+}
+
+/// A server's words as a line of the log holds them.
+fn bounded(words: &[u8]) -> String {
+    String::from_utf8_lossy(&words[..words.len().min(MAX_WORDS)]).into_owned()
+}
+
+/// Bytes of a server's words that are kept for the log.
+const MAX_WORDS: usize = 300;
 
 fn is_known(plugin: &[u8]) -> bool {
     [NATIVE, CACHING_SHA2, ED25519].contains(&plugin)
@@ -135,7 +175,7 @@ fn refused(error: &[u8]) -> LoginFault {
         [b'#', rest @ ..] => rest.get(5..).unwrap_or_default(),
         words => words,
     };
-    LoginFault::Refused { number, words: String::from_utf8_lossy(words).into_owned() }
+    LoginFault::Refused { number, words: bounded(words) }
 }
 
 fn sha1(parts: &[&[u8]]) -> Digest {

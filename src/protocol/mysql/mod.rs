@@ -12,6 +12,7 @@
 pub mod capability;
 pub mod commands;
 pub mod greeting;
+pub mod kill;
 pub mod login;
 mod packets;
 pub mod replies;
@@ -22,7 +23,8 @@ mod tests;
 
 pub use commands::Commands;
 pub use greeting::{Agreed, Greeting, ServerGreeting};
-pub use login::{Login, LoginFault, Progress};
+pub use kill::Kill;
+pub use login::{Allowed, Login, LoginFault, Progress};
 pub use replies::Replies;
 pub use response::Response;
 pub use statements::Statements;

@@ -2,17 +2,21 @@
 
 use super::commands::command;
 use super::packets::Packets;
-use super::{MAX_PAYLOAD, Reader};
+use super::{MAX_PAYLOAD, Reader, SECTION};
+use crate::names::Culprit;
+use crate::protocol::Fault;
 use std::collections::VecDeque;
 
 /// SERVER_MORE_RESULTS_EXISTS.
 const MORE_RESULTS: u16 = 8;
 /// SERVER_STATUS_CURSOR_EXISTS.
 const CURSOR: u16 = 0x40;
+/// The first byte of a request for a file of the client's (`LOAD DATA LOCAL`); elsewhere, a NULL.
+const FILE_WANTED: u8 = 0xfb;
 /// CLIENT_DEPRECATE_EOF.
 const DEPRECATE_EOF: u32 = 1 << 24;
-/// Commands that a client may send before their answers; what it sends beyond is followed, and counts as never answered.
-const MAX_AHEAD: usize = 4096;
+/// Commands that a client may send before their answers.
+pub const MAX_AHEAD: usize = 4096;
 
 /// The server's direction, and what it still owes.
 pub struct Replies {
@@ -132,11 +136,24 @@ impl Replies {
         }
     }
 
-    /// Goes on to the end of the packet at the front of `data`, or of `data`; returns how many bytes that is.
-    pub fn step(&mut self, data: &[u8]) -> usize {
+    /// True when as many commands wait for their answers as are followed: no more is to go up before one is answered.
+    pub fn is_full(&self) -> bool {
+        self.awaited.len() >= MAX_AHEAD
+    }
+
+    /// Goes on to the end of the packet at the front of `data`, or of `data`; returns how many bytes that is. `Err`: before the
+    /// payload of what must not pass.
+    pub fn step(&mut self, data: &[u8]) -> Result<usize, Fault> {
         let mut at = 0;
         self.told = None;
-        if self.packets.read_head(data, &mut at) && self.packets.read_payload(data, &mut at) {
+        if !self.packets.read_head(data, &mut at) {
+            return Ok(at);
+        }
+        let begins = self.packets.length > 0 && self.packets.told().is_empty() && !self.packets.continued;
+        if begins && data.get(at) == Some(&FILE_WANTED) {
+            self.check_file_request()?;
+        }
+        if self.packets.read_payload(data, &mut at) {
             self.sequence = self.packets.sequence();
             // A server reads a file to its end before it answers; what comes after an answer is a command again.
             self.wants_file = false;
@@ -145,7 +162,22 @@ impl Replies {
                 self.answer();
             }
         }
-        at
+        Ok(at)
+    }
+
+    /// A packet begins as the request for a file of the client's does.
+    fn check_file_request(&self) -> Result<(), Fault> {
+        match self.awaited.front() {
+            Some(Place::Result) if self.local_files => Ok(()),
+            // A client that has asked for nothing would take it for the answer to what it asks for next.
+            Some(Place::Result) => {
+                Err(upstream("a request for a file of the client's, which was not agreed on"))
+            }
+            None if !self.lost => {
+                Err(upstream("a request for a file of the client's, which nothing asked for"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A packet came; of one that goes on in others, the first.
@@ -193,7 +225,7 @@ impl Replies {
             Place::One => None,
             Place::Result => match first {
                 0x00 => more(ok_status(told)),
-                0xfb if self.local_files => {
+                FILE_WANTED if self.local_files => {
                     self.wants_file = true;
                     Some(Place::Result)
                 }
@@ -237,6 +269,10 @@ impl Replies {
             false => told.get(3..5).map_or(0, |status| u16::from_le_bytes([status[0], status[1]])),
         }
     }
+}
+
+fn upstream(rule: &'static str) -> Fault {
+    Fault { culprit: Culprit::Upstream, rule, section: SECTION }
 }
 
 /// Columns of a statement that was only prepared.

@@ -1,8 +1,8 @@
 //! What a client says to the greeting: it asks for TLS, or tells who it is.
 
 use super::capability::{
-    CONNECT_ATTRS, CONNECT_WITH_DB, LOCAL_FILES, PLUGIN_AUTH, PLUGIN_AUTH_LENENC, PROMISED, PROTOCOL_41,
-    SECURE_CONNECTION, SSL,
+    CONNECT_ATTRS, CONNECT_WITH_DB, LOCAL_FILES, LONG_PASSWORD, PLUGIN_AUTH, PLUGIN_AUTH_LENENC, PROMISED,
+    PROTOCOL_41, SECURE_CONNECTION, SSL, other_framing,
 };
 use super::{Reader, SECTION, write_counted};
 use crate::names::Culprit;
@@ -27,6 +27,8 @@ pub struct Response {
     /// The token, if it was sent at once.
     token: Option<Zeroizing<Vec<u8>>>,
     attributes: Vec<Attribute>,
+    /// It wants packets of another form than it was promised.
+    other_framing: Option<&'static str>,
 }
 
 /// A connection attribute: its name and its value.
@@ -74,17 +76,33 @@ fn fault(rule: &'static str) -> Fault {
 impl Response {
     /// Reads a payload. What stands behind its fields means nothing, and goes nowhere.
     pub fn read(payload: &[u8]) -> Result<Self, Fault> {
-        Self::fields(payload).ok_or(fault("a login that is malformed"))
+        let response = Self::fields(payload).ok_or(fault("a login that is malformed"))?;
+        // The server masks such flags, and the client goes by its own: both would wait for ever.
+        if let Some(rule) = response.other_framing {
+            return Err(fault(rule));
+        }
+        let mut names: Vec<Vec<u8>> = response.attributes.iter().map(|(name, _)| as_sql(name)).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|two| two[0] == two[1]) {
+            return Err(fault("a connection attribute that is sent twice"));
+        }
+        if names.iter().any(|name| name == SUBJECT) {
+            return Err(fault("a connection attribute of the gateway's own, staunch_subject"));
+        }
+        Ok(response)
     }
 
-    fn fields(payload: &[u8]) -> Option<Self> {
+    pub(super) fn fields(payload: &[u8]) -> Option<Self> {
         let mut reader = Reader(payload);
         let sent = reader.u32()?;
         if sent & PROTOCOL_41 == 0 {
             return None;
         }
         let (max_packet, charset) = (reader.u32()?, reader.byte()?);
-        reader.take(23)?;
+        let filler = reader.take(23)?;
+        // MariaDB's own extensions stand there for a client that does not say it is one of MySQL's.
+        let extends = sent & LONG_PASSWORD == 0 && filler[19..] != [0; 4];
+        let extended = extends.then_some("a client with extensions of MariaDB's that were not offered");
         let user = reader.text()?.into();
         let proof = match sent {
             _ if sent & PLUGIN_AUTH_LENENC != 0 => reader.counted()?,
@@ -123,6 +141,7 @@ impl Response {
             database: (!database.is_empty()).then(|| database.into()),
             token: clear.then(|| Zeroizing::new(password(proof).to_vec())),
             attributes,
+            other_framing: other_framing(sent).or(extended),
         })
     }
 
@@ -175,8 +194,8 @@ impl Response {
             let mut pairs = Vec::new();
             let own: (&[u8], &[u8]) = (SUBJECT, subject.as_bytes());
             let theirs = self.attributes.iter().map(|(name, value)| (&**name, &**value));
-            for (name, value) in theirs.filter(|(name, _)| *name != SUBJECT).take(MAX_ATTRIBUTES).chain([own])
-            {
+            // A server cuts what is too long behind the last that fits, so its own comes first.
+            for (name, value) in [own].into_iter().chain(theirs.take(MAX_ATTRIBUTES)) {
                 write_counted(&mut pairs, name);
                 write_counted(&mut pairs, value);
             }
@@ -184,6 +203,19 @@ impl Response {
         }
         out
     }
+}
+
+/// A name as SQL compares it: in either case, and without blanks behind it.
+fn as_sql(name: &[u8]) -> Vec<u8> {
+    // What is not ASCII may fold to it: the width, accents and case of a name are the collation's affair.
+    let text = String::from_utf8_lossy(name);
+    let folded = text.trim_end().chars().filter(|c| !c.is_control() && !is_ignorable(*c));
+    folded.flat_map(char::to_lowercase).collect::<String>().trim_end().as_bytes().to_vec()
+}
+
+/// Characters that collations of Unicode pass over.
+fn is_ignorable(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{34f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// The connection attribute that tells a server whom the gateway speaks for.

@@ -202,7 +202,11 @@ impl Watch for Statements {
     fn down(&mut self, bytes: &[u8], now: Instant, say: &mut dyn FnMut(&Statement<'_>)) {
         let mut at = 0;
         while at < bytes.len() && !self.broken {
-            at += self.down.step(&bytes[at..]);
+            let Ok(taken) = self.down.step(&bytes[at..]) else {
+                self.broken = true;
+                return;
+            };
+            at += taken;
             if let Some(told) = self.down.told {
                 self.answered(told, now, say);
             }

@@ -48,7 +48,7 @@ fn converse(flags: u32, said: &[Said], size: usize) -> Result<(Commands, Replies
         };
         for mut piece in bytes.chunks(size) {
             while !piece.is_empty() {
-                let taken = if is_up { up.step(piece, &mut down)? } else { down.step(piece) };
+                let taken = if is_up { up.step(piece, &mut down)? } else { down.step(piece)? };
                 assert!(taken > 0);
                 piece = &piece[taken..];
             }
@@ -69,7 +69,7 @@ fn ends_idle(flags: u32, said: &[Said]) {
         let (mut up, mut down) = converse(flags, before, 1 << 20).unwrap();
         let mut rest = &last[..cut];
         while !rest.is_empty() {
-            rest = &rest[down.step(rest)..];
+            rest = &rest[down.step(rest).unwrap()..];
         }
         assert!(!down.is_idle(), "{cut} of {}", last.len());
         assert!(up.is_between() && up.step(b"", &mut down).is_ok());
@@ -78,7 +78,7 @@ fn ends_idle(flags: u32, said: &[Said]) {
 
 #[test]
 fn what_clients_are_told_can_be_read_and_promises_no_compression() {
-    let greeting = Greeting { version: "10.11.6-MariaDB".into() };
+    let greeting = Greeting { version: "10.11.6-MariaDB".into(), ..Default::default() };
     for tls in [true, false] {
         let read = ServerGreeting::read(&greeting.payload(7, b"ABCDEFGHIJKLMNOPQRST", tls)).unwrap();
         assert_eq!(
@@ -156,17 +156,118 @@ fn logins_of_all_forms() {
 #[test]
 fn what_goes_up_is_the_stored_account_with_the_clients_wishes_and_the_subject() {
     let all = 0x200 | PLUGIN | SECURE | LENENC | ATTRIBUTES | CONNECT_WITH_DB | NO_EOF;
-    let attributes = b"\x2d\x0cprogram_name\x01p\x0fstaunch_subject\x0dsomebody else";
+    let attributes = b"\x0f\x0cprogram_name\x01p";
     let sent = [&b"ann\0\x05tokensales\0mysql_clear_password\0"[..], attributes].concat();
     let read = Response::read(&response(all, &sent)).unwrap();
     let flags = for_upstream(read.wanted(), PROMISED | SSL).unwrap();
     let up = read.for_upstream(flags, "svc", b"caching_sha2_password", &[7; 32], "ann@corp");
-    let again = Response::read(&up).unwrap();
+    let again = Response::fields(&up).unwrap();
     assert_eq!((&*again.user, again.database.as_deref()), (&b"svc"[..], Some(&b"sales"[..])));
     let holds = |part: &[u8]| up.windows(part.len()).any(|window| window == part);
-    assert!(holds(b"\x0fstaunch_subject\x08ann@corp") && holds(b"program_name\x01p"));
-    assert!(!holds(b"token") && !holds(b"somebody else"));
+    // A server cuts from the end.
+    assert!(holds(b"\x0fstaunch_subject\x08ann@corp\x0cprogram_name\x01p"));
+    assert!(!holds(b"token"));
     assert!(flags & NO_EOF != 0 && flags & CONNECT_WITH_DB != 0);
+}
+
+#[test]
+fn attributes_that_a_server_could_take_for_the_gateways_own_are_refused() {
+    let with = |names: &[&str]| {
+        let mut pairs = Vec::new();
+        for name in names {
+            write_counted(&mut pairs, name.as_bytes());
+            write_counted(&mut pairs, b"x");
+        }
+        let mut sent = b"ann\0\x05token".to_vec();
+        write_counted(&mut sent, &pairs);
+        Response::read(&response(0x200 | SECURE | ATTRIBUTES, &sent))
+    };
+    assert!(with(&["program_name", "_os", "staunch_subject_x"]).is_ok());
+    for name in [
+        "staunch_subject",
+        "STAUNCH_Subject",
+        "staunch_subject ",
+        "staunch_subject \t",
+        "staunch\u{200b}_subject",
+    ] {
+        assert!(with(&["_os", name]).unwrap_err().rule.contains("staunch_subject"), "{name:?}");
+    }
+    for two in [["_os", "_os"], ["_os", "_OS "]] {
+        assert!(with(&two).unwrap_err().rule.contains("twice"), "{two:?}");
+    }
+}
+
+#[test]
+fn a_client_that_would_frame_otherwise_than_it_was_promised_is_told_so_at_its_login() {
+    let behind = b"ann\0\x05token";
+    assert!(
+        Response::read(&response(
+            0x200 | SECURE | PROMISED & !(PLUGIN | LENENC | ATTRIBUTES | CONNECT_WITH_DB),
+            behind
+        ))
+        .is_ok()
+    );
+    for (flag, words) in
+        [(1 << 5, "compress"), (1 << 26, "zstd"), (1 << 25, "metadata"), (1 << 27, "attributes of queries")]
+    {
+        let fault = Response::read(&response(0x200 | SECURE | flag, behind)).unwrap_err();
+        assert!(fault.rule.contains(words) && fault.culprit == Culprit::Client, "{fault}");
+    }
+    // MariaDB's own extensions stand in what MySQL leaves empty, for who does not say that it is one of MySQL's.
+    for (flags, fits) in [(0x200 | SECURE, false), (0x201 | SECURE, true)] {
+        let mut payload = response(flags, behind);
+        payload[28] = 1;
+        assert_eq!(Response::read(&payload).is_ok(), fits, "{flags:x}");
+    }
+}
+
+#[test]
+fn a_file_that_was_not_agreed_on_is_asked_for_by_a_server_that_breaks_a_rule() {
+    let asked = |capabilities: u32, said: &[Said]| {
+        converse(capabilities, said, 1 << 20).err().map(|fault| fault.culprit)
+    };
+    let query = || Up(command(b"\x03select 1"));
+    let file = || Down(answer(&[b"\xfb/etc/passwd"]));
+    assert_eq!(asked(PROMISED, &[query(), file()]), Some(Culprit::Upstream));
+    assert_eq!(asked(PROMISED | LOCAL_FILES, &[query(), file()]), None);
+    // Before it is asked anything, and behind its answer; however many packets came before.
+    assert_eq!(asked(PROMISED | LOCAL_FILES, &[file()]), Some(Culprit::Upstream));
+    let rows = (0..300_u16).flat_map(|n| framed((n + 3) as u8, b"\x011"));
+    let many = [framed(1, b"\x01"), framed(2, COLUMN), rows.collect(), framed(47, OK_FOR_EOF)];
+    let many = Down(many.concat());
+    assert_eq!(asked(PROMISED | LOCAL_FILES, &[query(), many, file()]), Some(Culprit::Upstream));
+    // A NULL in a row is none.
+    let null = Down(answer(&[b"\x01", COLUMN, b"\xfb", OK_FOR_EOF]));
+    assert_eq!(asked(PROMISED, &[query(), null]), None);
+}
+
+#[test]
+fn the_password_itself_is_for_a_server_inside_tls_and_for_whom_the_route_allows_it() {
+    use crate::protocol::RequireAuth;
+    use crate::protocol::require_auth::MYSQL_METHODS;
+    let login = |encrypted, only: Option<&str>| {
+        let require_auth =
+            only.map(|only| RequireAuth::parse(only, &MYSQL_METHODS).unwrap()).unwrap_or_default();
+        let password = Some(Arc::new(Secret::new(b"stored-password".to_vec())));
+        Login::new(password, login::Allowed { require_auth, encrypted }, b"caching_sha2_password", SCRAMBLE)
+    };
+    let say = |mut login: Login, payload: &[u8]| login.feed(Packet { sequence: 2, payload });
+    let clear = b"\xfemysql_clear_password\0";
+    assert!(matches!(say(login(true, None), clear), Ok(Progress::Say(_))));
+    assert_eq!(say(login(false, None), clear), Err(LoginFault::Clear));
+    assert!(matches!(say(login(true, None), b"\x01\x04"), Ok(Progress::Say(_))));
+    assert_eq!(say(login(false, None), b"\x01\x04"), Err(LoginFault::Clear));
+    let only = "caching_sha2_password";
+    assert!(matches!(say(login(true, Some(only)), clear), Err(LoginFault::NotAllowed(_))));
+    let native = b"\xfemysql_native_password\0ABCDEFGHIJKLMNOPQRST\0";
+    assert!(matches!(say(login(true, Some(only)), native), Err(LoginFault::NotAllowed(_))));
+    assert!(matches!(say(login(false, None), native), Ok(Progress::Say(_))));
+    // A server's words fill no line.
+    let long = [&b"\xff\x15\x04#28000"[..], &[b'x'; 60_000]].concat();
+    let Err(LoginFault::Refused { words, .. }) = say(login(true, None), &long) else {
+        panic!("it was refused")
+    };
+    assert!(words.len() <= 300);
 }
 
 #[test]
@@ -196,7 +297,8 @@ fn both_legs_agree_on_what_later_packets_mean() {
 const SCRAMBLE: &[u8] = b"ABCDEFGHIJKLMNOPQRST";
 
 fn login(plugin: &[u8]) -> Login {
-    Login::new(Some(Arc::new(Secret::new(b"stored-password".to_vec()))), plugin, SCRAMBLE)
+    let allowed = login::Allowed { encrypted: true, ..Default::default() };
+    Login::new(Some(Arc::new(Secret::new(b"stored-password".to_vec()))), allowed, plugin, SCRAMBLE)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -217,7 +319,7 @@ fn proofs_of_a_password() {
     assert_eq!(login(b"client_ed25519").first().1.len(), 64);
     // What is not known is not begun with.
     assert_eq!(login(b"dialog").first().0, b"mysql_native_password");
-    assert!(Login::new(None, b"mysql_native_password", SCRAMBLE).first().1.is_empty());
+    assert!(Login::new(None, Default::default(), b"mysql_native_password", SCRAMBLE).first().1.is_empty());
 }
 
 #[test]
@@ -332,9 +434,12 @@ fn a_file_is_no_command_whatever_its_packets_look_like() {
     let file = [file, framed(end, b"")].concat();
     let said = [ask(), Down(answer(&[b"\xfbx"])), Up(file), Down(framed(end + 1, OK))];
     ends_idle(PROMISED | LOCAL_FILES, &said);
-    // Where files were not agreed on, the same bytes are packets out of order.
+    // Where files were not agreed on, none is asked for.
     let found = converse(PROMISED, &said, 1 << 20).err().unwrap();
-    assert_eq!(found.rule, "packets out of order");
+    assert_eq!(
+        (found.rule, found.culprit),
+        ("a request for a file of the client's, which was not agreed on", Culprit::Upstream)
+    );
 }
 
 #[test]

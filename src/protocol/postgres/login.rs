@@ -5,6 +5,8 @@
 //! for less than SCRAM gets it, inside that TLS.
 
 use super::{CancelKey, message_of};
+use crate::protocol::RequireAuth;
+use crate::protocol::require_auth::NONE;
 use crate::secret::Secret;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
@@ -18,10 +20,20 @@ const MAX_KEPT: usize = 256 * 1024;
 /// Bytes of a server's words that are kept for the log.
 const MAX_WORDS: usize = 300;
 
+/// What of the account a server may be shown.
+#[derive(Clone, Debug, Default)]
+pub struct Allowed {
+    /// What it may ask for.
+    pub require_auth: RequireAuth,
+    /// There is TLS, and the server's certificate was verified: it may be told the password itself.
+    pub encrypted: bool,
+}
+
 /// A login under way.
 pub struct Login {
     user: Box<str>,
     password: Option<Arc<Secret>>,
+    allowed: Allowed,
     /// What the client is told instead of the server's cancel secret.
     secret: u32,
     state: State,
@@ -37,6 +49,8 @@ enum State {
     Answered,
     /// Its part of SCRAM.
     Challenged(Box<ScramSha256>),
+    /// Nothing: our proof is being made.
+    Proving,
     /// Its own proof.
     Proved(Box<ScramSha256>),
     /// The verdict; it has shown that it knows the password as well.
@@ -46,12 +60,58 @@ enum State {
 }
 
 /// How far a login is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
     /// More must come from the server.
     More,
+    /// The proof is to be made, which takes long, and then given to [`Login::prove`].
+    Prove(Challenge),
     /// The server waits for the first statement.
     Ready,
+}
+
+/// A server's challenge (RFC 5802), whose answer costs as many rounds of hashing as the server says.
+pub struct Challenge {
+    scram: Box<ScramSha256>,
+    said: Vec<u8>,
+}
+
+/// It holds the password.
+impl fmt::Debug for Challenge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Challenge(…)")
+    }
+}
+
+/// Two are never the same: each has a nonce of its own.
+impl PartialEq for Challenge {
+    fn eq(&self, _: &Self) -> bool {
+        false
+    }
+}
+
+impl Eq for Challenge {}
+
+impl Challenge {
+    /// Makes the proof: milliseconds, or as long as [`MAX_ITERATIONS`] take. Not on a worker's thread.
+    pub fn answer(mut self) -> Result<Proof, LoginFault> {
+        // Its own error texts repeat what the server sent.
+        let fits = self.scram.update(&self.said);
+        fits.map_err(|_| LoginFault::Protocol("a SCRAM challenge that does not fit"))?;
+        Ok(Proof(self.scram))
+    }
+}
+
+/// The answer to a [`Challenge`].
+pub struct Proof(Box<ScramSha256>);
+
+/// Rounds of hashing that a server may ask for (RFC 7677 says 4,096 at least; servers are set to some 100,000 at most).
+const MAX_ITERATIONS: u32 = 1_000_000;
+
+/// The rounds that a server's first message asks for (`r=…,s=…,i=4096`).
+fn iterations(said: &[u8]) -> Option<u32> {
+    let attribute = said.split(|byte| *byte == b',').find_map(|one| one.strip_prefix(b"i="))?;
+    std::str::from_utf8(attribute).ok()?.parse().ok()
 }
 
 /// Why a login came to nothing. No text holds the password.
@@ -67,6 +127,12 @@ pub enum LoginFault {
     /// It asks for a proof that the gateway does not have.
     #[error("the upstream asks for authentication of kind {0}, which is not supported")]
     Method(u32),
+    /// It asks for what the route does not allow.
+    #[error("the upstream {0}, which the route's require_auth does not allow")]
+    NotAllowed(&'static str),
+    /// It asks for the password itself, and there is no TLS.
+    #[error("the upstream asks for the password in clear, on a connection without TLS")]
+    Clear,
     /// It offers nothing but other mechanisms.
     #[error("the upstream does not offer SCRAM-SHA-256")]
     Mechanism,
@@ -98,15 +164,22 @@ impl fmt::Display for ServerError {
 
 impl Login {
     /// The startup message with `user` was sent. `secret` is what the client gets to cancel with.
-    pub fn new(user: &str, password: Option<Arc<Secret>>, secret: u32) -> Self {
-        Login { user: user.into(), password, secret, state: State::Started, down: Vec::new(), key: None }
+    pub fn new(user: &str, password: Option<Arc<Secret>>, allowed: Allowed, secret: u32) -> Self {
+        let state = State::Started;
+        Login { user: user.into(), password, allowed, secret, state, down: Vec::new(), key: None }
+    }
+
+    /// Takes the answer to the challenge at which [`Login::feed`] stopped, and appends what is to be sent to the server.
+    pub fn prove(&mut self, proof: Proof, reply: &mut Vec<u8>) {
+        reply.extend(message_of(b'p', proof.0.message()));
+        self.state = State::Proved(proof.0);
     }
 
     /// Deals with what the server sent and takes it off `input`; appends to `reply` what is to be sent to it. Once
     /// [`Progress::Ready`] or a fault came back it must not be called again.
     pub fn feed(&mut self, input: &mut Vec<u8>, reply: &mut Vec<u8>) -> Result<Progress, LoginFault> {
         let (mut at, mut progress) = (0, Progress::More);
-        while let (Progress::More, [tag, a, b, c, d, rest @ ..]) = (progress, &input[at..]) {
+        while let (Progress::More, [tag, a, b, c, d, rest @ ..]) = (&progress, &input[at..]) {
             let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
             if !(4..=MAX_MESSAGE).contains(&length) {
                 return Err(LoginFault::Protocol("a message of an impossible length"));
@@ -155,7 +228,7 @@ impl Login {
     fn before_verdict(&mut self, tag: u8, body: &[u8], reply: &mut Vec<u8>) -> Result<Progress, LoginFault> {
         match (tag, body) {
             (b'R', [a, b, c, d, rest @ ..]) => {
-                self.authentication(u32::from_be_bytes([*a, *b, *c, *d]), rest, reply)?;
+                return self.authentication(u32::from_be_bytes([*a, *b, *c, *d]), rest, reply);
             }
             (b'E', _) => return Err(LoginFault::Refused(ServerError::parse(body))),
             // Which options of the client's the server does not know.
@@ -169,26 +242,47 @@ impl Login {
         Ok(Progress::More)
     }
 
-    fn authentication(&mut self, kind: u32, rest: &[u8], reply: &mut Vec<u8>) -> Result<(), LoginFault> {
+    /// True where the server may ask for this.
+    fn check_allowed(&self, method: &str, asked: &'static str) -> Result<(), LoginFault> {
+        match self.allowed.require_auth.permits(method, self.password.is_some()) {
+            true => Ok(()),
+            false => Err(LoginFault::NotAllowed(asked)),
+        }
+    }
+
+    fn authentication(
+        &mut self,
+        kind: u32,
+        rest: &[u8],
+        reply: &mut Vec<u8>,
+    ) -> Result<Progress, LoginFault> {
         let out_of_order = LoginFault::Protocol("a step of the authentication out of order");
         match (kind, std::mem::replace(&mut self.state, State::Answered)) {
-            (OK, State::Started | State::Answered | State::Agreed) => {
+            (OK, state @ (State::Started | State::Answered | State::Agreed)) => {
+                if matches!(state, State::Started) {
+                    self.check_allowed(NONE, "asks for no proof of the account")?;
+                }
                 self.state = State::Accepted;
-                self.pass_on(b'R', &OK.to_be_bytes())
+                self.pass_on(b'R', &OK.to_be_bytes())?;
             }
             // Accepting without its own proof, it may be anybody who was handed the exchange.
-            (OK, _) => Err(LoginFault::Unproven),
+            (OK, _) => return Err(LoginFault::Unproven),
             (CLEARTEXT, State::Started) => {
+                self.check_allowed("password", "asks for the password itself")?;
+                // Any user of this machine may listen there while the server is down.
+                if !self.allowed.encrypted {
+                    return Err(LoginFault::Clear);
+                }
                 answer(reply, self.password()?.expose());
-                Ok(())
             }
             (MD5, State::Started) => {
+                self.check_allowed("md5", "asks for md5")?;
                 let salt = rest.try_into().map_err(|_| LoginFault::Protocol("a salt of a wrong length"))?;
                 let hash = md5_hash(self.user.as_bytes(), self.password()?.expose(), salt);
                 answer(reply, hash.as_bytes());
-                Ok(())
             }
             (SASL, State::Started) => {
+                self.check_allowed("scram-sha-256", "asks for SCRAM-SHA-256")?;
                 if !rest.split(|byte| *byte == 0).any(|name| name == SCRAM_SHA_256.as_bytes()) {
                     return Err(LoginFault::Mechanism);
                 }
@@ -199,25 +293,22 @@ impl Login {
                 body.extend_from_slice(scram.message());
                 reply.extend(message_of(b'p', &body));
                 self.state = State::Challenged(Box::new(scram));
-                Ok(())
             }
-            (SASL_CONTINUE, State::Challenged(mut scram)) => {
-                // Its own error texts repeat what the server sent.
-                scram
-                    .update(rest)
-                    .map_err(|_| LoginFault::Protocol("a SCRAM challenge that does not fit"))?;
-                reply.extend(message_of(b'p', scram.message()));
-                self.state = State::Proved(scram);
-                Ok(())
+            (SASL_CONTINUE, State::Challenged(scram)) => {
+                if iterations(rest).is_none_or(|rounds| rounds > MAX_ITERATIONS) {
+                    return Err(LoginFault::Protocol("a SCRAM challenge of too many iterations, or of none"));
+                }
+                self.state = State::Proving;
+                return Ok(Progress::Prove(Challenge { scram, said: rest.to_vec() }));
             }
             (SASL_FINAL, State::Proved(mut scram)) => {
                 scram.finish(rest).map_err(|_| LoginFault::Unproven)?;
                 self.state = State::Agreed;
-                Ok(())
             }
-            (CLEARTEXT | MD5 | SASL | SASL_CONTINUE | SASL_FINAL, _) => Err(out_of_order),
-            (other, _) => Err(LoginFault::Method(other)),
+            (CLEARTEXT | MD5 | SASL | SASL_CONTINUE | SASL_FINAL, _) => return Err(out_of_order),
+            (other, _) => return Err(LoginFault::Method(other)),
         }
+        Ok(Progress::More)
     }
 
     fn password(&self) -> Result<&Secret, LoginFault> {

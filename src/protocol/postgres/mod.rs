@@ -14,7 +14,7 @@ mod tests;
 pub mod work;
 
 pub use frames::{Ended, Frames};
-pub use login::{Login, LoginFault, Progress};
+pub use login::{Allowed, Challenge, Login, LoginFault, Progress, Proof};
 pub use startup::{Opening, Startup, opening};
 pub use statements::Statements;
 pub use work::Work;

@@ -145,8 +145,8 @@ impl Startup {
                 || same(name, b"database")
                 || (replace.application_name.is_some() && same(name, b"application_name"))
                 || replace.parameter.is_some_and(|(own, _)| same(name, own.as_bytes()))
-                // The client was told that options are not known where its version was not.
-                || (self.minor > 0 && is_protocol_option(name))
+                // The client was told that they are not known: what one of them changes could not be followed.
+                || is_protocol_option(name)
         };
         for (name, value) in self.parameters.iter().filter(|(name, _)| !replaced(name)) {
             put(&mut packet, name, value);

@@ -2,6 +2,7 @@
 
 use super::startup::{MAX_PACKET, Replace, as_application_name};
 use super::*;
+use crate::protocol::RequireAuth;
 use crate::secret::Secret;
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -88,7 +89,7 @@ fn upstream_gets_the_stored_user_and_the_identity_in_place_of_what_the_client_sa
         parameter: Some(("staunch.subject", "ann@corp")),
     };
     let sent = startup.for_upstream(&replace).unwrap();
-    let expected = b"user\0svc_ro\0database\0sales\0options\0-c x=1\0replication\0database\0_pq_.new\0on\0\
+    let expected = b"user\0svc_ro\0database\0sales\0options\0-c x=1\0replication\0database\0\
         application_name\0ann@corp\0staunch.subject\0ann@corp\0\0";
     assert_eq!(sent, packet(0x0003_0000, expected));
     let keep = Replace { user: "svc_ro", application_name: None, parameter: None };
@@ -207,6 +208,60 @@ fn stored() -> Option<Arc<Secret>> {
     Some(Arc::new(Secret::new(b"stored-password".to_vec())))
 }
 
+/// Everything may be asked for, inside TLS.
+fn allowed() -> login::Allowed {
+    let all = crate::protocol::require_auth::POSTGRES_METHODS;
+    login::Allowed { require_auth: RequireAuth::parse(&all.join(","), &all).unwrap(), encrypted: true }
+}
+
+#[test]
+fn a_server_that_asks_for_too_little_gets_nothing() {
+    use crate::protocol::require_auth::POSTGRES_METHODS;
+    let only = |text: &str| login::Allowed {
+        require_auth: RequireAuth::parse(text, &POSTGRES_METHODS).unwrap(),
+        encrypted: true,
+    };
+    let default = || login::Allowed { encrypted: true, ..Default::default() };
+    let plain = || login::Allowed { encrypted: false, ..allowed() };
+    let ok = &b"R\0\0\0\x08\0\0\0\0"[..];
+    let md5 = &b"R\0\0\0\x0c\0\0\0\x05\x2a\x3d\x8f\xe0"[..];
+    let scram = &b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0"[..];
+    let table = [
+        ("nobody is asked", default(), stored(), ok, false),
+        ("nobody needs to be", default(), None, ok, true),
+        ("md5 by default", default(), stored(), md5, true),
+        ("in clear, inside TLS", default(), stored(), &ASK_PASSWORD[..], true),
+        ("in clear, without", plain(), stored(), &ASK_PASSWORD[..], false),
+        ("md5, without", plain(), stored(), md5, true),
+        ("scram only", only("scram-sha-256"), stored(), scram, true),
+        ("md5 for scram", only("scram-sha-256"), stored(), md5, false),
+        ("in clear for scram", only("scram-sha-256"), stored(), &ASK_PASSWORD[..], false),
+        ("nothing for scram", only("scram-sha-256"), None, ok, false),
+        ("nothing, allowed", only("none"), stored(), ok, true),
+    ];
+    for (what, allowed, password, said, goes_on) in table {
+        let (progress, reply, _) = feed(Login::new("svc", password, allowed, 0), said, said.len());
+        assert_eq!(progress.is_ok(), goes_on, "{what}: {progress:?}");
+        assert!(goes_on || reply.is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn a_server_that_asks_for_endless_work_gets_none() {
+    let offer = b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0";
+    for (rounds, takes) in
+        [("4096", true), ("1000000", true), ("1000001", false), ("99999999999", false), ("", false)]
+    {
+        let (_, reply, login) = feed(Login::new("svc", stored(), allowed(), 0), offer, offer.len());
+        let nonce = String::from_utf8_lossy(&reply[reply.len() - 24..]).into_owned();
+        let said = format!("r={nonce}x,s=QSXCR+Q6sek8bf92,i={rounds}");
+        let challenge = message_of(b'R', &[&11_u32.to_be_bytes()[..], said.as_bytes()].concat());
+        let (progress, reply, _) = feed(login, &challenge, 5);
+        assert_eq!(matches!(progress, Ok(Progress::Prove(_))), takes, "{rounds}: {progress:?}");
+        assert!(reply.is_empty());
+    }
+}
+
 /// Feeds a server's bytes in pieces; returns how far it is, what is to be sent, and the login.
 fn feed(mut login: Login, bytes: &[u8], step: usize) -> (Result<Progress, LoginFault>, Vec<u8>, Login) {
     let (mut input, mut reply, mut progress) = (Vec::new(), Vec::new(), Progress::More);
@@ -216,6 +271,7 @@ fn feed(mut login: Login, bytes: &[u8], step: usize) -> (Result<Progress, LoginF
         }
         input.extend_from_slice(piece);
         match login.feed(&mut input, &mut reply) {
+            Ok(Progress::Prove(challenge)) => return (Ok(Progress::Prove(challenge)), reply, login),
             Ok(now) => progress = now,
             Err(fault) => return (Err(fault), reply, login),
         }
@@ -231,7 +287,7 @@ fn the_servers_settings_go_down_with_a_cancel_secret_of_our_own() {
     let accepted =
         b"R\0\0\0\x08\0\0\0\0S\0\0\0\x0cTimeZ\0U\0K\0\0\0\x0c\0\0\x12\x67\x01\x02\x03\x04Z\0\0\0\x05I";
     for step in 1..=accepted.len() {
-        let login = Login::new("svc", None, 0xaabb_ccdd);
+        let login = Login::new("svc", None, allowed(), 0xaabb_ccdd);
         let (progress, reply, login) = feed(login, accepted, step);
         assert_eq!(progress, Ok(Progress::Ready));
         assert!(reply.is_empty(), "an account that needs no proof sends none");
@@ -245,27 +301,27 @@ fn the_servers_settings_go_down_with_a_cancel_secret_of_our_own() {
         assert_eq!(down, expected);
     }
     // A length that does not fit its text is the server's affair, and the next head is then out of place.
-    let (progress, ..) = feed(Login::new("svc", None, 0), ACCEPTED, 7);
+    let (progress, ..) = feed(Login::new("svc", None, allowed(), 0), ACCEPTED, 7);
     assert!(matches!(progress, Err(LoginFault::Protocol(_))), "{progress:?}");
 }
 
 #[test]
 fn a_password_is_sent_as_the_server_asks_for_it() {
-    let (progress, reply, _) = feed(Login::new("svc", stored(), 0), &ASK_PASSWORD, 1);
+    let (progress, reply, _) = feed(Login::new("svc", stored(), allowed(), 0), &ASK_PASSWORD, 1);
     assert_eq!((progress, &reply[..]), (Ok(Progress::More), &b"p\0\0\0\x14stored-password\0"[..]));
     // The vector of the library's own test.
     let password = Some(Arc::new(Secret::new(b"password".to_vec())));
     let (_, reply, _) =
-        feed(Login::new("md5_user", password, 0), b"R\0\0\0\x0c\0\0\0\x05\x2a\x3d\x8f\xe0", 3);
+        feed(Login::new("md5_user", password, allowed(), 0), b"R\0\0\0\x0c\0\0\0\x05\x2a\x3d\x8f\xe0", 3);
     assert_eq!(reply, b"p\0\0\0\x28md562af4dd09bbb41884907a838a3233294\0");
-    let (fault, reply, _) = feed(Login::new("svc", None, 0), &ASK_PASSWORD, 9);
+    let (fault, reply, _) = feed(Login::new("svc", None, allowed(), 0), &ASK_PASSWORD, 9);
     assert_eq!((fault, reply.len()), (Err(LoginFault::NoPassword), 0));
 }
 
 #[test]
 fn scram_is_chosen_among_mechanisms_and_never_the_one_with_channel_binding() {
     let offer = b"R\0\0\0\x2a\0\0\0\x0aSCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0";
-    let (progress, reply, login) = feed(Login::new("svc", stored(), 0), offer, 4);
+    let (progress, reply, login) = feed(Login::new("svc", stored(), allowed(), 0), offer, 4);
     assert_eq!(progress, Ok(Progress::More));
     assert!(reply.starts_with(b"p\0\0\0") && reply[5..].starts_with(b"SCRAM-SHA-256\0\0\0\0"), "{reply:?}");
     assert!(reply[23..].starts_with(b"n,,n=,r="));
@@ -273,7 +329,7 @@ fn scram_is_chosen_among_mechanisms_and_never_the_one_with_channel_binding() {
     let (fault, ..) = feed(login, b"R\0\0\0\x08\0\0\0\0", 9);
     assert_eq!(fault, Err(LoginFault::Unproven));
     let only_plus = b"R\0\0\0\x1c\0\0\0\x0aSCRAM-SHA-256-PLUS\0\0";
-    let (fault, ..) = feed(Login::new("svc", stored(), 0), only_plus, 5);
+    let (fault, ..) = feed(Login::new("svc", stored(), allowed(), 0), only_plus, 5);
     assert_eq!(fault, Err(LoginFault::Mechanism));
 }
 
@@ -296,14 +352,14 @@ fn what_a_server_may_not_say_ends_the_login_with_nothing_more_sent() {
     ];
     for (bytes, text) in table {
         for step in [1, bytes.len()] {
-            let (fault, reply, _) = feed(Login::new("svc", stored(), 0), bytes, step);
+            let (fault, reply, _) = feed(Login::new("svc", stored(), allowed(), 0), bytes, step);
             let fault = fault.expect_err(text).to_string();
             assert!(fault.contains(text), "{fault}");
             assert!(reply.is_empty() && !fault.contains("stored-password"));
         }
     }
     let twice = [ASK_PASSWORD, ASK_PASSWORD].concat();
-    let (fault, ..) = feed(Login::new("svc", stored(), 0), &twice, 18);
+    let (fault, ..) = feed(Login::new("svc", stored(), allowed(), 0), &twice, 18);
     assert!(fault.is_err(), "the password is sent once");
 }
 
@@ -320,6 +376,6 @@ proptest! {
         let _ = password(&bytes);
         let whole = follow(Culprit::Upstream, &bytes, bytes.len().max(1));
         prop_assert_eq!(whole, follow(Culprit::Upstream, &bytes, step));
-        let _ = feed(Login::new("svc", stored(), 0), &bytes, step);
+        let _ = feed(Login::new("svc", stored(), allowed(), 0), &bytes, step);
     }
 }

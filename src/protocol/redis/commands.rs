@@ -1,7 +1,7 @@
 //! Where commands begin and end, whatever the pieces in which they come, and which of them are withheld.
 
 use super::client;
-use super::command::{Login, MAX_NUMBER, number_line, size_line, words};
+use super::command::{Login, MAX_LINE, MAX_NUMBER, number_line, size_line, words};
 use super::work::{Kind, Work};
 use crate::protocol::{Edit, Fault};
 use zeroize::Zeroizing;
@@ -77,8 +77,16 @@ impl Commands {
                 continue;
             }
             let before = self.held.len();
+            // A line has its meaning at its end: what was searched for that once is not searched again.
+            let no_line_yet = before > 0
+                && self.held[0] != b'*'
+                && before + edit.rest().len() < MAX_LINE
+                && memchr::memchr(b'\n', edit.rest()).is_none();
             let front = if before == 0 {
                 front(edit.rest())?
+            } else if no_line_yet {
+                self.held.extend_from_slice(edit.rest());
+                None
             } else {
                 self.held.extend_from_slice(edit.rest());
                 front(&self.held)?

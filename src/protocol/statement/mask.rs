@@ -32,19 +32,36 @@ pub fn mask_passwords(text: &mut Vec<u8>) {
 /// Masks what stands behind the word IDENTIFIED, as MySQL's accounts have it: the next quoted literal, or all that follows
 /// where there is none.
 pub fn mask_identified(text: &mut Vec<u8>) {
-    let mut at = 0;
-    while let Some(end) = find_word(text, b"identified", at) {
-        let quote = text[end..].iter().position(|byte| matches!(byte, b'\'' | b'"'));
-        let (start, stop) = match quote {
+    let Some(mut end) = find_word(text, b"identified", 0) else { return };
+    let (mut masked, mut done) = (Vec::with_capacity(text.len()), 0);
+    loop {
+        let (start, stop) = match memchr::memchr2(b'\'', b'"', &text[end..]) {
             Some(quote) => (end + quote, quoted(text, end + quote)),
             None => (end, text.len()),
         };
-        text.splice(start..stop, MASK.iter().copied());
-        at = start + MASK.len();
+        count(stop - end);
+        masked.extend_from_slice(&text[done..start]);
+        masked.extend_from_slice(MASK);
+        done = stop;
+        match find_word(text, b"identified", stop) {
+            Some(next) => end = next,
+            None => break,
+        }
     }
+    masked.extend_from_slice(&text[done..]);
+    *text = masked;
 }
 
 const WORD: &[u8] = b"password";
+/// Bytes of what may stand directly before the quote of a literal: `E`, `U&`, `_utf8mb4`.
+const MAX_PREFIX: usize = 32;
+
+/// Counts bytes that were looked at, for the test that the work is linear.
+#[inline(always)]
+fn count(_bytes: usize) {
+    #[cfg(test)]
+    tests::STEPS.with(|steps| steps.set(steps.get() + _bytes));
+}
 
 /// Where the next word PASSWORD ends. What stands before it does not count: `user_password = '…'` is masked, too.
 fn find_password(text: &[u8], from: usize) -> Option<usize> {
@@ -55,6 +72,7 @@ fn find_password(text: &[u8], from: usize) -> Option<usize> {
 fn find_word(text: &[u8], word: &[u8], from: usize) -> Option<usize> {
     let (mut at, first) = (from, word[0]);
     while let Some(found) = memchr::memchr2(first, first.to_ascii_uppercase(), text.get(at..)?) {
+        count(found + 1);
         at += found;
         let end = at + word.len();
         if text.get(at..end).is_some_and(|found| found.eq_ignore_ascii_case(word)) {
@@ -83,6 +101,7 @@ fn secret(text: &[u8], at: usize) -> Option<(usize, usize)> {
         }
         start += 1;
     }
+    count(start - at);
     let rest = text.get(start..)?;
     match rest {
         [] => None,
@@ -91,14 +110,16 @@ fn secret(text: &[u8], at: usize) -> Option<(usize, usize)> {
         [b'$', ..] => Some((start, dollar_quoted(text, start))),
         _ => {
             // E'…', U&'…', _utf8'…': the prefix of a literal.
-            let prefix =
-                rest.iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'&')).count();
+            let in_prefix = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'&');
+            let prefix = rest.iter().take(MAX_PREFIX).take_while(in_prefix).count();
+            count(prefix);
             match rest.get(prefix) {
                 Some(b'\'' | b'"') => Some((start, quoted(text, start + prefix))),
                 _ if assigned && rest[0] != b'?' => {
                     let bare =
                         |b: &u8| !b.is_ascii_whitespace() && !matches!(b, b'\'' | b'"' | b';' | b',' | b')');
                     let length = rest.iter().take_while(|b| bare(b)).count();
+                    count(length);
                     // A call, or a quote that ends a literal around it, or begins one.
                     let unclear =
                         rest[..length].contains(&b'(') || matches!(rest.get(length), Some(b'\'' | b'"'));
@@ -120,6 +141,7 @@ fn quoted(text: &[u8], start: usize) -> usize {
     }
     let mut at = start + 1;
     loop {
+        count(1);
         match text.get(at) {
             None | Some(b'\\') => return text.len(),
             Some(byte) if *byte == quote => {
@@ -129,6 +151,7 @@ fn quoted(text: &[u8], start: usize) -> usize {
                 }
                 // SQL goes on with a literal that follows in the next line.
                 let gap = text[at + 1..].iter().take_while(|b| b.is_ascii_whitespace()).count();
+                count(gap);
                 if text.get(at + 1 + gap) != Some(&quote) {
                     return at + 1;
                 }
@@ -145,12 +168,75 @@ fn dollar_quoted(text: &[u8], start: usize) -> usize {
         return text.len();
     };
     let body = start + tag.len();
-    memchr::memmem::find(&text[body..], tag).map_or(text.len(), |at| body + at + tag.len())
+    let end = memchr::memmem::find(&text[body..], tag).map_or(text.len(), |at| body + at + tag.len());
+    count(end - start);
+    end
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
+
+    thread_local! {
+        pub(super) static STEPS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    #[test]
+    fn hostile_texts_cost_work_that_grows_with_their_length_and_no_faster() {
+        let pieces = [
+            "password",
+            "\"password\"",
+            "'password'",
+            "`password`",
+            "\"password\" ",
+            "password ",
+            "password\n\t ",
+            "password'",
+            "password' ",
+            "password''",
+            "password=",
+            "password=(",
+            "password = x",
+            "password(",
+            "password$",
+            "password $a",
+            "password $a$",
+            "password $a$ $b$",
+            "password E",
+            "password _",
+            "password '\n'",
+            "password '\n' ",
+            "password:",
+            "\"password\"\t",
+            "'password' \n",
+            "identified",
+            "identified ",
+            "identified'",
+            "identified 'x' ",
+            "identified \"",
+            "identified password",
+            "password identified '",
+            "pppp",
+            "iiii",
+            "passwor",
+            "identifie",
+            "password --",
+            "password /*",
+        ];
+        // A look-back or a look-ahead that is not bounded shows with a text that another byte breaks near its end.
+        for ends in ["", "'", "\"", "=", "$", " '", "\\"] {
+            for piece in pieces {
+                let text: Vec<u8> = piece.bytes().cycle().take(64 * 1024).chain(ends.bytes()).collect();
+                STEPS.set(0);
+                let (mut one, mut other) = (text.clone(), text.clone());
+                mask_passwords(&mut one);
+                mask_identified(&mut other);
+                let steps = STEPS.get();
+                assert!(steps <= 8 * text.len(), "{piece:?} {ends:?}: {steps} steps");
+            }
+        }
+    }
 
     fn masked(text: &str) -> String {
         let mut bytes = text.as_bytes().to_vec();

@@ -111,6 +111,8 @@ pub enum Stop {
 pub enum Notice {
     /// Its permit has ended.
     Expired,
+    /// A new configuration does not permit it, or gives it another account.
+    NotPermitted,
     /// The gateway goes away.
     GoingAway,
     /// Nothing moved for too long.
@@ -130,6 +132,9 @@ impl Notice {
     pub fn words(self) -> &'static str {
         match self {
             Notice::Expired => "the permit of this session has ended; connect again with a new token",
+            Notice::NotPermitted => {
+                "this session is not permitted any more, or not with this account; connect again"
+            }
             Notice::GoingAway => "the gateway is going away; connect again",
             Notice::Idle => "nothing was said for as long as the gateway allows",
             Notice::UpstreamBroke => "the connection between the gateway and the upstream broke",
@@ -165,6 +170,11 @@ impl Grant {
     pub fn replace(&mut self, permit: Permit, account: Account) {
         self.ends = permit.ends().map(Expiry::new);
         (self.permit, self.account) = (permit, account);
+    }
+
+    /// The permit in force.
+    pub fn permit(&self) -> &Permit {
+        &self.permit
     }
 
     /// The account in force upstream.

@@ -3,6 +3,7 @@
 //! PostgreSQL, MySQL and Redis are dialects of it. A dialect knows its protocol's messages and how an end is encoded
 //! ([`dialect::Dialect`]); when a session expires, drains or ends is decided here, once.
 
+pub mod cancels;
 pub mod dialect;
 mod ending;
 mod statements;

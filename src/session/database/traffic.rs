@@ -4,8 +4,10 @@ use super::dialect::{Dialect, Grant, Notice, Stop, Until};
 use super::ending::End;
 use crate::close::Close;
 use crate::names::{Culprit, Direction, Side};
+use crate::policy::OnExpiry;
 use crate::protocol::{Edit, Fault};
 use crate::relay::Traffic;
+use crate::session::authorise::{Renewed, Revoked, permit_again};
 use crate::session::connected::{Finish, parting};
 use crate::session::leg_close::LegClose;
 use crate::session::trail::Trail;
@@ -27,8 +29,10 @@ pub struct DatabaseTraffic<D> {
     dialect: D,
     grant: Grant,
     end: End<Notice>,
-    /// The gateway is going away.
-    draining: bool,
+    /// It ends as soon as nothing is under way, for this reason and with this notice.
+    ends_when_idle: Option<(Close, Notice)>,
+    /// When it ends because a reload took its permit away, with a grace.
+    revoked: Option<Instant>,
     /// The client has ended its direction.
     client_ended: bool,
     /// Nothing more can be said to the upstream: it was told, has ended, or the client's end was passed on to it.
@@ -45,7 +49,8 @@ impl<D: Dialect> DatabaseTraffic<D> {
             dialect,
             grant,
             end: End::Open,
-            draining: false,
+            ends_when_idle: None,
+            revoked: None,
             client_ended: false,
             upstream_told: false,
             client_told: false,
@@ -55,8 +60,10 @@ impl<D: Dialect> DatabaseTraffic<D> {
     }
 
     fn leave_if_idle(&mut self) {
-        if self.draining && self.dialect.is_idle() {
-            self.end.leave(Close::Done, Notice::GoingAway);
+        if let Some((close, notice)) = self.ends_when_idle
+            && self.dialect.is_idle()
+        {
+            self.end.leave(close, notice);
         }
     }
 
@@ -156,7 +163,7 @@ impl<D: Dialect> Traffic for DatabaseTraffic<D> {
             if edit.is_done() {
                 return Ok(());
             }
-            let until = match (self.end.is_open(), self.draining) {
+            let until = match (self.end.is_open(), self.ends_when_idle.is_some()) {
                 (false, _) => Until::Boundary,
                 (true, true) => Until::Idle,
                 (true, false) => Until::End,
@@ -221,20 +228,53 @@ impl<D: Dialect> Traffic for DatabaseTraffic<D> {
     }
 
     fn expires(&self) -> Option<Instant> {
-        self.end.due(self.grant.ends())
+        // Whichever comes first.
+        let permit = [self.grant.ends(), self.revoked].into_iter().flatten().min();
+        self.end.due(permit)
     }
 
     fn expire(&mut self, now: Instant) -> Result<(), Close> {
         self.end.check_patience()?;
-        if !self.grant.is_over(now) {
+        let revoked = self.revoked.is_some_and(|at| at <= now);
+        if !revoked && !self.grant.is_over(now) {
             return Ok(());
         }
-        self.end.leave(Close::Expired, Notice::Expired);
+        self.end.leave(Close::Expired, if revoked { Notice::NotPermitted } else { Notice::Expired });
         Ok(())
     }
 
     fn drain(&mut self) {
-        self.draining = true;
+        self.ends_when_idle.get_or_insert((Close::Done, Notice::GoingAway));
         self.leave_if_idle();
+    }
+
+    fn authorise_again(&mut self) -> Result<(), Close> {
+        let (session, route) = (&self.grant.session, &self.grant.route);
+        let on_expiry = match permit_again(session, route, self.grant.permit().identity()) {
+            Ok(Renewed { route, permit }) => {
+                let accounts = route.database.iter().flat_map(|database| &database.accounts);
+                let account = accounts.into_iter().find(|account| account.is_for(permit.identity())).cloned();
+                match account {
+                    Some(account) if account.user == self.grant.account().user => {
+                        self.grant.replace(permit, account);
+                        self.grant.route = route;
+                        self.revoked = None;
+                        return Ok(());
+                    }
+                    _ => route.policy.on_expiry,
+                }
+            }
+            Err(Revoked { on_expiry, .. }) => on_expiry,
+        };
+        self.detail.get_or_insert("a reload took the permit or the account of this session away");
+        match on_expiry {
+            OnExpiry::Cut => self.end.leave(Close::Expired, Notice::NotPermitted),
+            OnExpiry::Grace(grace) => drop(self.revoked.get_or_insert(Instant::now() + grace)),
+            OnExpiry::Drain => {
+                self.ends_when_idle = Some((Close::Expired, Notice::NotPermitted));
+                self.leave_if_idle();
+            }
+        }
+        Ok(())
     }
 }

@@ -3,9 +3,11 @@
 use crate::close::{Close, Plaintext};
 use crate::gateway::MysqlListener;
 use crate::names::{Culprit, SessionId, Side};
+use crate::protocol::mysql::Greeting;
 use crate::protocol::mysql::greeting::SCRAMBLE;
 use crate::protocol::mysql::response::{First, first};
 use crate::protocol::mysql::{err, error, packet, write};
+use crate::session::database::cancels::Cancels;
 use crate::session::leg_close::{LINGER, discard_input};
 use crate::session::trail::Trail;
 use ring::rand::SecureRandom;
@@ -25,17 +27,28 @@ pub(super) fn scramble() -> Result<[u8; SCRAMBLE], Close> {
     Ok(bytes.map(|byte| b'!' + byte % 90))
 }
 
+/// What clients of a listener are told: what the operator wrote, or, where the upstream behind it is known to be MariaDB, its
+/// own version. Clients choose their SQL by it.
+pub(in crate::session) fn greeting(listener: &MysqlListener, cancels: &Cancels) -> Greeting {
+    let version = match listener.greeting.is_given {
+        true => None,
+        false => cancels.mariadb_version(listener.route.as_ref()),
+    };
+    let version = version.unwrap_or_else(|| listener.greeting.version.clone());
+    Greeting { version, ..listener.greeting.clone() }
+}
+
 /// Greets, and waits for the request for TLS. `bytes` is what came already; afterwards, what came of the TLS handshake.
 pub(in crate::session) async fn agree_on_tls(
     tcp: &mut TcpStream,
     bytes: &mut Vec<u8>,
-    listener: &MysqlListener,
+    greeting: &Greeting,
     id: SessionId,
     trail: &mut Trail,
 ) -> Result<(), Close> {
-    let mut greeting = Vec::new();
-    write(&mut greeting, 0, &listener.greeting.payload(id.0 as u32, &scramble()?, true));
-    tcp.write_all(&greeting).await.map_err(|_| Close::Reset(Side::Client))?;
+    let mut packet_of_ours = Vec::new();
+    write(&mut packet_of_ours, 0, &greeting.payload(id.0 as u32, &scramble()?, true));
+    tcp.write_all(&packet_of_ours).await.map_err(|_| Close::Reset(Side::Client))?;
     let asked = loop {
         match packet(bytes, Culprit::Client) {
             Ok(None) => read_some(tcp, bytes).await?,

@@ -1,8 +1,10 @@
 //! A running MySQL session: everything but COM_CHANGE_USER passes.
 
+use super::kill::translate;
 use crate::names::{Direction, SessionId};
 use crate::protocol::Edit;
 use crate::protocol::mysql::{self, Commands, Replies, err, error};
+use crate::session::database::cancels::{CancelEntry, KillTarget};
 use crate::session::database::{Dialect, Grant, Notice, Statements, Stop, Until};
 use crate::session::trail::Trail;
 use std::task::{Context, Poll};
@@ -11,14 +13,20 @@ use std::task::{Context, Poll};
 pub(crate) struct Mysql {
     up: Commands,
     down: Replies,
+    /// While this lives, its own identity can kill the session by the number that its client knows.
+    _kill: Option<CancelEntry<u32, KillTarget>>,
     /// Watches the statements, where the route wants them in the log.
     statements: Option<Box<Statements<mysql::Statements>>>,
 }
 
 impl Mysql {
     /// `capabilities`: what both legs agreed on.
-    pub(super) fn new(capabilities: u32, statements: Option<Box<Statements<mysql::Statements>>>) -> Self {
-        Mysql { up: Commands::default(), down: Replies::new(capabilities), statements }
+    pub(super) fn new(
+        capabilities: u32,
+        kill: Option<CancelEntry<u32, KillTarget>>,
+        statements: Option<Box<Statements<mysql::Statements>>>,
+    ) -> Self {
+        Mysql { up: Commands::default(), down: Replies::new(capabilities), _kill: kill, statements }
     }
 }
 
@@ -26,14 +34,30 @@ impl Dialect for Mysql {
     // COM_QUIT has no answer, and servers take the end of the connection for one.
     const TERMINATE: &'static [u8] = &[];
 
-    fn pass_up(&mut self, _: &mut Context<'_>, edit: &mut Edit<'_>, _: &mut Grant) -> Poll<Result<(), Stop>> {
+    fn pass_up(
+        &mut self,
+        _: &mut Context<'_>,
+        edit: &mut Edit<'_>,
+        grant: &mut Grant,
+    ) -> Poll<Result<(), Stop>> {
         while !edit.is_done() {
+            if self.down.is_full() {
+                return Poll::Pending;
+            }
+            let translated =
+                if self.up.is_between_commands(&self.down) { translate(edit, grant) } else { None };
             match self.up.step(edit.rest(), &mut self.down) {
                 Ok(taken) => {
                     if let Some(statements) = &mut self.statements {
                         statements.up(&edit.rest()[..taken]);
                     }
-                    edit.keep(taken);
+                    match translated {
+                        Some((length, packet)) if length == taken => {
+                            edit.skip(taken);
+                            edit.insert(&packet);
+                        }
+                        _ => edit.keep(taken),
+                    }
                 }
                 Err(fault) => return Poll::Ready(Err(Stop::Fault(fault))),
             }
@@ -43,7 +67,7 @@ impl Dialect for Mysql {
 
     fn pass_down(&mut self, edit: &mut Edit<'_>, until: Until, _: &mut Grant) -> Result<(), Stop> {
         while !edit.is_done() {
-            let taken = self.down.step(edit.rest());
+            let taken = self.down.step(edit.rest()).map_err(Stop::Fault)?;
             if let Some(statements) = &mut self.statements {
                 statements.down(&edit.rest()[..taken]);
             }
@@ -79,7 +103,7 @@ impl Dialect for Mysql {
 
     fn encode(&self, notice: &Notice, session: SessionId) -> Vec<u8> {
         let number = match notice {
-            Notice::Expired | Notice::Idle => error::KILLED,
+            Notice::Expired | Notice::NotPermitted | Notice::Idle => error::KILLED,
             Notice::GoingAway => error::SHUTDOWN,
             Notice::UpstreamBroke | Notice::AccountRefused => error::UPSTREAM,
             Notice::Fault(_) => error::UNKNOWN_COMMAND,

@@ -14,4 +14,5 @@
 
 pub(super) mod before_tls;
 pub(super) mod dialect;
+mod kill;
 pub(super) mod start;

@@ -11,11 +11,12 @@ use crate::policy::Identity;
 use crate::protocol::mysql::capability::{LOCAL_FILES, SSL};
 use crate::protocol::mysql::response::{ask_password, password};
 use crate::protocol::mysql::{
-    self, Agreed, Greeting, Login, LoginFault, Progress, Response, err, error, packet, write,
+    self, Agreed, Allowed, Greeting, Login, LoginFault, Progress, Response, err, error, packet, write,
 };
 use crate::protocol::{Fault, RefusalReason};
 use crate::session::authorise::{Denial, authorise_account, close_for_refusal, verify_password};
 use crate::session::connected::ConnectedTo;
+use crate::session::database::cancels::KillTarget;
 use crate::session::database::{DatabaseTraffic, Grant, Statements};
 use crate::session::dial::dial_with_greeting;
 use crate::session::leg_close::{close_leg, flush, leg_fault, read};
@@ -50,7 +51,9 @@ pub(in crate::session) async fn first(routed: Routed, trail: &mut Trail) -> Resu
     let Routed { session, route, mut leg, early, .. } = routed;
     let sequence = if session.is_tunnelled() {
         let mut greeting = Vec::new();
-        let payload = Greeting::default().payload(session.id.0 as u32, &scramble()?, false);
+        let local_files = route.database.as_ref().is_some_and(|database| database.local_files);
+        let greeting_here = Greeting { local_files, ..Greeting::default() };
+        let payload = greeting_here.payload(session.id.0 as u32, &scramble()?, false);
         write(&mut greeting, 0, &payload);
         leg.queue(&greeting).map_err(|fault| leg_fault(trail, Side::Client, fault))?;
         1
@@ -190,6 +193,11 @@ impl Start for MysqlStart {
         let mut last = Vec::new();
         write(&mut last, start.sequence.wrapping_add(1), &ok);
         start.leg.queue(&last).map_err(|fault| leg_fault(trail, Side::Client, fault))?;
+        let cancels = &start.session.shared.cancels;
+        cancels.note_version(&start.route.name, &agreed.greeting.version);
+        let shown = start.session.id.0 as u32;
+        let target = KillTarget::new(permit.identity(), agreed.greeting.thread);
+        let kill = cancels.mysql.enter(&start.route.name, shown, target);
         let watch = |limit| mysql::Statements::new(limit, agreed.flags);
         let statements = Statements::new(start.session.id, &start.route, &permit, watch);
         Ok(Box::new(ConnectedTo {
@@ -198,7 +206,7 @@ impl Start for MysqlStart {
             early: input,
             stall: start.route.timeouts.stall,
             traffic: DatabaseTraffic::new(
-                Mysql::new(agreed.flags, statements),
+                Mysql::new(agreed.flags, kill, statements),
                 Grant::new(start.session, start.route, permit, account),
             ),
             first: Vec::new(),
@@ -217,7 +225,10 @@ impl MysqlStart {
         subject: &str,
         input: &mut Vec<u8>,
     ) -> Result<Vec<u8>, LoginEnd> {
-        let mut login = Login::new(account.password.clone(), &greeting.plugin, &greeting.scramble);
+        let require_auth = self.route.database.as_ref().map(|database| database.require_auth.clone());
+        let encrypted = flags & SSL != 0;
+        let allowed = Allowed { require_auth: require_auth.unwrap_or_default(), encrypted };
+        let mut login = Login::new(account.password.clone(), allowed, &greeting.plugin, &greeting.scramble);
         let (plugin, proof) = login.first();
         let mut payload =
             Zeroizing::new(self.response.for_upstream(*flags, &account.user, plugin, &proof, subject));

@@ -1,24 +1,28 @@
 //! What a PostgreSQL client says before TLS: it asks for it. Nothing that came in clear counts afterwards.
 
+use super::cancel::{GUESS_COSTS, cancel_statement};
 use crate::close::{Close, Plaintext};
 use crate::names::Side;
 use crate::protocol::postgres::startup::MAX_PACKET;
-use crate::protocol::postgres::{self, Opening, TLS_WILLING, UNWILLING, opening, sqlstate};
+use crate::protocol::postgres::{self, CancelKey, Opening, TLS_WILLING, UNWILLING, opening, sqlstate};
+use crate::session::database::cancels::Cancels;
 use crate::session::leg_close::{LINGER, discard_input};
 use crate::session::trail::Trail;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// What a client in clear is told. It may be seen by anybody, so it names nothing.
 const TLS_ONLY: &str =
     "this gateway speaks TLS only; connect with sslmode=verify-full (or at least sslmode=require)";
 
 /// Answers the requests for encryption that `first` begins with, until the client goes on with TLS: then `first` holds
-/// the first two bytes of that, or more. Whatever else the client wants in clear is refused.
+/// the first two bytes of that, or more. Whatever else the client wants in clear is refused, but for a CancelRequest where
+/// `cancels` says that this listener takes it.
 pub(in crate::session) async fn agree_on_tls(
     tcp: &mut TcpStream,
     first: &mut Vec<u8>,
+    cancels: Option<&Cancels>,
     trail: &mut Trail,
 ) -> Result<(), Close> {
     let mut gssapi_declined = false;
@@ -58,8 +62,11 @@ pub(in crate::session) async fn agree_on_tls(
                 trail.explain("encryption by GSSAPI was asked for twice");
                 return Err(Close::Protocol(Side::Client));
             }
-            Opening::Cancel(_) => {
-                trail.explain("a CancelRequest in clear is not acted on");
+            Opening::Cancel(key) => {
+                match cancels {
+                    Some(cancels) if !pipelined => cancel(cancels, key, trail).await,
+                    _ => trail.explain("a CancelRequest in clear is not acted on"),
+                }
                 return Err(Close::NotTls(Plaintext::PostgresCancel));
             }
             Opening::Startup(_) => {
@@ -68,6 +75,22 @@ pub(in crate::session) async fn agree_on_tls(
                 return Err(Close::NotTls(Plaintext::Postgres));
             }
         }
+    }
+}
+
+/// Acts on a CancelRequest that came in clear. Its key is the gateway's own and good for nothing else; who reads it on the
+/// way can stop a statement, once for each time that its client does.
+async fn cancel(cancels: &Cancels, key: CancelKey, trail: &mut Trail) {
+    let Some(target) = cancels.postgres.find_on_any_route(key) else {
+        trail.explain("a CancelRequest in clear with the key of no session");
+        return sleep(GUESS_COSTS).await;
+    };
+    match cancel_statement(&target).await {
+        Ok(_) => trail.explain(format_args!(
+            "cancelled the statement of session {}, by a CancelRequest in clear",
+            target.session
+        )),
+        Err(fault) => trail.explain(format_args!("CancelRequest in clear: {fault}")),
     }
 }
 

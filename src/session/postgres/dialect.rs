@@ -1,9 +1,10 @@
 //! A running PostgreSQL session: everything passes.
 
-use super::cancel::Entered;
+use super::cancel::cancel_statement;
 use crate::names::{Culprit, Direction, SessionId};
 use crate::protocol::Edit;
-use crate::protocol::postgres::{self, Frames, TERMINATE, Work, fatal, sqlstate};
+use crate::protocol::postgres::{self, CancelKey, Frames, TERMINATE, Work, fatal, sqlstate};
+use crate::session::database::cancels::{CancelEntry, CancelTarget};
 use crate::session::database::{Dialect, Grant, Notice, Statements, Stop, Until};
 use crate::session::trail::Trail;
 use std::pin::Pin;
@@ -15,14 +16,14 @@ pub(crate) struct Postgres {
     down: Frames,
     work: Work,
     /// While this lives, the session can be cancelled.
-    cancel: Option<Entered>,
+    cancel: Option<CancelEntry<CancelKey, CancelTarget>>,
     /// Watches the statements, where the route wants them in the log.
     statements: Option<Box<Statements<postgres::Statements>>>,
 }
 
 impl Postgres {
     pub(super) fn new(
-        cancel: Option<Entered>,
+        cancel: Option<CancelEntry<CancelKey, CancelTarget>>,
         statements: Option<Box<Statements<postgres::Statements>>>,
     ) -> Self {
         let (up, down) = (Frames::new(Culprit::Client), Frames::new(Culprit::Upstream));
@@ -102,7 +103,7 @@ impl Dialect for Postgres {
 
     fn encode(&self, notice: &Notice, session: SessionId) -> Vec<u8> {
         let code = match notice {
-            Notice::Expired | Notice::GoingAway => sqlstate::ADMIN_SHUTDOWN,
+            Notice::Expired | Notice::NotPermitted | Notice::GoingAway => sqlstate::ADMIN_SHUTDOWN,
             Notice::Idle => sqlstate::IDLE_SESSION_TIMEOUT,
             Notice::UpstreamBroke | Notice::AccountRefused => sqlstate::CONNECTION_FAILURE,
             Notice::Fault(_) => sqlstate::PROTOCOL_VIOLATION,
@@ -118,9 +119,9 @@ impl Dialect for Postgres {
     }
 
     fn cancel_work(&self) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
-        let target = self.cancel.as_ref().and_then(Entered::target)?;
+        let target = self.cancel.as_ref().and_then(CancelEntry::target)?;
         Some(Box::pin(async move {
-            if let Err(fault) = target.cancel().await {
+            if let Err(fault) = cancel_statement(&target).await {
                 tracing::warn!(route = %target.route.name, session = %target.session, %fault, "a statement runs on");
             }
         }))

@@ -1,6 +1,6 @@
 //! A PostgreSQL session up to its first statement.
 
-use super::cancel::{Cancel, Target};
+use super::cancel::Cancel;
 use super::dialect::Postgres;
 use crate::close::Close;
 use crate::credential::Account;
@@ -9,12 +9,13 @@ use crate::gateway::{ApplicationName, Database, Route};
 use crate::names::Side;
 use crate::protocol::postgres::startup::{Replace, as_application_name};
 use crate::protocol::postgres::{
-    self, ASK_PASSWORD, Login, LoginFault, Opening, Progress, Startup, UNWILLING, fatal, only_3_0, opening,
-    password, sqlstate,
+    self, ASK_PASSWORD, Allowed, Challenge, Login, LoginFault, Opening, Progress, Proof, Startup, UNWILLING,
+    fatal, only_3_0, opening, password, sqlstate,
 };
 use crate::protocol::{Fault, RefusalReason};
 use crate::session::authorise::{Denial, authorise_account, close_for_refusal, verify_password};
 use crate::session::connected::ConnectedTo;
+use crate::session::database::cancels::CancelTarget;
 use crate::session::database::{DatabaseTraffic, Grant, Statements};
 use crate::session::dial::dial;
 use crate::session::leg_close::{close_leg, flush, leg_fault, read};
@@ -25,6 +26,7 @@ use crate::tls::leg::{Leg, LegFault};
 use ring::rand::SecureRandom;
 use std::rc::Rc;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -113,8 +115,8 @@ impl Start for PostgresStart {
 
     /// Finds out who speaks: by the client's certificate, or by the token in the password field.
     async fn identify(mut self: Box<Self>, trail: &mut Trail) -> Result<Identified<Self>, Close> {
-        if self.startup.minor > 0 {
-            let options: Vec<&[u8]> = self.startup.protocol_options().collect();
+        let options: Vec<&[u8]> = self.startup.protocol_options().collect();
+        if self.startup.minor > 0 || !options.is_empty() {
             let told = only_3_0(&options);
             self.say(&told, trail).await?;
         }
@@ -207,10 +209,16 @@ impl Start for PostgresStart {
             Some(secret) => secret,
             None => return Err(Close::Internal),
         };
-        let mut login = Login::new(&account.user, account.password.clone(), secret);
+        let allowed = Allowed {
+            require_auth: start.database.require_auth.clone(),
+            encrypted: !start.route.upstream.is_plaintext(),
+        };
+        let mut login = Login::new(&account.user, account.password.clone(), allowed, secret);
         let mut input = early;
         let limit = start.route.timeouts.connect;
-        let logged_in = timeout(limit, log_in(&mut upstream, &mut login, &packet, &mut input)).await;
+        let logged_in =
+            timeout(limit, log_in(&mut upstream, &mut login, &packet, &mut input, &start.database.proofs))
+                .await;
         let fault = match logged_in {
             Ok(Ok(())) => None,
             Ok(Err(fault)) => Some(fault),
@@ -229,8 +237,8 @@ impl Start for PostgresStart {
                 let own = crate::protocol::postgres::CancelKey { secret, ..key };
                 let route = start.route.clone();
                 let target =
-                    Target { session: start.session.id, permit: permit.clone(), route, address, key };
-                start.session.shared.cancels.enter(&start.route.name, own, target)
+                    CancelTarget { session: start.session.id, permit: permit.clone(), route, address, key };
+                start.session.shared.cancels.postgres.enter(&start.route.name, own, target)
             }
             _ => None,
         };
@@ -323,12 +331,17 @@ async fn log_in(
     login: &mut Login,
     packet: &[u8],
     input: &mut Vec<u8>,
+    proofs: &Semaphore,
 ) -> Result<(), LoginEnd> {
     upstream.queue(packet)?;
     upstream.flush().await?;
     loop {
         let mut reply = Zeroizing::new(Vec::new());
-        let progress = login.feed(input, &mut reply)?;
+        let mut progress = login.feed(input, &mut reply)?;
+        if let Progress::Prove(challenge) = progress {
+            login.prove(prove(challenge, proofs).await?, &mut reply);
+            progress = Progress::More;
+        }
         upstream.queue(&reply)?;
         upstream.flush().await?;
         if progress == Progress::Ready {
@@ -338,6 +351,14 @@ async fn log_in(
             return Err(LoginEnd::Gone);
         }
     }
+}
+
+/// Makes a proof on a thread of its own: the others of this worker are not to wait for its milliseconds.
+async fn prove(challenge: Challenge, proofs: &Semaphore) -> Result<Proof, LoginFault> {
+    let turn = proofs.acquire().await;
+    let made = tokio::task::spawn_blocking(move || challenge.answer()).await;
+    drop(turn);
+    made.unwrap_or(Err(LoginFault::Protocol("a SCRAM challenge that could not be answered")))
 }
 
 fn random() -> Option<u32> {

@@ -276,7 +276,7 @@ impl Dialect for Redis {
             // Unasked words would be taken for the reply to the next command.
             Notice::GoingAway | Notice::Idle => return Vec::new(),
             Notice::UpstreamBroke if !self.work.is_awaited() => return Vec::new(),
-            Notice::Expired => "NOAUTH",
+            Notice::Expired | Notice::NotPermitted => "NOAUTH",
             Notice::Fault(_) => "ERR Protocol error:",
             Notice::UpstreamBroke | Notice::LoginsRefused | Notice::AccountRefused => "ERR",
         };

@@ -109,7 +109,10 @@ fn converse(bytes: &[u8], flags: u32, step: usize) -> Option<(bool, bool, bool, 
     stretches(bytes, step, |is_down, mut piece| {
         while !piece.is_empty() {
             let taken = match is_down {
-                true => down.step(piece),
+                true => match down.step(piece) {
+                    Ok(taken) => taken,
+                    Err(_) => return,
+                },
                 false => match up.step(piece, &mut down) {
                     Ok(taken) => taken,
                     Err(_) => {
