@@ -536,13 +536,13 @@ def test_a_newer_minor_version_is_told_that_it_is_3_0(world, gateway):
         assert receive(secure) == (b"R", struct.pack("!I", 3))
 
 
-def test_what_the_server_says_of_a_clients_options_reaches_it(world, gateway):
+def test_options_of_the_protocol_go_no_further_and_the_client_is_told_so(world, gateway):
     with raw_tls(world, gateway) as secure:
         secure.sendall(startup(b"_pq_.new", b"on"))
-        assert receive(secure)[0] == b"R"
-        secure.sendall(message(b"p", world.issuer.token().encode() + b"\0"))
         tag, body = receive(secure)
         assert (tag, body[4:]) == (b"v", struct.pack("!I", 1) + b"_pq_.new\0")
+        assert receive(secure)[0] == b"R"
+        secure.sendall(message(b"p", world.issuer.token().encode() + b"\0"))
         assert receive(secure) == (b"R", struct.pack("!I", 0))
 
 
