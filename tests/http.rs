@@ -375,13 +375,23 @@ async fn a_later_head_that_trickles_meets_a_deadline() {
     let (mut client, mut upstream, _) = timeout(SOON, http.exchange(&request)).await.unwrap();
     upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab").await.unwrap();
     read_exactly(&mut client, 40).await;
+    let (mut reads, mut writes) = tokio::io::split(client);
     let trickle = async {
         for byte in ask(&http, "GET", &format!("x: {}\r\n", "y".repeat(10_000))).bytes() {
-            if client.write_all(&[byte]).await.and(client.flush().await).is_err() {
-                return;
-            }
+            // Whether it is still taken or not: the end is what the client reads.
+            let _ = writes.write_all(&[byte]).await.and(writes.flush().await);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(Duration::from_secs(6), trickle).await.expect("the connection ends");
+    let ended = async {
+        let read = reads.read(&mut [0; 1]).await;
+        assert!(!matches!(read, Ok(1)), "{read:?}");
+    };
+    let ended = async {
+        tokio::select! {
+            () = trickle => panic!("it could trickle to its end"),
+            () = ended => {}
+        }
+    };
+    timeout(Duration::from_secs(6), ended).await.expect("the connection ends");
 }

@@ -25,7 +25,7 @@ def test_a_client_that_leaves_a_stream_has_its_bytes_in_the_line(gateway, world)
     for http in ("1.1", "2"):
         line = gateway.line("request", path="/events", http=http)
         assert (line["status"], line["ended"]) == (200, "by_client"), line
-        assert line["down"] > 20, line
+        assert line["down_bytes"] > 20, line
 
 
 def test_an_upload_that_is_cut_has_its_bytes_in_the_line(gateway, world):
@@ -34,7 +34,7 @@ def test_an_upload_that_is_cut_has_its_bytes_in_the_line(gateway, world):
     time.sleep(0.5)
     connection.close()
     line = gateway.line("request", path="/upload", ended="by_client")
-    assert line["up"] == 3_000_000, line
+    assert line["up_bytes"] == 3_000_000, line
 
 
 def test_a_websocket_without_close_notify_has_its_bytes_in_the_line(gateway, world):
@@ -47,5 +47,5 @@ def test_a_websocket_without_close_notify_has_its_bytes_in_the_line(gateway, wor
     assert connection.recv(100)
     connection.close()
     line = gateway.line("request", path="/echo", status=101)
-    assert line["up"] == 11 and line["down"] >= 7, line
+    assert line["up_bytes"] == 11 and line["down_bytes"] >= 7, line
     assert line["ended"] == "by_client", line

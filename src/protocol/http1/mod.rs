@@ -58,6 +58,8 @@ pub struct Http1 {
     life: Life,
     /// An answer was cut in its middle.
     cut: bool,
+    /// The client has said its end.
+    client_left: bool,
     /// A head that came in pieces, or is held back to be changed.
     up_held: Vec<u8>,
     down_held: Vec<u8>,
@@ -137,6 +139,7 @@ impl Http1 {
             keys: 0,
             life: Life::Serving,
             cut: false,
+            client_left: false,
             up_held: Vec::new(),
             down_held: Vec::new(),
             up_trailer: Vec::new(),
@@ -311,6 +314,7 @@ impl Http for Http1 {
     }
 
     fn up_ended(&mut self) -> Result<(), Fault> {
+        self.client_left = true;
         let whole = match &self.client {
             Client::Head { end, .. } => end.is_start(),
             Client::Withheld(asked) => asked.body == Body::Done,
@@ -347,6 +351,12 @@ impl Http for Http1 {
                     Some(back) if matches!(back.reply, Reply::Refused { .. }) => back.close = true,
                     _ => self.abandon(Ended::ByUpstream),
                 }
+            }
+            Service::Body(_) if self.client_left => {
+                // The upstream was told that the client is gone, and stopped for that.
+                self.abandon(Ended::ByClient);
+                let rule = "the client left before its response was complete";
+                return Err(Fault { culprit: Culprit::Client, rule, section: "RFC 9112 8" });
             }
             _ => {
                 let rule = "the upstream left before its response was complete";

@@ -137,6 +137,7 @@ impl Traffic for Conversation {
         };
         self.notice();
         if let Err(fault) = ended {
+            let side = if fault.culprit == Culprit::Client { Side::Client } else { side };
             self.fault.get_or_insert(fault);
             return Err(Close::Truncated(side));
         }

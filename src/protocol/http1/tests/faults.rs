@@ -87,6 +87,17 @@ fn what_had_begun_is_cut_and_does_not_look_whole() {
 }
 
 #[test]
+fn an_upstream_that_stops_because_the_client_has_left_is_not_to_blame() {
+    let mut http = Http1::new(Limits::default());
+    let _ = up(&mut http, GET.as_bytes());
+    let _ = down(&mut http, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n");
+    assert_eq!(http.up_ended(), Ok(()), "it may go on reading");
+    assert_eq!(http.down_ended().unwrap_err().culprit, Culprit::Client);
+    let ended = std::iter::from_fn(|| http.event()).last();
+    assert_eq!(ended, Some(Event::Ended { key: 1, up: 0, down: 2, how: Ended::ByClient }));
+}
+
+#[test]
 fn an_upstream_that_is_gone_without_a_word_is_a_502_and_what_was_behind_is_over() {
     let mut http = Http1::new(Limits::default());
     let _ = up(&mut http, GET.repeat(2).as_bytes());
