@@ -22,7 +22,7 @@
 //!   5  main  config  worker  serve  admin  client  demo    wiring
 //!   4  session                                             sequencing only
 //!   3  relay  gateway                                      byte movement | shared handles
-//!   2  tls::{server,client,handshake,leg}  identify  credential  dial  audit  net  I/O
+//!   2  tls::{server,client,handshake,leg}  identify  credential  dial  recording  audit  net  I/O
 //!   1  tls::record  protocol  policy                       pure: no tokio, no clock, no configuration
 //!   0  names  close  secret  metrics                       vocabulary
 //! ```
@@ -43,6 +43,7 @@ pub mod names;
 pub mod net;
 pub mod policy;
 pub mod protocol;
+pub mod recording;
 pub mod relay;
 pub mod secret;
 pub mod serve;

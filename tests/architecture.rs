@@ -15,7 +15,7 @@ const LEVELS: [(u8, &[&str]); 6] = [
     (5, &["main", "config", "worker", "serve", "admin", "client", "demo"]),
     (4, &["session"]),
     (3, &["relay", "gateway"]),
-    (2, &["tls", "identify", "credential", "dial", "audit", "net"]),
+    (2, &["tls", "identify", "credential", "dial", "recording", "audit", "net"]),
     (1, &["tls::record", "protocol", "policy"]),
     (0, &["names", "close", "secret", "metrics"]),
 ];
