@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use staunch::audit::{self, Format};
 use staunch::client::{Fault, connect, login, logout, token};
 use staunch::demo;
+use staunch::evidence::{EvidenceFault, keygen, sessions};
 use staunch::serve::{End, Overrides, Running, harden, without_core_dumps};
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -75,6 +76,12 @@ enum Action {
     /// name, once it has something to say. Any program of this machine can use a port; a Unix socket is its owner's alone.
     #[command(after_help = CONNECT_HELP)]
     Connect(Box<connect::Arguments>),
+    /// Keys of auditors, who read recordings.
+    #[command(subcommand)]
+    Audit(AuditAction),
+    /// Recorded sessions: list, show, verify, hold, release, erase.
+    #[command(subcommand, after_help = SESSIONS_HELP)]
+    Sessions(sessions::Command),
     /// Show the main job on this machine: issuer, model service, gateway, and what happens on each leg.
     Demo {
         /// End after the tour; exit 1 if any step was not as told.
@@ -84,6 +91,12 @@ enum Action {
         #[arg(long)]
         port: Option<u16>,
     },
+}
+
+#[derive(Subcommand)]
+enum AuditAction {
+    /// Make an auditor's key: the gateway gets the public half, age's tools read the secret one.
+    Keygen(keygen::Arguments),
 }
 
 #[derive(clap::Args)]
@@ -120,6 +133,14 @@ Examples:
 
 Exit codes: 0 logged in, 1 fault or refusal, 2 usage.";
 
+const SESSIONS_HELP: &str = "\
+Examples:
+  staunch sessions list -d /var/lib/staunch/recordings --where route=openai
+  staunch sessions show 5f3a… -d /var/lib/staunch/recordings --identity auditor.key
+  staunch sessions verify -d /var/lib/staunch/recordings --identity auditor.key --gateway 9c41…
+
+Exit codes: 0 done and nothing wrong, 1 fault or a bad verdict, 2 usage.";
+
 const CONNECT_HELP: &str = "\
 Examples:
   staunch connect --gateway tunnel.gw.example.com warehouse=5432 openai=8080
@@ -143,6 +164,8 @@ fn main() -> ExitCode {
         Action::Token(arguments) => alone(token::run(&arguments), |()| 0),
         Action::Logout(arguments) => alone(logout::run(&arguments), |()| 0),
         Action::Connect(arguments) => alone(connect::run(*arguments), |code| code),
+        Action::Audit(AuditAction::Keygen(arguments)) => read(|out, told| keygen::run(&arguments, out, told)),
+        Action::Sessions(command) => read(|out, told| sessions::run(command, out, told)),
         Action::Demo { once, port } => {
             let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             let options = demo::Options { once, port, colour };
@@ -175,6 +198,17 @@ fn alone<T>(command: impl Future<Output = Result<T, Fault>>, code: fn(T) -> u8) 
         },
         code,
     )
+}
+
+/// Runs a command that reads recordings.
+fn read(
+    command: impl FnOnce(&mut std::io::StdoutLock<'_>, &mut std::io::StderrLock<'_>) -> Result<u8, EvidenceFault>,
+) -> u8 {
+    without_core_dumps();
+    command(&mut std::io::stdout().lock(), &mut std::io::stderr().lock()).unwrap_or_else(|fault| {
+        let _ = writeln!(std::io::stderr(), "staunch: {fault}");
+        fault.exit_code()
+    })
 }
 
 fn serve(path: &Path, overrides: &Overrides) -> u8 {

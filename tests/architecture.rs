@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Modules by level, as in the documentation of the crate. A module with a level of its own below another's name
 /// (`tls::record`) is listed by its path.
 const LEVELS: [(u8, &[&str]); 6] = [
-    (5, &["main", "config", "worker", "serve", "admin", "client", "demo"]),
+    (5, &["main", "config", "worker", "serve", "admin", "client", "evidence", "demo"]),
     (4, &["session"]),
     (3, &["relay", "gateway"]),
     (2, &["tls", "identify", "credential", "dial", "recording", "audit", "net"]),

@@ -102,6 +102,22 @@ pub use unpermitted::{LeftOut, Unpermitted};
 use crate::names::Remote;
 use std::time::Instant;
 
+/// A time as log lines have it: `2026-11-23T13:00:07.000042Z`.
+pub(crate) fn rfc3339(at: std::time::SystemTime) -> String {
+    let mut text = String::new();
+    clock::Clock::default().rfc3339(&mut text, at);
+    text
+}
+
+/// Text that somebody else chose, safe for a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = String::new();
+    let escape = Escape { style: Style::Human, limit: usize::MAX, is_cut: false };
+    // True only when all was written; nothing is cut here.
+    let _ = escape.write(&mut out, text.as_bytes());
+    out
+}
+
 /// The target of the evidence among the program's `tracing` events. No module has this path, since filters go by
 /// prefix.
 pub const TARGET: &str = "staunch::evidence";

@@ -1,0 +1,160 @@
+//! A directory of recordings while a gateway writes into it: what one second and what one closed segment ask for.
+//!
+//! ```text
+//!   signer, each second   chunk entries of open segments → sync (durability 1s) → log → checkpoint → <n>.sum
+//!   hasher, idle priority SHA-256 of closed segments → segment entries
+//! ```
+
+pub(super) mod hasher;
+pub mod requests;
+mod retention;
+pub(super) mod signer;
+#[cfg(test)]
+mod tests;
+
+use super::archive::{Archive, Closed, Closing};
+use super::clock::{self, WallClock};
+use super::directory::{Directory, DirectoryFault};
+use super::format::segment::SegmentHead;
+use super::log::store::Log;
+use super::settings::Settings;
+use parking_lot::{Condvar, Mutex};
+use signer::Signer;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Between two checkpoints.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The recordings of a gateway, open for writing. Dropped after all [`super::writer::Recorder`]s, it completes the log.
+pub struct Recordings {
+    archive: Arc<Archive>,
+    stop: Arc<Stop>,
+    signer: Option<JoinHandle<Signer>>,
+    hasher: Option<JoinHandle<()>>,
+}
+
+/// Tells the threads to end.
+#[derive(Default)]
+pub(super) struct Stop {
+    stopped: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stop {
+    /// Waits; true when it is over.
+    fn wait(&self, limit: Duration) -> bool {
+        let mut stopped = self.stopped.lock();
+        if !*stopped {
+            self.changed.wait_for(&mut stopped, limit);
+        }
+        *stopped
+    }
+
+    fn is_stopped(&self) -> bool {
+        *self.stopped.lock()
+    }
+
+    fn stop(&self) {
+        *self.stopped.lock() = true;
+        self.changed.notify_all();
+    }
+}
+
+/// What ran, for the `start` entry.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// SHA-256 of the configuration.
+    pub configuration: [u8; 32],
+}
+
+impl Recordings {
+    /// Opens a directory, enters what a process before has left, and starts the threads.
+    pub fn open(settings: Settings, origin: &Origin) -> Result<Self, DirectoryFault> {
+        let (archive, log) = open(settings, clock::system, origin)?;
+        let signer = Signer::new(archive.clone(), log);
+        let stop = Arc::new(Stop::default());
+        let fault = DirectoryFault::io(archive.directory.root());
+        let threads = start(&archive, &stop, signer).map_err(fault)?;
+        Ok(Recordings { archive, stop, signer: Some(threads.0), hasher: Some(threads.1) })
+    }
+
+    /// What workers share.
+    pub fn archive(&self) -> &Arc<Archive> {
+        &self.archive
+    }
+}
+
+impl Drop for Recordings {
+    fn drop(&mut self) {
+        self.stop.stop();
+        self.archive.wake_hasher.notify_all();
+        if let Some(thread) = self.hasher.take() {
+            let _ = thread.join();
+        }
+        if let Some(Ok(mut signer)) = self.signer.take().map(JoinHandle::join) {
+            signer.finish();
+        }
+    }
+}
+
+fn start(
+    archive: &Arc<Archive>,
+    stop: &Arc<Stop>,
+    mut signer: Signer,
+) -> std::io::Result<(JoinHandle<Signer>, JoinHandle<()>)> {
+    let (mine, until) = (archive.clone(), stop.clone());
+    let hash = move || hasher::run(&mine, &until);
+    let hasher = std::thread::Builder::new().name("recording-hash".into()).spawn(hash)?;
+    let until = stop.clone();
+    let sign = move || {
+        while !until.wait(CHECKPOINT_INTERVAL) {
+            signer.turn();
+        }
+        signer
+    };
+    Ok((std::thread::Builder::new().name("recording-log".into()).spawn(sign)?, hasher))
+}
+
+/// Opens a directory without threads.
+pub(super) fn open(
+    settings: Settings,
+    wall: WallClock,
+    origin: &Origin,
+) -> Result<(Arc<Archive>, Log), DirectoryFault> {
+    let directory = Directory::open(&settings.directory)?;
+    let mut log = Log::open(&directory, wall)?;
+    let segments = directory.segments()?;
+    remove_spares(&directory);
+    let unclosed: Vec<u64> =
+        segments.iter().copied().filter(|number| !directory.segment(*number, "sum").exists()).collect();
+    let opened = |number: &u64| Some(read_head(&directory.segment(*number, "seg"))?.opened);
+    let floor = segments.iter().rev().take(64).filter_map(opened).max().unwrap_or(0).max(log.last_time());
+    let binary = std::env::current_exe().ok().and_then(|path| hasher::hash_file(&path).ok());
+    let binary = binary.map_or("unknown".into(), |(hash, _)| super::hex(&hash));
+    let configuration = super::hex(&origin.configuration);
+    let version = env!("CARGO_PKG_VERSION");
+    log.append(&format!("start version={version} binary={binary} configuration={configuration}"))?;
+    log.checkpoint()?;
+    let archive = Archive::new(directory, settings, wall, segments.last().copied().unwrap_or(0), floor);
+    for number in unclosed {
+        archive.closed.lock().push_back(Closed { number, state: Closing::Recovered });
+    }
+    Ok((archive, log))
+}
+
+/// The head of a segment file.
+fn read_head(path: &Path) -> Option<SegmentHead> {
+    super::reader::SegmentFile::open(path).ok().map(|file| file.head)
+}
+
+fn remove_spares(directory: &Directory) {
+    let Ok(files) = std::fs::read_dir(directory.root().join("segments")) else { return };
+    for file in files.flatten() {
+        if file.file_name().as_encoded_bytes().starts_with(b"spare-") {
+            let _ = std::fs::remove_file(file.path());
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Holds, releases and erasures. They are entries of the log, so whoever writes the log does them: the gateway, for requests
+//! that stand in the directory's `requests`; or the command itself while no gateway runs.
+//!
+//! ```text
+//!   requests/<name>.ask      one line: hold|release|erase session=<16 hex digits> reason=<word>
+//!   requests/<name>.answer   one line: done … | refused …
+//! ```
+
+use super::super::directory::{Directory, DirectoryFault, private_options, replace};
+use super::super::format::keys::ENTRY;
+use super::super::log::entry::{Entry, word};
+use super::super::log::store::{Log, read_entries};
+use super::super::reader::{SegmentFile, key_places};
+use crate::names::SessionId;
+use std::collections::HashSet;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// What is asked for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Retention and erasure refuse the session.
+    Hold,
+    /// They do not any more.
+    Release,
+    /// Its secrets are overwritten: nobody can open it again.
+    Erase,
+}
+
+impl Action {
+    fn verb(self) -> &'static str {
+        match self {
+            Action::Hold => "hold",
+            Action::Release => "release",
+            Action::Erase => "erase",
+        }
+    }
+
+    fn from_verb(verb: &str) -> Option<Self> {
+        [Action::Hold, Action::Release, Action::Erase].into_iter().find(|action| action.verb() == verb)
+    }
+}
+
+/// One request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What.
+    pub action: Action,
+    /// Of which session.
+    pub session: SessionId,
+    /// Why, in a person's words.
+    pub reason: String,
+}
+
+impl Request {
+    /// The line of a request's file.
+    pub fn line(&self) -> String {
+        format!("{} session={} reason={}", self.action.verb(), self.session, word(&self.reason))
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let entry = Entry::parse(line.trim())?;
+        let action = Action::from_verb(entry.verb)?;
+        Some(Request { action, session: entry.session()?, reason: entry.get("reason")?.to_owned() })
+    }
+}
+
+/// Sessions that are held, from the log's entries.
+pub fn held<'e>(entries: impl Iterator<Item = &'e str>) -> HashSet<SessionId> {
+    let mut held = HashSet::new();
+    for entry in entries.filter_map(Entry::parse) {
+        match (entry.verb, entry.session()) {
+            ("hold", Some(session)) => {
+                held.insert(session);
+            }
+            ("release", Some(session)) => {
+                held.remove(&session);
+            }
+            _ => {}
+        }
+    }
+    held
+}
+
+/// Sessions that are held now.
+pub(super) fn read_held(directory: &Directory, log: &mut Log) -> Result<HashSet<SessionId>, DirectoryFault> {
+    if log.has_grown() {
+        log.checkpoint()?;
+    }
+    let mut lines = Vec::new();
+    read_entries(&directory.log(), log.size(), |_, line| {
+        if line.starts_with("hold ") || line.starts_with("release ") {
+            lines.push(line);
+        }
+    })?;
+    Ok(held(lines.iter().map(String::as_str)))
+}
+
+/// Answers the requests that wait.
+pub(super) fn serve(directory: &Directory, log: &mut Log) -> Result<(), DirectoryFault> {
+    let folder = directory.requests();
+    for file in std::fs::read_dir(&folder).map_err(DirectoryFault::io(&folder))? {
+        let path = file.map_err(DirectoryFault::io(&folder))?.path();
+        if path.extension().is_none_or(|extension| extension != "ask") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).map_err(DirectoryFault::io(&path))?;
+        let answer = match Request::parse(&text) {
+            None => "refused not a request".to_owned(),
+            Some(request) => match perform(directory, log, &request) {
+                Ok(done) => format!("done {done}"),
+                Err(why) => format!("refused {why}"),
+            },
+        };
+        replace(&path.with_extension("answer"), format!("{answer}\n").as_bytes())?;
+        std::fs::remove_file(&path).map_err(DirectoryFault::io(&path))?;
+    }
+    Ok(())
+}
+
+/// Does what is asked, or says why not.
+pub fn perform(directory: &Directory, log: &mut Log, request: &Request) -> Result<String, String> {
+    let told = |fault: DirectoryFault| fault.to_string();
+    let session = request.session;
+    let held = read_held(directory, log).map_err(told)?;
+    let mut places = Vec::new();
+    for number in directory.segments().map_err(told)? {
+        let path = directory.segment(number, "seg");
+        // One that cannot be read hides no other.
+        let found = SegmentFile::open(&path).map(|file| key_places(file, session)).unwrap_or_default();
+        if found.is_present {
+            places.push((number, found.places));
+        }
+    }
+    if places.is_empty() {
+        return Err(format!("no segment holds session {session}"));
+    }
+    let entry = match (request.action, held.contains(&session)) {
+        (Action::Erase, true) => return Err(format!("session {session} is held; release it first")),
+        (Action::Hold, true) => return Err(format!("session {session} is held already")),
+        (Action::Release, false) => return Err(format!("session {session} is not held")),
+        (Action::Erase, false) => {
+            let open = places.iter().find(|(number, _)| !directory.segment(*number, "sum").exists());
+            if let Some((number, _)) = open {
+                let why = "is not complete yet; try again when it is, at the latest after the segment's age";
+                return Err(format!("segment {number} {why}"));
+            }
+            let numbers: Vec<String> = places.iter().map(|(number, _)| number.to_string()).collect();
+            format!("{} segments={}", request.line(), numbers.join(","))
+        }
+        _ => request.line(),
+    };
+    log.append(&entry).map_err(told)?;
+    let number = log.size() - 1;
+    log.checkpoint().map_err(told)?;
+    // Only now: an entry without its erasure can be repeated, an erasure without its entry looks like a theft.
+    if request.action == Action::Erase {
+        for (segment, entries) in &places {
+            erase(directory, *segment, entries).map_err(told)?;
+        }
+    }
+    Ok(format!("entry {number}"))
+}
+
+fn erase(directory: &Directory, segment: u64, places: &[u32]) -> Result<(), DirectoryFault> {
+    let path = directory.segment(segment, "keys");
+    let overwrite = || {
+        let file = private_options().open(&path)?;
+        places
+            .iter()
+            .try_for_each(|place| file.write_all_at(&[0; ENTRY], u64::from(*place) * ENTRY as u64))?;
+        file.sync_data()
+    };
+    overwrite().map_err(DirectoryFault::io(&path))
+}
+
+/// How long a command waits for the gateway's answer; it looks once a second.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+const ANSWER_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Asks for something in a directory: of the gateway that is using it, or done here when none is. The inner error is a
+/// refusal.
+pub fn ask(root: &Path, request: &Request) -> Result<Result<String, String>, DirectoryFault> {
+    // A directory that is missing is not made.
+    let directory = Directory::read(root)?;
+    match Directory::open(root) {
+        Ok(directory) => {
+            let mut log = Log::open(&directory, super::super::clock::system)?;
+            Ok(perform(&directory, &mut log, request))
+        }
+        Err(DirectoryFault::InUse(_)) => ask_gateway(&directory, request),
+        Err(fault) => Err(fault),
+    }
+}
+
+fn ask_gateway(directory: &Directory, request: &Request) -> Result<Result<String, String>, DirectoryFault> {
+    let name = super::super::hex(&super::super::random::<8>());
+    let path = directory.requests().join(format!("{name}.ask"));
+    replace(&path, request.line().as_bytes())?;
+    let (answer, until) = (path.with_extension("answer"), Instant::now() + ANSWER_TIMEOUT);
+    while Instant::now() < until {
+        if let Ok(text) = std::fs::read_to_string(&answer) {
+            let _ = std::fs::remove_file(&answer);
+            let text = text.trim();
+            return Ok(match text.strip_prefix("done ") {
+                Some(done) => Ok(done.to_owned()),
+                None => Err(text.strip_prefix("refused ").unwrap_or(text).to_owned()),
+            });
+        }
+        std::thread::sleep(ANSWER_INTERVAL);
+    }
+    Ok(Err("the gateway did not answer; it will do it when it can".into()))
+}

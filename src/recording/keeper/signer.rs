@@ -1,0 +1,130 @@
+//! The signer: once a second, what happened goes into the log, and the log is signed.
+
+use super::super::archive::{Archive, Progress};
+use super::super::directory::{DirectoryFault, replace};
+use super::super::log::store::Log;
+use super::super::settings::Durability;
+use super::{requests, retention::Retention};
+use parking_lot::Mutex;
+use rustix::fs::{Advice, fadvise, fdatasync};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long an epoch's key lives.
+const EPOCH: Duration = Duration::from_secs(15 * 60);
+/// Between two entries at least, so that a log that ends early shows it.
+const HEARTBEAT: Duration = Duration::from_secs(60);
+/// Between two looks at what may be deleted.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+/// Dirty bytes of a segment whose writing to the disk is begun together, so that the kernel never has to throttle writers.
+const WRITE_BACK: u64 = 8 << 20;
+
+/// The log's only writer.
+pub(in super::super) struct Signer {
+    archive: Arc<Archive>,
+    log: Log,
+    epoch_since: Instant,
+    heartbeat: Instant,
+    retention_at: Instant,
+    retention: Retention,
+}
+
+impl Signer {
+    pub(in super::super) fn new(archive: Arc<Archive>, log: Log) -> Self {
+        let now = Instant::now();
+        let retention = Retention::default();
+        Signer { archive, log, epoch_since: now, heartbeat: now, retention_at: now, retention }
+    }
+
+    /// What one second asks for. A log that cannot be written is tried again in the next.
+    pub(in super::super) fn turn(&mut self) {
+        let failed = self.try_turn().inspect_err(|fault| {
+            if self.archive.log_failing.swap(1, Ordering::Relaxed) == 0 {
+                tracing::error!("the log of recordings cannot be written: {fault}");
+            }
+        });
+        if failed.is_ok() {
+            self.archive.log_failing.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn try_turn(&mut self) -> Result<(), DirectoryFault> {
+        let open = self.archive.open.lock().clone();
+        for progress in open {
+            self.enter_chunk(&progress);
+        }
+        requests::serve(&self.archive.directory, &mut self.log)?;
+        let now = Instant::now();
+        if now.duration_since(self.retention_at) >= RETENTION_INTERVAL {
+            self.retention_at = now;
+            self.retention.turn(&self.archive, &mut self.log)?;
+        }
+        if now.duration_since(self.heartbeat) >= HEARTBEAT {
+            self.archive.enter(format!("heartbeat {}", self.archive.sums()));
+        }
+        self.sign()?;
+        if now.duration_since(self.epoch_since) >= EPOCH {
+            self.log.change_epoch()?;
+            self.epoch_since = now;
+        }
+        Ok(())
+    }
+
+    /// Enters what came, signs, and publishes the sums that are covered now.
+    fn sign(&mut self) -> Result<(), DirectoryFault> {
+        let pending = std::mem::take(&mut *self.archive.entries.lock());
+        for entry in &pending {
+            self.log.append(&entry.line)?;
+            self.heartbeat = Instant::now();
+        }
+        if self.log.has_grown() {
+            self.log.checkpoint()?;
+        }
+        for (number, hash) in pending.into_iter().filter_map(|entry| entry.sum) {
+            self.publish(number, &hash)?;
+        }
+        Ok(())
+    }
+
+    fn publish(&self, number: u64, hash: &[u8; 32]) -> Result<(), DirectoryFault> {
+        let directory = &self.archive.directory;
+        let text = format!("{}  {number}.seg\n", super::super::hex(hash));
+        let signature = self.log.sign_file(text.as_bytes());
+        replace(&directory.segment(number, "sum.sig"), signature.as_bytes())?;
+        // Last, and only when its entry is signed: it says that the segment need not be recovered.
+        replace(&directory.segment(number, "sum"), text.as_bytes())
+    }
+
+    /// Takes what a segment gained; with durability `1s`, it is on the disk before the log says so.
+    fn enter_chunk(&self, progress: &Mutex<Progress>) {
+        let (line, bytes, keys, to, back) = {
+            let mut progress = progress.lock();
+            let line = self.archive.take_chunk(&mut progress);
+            (line, progress.bytes.clone(), progress.keys.clone(), progress.to, progress.written_back)
+        };
+        let Some(line) = line else { return };
+        if self.archive.settings.durability == Durability::EverySecond
+            && fdatasync(&*keys).and_then(|()| fdatasync(&*bytes)).is_err()
+        {
+            progress.lock().damaged = true;
+        } else if to - back >= WRITE_BACK {
+            // Begins to write and waits for nothing; what was written already is dropped from the cache.
+            let _ = fadvise(&*bytes, back, NonZeroU64::new(to - back), Advice::DontNeed);
+            progress.lock().written_back = to;
+        }
+        self.archive.enter(line);
+    }
+
+    /// Completes the log: nothing comes any more.
+    pub(in super::super) fn finish(&mut self) {
+        self.archive.enter(format!("stop {}", self.archive.sums()));
+        self.turn();
+    }
+
+    #[cfg(test)]
+    pub(in super::super) fn log(&mut self) -> &mut Log {
+        &mut self.log
+    }
+}

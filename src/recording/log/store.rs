@@ -1,0 +1,364 @@
+//! The log on the disk: appending, signing, changing epochs, starting again.
+
+use super::super::clock::{Clock, WallClock};
+use super::super::directory::{Directory, DirectoryFault, make_folders, private_options, replace};
+use super::super::format::segment::GatewayId;
+use super::entry::Entry;
+use super::note::{Checkpoint, SignedCheckpoint, Signer};
+use super::tree::{self, Edge, Hash, WIDTH, leaf, tile_path};
+use super::{epoch_name, origin, read_public};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// Bytes of an entry: the length has 16 bits.
+const MAX_ENTRY: usize = 65_535;
+
+/// A log that can be appended to.
+pub struct Log {
+    folder: PathBuf,
+    gateway: GatewayId,
+    key: Signer,
+    epoch: u64,
+    epoch_key: Signer,
+    edge: Edge,
+    /// Entries of the bundle at the edge.
+    bundle: Vec<String>,
+    /// Full tiles and bundles that are not on the disk yet.
+    unwritten: Vec<(String, Vec<u8>)>,
+    /// Partial tiles that the newest checkpoint needs; removed when the next one needs others.
+    partial: Vec<String>,
+    signed: u64,
+    clock: Clock,
+}
+
+impl Log {
+    /// Opens the log of a directory; begins one if there is none. Refuses a log whose tiles disagree with its last signed
+    /// checkpoint: what is signed on top of it would vouch for it.
+    pub fn open(directory: &Directory, wall: WallClock) -> Result<Self, DirectoryFault> {
+        let (folder, gateway) = (directory.log(), directory.gateway());
+        let (_, seed) = read_key(&folder.join("log.key"))?;
+        let key = Signer::new(origin(gateway), &seed);
+        if read_public(&folder)?.key() != key.verifier().key() {
+            return Err(DirectoryFault::broken(&folder.join("log.pub"), "is not the public half of log.key"));
+        }
+        let path = folder.join("checkpoint");
+        let signed = match std::fs::read_to_string(&path) {
+            Ok(text) => Some(
+                SignedCheckpoint::parse(&text)
+                    .filter(|signed| signed.is_signed_by(&key.verifier()))
+                    .ok_or_else(|| DirectoryFault::broken(&path, "not signed by this gateway"))?,
+            ),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(DirectoryFault::Io { path, error }),
+        };
+        if signed.is_none() && folder.join("tile").exists() {
+            return Err(DirectoryFault::broken(&path, "is missing beside the log's tiles"));
+        }
+        let size = signed.as_ref().map_or(0, |signed| signed.checkpoint.size);
+        let (edge, bundle) = read_edge(&folder, size)?;
+        if signed.as_ref().is_some_and(|signed| signed.checkpoint.root != edge.root()) {
+            let why =
+                "the log's tiles and entries disagree with it; the log was changed, nothing is signed on it";
+            return Err(DirectoryFault::broken(&path, why));
+        }
+        let last = match bundle.last() {
+            Some(last) => Some(last.clone()),
+            None if size > 0 => read_bundle(&folder, size / WIDTH as u64 - 1, WIDTH)?.pop(),
+            None => None,
+        };
+        let last = last.unwrap_or_default();
+        let last = Entry::parse(&last);
+        let floor = last.as_ref().and_then(|entry| entry.number("time")).unwrap_or(0);
+        settle_epoch(&folder, gateway, signed.as_ref(), last.as_ref())?;
+        let (epoch, seed) = read_key(&folder.join("epoch.key"))?;
+        let epoch_key = Signer::new(epoch_name(gateway, epoch), &seed);
+        if let Some(signed) = &signed
+            && !signed.is_signed_by(&epoch_key.verifier())
+            && named_key(last.as_ref(), epoch) != Some(*epoch_key.verifier().key())
+        {
+            return Err(DirectoryFault::broken(&path, "not signed by the key of this epoch; an older log?"));
+        }
+        let mut log = Log {
+            folder,
+            gateway,
+            key,
+            epoch,
+            epoch_key,
+            edge,
+            bundle,
+            unwritten: Vec::new(),
+            partial: Vec::new(),
+            signed: size,
+            clock: Clock::new(wall, floor),
+        };
+        if size == 0 {
+            log.append(&format!("log gateway={gateway}"))?;
+            let key = super::super::hex(log.epoch_key.verifier().key());
+            log.append(&format!("epoch number=1 key={key}"))?;
+        }
+        Ok(log)
+    }
+
+    /// Entries.
+    pub fn size(&self) -> u64 {
+        self.edge.size()
+    }
+
+    /// The time of the last entry.
+    pub fn last_time(&mut self) -> u64 {
+        self.clock.stamp()
+    }
+
+    /// True when entries came since the last checkpoint.
+    pub fn has_grown(&self) -> bool {
+        self.edge.size() > self.signed
+    }
+
+    /// Signs with the stable key, as `ssh-keygen -Y verify` checks it.
+    pub fn sign_file(&self, bytes: &[u8]) -> String {
+        super::sshsig::sign(&self.key, bytes)
+    }
+
+    /// Adds an entry, with its time. It is on the disk after [`Log::checkpoint`].
+    pub fn append(&mut self, line: &str) -> Result<(), DirectoryFault> {
+        let line = format!("{line} time={}", self.clock.stamp());
+        if line.len() > MAX_ENTRY || line.contains('\n') || Entry::parse(&line).is_none() {
+            return Err(DirectoryFault::broken(&self.folder, "an entry of the log is malformed"));
+        }
+        let full = self.edge.push(leaf(line.as_bytes()));
+        self.bundle.push(line);
+        for tile in full {
+            let bytes = tile.hashes.concat();
+            self.unwritten.push((tile_path(&tile.level.to_string(), tile.index, WIDTH), bytes));
+            if tile.level == 0 {
+                let bundle = encode_bundle(&std::mem::take(&mut self.bundle));
+                self.unwritten.push((tile_path("entries", tile.index, WIDTH), bundle));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what was appended and signs it.
+    pub fn checkpoint(&mut self) -> Result<(), DirectoryFault> {
+        for (path, bytes) in &self.unwritten {
+            write_tile(&self.folder, path, bytes)?;
+        }
+        self.unwritten.clear();
+        let (size, mut partial) = (self.edge.size(), Vec::new());
+        for (level, hashes) in self.edge.levels().iter().enumerate().filter(|(_, hashes)| !hashes.is_empty())
+        {
+            let index = size >> (8 * (level as u32 + 1));
+            let path = tile_path(&level.to_string(), index, hashes.len());
+            if !self.partial.contains(&path) {
+                write_tile(&self.folder, &path, &hashes.concat())?;
+            }
+            partial.push(path);
+        }
+        if !self.bundle.is_empty() {
+            let path = tile_path("entries", size / WIDTH as u64, self.bundle.len());
+            write_tile(&self.folder, &path, &encode_bundle(&self.bundle))?;
+            partial.push(path);
+        }
+        replace(&self.folder.join("checkpoint"), self.signed_note().as_bytes())?;
+        for old in self.partial.iter().filter(|old| !partial.contains(old)) {
+            let _ = std::fs::remove_file(self.folder.join(old));
+        }
+        (self.partial, self.signed) = (partial, size);
+        Ok(())
+    }
+
+    fn signed_note(&self) -> String {
+        let checkpoint =
+            Checkpoint { origin: origin(self.gateway), size: self.edge.size(), root: self.edge.root() };
+        checkpoint.sign(&[&self.key, &self.epoch_key])
+    }
+
+    /// Begins another epoch: the old key signs the entry that names the new one, and is destroyed.
+    pub fn change_epoch(&mut self) -> Result<(), DirectoryFault> {
+        let (next, seed) = (self.epoch + 1, Zeroizing::new(super::super::random::<32>()));
+        let new = Signer::new(epoch_name(self.gateway, next), &seed);
+        write_key(&self.folder.join("epoch.key.next"), next, &seed)?;
+        let key = super::super::hex(new.verifier().key());
+        self.append(&format!("epoch number={next} key={key}"))?;
+        self.checkpoint()?;
+        write_epoch(&self.folder, self.epoch, self.signed_note().as_bytes())?;
+        destroy_epoch_key(&self.folder)?;
+        (self.epoch, self.epoch_key) = (next, new);
+        Ok(())
+    }
+}
+
+/// The key that an `epoch` entry names for this epoch.
+fn named_key(entry: Option<&Entry<'_>>, epoch: u64) -> Option<[u8; 32]> {
+    let entry = entry.filter(|entry| entry.verb == "epoch" && entry.number("number") == Some(epoch))?;
+    entry.hash("key")
+}
+
+/// Finishes a change of epochs that the process did not live to finish, or takes it back when its entry was not signed.
+fn settle_epoch(
+    folder: &Path,
+    gateway: GatewayId,
+    signed: Option<&SignedCheckpoint>,
+    last: Option<&Entry<'_>>,
+) -> Result<(), DirectoryFault> {
+    let path = folder.join("epoch.key.next");
+    if !path.exists() {
+        return Ok(());
+    }
+    // Cut by a crash, it was never named.
+    let next = read_key(&path).ok();
+    let named = next.as_ref().filter(|(epoch, seed)| {
+        let public = *Signer::new(epoch_name(gateway, *epoch), seed).verifier().key();
+        named_key(last, *epoch) == Some(public)
+    });
+    match (named, signed) {
+        (Some((epoch, _)), Some(_)) => {
+            let note = folder.join("checkpoint");
+            let note = std::fs::read(&note).map_err(DirectoryFault::io(&note))?;
+            write_epoch(folder, epoch - 1, &note)?;
+            destroy_epoch_key(folder)
+        }
+        _ => std::fs::remove_file(&path).map_err(DirectoryFault::io(&path)),
+    }
+}
+
+fn write_epoch(folder: &Path, epoch: u64, note: &[u8]) -> Result<(), DirectoryFault> {
+    let path = folder.join("epochs");
+    make_folders(&path)?;
+    replace(&path.join(epoch.to_string()), note)
+}
+
+/// Overwrites the key of the epoch that is over, and puts the next one in its place.
+fn destroy_epoch_key(folder: &Path) -> Result<(), DirectoryFault> {
+    let path = folder.join("epoch.key");
+    let overwrite = || {
+        let mut file = private_options().open(&path)?;
+        let length = file.metadata()?.len() as usize;
+        file.write_all(&vec![b'0'; length])?;
+        file.sync_all()?;
+        std::fs::rename(folder.join("epoch.key.next"), &path)
+    };
+    overwrite().map_err(DirectoryFault::io(&path))
+}
+
+pub(super) fn write_key(path: &Path, epoch: u64, seed: &[u8; 32]) -> Result<(), DirectoryFault> {
+    let text = Zeroizing::new(format!("{epoch} {}\n", super::super::hex(seed)));
+    replace(path, text.as_bytes())
+}
+
+fn read_key(path: &Path) -> Result<(u64, Zeroizing<[u8; 32]>), DirectoryFault> {
+    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(DirectoryFault::io(path))?);
+    let parsed = text.trim().split_once(' ').and_then(|(epoch, seed)| {
+        let seed = Zeroizing::new(super::super::unhex(seed)?);
+        Some((epoch.parse().ok()?, Zeroizing::new(<[u8; 32]>::try_from(&**seed).ok()?)))
+    });
+    parsed.ok_or_else(|| DirectoryFault::broken(path, "not a private key of the log"))
+}
+
+fn write_tile(folder: &Path, path: &str, bytes: &[u8]) -> Result<(), DirectoryFault> {
+    let path = folder.join(path);
+    if let Some(parent) = path.parent() {
+        make_folders(parent)?;
+    }
+    replace(&path, bytes)
+}
+
+fn encode_bundle(entries: &[String]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for entry in entries {
+        out.extend_from_slice(&(entry.len() as u16).to_be_bytes());
+        out.extend_from_slice(entry.as_bytes());
+    }
+    out
+}
+
+/// Reads the file of a tile that holds `width` items at least: the full one, or the partial one.
+fn read_tile(
+    folder: &Path,
+    level: &str,
+    index: u64,
+    width: usize,
+) -> Result<(PathBuf, Vec<u8>), DirectoryFault> {
+    let mut path = folder.join(tile_path(level, index, WIDTH));
+    if !path.exists() && width < WIDTH {
+        path = folder.join(tile_path(level, index, width));
+    }
+    let bytes = std::fs::read(&path).map_err(DirectoryFault::io(&path))?;
+    Ok((path, bytes))
+}
+
+/// The first `width` entries of a bundle.
+pub(super) fn read_bundle(folder: &Path, index: u64, width: usize) -> Result<Vec<String>, DirectoryFault> {
+    let (path, bytes) = read_tile(folder, "entries", index, width)?;
+    let mut entries = Vec::new();
+    let mut rest = &bytes[..];
+    while entries.len() < width {
+        let entry = rest.split_first_chunk::<2>().and_then(|(length, after)| {
+            let (entry, later) = after.split_at_checked(u16::from_be_bytes(*length).into())?;
+            rest = later;
+            String::from_utf8(entry.to_vec()).ok()
+        });
+        let at = bytes.len() - rest.len();
+        entries.push(entry.ok_or_else(|| {
+            DirectoryFault::broken(&path, format!("entry {} is cut or no text, at {at}", entries.len()))
+        })?);
+    }
+    Ok(entries)
+}
+
+fn read_hashes(folder: &Path, level: usize, index: u64, width: usize) -> Result<Vec<Hash>, DirectoryFault> {
+    let (path, bytes) = read_tile(folder, &level.to_string(), index, width)?;
+    let (hashes, _) = bytes.as_chunks::<32>();
+    match hashes.get(..width) {
+        Some(hashes) => Ok(hashes.to_vec()),
+        None => Err(DirectoryFault::broken(&path, format!("holds fewer than {width} hashes"))),
+    }
+}
+
+/// The edge of the tree with `size` entries, and the entries of its last bundle.
+fn read_edge(folder: &Path, size: u64) -> Result<(Edge, Vec<String>), DirectoryFault> {
+    let width = Edge::width(size, 0);
+    let bundle = if width > 0 { read_bundle(folder, size / WIDTH as u64, width)? } else { Vec::new() };
+    let mut levels = vec![bundle.iter().map(|entry| leaf(entry.as_bytes())).collect::<Vec<_>>()];
+    for level in 1.. {
+        if u32::try_from(8 * level).ok().and_then(|bits| size.checked_shr(bits)).unwrap_or(0) == 0 {
+            break;
+        }
+        let width = Edge::width(size, level);
+        let index = size.checked_shr(8 * (level as u32 + 1)).unwrap_or(0);
+        levels.push(if width > 0 { read_hashes(folder, level, index, width)? } else { Vec::new() });
+    }
+    let edge = Edge::from_levels(size, levels);
+    let edge = edge.ok_or_else(|| DirectoryFault::broken(folder, "tiles do not make a tree"))?;
+    Ok((edge, bundle))
+}
+
+/// Calls `take` with each of the first `size` entries; checks full level-0 tiles against them on the way.
+pub fn read_entries(
+    folder: &Path,
+    size: u64,
+    mut take: impl FnMut(u64, String),
+) -> Result<(), DirectoryFault> {
+    for index in 0..size.div_ceil(WIDTH as u64) {
+        let first = index * WIDTH as u64;
+        let width = (size - first).min(WIDTH as u64) as usize;
+        let bundle = read_bundle(folder, index, width)?;
+        let hashes: Vec<Hash> = bundle.iter().map(|entry| leaf(entry.as_bytes())).collect();
+        let tile = read_hashes(folder, 0, index, width)?;
+        if let Some(at) = (0..width).find(|at| tile.get(*at) != hashes.get(*at)) {
+            let (path, _) = read_tile(folder, "entries", index, width)?;
+            let why = format!("entry {} does not have the hash in its tile", first + at as u64);
+            return Err(DirectoryFault::broken(&path, why));
+        }
+        bundle.into_iter().enumerate().for_each(|(at, entry)| take(first + at as u64, entry));
+    }
+    Ok(())
+}
+
+/// Hashes of all entries, for proofs.
+pub fn read_leaves(folder: &Path, size: u64) -> Result<Vec<tree::Hash>, DirectoryFault> {
+    let mut leaves = Vec::new();
+    read_entries(folder, size, |_, entry| leaves.push(leaf(entry.as_bytes())))?;
+    Ok(leaves)
+}

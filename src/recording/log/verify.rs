@@ -1,0 +1,121 @@
+//! Verifies a whole log: its tree, and that each entry is covered by a signature of its own epoch.
+
+use super::super::directory::{Directory, DirectoryFault};
+use super::entry::Entry;
+use super::note::{SignedCheckpoint, Verifier};
+use super::store::read_entries;
+use super::tree::{Edge, Hash, leaf};
+use super::{epoch_name, gateway_id, origin, read_public};
+
+/// A log that was read, with all that is wrong with it.
+#[derive(Debug, Default)]
+pub struct VerifiedLog {
+    /// All entries up to the newest signed checkpoint.
+    pub entries: Vec<String>,
+    /// What is wrong.
+    pub faults: Vec<DirectoryFault>,
+    /// Epochs that are over and covered by their own key.
+    pub epochs: u64,
+}
+
+/// One epoch: its key and the size of the tree in which its first and its successor's entries are the last.
+struct Epoch {
+    number: u64,
+    key: [u8; 32],
+    end: Option<(u64, Hash)>,
+}
+
+/// Reads and verifies the log of a directory. What can be read is given even when something is wrong.
+pub fn verify(directory: &Directory) -> VerifiedLog {
+    let mut log = VerifiedLog::default();
+    if let Err(fault) = walk(directory, &mut log) {
+        log.faults.push(fault);
+    }
+    log
+}
+
+fn walk(directory: &Directory, log: &mut VerifiedLog) -> Result<(), DirectoryFault> {
+    let (folder, gateway) = (directory.log(), directory.gateway());
+    let key = read_public(&folder)?;
+    let path = folder.join("checkpoint");
+    let text = std::fs::read_to_string(&path).map_err(DirectoryFault::io(&path))?;
+    let broken = |why: &str| DirectoryFault::broken(&path, why);
+    let signed = SignedCheckpoint::parse(&text).ok_or_else(|| broken("not a signed checkpoint"))?;
+    if !signed.is_signed_by(&key) || signed.checkpoint.origin != origin(gateway) {
+        log.faults.push(broken("not signed by the log's key"));
+    }
+    let (mut edge, mut epochs) = (Edge::default(), Vec::<Epoch>::new());
+    let read = read_entries(&folder, signed.checkpoint.size, |_, line| {
+        edge.push(leaf(line.as_bytes()));
+        let entry = Entry::parse(&line).filter(|entry| entry.verb == "epoch");
+        if let Some((number, key)) =
+            entry.and_then(|entry| Some((entry.number("number")?, entry.hash("key")?)))
+        {
+            if let Some(last) = epochs.last_mut() {
+                last.end = Some((edge.size(), edge.root()));
+            }
+            epochs.push(Epoch { number, key, end: None });
+        }
+        log.entries.push(line);
+    });
+    if let Err(fault) = read {
+        log.faults.push(fault);
+    }
+    if edge.size() == signed.checkpoint.size && edge.root() != signed.checkpoint.root {
+        log.faults.push(broken("the entries do not have the signed root"));
+    }
+    match epochs.first() {
+        Some(first) if first.number == 1 && gateway_id(key.key(), &first.key) == gateway => {}
+        _ => {
+            let why = "the log key and the first epoch's key are not those of this gateway's identity";
+            log.faults.push(DirectoryFault::broken(&directory.root().join("gateway"), why));
+        }
+    }
+    for (place, epoch) in epochs.iter().enumerate() {
+        if epoch.number != place as u64 + 1 {
+            log.faults.push(broken(&format!("epoch {} stands where {} should", epoch.number, place + 1)));
+        }
+        let verifier = Verifier::new(epoch_name(gateway, epoch.number), &epoch.key);
+        let Some(verifier) = verifier else {
+            log.faults.push(broken(&format!("epoch {} has no usable key", epoch.number)));
+            continue;
+        };
+        let Some((size, root)) = &epoch.end else {
+            // The newest epoch: nothing but the entry that names it may be signed by the one before.
+            let only_named = place > 0
+                && place + 1 == epochs.len()
+                && epochs.get(place - 1).and_then(|before| before.end).map(|(size, _)| size)
+                    == Some(signed.checkpoint.size);
+            if !signed.is_signed_by(&verifier) && !only_named {
+                log.faults.push(broken(&format!("not signed by the key of epoch {}", epoch.number)));
+            }
+            continue;
+        };
+        let path = folder.join("epochs").join(epoch.number.to_string());
+        match std::fs::read_to_string(&path) {
+            Err(error) => log.faults.push(DirectoryFault::Io { path, error }),
+            Ok(text) => {
+                let note = SignedCheckpoint::parse(&text).filter(|note| {
+                    note.checkpoint.origin == origin(gateway)
+                        && note.is_signed_by(&verifier)
+                        && note.is_signed_by(&key)
+                });
+                match note {
+                    None => {
+                        let why = "not signed by this epoch's key: its entries may be forged";
+                        log.faults.push(DirectoryFault::broken(&path, why));
+                    }
+                    Some(note) if (note.checkpoint.size, note.checkpoint.root) != (*size, *root) => {
+                        let why = format!(
+                            "what was signed at entry {} of this epoch is not what the log says now",
+                            note.checkpoint.size
+                        );
+                        log.faults.push(DirectoryFault::broken(&path, why));
+                    }
+                    Some(_) => log.epochs += 1,
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! Reads recordings. One bad file never hides the others: what is wrong with it is told with file, offset and reason.
+
+mod player;
+mod segment;
+mod sessions;
+#[cfg(test)]
+mod tests;
+pub mod verify;
+
+pub use player::{Player, SegmentKeys};
+pub use segment::{Frame, KeyPlaces, ReadFault, SegmentFile, key_places, sessions_of};
+pub use sessions::{Event, SessionSummary, list, play};

@@ -1,0 +1,264 @@
+//! What the verifier finds: every byte that is changed, every frame that is moved, and nothing where nothing is wrong.
+
+use super::super::directory::Directory;
+use super::super::format::envelope::Identities;
+use super::super::format::frame::HEAD;
+use super::super::writer::tests::{Bench, Leg, down, up};
+use super::super::writer::{Mode, Recorder};
+use super::verify::{Area, Report, verify};
+use super::{SegmentFile, list, play};
+use crate::names::SessionId;
+use crate::tls::record::Suite;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+struct Sample {
+    _folder: tempfile::TempDir,
+    root: PathBuf,
+    auditor: Arc<Identities>,
+}
+
+/// Three sessions in one segment and two in another, complete or, with `open`, as they stand while the gateway runs.
+fn sample(is_complete: bool) -> Sample {
+    sample_of(is_complete, &[1..4, 4..6])
+}
+
+fn sample_of(is_complete: bool, segments: &[std::ops::Range<u64>]) -> Sample {
+    let mut bench = Bench::new(|_| {});
+    for sessions in segments.iter().cloned() {
+        let mut recorder = Recorder::new(bench.archive.clone(), sessions.start as u16);
+        for session in sessions {
+            let mut leg = Leg::new(Suite::Aes128Gcm, 0);
+            let mut tape = leg.begin(&mut recorder, session, Mode::Strict);
+            up(&mut recorder, &mut tape, b"ask").unwrap();
+            down(&mut recorder, &mut tape, &leg.seal(b"answer one")).unwrap();
+            down(&mut recorder, &mut tape, &leg.seal(b"answer two")).unwrap();
+            recorder.fact(&mut tape, b"{\"event\":\"session\"}").unwrap();
+            recorder.end(tape).unwrap();
+        }
+        if is_complete {
+            drop(recorder);
+            bench.settle();
+        } else {
+            bench.signer.turn();
+            std::mem::forget(recorder);
+        }
+    }
+    let root = bench.directory().root().to_owned();
+    let (folder, auditor) = if is_complete {
+        bench.stop()
+    } else {
+        let Bench { folder, auditor, archive, signer } = bench;
+        drop(signer);
+        std::mem::forget(archive);
+        (folder, auditor)
+    };
+    Sample { _folder: folder, root, auditor }
+}
+
+impl Sample {
+    fn report(&self, has_identity: bool) -> Report {
+        let directory = Directory::read(&self.root).unwrap();
+        verify(&directory, has_identity.then_some(&*self.auditor), Some(directory.gateway())).unwrap()
+    }
+
+    /// Verifies with other bytes in a file, and puts the old ones back.
+    fn with(&self, file: &str, change: impl FnOnce(&mut Vec<u8>), has_identity: bool) -> Report {
+        let path = self.root.join(file);
+        let good = std::fs::read(&path).unwrap();
+        let mut bad = good.clone();
+        change(&mut bad);
+        assert_ne!(good, bad);
+        std::fs::write(&path, bad).unwrap();
+        let report = self.report(has_identity);
+        std::fs::write(&path, good).unwrap();
+        report
+    }
+
+    /// Offsets and lengths of a segment's frames.
+    fn frames(&self, number: u64) -> Vec<(usize, usize)> {
+        let mut file = SegmentFile::open(&self.root.join(format!("segments/{number}.seg"))).unwrap();
+        let next = || file.next().unwrap().map(|f| (f.offset as usize, HEAD + f.head.length as usize));
+        std::iter::from_fn(next).collect()
+    }
+}
+
+fn names(report: &Report, file: &str) -> bool {
+    report.faults().any(|finding| finding.place.file.ends_with(file))
+}
+
+#[test]
+fn nothing_is_found_where_nothing_is_wrong() {
+    for is_complete in [true, false] {
+        let sample = sample(is_complete);
+        for has_identity in [true, false] {
+            let report = sample.report(has_identity);
+            assert_eq!(report.faults().collect::<Vec<_>>(), Vec::<&super::verify::Finding>::new());
+            assert_eq!((report.segments, report.sessions), (2, 5));
+            assert_eq!(report.opened, if has_identity { 15 } else { 0 });
+            assert!(report.limits.len() >= 2);
+        }
+    }
+}
+
+#[test]
+fn every_byte_of_a_complete_directory_that_is_flipped_is_found_and_its_file_named() {
+    // Small: each flip is a verification of the whole.
+    let sample = sample_of(true, &[1..2]);
+    let mut files = vec!["segments/1.seg".to_owned(), "segments/1.keys".into(), "log/checkpoint".into()];
+    let mut folders = vec![sample.root.join("log/tile")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path.strip_prefix(&sample.root).unwrap().display().to_string());
+            }
+        }
+    }
+    assert!(files.len() >= 5, "{files:?}");
+    for file in files {
+        let length = std::fs::metadata(sample.root.join(&file)).unwrap().len() as usize;
+        for at in 0..length {
+            let report = sample.with(&file, |bytes| bytes[at] ^= 1, false);
+            // A hash that does not match its entry is told at the entry.
+            let told =
+                if file.contains("tile/0") { file.replace("tile/0", "tile/entries") } else { file.clone() };
+            assert!(names(&report, &told), "{file} at {at}: {:?}", report.findings);
+        }
+    }
+}
+
+#[test]
+fn bytes_of_an_open_segment_that_are_flipped_are_found_with_an_identity() {
+    let sample = sample(false);
+    let length = std::fs::metadata(sample.root.join("segments/1.seg")).unwrap().len() as usize;
+    let envelopes = sample.frames(1)[0].0;
+    for at in (0..96).chain(envelopes..length) {
+        let report = sample.with("segments/1.seg", |bytes| bytes[at] ^= 1, true);
+        assert!(names(&report, "segments/1.seg"), "{at}: {:?}", report.findings);
+    }
+}
+
+#[test]
+fn frames_that_are_dropped_swapped_doubled_or_moved_are_found() {
+    for is_complete in [true, false] {
+        let sample = sample(is_complete);
+        let frames = sample.frames(1);
+        let other = std::fs::read(sample.root.join("segments/2.seg")).unwrap();
+        let (foreign, length) = sample.frames(2)[2];
+        let foreign = &other[foreign..foreign + length];
+        for (place, (at, length)) in frames.iter().copied().enumerate() {
+            let range = at..at + length;
+            let mut reports = vec![
+                sample.with("segments/1.seg", |b| drop(b.drain(range.clone())), false),
+                sample.with(
+                    "segments/1.seg",
+                    |b| {
+                        let copy = b[range.clone()].to_vec();
+                        b.splice(at..at, copy);
+                    },
+                    false,
+                ),
+                sample.with("segments/1.seg", |b| drop(b.splice(at..at, foreign.iter().copied())), false),
+            ];
+            if let Some((next, more)) = frames.get(place + 1).copied() {
+                let swap = |b: &mut Vec<u8>| {
+                    let swapped = [&b[next..next + more], &b[range.clone()]].concat();
+                    b.splice(at..next + more, swapped);
+                };
+                reports.push(sample.with("segments/1.seg", swap, false));
+            }
+            for (what, report) in reports.iter().enumerate() {
+                assert!(names(report, "segments/1.seg"), "{place} {what}: {:?}", report.findings);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_is_cut_anywhere_is_found() {
+    let sample = sample(false);
+    let length = std::fs::metadata(sample.root.join("segments/1.seg")).unwrap().len() as usize;
+    for end in 0..length {
+        let report = sample.with("segments/1.seg", |bytes| bytes.truncate(end), false);
+        assert!(names(&report, "segments/1.seg"), "{end}: {:?}", report.findings);
+    }
+}
+
+#[test]
+fn a_segment_key_file_or_log_that_is_gone_is_found_and_hides_no_other() {
+    let sample = sample(true);
+    let gone = |file: &str| {
+        let (path, aside) = (sample.root.join(file), sample.root.join("aside"));
+        std::fs::rename(&path, &aside).unwrap();
+        let report = sample.report(true);
+        let directory = Directory::read(&sample.root).unwrap();
+        let (sessions, _) = list(&directory).unwrap();
+        std::fs::rename(&aside, &path).unwrap();
+        (report, sessions.len())
+    };
+    let (report, sessions) = gone("segments/1.seg");
+    assert!(names(&report, "segments/1.seg") && !report.is_good(Area::Completeness));
+    assert_eq!((sessions, report.opened), (2, 6));
+    let (report, sessions) = gone("segments/1.keys");
+    assert!(names(&report, "segments/1.keys"), "{:?}", report.findings);
+    assert_eq!((sessions, report.opened), (5, 6));
+    for file in ["log/checkpoint", "log/log.pub", "log/tile"] {
+        let (report, sessions) = gone(file);
+        assert!(!report.is_good(Area::Integrity) && sessions == 5, "{file}");
+    }
+}
+
+#[test]
+fn a_corrupt_a_foreign_and_a_newer_segment_hide_no_other() {
+    let sample = sample(true);
+    for bad in [&b"x"[..], b"", b"STAUNSEG\0\x02", &[0; 4_096]] {
+        std::fs::write(sample.root.join("segments/9.seg"), bad).unwrap();
+        let directory = Directory::read(&sample.root).unwrap();
+        let (sessions, faults) = list(&directory).unwrap();
+        assert_eq!((sessions.len(), faults.len()), (5, 1));
+        assert!(faults[0].file.ends_with("segments/9.seg") && faults[0].offset == 0);
+        let mut heard = 0;
+        let faults = play(&directory, SessionId(2), Some(&sample.auditor), |_, _| heard += 1).unwrap();
+        assert_eq!((heard, faults.len()), (5, 1));
+    }
+}
+
+#[test]
+fn an_older_log_in_the_place_of_the_newer_is_found() {
+    let mut bench = Bench::new(|_| {});
+    let record = |bench: &mut Bench, session| {
+        let mut recorder = Recorder::new(bench.archive.clone(), 0);
+        let mut tape = Leg::new(Suite::Aes128Gcm, 0).begin(&mut recorder, session, Mode::Strict);
+        up(&mut recorder, &mut tape, b"ask").unwrap();
+        recorder.end(tape).unwrap();
+        drop(recorder);
+        bench.settle();
+    };
+    record(&mut bench, 1);
+    let log = bench.directory().log();
+    let kept = |name: &str| (log.join(name), std::fs::read(log.join(name)).unwrap());
+    let size = bench.signer.log().size();
+    let old = [
+        kept("checkpoint"),
+        kept(&format!("tile/entries/000.p/{size}")),
+        kept(&format!("tile/0/000.p/{size}")),
+    ];
+    record(&mut bench, 2);
+    for (path, bytes) in old {
+        std::fs::write(path, bytes).unwrap();
+    }
+    let report = verify(&bench.directory(), None, None).unwrap();
+    assert!(names(&report, "segments/2.seg"), "{:?}", report.findings);
+    assert!(report.faults().any(|finding| finding.place.reason.contains("older log")));
+}
+
+#[test]
+fn another_gateway_s_identity_is_found() {
+    let sample = sample(true);
+    let expected = super::super::format::segment::GatewayId([1; 16]);
+    let report = verify(&Directory::read(&sample.root).unwrap(), None, Some(expected)).unwrap();
+    assert!(!report.is_good(Area::Integrity));
+}

@@ -1,0 +1,203 @@
+//! `record = "async"`: sessions go on, a thread of the worker's writes. What does not fit into the queue is lost, and a GAP
+//! frame says how much.
+
+use super::super::archive::{Archive, RecordingFault, count};
+use super::super::format::frame::{Gap, Plane};
+use super::super::format::traffic::TrafficSecret;
+use super::appender::{Appender, Payload};
+use super::tape::{Mode, Tape};
+use crate::names::SessionId;
+use crate::tls::record::Suite;
+use std::collections::HashMap;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Between two looks whether a segment is old enough to be closed.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What happens to a session, in order.
+pub(super) enum Event {
+    Begin(usize),
+    Carry(Plane, TrafficSecret, u64),
+    Seal(Plane, Suite),
+    Rekey(Plane),
+    Wire(Plane, Vec<u8>),
+    Plaintext(Plane, Vec<u8>),
+    Fact(Vec<u8>),
+    SealedFact(Vec<u8>),
+    Gap(Gap),
+    End,
+    /// The tape was dropped.
+    Forget,
+}
+
+/// The worker's end.
+pub(super) struct Queue {
+    to: Option<Sender<(SessionId, Event)>>,
+    waiting: Arc<AtomicUsize>,
+    limit: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Queue {
+    pub(super) fn start(archive: Arc<Archive>, worker: u16) -> std::io::Result<Self> {
+        let (to, from) = channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let (limit, taken) = (archive.settings.queue, waiting.clone());
+        let mut drain = Drain { archive, worker, appenders: HashMap::new(), tapes: HashMap::new() };
+        let thread = std::thread::Builder::new().name(format!("recording-{worker}"));
+        let thread = thread.spawn(move || drain.run(&from, &taken))?;
+        Ok(Queue { to: Some(to), waiting, limit, thread: Some(thread) })
+    }
+
+    /// Takes what holds no bytes of the session: it always fits.
+    pub(super) fn tell(&self, session: SessionId, event: Event) {
+        if let Some(to) = &self.to {
+            // A thread that has ended takes nothing more; it ends with the queue alone.
+            let _ = to.send((session, event));
+        }
+    }
+
+    /// True when `length` more bytes fit; then they count as waiting.
+    pub(super) fn take_room(&self, length: usize) -> bool {
+        let waiting = self.waiting.fetch_add(length, Ordering::Relaxed);
+        if waiting.saturating_add(length) <= self.limit {
+            return true;
+        }
+        self.waiting.fetch_sub(length, Ordering::Relaxed);
+        false
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.to = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread's end.
+struct Drain {
+    archive: Arc<Archive>,
+    worker: u16,
+    appenders: HashMap<usize, Appender>,
+    tapes: HashMap<SessionId, Tape>,
+}
+
+impl Drain {
+    fn run(&mut self, from: &Receiver<(SessionId, Event)>, waiting: &AtomicUsize) {
+        loop {
+            match from.recv_timeout(TICK) {
+                Ok((session, event)) => {
+                    let length = match &event {
+                        Event::Wire(_, bytes) | Event::Plaintext(_, bytes) => bytes.len(),
+                        _ => 0,
+                    };
+                    self.take(session, event);
+                    waiting.fetch_sub(length, Ordering::Relaxed);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.appenders.values_mut().for_each(Appender::roll_if_old);
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn take(&mut self, session: SessionId, event: Event) {
+        if let Event::Begin(class) = event {
+            self.tapes.insert(session, Tape::new(session, class, Mode::Async));
+            return;
+        }
+        let Some(tape) = self.tapes.get_mut(&session) else { return };
+        let class = tape.class;
+        let appender = self
+            .appenders
+            .entry(class)
+            .or_insert_with(|| Appender::new(self.archive.clone(), self.worker, class as u32));
+        let _ = match &event {
+            Event::Begin(_) => Ok(()),
+            Event::Carry(..) | Event::Seal(..) => change(tape, event),
+            Event::Rekey(plane) => {
+                // A gap stands in one key epoch: what is owed is noted before the next, or counted alone.
+                if noting_gap(appender, tape, *plane).is_err() {
+                    tape.totals.lost_records += std::mem::take(&mut tape.lost[plane.index()].1);
+                }
+                change(tape, event)
+            }
+            Event::Wire(plane, bytes) => {
+                let records = super::super::digest::count_records(std::iter::once(&**bytes)).unwrap_or(0);
+                let slices = [IoSlice::new(bytes)];
+                let written = noting_gap(appender, tape, *plane)
+                    .and_then(|()| appender.put(tape, Payload::Wire(*plane, &slices)));
+                note_loss(&self.archive, tape, *plane, written, bytes.len() as u64, records.into())
+            }
+            Event::Plaintext(plane, bytes) => {
+                let written = noting_gap(appender, tape, *plane)
+                    .and_then(|()| appender.put(tape, Payload::Plaintext(*plane, bytes)));
+                note_loss(&self.archive, tape, *plane, written, bytes.len() as u64, 0)
+            }
+            Event::Fact(line) => appender.put(tape, Payload::Fact(line)),
+            Event::SealedFact(text) => appender.put(tape, Payload::SealedFact(text)),
+            Event::Gap(gap) => {
+                tape.lost[gap.plane.index()].0 += gap.bytes;
+                tape.lost[gap.plane.index()].1 += gap.records;
+                Ok(())
+            }
+            Event::End => {
+                let gaps = Plane::ALL.iter().try_for_each(|plane| noting_gap(appender, tape, *plane));
+                gaps.and_then(|()| appender.put(tape, Payload::End)).map(|()| {
+                    self.tapes.remove(&session);
+                })
+            }
+            Event::Forget => {
+                self.tapes.remove(&session);
+                Ok(())
+            }
+        };
+    }
+}
+
+fn change(tape: &mut Tape, event: Event) -> Result<(), RecordingFault> {
+    match event {
+        Event::Carry(plane, secret, number) => tape.carry(plane, secret, number),
+        Event::Seal(plane, suite) => tape.seal(plane, suite)?,
+        Event::Rekey(plane) => tape.plane(plane)?.rekey()?,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Writes the GAP frame that a plane owes, if it owes one.
+fn noting_gap(appender: &mut Appender, tape: &mut Tape, plane: Plane) -> Result<(), RecordingFault> {
+    let (bytes, records) = tape.lost[plane.index()];
+    if bytes == 0 {
+        return Ok(());
+    }
+    appender.put(tape, Payload::Gap(Gap { plane, bytes, records }))?;
+    tape.lost[plane.index()] = (0, 0);
+    Ok(())
+}
+
+/// Counts what could not be written: a disk that is full or broken holds no session up here.
+fn note_loss(
+    archive: &Archive,
+    tape: &mut Tape,
+    plane: Plane,
+    written: Result<(), RecordingFault>,
+    bytes: u64,
+    records: u64,
+) -> Result<(), RecordingFault> {
+    if written.is_err() {
+        count(&archive.counters.lost_bytes, bytes);
+        let lost = &mut tape.lost[plane.index()];
+        (lost.0, lost.1) = (lost.0 + bytes, lost.1 + records);
+    }
+    written
+}
