@@ -127,7 +127,7 @@ impl Directory {
     }
 
     /// The file that reserves space for a writer's next segment.
-    pub fn spare(&self, worker: u16, class: u32) -> PathBuf {
+    pub fn spare(&self, worker: u16, class: usize) -> PathBuf {
         self.root.join("segments").join(format!("spare-{worker}-{class}"))
     }
 

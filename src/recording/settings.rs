@@ -49,6 +49,13 @@ pub struct RetentionClass {
     pub size: Option<u64>,
 }
 
+impl RetentionClass {
+    /// How segments name the class, whatever its place in the configuration: CRC-32C of its name.
+    pub fn code(&self) -> u32 {
+        crc32c::crc32c(self.name.as_bytes())
+    }
+}
+
 impl Settings {
     /// Default of `segment_size`.
     pub const SEGMENT_SIZE: u64 = 256 << 20;

@@ -38,7 +38,7 @@ impl std::fmt::Debug for GatewayId {
 pub struct SegmentHead {
     /// Which worker wrote it.
     pub worker: u16,
-    /// Retention class, an index into the configuration's list.
+    /// Retention class: [`crate::recording::settings::RetentionClass::code`].
     pub class: u32,
     /// Which gateway.
     pub gateway: GatewayId,

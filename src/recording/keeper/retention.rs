@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 struct Kept {
-    class: usize,
+    class: u32,
     opened: u64,
     size: u64,
 }
@@ -57,7 +57,7 @@ impl Retention {
             }
             let path = directory.segment(number, "seg");
             if let (Some(head), Ok(found)) = (super::read_head(&path), std::fs::metadata(&path)) {
-                let kept = Kept { class: head.class as usize, opened: head.opened, size: found.len() };
+                let kept = Kept { class: head.class, opened: head.opened, size: found.len() };
                 self.known.insert(number, kept);
             }
         }
@@ -67,8 +67,8 @@ impl Retention {
     /// Segments that may be deleted, the oldest first.
     fn due(&self, archive: &Archive, now: u64) -> Vec<u64> {
         let mut due = Vec::new();
-        for (place, class) in archive.settings.classes.iter().enumerate() {
-            let ours = || self.known.iter().filter(move |(_, kept)| kept.class == place);
+        for class in &archive.settings.classes {
+            let ours = || self.known.iter().filter(|(_, kept)| kept.class == class.code());
             let mut size: u64 = ours().map(|(_, kept)| kept.size).sum();
             for (number, kept) in ours() {
                 let age = Duration::from_nanos(now.saturating_sub(kept.opened));

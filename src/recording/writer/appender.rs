@@ -57,7 +57,7 @@ impl From<RecordingFault> for Fault {
 pub(super) struct Appender {
     archive: Arc<Archive>,
     worker: u16,
-    class: u32,
+    class: usize,
     clock: Clock,
     current: Option<Segment>,
     previous: u64,
@@ -70,7 +70,7 @@ pub(super) struct Appender {
 }
 
 impl Appender {
-    pub(super) fn new(archive: Arc<Archive>, worker: u16, class: u32) -> Self {
+    pub(super) fn new(archive: Arc<Archive>, worker: u16, class: usize) -> Self {
         let clock = Clock::new(archive.wall, archive.floor);
         Appender {
             archive,

@@ -166,7 +166,7 @@ impl Recorder {
     }
 
     /// Makes the durability of the settings hold for all that was appended; a sync with [`Durability::Commit`], else
-    /// nothing.
+    /// nothing. After an `Err`, nothing that was appended since the last flush may go on.
     pub fn flush(&mut self) -> Result<(), RecordingFault> {
         match self.archive.settings.durability {
             Durability::Commit => self.appenders.iter_mut().flatten().try_for_each(Appender::sync),
@@ -201,7 +201,7 @@ impl Recorder {
     fn appender(&mut self, class: usize) -> Result<&mut Appender, RecordingFault> {
         let (archive, worker) = (&self.archive, self.worker);
         let place = self.appenders.get_mut(class).ok_or(RecordingFault::NotRecords)?;
-        Ok(place.get_or_insert_with(|| Appender::new(archive.clone(), worker, class as u32)))
+        Ok(place.get_or_insert_with(|| Appender::new(archive.clone(), worker, class)))
     }
 
     fn start_queue(&mut self) -> Result<&Queue, RecordingFault> {

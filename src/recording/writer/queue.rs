@@ -120,7 +120,7 @@ impl Drain {
         let appender = self
             .appenders
             .entry(class)
-            .or_insert_with(|| Appender::new(self.archive.clone(), self.worker, class as u32));
+            .or_insert_with(|| Appender::new(self.archive.clone(), self.worker, class));
         let _ = match &event {
             Event::Begin(_) => Ok(()),
             Event::Carry(..) | Event::Seal(..) => change(tape, event),

@@ -8,7 +8,7 @@ use super::super::format::frame::{self, FrameHead};
 use super::super::format::keys::{ENTRY, EnvelopeKey};
 use super::super::format::segment::SegmentHead;
 use super::super::format::{FormatFault, envelope};
-use super::super::settings::Settings;
+use super::super::settings::{RetentionClass, Settings};
 use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, fallocate, fdatasync};
 use rustix::io::{Errno, pwritev};
@@ -67,7 +67,7 @@ pub(super) fn reserve(path: &Path, size: u64) -> Result<File, WriteFault> {
 /// Which segment is opened.
 pub(super) struct Opening {
     pub(super) worker: u16,
-    pub(super) class: u32,
+    pub(super) class: usize,
     pub(super) previous: u64,
 }
 
@@ -210,7 +210,10 @@ impl Segment {
         if damaged {
             count(&archive.counters.damaged, 1);
         } else {
-            // Gives the space behind the end back, which only KEEP_SIZE had taken.
+            // Gives the space behind the end back. A file system that cannot keeps it until the segment is deleted.
+            let rest = self.size.saturating_sub(self.offset).max(1);
+            let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            let _ = fallocate(&*self.bytes, punch, self.offset, rest);
             let _ = self.bytes.set_len(self.offset);
         }
         archive.open.lock().retain(|open| !Arc::ptr_eq(open, &self.progress));
@@ -230,7 +233,7 @@ fn segment_head(
     let both: Vec<_> = settings.auditors.iter().chain(&settings.indexers).cloned().collect();
     Ok(SegmentHead {
         worker: opening.worker,
-        class: opening.class,
+        class: settings.classes.get(opening.class).map_or(0, RetentionClass::code),
         gateway: directory.gateway(),
         number,
         opened,
