@@ -10,6 +10,7 @@ pub mod archive;
 pub mod clock;
 mod digest;
 pub mod directory;
+mod files;
 pub mod format;
 pub mod keeper;
 pub mod log;

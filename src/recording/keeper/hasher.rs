@@ -2,7 +2,7 @@
 
 use super::super::archive::{Archive, Closed, Closing, Pending};
 use super::super::reader::SegmentFile;
-use super::Stop;
+use super::stop::Stop;
 use ring::digest::{Context, SHA256};
 use std::fs::File;
 use std::io::{self, Read};

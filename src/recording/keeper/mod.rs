@@ -9,21 +9,21 @@ pub(super) mod hasher;
 pub mod requests;
 mod retention;
 pub(super) mod signer;
+mod stop;
 #[cfg(test)]
 mod tests;
 
 use super::archive::{Archive, Closed, Closing};
 use super::clock::{self, WallClock};
 use super::directory::{Directory, DirectoryFault};
-use super::format::segment::SegmentHead;
 use super::log::store::Log;
+use super::reader::read_head;
 use super::settings::Settings;
-use parking_lot::{Condvar, Mutex};
 use signer::Signer;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use stop::Stop;
 
 /// Between two checkpoints.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -34,33 +34,6 @@ pub struct Recordings {
     stop: Arc<Stop>,
     signer: Option<JoinHandle<Signer>>,
     hasher: Option<JoinHandle<()>>,
-}
-
-/// Tells the threads to end.
-#[derive(Default)]
-pub(super) struct Stop {
-    stopped: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Stop {
-    /// Waits; true when it is over.
-    fn wait(&self, limit: Duration) -> bool {
-        let mut stopped = self.stopped.lock();
-        if !*stopped {
-            self.changed.wait_for(&mut stopped, limit);
-        }
-        *stopped
-    }
-
-    fn is_stopped(&self) -> bool {
-        *self.stopped.lock()
-    }
-
-    fn stop(&self) {
-        *self.stopped.lock() = true;
-        self.changed.notify_all();
-    }
 }
 
 /// What ran, for the `start` entry.
@@ -143,11 +116,6 @@ pub(super) fn open(
         archive.closed.lock().push_back(Closed { number, state: Closing::Recovered });
     }
     Ok((archive, log))
-}
-
-/// The head of a segment file.
-fn read_head(path: &Path) -> Option<SegmentHead> {
-    super::reader::SegmentFile::open(path).ok().map(|file| file.head)
 }
 
 fn remove_spares(directory: &Directory) {

@@ -6,7 +6,8 @@
 //!   requests/<name>.answer   one line: done … | refused …
 //! ```
 
-use super::super::directory::{Directory, DirectoryFault, private_options, replace};
+use super::super::directory::{Directory, DirectoryFault};
+use super::super::files::{private_options, replace};
 use super::super::format::keys::ENTRY;
 use super::super::log::entry::{Entry, word};
 use super::super::log::store::{Log, read_entries};

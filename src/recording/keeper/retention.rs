@@ -3,7 +3,7 @@
 use super::super::archive::Archive;
 use super::super::directory::DirectoryFault;
 use super::super::log::store::Log;
-use super::super::reader::{SegmentFile, sessions_of};
+use super::super::reader::{SegmentFile, read_head, sessions_of};
 use super::requests::read_held;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -56,7 +56,7 @@ impl Retention {
                 continue;
             }
             let path = directory.segment(number, "seg");
-            if let (Some(head), Ok(found)) = (super::read_head(&path), std::fs::metadata(&path)) {
+            if let (Some(head), Ok(found)) = (read_head(&path), std::fs::metadata(&path)) {
                 let kept = Kept { class: head.class, opened: head.opened, size: found.len() };
                 self.known.insert(number, kept);
             }

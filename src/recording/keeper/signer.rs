@@ -1,7 +1,7 @@
 //! The signer: once a second, what happened goes into the log, and the log is signed.
 
 use super::super::archive::{Archive, Progress};
-use super::super::directory::{DirectoryFault, replace};
+use super::super::files::{DirectoryFault, replace};
 use super::super::log::store::Log;
 use super::super::settings::Durability;
 use super::{requests, retention::Retention};

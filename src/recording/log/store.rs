@@ -1,12 +1,13 @@
 //! The log on the disk: appending, signing, changing epochs, starting again.
 
 use super::super::clock::{Clock, WallClock};
-use super::super::directory::{Directory, DirectoryFault, make_folders, private_options, replace};
+use super::super::directory::{Directory, DirectoryFault};
+use super::super::files::{make_folders, private_options, replace};
 use super::super::format::segment::GatewayId;
 use super::entry::Entry;
+use super::keys::{epoch_name, origin, read_key, read_public, write_key};
 use super::note::{Checkpoint, SignedCheckpoint, Signer};
 use super::tree::{self, Edge, Hash, WIDTH, leaf, tile_path};
-use super::{epoch_name, origin, read_public};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -240,20 +241,6 @@ fn destroy_epoch_key(folder: &Path) -> Result<(), DirectoryFault> {
         std::fs::rename(folder.join("epoch.key.next"), &path)
     };
     overwrite().map_err(DirectoryFault::io(&path))
-}
-
-pub(super) fn write_key(path: &Path, epoch: u64, seed: &[u8; 32]) -> Result<(), DirectoryFault> {
-    let text = Zeroizing::new(format!("{epoch} {}\n", super::super::hex(seed)));
-    replace(path, text.as_bytes())
-}
-
-fn read_key(path: &Path) -> Result<(u64, Zeroizing<[u8; 32]>), DirectoryFault> {
-    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(DirectoryFault::io(path))?);
-    let parsed = text.trim().split_once(' ').and_then(|(epoch, seed)| {
-        let seed = Zeroizing::new(super::super::unhex(seed)?);
-        Some((epoch.parse().ok()?, Zeroizing::new(<[u8; 32]>::try_from(&**seed).ok()?)))
-    });
-    parsed.ok_or_else(|| DirectoryFault::broken(path, "not a private key of the log"))
 }
 
 fn write_tile(folder: &Path, path: &str, bytes: &[u8]) -> Result<(), DirectoryFault> {

@@ -2,12 +2,14 @@
 
 use super::super::directory::Directory;
 use super::super::writer::tests::CLOCK;
-use super::note::{SignedCheckpoint, Verifier};
+use super::keys::{epoch_name, origin, read_public};
+use super::note::{SignedCheckpoint, Signer, Verifier};
 use super::store::{Log, read_leaves};
+use super::tree;
 use super::tree::consistency;
 use super::verify::verify;
 use super::witness::{Refusal, Witness};
-use super::*;
+use std::path::Path;
 use std::path::PathBuf;
 
 fn open(root: &Path) -> (Directory, Log) {
@@ -24,7 +26,7 @@ fn grow(log: &mut Log, from: u64, to: u64) {
 }
 
 fn copy(from: &Path, to: &Path) {
-    super::super::directory::make_folders(to).unwrap();
+    super::super::files::make_folders(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
         match path.is_dir() {
@@ -210,7 +212,7 @@ fn the_root_drill() {
         std::fs::write(log.join(format!("tile/entries/000.p/{width}")), bundle).unwrap();
         std::fs::write(log.join(format!("tile/0/000.p/{width}")), hashes).unwrap();
         let sign = |(size, root), keys: &[&Signer]| {
-            note::Checkpoint { origin: origin(gateway), size, root }.sign(keys)
+            super::note::Checkpoint { origin: origin(gateway), size, root }.sign(keys)
         };
         let newest = sign((edge.size(), edge.root()), &[&log_key, &epoch_key]);
         std::fs::write(log.join("checkpoint"), newest).unwrap();

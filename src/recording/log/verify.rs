@@ -2,10 +2,10 @@
 
 use super::super::directory::{Directory, DirectoryFault};
 use super::entry::Entry;
+use super::keys::{epoch_name, gateway_id, origin, read_public};
 use super::note::{SignedCheckpoint, Verifier};
 use super::store::read_entries;
 use super::tree::{Edge, Hash, leaf};
-use super::{epoch_name, gateway_id, origin, read_public};
 
 /// A log that was read, with all that is wrong with it.
 #[derive(Debug, Default)]

@@ -8,5 +8,5 @@ mod tests;
 pub mod verify;
 
 pub use player::{Player, SegmentKeys};
-pub use segment::{Frame, KeyPlaces, ReadFault, SegmentFile, key_places, sessions_of};
+pub use segment::{Frame, KeyPlaces, ReadFault, SegmentFile, key_places, read_head, sessions_of};
 pub use sessions::{Event, SessionSummary, list, play};

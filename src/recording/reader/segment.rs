@@ -142,6 +142,11 @@ impl SegmentFile {
     }
 }
 
+/// The head of a segment file, if it can be read.
+pub fn read_head(path: &Path) -> Option<SegmentHead> {
+    SegmentFile::open(path).ok().map(|file| file.head)
+}
+
 /// Where a session's secrets stand in a segment's key file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyPlaces {

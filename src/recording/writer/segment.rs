@@ -3,7 +3,8 @@
 use super::super::archive::{Archive, Closed, Closing, Progress, count};
 use super::super::clock::Clock;
 use super::super::digest::ChunkDigest;
-use super::super::directory::{Directory, private_options};
+use super::super::directory::Directory;
+use super::super::files::private_options;
 use super::super::format::frame::{self, FrameHead};
 use super::super::format::keys::{ENTRY, EnvelopeKey};
 use super::super::format::segment::SegmentHead;
