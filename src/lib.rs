@@ -24,9 +24,9 @@
 //!   3  relay  gateway                                      byte movement | shared handles
 //!   2  tls::{server,client,handshake,leg}  identify  credential  dial  recording  audit  net  I/O
 //!   1  tls::record  protocol  policy                       pure: no tokio, no clock, no configuration
-//!   0  names  close  secret  metrics                       vocabulary
+//!   0  names  close  secret  metrics  system               vocabulary, and the system calls without a safe wrapper
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod admin;
 pub mod audit;
@@ -49,5 +49,6 @@ pub mod relay;
 pub mod secret;
 pub mod serve;
 pub mod session;
+pub mod system;
 pub mod tls;
 pub mod worker;

@@ -509,7 +509,8 @@ async fn an_upstream_that_refuses_an_upload_and_leaves_is_heard() {
                         sent = write.write_all(&[7; 100_000]).await;
                     }
                 }
-                assert!(sent.is_err(), "the upload went on to its end");
+                // What nobody wants is read and thrown away for a while, so that the answer is not lost on its way.
+                let _ = sent;
             };
             let answer = async {
                 let mut answer = Vec::new();

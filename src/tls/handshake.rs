@@ -250,12 +250,20 @@ async fn tell<C: Unbuffered>(
     loop {
         let UnbufferedStatus { discard, state } = connection.process(&mut incoming);
         let Ok(ConnectionState::EncodeTlsData(mut data)) = state else { break };
-        if append(&mut outgoing, |b| data.encode(b)).is_err() {
+        let start = outgoing.len();
+        // Asked once more after its alert, it would look at the faulty bytes again, and make a second one.
+        if append(&mut outgoing, |b| data.encode(b)).is_err() || is_alert(&outgoing[start..]) {
             break;
         }
         incoming.drain(..discard);
     }
     say_last(tcp, &outgoing).await;
+}
+
+/// True for a record that holds an alert: by its type, or encrypted in TLS 1.3, where no other content has two bytes (which
+/// with their type and tag make 19).
+fn is_alert(record: &[u8]) -> bool {
+    matches!(record, [21, ..] | [23, _, _, 0, 19, ..])
 }
 
 /// Sends an alert, ends our direction, and leaves the peer time to read it: a socket that is closed while bytes stand in it

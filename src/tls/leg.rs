@@ -15,11 +15,11 @@ pub(super) use control::Agreed;
 
 use super::outbox::{End, Outbox};
 use super::record::{Content, MAX_PLAINTEXT, MAX_RECORD, Opener, RecordFault, Secrets, record_length};
+use crate::system::TcpInfo;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustls::{ExtractedSecrets, ProtocolVersion};
 use socket2::SockRef;
-use staunch_tcp_info::TcpInfo;
 use std::cell::RefCell;
 use std::io;
 use std::pin::{Pin, pin};

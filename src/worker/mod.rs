@@ -63,6 +63,10 @@ struct Handle {
     load: Arc<AtomicUsize>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "handing a socket over is the common order, and a box would cost it an allocation"
+)]
 enum Order {
     Take(TcpStream, Remote, Listener, Admitted),
     Drain,

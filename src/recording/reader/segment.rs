@@ -75,7 +75,7 @@ impl SegmentFile {
     }
 
     /// The next frame; `None` at the end of the file. After an error nothing more can be read.
-    pub fn next(&mut self) -> Result<Option<Frame>, ReadFault> {
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, ReadFault> {
         let Some(head) = self.next_head()? else { return Ok(None) };
         let mut payload = vec![0; head.length as usize];
         self.file.read_exact(&mut payload).map_err(|error| self.fault(self.offset, error))?;

@@ -148,7 +148,7 @@ fn play_segment(
     let mut file = SegmentFile::open(&directory.segment(number, "seg"))?;
     let keys = SegmentKeys::open(&file, identities)?;
     let mut player = Player::default();
-    while let Some(frame) = file.next()? {
+    while let Some(frame) = file.next_frame()? {
         if frame.head.session != session {
             continue;
         }

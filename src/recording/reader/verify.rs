@@ -290,7 +290,7 @@ impl Walk<'_> {
         let (mut player, mut last_time, mut places) = (Player::default(), 0, HashSet::new());
         loop {
             chunks.check(file, self.report);
-            let frame = match file.next() {
+            let frame = match file.next_frame() {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
                 Err(fault) => {
@@ -464,7 +464,7 @@ impl Walk<'_> {
             reason: reason.into(),
         };
         let whole = keys.length() / ENTRY;
-        if keys.length() % ENTRY != 0 {
+        if !keys.length().is_multiple_of(ENTRY) {
             let is_fault = self.told.complete.is_some_and(|(size, valid, _)| size == valid);
             let why = "bytes behind the last whole entry";
             self.report.add(Area::Integrity, is_fault, fault(whole * ENTRY, why));

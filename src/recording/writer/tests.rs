@@ -146,7 +146,7 @@ pub(in super::super) fn text(
 
 fn kinds(bench: &Bench, number: u64) -> Vec<Kind> {
     let mut file = SegmentFile::open(&bench.directory().segment(number, "seg")).unwrap();
-    std::iter::from_fn(|| file.next().unwrap()).map(|frame| frame.head.kind).collect()
+    std::iter::from_fn(|| file.next_frame().unwrap()).map(|frame| frame.head.kind).collect()
 }
 
 #[test]
@@ -251,7 +251,8 @@ fn an_old_segment_is_closed_and_an_empty_one_is_not() {
     NOW.set(NOW.get() - 15_000_000_000);
     recorder.fact(&mut tape, b"{}").unwrap();
     let mut file = SegmentFile::open(&bench.directory().segment(2, "seg")).unwrap();
-    let times: Vec<u64> = std::iter::from_fn(|| file.next().unwrap()).map(|frame| frame.head.time).collect();
+    let times: Vec<u64> =
+        std::iter::from_fn(|| file.next_frame().unwrap()).map(|frame| frame.head.time).collect();
     assert!(times.len() == 2 && times[0] < times[1]);
 }
 

@@ -1,6 +1,6 @@
-//! What Linux knows of the sending direction of a TCP connection: `TCP_INFO` of tcp(7).
+//! System calls that no library wraps safely: the one file with `unsafe`, which the rest of the crate denies.
 //!
-//! A crate of its own because it holds the one system call that no library offers safely; the gateway forbids `unsafe`.
+//! `TCP_INFO` of tcp(7): what Linux knows of the sending direction of a TCP connection.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -24,8 +24,9 @@ impl TcpInfo {
     pub fn of(socket: impl AsFd) -> io::Result<Self> {
         let mut bytes = [0_u8; LENGTH];
         let mut length = LENGTH as libc::socklen_t;
-        // The kernel writes at most `length` bytes to `bytes`, which live here, and says in `length` how many it wrote.
         #[allow(unsafe_code, reason = "getsockopt(2) takes pointers; no library wraps this option")]
+        // SAFETY: the kernel writes at most `length` bytes to `bytes`, which outlives the call, and says in `length` how
+        // many it wrote; the descriptor is borrowed for as long.
         let status = unsafe {
             libc::getsockopt(
                 socket.as_fd().as_raw_fd(),
