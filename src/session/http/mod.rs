@@ -216,7 +216,9 @@ impl Conversation {
             return deny(why, "no identity could have this");
         }
         // Inside a tunnel the route was named before, and programs send whatever name they reach it by.
-        if !self.session.is_tunnelled() && !authority::names_route(&self.route.sni, &request.authority) {
+        if !self.session.is_tunnelled()
+            && !authority::names_route(self.route.hosts.as_deref(), &request.authority)
+        {
             return deny(RefusalReason::Misdirected, "the request names another host than the route's");
         }
         // Every slot that may hold a token goes, used or not.
