@@ -35,7 +35,7 @@ class Edge:
         pair = lambda name, names: dict(zip(("chain", "key"), world.authority.leaf(name, names), strict=True))
         self.host_port = free_port()
         beside = {
-            "name": "host", "sni": "localhost", "protocol": "http", "alpn": "h2",
+            "name": "host", "sni": "localhost", "hosts": ["127.0.0.1"], "protocol": "http", "alpn": "h2",
             "upstream": f"tcp://127.0.0.1:{self.host_port}", "unsafe_plaintext_upstream": True,
             "certificate": pair("autogen-beside", ["localhost"]),
             "client_certificates": "required", "client_ca": world.ca, "token_slots": [],

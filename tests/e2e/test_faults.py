@@ -144,7 +144,7 @@ def test_a_client_that_leaves_a_blocked_upload_ends_its_upstream_at_once(world, 
     route = local(world, "blocked") | {"upstream": {"address": f"tls://127.0.0.1:{sink.port}", "ca": world.ca}}
     gateway = start(world.config(route))
     connection = connect(gateway, client_context(world), "localhost")
-    head = f"POST / HTTP/1.1\r\nHost: x\r\nX-Api-Key: {world.issuer.token()}\r\nContent-Length: 1000000000\r\n\r\n"
+    head = f"POST / HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {world.issuer.token()}\r\nContent-Length: 1000000000\r\n\r\n"
     connection.sendall(head.encode())
     assert accepted.wait(10)
     connection.setblocking(False)
@@ -184,7 +184,7 @@ def test_a_client_that_leaves_ends_its_upstream_at_once(world, start):
     route = local(world, "leaves") | {"upstream": {"address": f"tls://127.0.0.1:{sink.port}", "ca": world.ca}}
     gateway = start(world.config(route))
     connection = connect(gateway, client_context(world), "localhost")
-    connection.sendall(f"GET / HTTP/1.1\r\nHost: x\r\nX-Api-Key: {world.issuer.token()}\r\n\r\n".encode())
+    connection.sendall(f"GET / HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {world.issuer.token()}\r\n\r\n".encode())
     connection.recv(100)
     gone = time.monotonic()
     os.close(connection.detach())
@@ -263,7 +263,7 @@ def test_two_thousand_streams_run_at_once(world, start):
 
     async def one(gateway, token, trust):
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, ssl=trust, server_hostname="localhost")
-        writer.write(f"GET /s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+        writer.write(f"GET /s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200"), head
         body = await reader.readuntil(b"0\r\n\r\n")

@@ -126,7 +126,7 @@ def test_a_group_that_a_certificate_no_longer_maps_to_is_lost_by_who_has_it(worl
         route["certificate_identity"] = {
             "name": "machines",
             "subject": ["dns"],
-            "groups": [{"subject": "ann.*", "groups": [group]}],
+            "groups": [{"dns": "ann.clients.test", "groups": [group]}],
         }
         route["allow"] = [{"issuer": "machines", "groups": ["ops"]}]
         return raw_config(world, route)
