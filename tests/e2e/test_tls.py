@@ -206,7 +206,7 @@ def test_a_certificate_is_an_identity_on_http_too(world, start, pairs):
         world.hypercorn_port,
         client_certificates="optional",
         client_ca=world.ca,
-        certificate_identity={"name": "machines", "subject": ["dns"], "groups": [{"subject": "ann.*", "groups": ["m"]}]},
+        certificate_identity={"name": "machines", "subject": ["dns"], "groups": [{"dns": "*.clients.test", "groups": ["m"]}]},
         allow=[{"issuer": "machines", "groups": ["m"]}, {"issuer": "corp", "groups": ["agents"]}],
     )
     gateway = start(world.config(route))
