@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Whatever is dropped is counted, and a line says how many once there is room again. A destination that takes nothing
-//! for [`STUCK_AFTER`], or that fails, is reported by [`Sink::failing`], for `/readyz`. Lines reach the destination
+//! for `STUCK_AFTER`, or that fails, is reported by [`Sink::failing`], for `/readyz`. Lines reach the destination
 //! within [`FLUSH`]: a writer that is woken for each costs a new connection a twentieth of all that it costs.
 
 mod writer;
@@ -240,7 +240,7 @@ impl Sink {
         Dropped { unpermitted, diagnostics, evidence: evidence + closing }
     }
 
-    /// How often the destination took nothing for [`STUCK_AFTER`].
+    /// How often the destination took nothing for `STUCK_AFTER`.
     pub fn stalls(&self) -> u64 {
         self.0.stalls.load(Relaxed)
     }
@@ -263,7 +263,7 @@ impl Sink {
         }
     }
 
-    /// True while the destination takes nothing: it fails, or nothing moved for [`STUCK_AFTER`].
+    /// True while the destination takes nothing: it fails, or nothing moved for `STUCK_AFTER`.
     pub fn failing(&self) -> bool {
         let shared = &*self.0;
         let progress = shared.progress.load(Relaxed);

@@ -1,4 +1,4 @@
-//! Configuration: reads TOML, reports faults together with file and line, and makes the [`Gateway`].
+//! Configuration: reads TOML, reports faults together with file and line, and makes the [`crate::gateway::Gateway`].
 //!
 //! It opens files and no sockets. Faults are gathered in three rounds, each going on with what the one before could read:
 //! the text (`text`), the keys and types (`shape`, against the schema), the meaning (`resolve`).

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Names in order, each once, with their values in one text, [`SEPARATOR`] between them. No larger than what it holds:
+/// Names in order, each once, with their values in one text, `SEPARATOR` between them. No larger than what it holds:
 /// every connection keeps one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims(Box<[(Arc<str>, Arc<str>)]>);

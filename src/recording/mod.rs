@@ -1,7 +1,7 @@
 //! Recordings: what is kept of sessions, sealed to auditors and tamper-evident.
 //!
 //! [`keeper::Recordings`] opens a directory for a gateway; each worker then writes through a [`writer::Recorder`] of its own.
-//! [`reader`] reads and verifies a directory. [`format`] is how the bytes stand, [`log`] what makes them tamper-evident.
+//! [`reader`] reads and verifies a directory. [`mod@format`] is how the bytes stand, [`log`] what makes them tamper-evident.
 //!
 //! The gateway's host can read nothing of its own past: the keys of a segment are sealed to the auditors and live in memory
 //! only while the segment is open.

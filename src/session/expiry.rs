@@ -1,7 +1,7 @@
 //! The end of a permit: a moment on the wall clock, awaited on the steady one.
 //!
 //! The two drift apart: a clock is set, a virtual machine sleeps, and the steady clock hears nothing of it. So whoever waits
-//! for a moment on the wall clock looks at it again, at least every [`LOOK_EVERY`].
+//! for a moment on the wall clock looks at it again, at least every `LOOK_EVERY`.
 
 use std::cell::Cell;
 use std::time::{Duration, SystemTime};

@@ -1,6 +1,6 @@
 //! Every live session of the process: its facts, its counts, and the orders that it was given.
 //!
-//! A shard per worker holds an [`Entry`] for each of the worker's sessions, from accept to close. Whoever shows sessions
+//! A shard per worker holds an `Entry` for each of the worker's sessions, from accept to close. Whoever shows sessions
 //! (a live page), ends them (revocation, a drain) or has them authorised again (a reload) stands on this; so will a
 //! recording, which needs the same facts.
 //!

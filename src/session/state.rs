@@ -78,7 +78,7 @@ pub struct Session {
     /// What it shares with the worker's other sessions.
     pub shared: Rc<WorkerState>,
     /// The configuration that was in force when it was accepted: its route, legs and limits come from it. Who is permitted is
-    /// asked of the one that is in force then ([`WorkerState::with_gateway`]).
+    /// asked of the one that is in force then (`WorkerState::with_gateway`).
     pub gateway: Arc<Gateway>,
     /// The listener that accepted it.
     pub listener: Listener,

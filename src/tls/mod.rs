@@ -1,7 +1,7 @@
 //! TLS, both legs: configuration and handshakes through rustls, records through our own hands afterwards.
 //!
 //! [`server`] answers clients, [`client`] speaks to upstreams; both end in a [`leg::Leg`], which holds the socket
-//! and the traffic keys. [`record`] is the pure part: one TLS record opened or sealed in place; only [`outbox`]
+//! and the traffic keys. [`record`] is the pure part: one TLS record opened or sealed in place; only `outbox`
 //! seals.
 
 mod cipher;

@@ -93,7 +93,7 @@ impl PartialEq for Challenge {
 impl Eq for Challenge {}
 
 impl Challenge {
-    /// Makes the proof: milliseconds, or as long as [`MAX_ITERATIONS`] take. Not on a worker's thread.
+    /// Makes the proof: milliseconds, or as long as `MAX_ITERATIONS` take. Not on a worker's thread.
     pub fn answer(mut self) -> Result<Proof, LoginFault> {
         // Its own error texts repeat what the server sent.
         let fits = self.scram.update(&self.said);

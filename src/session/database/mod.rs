@@ -1,4 +1,4 @@
-//! Database sessions: one traffic ([`traffic`]) with one end ([`ending`]).
+//! Database sessions: one traffic ([`traffic`]) with one end (`ending`).
 //!
 //! PostgreSQL, MySQL and Redis are dialects of it. A dialect knows its protocol's messages and how an end is encoded
 //! ([`dialect::Dialect`]); when a session expires, drains or ends is decided here, once.
