@@ -22,7 +22,8 @@ pub fn run(data: &[u8]) {
             // The generous one finds the same, now and in all that refers to the table later.
             Ok(()) => assert!(unlimited.is_ok() && fields.iter().eq(everything.iter())),
         }
-        assert!(fields.len() <= 20);
+        // Crumbs of cookies are bounded by their bytes.
+        assert!(fields.iter().filter(|(name, _)| *name != b"cookie").count() <= 20);
         let mut again = Vec::new();
         // What must never be indexed comes out the same.
         let never = |name: &[u8]| name.len() % 2 == 1;

@@ -19,9 +19,9 @@ pub fn run(data: &[u8]) {
     common::run(&mut greeted(), rest);
     let asked = || {
         let mut http = greeted();
-        // GET https /, on streams 1 and 3.
+        // GET https / of the host a, on streams 1 and 3.
         for stream in [1, 3] {
-            let head = [0, 0, 3, 1, 5, 0, 0, 0, stream, 0x82, 0x87, 0x84];
+            let head = [0, 0, 6, 1, 5, 0, 0, 0, stream, 0x82, 0x87, 0x84, 0x41, 1, b'a'];
             assert!(common::feed_up(&mut http, &head, true, &mut Vec::new()));
         }
         Box::new(http) as Box<dyn Http>

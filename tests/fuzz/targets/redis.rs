@@ -1,7 +1,7 @@
 //! Redis: no bytes make a follower panic, cuts change nothing, and no login goes through as it came.
 
 use staunch::protocol::Edit;
-use staunch::protocol::redis::{Answer, Commands, Login, Passed, Replies, Work, error, words};
+use staunch::protocol::redis::{Answer, Commands, Login, LoginOf, Passed, Replies, Work, error, words};
 
 /// One input.
 pub fn run(data: &[u8]) {
@@ -53,13 +53,16 @@ fn no_login(mut bytes: &[u8]) {
 /// What goes down; `None` after a fault.
 fn down(bytes: &[u8], step: usize, answers: usize) -> Option<(Vec<u8>, bool, bool)> {
     let (mut replies, mut work, mut all) = (Replies::new("5EC"), Work::default(), Vec::new());
-    for answer in [Answer::Say(b"-NO\r\n".to_vec()), Answer::Login].into_iter().take(answers) {
+    for answer in [Answer::Say(b"-NO\r\n".to_vec()), Answer::Login(LoginOf::Auth)].into_iter().take(answers) {
         replies.mark(answer, &mut Vec::new());
     }
     for piece in bytes.chunks(step) {
         let (mut piece, mut out) = (piece.to_vec(), Vec::new());
         let mut edit = Edit::new(&mut piece, &mut out);
-        while !replies.pass(&mut edit, &mut work).ok()? {}
+        while !replies.pass(&mut edit, &mut work).ok()? {
+            replies.take_verdict();
+        }
+        replies.take_verdict();
         let (taken, diverged) = (edit.position(), edit.diverged());
         all.extend_from_slice(if diverged { &out } else { &piece[..taken] });
     }

@@ -1,6 +1,7 @@
 //! The head that opens a tunnel: no bytes make it panic, cuts change nothing, and what opens is the name of a route.
 
 use staunch::names::{RequestId, SessionId};
+use staunch::protocol::HttpDate;
 use staunch::protocol::http1::Limits;
 use staunch::protocol::http1::connect::{Connect, NotOpened, connect, not_opened};
 
@@ -45,7 +46,7 @@ fn check(read: &Result<Option<Connect>, NotOpened>, bytes: &[u8], limits: &Limit
         }
         Err(fault) => {
             let mut told = Vec::new();
-            not_opened(&mut told, fault.why, RequestId { session: SessionId(1), number: 0 });
+            not_opened(&mut told, fault.why, RequestId { session: SessionId(1), number: 0 }, HttpDate(0));
             assert!(told.starts_with(b"HTTP/1.1 4"), "whoever breaks a rule is to blame");
         }
     }
