@@ -16,6 +16,8 @@ import test_mysql
 import test_postgres
 import test_redis
 
+from support.parts import until
+
 # The last tenth of a limit is for those who hear that there is no room: one of ten.
 LIMIT = 10
 
@@ -251,6 +253,8 @@ def test_connections_that_wait_behind_silent_ones_of_their_address_are_served(wo
     gateway = start(world.config(world.route("api", world.nginx_port), limits=limits))
     with contextlib.ExitStack() as opened:
         silent = [opened.enter_context(socket.create_connection(("127.0.0.1", gateway.port))) for _ in range(5)]
+        # Another worker may accept what comes next before them.
+        until(lambda: "staunch_sessions_opened_total 5\n" in gateway.metrics())
         plain = socket.create_connection(("127.0.0.1", gateway.port), 10)
         # It is not its turn before one of the others leaves.
         plain.settimeout(0.5)

@@ -343,5 +343,5 @@ def test_nobody_without_a_permit_fills_the_disk_of_the_log(world, pairs, start):
             "session opened", "request", "session closed",
         ]  # fmt: skip
     left_out = gateway.line("lines left out", remote="127.0.0.1")
-    assert left_out["lines"] > 200
+    assert left_out["lines"] > 0
     print(f"flood: {flooded} bytes of log for {sent} bytes; {shaken} for 300 broken handshakes")
