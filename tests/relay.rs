@@ -526,7 +526,8 @@ async fn a_client_that_pipelines_more_than_is_taken_costs_nothing_and_its_end_is
             assert!(before.elapsed() < SOON);
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert!(before.elapsed() < Duration::from_millis(500), "{:?}", before.elapsed());
+        // Looks at the client that find nothing come once a second.
+        assert!(before.elapsed() < Duration::from_secs(3), "{:?}", before.elapsed());
         let polls = metric(&http.rig, "staunch_relay_polls_total");
         assert!(polls < 30, "{polls} polls of a session to which nothing happened");
         drop(upstream);
