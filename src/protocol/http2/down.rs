@@ -63,13 +63,16 @@ impl Http2 {
         let side = &mut self.upstream;
         let n = (HEAD - side.held).min(edit.rest().len());
         side.head[side.held..side.held + n].copy_from_slice(&edit.rest()[..n]);
-        let whole = side.held == 0 && n == HEAD;
+        let at_once = side.held == 0 && n == HEAD;
         side.held += n;
         if side.held < HEAD {
             edit.skip(n);
             return Ok(());
         }
         side.held = 0;
+        // The reserved bit stays unset in what is sent (RFC 9113 section 4.1), so such a head is written anew.
+        let whole = at_once && side.head[STREAM] & RESERVED == 0;
+        side.head[STREAM] &= !RESERVED;
         let bytes = side.head;
         let head = Head::parse(&bytes);
         if head.kind == DATA && head.has(PADDED) && head.length > 0 {
@@ -78,7 +81,9 @@ impl Http2 {
             return Ok(());
         }
         let next = self.down_frame(head, 0)?;
-        if let (true, Reading::Gather(_), HEADERS) = (whole && head.has(END_HEADERS), next, head.kind)
+        // With padding, or flags that mean nothing, it is written anew, as when it comes in pieces.
+        let is_plain = whole && head.flags & !END_STREAM == END_HEADERS;
+        if let (true, Reading::Gather(_), HEADERS) = (is_plain, next, head.kind)
             && let Some(payload) = edit.rest().get(HEAD..HEAD + head.length)
         {
             // The whole of it is here: looked at where it lies.

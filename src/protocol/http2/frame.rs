@@ -2,6 +2,9 @@
 
 /// Bytes of a frame's head.
 pub(super) const HEAD: usize = 9;
+/// Where the stream's number begins in a head, and the bit of that byte which means nothing (section 4.1).
+pub(super) const STREAM: usize = 5;
+pub(super) const RESERVED: u8 = 0x80;
 /// The largest payload before anybody announced another limit, and the one that we keep to (section 6.5.2).
 pub(super) const MAX_FRAME: usize = 16_384;
 

@@ -86,13 +86,16 @@ impl Http2 {
         let side = &mut self.client;
         let n = (HEAD - side.held).min(edit.rest().len());
         side.head[side.held..side.held + n].copy_from_slice(&edit.rest()[..n]);
-        let whole = side.held == 0 && n == HEAD;
+        let at_once = side.held == 0 && n == HEAD;
         side.held += n;
         if side.held < HEAD {
             edit.skip(n);
             return Ok(false);
         }
         side.held = 0;
+        // The reserved bit stays unset in what is sent (RFC 9113 section 4.1), so such a head is written anew.
+        let whole = at_once && side.head[STREAM] & RESERVED == 0;
+        side.head[STREAM] &= !RESERVED;
         let bytes = side.head;
         let head = Head::parse(&bytes);
         if head.kind == DATA && head.has(PADDED) && head.length > 0 {

@@ -219,3 +219,49 @@ fn the_emitted_head_is_at_most_twice_the_limit() {
     assert_eq!(run.fault, None);
     assert!(run.up.len() <= 2 * Limits::default().head, "{} bytes", run.up.len());
 }
+
+#[test]
+fn the_reserved_bit_of_a_head_never_goes_on_however_the_bytes_are_cut() {
+    let marked = |kind, flags, stream, payload: &[u8]| {
+        let mut bytes = frame(kind, flags, stream, payload);
+        bytes[STREAM] |= RESERVED;
+        bytes
+    };
+    let padded = [&[2][..], &block(&[(":status", "200")]), &[0; 2]].concat();
+    let down = [
+        marked(HEADERS, END_HEADERS | PADDED, 1, &padded),
+        marked(DATA, 0, 1, b"abc"),
+        marked(DATA, PADDED, 1, b"\x01d\x00"),
+        marked(RST_STREAM, 0, 1, &[0; 4]),
+        marked(PING, 0, 0, &[7; 8]),
+        marked(0x42, 0x80, 0, b"unknown"),
+    ]
+    .concat();
+    let up = [post_of(1, &[]), marked(DATA, 0, 1, b"abc"), marked(PING, 0, 0, &[7; 8])].concat();
+    let mut seen = Vec::new();
+    for step in [1, 4, 9, 50_000] {
+        let mut http = greeted();
+        let sent = feed(&mut http, &up, step);
+        assert_eq!(sent.fault, None);
+        let (answered, fault) = feed_down(&mut http, &down, step);
+        assert_eq!(fault, None);
+        for bytes in [&sent.up, &answered] {
+            for at in frame_starts(bytes) {
+                assert_eq!(bytes[at + STREAM] & RESERVED, 0, "pieces of {step}");
+            }
+        }
+        seen.push(answered);
+    }
+    assert!(seen.windows(2).all(|two| two[0] == two[1]), "the same bytes however they are cut");
+}
+
+/// Where each frame begins.
+fn frame_starts(bytes: &[u8]) -> Vec<usize> {
+    let mut starts = Vec::new();
+    let mut at = 0;
+    while let Some(head) = bytes.get(at..at + HEAD) {
+        starts.push(at);
+        at += HEAD + u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+    }
+    starts
+}
