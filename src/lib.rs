@@ -19,7 +19,7 @@
 //! Imports point down only, and files make no circles but those argued for in `tests/architecture.rs`:
 //!
 //! ```text
-//!   5  main  config  worker  serve  admin  client  evidence  demo  wiring
+//!   5  main  config  worker  serve  admin  client  evidence  demo  init  wiring
 //!   4  session                                             sequencing only
 //!   3  relay  gateway                                      byte movement | shared handles
 //!   2  tls::{server,client,handshake,leg}  identify  credential  dial  recording  audit  net  I/O
@@ -39,6 +39,7 @@ pub mod dial;
 pub mod evidence;
 pub mod gateway;
 pub mod identify;
+pub mod init;
 pub mod metrics;
 pub mod names;
 pub mod net;

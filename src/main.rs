@@ -5,6 +5,7 @@ use staunch::audit::{self, Format};
 use staunch::client::{Fault, connect, login, logout, token};
 use staunch::demo;
 use staunch::evidence::{EvidenceFault, keygen, sessions};
+use staunch::init;
 use staunch::serve::{End, Overrides, Running, harden, without_core_dumps};
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -41,6 +42,12 @@ enum Action {
         #[arg(long, env = "STAUNCH_LOG")]
         log: Option<String>,
     },
+    /// Write a configuration for an issuer and a service, and say what to type next. Overwrites nothing.
+    ///
+    /// Asks for what is not given, where there is a terminal. Makes a test certificate, stores the service's key for its owner
+    /// alone, runs `check`, and prints the first request, for the command line and for the libraries in use.
+    #[command(after_help = INIT_HELP)]
+    Init(Box<init::Arguments>),
     /// Check a configuration: every fault at once, with file and line. Opens no sockets.
     ///
     /// Prints the resolved routes and exits 0, or prints the faults on standard error and exits 1.
@@ -134,6 +141,17 @@ Examples:
 
 Exit codes: 0 logged in, 1 fault or refusal, 2 usage.";
 
+const INIT_HELP: &str = "\
+Examples:
+  staunch init                                 # asks
+  staunch init --protect openai --issuer https://idp.example.com --client-id staunch-cli --group ml \\
+      --secret env:OPENAI_API_KEY --login
+  staunch init warehouse --protect postgres --issuer https://idp.example.com --group analytics \\
+      --upstream pg.internal:5432 --upstream-ca internal-ca.pem --user svc_ro --secret file:svc_ro.password
+  staunch init gw --protect ollama --issuer https://idp.example.com --name ollama.gw.example.com
+
+Exit codes: 0 done, 1 fault, 2 usage.";
+
 const SESSIONS_HELP: &str = "\
 Examples:
   staunch sessions list -d /var/lib/staunch/recordings --where route=openai
@@ -159,6 +177,7 @@ fn main() -> ExitCode {
         Action::Serve { file, workers, log_format, log } => {
             serve(&file.config, &Overrides { workers, log_format: log_format.map(Format::from), log })
         }
+        Action::Init(arguments) => alone(init::run(*arguments), |code| code),
         Action::Check { file, json, strict } => check(&file.config, json, strict),
         Action::Schema => print(&format!("{:#}\n", staunch::config::schema())),
         Action::Login(arguments) => alone(login::run(*arguments), |()| 0),

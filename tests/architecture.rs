@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Modules by level, as in the documentation of the crate. A module with a level of its own below another's name
 /// (`tls::record`) is listed by its path.
 const LEVELS: [(u8, &[&str]); 6] = [
-    (5, &["main", "config", "worker", "serve", "admin", "client", "evidence", "demo"]),
+    (5, &["main", "config", "worker", "serve", "admin", "client", "evidence", "demo", "init"]),
     (4, &["session"]),
     (3, &["relay", "gateway"]),
     (2, &["tls", "identify", "credential", "dial", "recording", "audit", "net"]),
@@ -21,7 +21,7 @@ const LEVELS: [(u8, &[&str]); 6] = [
 ];
 
 /// Imports between modules of one level that are wanted, each with its reason.
-const EXCEPTIONS: [(&str, &str, &str); 10] = [
+const EXCEPTIONS: [(&str, &str, &str); 13] = [
     ("dial", "tls", "dialling ends in a TLS handshake"),
     ("net", "tls", "the HTTPS client verifies servers as dialling does"),
     ("identify", "net", "issuers' keys are fetched by the one HTTPS client"),
@@ -32,6 +32,9 @@ const EXCEPTIONS: [(&str, &str, &str); 10] = [
     ("serve", "admin", "serving starts the operator's listener"),
     ("config", "worker", "the configuration says how workers are laid out"),
     ("close", "names", "a close reason names its culprit"),
+    ("init", "client", "what was written is tried with a login, and says so in the client's words"),
+    ("init", "config", "what was written is checked as `staunch check` does"),
+    ("init", "demo", "the test authority is the demo's"),
 ];
 
 /// Groups of files that use each other and are meant to, each with its reason. "To be cut" is no reason to leave it.

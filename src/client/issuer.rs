@@ -15,6 +15,11 @@ pub(super) struct Issuer {
     document: Document,
 }
 
+/// Asks an issuer for its discovery document and checks that it is its own.
+pub async fn probe(url: &str, ca: Option<&Path>) -> Result<(), Fault> {
+    Issuer::discover(url, ca).await.map(|_| ())
+}
+
 /// Only what is used here; issuers say much more.
 #[derive(Deserialize)]
 struct Document {

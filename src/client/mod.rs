@@ -37,6 +37,7 @@ mod terminal;
 mod token_file;
 
 pub use fault::{Fault, Offence, Refusal};
+pub use issuer::probe as probe_issuer;
 pub use profile::Profile;
 pub use secrets::Reference;
 pub use settings::TokenUse;

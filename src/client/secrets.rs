@@ -49,7 +49,7 @@ impl Reference {
     }
 
     /// Reads the secret. A newline at its end is cut.
-    pub(super) fn read(&self) -> Result<Secret, Fault> {
+    pub fn read(&self) -> Result<Secret, Fault> {
         let bytes = match self {
             Reference::Env(name) => std::env::var(name).map(String::into_bytes).map_err(|_| {
                 Fault::Usage(format!("the environment variable {name} is not set, or is no text"))

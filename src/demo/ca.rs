@@ -9,12 +9,15 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// A certificate authority with an ECDSA P-256 key.
 pub struct Ca {
     certificate: CertificateDer<'static>,
     pem: String,
     issuer: Issuer<'static, KeyPair>,
+    /// When it began, and when it and all that it signs ends; `None`: never.
+    validity: Option<(SystemTime, SystemTime)>,
 }
 
 /// A certificate for some names, with its key.
@@ -30,8 +33,20 @@ pub struct Leaf {
 impl Ca {
     /// Makes the authority.
     pub fn new(name: &str) -> Result<Ca, rcgen::Error> {
+        Self::with_validity(name, None)
+    }
+
+    /// Makes an authority that ends after a while, with all that it signs.
+    pub fn lasting(name: &str, lifetime: Duration) -> Result<Ca, rcgen::Error> {
+        let now = SystemTime::now();
+        // Clocks of clients may be behind.
+        Self::with_validity(name, Some((now - Duration::from_secs(3600), now + lifetime)))
+    }
+
+    fn with_validity(name: &str, validity: Option<(SystemTime, SystemTime)>) -> Result<Ca, rcgen::Error> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
+        set_validity(&mut params, validity);
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -40,6 +55,7 @@ impl Ca {
             certificate: certificate.der().clone(),
             pem: certificate.pem(),
             issuer: Issuer::new(params, key),
+            validity,
         })
     }
 
@@ -58,6 +74,7 @@ impl Ca {
         if let Some(name) = names.first() {
             params.distinguished_name.push(DnType::CommonName, *name);
         }
+        set_validity(&mut params, self.validity);
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
@@ -93,6 +110,12 @@ impl Leaf {
     /// The private key in PEM.
     pub fn key_pem(&self) -> &str {
         &self.key_pem
+    }
+}
+
+fn set_validity(params: &mut CertificateParams, validity: Option<(SystemTime, SystemTime)>) {
+    if let Some((begins, ends)) = validity {
+        (params.not_before, params.not_after) = (begins.into(), ends.into());
     }
 }
 

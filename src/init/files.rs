@@ -1,0 +1,89 @@
+//! Writes the folder: new files only, and all of them or none.
+
+use super::plan::Plan;
+use super::template;
+use crate::client::Fault;
+use crate::demo::ca::Ca;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long the test certificate is good. Several clients refuse what is good for longer than 398 days.
+const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(397 * 86_400);
+
+/// Refuses a folder that holds anything.
+pub(super) fn check_free(folder: &Path) -> Result<(), Fault> {
+    match fs::read_dir(folder).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Fault::Usage(format!(
+            "{} is there and not empty, and nothing is overwritten; name another folder: staunch init FOLDER …",
+            folder.display()
+        ))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Fault::Machine(format!("{}: {error}", folder.display()))),
+    }
+}
+
+/// Writes everything; what was written is removed again when something cannot be. Returns each file and what it is.
+pub(super) fn write(plan: &Plan) -> Result<Vec<(PathBuf, &'static str)>, Fault> {
+    let made = |what: &str, error: &dyn std::fmt::Display| Fault::Machine(format!("{what}: {error}"));
+    let ca = Ca::lasting("Staunch test authority", CERTIFICATE_LIFETIME)
+        .map_err(|error| made("its certificate authority", &error))?;
+    let leaf = ca.leaf(&[&plan.name]).map_err(|error| made("its certificate", &error))?;
+    let mut folder = Folder { path: plan.folder.clone(), made: Vec::new() };
+    folder.make("", 0o755)?;
+    folder.write("ca.pem", 0o644, ca.pem().as_bytes())?;
+    folder.write("gateway.pem", 0o644, leaf.certificate_pem().as_bytes())?;
+    folder.write("gateway.key", 0o600, leaf.key_pem().as_bytes())?;
+    let mut written = vec![
+        (plan.configuration(), "the configuration, with comments"),
+        (plan.ca(), "a test authority, for clients to trust; its key was not kept"),
+        (folder.path.join("gateway.pem"), "the gateway's certificate"),
+        (folder.path.join("gateway.key"), "its key"),
+    ];
+    if let (Some(secret), Some(name)) = (&plan.secret, plan.secret_file()) {
+        folder.make("secrets", 0o700)?;
+        folder.write(&name, 0o600, secret.expose())?;
+        written.push((folder.path.join(&name), "the stored credential, for its owner alone"));
+    }
+    folder.write("staunch.toml", 0o644, template::configuration(plan).as_bytes())?;
+    folder.made.clear();
+    Ok(written)
+}
+
+/// A folder that is being filled; what was made in it goes when this is dropped too early.
+struct Folder {
+    path: PathBuf,
+    made: Vec<PathBuf>,
+}
+
+impl Folder {
+    fn make(&mut self, name: &str, mode: u32) -> Result<(), Fault> {
+        let path = self.path.join(name);
+        match DirBuilder::new().recursive(name.is_empty()).mode(mode).create(&path) {
+            Ok(()) => self.made.push(path),
+            Err(error) => return Err(Fault::Machine(format!("{}: {error}", path.display()))),
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, name: &str, mode: u32, bytes: &[u8]) -> Result<(), Fault> {
+        let path = self.path.join(name);
+        let fault = |error: io::Error| Fault::Machine(format!("{}: {error}", path.display()));
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).map_err(fault)?;
+        self.made.push(path.clone());
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(fault)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        for path in self.made.iter().rev() {
+            // Only what is empty: somebody else may have put something there.
+            let _ = if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
+        }
+    }
+}

@@ -1,0 +1,278 @@
+"""`staunch init`: three commands from an issuer and a key to a first answer, for each kind of service; it never overwrites."""
+
+import contextlib
+import os
+import pty
+import re
+import stat
+import subprocess
+import sys
+import time
+import tomllib
+
+import grpc
+import httpx
+import pytest
+from conftest import check_log
+from support import mariadb, parts, postgres, redis_server
+from support.gateway import BINARY, KEY
+from support.login import Browser, Home
+from support.parts import until
+from support.process import Process, free_port
+
+LIST = '{"object":"list","data":[{"id":"$http_authorization $http_x_api_key $http_api_key","object":"model"}],"models":[]}'
+
+
+@pytest.fixture(scope="module")
+def models(world, tmp_path_factory):
+    """Model services, which answer with the credential that they saw."""
+    locations = "".join(
+        f"location = {path} {{ default_type application/json; return 200 '{LIST}'; }}\n"
+        for path in ("/v1/models", "/openai/v1/models", "/api/tags")
+    )
+    process, port = parts.nginx(tmp_path_factory.mktemp("models"), *world.upstream_pair, locations)
+    yield f"127.0.0.1:{port}"
+    process.stop()
+
+
+class Hour:
+    """Somebody in a home of their own who types what is printed."""
+
+    def __init__(self, world, folder):
+        self.world, self.folder, self.home = world, folder, Home(folder, world)
+        self.secret = folder / "key-from-the-service"
+        self.secret.write_text(KEY + "\n")
+        self.secret.chmod(0o600)
+        self.gateway = None
+
+    def init(self, kind: str, *more: str, upstream: str | None = None, code: int = 0) -> str:
+        where = ["--upstream", upstream, "--upstream-ca", self.world.ca] if upstream else []
+        self.port = free_port()
+        done = self.home.run(
+            "init", "--protect", kind, "--issuer", self.world.issuer.url, "--issuer-ca", self.world.ca, "--group", "agents",
+            "--client-id", parts.ANN, "--port", str(self.port), *where, *more, cwd=self.folder, code=code,
+        )  # fmt: skip
+        assert KEY not in done.stdout + done.stderr
+        self.printed = done.stdout
+        return done.stdout + done.stderr
+
+    def serve(self):
+        """The first printed command; the tests' gateways need their operator's listener elsewhere."""
+        path = self.folder / "staunch/staunch.toml"
+        self.admin = free_port()
+        path.write_text(path.read_text() + f'\n[admin]\naddress = "127.0.0.1:{self.admin}"\n')
+        command = self.command("Start the gateway").split()
+        env = self.home.env
+        self.gateway = Process(command + ["--log-format", "json"], self.folder / "log", self.admin, env, cwd=self.folder)
+
+        def ready():
+            with contextlib.suppress(httpx.HTTPError):
+                return httpx.get(f"http://127.0.0.1:{self.admin}/readyz").status_code == 200
+
+        until(ready)
+
+    def log_in(self):
+        """The second printed command, for a program instead of a person."""
+        command = self.command("Log in").split()[1:]
+        self.home.run(*command, "--client-credentials", "--client-secret", "env:CI_SECRET", env={"CI_SECRET": "secret"})
+        self.home.env["CI_SECRET"] = "secret"
+
+    def command(self, title: str) -> str:
+        found = re.search(rf"^# {re.escape(title)}[^\n]*\n(.+?)\n\n", self.printed, re.M | re.S)
+        assert found, self.printed
+        return found[1]
+
+    def type(self, title: str) -> str:
+        """What a printed command answers."""
+        path = f"{os.path.dirname(sys.executable)}:{self.home.env['PATH']}"
+        done = subprocess.run(
+            ["bash", "-c", self.command(title)], cwd=self.folder, env=self.home.env | {"PATH": path}, timeout=60,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{self.command(title)}\n{done.stdout}{done.stderr}\n{self.gateway.text()}"
+        return done.stdout
+
+    def stop(self):
+        if self.gateway:
+            assert self.gateway.stop() == 0, self.gateway.text()
+            check_log_of(self.gateway)
+
+
+def check_log_of(process):
+    class Log:
+        pass
+
+    log = Log()
+    log.process = process
+    check_log(log)
+
+
+@pytest.fixture
+def hour(world, tmp_path):
+    hour = Hour(world, tmp_path)
+    yield hour
+    hour.stop()
+
+
+def key_of(hour):
+    return ["--secret", f"file:{hour.secret}"]
+
+
+@pytest.mark.parametrize(
+    "kind, seen",
+    [("openai", f"Bearer {KEY}  "), ("anthropic", f" {KEY} "), ("azure", f"  {KEY}"), ("ollama", f"Bearer {KEY}  ")],
+)
+def test_a_model_service_answers_the_printed_requests(hour, models, kind, seen):
+    hour.init(kind, *key_of(hour), upstream=models)
+    hour.serve()
+    hour.log_in()
+    answer = hour.type("The first request, with curl")
+    assert f'"id":"{seen}"' in answer and "eyJ" not in answer
+    if kind in ("openai", "azure"):
+        assert seen in hour.type("With the Python SDK")
+
+
+def test_everything_is_written_for_whom_it_is(hour, models):
+    hour.init("openai", *key_of(hour), upstream=models)
+    folder = hour.folder / "staunch"
+    modes = {p.relative_to(folder).as_posix(): stat.S_IMODE(p.stat().st_mode) for p in folder.rglob("*")}
+    assert modes == {
+        "staunch.toml": 0o644, "ca.pem": 0o644, "gateway.pem": 0o644, "gateway.key": 0o600, "secrets": 0o700,
+        "secrets/openai.key": 0o600,
+    }  # fmt: skip
+    text = (folder / "staunch.toml").read_text()
+    assert KEY not in text and tomllib.loads(text)["route"][0]["allow"] == [{"issuer": "corp", "groups": ["agents"]}]
+    assert "route openai (http)" in hour.printed, "what `check` says"
+    for line in text.splitlines():
+        assert len(line) <= 140, line
+
+
+def test_nothing_is_ever_overwritten(hour, models):
+    hour.init("openai", *key_of(hour), upstream=models)
+    before = {p: p.read_bytes() for p in (hour.folder / "staunch").rglob("*") if p.is_file()}
+    assert "nothing is overwritten" in hour.init("openai", *key_of(hour), upstream=models, code=2)
+    assert {p: p.read_bytes() for p in (hour.folder / "staunch").rglob("*") if p.is_file()} == before
+    other = hour.folder / "mine"
+    other.mkdir()
+    (other / "notes").write_text("mine")
+    assert "nothing is overwritten" in hour.init("openai", "mine", *key_of(hour), upstream=models, code=2)
+    assert [p.name for p in other.iterdir()] == ["notes"]
+
+
+def test_postgres_mysql_and_redis_answer_the_printed_commands(world, tmp_path_factory):
+    database = postgres.Server(*world.upstream_pair, KEY)
+    shop = mariadb.Server(*world.upstream_pair, KEY)
+    cache = redis_server.Server(*world.upstream_pair, world.ca, KEY)
+    wanted = [
+        ("postgres", database, "svc_scram", "psql", "svc_scram", "psycopg"),
+        ("mysql", shop, "svc", "mariadb", "svc@", "PyMySQL"),
+        ("redis", cache, "svc", "redis-cli", "PONG", "redis-py"),
+    ]
+    for kind, server, user, tool, answer, library in wanted:
+        hour = Hour(world, tmp_path_factory.mktemp(kind))
+        try:
+            hour.init(kind, "--user", user, *key_of(hour), upstream=f"127.0.0.1:{server.port}")
+            hour.serve()
+            hour.log_in()
+            assert answer in hour.type(f"The first request, with {tool}"), kind
+            assert (answer if answer != "PONG" else "True") in hour.type(f"With {library}"), kind
+        finally:
+            hour.stop()
+    for server in (database, shop, cache):
+        server.stop()
+
+
+def test_a_grpc_service_answers(hour, world):
+    hour.init("grpc", *key_of(hour), upstream=f"127.0.0.1:{world.grpc_port}")
+    hour.serve()
+    hour.log_in()
+    assert f"localhost:{hour.port} list" in hour.command("The first request, with grpcurl")
+    authority = grpc.ssl_channel_credentials((hour.folder / "staunch/ca.pem").read_bytes())
+    with grpc.secure_channel(f"localhost:{hour.port}", authority) as channel:
+        unary = channel.unary_unary("/test.Echo/Unary")
+        answer = unary(b"hello", metadata=[("authorization", f"Bearer {hour.home.token()}")], timeout=10)
+    assert answer == b"hello|Bearer " + KEY.encode()
+
+
+def test_any_service_is_reached_through_connect(hour, models):
+    hour.init("raw", upstream=models)
+    hour.serve()
+    hour.log_in()
+    running = hour.home.begin(*hour.command("The first request").replace("staunch/ca.pem", f"{hour.folder}/staunch/ca.pem").split()[1:])
+    port = until(lambda: (m := re.search(r"raw \(raw\): 127\.0\.0\.1:(\d+)", running.text())) and m[1])
+    assert httpx.get(f"http://127.0.0.1:{port}/v1/models").status_code == 200
+    running.popen.terminate()
+    assert running.ended() == 0
+
+
+def test_with_login_three_commands_are_enough(hour, world, models):
+    port = free_port()
+    arguments = [
+        "init", str(hour.folder / "staunch"), "--protect", "openai", "--issuer", world.issuer.url, "--issuer-ca", world.ca,
+        "--client-id", parts.CLI, "--port", str(port), "--upstream", models, "--upstream-ca", world.ca, *key_of(hour), "--login",
+    ]  # fmt: skip
+    running = hour.home.begin(*arguments)
+    assert httpx.get(Browser(world).visit(running.address(), "ann")).status_code == 200
+    assert running.ended() == 0, running.text()
+    hour.printed = running.text()
+    assert "# Log in" not in hour.printed
+    hour.serve()
+    assert KEY in hour.type("The first request, with curl")
+
+
+def test_an_issuer_is_written_as_it_calls_itself_and_one_that_is_silent_warns(hour, world, models):
+    again = ["--upstream", models, "--upstream-ca", world.ca, *key_of(hour), "--issuer-ca", world.ca]
+    for number, written in enumerate((f"{world.issuer.url}/", f"{world.issuer.url}/.well-known/openid-configuration")):
+        folder = hour.folder / f"gw-{number}"
+        hour.home.run("init", str(folder), "--protect", "openai", "--issuer", written, *again)
+        assert tomllib.loads((folder / "staunch.toml").read_text())["issuer"][0]["oidc"] == world.issuer.url
+    silent = f"https://127.0.0.1:{free_port()}"
+    done = hour.home.run("init", str(hour.folder / "silent"), "--protect", "openai", "--issuer", silent, *again)
+    assert "warning: issuer" in done.stderr and (hour.folder / "silent/staunch.toml").exists()
+
+
+def test_a_public_name_listens_for_everybody_and_says_what_dns_must_do(hour, models):
+    hour.init("openai", *key_of(hour), "--name", "ai.gw.example.com", upstream=models)
+    read = tomllib.loads((hour.folder / "staunch/staunch.toml").read_text())
+    assert read["listener"][0]["address"] == f"[::]:{hour.port}" and read["route"][0]["sni"] == "ai.gw.example.com"
+    assert "ai.gw.example.com must lead here" in hour.printed
+    assert "clients of an address send none" in hour.init("openai", "other", *key_of(hour), "--name", "10.0.0.1", code=2)
+
+
+def test_without_a_terminal_all_that_is_missing_is_named_and_nothing_is_written(hour):
+    done = hour.home.run("init", "--protect", "mysql", code=2, cwd=hour.folder)
+    for flag in ("--issuer", "--upstream", "--user", "--secret"):
+        assert flag in done.stderr, done.stderr
+    literal = hour.home.run("init", "--protect", "openai", "--secret", "sk-on-the-command-line", code=2, cwd=hour.folder)
+    assert "env:NAME" in literal.stderr and not (hour.folder / "staunch").exists()
+
+
+def test_at_a_terminal_it_asks_and_shows_no_secret(hour, world):
+    command = [BINARY, "init", "--issuer-ca", world.ca]
+    answers = ["anthropic", world.issuer.url, KEY, "agents, ops"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(hour.folder)
+        os.execve(BINARY, command, hour.home.env)
+    screen = b""
+
+    def read_until(word: bytes) -> None:
+        nonlocal screen
+        deadline = time.monotonic() + 20
+        while word not in screen and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                screen += os.read(terminal, 65536)
+        assert word in screen, screen
+        screen = screen if word == b"/v1/models" else screen.split(word, 1)[1]
+
+    seen = b""
+    for question, answer in zip((b"protected", b"issues", b"not shown", b"groups"), answers):
+        read_until(question)
+        seen += screen
+        os.write(terminal, answer.encode() + b"\n")
+    read_until(b"/v1/models")
+    assert os.waitpid(pid, 0)[1] == 0
+    assert KEY.encode() not in seen + screen
+    text = (hour.folder / "staunch/staunch.toml").read_text()
+    assert tomllib.loads(text)["route"][0]["allow"][0]["groups"] == ["agents", "ops"]
+    assert (hour.folder / "staunch/secrets/anthropic.key").read_text() == KEY
