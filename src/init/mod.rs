@@ -22,7 +22,7 @@ use crate::client::Fault;
 use crate::client::login;
 use crate::config;
 use plan::Plan;
-use question::Terminal;
+use question::{Terminal, say};
 use std::io::Write;
 use std::path::Path;
 
@@ -62,11 +62,6 @@ fn program() -> String {
         true => first_request::quote(Path::new(&called)),
         false => "staunch".into(),
     }
-}
-
-fn say(text: &str) {
-    // Nobody reads on: there is no one to tell.
-    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn print(text: &str) -> Result<(), Fault> {

@@ -12,6 +12,12 @@ const MAX_ANSWER: u64 = 16 * 1024;
 /// Answers that are no answers before a question is given up.
 const MAX_TRIES: usize = 5;
 
+/// Prints a line for the person at the terminal.
+pub(super) fn say(text: &str) {
+    // Nobody reads on: there is no one to tell.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// A person who can be asked, or nobody.
 pub(super) struct Terminal {
     is_there: bool,
@@ -47,7 +53,7 @@ impl Terminal {
             let answer = if answer.trim().is_empty() { default } else { answer.trim() };
             match read(answer) {
                 Ok(value) => return Ok(value),
-                Err(why) => super::say(&format!("  {why}")),
+                Err(why) => say(&format!("  {why}")),
             }
         }
         Err(Fault::Person("no answer that can be used".into()))
@@ -58,7 +64,7 @@ impl Terminal {
         let hidden = Hidden::new();
         let answer = self.line(&format!("{question} (not shown): "));
         drop(hidden);
-        super::say("");
+        say("");
         let answer = answer?;
         match answer.trim() {
             "" => Err(Fault::Person("there is nothing to store; give --secret env:NAME or file:PATH".into())),
