@@ -18,7 +18,7 @@ use super::postgres::cancel::Cancel;
 use super::postgres::start::{First, PostgresStart};
 use super::postgres::{self};
 use super::raw_start::RawStart;
-use super::redis::start::RedisStart;
+use super::redis::{self, start::RedisStart};
 use super::registry::Registration;
 use super::stage::{Authorised, Routed, Secured, Start};
 use super::state::{Origin, WorkerState};
@@ -151,7 +151,7 @@ async fn to_sniffed(
             First::Cancel(cancel) => Sniffed::Cancel(cancel),
         },
         RouteProtocol::Mysql => Sniffed::Mysql(Box::pin(mysql::start::first(routed, trail)).await?),
-        RouteProtocol::Redis => Sniffed::Redis(RedisStart::new(routed)),
+        RouteProtocol::Redis => Sniffed::Redis(redis::start::first(routed)?),
     })
 }
 

@@ -1,11 +1,13 @@
-//! Database sessions: one traffic ([`traffic`]) with one end (`ending`).
+//! Database sessions: one login (`login`), one traffic ([`traffic`]) with one end (`ending`).
 //!
-//! PostgreSQL, MySQL and Redis are dialects of it. A dialect knows its protocol's messages and how an end is encoded
-//! ([`dialect::Dialect`]); when a session expires, drains or ends is decided here, once.
+//! PostgreSQL, MySQL and Redis are dialects of it. A dialect knows its protocol's messages and how a refusal or an end is
+//! encoded (`login::LoginDialect`, [`dialect::Dialect`]); who is let in, and when a session expires, drains or ends, is
+//! decided here, once.
 
 pub mod cancels;
 pub mod dialect;
 mod ending;
+pub(super) mod login;
 mod statements;
 pub mod traffic;
 
