@@ -267,7 +267,8 @@ impl Sink {
     pub fn failing(&self) -> bool {
         let shared = &*self.0;
         let progress = shared.progress.load(Relaxed);
-        let stuck = progress != 0 && shared.now() >= progress + STUCK_AFTER.as_millis() as u64;
+        // Both are rounded down: only beyond the limit it has certainly passed.
+        let stuck = progress != 0 && shared.now() > progress + STUCK_AFTER.as_millis() as u64;
         if stuck && !shared.stalled.swap(true, Relaxed) {
             shared.stalls.fetch_add(1, Relaxed);
         }

@@ -37,7 +37,7 @@ const LINE: &[u8] = b"123456789\n";
 fn until(mut done: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !done() {
-        assert!(begin.elapsed() < Duration::from_secs(10), "it never comes");
+        assert!(begin.elapsed() < Duration::from_secs(60), "it never comes");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
