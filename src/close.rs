@@ -15,6 +15,8 @@ pub enum Close {
     Handshake(Side),
     /// The client named no route (no SNI, or a name that no route has).
     NoRoute,
+    /// The certificate of the client's name has not been issued yet.
+    NoCertificate,
     /// The client's first bytes do not fit the route's protocol.
     WrongProtocol,
     /// The identity could not be established, or the policy said no.
@@ -149,6 +151,7 @@ impl Close {
             Close::Deadline(_) => "deadline",
             Close::Handshake(_) => "handshake",
             Close::NoRoute => "no_route",
+            Close::NoCertificate => "no_certificate",
             Close::WrongProtocol => "wrong_protocol",
             Close::Refused => "refused",
             Close::IssuerUnavailable => "issuer_unavailable",
@@ -189,6 +192,7 @@ impl Close {
             | Close::Alert(side)
             | Close::Stalled(side) => side.into(),
             Close::Idle
+            | Close::NoCertificate
             | Close::Drained
             | Close::Limit
             | Close::IssuerUnavailable

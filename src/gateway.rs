@@ -1,5 +1,6 @@
 //! What workers share: made once from the configuration, read-only, swapped whole on reload.
 
+use crate::acme::{Certificate, Challenges};
 use crate::credential::{Account, HeaderInjection};
 use crate::dial::Upstream;
 use crate::identify::certificate::CertificateMapping;
@@ -13,7 +14,7 @@ use crate::tls::server::{ClientCertificates, ServerVariants};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 
 /// Everything a session needs to know that is not its own.
@@ -30,6 +31,24 @@ pub struct Gateway {
     names: HashMap<(usize, String), usize>,
     /// Listener and SNI name (lower case) → tunnel.
     tunnels: HashMap<(usize, String), Arc<Tunnel>>,
+    /// Certificates that renew themselves.
+    pub acme: AcmeFacts,
+}
+
+/// Certificates that renew themselves, and the challenges that are answered for them.
+#[derive(Default)]
+pub struct AcmeFacts {
+    /// Challenges under way; `None`: there is no such certificate.
+    pub challenges: Option<Arc<Challenges>>,
+    /// By route, and for a tunnel by `tunnel:` and its name.
+    pub certificates: Vec<(RouteName, Arc<Certificate>)>,
+}
+
+impl AcmeFacts {
+    /// The first certificate that does not serve, and why.
+    pub fn trouble(&self, now: SystemTime) -> Option<(&RouteName, String)> {
+        self.certificates.iter().find_map(|(route, one)| Some((route, one.trouble(now)?)))
+    }
 }
 
 /// A name on a listener under which `CONNECT route` opens any route.
@@ -291,7 +310,8 @@ impl Gateway {
                 names.extend(route.sni.iter().map(|name| ((listener.number, name.clone()), index)));
             }
         }
-        Gateway { listeners, routes, issuers, limits, names, tunnels: HashMap::new() }
+        let (tunnels, acme) = (HashMap::new(), AcmeFacts::default());
+        Gateway { listeners, routes, issuers, limits, names, tunnels, acme }
     }
 
     /// The same gateway with tunnels. On one listener, no tunnel has the name of another or of a route.

@@ -22,12 +22,13 @@
 //!   5  main  config  worker  serve  admin  client  evidence  demo  init  wiring
 //!   4  session                                             sequencing only
 //!   3  relay  gateway                                      byte movement | shared handles
-//!   2  tls::{server,client,handshake,leg}  identify  credential  dial  recording  audit  net  I/O
+//!   2  tls::{server,client,handshake,leg}  identify  credential  dial  recording  audit  acme  net  I/O
 //!   1  tls::record  protocol  policy                       pure: no tokio, no clock, no configuration
 //!   0  names  close  secret  metrics  system               vocabulary, and the system calls without a safe wrapper
 //! ```
 #![deny(unsafe_code)]
 
+pub mod acme;
 pub mod admin;
 pub mod audit;
 pub mod client;

@@ -922,3 +922,58 @@ fn warnings_with(changes: &[(&str, &str)]) -> Vec<String> {
     let loaded = staunch::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
     loaded.warnings.list.iter().map(|one| format!("{}: {}", one.line, one.text)).collect()
 }
+
+#[test]
+fn what_is_wrong_about_certificates_that_are_ordered_is_told() {
+    let own = r#"certificate = { acme = "letsencrypt" }"#;
+    let eab = "ca = \"certs/internal-ca.pem\"";
+    let table: &[(&str, &str, &str)] = &[
+        (
+            own,
+            r#"certificate = { acme = "letsencript" }"#,
+            "\"letsencript\" is no authority; write \"letsencrypt\"",
+        ),
+        (own, r#"certificate = { acme = "http://ca.example/directory" }"#, "is no authority"),
+        (own, r#"certificate = { acme = [] }"#, "no authority is named"),
+        (own, r#"certificate = { chain = "certs/gateway.pem" }"#, "`key` is missing"),
+        (own, r#"certificate = {}"#, "write chain and key (PEM files), or acme"),
+        (
+            own,
+            r#"certificate = { acme = "letsencrypt", chain = "certs/gateway.pem" }"#,
+            "remove chain and key, or acme",
+        ),
+        (
+            own,
+            r#"certificate = { acme = "letsencrypt", challenge = "dns" }"#,
+            "\"dns\" is none of \"tls-alpn-01\"",
+        ),
+        (
+            own,
+            r#"certificate = { acme = "letsencrypt", challenge = "dns-01" }"#,
+            "write dns_hook under [acme]",
+        ),
+        (
+            own,
+            r#"certificate = { acme = "letsencrypt", names = ["a b"] }"#,
+            "neither a DNS name nor an address",
+        ),
+        (
+            own,
+            r#"certificate = { chain = "certs/gateway.pem", key = "certs/gateway.key", challenge = "dns-01" }"#,
+            "challenge has no effect without acme",
+        ),
+        (r#"sni = "openai.gw.example.com""#, r#"sni = "*.gw.example.com""#, "write challenge = \"dns-01\""),
+        ("http = \"[::]:80\"", "", "http-01 needs a listener"),
+        (r#", "internal"]"#, "]", "authority `internal` is named by no certificate"),
+        ("directory = \"https://ca.internal/acme/acme/directory\"", "", "`directory` is missing"),
+        ("https://ca.internal", "http://ca.internal", "is no directory; write \"https://…\""),
+        (eab, "eab_key_id = \"a\"", "eab_key_id and eab_key belong together"),
+        (eab, "eab_key_id = \"a\"\neab_key = \"c2VjcmV0\"", "a key is named by where it stands"),
+    ];
+    for (from, to, expected) in table {
+        let found = faults_of("acme.toml", from, to);
+        assert!(found.iter().any(|fault| fault.contains(expected)), "{to}: {expected}\nfound: {found:#?}");
+        assert!(!found.iter().any(|fault| fault.contains("c2VjcmV0")), "{found:#?}");
+    }
+    assert_eq!(faults_of("acme.toml", "\"openai\"", "\"openai-2\""), Vec::<String>::new());
+}

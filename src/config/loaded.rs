@@ -2,6 +2,7 @@
 
 use super::fault::Faults;
 use super::summary::Summary;
+use crate::acme::Plan;
 use crate::audit::{Format, Room};
 use crate::gateway::Gateway;
 use crate::worker::Layout;
@@ -20,6 +21,8 @@ pub struct Loaded {
     pub log: Log,
     /// The memory that the process may use, where that is limited.
     pub memory: Option<MemoryLimit>,
+    /// Certificates that are ordered; `None`: none is.
+    pub acme: Option<Plan>,
     /// What `check` prints.
     pub summary: Summary,
     /// What works and is not right.

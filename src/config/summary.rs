@@ -1,5 +1,6 @@
 //! What `staunch check` prints of a good configuration. Holds no secret.
 
+use crate::acme::{Certificate, Status};
 use crate::names::RouteName;
 use serde::Serialize;
 use std::fmt;
@@ -32,8 +33,30 @@ pub struct TunnelSummary {
     pub sni: String,
     /// Names that its certificate is good for.
     pub certificate_names: Vec<String>,
-    /// When that certificate ends, in seconds since 1970.
-    pub certificate_not_after: u64,
+    /// When that certificate ends, in seconds since 1970; `None`: it has not been issued yet.
+    pub certificate_not_after: Option<u64>,
+    /// Who issues it; `None`: it stands in files.
+    pub acme: Option<AcmeSummary>,
+}
+
+/// A certificate that is ordered and renewed.
+#[derive(Clone, Debug, Serialize)]
+pub struct AcmeSummary {
+    /// Who is asked, in turn.
+    pub authorities: Vec<String>,
+    /// Orders that failed since the last success.
+    pub failures: u32,
+    /// Why the last one failed.
+    pub last_error: Option<String>,
+    /// No order before this moment, in seconds since 1970.
+    pub next_attempt: Option<u64>,
+}
+
+impl AcmeSummary {
+    pub(super) fn of(certificate: &Certificate) -> Self {
+        let Status { failures, last_error, next_attempt, .. } = certificate.status();
+        AcmeSummary { authorities: certificate.authorities(), failures, last_error, next_attempt }
+    }
 }
 
 /// One route as it is in force.
@@ -67,20 +90,25 @@ pub struct RouteSummary {
     pub certificate_names: Vec<String>,
     /// When that certificate ends, in seconds since 1970; `None` without one.
     pub certificate_not_after: Option<u64>,
+    /// Who issues it; `None`: it stands in files.
+    pub acme: Option<AcmeSummary>,
     /// When the first of the lists of revoked client certificates is to be replaced, in seconds since 1970, and whether
     /// clients are refused from then on.
     pub crl_next_update: Option<(u64, bool)>,
 }
 
 impl Summary {
-    /// When each certificate that clients are shown ends: by route, and for a tunnel by `tunnel:` and its name, which no
+    /// When each certificate from files ends: by route, and for a tunnel by `tunnel:` and its name, which no
     /// route can be called.
     pub fn certificates(&self) -> Vec<(RouteName, SystemTime)> {
         let at = |seconds| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
         let of = |r: &RouteSummary| Some((RouteName(r.name.as_str().into()), at(r.certificate_not_after?)));
-        let of_tunnel =
-            |t: &TunnelSummary| (RouteName(format!("tunnel:{}", t.sni).into()), at(t.certificate_not_after));
-        self.routes.iter().filter_map(of).chain(self.tunnels.iter().map(of_tunnel)).collect()
+        let of_tunnel = |t: &TunnelSummary| {
+            Some((RouteName(format!("tunnel:{}", t.sni).into()), at(t.certificate_not_after?)))
+        };
+        let routes = self.routes.iter().filter(|route| route.acme.is_none()).filter_map(of);
+        let tunnels = self.tunnels.iter().filter(|tunnel| tunnel.acme.is_none()).filter_map(of_tunnel);
+        routes.chain(tunnels).collect()
     }
 }
 
@@ -107,7 +135,10 @@ impl fmt::Display for Summary {
         }
         for tunnel in &self.tunnels {
             writeln!(f, "\ntunnel {} on {}", tunnel.sni, tunnel.listener)?;
-            certificate(f, &tunnel.certificate_names, tunnel.certificate_not_after)?;
+            if let Some(ends) = tunnel.certificate_not_after {
+                certificate(f, &tunnel.certificate_names, ends)?;
+            }
+            acme(f, tunnel.acme.as_ref(), tunnel.certificate_not_after, &tunnel.certificate_names)?;
         }
         for route in &self.routes {
             writeln!(f, "\nroute {} ({})", route.name, route.protocol)?;
@@ -139,9 +170,32 @@ impl fmt::Display for Summary {
             if let Some(ends) = route.certificate_not_after {
                 certificate(f, &route.certificate_names, ends)?;
             }
+            acme(f, route.acme.as_ref(), route.certificate_not_after, &route.certificate_names)?;
         }
         Ok(())
     }
+}
+
+fn acme(
+    f: &mut fmt::Formatter<'_>,
+    acme: Option<&AcmeSummary>,
+    not_after: Option<u64>,
+    names: &[String],
+) -> fmt::Result {
+    let Some(AcmeSummary { authorities, failures, last_error, .. }) = acme else { return Ok(()) };
+    let authorities = authorities.join(", ");
+    match not_after {
+        Some(_) => writeln!(f, "  renewed by {authorities}")?,
+        None => writeln!(
+            f,
+            "  certificate for {}: none yet, {authorities} is asked when the gateway runs",
+            names.join(", ")
+        )?,
+    }
+    if let Some(error) = last_error {
+        writeln!(f, "  FAILED      {failures} order(s) since the last success: {error}")?;
+    }
+    Ok(())
 }
 
 fn certificate(f: &mut fmt::Formatter<'_>, names: &[String], ends: u64) -> fmt::Result {

@@ -1,7 +1,7 @@
 //! A small HTTPS server on loopback, for the demo's issuer and upstream: one thread, HTTP/1.1.
 
 use super::ca::Leaf;
-use crate::tls::server::{ClientCertificates, ServerSettings, ServerVariants, server_config};
+use crate::tls::server::{ClientCertificates, ServerIdentity, ServerSettings, ServerVariants, server_config};
 use crate::tls::{PostQuantum, group_name};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
@@ -131,8 +131,7 @@ impl Server {
         handler: Arc<dyn Handler>,
     ) -> Result<Server, String> {
         let tls = server_config(ServerSettings {
-            chain: vec![leaf.certificate],
-            key: leaf.key,
+            identity: ServerIdentity::Fixed { chain: vec![leaf.certificate], key: leaf.key },
             pq: PostQuantum::Prefer,
             client_certificates: ClientCertificates::None,
             client_ca: Vec::new(),

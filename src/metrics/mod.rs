@@ -8,7 +8,7 @@ mod histogram;
 mod render;
 
 pub use histogram::Histogram;
-pub use render::{LogFacts, ProcessFacts, render};
+pub use render::{AcmeFacts, LogFacts, ProcessFacts, render};
 
 use crate::close::{Close, Plaintext};
 use crate::names::{Culprit, Direction, SessionId, Side};
@@ -315,12 +315,13 @@ pub const REFUSALS: [&str; 15] = [
 ];
 
 /// [`Close::name`] of every reason.
-const CLOSE_REASONS: [&str; 23] = [
+const CLOSE_REASONS: [&str; 24] = [
     "done",
     "not_tls",
     "deadline",
     "handshake",
     "no_route",
+    "no_certificate",
     "wrong_protocol",
     "refused",
     "issuer_unavailable",

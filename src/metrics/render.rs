@@ -20,6 +20,8 @@ pub struct ProcessFacts {
     pub reload: Option<(bool, SystemTime)>,
     /// When each route's certificate ends.
     pub certificates: Vec<(RouteName, SystemTime)>,
+    /// How the orders of each certificate do that is ordered.
+    pub acme: Vec<AcmeFacts>,
     /// How long ago each issuer's keys were fetched; `None` where they never were.
     pub key_ages: Vec<(IssuerName, Option<Duration>)>,
     /// Descriptors in use.
@@ -34,6 +36,19 @@ pub struct ProcessFacts {
     pub log: LogFacts,
     /// True while the gateway drains.
     pub draining: bool,
+}
+
+/// How the orders of a certificate do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcmeFacts {
+    /// The route that shows it.
+    pub route: RouteName,
+    /// True once it was issued.
+    pub is_there: bool,
+    /// Orders that failed since the last success.
+    pub failures: u32,
+    /// No order before this moment.
+    pub next_attempt: Option<SystemTime>,
 }
 
 /// How the log does.
@@ -239,6 +254,23 @@ fn facts(out: &mut Text, process: &ProcessFacts) {
             "Memory that it uses and the kernel cannot take back at once.",
         );
         out.sample("memory_used_bytes", &[], used);
+    }
+    if !process.acme.is_empty() {
+        out.family("acme_certificate", "gauge", "1: the certificate is there; 0: it was not issued yet.");
+        for one in &process.acme {
+            out.sample("acme_certificate", &[("route", &one.route.0)], u64::from(one.is_there));
+        }
+        out.family("acme_failures", "gauge", "Orders of a certificate that failed since the last success.");
+        for one in &process.acme {
+            out.sample("acme_failures", &[("route", &one.route.0)], u64::from(one.failures));
+        }
+        let held = || process.acme.iter().filter_map(|one| Some((one, one.next_attempt?)));
+        if held().next().is_some() {
+            out.family("acme_next_attempt_seconds", "gauge", "No order before this moment, Unix time.");
+            for (one, at) in held() {
+                out.sample("acme_next_attempt_seconds", &[("route", &one.route.0)], unix(at));
+            }
+        }
     }
     if !process.certificates.is_empty() {
         out.family("certificate_not_after_seconds", "gauge", "When a route's certificate ends, Unix time.");

@@ -134,6 +134,7 @@ fn the_tables_of_words_match_the_vocabulary() {
         Close::Deadline(Stage::Dial),
         Close::Handshake(side),
         Close::NoRoute,
+        Close::NoCertificate,
         Close::WrongProtocol,
         Close::Refused,
         Close::IssuerUnavailable,

@@ -151,6 +151,11 @@ impl HttpsUrl {
     pub fn host(&self) -> &str {
         &self.host
     }
+
+    /// The whole URL.
+    pub fn text(&self) -> String {
+        self.uri.to_string()
+    }
 }
 
 impl FromStr for HttpsUrl {

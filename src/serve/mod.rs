@@ -6,12 +6,13 @@
 mod log_watch;
 mod memory_watch;
 
+use crate::acme::{Certificate, Manager, Plan};
 use crate::admin::{self, AdminState, process};
 use crate::audit::{Format, Sink};
 use crate::close::Close;
 use crate::config::{self, Faults, Loaded};
 use crate::gateway::Gateway;
-use crate::metrics::{LogFacts, ProcessFacts, WorkerMetrics, render};
+use crate::metrics::{AcmeFacts, LogFacts, ProcessFacts, WorkerMetrics, render};
 use crate::worker::memory::{MemoryLimit, Shortage};
 use crate::worker::{Bound, Layout, Workers, listen_fault};
 use arc_swap::ArcSwap;
@@ -39,6 +40,9 @@ pub enum StartFault {
         /// What the system says.
         error: std::io::Error,
     },
+    /// Certificates cannot be ordered.
+    #[error("certificates cannot be ordered: {0}")]
+    Acme(String),
 }
 
 fn system(what: &'static str) -> impl Fn(std::io::Error) -> StartFault {
@@ -62,6 +66,7 @@ pub struct Running {
     gateway: Arc<ArcSwap<Gateway>>,
     workers: Workers,
     state: Arc<State>,
+    acme: Mutex<Option<Manager>>,
     /// Where clients are served, ports filled in.
     pub addresses: Vec<SocketAddr>,
     /// Where the operator is served.
@@ -98,6 +103,14 @@ pub fn without_core_dumps() {
     }
 }
 
+fn start_acme(plan: &Plan) -> Result<Manager, String> {
+    let manager = Manager::start(plan, &tokio::runtime::Handle::current())?;
+    if let Some(address) = manager.http_address {
+        tracing::info!(%address, "listening for HTTP-01 challenges");
+    }
+    Ok(manager)
+}
+
 /// Logs what a configuration warns of.
 fn log_warnings(warnings: &Faults) {
     for warning in &warnings.list {
@@ -113,7 +126,7 @@ impl Running {
         workers: Option<usize>,
         sink: Option<Sink>,
     ) -> Result<Self, StartFault> {
-        let Loaded { gateway, workers: written, admin, summary, warnings, memory, .. } = loaded;
+        let Loaded { mut gateway, workers: written, admin, acme, summary, warnings, memory, .. } = loaded;
         log_warnings(&warnings);
         let layout = Layout { count: workers.unwrap_or(written.count), ..written };
         let bound = Bound::bind(&gateway.listeners, layout).map_err(system("cannot listen"))?;
@@ -123,6 +136,8 @@ impl Running {
             .map_err(system("cannot listen for the operator"))?;
         let admin = admin_listener.local_addr().ok();
         gateway.issuers.start(&tokio::runtime::Handle::current());
+        let manager = acme.as_ref().map(start_acme).transpose().map_err(StartFault::Acme)?;
+        gateway.acme.challenges = manager.as_ref().map(Manager::challenges);
         let gateway = Arc::new(ArcSwap::from_pointee(gateway));
         let workers =
             Workers::start(bound, layout, gateway.clone()).map_err(system("cannot start workers"))?;
@@ -146,10 +161,15 @@ impl Running {
             tracing::info!(bytes = limit.bytes, connections, "memory is limited by a control group");
             tokio::spawn(memory_watch::run(limit.clone(), workers.admission()));
         }
+        // Challenges come to listeners that are bound by now.
+        if let (Some(manager), Some(plan)) = (&manager, &acme) {
+            manager.adopt(plan, &tokio::runtime::Handle::current());
+        }
         for address in &addresses {
             tracing::info!(%address, workers = workers.metrics.len(), "listening");
         }
-        Ok(Running { path: path.to_owned(), gateway, workers, state, addresses, admin })
+        let acme = Mutex::new(manager);
+        Ok(Running { path: path.to_owned(), gateway, workers, state, acme, addresses, admin })
     }
 
     /// Reads configuration and certificates again. The old ones stay when the new ones are bad.
@@ -164,7 +184,11 @@ impl Running {
                 tracing::error!("reload refused: listeners changed, which needs a restart");
                 false
             }
-            Ok(loaded) => {
+            Ok(mut loaded) => {
+                if let Err(why) = self.adopt_acme(&mut loaded) {
+                    tracing::error!("reload refused: {why}");
+                    return self.reloaded(false);
+                }
                 log_warnings(&loaded.warnings);
                 let old = self.gateway.load_full();
                 loaded.gateway.issuers.adopt(&old.issuers);
@@ -177,8 +201,31 @@ impl Running {
                 true
             }
         };
+        self.reloaded(good)
+    }
+
+    fn reloaded(&self, good: bool) -> bool {
         *self.state.reload.lock() = Some((good, SystemTime::now()));
         good
+    }
+
+    /// Goes on with the certificates that are ordered; begins with that where a reload brings the first.
+    fn adopt_acme(&self, loaded: &mut Loaded) -> Result<(), String> {
+        let mut manager = self.acme.lock();
+        let Some(plan) = &loaded.acme else {
+            *manager = None;
+            return Ok(());
+        };
+        if let Some(what) = manager.as_ref().and_then(|manager| manager.restart_needed_for(plan)) {
+            return Err(format!("{what}, which needs a restart"));
+        }
+        if manager.is_none() {
+            *manager = Some(start_acme(plan)?);
+        }
+        let Some(manager) = &*manager else { return Ok(()) };
+        loaded.gateway.acme.challenges = Some(manager.challenges());
+        manager.adopt(plan, &tokio::runtime::Handle::current());
+        Ok(())
     }
 
     /// Runs until signals end it.
@@ -264,6 +311,16 @@ struct State {
     memory: Option<MemoryLimit>,
 }
 
+fn acme_facts((route, certificate): &(crate::names::RouteName, Arc<Certificate>)) -> AcmeFacts {
+    let status = certificate.status();
+    AcmeFacts {
+        route: route.clone(),
+        is_there: certificate.is_there(),
+        failures: status.failures,
+        next_attempt: status.next_attempt.map(|at| SystemTime::UNIX_EPOCH + Duration::from_secs(at)),
+    }
+}
+
 impl AdminState for State {
     fn ready(&self) -> Result<(), String> {
         if self.draining.load(Relaxed) {
@@ -282,6 +339,9 @@ impl AdminState for State {
             return Err("an issuer's keys have not been fetched".into());
         }
         let now = SystemTime::now();
+        if let Some((route, why)) = self.gateway.load().acme.trouble(now) {
+            return Err(format!("route {route}: {why}"));
+        }
         if let Some((route, _)) = self.revocations.lock().iter().find(|(_, end)| *end < now) {
             return Err(format!("the list of revoked client certificates of route {route} has expired"));
         }
@@ -289,12 +349,19 @@ impl AdminState for State {
     }
 
     fn metrics(&self) -> String {
+        let gateway = self.gateway.load();
+        let mut certificates = self.certificates.lock().clone();
+        let ends = |(route, one): &(crate::names::RouteName, Arc<Certificate>)| {
+            Some((route.clone(), one.not_after()?))
+        };
+        certificates.extend(gateway.acme.certificates.iter().filter_map(ends));
         let facts = ProcessFacts {
             version: env!("CARGO_PKG_VERSION"),
             started: Some(self.started),
             reload: *self.reload.lock(),
-            certificates: self.certificates.lock().clone(),
-            key_ages: self.gateway.load().issuers.key_ages(),
+            certificates,
+            acme: gateway.acme.certificates.iter().map(acme_facts).collect(),
+            key_ages: gateway.issuers.key_ages(),
             open_descriptors: process::open_descriptors(),
             max_descriptors: process::max_descriptors(),
             resident_bytes: process::resident_bytes(),

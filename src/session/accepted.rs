@@ -1,5 +1,6 @@
 //! From a TCP connection to a client leg, and to where its name leads.
 
+use super::acme;
 use super::admission::{Admitted, Bounds};
 use super::authorise::identify_certificate;
 use super::leg_close::{LINGER, close_leg, discard_input};
@@ -67,6 +68,15 @@ impl Accepted {
             Close::Handshake(Side::Client)
         })?;
         trail.set_sni(hello.sni.as_deref());
+        if acme::is_challenge(&hello) {
+            let Some(config) = acme::challenge(&self.origin.gateway, &hello) else {
+                trail.explain("no ACME challenge is under way for this name");
+                self.goodbye(&UNRECOGNIZED_NAME).await;
+                return Err(Close::NoRoute);
+            };
+            let records_per_key = self.origin.gateway.limits.records_per_key;
+            return Err(acme::answer(self.tcp, hello, config, records_per_key, trail).await);
+        }
         let Some(named) = self.named(&hello) else {
             trail.explain(if hello.sni.is_some() { "no route has this name" } else { "no name was sent" });
             self.goodbye(&UNRECOGNIZED_NAME).await;
@@ -91,6 +101,10 @@ impl Accepted {
         let config = server.offering(application.alpn());
         let established = handshake::accept(self.tcp, hello, config, records_per_key).await;
         let Established { mut leg, facts, certificate, early } = established.map_err(|fault| {
+            if let Some(trouble) = acme::missing(&self.origin.gateway, &named) {
+                trail.explain(trouble);
+                return Close::NoCertificate;
+            }
             trail.explain(fault);
             Close::Handshake(Side::Client)
         })?;

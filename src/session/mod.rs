@@ -1,6 +1,7 @@
 //! Sessions: one client connection each, from accept to close. Begin with [`pipeline`].
 
 pub mod accepted;
+mod acme;
 pub mod admission;
 mod authorise;
 pub mod connected;

@@ -3,7 +3,7 @@
 use super::renewal::Catch;
 use super::{PostQuantum, provider};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use std::sync::Arc;
 
@@ -19,12 +19,23 @@ pub enum ClientCertificates {
     Required,
 }
 
+/// How a server proves to clients who it is.
+pub enum ServerIdentity {
+    /// By a certificate that stays.
+    Fixed {
+        /// Certificate chain, leaf first.
+        chain: Vec<CertificateDer<'static>>,
+        /// The leaf's private key.
+        key: PrivateKeyDer<'static>,
+    },
+    /// By one that is asked for in each handshake.
+    Renewed(Arc<dyn ResolvesServerCert>),
+}
+
 /// What a route's client leg is made of.
 pub struct ServerSettings {
-    /// Certificate chain, leaf first.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// The leaf's private key.
-    pub key: PrivateKeyDer<'static>,
+    /// What clients are shown.
+    pub identity: ServerIdentity,
     /// Post-quantum key exchange.
     pub pq: PostQuantum,
     /// Whether clients show a certificate.
@@ -126,7 +137,10 @@ pub fn server_config(settings: ServerSettings) -> Result<Arc<ServerConfig>, Buil
             builder.with_client_cert_verifier(verifier.build()?)
         }
     };
-    let mut config = builder.with_single_cert(settings.chain, settings.key)?;
+    let mut config = match settings.identity {
+        ServerIdentity::Fixed { chain, key } => builder.with_single_cert(chain, key)?,
+        ServerIdentity::Renewed(resolver) => builder.with_cert_resolver(resolver),
+    };
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = rustls::crypto::ring::Ticketer::new()?;
     config.send_tls13_tickets = TICKETS;

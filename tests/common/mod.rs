@@ -31,7 +31,9 @@ use staunch::protocol::require_auth::POSTGRES_METHODS;
 use staunch::secret::Secret;
 use staunch::tls::PostQuantum;
 use staunch::tls::client::{ClientSettings, client_config};
-use staunch::tls::server::{ClientCertificates, ServerSettings, ServerVariants, server_config};
+use staunch::tls::server::{
+    ClientCertificates, ServerIdentity, ServerSettings, ServerVariants, server_config,
+};
 use staunch::worker::{Bound, Layout, Workers};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -354,8 +356,7 @@ impl Rig {
         let make_server = |name, client_certificates| {
             let leaf = authority.leaf(name);
             let server = server_config(ServerSettings {
-                chain: leaf.chain,
-                key: leaf.key,
+                identity: ServerIdentity::Fixed { chain: leaf.chain, key: leaf.key },
                 pq: PostQuantum::Prefer,
                 client_certificates,
                 client_ca: vec![authority.certificate()],

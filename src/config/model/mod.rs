@@ -2,15 +2,16 @@
 //!
 //! Values stay texts here, with their place in the file, so that one run can report all that is wrong with them.
 
+mod acme;
 mod parts;
 mod process;
 mod route;
 
-pub use parts::{KeyPair, Text};
+pub use acme::{Acme, AcmeAuthority};
+pub use parts::{KeyPair, OneOrMany, ServerCertificate, Text};
 pub use process::{Admin, Limits, Log, Workers};
 pub use route::{
-    Allow, CertificateIdentity, Credential, Inject, OneOrMany, Route, SubjectGroups, Timeouts, Upstream,
-    UpstreamTable,
+    Allow, CertificateIdentity, Credential, Inject, Route, SubjectGroups, Timeouts, Upstream, UpstreamTable,
 };
 
 use schemars::JsonSchema;
@@ -41,6 +42,8 @@ pub struct Config {
     /// What clients can reach, under which name, and who may.
     #[schemars(with = "Vec<Route>")]
     pub route: Vec<Spanned<Route>>,
+    /// Certificates from ACME authorities.
+    pub acme: Acme,
     /// Limits of the gateway as a whole.
     pub limits: Limits,
     /// Threads.
@@ -112,7 +115,8 @@ pub struct Tunnel {
     #[schemars(with = "String")]
     pub sni: Text,
     /// The certificate that clients are shown.
-    pub certificate: KeyPair,
+    #[schemars(with = "ServerCertificate")]
+    pub certificate: Spanned<ServerCertificate>,
     /// Post-quantum key exchange (X25519MLKEM768) with clients: `prefer`, `require`, `off`. Default `prefer`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]

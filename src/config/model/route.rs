@@ -1,12 +1,9 @@
 //! Routes: names that clients ask for, and what stands behind them.
 
-use super::parts::{KeyPair, Text};
+use super::parts::{KeyPair, OneOrMany, ServerCertificate, Text, by_shape};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use std::collections::BTreeMap;
-use std::fmt;
 use toml::Spanned;
 
 /// A name that clients ask for, and what stands behind it.
@@ -51,8 +48,8 @@ pub struct Route {
     pub dial_ahead: Option<Spanned<u8>>,
     /// The certificate that clients are shown. Needed with `sni`.
     #[serde(default)]
-    #[schemars(with = "Option<KeyPair>")]
-    pub certificate: Option<Spanned<KeyPair>>,
+    #[schemars(with = "Option<ServerCertificate>")]
+    pub certificate: Option<Spanned<ServerCertificate>>,
     /// Whether clients show a certificate: `none`, `optional`, `required`. Default `none`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -142,16 +139,6 @@ pub struct Route {
     /// This route's timeouts.
     #[serde(default)]
     pub timeouts: Timeouts,
-}
-
-/// One text or a list of them.
-#[derive(Debug, JsonSchema)]
-#[schemars(untagged)]
-pub enum OneOrMany {
-    /// One.
-    One(String),
-    /// Several.
-    Many(#[schemars(with = "Vec<String>")] Vec<Text>),
 }
 
 /// Where a route leads.
@@ -340,37 +327,5 @@ pub struct Timeouts {
     pub stall: Option<Text>,
 }
 
-/// Reads "one or several" by the shape of what stands there; serde's own way would lose the places of the parts.
-macro_rules! by_shape {
-    ($type:ty, $expecting:literal $(, text $text:expr)? $(, table $table:expr)? $(, list $list:expr)?) => {
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                struct Shape;
-                impl<'de> Visitor<'de> for Shape {
-                    type Value = $type;
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str($expecting)
-                    }
-                    $(fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
-                        Ok($text(text.to_owned()))
-                    })?
-                    $(fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<$type, A::Error> {
-                        Deserialize::deserialize(MapAccessDeserializer::new(map)).map($table)
-                    })?
-                    $(fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<$type, A::Error> {
-                        let mut all = Vec::new();
-                        while let Some(one) = list.next_element()? {
-                            all.push(one);
-                        }
-                        Ok($list(all))
-                    })?
-                }
-                from.deserialize_any(Shape)
-            }
-        }
-    };
-}
-
-by_shape!(OneOrMany, "a text or a list of texts", text OneOrMany::One, list OneOrMany::Many);
 by_shape!(Upstream, "\"tls://host:port\" or a table with an address", text Upstream::Address, table Upstream::Table);
 by_shape!(Inject, "a table with header and value, or with user and password, or a list of them", table Inject::One, list Inject::Many);

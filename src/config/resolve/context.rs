@@ -1,13 +1,16 @@
 //! What the parts of a file share while they are resolved, and the reading of single values.
 
+use crate::acme::{Authority, Certificate, ChallengeKind};
 use crate::config::fault::Notes;
 use crate::config::model;
 use crate::config::units;
-use crate::names::IssuerName;
+use crate::names::{IssuerName, RouteName};
 use crate::secret::Secret;
 use rustls::RootCertStore;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// What routes share while they are resolved.
@@ -31,8 +34,30 @@ pub(super) struct Context<'a> {
     pub(super) served: Vec<Option<Vec<String>>>,
     /// True when a listener has a tunnel, or may have one that could not be read.
     pub(super) has_tunnel: bool,
+    /// Certificates that are ordered.
+    pub(super) acme: AcmeContext,
     /// The system's authorities, once a route wanted them: reading them takes milliseconds.
     pub(super) system_roots: Option<RootCertStore>,
+}
+
+/// Authorities, challenge and profile of a certificate: what routes with the same names must agree on.
+pub(super) type OrderedBy = (Vec<String>, ChallengeKind, Option<String>);
+
+/// What certificates that are ordered share.
+#[derive(Default)]
+pub(super) struct AcmeContext {
+    pub(super) state: PathBuf,
+    pub(super) http: Option<SocketAddr>,
+    pub(super) has_http: bool,
+    pub(super) dns_hook: Vec<String>,
+    pub(super) contact: Vec<String>,
+    /// By name; `None`: it could not be read, and using it is no second fault.
+    pub(super) authorities: BTreeMap<String, Option<Arc<Authority>>>,
+    pub(super) used: BTreeSet<String>,
+    /// By key: routes with the same names share one.
+    pub(super) certificates: BTreeMap<String, (Arc<Certificate>, OrderedBy)>,
+    /// Whose they are.
+    pub(super) shown: Vec<(RouteName, Arc<Certificate>)>,
 }
 
 impl Context<'_> {

@@ -181,7 +181,7 @@ impl<'a> Context<'a> {
     }
 
     /// A template with its secrets filled in.
-    fn fill(&mut self, written: &Text, notes: &mut Notes<'_>) -> Option<Secret> {
+    pub(super) fn fill(&mut self, written: &Text, notes: &mut Notes<'_>) -> Option<Secret> {
         let unread = Secret::new(b"unread".to_vec());
         let value = secrets::fill(written.get_ref(), |name| match self.secrets.get_key_value(name) {
             Some((name, secret)) => {

@@ -1,5 +1,6 @@
 //! From what is written to what is in force; notes every fault on the way and goes on.
 
+mod acme;
 mod allow;
 mod context;
 mod database;
@@ -23,7 +24,7 @@ use crate::identify::oidc::{Algorithm, IssuerSettings, Issuers, Setting};
 use crate::names::IssuerName;
 use crate::secret::Secret;
 use crate::worker::memory::MemoryLimit;
-use context::Context;
+use context::{AcmeContext, Context};
 use listen::{listeners, mysql_routes, routes_of_listeners, served};
 use process::{admin, layout, limits, log};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,8 +56,10 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
         sni: BTreeMap::new(),
         served: served(&config.listener),
         has_tunnel: notes.lost || config.listener.iter().any(|listener| listener.get_ref().tunnel.is_some()),
+        acme: AcmeContext::default(),
         system_roots: None,
     };
+    context.acme(&config.acme, notes);
     if config.route.is_empty() && !notes.lost {
         notes.fault(
             0..0,
@@ -67,7 +70,8 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
     mysql_routes(&config, &resolved, notes);
     routes_of_listeners(&config, notes);
     let tunnels = context.tunnels(&config.listener, &listeners, notes);
-    let Context { used_secrets, used_issuers, .. } = context;
+    let plan = context.acme_plan(&config.acme, notes);
+    let Context { used_secrets, used_issuers, acme, .. } = context;
     for (name, reference) in &config.secrets {
         let users = format!("{{secret:{name}}}");
         if !used_secrets.contains(name.as_str()) && notes.is_unused(&users, 0) {
@@ -112,9 +116,19 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
         tunnels: tunnel_summaries,
         routes: summaries,
     };
-    let gateway = Gateway::new(listeners, routes, issuers, limits).with_tunnels(tunnels);
+    let mut gateway = Gateway::new(listeners, routes, issuers, limits).with_tunnels(tunnels);
+    gateway.acme.certificates = acme.shown;
     let warnings = Faults { path: Default::default(), list: Vec::new() };
-    Some(Loaded { gateway, workers: workers?, admin: admin?, log: log?, memory, summary, warnings })
+    Some(Loaded {
+        gateway,
+        workers: workers?,
+        admin: admin?,
+        log: log?,
+        memory,
+        acme: plan,
+        summary,
+        warnings,
+    })
 }
 
 fn issuers(written: &[Spanned<model::Issuer>], base: &Path, notes: &mut Notes<'_>) -> Vec<IssuerSettings> {

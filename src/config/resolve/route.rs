@@ -3,10 +3,11 @@
 use super::context::{Context, choice, duration, seconds};
 use super::database::{idle_settings, negotiation};
 use super::plaintext;
+use crate::acme::Certificate;
 use crate::config::certificates::{self, Revocations};
 use crate::config::fault::Notes;
 use crate::config::model::{self, OneOrMany, Text};
-use crate::config::summary::RouteSummary;
+use crate::config::summary::{AcmeSummary, RouteSummary};
 use crate::credential::HeaderInjection;
 use crate::gateway::{Alpn, Database, Route, RouteProtocol, Timeouts};
 use crate::identify::certificate::CertificateMapping;
@@ -17,6 +18,7 @@ use crate::tls::server::{ClientCertificates, ExpiredCrl, ServerSettings, ServerV
 use crate::tls::{PostQuantum, post_quantum_available};
 use rustls::pki_types::ServerName;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use toml::Spanned;
 
@@ -91,9 +93,9 @@ impl<'a> Context<'a> {
         if notes.faults.len() > before {
             return None;
         }
-        let (server, names, not_after) = match server? {
-            Some((server, names, not_after)) => (Some(server), names, Some(not_after)),
-            None => (None, Vec::new(), None),
+        let (server, shown) = match server? {
+            Some((server, shown)) => (Some(server), shown),
+            None => (None, ServerSummary::default()),
         };
         let refuses_expired = route.client_crl_expired.as_ref().is_none_or(|text| text.get_ref() == "refuse");
         let crl_next_update = route
@@ -116,8 +118,9 @@ impl<'a> Context<'a> {
             pq: (name_of(&PQ, pq?), upstream_pq.map_or("off (no TLS)".into(), |pq| name_of(&PQ, pq))),
             plaintext_upstream: upstream.is_plaintext(),
             on_expiry: route.on_expiry.as_ref().map_or("drain".into(), |text| text.get_ref().clone()),
-            certificate_names: names,
-            certificate_not_after: not_after.map(seconds),
+            certificate_names: shown.names,
+            certificate_not_after: shown.not_after.map(seconds),
+            acme: shown.acme.as_deref().map(AcmeSummary::of),
             crl_next_update,
         };
         let route = Route {
@@ -275,15 +278,16 @@ impl<'a> Context<'a> {
 
     /// The client leg, the names that its certificate is good for, and that one's end. `None` inside: there is no name.
     fn server(
-        &self,
+        &mut self,
         written: &Spanned<model::Route>,
         sni: &[String],
         client_certificates: Option<ClientCertificates>,
         pq: Option<PostQuantum>,
         notes: &mut Notes<'_>,
-    ) -> Option<Option<(ServerVariants, Vec<String>, SystemTime)>> {
+    ) -> Option<Option<(ServerVariants, ServerSummary)>> {
         let route = written.get_ref();
-        let path = |text: &Text| self.base.join(text.get_ref());
+        let base = self.base;
+        let path = |text: &Text| base.join(text.get_ref());
         let asks = client_certificates != Some(ClientCertificates::None);
         // Each part is looked at before any missing one ends the whole: one run tells every fault.
         let client_ca = match &route.client_ca {
@@ -324,7 +328,7 @@ impl<'a> Context<'a> {
         }
         let certificate = match (&route.sni, &route.certificate) {
             (None, None) => return Some(None),
-            (Some(_), Some(certificate)) => certificate.get_ref(),
+            (Some(_), Some(certificate)) => certificate,
             (Some(_), None) => {
                 if !notes.lost {
                     notes.fault(written.span(), "`certificate` is missing");
@@ -341,26 +345,28 @@ impl<'a> Context<'a> {
                 return None;
             }
         };
-        let chain = &certificate.chain;
-        let pair = self.pair(certificate, notes)?;
-        for name in sni {
-            if !certificates::covers(&pair.chain[0], name) {
-                notes.fault(chain.span(), format!("{} is not good for {name}", path(chain).display()));
-            }
-        }
-        let names = certificates::names(&pair.chain[0]);
+        let shown = self.shown(certificate, route.name.get_ref(), sni, notes)?;
         let settings = ServerSettings {
-            chain: pair.chain,
-            key: pair.key,
+            identity: shown.identity,
             pq: pq?,
             client_certificates: client_certificates?,
             client_ca: client_ca?,
             client_crl: client_crl?.lists,
             expired_crl: expired?,
         };
-        let config = notes.take(chain.span(), server_config(settings).map_err(|fault| fault.to_string()))?;
-        Some(Some((ServerVariants::new(config), names, pair.not_after)))
+        let config =
+            notes.take(certificate.span(), server_config(settings).map_err(|fault| fault.to_string()))?;
+        let shown = ServerSummary { names: shown.names, not_after: shown.not_after, acme: shown.acme };
+        Some(Some((ServerVariants::new(config), shown)))
     }
+}
+
+/// What is known of the certificate that clients are shown.
+#[derive(Default)]
+struct ServerSummary {
+    names: Vec<String>,
+    not_after: Option<SystemTime>,
+    acme: Option<Arc<Certificate>>,
 }
 
 /// The pattern of one line of groups: the key says where the name stands.

@@ -1,10 +1,9 @@
 //! Names on listeners that lead to every route.
 
 use super::context::{Context, seconds};
-use crate::config::certificates;
 use crate::config::fault::Notes;
 use crate::config::model;
-use crate::config::summary::TunnelSummary;
+use crate::config::summary::{AcmeSummary, TunnelSummary};
 use crate::gateway::{Listener, Tunnel};
 use crate::tls::server::{ClientCertificates, ServerSettings, ServerVariants, server_config};
 use rustls::pki_types::ServerName;
@@ -29,7 +28,7 @@ impl Context<'_> {
     }
 
     fn tunnel(
-        &self,
+        &mut self,
         listener: usize,
         address: &str,
         written: &model::Tunnel,
@@ -45,21 +44,18 @@ impl Context<'_> {
             notes.fault(span, format!("{sni} leads to route `{route}`; a tunnel needs a name of its own"));
         }
         let pq = self.pq(&written.pq, notes);
-        let pair = self.pair(&written.certificate, notes)?;
-        let chain = written.certificate.chain.span();
-        if !certificates::covers(&pair.chain[0], &sni) {
-            let path = self.base.join(written.certificate.chain.get_ref());
-            notes.fault(chain.clone(), format!("{} is not good for {sni}", path.display()));
-        }
+        let chain = written.certificate.span();
+        let shown =
+            self.shown(&written.certificate, &format!("tunnel:{sni}"), std::slice::from_ref(&sni), notes)?;
         let summary = TunnelSummary {
             listener: address.to_owned(),
             sni: sni.clone(),
-            certificate_names: certificates::names(&pair.chain[0]),
-            certificate_not_after: seconds(pair.not_after),
+            certificate_names: shown.names,
+            certificate_not_after: shown.not_after.map(seconds),
+            acme: shown.acme.as_deref().map(AcmeSummary::of),
         };
         let settings = ServerSettings {
-            chain: pair.chain,
-            key: pair.key,
+            identity: shown.identity,
             pq: pq?,
             client_certificates: ClientCertificates::None,
             client_ca: Vec::new(),

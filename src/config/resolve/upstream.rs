@@ -21,9 +21,8 @@ const MAX_DNS_TTL: Duration = Duration::from_secs(3600);
 
 impl Context<'_> {
     /// Reads a certificate and its key; faults stand at whichever of the two they are in.
-    pub(super) fn pair(&self, written: &model::KeyPair, notes: &mut Notes<'_>) -> Option<certificates::Pair> {
+    pub(super) fn pair(&self, chain: &Text, key: &Text, notes: &mut Notes<'_>) -> Option<certificates::Pair> {
         let path = |text: &Text| self.base.join(text.get_ref());
-        let model::KeyPair { chain, key } = written;
         let leaf = notes.take(chain.span(), certificates::chain(&path(chain), self.now));
         let private = notes.take(key.span(), certificates::key(&path(key)));
         let (leaf, private) = (leaf?, private?);
@@ -55,7 +54,9 @@ impl Context<'_> {
             None => Some(None),
         };
         let certificate = match table.and_then(|table| table.certificate.as_ref()) {
-            Some(written) => self.pair(written, notes).map(|pair| Some((pair.chain, pair.key))),
+            Some(written) => {
+                self.pair(&written.chain, &written.key, notes).map(|pair| Some((pair.chain, pair.key)))
+            }
             None => Some(None),
         };
         let pq = self.pq(table.map_or(&None, |table| &table.pq), notes);

@@ -26,14 +26,14 @@ def toml(value) -> str:
 
 
 class Gateway:
-    def __init__(self, folder: pathlib.Path, config: dict, **more):
+    def __init__(self, folder: pathlib.Path, config: dict, port: int | None = None, ready: int = 200, **more):
         self.folder, self.config = folder, config
         self.path = folder / "staunch.toml"
         (folder / "stored.key").touch(mode=0o600)
         (folder / "stored.key").write_text(KEY + "\n")
         command = [BINARY, "serve", "--config", str(self.path), "--log-format", "json"]
         for attempt in range(3):
-            self.port, self.admin = free_port(), free_port()
+            self.port, self.admin = port or free_port(), free_port()
             self.write(config)
             try:
                 self.process = Process(command, folder / "staunch.log", self.admin, **more)
@@ -43,7 +43,7 @@ class Gateway:
                 if attempt == 2 or "in use" not in str(error):
                     raise
         try:
-            until(lambda: self.get("/readyz") == 200)
+            until(lambda: self.get("/readyz") == ready, 30)
         except AssertionError:
             self.process.stop()
             raise AssertionError(f"not ready:\n{self.process.text()}") from None

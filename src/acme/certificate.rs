@@ -1,0 +1,203 @@
+//! One certificate: what handshakes are answered with now, and what is known of its renewal.
+
+use super::schedule::Life;
+use super::settings::Settings;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// A certificate that renews itself. A route's TLS configuration asks it for each handshake, so that a new one serves at
+/// once and connections that live go on.
+#[derive(Debug)]
+pub struct Certificate {
+    slot: ArcSwap<Slot>,
+}
+
+/// What a certificate's task and the routes that show it share; it outlives reloads.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) key: String,
+    pub(super) settings: ArcSwap<Settings>,
+    pub(super) issued: ArcSwapOption<Issued>,
+    pub(super) status: Mutex<Status>,
+    /// Wakes the task: something about it has changed.
+    pub(super) changed: Notify,
+}
+
+/// A certificate as it was issued.
+#[derive(Debug)]
+pub struct Issued {
+    certified: Arc<CertifiedKey>,
+    pub(super) life: Life,
+}
+
+/// What came of the last orders. Kept over restarts: those must not hurry what has failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Orders that failed since the last success.
+    #[serde(default)]
+    pub failures: u32,
+    /// Why the last one failed.
+    #[serde(default)]
+    pub last_error: Option<String>,
+    /// When that was, in seconds since 1970.
+    #[serde(default)]
+    pub last_attempt: Option<u64>,
+    /// No order before this moment, in seconds since 1970.
+    #[serde(default)]
+    pub next_attempt: Option<u64>,
+    /// The directory of the authority that issued the certificate.
+    #[serde(default)]
+    pub directory: Option<String>,
+    /// The profile that was asked for.
+    #[serde(default)]
+    pub profile: Option<String>,
+}
+
+impl Certificate {
+    /// A certificate as it is wanted, with what was kept of it.
+    pub fn new(settings: Settings, issued: Option<Issued>, status: Status) -> Self {
+        let slot = Slot {
+            key: settings.key(),
+            settings: ArcSwap::from_pointee(settings),
+            issued: ArcSwapOption::from_pointee(issued),
+            status: Mutex::new(status),
+            changed: Notify::new(),
+        };
+        Certificate { slot: ArcSwap::from_pointee(slot) }
+    }
+
+    pub(super) fn slot(&self) -> Arc<Slot> {
+        self.slot.load_full()
+    }
+
+    /// Shows from now on what an earlier one of the same names shows, and gives it the new settings.
+    pub(super) fn adopt(&self, old: &Arc<Slot>) {
+        old.settings.store(self.slot().settings.load_full());
+        self.slot.store(old.clone());
+    }
+
+    /// False as long as nothing was issued.
+    pub fn is_there(&self) -> bool {
+        self.slot.load().issued.load().is_some()
+    }
+
+    /// When it ends; `None`: there is none yet.
+    pub fn not_after(&self) -> Option<SystemTime> {
+        self.slot.load().issued.load().as_ref().map(|issued| issued.life.not_after)
+    }
+
+    /// What came of the last orders.
+    pub fn status(&self) -> Status {
+        self.slot.load().status.lock().clone()
+    }
+
+    /// What it is to be good for.
+    pub fn names(&self) -> Vec<String> {
+        self.slot.load().settings.load().name_texts()
+    }
+
+    /// The authorities that are asked, in turn, as the configuration calls them.
+    pub fn authorities(&self) -> Vec<String> {
+        self.slot.load().settings.load().authorities.iter().map(|one| one.name.clone()).collect()
+    }
+
+    /// What keeps it from serving: it is not there, or has ended; with the last error.
+    pub fn trouble(&self, now: SystemTime) -> Option<String> {
+        let what = match self.not_after() {
+            None => "there is no certificate yet",
+            Some(end) if end < now => "the certificate has expired",
+            Some(_) => return None,
+        };
+        let status = self.status();
+        Some(match status.last_error {
+            Some(error) => format!("{what}: {error}"),
+            None => format!("{what}: ordered from {}", self.authorities().join(", ")),
+        })
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.slot.load().issued.load().as_ref().map(|issued| issued.certified.clone())
+    }
+}
+
+impl Issued {
+    /// Reads a private key and a chain, leaf first, from one PEM text.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, String> {
+        let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| "it holds no private key in PEM")?;
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem)
+            .collect::<Result<_, _>>()
+            .map_err(|_| "it holds a certificate that cannot be read")?;
+        let leaf = chain.first().ok_or("it holds no certificate in PEM")?;
+        let life = life(leaf).ok_or("its certificate is malformed")?;
+        let signing = rustls::crypto::ring::sign::any_supported_type(&key)
+            .map_err(|_| "its key is of a kind that is not supported")?;
+        let certified = CertifiedKey::new(chain, signing);
+        certified.keys_match().map_err(|_| "its key is not the certificate's")?;
+        Ok(Issued { certified: Arc::new(certified), life })
+    }
+
+    /// The certificate itself.
+    pub fn leaf(&self) -> &CertificateDer<'static> {
+        &self.certified.cert[0]
+    }
+}
+
+fn life(leaf: &CertificateDer<'_>) -> Option<Life> {
+    let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
+    let at = |time: x509_parser::time::ASN1Time| {
+        UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
+    };
+    Some(Life { not_before: at(parsed.validity().not_before), not_after: at(parsed.validity().not_after) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::acme::{ChallengeKind, Name};
+
+    #[test]
+    fn a_key_that_is_not_the_certificates_is_refused() {
+        let ca = crate::demo::ca::Ca::new("test").unwrap();
+        let (one, other) = (ca.leaf(&["a.example"]).unwrap(), ca.leaf(&["a.example"]).unwrap());
+        let pem = |key: &str, chain: &str| format!("{key}{chain}").into_bytes();
+        assert!(Issued::from_pem(&pem(one.key_pem(), one.certificate_pem())).is_ok());
+        let fault = Issued::from_pem(&pem(one.key_pem(), other.certificate_pem())).unwrap_err();
+        assert!(fault.contains("not the certificate's"), "{fault}");
+        for (key, chain) in [("", one.certificate_pem()), (one.key_pem(), "")] {
+            assert!(Issued::from_pem(&pem(key, chain)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_reload_goes_on_with_what_is_there_and_with_new_settings() {
+        let settings = |hook: &str| Settings {
+            names: vec![Name::Dns("a.example".into())],
+            authorities: Vec::new(),
+            challenge: ChallengeKind::Dns01,
+            dns_hook: vec![hook.into()],
+        };
+        let ca = crate::demo::ca::Ca::new("test").unwrap();
+        let leaf = ca.leaf(&["a.example"]).unwrap();
+        let issued =
+            Issued::from_pem(format!("{}{}", leaf.key_pem(), leaf.certificate_pem()).as_bytes()).unwrap();
+        let old = Certificate::new(settings("old"), Some(issued), Status::default());
+        let new = Certificate::new(settings("new"), None, Status::default());
+        assert!(!new.is_there() && new.trouble(SystemTime::now()).is_some());
+        new.adopt(&old.slot());
+        assert!(new.is_there() && new.trouble(SystemTime::now()).is_none());
+        assert_eq!(old.slot().settings.load().dns_hook, ["new"]);
+        let later = SystemTime::now() + Duration::from_secs(100 * 365 * 86_400);
+        assert!(old.trouble(later).is_none_or(|trouble| trouble.contains("expired")));
+    }
+}

@@ -1,0 +1,209 @@
+//! One order at one authority: from the names to a certificate with its key.
+
+use super::account;
+use super::challenge::{Answer, Challenges};
+use super::client::AcmeClient;
+use super::fault::{Fault, explain};
+use super::hook::{self, Record};
+use super::settings::{Authority, ChallengeKind, Name, Settings};
+use super::store::{Lock, Store};
+use crate::net::https::HttpsUrl;
+use crate::secret::Secret;
+use instant_acme::{
+    Account, AuthorizationStatus, CertificateIdentifier, ChallengeHandle, ChallengeType, Error, Identifier,
+    NewOrder, Order, OrderStatus, RetryPolicy,
+};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long an authority may take to check the challenges, and to sign.
+const POLLING: RetryPolicy = RetryPolicy::new()
+    .initial_delay(Duration::from_millis(500))
+    .backoff(1.5)
+    .timeout(Duration::from_secs(180));
+
+/// What an order needs besides its names.
+pub(super) struct Desk<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) authority: &'a Authority,
+    /// The authority's directory, or the one for trying things out.
+    pub(super) directory: &'a HttpsUrl,
+    pub(super) challenges: &'a Arc<Challenges>,
+    pub(super) state: (&'a Store, &'a Lock),
+}
+
+impl Desk<'_> {
+    /// Orders a certificate. `replaces`: the one that it follows, of the same authority. Gives its key and chain in PEM.
+    pub(super) async fn order(
+        &self,
+        replaces: Option<CertificateIdentifier<'static>>,
+    ) -> Result<Secret, Fault> {
+        let client = AcmeClient::new(self.authority.ca.as_deref()).map_err(Fault::own)?;
+        let account = account::open(self.authority, self.directory, &client, false, self.state).await?;
+        let order = match self.new_order(&account, &client, replaces.clone()).await {
+            Err(fault) if fault.is("accountDoesNotExist") => {
+                let account =
+                    account::open(self.authority, self.directory, &client, true, self.state).await?;
+                self.new_order(&account, &client, replaces).await?
+            }
+            // Whatever is wrong with what it replaces, the certificate itself is wanted (RFC 9773 section 5).
+            Err(fault) if replaces.is_some() && !fault.is("rateLimited") => {
+                self.new_order(&account, &client, None).await?
+            }
+            order => order?,
+        };
+        self.fulfil(order, &client).await
+    }
+
+    async fn new_order(
+        &self,
+        account: &Account,
+        client: &AcmeClient,
+        replaces: Option<CertificateIdentifier<'static>>,
+    ) -> Result<Order, Fault> {
+        let identifiers: Vec<Identifier> = self.settings.names.iter().map(identifier).collect();
+        let mut wanted = NewOrder::new(&identifiers);
+        if let Some(profile) = &self.authority.profile {
+            let known: Vec<String> = account.profiles().map(|profile| profile.name.to_owned()).collect();
+            if !known.iter().any(|name| name == profile) {
+                let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+                return Err(Fault::own(format!("this authority has no profile {profile:?}; it has {known}")));
+            }
+            wanted = wanted.profile(profile);
+        }
+        if let Some(replaces) = replaces {
+            wanted = wanted.replaces(replaces);
+        }
+        account.new_order(&wanted).await.map_err(|error| explain(error, client))
+    }
+
+    async fn fulfil(&self, mut order: Order, client: &AcmeClient) -> Result<Secret, Fault> {
+        let told = |error| explain(error, client);
+        let mut records = Vec::new();
+        let proven = self.prove(&mut order, client, &mut records).await;
+        for record in &records {
+            if let Err(why) = hook::run(&self.settings.dns_hook, hook::Action::Cleanup, record).await {
+                tracing::warn!(name = record.name, error = why, "an ACME record was not removed");
+            }
+        }
+        proven?;
+        let key = KeyPair::generate().map_err(Fault::own)?;
+        let mut params = CertificateParams::new(self.settings.name_texts()).map_err(Fault::own)?;
+        params.distinguished_name = DistinguishedName::new();
+        let request = params.serialize_request(&key).map_err(Fault::own)?;
+        order.finalize_csr(request.der()).await.map_err(told)?;
+        let chain = order.poll_certificate(&POLLING).await.map_err(told)?;
+        Ok(Secret::new([key.serialize_pem().into_bytes(), chain.into_bytes()].concat()))
+    }
+
+    /// Proves control of every name. Records that were set stand in `records`, whatever came of it.
+    async fn prove(
+        &self,
+        order: &mut Order,
+        client: &AcmeClient,
+        records: &mut Vec<Record>,
+    ) -> Result<(), Fault> {
+        let told = |error| explain(error, client);
+        let mut answers = Vec::new();
+        let mut authorizations = order.authorizations();
+        while let Some(authorization) = authorizations.next().await {
+            let mut authorization = authorization.map_err(told)?;
+            match authorization.status {
+                AuthorizationStatus::Valid => continue,
+                AuthorizationStatus::Pending => {}
+                status => {
+                    let name = authorization.identifier().to_string();
+                    return Err(Fault::own(format!("the authorization of {name} is {status:?}")));
+                }
+            }
+            let wanted = self.settings.challenge;
+            let offered: Vec<String> =
+                authorization.challenges.iter().map(|one| format!("{:?}", one.r#type)).collect();
+            let name = authorization.identifier().to_string();
+            let Some(mut challenge) = authorization.challenge(kind(wanted)) else {
+                let (wanted, offered) = (wanted.name(), offered.join(", "));
+                return Err(Fault::own(format!(
+                    "{name} cannot be proven by {wanted}; offered are {offered}"
+                )));
+            };
+            answers.push(self.answer(&challenge, &name, records).await?);
+            challenge.set_ready().await.map_err(told)?;
+        }
+        let ready = order.poll_ready(&POLLING).await;
+        drop(answers);
+        match ready {
+            Ok(OrderStatus::Ready) => Ok(()),
+            Ok(_) => Err(self.why_invalid(order, None).await),
+            Err(Error::Api(problem)) => {
+                let fault = told(Error::Api(problem));
+                Err(self.why_invalid(order, Some(fault)).await)
+            }
+            Err(error) => Err(told(error)),
+        }
+    }
+
+    /// Sets up the answer to one challenge.
+    async fn answer(
+        &self,
+        challenge: &ChallengeHandle<'_>,
+        name: &str,
+        records: &mut Vec<Record>,
+    ) -> Result<Option<Answer>, Fault> {
+        let proof = challenge.key_authorization();
+        match self.settings.challenge {
+            ChallengeKind::TlsAlpn01 => {
+                let name = match name.parse() {
+                    Ok(ip) => Name::Ip(ip),
+                    Err(_) => Name::Dns(name.to_ascii_lowercase()),
+                };
+                let digest = proof.digest();
+                self.challenges.answer_tls(&name, digest.as_ref()).map(Some).map_err(Fault::own)
+            }
+            ChallengeKind::Http01 => Ok(Some(self.challenges.answer_http(&challenge.token, proof.as_str()))),
+            ChallengeKind::Dns01 => {
+                let name = name.strip_prefix("*.").unwrap_or(name);
+                let record = Record { name: format!("_acme-challenge.{name}"), value: proof.dns_value() };
+                let set = hook::run(&self.settings.dns_hook, hook::Action::Present, &record).await;
+                records.push(record);
+                set.map(|()| None).map_err(Fault::own)
+            }
+        }
+    }
+
+    /// What the authority says of the challenges that failed.
+    async fn why_invalid(&self, order: &mut Order, fault: Option<Fault>) -> Fault {
+        let mut texts = Vec::new();
+        let mut authorizations = order.authorizations();
+        while let Some(Ok(mut authorization)) = authorizations.next().await {
+            let name = authorization.identifier().to_string();
+            let Ok(state) = authorization.refresh().await else { continue };
+            for error in state.challenges.iter().filter_map(|challenge| challenge.error.as_ref()) {
+                let kind = error.r#type.as_deref().unwrap_or_default();
+                let kind = kind.rsplit(':').next().unwrap_or_default();
+                texts.push(format!("{name}: {kind}: {}", error.detail.as_deref().unwrap_or("no details")));
+            }
+        }
+        let retry_after = fault.as_ref().and_then(|fault| fault.retry_after);
+        match (texts.is_empty(), fault) {
+            (true, Some(fault)) => fault,
+            (true, None) => Fault::own("the order was found invalid"),
+            (false, _) => Fault { retry_after, ..Fault::own(texts.join("; ")) },
+        }
+    }
+}
+
+fn identifier(name: &Name) -> Identifier {
+    match name {
+        Name::Dns(name) => Identifier::Dns(name.clone()),
+        Name::Ip(ip) => Identifier::Ip(*ip),
+    }
+}
+
+fn kind(challenge: ChallengeKind) -> ChallengeType {
+    match challenge {
+        ChallengeKind::TlsAlpn01 => ChallengeType::TlsAlpn01,
+        ChallengeKind::Http01 => ChallengeType::Http01,
+        ChallengeKind::Dns01 => ChallengeType::Dns01,
+    }
+}
