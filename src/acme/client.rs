@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 const LIMITS: Limits = Limits { time: Duration::from_secs(60), body: 256 * 1024 };
 /// How long renewal information counts if the authority does not say (RFC 9773 section 4.3.3).
 const RENEWAL_INFO_PERIOD: HeaderValue = HeaderValue::from_static("21600");
-const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
+const ANY_TYPE: HeaderValue = HeaderValue::from_static("*/*");
 
 /// A client of one authority, for one order.
 #[derive(Clone)]
@@ -63,14 +63,14 @@ impl AcmeClient {
         };
         let mut headers = head.headers;
         // The chain is no JSON.
-        headers.entry(ACCEPT).or_insert(ANYTHING);
+        headers.entry(ACCEPT).or_insert(ANY_TYPE);
         let is_get = head.method == Method::GET;
         let answer = self.https.send(head.method, &url, headers, body).await?;
         let mut headers = answer.headers;
         let said = headers.get(RETRY_AFTER).and_then(seconds);
         if !answer.status.is_success() {
             *self.retry_after.lock() = said.map(|delay| SystemTime::now() + delay);
-            // What is no problem document would be told as a fault of JSON.
+            // What is no problem document would be reported as a fault of JSON.
             if !answer.body.expose().trim_ascii_start().starts_with(b"{") {
                 return Err(ExchangeFault::Status(answer.status));
             }

@@ -13,7 +13,7 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 /// Bytes of its words that go into a fault.
 const MAX_WORDS: usize = 300;
 /// What it sees of the gateway's environment, where secrets may stand.
-const PASSED_ON: [&str; 4] = ["PATH", "HOME", "LANG", "CREDENTIALS_DIRECTORY"];
+const PASSED_ENVIRONMENT: [&str; 4] = ["PATH", "HOME", "LANG", "CREDENTIALS_DIRECTORY"];
 
 /// A TXT record.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Action {
 /// Runs the program to its end.
 pub(super) async fn run(hook: &[String], action: Action, record: &Record) -> Result<(), String> {
     let [program, arguments @ ..] = hook else { return Err("there is no dns_hook".into()) };
-    let kept = PASSED_ON.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
+    let kept = PASSED_ENVIRONMENT.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
     let run = Command::new(program)
         .args(arguments)
         .args([action.name(), &record.name, &record.value])
@@ -52,17 +52,17 @@ pub(super) async fn run(hook: &[String], action: Action, record: &Record) -> Res
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .output();
-    let told = |why: String| format!("{program} {} {}: {why}", action.name(), record.name);
+    let to_fault = |why: String| format!("{program} {} {}: {why}", action.name(), record.name);
     let output = tokio::time::timeout(TIMEOUT, run)
         .await
-        .map_err(|_| told(format!("not done within {} s", TIMEOUT.as_secs())))?
-        .map_err(|error| told(error.to_string()))?;
+        .map_err(|_| to_fault(format!("not done within {} s", TIMEOUT.as_secs())))?
+        .map_err(|error| to_fault(error.to_string()))?;
     if output.status.success() {
         return Ok(());
     }
     let words = output.stderr.trim_ascii();
     let words = String::from_utf8_lossy(&words[words.len().saturating_sub(MAX_WORDS)..]).into_owned();
-    Err(told(format!("{}; {words}", output.status)))
+    Err(to_fault(format!("{}; {words}", output.status)))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 /// Orders under way at a time: a gateway with a hundred names does not come with all of them at once.
 const ORDERS_AT_ONCE: usize = 4;
 /// A reload lifts the delay after a failed order that is older than this.
-const RETRY_BY_RELOAD: Duration = Duration::from_secs(5);
+const MIN_DELAY_BEFORE_RELOAD_RETRY: Duration = Duration::from_secs(5);
 
 /// What the configuration wants of ACME.
 pub struct Plan {
@@ -63,8 +63,8 @@ impl Manager {
                 }
             })
         });
-        let (store, turns) = (plan.store.clone(), Semaphore::new(ORDERS_AT_ONCE));
-        let shared = Arc::new(Shared { store, lock, challenges, turns });
+        let (store, order_slots) = (plan.store.clone(), Semaphore::new(ORDERS_AT_ONCE));
+        let shared = Arc::new(Shared { store, lock, challenges, order_slots });
         Ok(Manager { shared, http: plan.http, http_address, http_task, tasks: Mutex::default() })
     }
 
@@ -91,7 +91,7 @@ impl Manager {
             let task = match tasks.remove(&key) {
                 Some(task) => {
                     certificate.adopt(&task.slot);
-                    hurry(&task.slot);
+                    lift_delay(&task.slot);
                     task
                 }
                 None => {
@@ -108,11 +108,11 @@ impl Manager {
 }
 
 /// Whoever reloads has probably mended something: what failed a while ago is tried again.
-fn hurry(slot: &Slot) {
+fn lift_delay(slot: &Slot) {
     {
         let mut status = slot.status.lock();
         let last = status.last_attempt.map_or(UNIX_EPOCH, |at| UNIX_EPOCH + Duration::from_secs(at));
-        if SystemTime::now().duration_since(last).is_ok_and(|since| since >= RETRY_BY_RELOAD) {
+        if SystemTime::now().duration_since(last).is_ok_and(|since| since >= MIN_DELAY_BEFORE_RELOAD_RETRY) {
             status.next_attempt = None;
         }
     }

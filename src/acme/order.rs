@@ -24,7 +24,7 @@ const POLLING: RetryPolicy = RetryPolicy::new()
     .timeout(Duration::from_secs(180));
 
 /// What an order needs besides its names.
-pub(super) struct Desk<'a> {
+pub(super) struct OrderContext<'a> {
     pub(super) settings: &'a Settings,
     pub(super) authority: &'a Authority,
     /// The authority's directory, or the one for trying things out.
@@ -33,7 +33,7 @@ pub(super) struct Desk<'a> {
     pub(super) state: (&'a Store, &'a Lock),
 }
 
-impl Desk<'_> {
+impl OrderContext<'_> {
     /// Orders a certificate. `replaces`: the one that it follows, of the same authority. Gives its key and chain in PEM.
     pub(super) async fn order(
         &self,
@@ -79,7 +79,7 @@ impl Desk<'_> {
     }
 
     async fn fulfil(&self, mut order: Order, client: &AcmeClient) -> Result<Secret, Fault> {
-        let told = |error| explain(error, client);
+        let to_fault = |error| explain(error, client);
         let mut records = Vec::new();
         let proven = self.prove(&mut order, client, &mut records).await;
         for record in &records {
@@ -92,8 +92,8 @@ impl Desk<'_> {
         let mut params = CertificateParams::new(self.settings.name_texts()).map_err(Fault::own)?;
         params.distinguished_name = DistinguishedName::new();
         let request = params.serialize_request(&key).map_err(Fault::own)?;
-        order.finalize_csr(request.der()).await.map_err(told)?;
-        let chain = order.poll_certificate(&POLLING).await.map_err(told)?;
+        order.finalize_csr(request.der()).await.map_err(to_fault)?;
+        let chain = order.poll_certificate(&POLLING).await.map_err(to_fault)?;
         Ok(Secret::new([key.serialize_pem().into_bytes(), chain.into_bytes()].concat()))
     }
 
@@ -104,11 +104,11 @@ impl Desk<'_> {
         client: &AcmeClient,
         records: &mut Vec<Record>,
     ) -> Result<(), Fault> {
-        let told = |error| explain(error, client);
+        let to_fault = |error| explain(error, client);
         let mut answers = Vec::new();
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
-            let mut authorization = authorization.map_err(told)?;
+            let mut authorization = authorization.map_err(to_fault)?;
             match authorization.status {
                 AuthorizationStatus::Valid => continue,
                 AuthorizationStatus::Pending => {}
@@ -128,18 +128,18 @@ impl Desk<'_> {
                 )));
             };
             answers.push(self.answer(&challenge, &name, records).await?);
-            challenge.set_ready().await.map_err(told)?;
+            challenge.set_ready().await.map_err(to_fault)?;
         }
         let ready = order.poll_ready(&POLLING).await;
         drop(answers);
         match ready {
             Ok(OrderStatus::Ready) => Ok(()),
-            Ok(_) => Err(self.why_invalid(order, None).await),
+            Ok(_) => Err(self.describe_failures(order, None).await),
             Err(Error::Api(problem)) => {
-                let fault = told(Error::Api(problem));
-                Err(self.why_invalid(order, Some(fault)).await)
+                let fault = to_fault(Error::Api(problem));
+                Err(self.describe_failures(order, Some(fault)).await)
             }
-            Err(error) => Err(told(error)),
+            Err(error) => Err(to_fault(error)),
         }
     }
 
@@ -172,7 +172,7 @@ impl Desk<'_> {
     }
 
     /// What the authority says of the challenges that failed.
-    async fn why_invalid(&self, order: &mut Order, fault: Option<Fault>) -> Fault {
+    async fn describe_failures(&self, order: &mut Order, fault: Option<Fault>) -> Fault {
         let mut texts = Vec::new();
         let mut authorizations = order.authorizations();
         while let Some(Ok(mut authorization)) = authorizations.next().await {

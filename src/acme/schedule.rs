@@ -10,7 +10,7 @@ const JITTER_SHARE: u32 = 20;
 /// the past would be asked without end.
 const YOUNG_SHARE: u32 = 10;
 /// The same for long lives.
-const YOUNG: Duration = Duration::from_secs(3600);
+const MAX_YOUNG_AGE: Duration = Duration::from_secs(3600);
 /// The last part of a life in which no suggestion can hold a renewal back.
 const LAST_SHARE: u32 = 20;
 
@@ -55,7 +55,7 @@ impl Life {
         random: f64,
     ) -> Option<SystemTime> {
         let window = end.duration_since(start).ok().filter(|window| !window.is_zero())?;
-        let earliest = self.not_before + (self.whole() / YOUNG_SHARE).min(YOUNG);
+        let earliest = self.not_before + (self.whole() / YOUNG_SHARE).min(MAX_YOUNG_AGE);
         let latest = self.not_after - self.whole() / LAST_SHARE;
         Some((start + window.mul_f64(random)).max(earliest).min(latest))
     }
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(within(50.0, 52.0, 0.5), Some(51.0));
         // The past, as after a revocation: at once, but for a certificate that was just issued.
         let past = life.renewal_within(life.not_before - 3 * DAY, life.not_before - 2 * DAY, 0.5);
-        assert_eq!(past, Some(life.not_before + YOUNG));
+        assert_eq!(past, Some(life.not_before + MAX_YOUNG_AGE));
         // Behind the certificate's end: in time all the same.
         assert_eq!(within(100.0, 101.0, 0.0), Some(85.5));
         // No window at all.

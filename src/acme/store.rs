@@ -142,6 +142,9 @@ fn read(path: &Path) -> Result<Option<Secret>, String> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(Secret::new(bytes))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(format!("{} can be read by the gateway's user alone", path.display()))
+        }
         Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
     }
 }

@@ -5,7 +5,7 @@ use super::certificate::{Issued, Slot, Status};
 use super::challenge::Challenges;
 use super::client::AcmeClient;
 use super::fault::Fault;
-use super::order::Desk;
+use super::order::OrderContext;
 use super::schedule::{Life, random, retry_delay};
 use super::settings::{Authority, Settings};
 use super::store::{Lock, Store};
@@ -16,14 +16,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
 
 /// Longest sleep: a machine that was suspended, or whose clock was set, is late by no more.
-const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+const MAX_SLEEP: Duration = Duration::from_secs(3600);
 /// Between two questions for renewal information, whatever the authority says.
 const RENEWAL_INFO_PERIODS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(60)..=Duration::from_secs(86_400);
 /// After a question for renewal information that was not answered.
 const RENEWAL_INFO_RETRY: Duration = Duration::from_secs(6 * 3600);
 /// An authority that asks for longer is asked again all the same.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(7 * 86_400);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(7 * 86_400);
 
 /// What the tasks of all certificates share.
 pub(super) struct Shared {
@@ -31,7 +31,7 @@ pub(super) struct Shared {
     pub(super) lock: Lock,
     pub(super) challenges: Arc<Challenges>,
     /// Orders under way at a time.
-    pub(super) turns: Semaphore,
+    pub(super) order_slots: Semaphore,
 }
 
 /// What the authority suggests for a certificate's renewal.
@@ -62,7 +62,7 @@ pub(super) async fn keep(slot: Arc<Slot>, shared: Arc<Shared>) {
             ask_at = SystemTime::now() + period;
             continue;
         }
-        let next = at.min(ask_at).min(now + LONGEST_SLEEP);
+        let next = at.min(ask_at).min(now + MAX_SLEEP);
         tokio::select! {
             () = tokio::time::sleep(next.duration_since(now).unwrap_or_default()) => {}
             () = slot.changed.notified() => {}
@@ -130,7 +130,7 @@ async fn ask(
 /// Asks the authorities in turn, and notes what came of it.
 async fn attempt(slot: &Slot, settings: &Settings, shared: &Shared) {
     // Never closed.
-    let _turn = shared.turns.acquire().await;
+    let _turn = shared.order_slots.acquire().await;
     let names = settings.name_texts().join(", ");
     let failures = slot.status.lock().failures;
     let mut faults: Vec<(String, Fault)> = Vec::new();
@@ -153,18 +153,22 @@ async fn order(
     shared: &Shared,
 ) -> Result<(Secret, Issued), Fault> {
     let state = (&shared.store, &shared.lock);
-    let desk = |directory| Desk { settings, authority, directory, challenges: &shared.challenges, state };
+    let context_at =
+        |directory| OrderContext { settings, authority, directory, challenges: &shared.challenges, state };
     if let Some(staging) = authority.staging.as_ref().filter(|_| failures > 0) {
-        let tried = desk(staging).order(None).await;
+        let tried = context_at(staging).order(None).await;
         tried.map_err(|fault| Fault { text: format!("at its staging: {}", fault.text), ..fault })?;
     }
     let directory = authority.directory.text();
     let is_same = slot.status.lock().directory.as_ref() == Some(&directory);
     let current = slot.issued.load_full().filter(|_| is_same);
     let replaces = current.and_then(|issued| CertificateIdentifier::try_from(issued.leaf()).ok());
-    let pem = desk(&authority.directory).order(replaces).await?;
+    let pem = context_at(&authority.directory).order(replaces).await?;
     let issued = Issued::from_pem(pem.expose())
         .map_err(|why| Fault::own(format!("what was issued cannot be used: {why}")))?;
+    if let Some(name) = issued.lacks(&settings.names) {
+        return Err(Fault::own(format!("what was issued is not good for {name}")));
+    }
     Ok((pem, issued))
 }
 
@@ -204,7 +208,7 @@ fn fail(slot: &Slot, faults: &[(String, Fault)], shared: &Shared, names: &str) {
         let delay = retry_delay(status.failures, life, now, random());
         // Of several authorities, the first that may be asked again.
         let asked = faults.iter().map(|(_, fault)| fault.retry_after.unwrap_or(now)).min().unwrap_or(now);
-        let next = (now + delay).max(asked.min(now + LONGEST_RETRY_AFTER));
+        let next = (now + delay).max(asked.min(now + MAX_RETRY_AFTER));
         status.next_attempt = Some(seconds(next));
         status.last_attempt = Some(seconds(now));
         status.last_error = Some(error.join("; "));

@@ -236,7 +236,8 @@ impl Context<'_> {
         }
         let store = Store::at(self.acme.state.clone());
         let issued = store.certificate(&key).unwrap_or_else(|why| {
-            notes.warn(span.clone(), format!("{why}; a new certificate is ordered"));
+            let text = format!("{why}; a gateway that cannot use it either orders a new certificate");
+            notes.warn(span.clone(), text);
             None
         });
         let status = store.status(&key).unwrap_or_else(|why| {
