@@ -1,6 +1,6 @@
 //! The `staunch` command: arguments in, exit code out.
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use staunch::audit::{self, Format};
 use staunch::client::{Fault, connect, login, logout, token};
 use staunch::demo;
@@ -63,6 +63,19 @@ enum Action {
     },
     /// Print the JSON schema of the configuration, for editors.
     Schema,
+    /// Print what a shell needs to complete this command's arguments.
+    ///
+    /// Bash: staunch completions bash >~/.local/share/bash-completion/completions/staunch
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one for each command, into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder, which must exist.
+        folder: PathBuf,
+    },
     /// Log in at an OIDC issuer and keep the token, for clients of a gateway.
     ///
     /// The first time, name the issuer and the client; later, `staunch login` alone does the same again. Tokens are
@@ -179,6 +192,18 @@ fn main() -> ExitCode {
         }
         Action::Init(arguments) => alone(init::run(*arguments), |code| code),
         Action::Check { file, json, strict } => check(&file.config, json, strict),
+        Action::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "staunch", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+        Action::Man { folder } => match clap_mangen::generate_to(Arguments::command(), &folder) {
+            Ok(()) => 0,
+            Err(error) => {
+                say(&format_args!("{}: {error}", folder.display()));
+                1
+            }
+        },
         Action::Schema => print(&format!("{:#}\n", staunch::config::schema())),
         Action::Login(arguments) => alone(login::run(*arguments), |()| 0),
         Action::Token(arguments) => alone(token::run(&arguments), |()| 0),

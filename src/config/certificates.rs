@@ -1,6 +1,6 @@
 //! Certificates and keys from PEM files, and what can be wrong with them.
 
-use super::secrets::{read_file, read_private};
+use super::secrets::{read_file, read_private, read_public};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
 use std::net::IpAddr;
@@ -28,32 +28,41 @@ pub(super) struct Pair {
     pub(super) not_after: SystemTime,
 }
 
-/// Reads a chain, the leaf first.
-pub(super) fn chain(path: &Path, now: SystemTime) -> Result<Chain, String> {
-    let certificates = certificates(path)?;
-    let (not_after, warning) = validity(&certificates[0], path, now)?;
+/// Reads a chain, the leaf first: a file, or `credential:NAME`.
+pub(super) fn chain(written: &str, base: &Path, now: SystemTime) -> Result<Chain, String> {
+    let shown = shown(written, base);
+    let certificates = from_pem(&read_public(written, base)?, &shown)?;
+    let (not_after, warning) = validity(&certificates[0], &shown, now)?;
     Ok(Chain { certificates, not_after, warning })
 }
 
-/// Reads a private key from a file that only its owner can read.
-pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    let pem = Zeroizing::new(read_private(path)?);
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| format!("{} holds no private key in PEM", path.display()))
+/// Reads a private key: `credential:NAME`, or a file that only its owner and this service can read.
+pub(super) fn key(written: &str, base: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let pem = Zeroizing::new(read_private(written, base)?);
+    PrivateKeyDer::from_pem_slice(&pem)
+        .map_err(|_| format!("{} holds no private key in PEM", shown(written, base)))
 }
 
-/// Puts a chain and a key together, if they belong together. The paths are for the error.
+/// What is written in a configuration, as an error names it.
+pub(super) fn shown(written: &str, base: &Path) -> String {
+    match written.starts_with("credential:") {
+        true => written.to_owned(),
+        false => base.join(written).display().to_string(),
+    }
+}
+
+/// Puts a chain and a key together, if they belong together. The names are for the error.
 pub(super) fn pair(
     chain: Chain,
     key: PrivateKeyDer<'static>,
-    chain_path: &Path,
-    key_path: &Path,
+    chain_name: &str,
+    key_name: &str,
 ) -> Result<Pair, String> {
-    let signing = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|_| {
-        format!("{} is of a kind that is not supported; use ECDSA, RSA or Ed25519", key_path.display())
-    })?;
+    let signing = rustls::crypto::ring::sign::any_supported_type(&key)
+        .map_err(|_| format!("{key_name} is of a kind that is not supported; use ECDSA, RSA or Ed25519"))?;
     let certified = rustls::sign::CertifiedKey::new(chain.certificates.clone(), signing);
     if certified.keys_match().is_err() {
-        return Err(format!("the key {} is not the key of {}", key_path.display(), chain_path.display()));
+        return Err(format!("the key {key_name} is not the key of {chain_name}"));
     }
     Ok(Pair { chain: chain.certificates, key, not_after: chain.not_after })
 }
@@ -75,11 +84,14 @@ pub(super) fn names(leaf: &CertificateDer<'_>) -> Vec<String> {
 
 /// Reads the certificates of a PEM file; there is at least one.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = read_file(path)?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    from_pem(&read_file(path)?, &path.display().to_string())
+}
+
+fn from_pem(pem: &[u8], name: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match all {
         Ok(all) if !all.is_empty() => Ok(all),
-        _ => Err(format!("{} holds no certificate in PEM", path.display())),
+        _ => Err(format!("{name} holds no certificate in PEM")),
     }
 }
 
@@ -123,24 +135,24 @@ pub(super) fn covers(leaf: &CertificateDer<'_>, sni: &str) -> bool {
 
 fn validity(
     leaf: &CertificateDer<'_>,
-    path: &Path,
+    name: &str,
     now: SystemTime,
 ) -> Result<(SystemTime, Option<String>), String> {
     let (_, parsed) =
-        X509Certificate::from_der(leaf).map_err(|_| format!("{} is malformed", path.display()))?;
+        X509Certificate::from_der(leaf).map_err(|_| format!("{name} is malformed"))?;
     let at = |time: x509_parser::time::ASN1Time| {
         SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
     };
     let (begins, ends) = (at(parsed.validity().not_before), at(parsed.validity().not_after));
     if ends < now {
-        return Err(format!("{} has expired; renew it", path.display()));
+        return Err(format!("{name} has expired; renew it"));
     }
     if begins > now {
-        return Err(format!("{} is not valid yet", path.display()));
+        return Err(format!("{name} is not valid yet"));
     }
     let warning = (ends < now + SOON).then(|| {
         let days = ends.duration_since(now).map_or(0, |left| left.as_secs() / 86_400);
-        format!("{} ends in {days} days", path.display())
+        format!("{name} ends in {days} days")
     });
     Ok((ends, warning))
 }

@@ -4,7 +4,7 @@ use crate::secret::Secret;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Reads the secret that a reference names: `file:PATH`, `env:NAME`, `credential:NAME`. A newline at its end is cut.
 pub(super) fn read(reference: &str, base: &Path) -> Result<Secret, String> {
@@ -15,13 +15,7 @@ pub(super) fn read(reference: &str, base: &Path) -> Result<Secret, String> {
         Some(("env", name)) => std::env::var(name)
             .map(String::into_bytes)
             .map_err(|_| "the environment variable that stands here is not set, or is no text")?,
-        Some(("credential", name)) => {
-            let folder = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or(
-                "there is no credentials directory; start under systemd with LoadCredential=, or use file:",
-            )?;
-            fs::read(Path::new(&folder).join(name))
-                .map_err(|error| format!("the credential that stands here cannot be read: {error}"))?
-        }
+        Some(("credential", name)) => read_credential(name)?,
         _ => {
             return Err("a secret is named by where it stands, never written here; write \"file:PATH\", \
                 \"env:NAME\" or \"credential:NAME\""
@@ -40,28 +34,75 @@ pub(super) fn read(reference: &str, base: &Path) -> Result<Secret, String> {
     Ok(Secret::new(bytes[..end].to_vec()))
 }
 
-/// Reads a file that only its owner may read, and whose owner is this user or root.
-pub(super) fn read_private(path: &Path) -> Result<Vec<u8>, String> {
-    open_private(path).map_err(|why| format!("{} {why}", path.display()))
+/// Reads what the service manager passes under this name (`LoadCredential=` of systemd).
+fn read_credential(name: &str) -> Result<Vec<u8>, String> {
+    let folder = credentials_directory().ok_or(
+        "there is no credentials directory; start under systemd with LoadCredential=, or use a file",
+    )?;
+    if name.is_empty() || name == ".." || name.contains('/') {
+        return Err("a credential is named as in LoadCredential=, without a folder".into());
+    }
+    fs::read(folder.join(name))
+        .map_err(|error| format!("the credential that stands here cannot be read: {error}"))
+}
+
+fn credentials_directory() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).filter(|folder| folder.is_absolute())
+}
+
+/// Reads a private key: `credential:NAME`, or a file that nobody but its owner and this service may read.
+pub(super) fn read_private(written: &str, base: &Path) -> Result<Vec<u8>, String> {
+    match written.strip_prefix("credential:") {
+        Some(name) => read_credential(name),
+        None => open_private(&base.join(written)).map_err(|why| format!("{} {why}", base.join(written).display())),
+    }
 }
 
 /// Looks at the file that was opened, not at what bears its name by then. The reason of a failure does not hold the path:
 /// somebody may have written the secret in its place.
 fn open_private(path: &Path) -> Result<Vec<u8>, String> {
-    let fault = |error: std::io::Error| format!("cannot be read: {error}");
+    let fault = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => format!(
+            "cannot be read by this user; chown it, or make it root's with this service's group and chmod 640 ({error})"
+        ),
+        _ => format!("cannot be read: {error}"),
+    };
     let mut file = fs::File::open(path).map_err(fault)?;
     let metadata = file.metadata().map_err(fault)?;
-    let (mode, owner) = (metadata.permissions().mode(), metadata.uid());
-    if mode & 0o077 != 0 {
-        let mode = mode & 0o777;
-        return Err(format!("is open to others (mode {mode:o}); chmod 600 it"));
+    if !metadata.is_file() {
+        return Err("is no file".into());
     }
-    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
-        return Err("belongs to another user, who can change it at any time; chown it".into());
+    // systemd shows a credential's access list as the mode of a group; the folder is this service's alone.
+    if !credentials_directory().is_some_and(|folder| path.starts_with(folder)) {
+        check_owner(metadata.permissions().mode() & 0o777, metadata.uid(), metadata.gid())?;
     }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0).min(MAX_FILE));
     file.by_ref().take(MAX_FILE as u64).read_to_end(&mut bytes).map_err(fault)?;
     Ok(bytes)
+}
+
+/// Passes a file that this user or root owns and nobody else may read, and one of root's that the service's group may read.
+fn check_owner(mode: u32, owner: u32, group: u32) -> Result<(), String> {
+    let own = rustix::process::geteuid().as_raw();
+    if owner != 0 && owner != own {
+        return Err("belongs to another user, who can change it at any time; chown it".into());
+    }
+    // Root, who checks a configuration for a service, is in no group of it.
+    let is_of_service = || match own {
+        0 => group != 0,
+        _ => is_own_group(group),
+    };
+    match mode & 0o077 {
+        0 => Ok(()),
+        0o040 if owner == 0 && is_of_service() => Ok(()),
+        _ => Err(format!("is open to others (mode {mode:o}); chmod 600 it")),
+    }
+}
+
+fn is_own_group(group: u32) -> bool {
+    let is_it = |one: rustix::process::Gid| one.as_raw() == group;
+    is_it(rustix::process::getegid())
+        || rustix::process::getgroups().is_ok_and(|groups| groups.into_iter().any(is_it))
 }
 
 /// Bytes of a secret or a private key: more is another file.
@@ -69,6 +110,14 @@ const MAX_FILE: usize = 1 << 20;
 
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Reads what may be a service manager's, too: `credential:NAME`, or a file.
+pub(super) fn read_public(written: &str, base: &Path) -> Result<Vec<u8>, String> {
+    match written.strip_prefix("credential:") {
+        Some(name) => read_credential(name),
+        None => read_file(&base.join(written)),
+    }
 }
 
 /// Replaces `{secret:NAME}` in a template; `look_up` gives the secret of a name.
@@ -118,6 +167,25 @@ mod tests {
         assert!(fault.contains("chmod 600"), "{fault}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(read("file:key", folder.path()).unwrap().expose(), b"value");
+    }
+
+    #[test]
+    fn a_file_of_roots_may_be_read_by_the_services_group_and_nobody_elses() {
+        let own = rustix::process::geteuid().as_raw();
+        let group = rustix::process::getegid().as_raw();
+        let service = if own == 0 { 990 } else { group };
+        for (mode, owner, group, good) in [
+            (0o640, 0, service, true),
+            (0o440, 0, service, true),
+            (0o644, 0, service, false),
+            (0o660, 0, service, false),
+            (0o600, own, group, true),
+            (0o400, 0, group, true),
+            (0o600, own + 1, group, false),
+            (0o640, own + 1, service, false),
+        ] {
+            assert_eq!(check_owner(mode, owner, group).is_ok(), good, "{mode:o} {owner} {group}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub use render::{AcmeFacts, LogFacts, ProcessFacts, render};
 
 use crate::close::{Close, Plaintext};
 use crate::names::{Culprit, Direction, SessionId, Side};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// What one worker counted. Aligned to two cache lines, because processors fetch them in pairs.
@@ -38,6 +38,7 @@ pub struct WorkerMetrics {
     records: [Counter; 2],
     relay_polls: Counter,
     stalls: Counter,
+    is_stalled: AtomicBool,
     /// The session that was polled last; 0: none yet.
     polled_session: AtomicU64,
     sessions_opened: Counter,
@@ -208,6 +209,17 @@ impl WorkerMetrics {
     /// The worker did not come back to its reactor for a second.
     pub fn worker_stalled(&self) {
         self.stalls.add(1);
+        self.is_stalled.store(true, Relaxed);
+    }
+
+    /// The worker came back.
+    pub fn worker_recovered(&self) {
+        self.is_stalled.store(false, Relaxed);
+    }
+
+    /// True between the two.
+    pub fn is_stalled(&self) -> bool {
+        self.is_stalled.load(Relaxed)
     }
 
     /// How often that was so.

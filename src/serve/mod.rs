@@ -5,6 +5,7 @@
 
 mod log_watch;
 mod memory_watch;
+mod service_manager;
 
 use crate::acme::{Certificate, Manager, Plan};
 use crate::admin::{self, AdminState, process};
@@ -129,11 +130,16 @@ impl Running {
         let Loaded { mut gateway, workers: written, admin, acme, summary, warnings, memory, .. } = loaded;
         log_warnings(&warnings);
         let layout = Layout { count: workers.unwrap_or(written.count), ..written };
-        let bound = Bound::bind(&gateway.listeners, layout).map_err(system("cannot listen"))?;
+        let mut inherited = service_manager::inherited().map_err(system("cannot listen"))?;
+        let admin_listener = match inherited.take(admin.address) {
+            Some(listener) => Ok(listener),
+            None => TcpListener::bind(admin.address).map_err(|error| listen_fault(admin.address, error)),
+        };
+        let admin_listener = admin_listener.map_err(system("cannot listen for the operator"))?;
+        let bound = Bound::with_inherited(&gateway.listeners, layout, &mut inherited);
+        let bound = bound.and_then(|bound| inherited.expect_none().map(|()| bound));
+        let bound = bound.map_err(system("cannot listen"))?;
         let addresses = bound.addresses();
-        let admin_listener = TcpListener::bind(admin.address)
-            .map_err(|error| listen_fault(admin.address, error))
-            .map_err(system("cannot listen for the operator"))?;
         let admin = admin_listener.local_addr().ok();
         gateway.issuers.start(&tokio::runtime::Handle::current());
         let manager = acme.as_ref().map(start_acme).transpose().map_err(StartFault::Acme)?;
@@ -168,14 +174,26 @@ impl Running {
         for address in &addresses {
             tracing::info!(%address, workers = workers.metrics.len(), "listening");
         }
+        if let Some(interval) = service_manager::watchdog_interval() {
+            tokio::spawn(service_manager::keep_alive(interval, workers.metrics.clone()));
+        }
+        service_manager::ready();
         let acme = Mutex::new(manager);
         Ok(Running { path: path.to_owned(), gateway, workers, state, acme, addresses, admin })
     }
 
     /// Reads configuration and certificates again. The old ones stay when the new ones are bad.
     pub fn reload(&self) -> bool {
-        let loaded = config::load(&self.path);
-        let good = match loaded {
+        service_manager::reloading();
+        let good = self.take_configuration();
+        *self.state.reload.lock() = Some((good, SystemTime::now()));
+        // Also with the old configuration: the service manager waits for this word.
+        service_manager::ready();
+        good
+    }
+
+    fn take_configuration(&self) -> bool {
+        match config::load(&self.path) {
             Err(faults) => {
                 tracing::error!(%faults, "reload refused, the old configuration stays");
                 false
@@ -187,7 +205,7 @@ impl Running {
             Ok(mut loaded) => {
                 if let Err(why) = self.adopt_acme(&mut loaded) {
                     tracing::error!("reload refused: {why}");
-                    return self.reloaded(false);
+                    return false;
                 }
                 log_warnings(&loaded.warnings);
                 let old = self.gateway.load_full();
@@ -200,13 +218,7 @@ impl Running {
                 tracing::info!("configuration reloaded");
                 true
             }
-        };
-        self.reloaded(good)
-    }
-
-    fn reloaded(&self, good: bool) -> bool {
-        *self.state.reload.lock() = Some((good, SystemTime::now()));
-        good
+        }
     }
 
     /// Goes on with the certificates that are ordered; begins with that where a reload brings the first.
@@ -250,6 +262,7 @@ impl Running {
         let limit = self.gateway.load().limits.drain;
         let deadline = Instant::now() + limit;
         tracing::info!(sessions = self.workers.sessions(), deadline = ?limit, "draining");
+        service_manager::stopping();
         self.state.draining.store(true, Relaxed);
         self.workers.drain();
         let mut look = interval(DRAIN_POLL_INTERVAL);

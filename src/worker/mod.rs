@@ -12,7 +12,7 @@ mod thread;
 mod watchdog;
 
 pub use port_owner::listen_fault;
-pub use sockets::Bound;
+pub use sockets::{Bound, Inherited};
 
 use crate::close::Close;
 use crate::gateway::{Gateway, Listener};

@@ -2,7 +2,7 @@
 
 use super::{Layout, listen_fault};
 use crate::gateway::Listener;
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
@@ -18,17 +18,31 @@ pub struct Bound {
 impl Bound {
     /// Binds every listener once for each worker.
     pub fn bind(listeners: &[Listener], layout: Layout) -> io::Result<Self> {
+        Self::with_inherited(listeners, layout, &mut Inherited::default())
+    }
+
+    /// The same, but a socket that was inherited for a listener's address serves all workers.
+    pub fn with_inherited(
+        listeners: &[Listener],
+        layout: Layout,
+        inherited: &mut Inherited,
+    ) -> io::Result<Self> {
         let count = match layout.count {
             0 => std::thread::available_parallelism()?.get(),
             count => count,
         };
         let mut listeners = listeners.to_vec();
+        let taken: Vec<_> = listeners.iter().map(|listener| inherited.take(listener.address)).collect();
         let mut sockets = Vec::with_capacity(count);
         for worker in 0..count {
             let mut of_worker = Vec::with_capacity(listeners.len());
-            for listener in &mut listeners {
+            for (listener, taken) in listeners.iter_mut().zip(&taken) {
                 let share = if worker == 0 { Share::Afterwards } else { Share::Already };
-                let socket = bind(listener.address, share)?;
+                let socket = match taken {
+                    // The port is another user's, who may not even be known here: no second socket can share it.
+                    Some(socket) => socket.try_clone()?,
+                    None => bind(listener.address, share)?,
+                };
                 // Port 0 is chosen by the first worker's socket and shared by the others.
                 listener.address = socket.local_addr()?;
                 of_worker.push((listener.clone(), socket));
@@ -41,6 +55,43 @@ impl Bound {
     /// The addresses in use, ports filled in.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.sockets.first().into_iter().flatten().map(|(listener, _)| listener.address).collect()
+    }
+}
+
+/// Listening sockets that a service manager opened before this process began.
+#[derive(Debug, Default)]
+pub struct Inherited(Vec<(SocketAddr, TcpListener)>);
+
+impl Inherited {
+    /// Makes sockets ready to serve.
+    pub fn new(listeners: Vec<TcpListener>) -> io::Result<Self> {
+        let ready = |listener: TcpListener| {
+            let address = listener.local_addr()?;
+            set_options(&SockRef::from(&listener))?;
+            listener.set_nonblocking(true)?;
+            Ok((address, listener))
+        };
+        listeners.into_iter().map(ready).collect::<io::Result<_>>().map(Inherited)
+    }
+
+    /// Takes the socket of an address.
+    pub fn take(&mut self, address: SocketAddr) -> Option<TcpListener> {
+        let at = self.0.iter().position(|(own, _)| *own == address)?;
+        Some(self.0.swap_remove(at).1)
+    }
+
+    /// Finds fault with sockets that nobody took: connections to them would wait for ever.
+    pub fn expect_none(&self) -> io::Result<()> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((address, _)) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!(
+                    "the service manager passes a socket on {address}, where the configuration has no listener; \
+                     write the same address in both"
+                ),
+            )),
+        }
     }
 }
 
@@ -63,11 +114,7 @@ fn bind(address: SocketAddr, share: Share) -> io::Result<TcpListener> {
         }
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(share == Share::Already)?;
-        // Accepted sockets inherit these, which saves five system calls for each connection.
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_user_timeout(Some(crate::dial::USER_TIMEOUT))?;
-        let keepalive = TcpKeepalive::new().with_time(crate::dial::KEEPALIVE);
-        socket.set_tcp_keepalive(&keepalive.with_interval(crate::dial::KEEPALIVE / 4))?;
+        set_options(&SockRef::from(&socket))?;
         socket.bind(&address.into())?;
         socket.set_reuse_port(true)?;
         socket.listen(BACKLOG)?;
@@ -75,6 +122,14 @@ fn bind(address: SocketAddr, share: Share) -> io::Result<TcpListener> {
         Ok(socket.into())
     };
     bound().map_err(|error| listen_fault(address, error))
+}
+
+/// What accepted sockets inherit, which saves five system calls for each connection.
+fn set_options(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_user_timeout(Some(crate::dial::USER_TIMEOUT))?;
+    let keepalive = TcpKeepalive::new().with_time(crate::dial::KEEPALIVE);
+    socket.set_tcp_keepalive(&keepalive.with_interval(crate::dial::KEEPALIVE / 4))
 }
 
 #[cfg(test)]
@@ -130,6 +185,22 @@ mod tests {
         let _client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
         let accepted = socket2::SockRef::from(&socket.accept().unwrap().0).tcp_nodelay();
         assert!(accepted.unwrap());
+    }
+
+    #[test]
+    fn an_inherited_socket_serves_all_workers_and_one_that_no_listener_wants_is_a_fault() {
+        let layout = Layout { count: 2, pin: false, busy_poll: Duration::ZERO };
+        let made = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = made.local_addr().unwrap();
+        let mut inherited = Inherited::new(vec![made]).unwrap();
+        assert!(inherited.expect_none().unwrap_err().to_string().contains(&address.to_string()));
+        let bound =
+            Bound::with_inherited(&[listener(&address.to_string())], layout, &mut inherited).unwrap();
+        assert!(inherited.expect_none().is_ok());
+        assert_eq!(bound.addresses(), [address]);
+        let _client = TcpStream::connect(address).unwrap();
+        let accepted = bound.sockets.iter().filter(|sockets| sockets[0].1.accept().is_ok()).count();
+        assert_eq!(accepted, 1, "one queue, and nobody waits for it");
     }
 
     #[test]

@@ -93,6 +93,7 @@ impl Looks {
         let asleep = !sleeps.is_multiple_of(2);
         if asleep || now != self.seen {
             if self.same >= LOOKS_UNTIL_STALLED {
+                worker.metrics.worker_recovered();
                 tracing::warn!(worker = worker.number, "a worker that was stalled works again");
             }
             (self.seen, self.same) = (now, 0);

@@ -12,10 +12,11 @@ pub type Text = Spanned<String>;
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct ServerCertificate {
-    /// PEM file with the certificates, the leaf first.
+    /// The certificates, the leaf first: a PEM file, or `credential:NAME` of systemd's.
     #[schemars(with = "Option<String>")]
     pub chain: Option<Text>,
-    /// PEM file with the leaf's private key, which only its owner can read.
+    /// The leaf's private key in PEM: a file that only its owner can read, one of root's that this service's group can
+    /// read, or `credential:NAME` of systemd's.
     #[schemars(with = "Option<String>")]
     pub key: Option<Text>,
     /// Authorities that issue and renew the certificate by ACME, asked in turn until one does: `letsencrypt`,
@@ -39,10 +40,11 @@ pub struct ServerCertificate {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct KeyPair {
-    /// Certificates, the leaf first.
+    /// Certificates, the leaf first: a file, or `credential:NAME` of systemd's.
     #[schemars(with = "String")]
     pub chain: Text,
-    /// The leaf's private key, in a file that only its owner can read.
+    /// The leaf's private key: a file that only its owner can read, one of root's that this service's group can read, or
+    /// `credential:NAME` of systemd's.
     #[schemars(with = "String")]
     pub key: Text,
 }

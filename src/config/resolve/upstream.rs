@@ -22,14 +22,14 @@ const MAX_DNS_TTL: Duration = Duration::from_secs(3600);
 impl Context<'_> {
     /// Reads a certificate and its key; faults stand at whichever of the two they are in.
     pub(super) fn pair(&self, chain: &Text, key: &Text, notes: &mut Notes<'_>) -> Option<certificates::Pair> {
-        let path = |text: &Text| self.base.join(text.get_ref());
-        let leaf = notes.take(chain.span(), certificates::chain(&path(chain), self.now));
-        let private = notes.take(key.span(), certificates::key(&path(key)));
+        let leaf = notes.take(chain.span(), certificates::chain(chain.get_ref(), self.base, self.now));
+        let private = notes.take(key.span(), certificates::key(key.get_ref(), self.base));
         let (leaf, private) = (leaf?, private?);
         if let Some(warning) = &leaf.warning {
             notes.warn(chain.span(), warning);
         }
-        notes.take(key.span(), certificates::pair(leaf, private, &path(chain), &path(key)))
+        let shown = |text: &Text| certificates::shown(text.get_ref(), self.base);
+        notes.take(key.span(), certificates::pair(leaf, private, &shown(chain), &shown(key)))
     }
 
     /// The upstream, its key exchange, and the authority that requests to it carry.

@@ -1,0 +1,142 @@
+"""Packages: what a new machine gets, does with it, keeps through an upgrade, and has left after a purge."""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import time
+
+import httpx
+import pytest
+from support import parts
+from support.gateway import BINARY, ROOT
+from support.process import Process, free_port, run
+
+
+def build(folder: pathlib.Path, version: str | None = None) -> tuple[pathlib.Path, pathlib.Path]:
+    environment = os.environ | {"STAUNCH_BIN": BINARY}
+    if version:
+        environment["STAUNCH_PACKAGE_VERSION"] = version
+    done = run([str(ROOT / "config/packages/build"), str(folder)], 120, env=environment)
+    assert done.returncode == 0, done.stderr.decode()
+    return next(folder.glob("*.deb")), next(folder.glob("*.rpm"))
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("packages"))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A new Debian, with the essential packages and nothing else."""
+    folder = tmp_path_factory.mktemp("root")
+    command = ["mmdebstrap", "--variant=essential", "--include=ca-certificates", "--quiet", "bookworm", str(folder / "debian")]
+    done = run(command, 240)
+    assert done.returncode == 0, done.stderr.decode()
+    return folder / "debian"
+
+
+def inside(root, *command: str, **more) -> subprocess.CompletedProcess:
+    done = run(["chroot", str(root), *command], 60, **more)
+    done.text = done.stdout.decode() + done.stderr.decode()
+    return done
+
+
+@pytest.mark.timeout(300)
+def test_install_init_check_serve_upgrade_purge(world, packages, root, tmp_path):
+    deb, _ = packages
+    shutil.copy(deb, root / "tmp/staunch.deb")
+    done = inside(root, "dpkg", "-i", "/tmp/staunch.deb")
+    assert done.returncode == 0, done.text
+    etc = root / "etc/staunch"
+    account = inside(root, "id", "-u", "staunch").text.strip()
+    assert account.isdigit() and etc.stat().st_mode & 0o777 == 0o750
+    assert etc.stat().st_gid == int(inside(root, "id", "-g", "staunch").text)
+
+    # An own issuer and a service with an own authority: README's first steps.
+    shutil.copy(world.ca, root / "tmp/ca.pem")
+    (root / "tmp/model.key").write_text("sk-package-canary\n")
+    (root / "tmp/model.key").chmod(0o600)
+    port, admin = free_port(), free_port()
+    command = [
+        "staunch", "init", "/etc/staunch/first", "--protect", "openai", "--issuer", world.issuer.url,
+        "--issuer-ca", "/tmp/ca.pem", "--upstream", f"127.0.0.1:{world.nginx_port}", "--upstream-ca", "/tmp/ca.pem",
+        "--secret", "file:/tmp/model.key", "--name", "localhost",
+    ]  # fmt: skip
+    done = inside(root, *command)
+    assert done.returncode == 0, done.text
+    config = next((etc / "first").glob("*.toml"))
+    name = "/" + str(config.relative_to(root))
+    assert inside(root, "staunch", "check", "--config", name).returncode == 0
+
+    # As the unit does it: root's files, the service's group, the service's account.
+    assert inside(root, "chown", "-R", "root:staunch", "/etc/staunch").returncode == 0
+    assert inside(root, "chmod", "-R", "u=rwX,g=rX,o=", "/etc/staunch").returncode == 0
+    text = config.read_text()
+    lines = []
+    for line in text.splitlines():
+        # Ports of this test's own.
+        if line.startswith("address = "):
+            line = f'address = "127.0.0.1:{port}"'
+        lines.append(line)
+    lines = "\n".join(lines)
+    lines = lines.replace("[admin]\n", "") + f'\n[admin]\naddress = "127.0.0.1:{admin}"\n' if "[admin]" not in text else lines
+    config.write_text(lines)
+    serve = ["chroot", f"--userspec=staunch:staunch", str(root), "/usr/bin/staunch", "serve", "--config", name]
+    process = Process([*serve, "--log-format", "json"], tmp_path / "log", port)
+    try:
+        authority = next((etc / "first").glob("*ca*.pem"))
+        import ssl
+
+        verify = ssl.create_default_context(cafile=str(authority))
+        headers = {"Authorization": f"Bearer {world.issuer.token()}"}
+        answer = httpx.get(f"https://localhost:{port}/seen", headers=headers, verify=verify)
+        assert answer.status_code == 200 and "Bearer sk-package-canary" in answer.text, process.text()
+    finally:
+        assert process.stop() == 0, process.text()
+
+    before = config.read_bytes()
+    newer, _ = build(tmp_path, "9.9.9")
+    shutil.copy(newer, root / "tmp/newer.deb")
+    done = inside(root, "dpkg", "-i", "/tmp/newer.deb")
+    assert done.returncode == 0 and "9.9.9" in inside(root, "dpkg", "-s", "staunch").text, done.text
+    assert config.read_bytes() == before
+
+    done = inside(root, "dpkg", "--purge", "staunch")
+    assert done.returncode == 0 and "/etc/staunch" in done.text, done.text
+    assert config.read_bytes() == before, "secrets and evidence outlive the program"
+    assert not (root / "usr/bin/staunch").exists()
+    assert not (root / "usr/share/doc/staunch").exists()
+
+
+def test_the_rpm_holds_what_the_deb_holds(packages):
+    deb, rpm = packages
+    listed = run(["rpm", "-qlp", str(rpm)]).stdout.decode().splitlines()
+    held = run(["dpkg-deb", "-c", str(deb)]).stdout.decode().splitlines()
+    held = [line.split()[5].removeprefix(".") for line in held]
+    files = {name for name in held if not name.endswith("/")}
+    assert files <= set(listed) and "/usr/share/man/man1/staunch-serve.1.gz" in files
+    scripts = run(["rpm", "-qp", "--scripts", str(rpm)]).stdout.decode()
+    assert "systemd-sysusers" in scripts and "disable --now" in scripts
+
+
+def test_the_rpm_installs_into_an_empty_root(packages, tmp_path):
+    _, rpm = packages
+    root = tmp_path / "root"
+    root.mkdir()
+    done = run(["rpm", "-i", "--nodeps", "--noscripts", "--root", str(root), str(rpm)])
+    assert done.returncode == 0, done.stderr.decode()
+    assert (root / "usr/bin/staunch").stat().st_mode & 0o777 == 0o755
+
+
+def test_completions_and_manual_pages_name_every_command(packages, tmp_path):
+    for shell in ("bash", "zsh", "fish"):
+        done = run([BINARY, "completions", shell])
+        assert done.returncode == 0 and b"connect" in done.stdout and b"init" in done.stdout
+    done = run(["bash", "-n"], input=run([BINARY, "completions", "bash"]).stdout)
+    assert done.returncode == 0, done.stderr.decode()
+    assert run([BINARY, "man", str(tmp_path)]).returncode == 0
+    page = (tmp_path / "staunch-connect.1").read_text()
+    assert ".TH" in page and "exec" in page
