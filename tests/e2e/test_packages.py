@@ -3,13 +3,11 @@
 import os
 import pathlib
 import shutil
-import signal
+import ssl
 import subprocess
-import time
 
 import httpx
 import pytest
-from support import parts
 from support.gateway import BINARY, ROOT
 from support.process import Process, free_port, run
 
@@ -32,7 +30,7 @@ def packages(tmp_path_factory):
 def root(tmp_path_factory):
     """A new Debian, with the essential packages and nothing else."""
     folder = tmp_path_factory.mktemp("root")
-    command = ["mmdebstrap", "--variant=essential", "--include=ca-certificates", "--quiet", "bookworm", str(folder / "debian")]
+    command = ["mmdebstrap", "--variant=essential", "--include=ca-certificates,passwd", "--quiet", "bookworm", str(folder / "debian")]
     done = run(command, 240)
     assert done.returncode == 0, done.stderr.decode()
     return folder / "debian"
@@ -88,8 +86,6 @@ def test_install_init_check_serve_upgrade_purge(world, packages, root, tmp_path)
     process = Process([*serve, "--log-format", "json"], tmp_path / "log", port)
     try:
         authority = next((etc / "first").glob("*ca*.pem"))
-        import ssl
-
         verify = ssl.create_default_context(cafile=str(authority))
         headers = {"Authorization": f"Bearer {world.issuer.token()}"}
         answer = httpx.get(f"https://localhost:{port}/seen", headers=headers, verify=verify)

@@ -5,11 +5,9 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import time
 
 import pytest
-from support import parts
 from support.gateway import BINARY, KEY, ROOT, staunch
 from support.process import Process, free_port, run
 from test_life import client, local
