@@ -138,8 +138,7 @@ fn validity(
     name: &str,
     now: SystemTime,
 ) -> Result<(SystemTime, Option<String>), String> {
-    let (_, parsed) =
-        X509Certificate::from_der(leaf).map_err(|_| format!("{name} is malformed"))?;
+    let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| format!("{name} is malformed"))?;
     let at = |time: x509_parser::time::ASN1Time| {
         SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
     };

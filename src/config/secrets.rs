@@ -54,7 +54,9 @@ fn credentials_directory() -> Option<PathBuf> {
 pub(super) fn read_private(written: &str, base: &Path) -> Result<Vec<u8>, String> {
     match written.strip_prefix("credential:") {
         Some(name) => read_credential(name),
-        None => open_private(&base.join(written)).map_err(|why| format!("{} {why}", base.join(written).display())),
+        None => {
+            open_private(&base.join(written)).map_err(|why| format!("{} {why}", base.join(written).display()))
+        }
     }
 }
 

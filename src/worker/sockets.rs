@@ -194,8 +194,7 @@ mod tests {
         let address = made.local_addr().unwrap();
         let mut inherited = Inherited::new(vec![made]).unwrap();
         assert!(inherited.expect_none().unwrap_err().to_string().contains(&address.to_string()));
-        let bound =
-            Bound::with_inherited(&[listener(&address.to_string())], layout, &mut inherited).unwrap();
+        let bound = Bound::with_inherited(&[listener(&address.to_string())], layout, &mut inherited).unwrap();
         assert!(inherited.expect_none().is_ok());
         assert_eq!(bound.addresses(), [address]);
         let _client = TcpStream::connect(address).unwrap();
