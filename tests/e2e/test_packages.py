@@ -5,9 +5,12 @@ import pathlib
 import shutil
 import ssl
 import subprocess
+import tomllib
 
 import httpx
+import kubernetes_validate
 import pytest
+import yaml
 from support.gateway import BINARY, ROOT
 from support.process import Process, free_port, run
 
@@ -136,3 +139,66 @@ def test_completions_and_manual_pages_name_every_command(packages, tmp_path):
     assert run([BINARY, "man", str(tmp_path)]).returncode == 0
     page = (tmp_path / "staunch-connect.1").read_text()
     assert ".TH" in page and "exec" in page
+
+
+PACKAGES = ROOT / "config/packages"
+
+
+def test_the_manifests_hold_to_the_schemas_of_kubernetes():
+    base = PACKAGES / "kubernetes/base"
+    named = {name for name in os.listdir(base) if name.endswith(".yaml")} - {"kustomization.yaml"}
+    kustomization = yaml.safe_load((base / "kustomization.yaml").read_text())
+    assert set(kustomization["resources"]) == named
+    for name in named:
+        for manifest in yaml.safe_load_all((base / name).read_text()):
+            kubernetes_validate.validate(manifest, "1.31", strict=True)
+    version = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
+    assert kustomization["images"] == [{"name": "staunch", "newTag": version}]
+    # What the pod is given is what the configuration reads.
+    pod = yaml.safe_load((base / "deployment.yaml").read_text())["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] > 60 and 'drain = "60s"' in (base / "staunch.toml").read_text()
+
+
+def test_the_compose_file_names_what_is_there():
+    compose = yaml.safe_load((PACKAGES / "compose/compose.yaml").read_text())
+    stages = [line.split(" AS ")[1] for line in (PACKAGES / "Dockerfile").read_text().splitlines() if " AS " in line]
+    for name, service in compose["services"].items():
+        assert ("image" in service) != ("build" in service), name
+        if target := service.get("build", {}).get("target"):
+            assert target in stages
+        for other in service.get("depends_on", {}):
+            assert other in compose["services"], name
+        for volume in service["volumes"]:
+            source = volume.split(":")[0]
+            place = PACKAGES / "compose" / source if source.startswith(".") else None
+            assert place.is_file() if place else source in compose["volumes"], volume
+
+
+def test_the_examples_of_containers_are_checked_with_the_certificates_that_their_script_makes(world, tmp_path):
+    done = run([str(PACKAGES / "compose/certificates"), str(tmp_path)])
+    assert done.returncode == 0, done.stderr.decode()
+    assert run([str(PACKAGES / "compose/certificates"), str(tmp_path)]).returncode == 0, "a second time"
+    for file in tmp_path.iterdir():
+        os.chown(file, 0, 0)
+    for leaf in ("gateway", "issuer", "model", "database"):
+        assert run(["openssl", "verify", "-CAfile", f"{tmp_path}/ca.pem", f"{tmp_path}/{leaf}.pem"]).returncode == 0
+    text = (PACKAGES / "compose/staunch.toml").read_text().replace("/certificates/", f"{tmp_path}/")
+    (tmp_path / "compose.toml").write_text(text)
+    done = run([BINARY, "check", "--config", str(tmp_path / "compose.toml")])
+    assert done.returncode == 0, done.stderr.decode()
+    chain, key = world.authority.leaf("openai", ["openai.gw.example.com"])
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    for name, text in (("gateway.pem", open(chain).read()), ("gateway.key", open(key).read()), ("openai.key", "sk-1")):
+        (secrets / name).write_text(text)
+        # As fsGroup makes them.
+        (secrets / name).chmod(0o440)
+        os.chown(secrets / name, 0, 10443)
+    text = (PACKAGES / "kubernetes/base/staunch.toml").read_text().replace("/secrets/", f"{secrets}/")
+    (tmp_path / "kubernetes.toml").write_text(text)
+    for folder in [secrets, *secrets.parents]:
+        if str(folder).startswith("/tmp/"):
+            folder.chmod(0o755)
+    command = [BINARY, "check", "--config", str(tmp_path / "kubernetes.toml")]
+    done = run(command, user=10443, group=10443, extra_groups=[])
+    assert done.returncode == 0, done.stderr.decode()
