@@ -172,6 +172,21 @@ async fn a_refused_request_leaves_the_connection_to_a_better_one() {
 }
 
 #[tokio::test]
+async fn the_sixty_fourth_refusal_before_a_permit_is_the_last() {
+    let http = Http::start(Wish::default()).await;
+    let mut client = http.connect("http/1.1").await;
+    for n in 1..=64 {
+        client.write_all(format!("GET /a HTTP/1.1\r\nhost: {NAME}\r\n\r\n").as_bytes()).await.unwrap();
+        let head = timeout(SOON, read_head(&mut client)).await.unwrap().unwrap();
+        assert!(head.starts_with("HTTP/1.1 401 "), "request {n}: {head}");
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        read_exactly(&mut client, length.parse().unwrap()).await;
+        assert_eq!(head.to_lowercase().contains("connection: close"), n == 64, "request {n}: {head}");
+    }
+    assert_eq!(timeout(SOON, client.read(&mut [0; 1])).await.unwrap().unwrap(), 0, "it stays open");
+}
+
+#[tokio::test]
 async fn a_websocket_becomes_a_tunnel_after_the_101_and_not_before() {
     let http = Http::start(Wish::default()).await;
     let request = format!(

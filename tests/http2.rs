@@ -292,3 +292,35 @@ async fn a_client_of_http2_gets_no_route_that_speaks_only_http11() {
     };
     beside(&http, echo, test).await;
 }
+
+/// How many requests a connection may have refused before one is permitted.
+const REFUSALS: usize = 64;
+
+#[tokio::test]
+async fn enough_refusals_before_a_permit_end_the_connection_and_one_permit_ends_the_count() {
+    let http = Http::start(wish()).await;
+    let refuse = async |client: &mut SendRequest<Bytes>| {
+        let (response, _) = client.send_request(get("a.b.c"), true)?;
+        let status = response.await?.status();
+        // The answer is there before the GOAWAY behind it.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        Ok::<_, h2::Error>(status)
+    };
+    let test = async {
+        let mut eve = client(&http).await;
+        for n in 0..REFUSALS {
+            assert_eq!(refuse(&mut eve).await.unwrap(), 401, "request {n}");
+        }
+        assert!(eve.ready().await.is_err(), "a connection that only tries goes on");
+
+        let mut ann = client(&http).await;
+        let (response, _) = ann.send_request(get(&http.token(60)), true).unwrap();
+        assert_eq!(response.await.unwrap().status(), 200);
+        for n in 0..2 * REFUSALS {
+            assert_eq!(refuse(&mut ann).await.unwrap(), 401, "request {n} behind a permit");
+        }
+        let (response, _) = ann.send_request(get(&http.token(60)), true).unwrap();
+        assert_eq!(response.await.unwrap().status(), 200);
+    };
+    beside(&http, echo, test).await;
+}

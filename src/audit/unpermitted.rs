@@ -212,6 +212,26 @@ mod tests {
     }
 
     #[test]
+    fn ends_that_are_written_in_any_case_use_up_what_their_address_may_cause() {
+        let (unpermitted, begin) = (Unpermitted::default(), Instant::now());
+        // Of an address that has caused nothing, nothing is kept.
+        unpermitted.charge(BOB, begin);
+        assert!(unpermitted.0.lock().addresses.is_empty());
+        assert!(unpermitted.take(EVE, begin));
+        for _ in 1..BURST {
+            assert!(unpermitted.has_room(EVE, begin));
+            unpermitted.charge(EVE, begin);
+        }
+        assert!(!unpermitted.has_room(EVE, begin) && !unpermitted.take(EVE, begin));
+        // However many end, the address is heard again once as much as two bursts has come back.
+        (0..10 * BURST).for_each(|_| unpermitted.charge(EVE, begin));
+        assert!(!unpermitted.take(EVE, begin + REFILL * BURST));
+        assert!(unpermitted.take(EVE, begin + REFILL * (BURST + 1)));
+        // They were written, so that nothing was left out but what `take` refused.
+        assert_eq!(unpermitted.report(begin), [LeftOut { remote: Some(EVE), lines: 2 }]);
+    }
+
+    #[test]
     fn the_addresses_of_one_network_count_as_one() {
         let (unpermitted, begin) = (Unpermitted::default(), Instant::now());
         let granted = (0..1_000).filter(|n| unpermitted.take(Ipv6Addr::from_bits(*n).into(), begin)).count();

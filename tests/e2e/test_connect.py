@@ -344,7 +344,9 @@ def test_it_outlives_a_gateway_that_restarts(place, world, tmp_path):
         assert gateway.stop() == 0
         # Away for good: the program is told, in its protocol.
         gone = httpx.get(f"http://127.0.0.1:{port}/look", timeout=30)
-        assert gone.status_code == 502 and "tunnel.gw.test" in begun.text()
+        assert gone.status_code == 502
+        # Standard error names the culprit right behind that.
+        until(lambda: "tunnel.gw.test" in begun.text())
     finally:
         begun.popen.send_signal(signal.SIGINT)
         assert begun.ended(20) == 0

@@ -21,7 +21,7 @@ use super::secrets::random;
 use super::terminal::say;
 use crate::secret::Secret;
 use http_guard::HttpGuard;
-use place::{Address, Place, PlaceRequest};
+use place::{Address, Place, PlaceRequest, SocketFolder};
 use serve::{Door, serve};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -36,8 +36,8 @@ use usage::Offer;
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Route, and where it is to be reached: `warehouse`, `warehouse=5432`, `warehouse=127.0.0.1:5432`,
-    /// `warehouse=[::1]:5432`, `warehouse=unix:/run/user/1000/pg.sock`. Loopback and Unix sockets only; a free port where none
-    /// is named.
+    /// `warehouse=[::1]:5432`, `warehouse=unix:/run/user/1000/pg.sock`. Loopback and Unix sockets only. Where no place is named: a
+    /// free port, or for databases with --exec a Unix socket (`warehouse=0` for a port there, too).
     #[arg(required = true, value_name = "ROUTE[=PLACE]")]
     routes: Vec<PlaceRequest>,
     /// The gateway's tunnel name, and its port if that is not 443.
@@ -82,8 +82,12 @@ async fn connect(arguments: Arguments) -> Result<u8, Fault> {
     let gateway = Rc::new(Gateway::new(&gateway, connect_to, ca.as_deref(), profile)?);
     let mut offers = Vec::new();
     let mut doors = Vec::new();
-    for request in routes {
+    let mut folder = SocketFolder::default();
+    for mut request in routes {
         let protocol = protocol_of(&gateway, &request.route).await?;
+        if !exec.is_empty() {
+            request.prefer_socket(protocol.as_deref(), &mut folder)?;
+        }
         let place = Place::bind(&request)?;
         let guard = matches!(place.address(), Address::Tcp(_)).then(|| {
             let secret = key.as_ref().map(|key| Secret::new(key.clone().into_bytes()));

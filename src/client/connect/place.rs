@@ -2,9 +2,11 @@
 
 use crate::client::fault::Fault;
 use crate::client::loopback::Loopback;
+use crate::client::secrets::random;
+use std::fs::DirBuilder;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,6 +21,8 @@ pub(super) struct PlaceRequest {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Wanted {
+    /// Wherever the program finds it.
+    Anywhere,
     /// This port on both loopback addresses; 0 for one that is free.
     Port(u16),
     At(Address),
@@ -37,11 +41,75 @@ impl FromStr for PlaceRequest {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (route, place) = text.split_once('=').unwrap_or((text, "0"));
+        let (route, place) = match text.split_once('=') {
+            Some((route, place)) => (route, Some(place)),
+            None => (text, None),
+        };
         if route.is_empty() || !route.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
             return Err(format!("{route:?} is no route name"));
         }
-        Ok(PlaceRequest { route: route.to_owned(), at: place.parse()? })
+        let at = place.map_or(Ok(Wanted::Anywhere), str::parse)?;
+        Ok(PlaceRequest { route: route.to_owned(), at })
+    }
+}
+
+impl PlaceRequest {
+    /// Puts a route that may be anywhere on a Unix socket, where programs of its protocol find one by their environment.
+    pub(super) fn prefer_socket(
+        &mut self,
+        protocol: Option<&str>,
+        folder: &mut SocketFolder,
+    ) -> Result<(), Fault> {
+        let name = match protocol {
+            // The name by which PostgreSQL's clients know a socket, in the folder that they take for a host.
+            Some("postgres") => ".s.PGSQL.5432",
+            Some("mysql") => "mysql.sock",
+            Some("redis") => "redis.sock",
+            _ => return Ok(()),
+        };
+        if self.at == Wanted::Anywhere {
+            self.at = Wanted::At(Address::Unix(folder.make(&self.route)?.join(name)));
+        }
+        Ok(())
+    }
+}
+
+/// A folder for the sockets of one run, which only its owner can enter. It is made when it is needed, and removed when this
+/// is dropped.
+#[derive(Default)]
+pub(super) struct SocketFolder(Option<PathBuf>);
+
+impl SocketFolder {
+    /// Makes a folder for a route's socket.
+    fn make(&mut self, route: &str) -> Result<PathBuf, Fault> {
+        let make = |path: &Path| {
+            let fault = |error| Fault::Machine(format!("{}: {error}", path.display()));
+            // Fails where somebody made it before: then it is not only ours.
+            DirBuilder::new().mode(0o700).create(path).map_err(fault)
+        };
+        let root = match &self.0 {
+            Some(root) => root.clone(),
+            None => {
+                let place =
+                    std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
+                let name: String = random().chars().take(12).collect();
+                let root = place.unwrap_or_else(std::env::temp_dir).join(format!("staunch-{name}"));
+                make(&root)?;
+                self.0.insert(root).clone()
+            }
+        };
+        let folder = root.join(route);
+        make(&folder)?;
+        Ok(folder)
+    }
+}
+
+impl Drop for SocketFolder {
+    fn drop(&mut self) {
+        if let Some(root) = &self.0 {
+            // Somebody may have removed it already.
+            let _ = std::fs::remove_dir_all(root);
+        }
     }
 }
 
@@ -114,6 +182,7 @@ impl Place {
             Place { listener: Listener::Tcp(loopback), address }
         };
         match &request.at {
+            Wanted::Anywhere => Loopback::bind_both(0).map(tcp).map_err(fault("a free port".to_owned())),
             Wanted::Port(port) => Loopback::bind_both(*port).map(tcp).map_err(fault(format!("port {port}"))),
             Wanted::At(Address::Tcp(address)) => {
                 Loopback::bind(*address).map(tcp).map_err(fault(address.to_string()))
@@ -187,7 +256,8 @@ mod tests {
     #[test]
     fn routes_and_places_as_they_are_written() {
         let table = [
-            ("r", port(0)),
+            ("r", Ok(PlaceRequest { route: "r".into(), at: Wanted::Anywhere })),
+            ("r=0", port(0)),
             ("r=5432", port(5432)),
             ("r=:5432", port(5432)),
             ("r=localhost:5432", port(5432)),
@@ -219,6 +289,35 @@ mod tests {
         ] {
             assert!(text.parse::<PlaceRequest>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn databases_that_may_be_anywhere_are_put_into_a_folder_of_ones_own() {
+        use std::os::unix::fs::PermissionsExt;
+        let mut folder = SocketFolder::default();
+        let socket = |folder: &mut SocketFolder, text: &str, protocol| {
+            let mut request: PlaceRequest = text.parse().unwrap();
+            request.prefer_socket(protocol, folder).unwrap();
+            match request.at {
+                Wanted::At(Address::Unix(path)) => Some(path),
+                _ => None,
+            }
+        };
+        let path = socket(&mut folder, "pg", Some("postgres")).unwrap();
+        assert!(path.ends_with("pg/.s.PGSQL.5432"), "{}", path.display());
+        let root = path.ancestors().nth(2).unwrap().to_owned();
+        for made in [&root, path.parent().unwrap()] {
+            assert_eq!(std::fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+        assert!(socket(&mut folder, "shop", Some("mysql")).unwrap().starts_with(&root));
+        assert!(socket(&mut folder, "cache", Some("redis")).unwrap().starts_with(&root));
+        for (text, protocol) in
+            [("pg=0", Some("postgres")), ("app", Some("http")), ("raw", Some("raw")), ("away", None)]
+        {
+            assert_eq!(socket(&mut folder, text, protocol), None, "{text}");
+        }
+        drop(folder);
+        assert!(!root.exists());
     }
 
     #[tokio::test]

@@ -121,11 +121,16 @@ impl Offer {
             }
             Address::Unix(path) => {
                 let path = path.display().to_string();
+                all.push((own("SOCKET"), path.clone()));
                 all.extend(match (self.protocol(), postgres_socket(&path)) {
-                    (Some("postgres"), Some((folder, port))) => {
-                        usual(&[("PGHOST", folder), ("PGPORT", port)])
-                    }
-                    (Some("mysql"), _) => usual(&[("MYSQL_UNIX_PORT", &path)]),
+                    (Some("postgres"), Some((folder, port))) => usual(&[
+                        ("PGHOST", folder),
+                        ("PGPORT", port),
+                        ("PGSSLMODE", "disable"),
+                        ("PGGSSENCMODE", "disable"),
+                    ]),
+                    // The name that stands for the socket.
+                    (Some("mysql"), _) => usual(&[("MYSQL_HOST", "localhost"), ("MYSQL_UNIX_PORT", &path)]),
                     (Some("redis"), _) => usual(&[("REDIS_URL", &format!("unix://{path}"))]),
                     _ => Vec::new(),
                 });

@@ -71,11 +71,11 @@ class Authority:
         )
         return str(chain), str(secret)
 
-    def revoke(self, stems: list[str]) -> str:
-        """Writes a revocation list that names these leaves; returns its path."""
+    def revoke(self, stems: list[str], ends: datetime.timedelta = 10 * DAY) -> str:
+        """Writes a revocation list that names these leaves, good until `ends` from now; returns its path."""
         now = datetime.datetime.now(datetime.UTC)
         builder = x509.CertificateRevocationListBuilder().issuer_name(self.name)
-        builder = builder.last_update(now - DAY).next_update(now + 10 * DAY)
+        builder = builder.last_update(now - DAY).next_update(now + ends)
         for stem in stems:
             revoked = x509.RevokedCertificateBuilder().serial_number(self.serials[stem])
             builder = builder.add_revoked_certificate(revoked.revocation_date(now - DAY).build())
