@@ -41,6 +41,10 @@ pub enum Close {
     Stalled(Side),
     /// The permit ended (`on_expiry` cut or grace).
     Expired,
+    /// The identity was revoked.
+    Revoked,
+    /// An operator ended it.
+    Operator,
     /// The drain deadline ran out.
     Drained,
     /// A limit of connections was reached.
@@ -164,6 +168,8 @@ impl Close {
             Close::Idle => "idle",
             Close::Stalled(_) => "stalled",
             Close::Expired => "expired",
+            Close::Revoked => "revoked",
+            Close::Operator => "operator",
             Close::Drained => "drained",
             Close::Limit => "limit",
             Close::LogFull => "log_full",
@@ -182,7 +188,8 @@ impl Close {
             | Close::NoRoute
             | Close::WrongProtocol
             | Close::Refused
-            | Close::Expired => Culprit::Client,
+            | Close::Expired
+            | Close::Revoked => Culprit::Client,
             Close::Dial => Culprit::Upstream,
             Close::Handshake(side)
             | Close::Record(side)
@@ -193,6 +200,7 @@ impl Close {
             | Close::Stalled(side) => side.into(),
             Close::Idle
             | Close::NoCertificate
+            | Close::Operator
             | Close::Drained
             | Close::Limit
             | Close::IssuerUnavailable

@@ -1,31 +1,206 @@
-//! The operator's HTTP: `/healthz`, `/readyz`, `/metrics`. Loopback by default, no TLS, no identity.
+//! The operator's HTTP: `/healthz`, `/readyz`, `/metrics`; the live page, its JSON twin under `/api/`, and orders.
 //!
-//! It only tells; nothing can be changed through it. Because a web page in a browser on the same machine can reach
-//! loopback, too, the `Host` must be a loopback name or an address literal: a name that an attacker's DNS points
-//! here (DNS rebinding) is answered with 421. Connections are few and short-lived, so that nobody on the
-//! machine can use up descriptors here that streams need.
+//! ```text
+//!   guard     Host, method, Origin; the headers of every answer
+//!   access    who looks: loopback, a key, a login; view or operate
+//!   page      HTML, whole without a script      ┐
+//!   api       the same as JSON                  ├▶ live: one snapshot of the registry a second, shared by all who look
+//!   events    the page's live part, each second ┘
+//!   orders    end, drain, revoke: each a line of the log
+//! ```
+//! `/healthz`, `/readyz` and `/metrics` ask nobody who they are. Connections are few and short-lived, so that nobody on the
+//! machine can use up descriptors here that streams need. No secret is on any page.
 
+pub mod access;
+mod api;
+mod events;
+mod fault;
+mod guard;
+mod list;
+mod live;
+pub mod orders;
+mod page;
 pub mod process;
+pub mod revoked;
+mod tables;
+mod view;
 
+use crate::gateway::Gateway;
+use crate::metrics::WorkerMetrics;
+use crate::names::{RouteName, SessionId};
 use crate::net::bounded::{BoundedConnection, BoundedListener, Bounds};
+use crate::secret::Secret;
+use crate::session::registry::Registry;
+use access::{Access, Operator};
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
-};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::{Next, from_fn};
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use std::net::{IpAddr, SocketAddr};
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use fault::Fault;
+use list::Query;
+use live::{Live, Row, Seen, bring_up_to_date};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+use view::SessionView;
 
-/// Two scrapers, a few probes and somebody who looks.
+/// Two scrapers, a few probes and those who look.
 const BOUNDS: Bounds =
     Bounds { connections: 64, head: Duration::from_secs(1), silence: Duration::from_secs(10) };
+
+/// What the operator may ask.
+pub trait AdminState: Send + Sync + 'static {
+    /// Whether new connections are served well; the text says why not.
+    fn ready(&self) -> Result<(), String>;
+    /// The metrics in Prometheus' text format.
+    fn metrics(&self) -> String;
+    /// The live sessions.
+    fn registry(&self) -> &Registry;
+    /// The configuration in force.
+    fn gateway(&self) -> Arc<Gateway>;
+    /// Each worker's counters.
+    fn workers(&self) -> &[Arc<WorkerMetrics>];
+    /// When the certificates end that clients are shown: by route, and for a tunnel by `tunnel:` and its name.
+    fn certificates(&self) -> Vec<(RouteName, SystemTime)>;
+}
+
+/// How the operator's listener is set up.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Lets in whoever has it; without, whoever is at loopback.
+    pub key: Option<Arc<Secret>>,
+    /// Names besides `localhost` and addresses under which the page is reached.
+    pub hosts: Vec<String>,
+    /// Where revocations are kept over a restart; `None`: they are not.
+    pub revocations: Option<PathBuf>,
+}
+
+/// What all requests share.
+struct Admin {
+    state: Arc<dyn AdminState>,
+    access: Access,
+    live: Arc<Live>,
+    hosts: Vec<String>,
+    revocations: Option<PathBuf>,
+    is_tls: bool,
+}
+
+/// Serves the operator on `listener` until the task is dropped.
+pub async fn serve(
+    listener: std::net::TcpListener,
+    state: Arc<dyn AdminState>,
+    settings: Settings,
+) -> std::io::Result<()> {
+    serve_within(listener, state, settings, BOUNDS).await
+}
+
+async fn serve_within(
+    listener: std::net::TcpListener,
+    state: Arc<dyn AdminState>,
+    settings: Settings,
+    bounds: Bounds,
+) -> std::io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let Settings { key, hosts, revocations } = settings;
+    let (access, live) = (Access::new(key, false), Arc::default());
+    let admin = Arc::new(Admin { state, access, live, hosts, revocations, is_tls: false });
+    let service = router(admin).into_make_service_with_connect_info::<Peer>();
+    axum::serve(BoundedListener::new(listener, bounds), service).await
+}
+
+fn router(admin: Arc<Admin>) -> Router {
+    let api = Router::new()
+        .route("/api", get(api::index))
+        .route("/api/sessions", get(api::sessions))
+        .route("/api/sessions/{id}", get(api::session))
+        .route("/api/sessions/{id}/end", post(api::end))
+        .route("/api/sessions/{id}/drain", post(api::drain))
+        .route("/api/refusals", get(api::refusals))
+        .route("/api/routes", get(api::routes))
+        .route("/api/certificates", get(api::certificates))
+        .route("/api/revocations", get(api::revocations))
+        .route("/api/revoke", post(api::revoke))
+        .route("/api/metrics-summary", get(api::metrics_summary));
+    let pages = page::router().route("/events", get(events::events));
+    let known = api.merge(pages).layer(from_fn_with_state(admin.clone(), authenticate));
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .merge(page::open_router())
+        .merge(known)
+        .layer(DefaultBodyLimit::max(api::MAX_BODY))
+        .layer(map_response(api::too_large))
+        .layer(from_fn_with_state(admin.clone(), guard::guard))
+        .with_state(admin)
+}
+
+async fn ready(State(admin): State<Arc<Admin>>) -> Response {
+    match admin.state.ready() {
+        Ok(()) => "ready\n".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.state.metrics()).into_response()
+}
+
+/// Whom a request comes from.
+#[derive(Clone, Debug)]
+struct Caller {
+    operator: Operator,
+    peer: SocketAddr,
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
+        parts.extensions.get::<Caller>().cloned().ok_or(StatusCode::UNAUTHORIZED)
+    }
+}
+
+/// Lets in whoever may look. Browsers are led to the log-in, programs are told.
+async fn authenticate(State(admin): State<Arc<Admin>>, mut request: Request, next: Next) -> Response {
+    let peer = peer_of(&request);
+    match admin.access.operator(request.headers(), peer) {
+        Ok(operator) => {
+            request.extensions_mut().insert(Caller { operator, peer });
+            next.run(request).await
+        }
+        Err(stranger) => {
+            let is_page = !request.uri().path().starts_with("/api") && request.uri().path() != "/events";
+            match is_page && admin.access.has_key() {
+                true => page::to_login(stranger),
+                false => Fault::from(stranger).into_response(),
+            }
+        }
+    }
+}
+
+/// The address of a connection's other end.
+#[derive(Clone, Copy, Debug)]
+struct Peer(SocketAddr);
+
+impl Connected<IncomingStream<'_, BoundedListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, BoundedListener>) -> Self {
+        Peer(*stream.remote_addr())
+    }
+}
+
+fn peer_of(request: &Request) -> SocketAddr {
+    let known = request.extensions().get::<ConnectInfo<Peer>>();
+    known.map_or(SocketAddr::from(([0, 0, 0, 0], 0)), |ConnectInfo(Peer(address))| *address)
+}
 
 impl axum::serve::Listener for BoundedListener {
     type Io = BoundedConnection;
@@ -40,110 +215,80 @@ impl axum::serve::Listener for BoundedListener {
     }
 }
 
-/// What the operator may ask.
-pub trait AdminState: Send + Sync + 'static {
-    /// Whether new connections are served well; the text says why not.
-    fn ready(&self) -> Result<(), String>;
-    /// The metrics in Prometheus' text format.
-    fn metrics(&self) -> String;
+/// One page of the list of sessions.
+struct PageOfSessions {
+    query: Query,
+    seen: Arc<Seen>,
+    rows: Vec<Row>,
+    matching: usize,
 }
 
-/// Serves the operator on `listener` until the task is dropped.
-pub async fn serve(listener: std::net::TcpListener, state: Arc<dyn AdminState>) -> std::io::Result<()> {
-    serve_within(listener, state, BOUNDS).await
-}
-
-async fn serve_within(
-    listener: std::net::TcpListener,
-    state: Arc<dyn AdminState>,
-    bounds: Bounds,
-) -> std::io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    axum::serve(BoundedListener::new(listener, bounds), router(state)).await
-}
-
-fn router(state: Arc<dyn AdminState>) -> Router {
-    Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(state)
-        .layer(from_fn(guard))
-}
-
-async fn ready(State(state): State<Arc<dyn AdminState>>) -> Response {
-    match state.ready() {
-        Ok(()) => "ready\n".into_response(),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+impl PageOfSessions {
+    fn views(&self) -> Vec<SessionView> {
+        let now = SystemTime::now();
+        self.rows.iter().map(|row| SessionView::new(row, now)).collect()
     }
 }
 
-async fn metrics(State(state): State<Arc<dyn AdminState>>) -> Response {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics()).into_response()
-}
-
-/// Turns away what no operator sends, and marks every answer.
-async fn guard(request: Request, next: Next) -> Response {
-    let mut response = if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let allow = [(axum::http::header::ALLOW, "GET, HEAD")];
-        (StatusCode::METHOD_NOT_ALLOWED, allow, "only GET and HEAD\n").into_response()
-    } else if !request.headers().get(HOST).is_some_and(is_local) {
-        let text = "The Host must be localhost or an address.\n";
-        (StatusCode::MISDIRECTED_REQUEST, text).into_response()
-    } else {
-        next.run(request).await
-    };
-    if response.status() == StatusCode::NOT_FOUND {
-        *response.body_mut() = Body::from("there are /healthz, /readyz and /metrics\n");
+impl Admin {
+    /// The sessions of at most a second ago.
+    async fn seen(&self) -> Arc<Seen> {
+        self.live.sessions(self.state.registry(), self.state.workers()).await
     }
-    for (name, value) in ANSWER_HEADERS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+
+    /// The sessions that a query asks for, up to date.
+    async fn page_of_sessions(&self, text: &str) -> Result<PageOfSessions, Fault> {
+        let query = Query::parse(text).map_err(Fault::bad_request)?;
+        let seen = self.seen().await;
+        let (mut rows, matching) = query.choose(&seen.rows);
+        bring_up_to_date(&mut rows).await;
+        Ok(PageOfSessions { query, seen, rows, matching })
     }
-    response
-}
 
-/// True for `localhost` and address literals, with or without a port. An address cannot be rebound.
-fn is_local(host: &HeaderValue) -> bool {
-    let Ok(host) = host.to_str() else { return false };
-    let name = match host.strip_prefix('[') {
-        Some(v6) => match v6.split_once(']') {
-            Some((name, "")) => name,
-            Some((name, port)) if port.strip_prefix(':').is_some_and(is_port) => name,
-            _ => return false,
-        },
-        None => match host.split_once(':') {
-            Some((name, port)) if is_port(port) => name,
-            Some(_) => return false,
-            None => host,
-        },
-    };
-    let name = name.strip_suffix('.').unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
-}
+    /// The rates of a session when it was last looked at.
+    fn last_rates(&self, id: SessionId) -> (f64, f64) {
+        self.live.last_rates(id)
+    }
 
-fn is_port(text: &str) -> bool {
-    text.parse::<u16>().is_ok()
-}
+    /// Names of issuers and certificate authorities.
+    fn issuer_names(&self) -> Vec<Arc<str>> {
+        let gateway = self.state.gateway();
+        let issuers = gateway.issuers.key_ages().into_iter().map(|(name, _)| name.0);
+        let mappings = gateway.routes.iter().filter_map(|route| route.certificate_identity.as_ref());
+        let mut all: Vec<_> = issuers.chain(mappings.map(|mapping| mapping.authority.0.clone())).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
 
-const ANSWER_HEADERS: [(HeaderName, &str); 5] = [
-    (CACHE_CONTROL, "no-store"),
-    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (X_FRAME_OPTIONS, "DENY"),
-    (REFERRER_POLICY, "no-referrer"),
-    (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
-];
+    /// Writes the revocations that stand where they outlive the process. False: nowhere is configured.
+    fn keep(&self, registry: &Registry) -> Result<bool, Fault> {
+        let Some(path) = &self.revocations else { return Ok(false) };
+        revoked::write(path, registry.revocations()).map(|()| true).map_err(|error| {
+            tracing::error!(path = %path.display(), %error, "revocations cannot be kept");
+            let message = "the revocation is in force, but cannot be written down: a restart forgets it";
+            Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "not_kept", message)
+        })
+    }
+}
 
 #[cfg(test)]
 mod tests {
+    use super::guard::ANSWER_HEADERS;
     use super::*;
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-    #[derive(Default)]
     struct Fake {
         draining: AtomicBool,
+        registry: Registry,
+    }
+
+    impl Default for Fake {
+        fn default() -> Self {
+            Fake { draining: AtomicBool::new(false), registry: Registry::new(1) }
+        }
     }
 
     impl AdminState for Fake {
@@ -153,6 +298,22 @@ mod tests {
 
         fn metrics(&self) -> String {
             "staunch_sessions 7\n".into()
+        }
+
+        fn registry(&self) -> &Registry {
+            &self.registry
+        }
+
+        fn gateway(&self) -> Arc<Gateway> {
+            unreachable!("these tests ask for no route")
+        }
+
+        fn workers(&self) -> &[Arc<WorkerMetrics>] {
+            &[]
+        }
+
+        fn certificates(&self) -> Vec<(RouteName, SystemTime)> {
+            Vec::new()
         }
     }
 
@@ -165,7 +326,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(serve_within(listener, state, bounds))
+            runtime.block_on(serve_within(listener, state, Settings::default(), bounds))
         });
         address
     }

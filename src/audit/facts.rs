@@ -54,9 +54,9 @@ pub struct LegFacts<'a> {
     /// Address of the other end.
     pub peer: Reached,
     /// `TLSv1.3`, `TLSv1.2`, [`NO_TLS`].
-    pub version: &'a str,
+    pub version: &'static str,
     /// The cipher suite's name, or `none`.
-    pub cipher: &'a str,
+    pub cipher: &'static str,
     /// The key exchange group's name, where there was one.
     pub group: Option<&'a str>,
     /// The handshake resumed an earlier session.

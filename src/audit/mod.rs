@@ -68,6 +68,9 @@
 //! | `results` `rows` | s | how many results, where there are several; rows that the server counts, of all of them |
 //! | `rule` | | event `session permitted`: somebody, or somebody else than before, may use the session; with `session`, `route` and the identity. The line of `allow`, from 0 |
 //! | `result` | | event `login`, one for each AUTH or HELLO of a Redis session whose token was verified: `accepted`, `not_permitted`, `refused_upstream`; with `session`, `route`, `database_user` and the identity |
+//! | `order` | | event `order`: an operator, or an issuer by its signals, ordered to `end` or `drain` a session or to `revoke`, or logged in (`login`), or was turned away (`refused`) |
+//! | `operator` `reason` | | event `order`: who ordered it (`loopback`, `key`, `issuer:NAME`, or the operator's subject), and why, in their words |
+//! | `sessions` `until` `token_id` `group` `serial` | | event `order`: live sessions that were ended; until when a revocation stands; whom it names, besides `subject` and `issuer` |
 //! | `statements` | c | how many lines of statements there are |
 //! | `requests` | c | HTTP requests, refused ones included |
 //! | `handshake_us` `identify_us` `dial_us` | c | how long each stage took |
@@ -81,8 +84,10 @@ mod facts;
 mod line;
 mod login;
 mod notice;
+mod order;
 mod permitted;
 mod pipeline;
+mod recent;
 mod show;
 mod sink;
 mod statement;
@@ -93,8 +98,10 @@ pub(crate) use escape::{Escape, Style};
 pub use facts::{Closed, DatabaseFacts, LegFacts, NO_TLS, Opened, RequestLine, Spent, Verdict, Verified};
 pub use login::{LoginLine, LoginResult};
 pub use notice::notice;
+pub use order::{OrderKind, OrderLine};
 pub use permitted::PermittedLine;
 pub use pipeline::{Format, Pipeline, SetupError, init, takes_new_work};
+pub use recent::{Refusal, refusals};
 pub use sink::{BUFFER, Dropped, Guard, Room, Sink, WhenFull};
 pub use statement::StatementLine;
 pub use unpermitted::{LeftOut, Unpermitted};
@@ -139,6 +146,7 @@ pub fn request(facts: &RequestLine<'_>) {
         Verdict::Permitted { .. } => tracing::info!(name: "request", target: TARGET, facts = %facts),
         Verdict::Refused { .. } => {
             if admit_unpermitted(facts.remote, false) {
+                recent::request(facts);
                 tracing::info!(name: REFUSED, target: TARGET, facts = %facts);
             }
         }
@@ -186,10 +194,16 @@ pub fn login(facts: &LoginLine<'_>) {
 
 /// A session is over.
 pub fn closed(facts: &Closed<'_>) {
+    recent::closed(facts);
     match facts.identity {
         Some(_) => tracing::info!(name: CLOSED, target: TARGET, facts = %facts),
         None => tracing::info!(name: REFUSED, target: TARGET, facts = %facts),
     }
+}
+
+/// An operator gave an order.
+pub fn order(facts: &OrderLine<'_>) {
+    tracing::info!(name: "order", target: TARGET, facts = %facts);
 }
 
 /// Lines were dropped, since there was no room for them.

@@ -5,9 +5,12 @@ use super::summary::Summary;
 use crate::acme::Plan;
 use crate::audit::{Format, Room};
 use crate::gateway::Gateway;
+use crate::secret::Secret;
 use crate::worker::Layout;
 use crate::worker::memory::MemoryLimit;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A configuration without faults.
 pub struct Loaded {
@@ -30,10 +33,16 @@ pub struct Loaded {
 }
 
 /// The operator's HTTP.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Admin {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Lets in whoever has it; without, whoever is at loopback.
+    pub key: Option<Arc<Secret>>,
+    /// Names besides `localhost` and addresses under which the page is reached.
+    pub hosts: Vec<String>,
+    /// Where revocations are kept over a restart.
+    pub revocations: Option<PathBuf>,
 }
 
 /// The log.

@@ -8,6 +8,7 @@ use super::provider::{Identification, IdentityProvider, Refused};
 use super::subject::{SubjectPattern, SubjectSource};
 use crate::names::IssuerName;
 use crate::policy::claims::join;
+use crate::policy::revocation::{ISSUED, SERIAL};
 use crate::policy::{Identity, Proof};
 use crate::protocol::RefusalReason;
 use rustls::pki_types::CertificateDer;
@@ -72,6 +73,8 @@ impl CertificateMapping {
         let mut claims: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
         claims.insert("fingerprint".into(), fingerprint(leaf).into());
         claims.insert("subject_from".into(), source.name().into());
+        claims.insert(SERIAL.into(), serial(&read).into());
+        claims.insert(ISSUED.into(), read.validity().not_before.timestamp().to_string().into());
         for (claim, list) in [("san.dns", &names.dns), ("san.uri", &names.uri)] {
             if !list.is_empty() {
                 claims.extend(join(list.iter().cloned()).map(|all| (Arc::from(claim), Arc::from(all))));
@@ -109,6 +112,16 @@ pub fn has_expired(leaf: &CertificateDer<'_>, now: SystemTime) -> bool {
 fn end(certificate: &X509Certificate<'_>) -> SystemTime {
     let seconds = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+/// The serial number in lower-case hex, without leading zeros.
+fn serial(certificate: &X509Certificate<'_>) -> String {
+    let hex = certificate.raw_serial().iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    hex.trim_start_matches('0').to_owned()
 }
 
 /// The names of one certificate.
@@ -225,6 +238,9 @@ mod tests {
         assert_eq!(identity.proof, Proof::Certificate);
         assert_eq!(identity.claims.values("san.dns").collect::<Vec<_>>(), ["runner.example"]);
         assert_eq!(identity.claims.values("san.uri").collect::<Vec<_>>(), ["spiffe://corp/ci/runner"]);
+        let serial: Vec<_> = identity.claims.values("serial").collect();
+        assert!(serial.len() == 1 && !serial[0].is_empty() && !serial[0].starts_with('0'), "{serial:?}");
+        assert_eq!(identity.claims.values("iat").count(), 1);
         assert_eq!(identity.claims.values("fingerprint").map(str::len).collect::<Vec<_>>(), [64]);
         let ends = identity.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         assert_eq!(ends, 2_209_075_200, "2040-01-02T00:00:00Z");

@@ -6,9 +6,11 @@
 
 mod histogram;
 mod render;
+mod summary;
 
 pub use histogram::Histogram;
 pub use render::{AcmeFacts, LogFacts, ProcessFacts, render};
+pub use summary::{Quantiles, Totals, first_bytes, quantile, totals};
 
 use crate::close::{Close, Plaintext};
 use crate::names::{Culprit, Direction, SessionId, Side};
@@ -327,7 +329,7 @@ pub const REFUSALS: [&str; 15] = [
 ];
 
 /// [`Close::name`] of every reason.
-const CLOSE_REASONS: [&str; 24] = [
+const CLOSE_REASONS: [&str; 26] = [
     "done",
     "not_tls",
     "deadline",
@@ -346,6 +348,8 @@ const CLOSE_REASONS: [&str; 24] = [
     "idle",
     "stalled",
     "expired",
+    "revoked",
+    "operator",
     "drained",
     "limit",
     "log_full",

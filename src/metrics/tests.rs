@@ -147,6 +147,8 @@ fn the_tables_of_words_match_the_vocabulary() {
         Close::Idle,
         Close::Stalled(side),
         Close::Expired,
+        Close::Revoked,
+        Close::Operator,
         Close::Drained,
         Close::Limit,
         Close::LogFull,

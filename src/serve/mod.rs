@@ -14,6 +14,7 @@ use crate::close::Close;
 use crate::config::{self, Faults, Loaded};
 use crate::gateway::Gateway;
 use crate::metrics::{AcmeFacts, LogFacts, ProcessFacts, WorkerMetrics, render};
+use crate::session::registry::Registry;
 use crate::worker::memory::{MemoryLimit, Shortage};
 use crate::worker::{Bound, Layout, Workers, listen_fault};
 use arc_swap::ArcSwap;
@@ -140,6 +141,7 @@ impl Running {
         let bound = bound.and_then(|bound| inherited.expect_none().map(|()| bound));
         let bound = bound.map_err(system("cannot listen"))?;
         let addresses = bound.addresses();
+        let settings = admin::Settings { key: admin.key, hosts: admin.hosts, revocations: admin.revocations };
         let admin = admin_listener.local_addr().ok();
         gateway.issuers.start(&tokio::runtime::Handle::current());
         let manager = acme.as_ref().map(start_acme).transpose().map_err(StartFault::Acme)?;
@@ -147,8 +149,13 @@ impl Running {
         let gateway = Arc::new(ArcSwap::from_pointee(gateway));
         let workers =
             Workers::start(bound, layout, gateway.clone()).map_err(system("cannot start workers"))?;
+        if let Some(path) = &settings.revocations {
+            admin::revoked::read(path, workers.registry.revocations())
+                .map_err(system("cannot read the file of revocations"))?;
+        }
         let state = Arc::new(State {
             gateway: gateway.clone(),
+            registry: workers.registry.clone(),
             metrics: workers.metrics.clone(),
             started: SystemTime::now(),
             reload: Mutex::new(None),
@@ -158,7 +165,7 @@ impl Running {
             sink,
             memory: memory.clone(),
         });
-        tokio::spawn(admin::serve(admin_listener, state.clone()));
+        tokio::spawn(admin::serve(admin_listener, state.clone(), settings));
         if let Some(sink) = state.sink.clone() {
             tokio::spawn(log_watch::run(sink, workers.control()));
         }
@@ -313,6 +320,7 @@ impl Stop {
 /// What the operator may ask about.
 struct State {
     gateway: Arc<ArcSwap<Gateway>>,
+    registry: Arc<Registry>,
     metrics: Vec<Arc<WorkerMetrics>>,
     started: SystemTime,
     reload: Mutex<Option<(bool, SystemTime)>>,
@@ -361,13 +369,31 @@ impl AdminState for State {
         Ok(())
     }
 
-    fn metrics(&self) -> String {
+    fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    fn gateway(&self) -> Arc<Gateway> {
+        self.gateway.load_full()
+    }
+
+    fn workers(&self) -> &[Arc<WorkerMetrics>] {
+        &self.metrics
+    }
+
+    fn certificates(&self) -> Vec<(crate::names::RouteName, SystemTime)> {
         let gateway = self.gateway.load();
         let mut certificates = self.certificates.lock().clone();
         let ends = |(route, one): &(crate::names::RouteName, Arc<Certificate>)| {
             Some((route.clone(), one.not_after()?))
         };
         certificates.extend(gateway.acme.certificates.iter().filter_map(ends));
+        certificates
+    }
+
+    fn metrics(&self) -> String {
+        let gateway = self.gateway.load();
+        let certificates = self.certificates();
         let facts = ProcessFacts {
             version: env!("CARGO_PKG_VERSION"),
             started: Some(self.started),

@@ -162,6 +162,9 @@ pub(super) fn permit_again(
     }
     // A proof that has expired since does not count here: what that means was settled by `on_expiry` when it was let in.
     let at = SystemTime::now().min(identity.expires);
+    if is_revoked(session, &identity) {
+        return Err(revoked(revoked_denial(&identity)));
+    }
     match current.policy.permit(&current.name, &identity, at) {
         Ok(permit) => Ok(Renewed { route: current, permit }),
         Err(_) => Err(revoked(forbidden(NO_RULE))),
@@ -180,6 +183,9 @@ pub(super) fn permit(session: &Session, route: &Route, identity: &Arc<Identity>)
             Refused::NoRule => no(RefusalReason::Forbidden, NO_RULE.into()),
             Refused::Expired => no(RefusalReason::ExpiredToken, "the proof of identity has expired".into()),
         })?;
+    if is_revoked(session, identity) {
+        return Err(revoked_denial(identity));
+    }
     if !crate::audit::takes_new_work() {
         return Err(no(RefusalReason::Overloaded, "no room: the log takes no more lines".into()));
     }
@@ -188,6 +194,21 @@ pub(super) fn permit(session: &Session, route: &Route, identity: &Arc<Identity>)
         None => Ok(permit),
     }
 }
+
+fn is_revoked(session: &Session, identity: &Identity) -> bool {
+    session.shared.live.revocations().cover(identity, SystemTime::now)
+}
+
+/// A token can be had anew; a certificate or a tunnel's identity cannot be shown again on the same connection.
+fn revoked_denial(identity: &Arc<Identity>) -> Denial {
+    let why = match identity.proof {
+        Proof::Token => RefusalReason::InvalidToken,
+        Proof::Certificate => RefusalReason::Forbidden,
+    };
+    Denial::new(why, REVOKED).of(identity)
+}
+
+const REVOKED: &str = "revoked by an operator or the issuer";
 
 /// Asks the policy, and chooses the stored account of a database.
 pub(super) fn authorise_account(

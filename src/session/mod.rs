@@ -10,6 +10,7 @@ mod dial;
 pub mod expiry;
 pub mod http;
 mod leg_close;
+pub mod legs;
 mod lingering;
 pub mod mysql;
 pub mod pipeline;

@@ -1,8 +1,9 @@
 //! Every live session of the process: its facts, its counts, and the orders that it was given.
 //!
 //! A shard per worker holds an `Entry` for each of the worker's sessions, from accept to close. Whoever shows sessions
-//! (a live page), ends them (revocation, a drain) or has them authorised again (a reload) stands on this; so will a
-//! recording, which needs the same facts.
+//! (the live page), ends them (revocation, a drain) or has them authorised again (a reload) stands on this; so will a
+//! recording, which needs the same facts. A shard's table is locked for [`ENTRIES_PER_LOCK`] entries at a time, so that a
+//! worker whose sessions come and go does not wait for whoever looks at all of them.
 //!
 //! **Facts** are written by the session at its stages, some ten times in its life, under a lock of its own that nobody
 //! contends for. A reader clones them.
@@ -21,27 +22,30 @@
 use crate::close::{Close, Stage};
 use crate::gateway::Route;
 use crate::names::{Reached, Remote, SessionId};
-use crate::policy::Identity;
+use crate::policy::revocation::{Revocation, Revocations, TooMany};
+use crate::policy::{CLOCK_SKEW, Identity};
 use crate::relay::{Orders, OrdersFor, Progress};
 use crate::tls::handshake;
 use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// The live sessions of all workers.
 pub struct Registry {
     shards: Vec<Arc<Shard>>,
+    revocations: Arc<Revocations>,
 }
 
 impl Registry {
     /// One shard for each worker.
     pub fn new(workers: usize) -> Self {
-        Registry { shards: (0..workers).map(|worker| Arc::new(Shard::new(worker))).collect() }
+        let revocations = Arc::<Revocations>::default();
+        let shards = (0..workers).map(|worker| Arc::new(Shard::new(worker, revocations.clone()))).collect();
+        Registry { shards, revocations }
     }
 
     /// The sessions of one worker.
@@ -51,21 +55,69 @@ impl Registry {
 
     /// What is known of each session. Counts are those that were published; asking has them published for the next time.
     pub fn snapshot(&self) -> Vec<Snapshot> {
-        let entries: Vec<_> = self
-            .shards
-            .iter()
-            .flat_map(|shard| {
-                shard.generation.fetch_add(1, Ordering::Release);
-                let table = shard.table.lock();
-                table.sessions.values().map(|entry| (shard.worker, entry.clone())).collect::<Vec<_>>()
-            })
-            .collect();
-        entries.iter().map(|(worker, entry)| entry.snapshot(*worker)).collect()
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            shard.generation.fetch_add(1, Ordering::Release);
+            shard.for_each(|entry| all.push((shard.worker, entry.clone())));
+        }
+        all.into_iter().map(|(worker, entry)| Entry::snapshot(entry, worker)).collect()
+    }
+
+    /// What is known of one session.
+    pub fn find(&self, id: SessionId) -> Option<Snapshot> {
+        self.shards.iter().find_map(|shard| {
+            shard.generation.fetch_add(1, Ordering::Release);
+            shard.find(id).map(|entry| Entry::snapshot(entry, shard.worker))
+        })
+    }
+
+    /// Has sessions publish their counts when they are polled next.
+    pub fn ask_for_counts(&self) {
+        for shard in &self.shards {
+            shard.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// How many sessions live.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.len()).sum()
+    }
+
+    /// True when no session lives.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Gives an order to one session. False when there is none of this name.
     pub fn order(&self, id: SessionId, order: Order) -> bool {
         self.shards.iter().any(|shard| shard.order(id, order))
+    }
+
+    /// Shuts somebody out: no proof that the revocation covers is accepted from here on, and live sessions in which one was
+    /// are ended. Returns how many. A revocation of proofs whose end is known stands at least as long as they do.
+    pub fn revoke(&self, mut revocation: Revocation, now: SystemTime) -> Result<usize, TooMany> {
+        self.revocations.add(revocation.clone(), now)?;
+        let (mut ended, mut longest) = (0, revocation.until);
+        for shard in &self.shards {
+            ended += shard.order_where(Order::End(Close::Revoked), |entry| {
+                let facts = entry.facts.lock();
+                let mut covered =
+                    facts.identities().filter(|identity| revocation.covers(identity)).peekable();
+                let is_covered = covered.peek().is_some();
+                covered.for_each(|identity| longest = longest.max(identity.expires + CLOCK_SKEW));
+                is_covered
+            });
+        }
+        if longest > revocation.until {
+            revocation.until = longest;
+            self.revocations.add(revocation, now)?;
+        }
+        Ok(ended)
+    }
+
+    /// Who is shut out.
+    pub fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
     }
 
     /// Ends all sessions now, and those that come.
@@ -96,18 +148,25 @@ pub struct Shard {
     /// Another number whenever a session may have been given an order, or its counts are wanted.
     generation: AtomicU64,
     table: Mutex<Table>,
+    revocations: Arc<Revocations>,
 }
 
 #[derive(Default)]
 struct Table {
-    sessions: HashMap<SessionId, Arc<Entry>>,
+    /// Each session keeps its place from accept to close.
+    places: Vec<Option<Arc<Entry>>>,
+    /// Empty places.
+    free: Vec<u32>,
     /// What sessions that come are told at once.
     standing: OrdersFor,
 }
 
+/// Entries that are looked at under one lock of their table: some 10 µs.
+const ENTRIES_PER_LOCK: usize = 256;
+
 impl Shard {
-    fn new(worker: usize) -> Self {
-        Shard { worker, generation: AtomicU64::new(0), table: Mutex::default() }
+    fn new(worker: usize, revocations: Arc<Revocations>) -> Self {
+        Shard { worker, generation: AtomicU64::new(0), table: Mutex::default(), revocations }
     }
 
     /// Puts a session on the list until the registration is dropped.
@@ -122,13 +181,50 @@ impl Shard {
         let inbox = Mutex::new(Inbox { orders: table.standing, waker: None });
         let (facts, counts) = (Mutex::new(Facts::new(remote)), Counts::default());
         let entry = Arc::new(Entry { id, accepted, listener, facts, counts, inbox });
-        table.sessions.insert(id, entry.clone());
-        Registration { entry, shard: self.clone() }
+        let place = match table.free.pop() {
+            Some(place) => {
+                table.places[place as usize] = Some(entry.clone());
+                place
+            }
+            None => {
+                table.places.push(Some(entry.clone()));
+                (table.places.len() - 1) as u32
+            }
+        };
+        Registration { entry, shard: self.clone(), place }
+    }
+
+    /// Who is shut out.
+    pub(super) fn revocations(&self) -> &Revocations {
+        &self.revocations
+    }
+
+    /// Looks at every session that lives from the beginning to the end of this; others may be seen.
+    fn for_each(&self, mut look: impl FnMut(&Arc<Entry>)) {
+        for from in (0..).step_by(ENTRIES_PER_LOCK) {
+            let table = self.table.lock();
+            let Some(places) = table.places.get(from..) else { return };
+            if places.is_empty() {
+                return;
+            }
+            places.iter().take(ENTRIES_PER_LOCK).flatten().for_each(&mut look);
+        }
+    }
+
+    fn find(&self, id: SessionId) -> Option<Arc<Entry>> {
+        let mut found = None;
+        self.for_each(|entry| {
+            if entry.id == id {
+                found = Some(entry.clone());
+            }
+        });
+        found
     }
 
     /// How many sessions live.
     pub fn len(&self) -> usize {
-        self.table.lock().sessions.len()
+        let table = self.table.lock();
+        table.places.len() - table.free.len()
     }
 
     /// True when no session lives.
@@ -153,22 +249,35 @@ impl Shard {
         self.table.lock().standing.end = None;
     }
 
-    fn order(&self, id: SessionId, order: Order) -> bool {
-        let entry = self.table.lock().sessions.get(&id).cloned();
-        let waker = entry.as_ref().map(|entry| entry.take_order(order));
-        self.generation.fetch_add(1, Ordering::Release);
-        let found = waker.is_some();
-        waker.flatten().into_iter().for_each(Waker::wake);
-        found
+    pub(super) fn order(&self, id: SessionId, order: Order) -> bool {
+        self.order_where(order, |entry| entry.id == id) > 0
     }
 
     fn order_all(&self, order: Order) {
-        let wakers: Vec<_> = {
-            let table = self.table.lock();
-            table.sessions.values().filter_map(|entry| entry.take_order(order)).collect()
-        };
-        self.generation.fetch_add(1, Ordering::Release);
-        wakers.into_iter().for_each(Waker::wake);
+        self.order_where(order, |_| true);
+    }
+
+    /// Gives an order to those who are meant, and returns how many that are. Each lot is told before the next is looked at.
+    fn order_where(&self, order: Order, mut is_meant: impl FnMut(&Entry) -> bool) -> usize {
+        let mut wakers = Vec::new();
+        let mut count = 0;
+        for from in (0..).step_by(ENTRIES_PER_LOCK) {
+            {
+                let table = self.table.lock();
+                let Some(places) = table.places.get(from..).filter(|places| !places.is_empty()) else {
+                    break;
+                };
+                let lot = places.iter().take(ENTRIES_PER_LOCK).flatten();
+                for entry in lot.filter(|entry| is_meant(entry)) {
+                    count += 1;
+                    wakers.extend(entry.take_order(order));
+                }
+            }
+            // Those who take it without being woken look when the number is another.
+            self.generation.fetch_add(1, Ordering::Release);
+            wakers.drain(..).for_each(Waker::wake);
+        }
+        count
     }
 }
 
@@ -176,6 +285,7 @@ impl Shard {
 pub struct Registration {
     entry: Arc<Entry>,
     shard: Arc<Shard>,
+    place: u32,
 }
 
 impl Registration {
@@ -192,7 +302,10 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.shard.table.lock().sessions.remove(&self.entry.id);
+        self.entry.facts.lock().stage = Stage::Close;
+        let mut table = self.shard.table.lock();
+        table.places[self.place as usize] = None;
+        table.free.push(self.place);
     }
 }
 
@@ -255,17 +368,19 @@ impl Entry {
         inbox.waker.clone()
     }
 
-    fn snapshot(&self, worker: usize) -> Snapshot {
+    fn snapshot(entry: Arc<Self>, worker: usize) -> Snapshot {
+        let facts = entry.facts.lock().clone();
         Snapshot {
-            id: self.id,
+            id: entry.id,
             worker,
-            listener: self.listener,
-            age: self.accepted.elapsed(),
-            facts: self.facts.lock().clone(),
-            up: self.counts.up.load(Ordering::Relaxed),
-            down: self.counts.down.load(Ordering::Relaxed),
-            requests: self.counts.requests.load(Ordering::Relaxed),
-            under_way: self.counts.under_way.load(Ordering::Relaxed),
+            listener: entry.listener,
+            age: entry.accepted.elapsed(),
+            facts,
+            up: entry.counts.up.load(Ordering::Relaxed),
+            down: entry.counts.down.load(Ordering::Relaxed),
+            requests: entry.counts.requests.load(Ordering::Relaxed),
+            under_way: entry.counts.under_way.load(Ordering::Relaxed),
+            entry,
         }
     }
 }
@@ -289,13 +404,15 @@ pub struct Facts {
     /// The client's address; the one that the PROXY protocol told where it is believed.
     pub remote: Remote,
     /// The name that the client asked for.
-    pub sni: Option<Box<str>>,
+    pub sni: Option<Arc<str>>,
     /// True inside a tunnel.
     pub tunnel: bool,
     /// Where it leads.
     pub route: Option<Arc<Route>>,
     /// Who was last permitted, or refused by name.
     pub identity: Option<Arc<Identity>>,
+    /// Who was before, the last [`EARLIER_IDENTITIES`] of them: work of theirs may be under way.
+    pub earlier: Vec<Arc<Identity>>,
     /// The client leg.
     pub client: Option<handshake::Facts>,
     /// The upstream leg, and the address that it reached.
@@ -330,15 +447,38 @@ impl Facts {
             tunnel: false,
             route: None,
             identity: None,
+            earlier: Vec::new(),
             client: None,
             upstream: None,
             dialled_ahead: false,
             database: None,
         }
     }
+
+    /// All that are known to have spoken in the session.
+    pub fn identities(&self) -> impl Iterator<Item = &Arc<Identity>> {
+        self.identity.iter().chain(&self.earlier)
+    }
+
+    /// Somebody speaks, perhaps another than before.
+    pub(super) fn set_identity(&mut self, identity: &Arc<Identity>) {
+        self.earlier.retain(|known| !Arc::ptr_eq(known, identity));
+        let before = self.identity.replace(identity.clone());
+        if let Some(before) = before.filter(|before| !Arc::ptr_eq(before, identity)) {
+            if self.earlier.len() >= EARLIER_IDENTITIES {
+                self.earlier.remove(0);
+            }
+            self.earlier.push(before);
+        }
+    }
 }
 
+/// Identities of one session that revocations look for, besides the last. A connection that carries more at a time is a
+/// proxy of the client's own.
+const EARLIER_IDENTITIES: usize = 64;
+
 /// A session as others see it.
+#[derive(Clone)]
 pub struct Snapshot {
     /// Its name.
     pub id: SessionId,
@@ -358,114 +498,27 @@ pub struct Snapshot {
     pub requests: u64,
     /// Requests, transactions or commands that are under way.
     pub under_way: u32,
+    entry: Arc<Entry>,
+}
+
+impl Snapshot {
+    /// Wakes the session, so that it publishes its counts although it is quiet. For the few that somebody looks at.
+    pub fn wake(&self) {
+        let waker = self.entry.inbox.lock().waker.clone();
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    /// Reads the counts again that were published. False: the session is over.
+    pub fn read_counts(&mut self) -> bool {
+        let counts = &self.entry.counts;
+        self.age = self.entry.accepted.elapsed();
+        self.up = counts.up.load(Ordering::Relaxed);
+        self.down = counts.down.load(Ordering::Relaxed);
+        self.requests = counts.requests.load(Ordering::Relaxed);
+        self.under_way = counts.under_way.load(Ordering::Relaxed);
+        self.entry.facts.lock().stage != Stage::Close
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::relay::Transferred;
-    use std::sync::atomic::{AtomicBool, AtomicUsize};
-    use std::task::Wake;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn register(shard: &Arc<Shard>, id: u64) -> (Registration, Arc<Count>) {
-        let address = SocketAddr::from(([127, 0, 0, 1], 443));
-        let registration = shard.register(SessionId(id), Instant::now(), address, Remote(address));
-        let count = Arc::new(Count::default());
-        (&registration).wake_on_change(&Waker::from(count.clone()));
-        (registration, count)
-    }
-
-    #[test]
-    fn an_order_reaches_its_session_and_no_other() {
-        let registry = Registry::new(2);
-        let (ann, ann_woken) = register(registry.shard(0).unwrap(), 1);
-        let (bob, bob_woken) = register(registry.shard(1).unwrap(), 2);
-        let seen = (&bob).generation();
-        assert!(registry.order(SessionId(2), Order::End(Close::Idle)));
-        assert!(!registry.order(SessionId(3), Order::Drain));
-        assert_ne!((&bob).generation(), seen, "its relay looks");
-        assert_eq!((&bob).take().end, Some(Close::Idle));
-        assert_eq!((&ann).take(), OrdersFor::default());
-        assert_eq!((ann_woken.0.load(Ordering::Relaxed), bob_woken.0.load(Ordering::Relaxed)), (0, 1));
-        registry.order(SessionId(2), Order::End(Close::Drained));
-        assert_eq!((&bob).take().end, Some(Close::Idle), "the first reason counts");
-        drop((ann, bob));
-        assert!(!registry.order(SessionId(1), Order::Drain), "who is gone is not told");
-    }
-
-    #[test]
-    fn authorise_again_is_told_once_and_what_stands_is_told_to_those_that_come() {
-        let registry = Registry::new(1);
-        let shard = registry.shard(0).unwrap();
-        let (ann, woken) = register(shard, 1);
-        registry.authorise_again();
-        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
-        assert!((&ann).take().authorise_again);
-        assert!(!(&ann).take().authorise_again);
-        shard.drain();
-        shard.stop(Close::Drained);
-        let (bob, _) = register(shard, 2);
-        let told = (&bob).take();
-        assert_eq!((told.drain, told.end), (true, Some(Close::Drained)));
-        shard.resume();
-        let (carl, _) = register(shard, 3);
-        let told = (&carl).take();
-        assert_eq!((told.drain, told.end, shard.len()), (true, None, 3));
-    }
-
-    #[test]
-    fn a_snapshot_shows_what_was_published_and_asks_for_more() {
-        let registry = Registry::new(1);
-        let (ann, woken) = register(registry.shard(0).unwrap(), 1);
-        ann.entry().facts.lock().stage = Stage::Relay;
-        let moved = Transferred { up: 7, down: 9, ..Transferred::default() };
-        (&ann).publish(Progress { moved, requests: 3, under_way: 1 });
-        let before = (&ann).generation();
-        let seen = registry.snapshot();
-        assert_eq!(seen.len(), 1);
-        let Snapshot { id, up, down, requests, under_way, .. } = seen[0];
-        assert_eq!((id, up, down, requests, under_way), (SessionId(1), 7, 9, 3, 1));
-        assert_eq!(seen[0].facts.stage, Stage::Relay);
-        assert_ne!((&ann).generation(), before);
-        assert_eq!(woken.0.load(Ordering::Relaxed), 0, "whoever is quiet stays asleep");
-    }
-
-    #[test]
-    fn snapshots_go_on_while_sessions_come_and_go() {
-        let registry = Registry::new(1);
-        let (shard, over) = (registry.shard(0).unwrap().clone(), AtomicBool::new(false));
-        std::thread::scope(|scope| {
-            let reader = scope.spawn(|| {
-                let mut most = 0;
-                while !over.load(Ordering::Relaxed) {
-                    let seen = registry.snapshot();
-                    assert!(seen.iter().all(|one| one.facts.remote.0.port() == 443));
-                    most = most.max(seen.len());
-                }
-                most
-            });
-            for round in 0..2_000 {
-                let sessions: Vec<_> = (0..8).map(|n| register(&shard, round * 8 + n)).collect();
-                sessions.iter().for_each(|(one, _)| one.entry().facts.lock().stage = Stage::Relay);
-            }
-            over.store(true, Ordering::Relaxed);
-            assert!(reader.join().unwrap() <= 8);
-        });
-        assert!(shard.is_empty());
-    }
-
-    /// An idle session may cost 6 KiB in all; most of it are the two legs.
-    #[test]
-    fn an_entry_is_small() {
-        assert!(size_of::<Entry>() <= 512, "{}", size_of::<Entry>());
-    }
-}
+mod tests;

@@ -3,8 +3,9 @@
 use super::admission::{Admission, Full};
 use super::database::cancels::Cancels;
 use super::preconnect::PreconnectPool;
-use super::registry::{Entry, Shard};
+use super::registry::{Entry, Order, Shard};
 use crate::audit;
+use crate::close::Close;
 use crate::gateway::{Gateway, Listener};
 use crate::identify::cache::TokenCache;
 use crate::metrics::WorkerMetrics;
@@ -16,7 +17,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// What all sessions of a worker share.
 pub struct WorkerState {
@@ -174,11 +175,15 @@ impl Session {
         }
         *last = Some(identity.clone());
         self.identified(identity);
+        // Whoever revoked it since it was asked for did not find it here.
+        if self.shared.live.revocations().cover(identity, SystemTime::now) {
+            self.shared.live.order(self.id, Order::End(Close::Revoked));
+        }
     }
 
     /// Takes note of who was permitted or refused: the first is named in the closing line, the others are counted.
     pub(super) fn identified(&self, identity: &Arc<Identity>) {
-        self.entry.facts.lock().identity = Some(identity.clone());
+        self.entry.facts.lock().set_identity(identity);
         let mut all = self.other_identities.borrow_mut();
         match self.first_identity.get() {
             None => drop(self.first_identity.set(identity.clone())),

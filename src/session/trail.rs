@@ -1,8 +1,9 @@
 //! The facts of a session, gathered on its way and written as one line at its end.
 
+use super::legs::is_post_quantum;
 use super::registry::{Connecting, Entry, Facts, Registration};
 use super::state::{Session, WorkerState};
-use crate::audit::{self, Verified};
+use crate::audit;
 use crate::close::{Close, Stage};
 use crate::gateway::Route;
 use crate::metrics::WorkerMetrics;
@@ -10,7 +11,6 @@ use crate::names::{Direction, Reached, Remote, SessionId, Side};
 use crate::protocol::postgres::Startup;
 use crate::relay::Transferred;
 use crate::tls::handshake;
-use crate::tls::server::ClientCertificates;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +68,7 @@ impl Trail {
 
     /// The name that the client asked for.
     pub(super) fn set_sni(&mut self, sni: Option<&str>) {
-        self.entry.facts.lock().sni = sni.map(Box::from);
+        self.entry.facts.lock().sni = sni.map(Arc::from);
     }
 
     /// Adds words to the end.
@@ -204,24 +204,7 @@ impl Trail {
         let shown = self.entry.facts.lock();
         let route = shown.route.as_ref();
         let identity = self.session.as_ref().and_then(|session| session.first_identity());
-        let asked = route.filter(|_| !shown.tunnel).map(|route| route.client_certificates);
-        let client = shown.client.as_ref().map(|facts| {
-            let verified = match (facts.peer_certificate, asked) {
-                (Some(_), _) => Verified::Chain,
-                (None, Some(ClientCertificates::Optional)) => Verified::NotShown,
-                (None, _) => Verified::NotAsked,
-            };
-            leg(facts, shown.remote.0.into(), verified)
-        });
-        let pinned = route.is_some_and(|route| route.upstream.is_pinned());
-        let upstream = shown.upstream.as_ref().map(|(facts, address)| {
-            let verified = match (facts.is_tls(), pinned) {
-                (false, _) => Verified::NotAtAll,
-                (true, true) => Verified::ChainAndPin,
-                (true, false) => Verified::Chain,
-            };
-            leg(facts, address.clone(), verified)
-        });
+        let (client, upstream) = (shown.client_leg(), shown.upstream_leg());
         audit::closed(&audit::Closed {
             session: id,
             remote: shown.remote,
@@ -254,27 +237,5 @@ pub(super) fn upstream_opened(metrics: &WorkerMetrics, facts: &handshake::Facts,
     match facts.is_tls() {
         true => metrics.handshake(Side::Upstream, facts.resumed, is_post_quantum(facts), took),
         false => metrics.plaintext_upstream(),
-    }
-}
-
-fn is_post_quantum(facts: &handshake::Facts) -> bool {
-    facts.group == Some(rustls::NamedGroup::X25519MLKEM768)
-}
-
-fn leg(facts: &handshake::Facts, peer: Reached, verified: Verified) -> audit::LegFacts<'_> {
-    audit::LegFacts {
-        peer,
-        version: match facts.version {
-            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
-            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
-            Some(_) => "other",
-            None => audit::NO_TLS,
-        },
-        cipher: facts.cipher,
-        group: facts.group.map(crate::tls::group_name),
-        resumed: facts.resumed,
-        alpn: facts.alpn.as_deref().map(str::as_bytes),
-        certificate_sha256: facts.peer_certificate,
-        verified,
     }
 }

@@ -12,6 +12,7 @@
 
 use super::handshake_queue;
 use super::leg::{Agreed, Leg};
+use super::peer_certificate::PeerCertificate;
 use super::record::MAX_RECORD;
 use super::renewal::{CapturedSecrets, Renewal};
 use crate::names::Side;
@@ -40,9 +41,9 @@ pub struct Facts {
     /// True when a session was resumed.
     pub resumed: bool,
     /// The application protocol, if one was negotiated.
-    pub alpn: Option<Box<str>>,
-    /// SHA-256 of the peer's certificate, if it showed one that verified.
-    pub peer_certificate: Option<[u8; 32]>,
+    pub alpn: Option<Arc<str>>,
+    /// The peer's certificate, if it showed one that verified.
+    pub peer_certificate: Option<Arc<PeerCertificate>>,
 }
 
 impl Facts {
@@ -320,7 +321,7 @@ fn facts(common: &CommonState, certificate: Option<&CertificateDer<'_>>) -> Opti
         group: common.negotiated_key_exchange_group().map(|group| group.name()),
         resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
         alpn: common.alpn_protocol().map(|name| String::from_utf8_lossy(name).into()),
-        peer_certificate: certificate.map(|leaf| fingerprint(leaf)),
+        peer_certificate: certificate.map(PeerCertificate::of),
     })
 }
 
@@ -332,12 +333,6 @@ fn cipher_name(suite: CipherSuite) -> &'static str {
         CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
         suite => suite.as_str().unwrap_or("other"),
     }
-}
-
-/// SHA-256 of a certificate as it stands on the wire.
-pub fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
-    let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
-    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 /// What both of rustls' unbuffered connections can do.

@@ -11,6 +11,7 @@ pub mod handshake;
 pub(crate) mod handshake_queue;
 pub mod leg;
 pub(crate) mod outbox;
+pub mod peer_certificate;
 pub mod record;
 mod renewal;
 pub mod server;

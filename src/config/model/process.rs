@@ -3,6 +3,7 @@
 use super::parts::Text;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::path::PathBuf;
 use toml::Spanned;
 
 /// Limits of the gateway as a whole.
@@ -73,7 +74,7 @@ impl Default for Workers {
     }
 }
 
-/// The operator's HTTP: `/healthz`, `/readyz`, `/metrics`.
+/// The operator's HTTP: the live page and its JSON API, `/healthz`, `/readyz`, `/metrics`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
@@ -81,8 +82,17 @@ pub struct Admin {
     /// Address and port. Default `127.0.0.1:9901`.
     #[schemars(with = "Option<String>")]
     pub address: Option<Text>,
-    /// Allows an address that is not loopback. It has no TLS and asks nobody who they are. Default false.
+    /// Allows an address that is not loopback. It has no TLS, and tells everybody the metrics. The live page and orders stay
+    /// with loopback, or with whoever has the key. Default false.
     pub unsafe_public_admin: bool,
+    /// Where the key stands that the live page, `/api/` and orders ask for: `file:PATH`, `env:NAME` or `credential:NAME`, 16
+    /// bytes at least. Default: whoever is at loopback may look and give orders.
+    #[schemars(with = "Option<String>")]
+    pub key: Option<Text>,
+    /// Names besides `localhost` and addresses under which browsers reach the page. Default: none.
+    pub hosts: Vec<String>,
+    /// A file in which revocations are kept over a restart; its folder must be writable. Default: a restart forgets them.
+    pub revocations: Option<PathBuf>,
 }
 
 /// The log.

@@ -97,7 +97,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
     let log = log(&config.log, memory.as_ref().map_or(BUFFER, MemoryLimit::log_buffer), notes);
     let room = memory.as_ref().zip(log.as_ref()).map(|(memory, log)| memory.connections(log.room.full));
     let limits = limits(&config.limits, room, notes);
-    let admin = admin(&config.admin, &listeners, notes);
+    let admin = admin(&config.admin, &listeners, base, notes);
     let workers = layout(&config.workers, notes);
     let issuers_shown = settings.iter().map(|s| format!("{} ({})", s.name, s.url)).collect();
     if !notes.faults.is_empty() {

@@ -4,9 +4,11 @@ use super::context::duration;
 use super::listen::socket_address;
 use crate::audit::{Format, Room, WhenFull};
 use crate::config::fault::Notes;
-use crate::config::{Admin, Log, model, units};
+use crate::config::{Admin, Log, model, secrets, units};
 use crate::gateway::{Limits, Listener};
 use crate::worker::Layout;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// AES-GCM's limit for one key (RFC 8446 section 5.5; rustls keeps the same).
@@ -105,7 +107,15 @@ pub(super) fn layout(written: &model::Workers, notes: &mut Notes<'_>) -> Option<
     Some(Layout { count: written.count, pin: written.pin, busy_poll })
 }
 
-pub(super) fn admin(written: &model::Admin, listeners: &[Listener], notes: &mut Notes<'_>) -> Option<Admin> {
+/// Bytes of the key to the live page: shorter ones are guessed.
+const MIN_KEY: usize = 16;
+
+pub(super) fn admin(
+    written: &model::Admin,
+    listeners: &[Listener],
+    base: &Path,
+    notes: &mut Notes<'_>,
+) -> Option<Admin> {
     let (address, span) = match &written.address {
         None => (socket_address(ADMIN).ok()?, 0..0),
         Some(text) => (notes.take(text.span(), socket_address(text.get_ref()))?, text.span()),
@@ -130,7 +140,19 @@ pub(super) fn admin(written: &model::Admin, listeners: &[Listener], notes: &mut 
             format!("{address} is not loopback and this listener asks nobody who they are; {advice}"),
         );
     }
-    Some(Admin { address })
+    let key = match &written.key {
+        None => None,
+        Some(text) => {
+            let key = notes.take(text.span(), secrets::read(text.get_ref(), base))?;
+            if key.expose().len() < MIN_KEY {
+                let advice = "make one with `openssl rand -base64 32`";
+                notes.fault(text.span(), format!("the key has fewer than {MIN_KEY} bytes; {advice}"));
+            }
+            Some(Arc::new(key))
+        }
+    };
+    let revocations = written.revocations.as_ref().map(|path| base.join(path));
+    Some(Admin { address, key, hosts: written.hosts.clone(), revocations })
 }
 
 /// `most`: bytes that may wait where nothing is written.

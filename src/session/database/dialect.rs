@@ -115,6 +115,8 @@ pub enum Notice {
     NotPermitted,
     /// The gateway goes away.
     GoingAway,
+    /// An operator ended it.
+    Ended,
     /// Nothing moved for too long.
     Idle,
     /// The connection to the upstream broke.
@@ -136,6 +138,7 @@ impl Notice {
                 "this session is not permitted any more, or not with this account; connect again"
             }
             Notice::GoingAway => "the gateway is going away; connect again",
+            Notice::Ended => "an operator of the gateway ended this session",
             Notice::Idle => "nothing was said for as long as the gateway allows",
             Notice::UpstreamBroke => "the connection between the gateway and the upstream broke",
             Notice::Fault(rule) => rule,

@@ -97,6 +97,8 @@ impl<D: Dialect> DatabaseTraffic<D> {
         match close {
             Close::Idle => Some(Notice::Idle),
             Close::Drained | Close::LogFull | Close::KeyLimit => Some(Notice::GoingAway),
+            Close::Operator => Some(Notice::Ended),
+            Close::Revoked => Some(Notice::NotPermitted),
             _ if close.culprit() == Culprit::Upstream => Some(Notice::UpstreamBroke),
             _ => None,
         }
@@ -128,7 +130,8 @@ impl<D: Dialect> Finish for DatabaseTraffic<D> {
 
     // A permit that has ended permits no work to go on, and work that was given up has no reader.
     fn afterwards(&mut self, close: Close) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
-        let given_up = matches!(close, Close::Expired | Close::Idle) && self.dialect.awaits_response();
+        let given_up = matches!(close, Close::Expired | Close::Revoked | Close::Operator | Close::Idle)
+            && self.dialect.awaits_response();
         if given_up { self.dialect.cancel_work() } else { None }
     }
 }

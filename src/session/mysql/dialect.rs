@@ -104,7 +104,7 @@ impl Dialect for Mysql {
     fn encode(&self, notice: &Notice, session: SessionId) -> Vec<u8> {
         let number = match notice {
             Notice::Expired | Notice::NotPermitted | Notice::Idle => error::KILLED,
-            Notice::GoingAway => error::SHUTDOWN,
+            Notice::GoingAway | Notice::Ended => error::SHUTDOWN,
             Notice::UpstreamBroke | Notice::AccountRefused => error::UPSTREAM,
             Notice::Fault(_) => error::UNKNOWN_COMMAND,
             Notice::LoginsRefused => error::ACCESS_DENIED,

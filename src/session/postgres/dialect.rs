@@ -103,7 +103,9 @@ impl Dialect for Postgres {
 
     fn encode(&self, notice: &Notice, session: SessionId) -> Vec<u8> {
         let code = match notice {
-            Notice::Expired | Notice::NotPermitted | Notice::GoingAway => sqlstate::ADMIN_SHUTDOWN,
+            Notice::Expired | Notice::NotPermitted | Notice::GoingAway | Notice::Ended => {
+                sqlstate::ADMIN_SHUTDOWN
+            }
             Notice::Idle => sqlstate::IDLE_SESSION_TIMEOUT,
             Notice::UpstreamBroke | Notice::AccountRefused => sqlstate::CONNECTION_FAILURE,
             Notice::Fault(_) => sqlstate::PROTOCOL_VIOLATION,

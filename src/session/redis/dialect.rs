@@ -274,7 +274,7 @@ impl Dialect for Redis {
     fn encode(&self, notice: &Notice, _: SessionId) -> Vec<u8> {
         let kind = match notice {
             // Unasked words would be taken for the reply to the next command.
-            Notice::GoingAway | Notice::Idle => return Vec::new(),
+            Notice::GoingAway | Notice::Ended | Notice::Idle => return Vec::new(),
             Notice::UpstreamBroke if !self.work.is_awaited() => return Vec::new(),
             Notice::Expired | Notice::NotPermitted => "NOAUTH",
             Notice::Fault(_) => "ERR Protocol error:",

@@ -55,7 +55,7 @@ class Gateway:
             if value := config.pop(key, None):
                 listener[key] = value
         config = {"listener": [listener]} | config
-        config["admin"] = {"address": f"127.0.0.1:{self.admin}"}
+        config["admin"] = {"address": f"127.0.0.1:{self.admin}"} | config.get("admin", {})
         lines = []
         for name, value in config.items():
             tables = value if isinstance(value, list) else [value]

@@ -1,0 +1,262 @@
+//! Who may look, and who may give orders.
+//!
+//! ```text
+//!   Authorization: Bearer KEY     the configured key                           operate
+//!   Cookie staunch_admin=…        a login by key or at the issuer              view or operate, until it ends
+//!   neither, from loopback        where no key and no issuer is configured     operate
+//!   neither                       log in first
+//! ```
+//! Keys and cookies are compared by their digests under a secret of the process, so that the time it takes tells nothing.
+
+use crate::secret::Secret;
+use axum::http::HeaderMap;
+use axum::http::header::{AUTHORIZATION, COOKIE};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use parking_lot::Mutex;
+use ring::hmac;
+use ring::rand::{SecureRandom, SystemRandom};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What somebody may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Look.
+    View,
+    /// Give orders, too.
+    Operate,
+}
+
+impl Role {
+    /// The word in the configuration and on the page.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::View => "view",
+            Role::Operate => "operate",
+        }
+    }
+}
+
+/// Somebody who looks.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    /// As in the log: `loopback`, `key`, or the subject at the issuer.
+    pub name: Arc<str>,
+    /// What they may do.
+    pub role: Role,
+    /// Their login, which the tokens of their forms belong to.
+    pub(super) login: Option<[u8; 32]>,
+}
+
+/// Why somebody is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stranger {
+    /// Nothing was shown.
+    #[error("log in first: send the key as 'Authorization: Bearer …', or open /login in a browser")]
+    NoProof,
+    /// The key is another.
+    #[error("the key is not that of this gateway's [admin] section")]
+    BadKey,
+    /// The login has ended, or is of another process.
+    #[error("the login has expired; log in again at /login")]
+    Expired,
+}
+
+/// How long a login counts.
+pub(super) const LOGIN_LIFETIME: Duration = Duration::from_secs(8 * 3600);
+
+/// Logins at a time; the oldest makes room.
+const MAX_LOGINS: usize = 1_000;
+
+/// The cookie's name. Without the prefix `__Host-`, which browsers refuse where there is no TLS.
+pub(super) const COOKIE_NAME: &str = "staunch_admin";
+
+/// Who may.
+pub struct Access {
+    key: Option<Arc<Secret>>,
+    /// Somebody at loopback needs no proof.
+    is_open: bool,
+    secret: hmac::Key,
+    logins: Mutex<HashMap<[u8; 32], Login>>,
+}
+
+struct Login {
+    name: Arc<str>,
+    role: Role,
+    ends: Instant,
+}
+
+impl Access {
+    /// `key`: lets in whoever has it. `has_issuer`: people log in elsewhere.
+    pub fn new(key: Option<Arc<Secret>>, has_issuer: bool) -> Self {
+        let is_open = key.is_none() && !has_issuer;
+        let secret = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
+            .expect("the system has random numbers, or no TLS would work");
+        Access { key, is_open, secret, logins: Mutex::default() }
+    }
+
+    /// Where people log in with the key.
+    pub(super) fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// Who sends a request.
+    pub(super) fn operator(&self, headers: &HeaderMap, peer: SocketAddr) -> Result<Operator, Stranger> {
+        if let Some(value) = headers.get(AUTHORIZATION) {
+            let key = value.as_bytes().split_first_chunk().filter(|(scheme, _)| {
+                scheme.eq_ignore_ascii_case(b"bearer ") && headers.get_all(AUTHORIZATION).iter().count() == 1
+            });
+            let (_, key): (&[u8; 7], _) = key.ok_or(Stranger::BadKey)?;
+            return match self.is_key(key) {
+                true => Ok(Operator { name: "key".into(), role: Role::Operate, login: None }),
+                false => Err(Stranger::BadKey),
+            };
+        }
+        match cookie(headers) {
+            Some(cookie) => match self.login_of(cookie) {
+                Err(Stranger::Expired) if self.is_open => self.nobody(peer),
+                found => found,
+            },
+            None => self.nobody(peer),
+        }
+    }
+
+    fn nobody(&self, peer: SocketAddr) -> Result<Operator, Stranger> {
+        match self.is_open && peer.ip().to_canonical().is_loopback() {
+            true => Ok(Operator { name: "loopback".into(), role: Role::Operate, login: None }),
+            false => Err(Stranger::NoProof),
+        }
+    }
+
+    fn login_of(&self, cookie: &str) -> Result<Operator, Stranger> {
+        let id = self.digest(cookie.as_bytes());
+        let mut logins = self.logins.lock();
+        logins.retain(|_, login| login.ends > Instant::now());
+        let login = logins.get(&id).ok_or(Stranger::Expired)?;
+        Ok(Operator { name: login.name.clone(), role: login.role, login: Some(id) })
+    }
+
+    /// True for the configured key.
+    pub(super) fn is_key(&self, key: &[u8]) -> bool {
+        self.key.as_ref().is_some_and(|known| self.digest(known.expose()) == self.digest(key))
+    }
+
+    /// Begins a login, and returns its cookie's value.
+    pub(super) fn log_in(&self, name: &str, role: Role, lifetime: Duration) -> String {
+        let cookie = random();
+        let login = Login { name: name.into(), role, ends: Instant::now() + lifetime.min(LOGIN_LIFETIME) };
+        let mut logins = self.logins.lock();
+        logins.retain(|_, login| login.ends > Instant::now());
+        if logins.len() >= MAX_LOGINS
+            && let Some(oldest) = logins.iter().min_by_key(|(_, login)| login.ends).map(|(id, _)| *id)
+        {
+            logins.remove(&oldest);
+        }
+        logins.insert(self.digest(cookie.as_bytes()), login);
+        cookie
+    }
+
+    /// Ends a login.
+    pub(super) fn log_out(&self, operator: &Operator) {
+        if let Some(id) = operator.login {
+            self.logins.lock().remove(&id);
+        }
+    }
+
+    /// What a form of this operator's carries, which no other page can know.
+    pub(super) fn form_token(&self, operator: &Operator) -> String {
+        let login = operator.login.unwrap_or_default();
+        let bound = [b"form\0", operator.name.as_bytes(), &login].concat();
+        URL_SAFE_NO_PAD.encode(self.digest(&bound))
+    }
+
+    /// True when a form came from a page of this operator's.
+    pub(super) fn is_form_token(&self, operator: &Operator, token: &str) -> bool {
+        self.digest(self.form_token(operator).as_bytes()) == self.digest(token.as_bytes())
+    }
+
+    fn digest(&self, text: &[u8]) -> [u8; 32] {
+        hmac::sign(&self.secret, text).as_ref().try_into().expect("HMAC-SHA-256 has 32 bytes")
+    }
+}
+
+/// 256 random bits as text.
+pub(super) fn random() -> String {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).expect("the system has random numbers, or no TLS would work");
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let all = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    all.flat_map(|list| list.split(';'))
+        .find_map(|one| one.trim().strip_prefix(COOKIE_NAME)?.strip_prefix('='))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCAL: &str = "127.0.0.1:5";
+    const REMOTE: &str = "192.0.2.1:5";
+
+    fn access(key: Option<&str>) -> Access {
+        Access::new(key.map(|key| Arc::new(Secret::new(key.as_bytes().to_vec()))), false)
+    }
+
+    fn ask(access: &Access, peer: &str, headers: &[(&'static str, String)]) -> Result<Operator, Stranger> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        access.operator(&map, peer.parse().unwrap())
+    }
+
+    #[test]
+    fn loopback_is_open_only_where_nothing_is_configured() {
+        assert_eq!(ask(&access(None), LOCAL, &[]).unwrap().role, Role::Operate);
+        assert_eq!(ask(&access(None), "[::ffff:127.0.0.1]:5", &[]).unwrap().role, Role::Operate);
+        assert_eq!(ask(&access(None), REMOTE, &[]).unwrap_err(), Stranger::NoProof);
+        assert_eq!(ask(&access(Some("k")), LOCAL, &[]).unwrap_err(), Stranger::NoProof);
+        assert_eq!(ask(&Access::new(None, true), LOCAL, &[]).unwrap_err(), Stranger::NoProof);
+    }
+
+    #[test]
+    fn the_key_lets_in_and_nothing_like_it() {
+        let access = access(Some("key"));
+        let bearer = |text: &str| vec![("authorization", text.to_owned())];
+        assert_eq!(&*ask(&access, REMOTE, &bearer("Bearer key")).unwrap().name, "key");
+        for bad in ["Bearer ke", "Bearer keyy", "Bearer ", "Bearer", "Basic key", "key", ""] {
+            assert_eq!(ask(&access, LOCAL, &bearer(bad)).unwrap_err(), Stranger::BadKey, "{bad}");
+        }
+        let twice = [bearer("Bearer key"), bearer("Bearer key")].concat();
+        assert_eq!(ask(&access, LOCAL, &twice).unwrap_err(), Stranger::BadKey);
+    }
+
+    #[test]
+    fn a_login_lasts_until_it_ends_and_has_form_tokens_of_its_own() {
+        let access = access(Some("key"));
+        let cookie = access.log_in("ann", Role::View, LOGIN_LIFETIME);
+        let with = |cookie: &str| vec![("cookie", format!("a=b; {COOKIE_NAME}={cookie}"))];
+        let ann = ask(&access, REMOTE, &with(&cookie)).unwrap();
+        assert_eq!((&*ann.name, ann.role), ("ann", Role::View));
+        let other = ask(&access, REMOTE, &with(&access.log_in("ann", Role::View, LOGIN_LIFETIME))).unwrap();
+        let token = access.form_token(&ann);
+        assert!(access.is_form_token(&ann, &token) && !access.is_form_token(&other, &token));
+        access.log_out(&ann);
+        assert_eq!(ask(&access, REMOTE, &with(&cookie)).unwrap_err(), Stranger::Expired);
+        let short = access.log_in("ann", Role::View, Duration::ZERO);
+        assert_eq!(ask(&access, REMOTE, &with(&short)).unwrap_err(), Stranger::Expired);
+        assert_eq!(ask(&access, REMOTE, &with("x")).unwrap_err(), Stranger::Expired);
+    }
+
+    #[test]
+    fn logins_are_bounded() {
+        let access = access(Some("key"));
+        (0..MAX_LOGINS + 5).for_each(|_| drop(access.log_in("ann", Role::View, LOGIN_LIFETIME)));
+        assert_eq!(access.logins.lock().len(), MAX_LOGINS);
+    }
+}

@@ -1,0 +1,174 @@
+//! The JSON twins of the pages, and orders. Paths and fields are a contract: fields may be added.
+
+use super::fault::Fault;
+use super::live::bring_up_to_date;
+use super::orders::{self, Giver, RevokeRequest};
+use super::tables;
+use super::view::SessionView;
+use super::{Admin, Caller};
+use crate::audit::rfc3339;
+use crate::session::registry::Order;
+use axum::Json;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Bytes of a request's body.
+pub(super) const MAX_BODY: usize = 16 << 10;
+
+type Answer = Result<Json<Value>, Fault>;
+
+/// What there is.
+pub(super) async fn index() -> Json<Value> {
+    Json(json!({
+        "get": [
+            "/api/sessions", "/api/sessions/{id}", "/api/refusals", "/api/routes", "/api/certificates",
+            "/api/revocations", "/api/metrics-summary"
+        ],
+        "post": ["/api/sessions/{id}/end", "/api/sessions/{id}/drain", "/api/revoke"],
+    }))
+}
+
+pub(super) async fn sessions(State(admin): State<Arc<Admin>>, RawQuery(text): RawQuery) -> Answer {
+    let page = admin.page_of_sessions(text.as_deref().unwrap_or_default()).await?;
+    Ok(Json(json!({
+        "at": rfc3339(page.seen.wall),
+        "age_seconds": page.seen.age().as_secs_f64(),
+        "live": page.seen.rows.len(),
+        "matching": page.matching,
+        "page": page.query.page,
+        "pages": page.query.pages(page.matching),
+        "sessions": page.views(),
+    })))
+}
+
+pub(super) async fn session(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer {
+    Ok(Json(json!(admin.one_session(&id).await?)))
+}
+
+pub(super) async fn refusals() -> Json<Value> {
+    Json(json!({ "refusals": tables::refusals() }))
+}
+
+pub(super) async fn routes(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    Json(json!({ "routes": tables::routes(&admin, &*admin.seen().await) }))
+}
+
+pub(super) async fn certificates(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    Json(json!({ "certificates": tables::certificates(&admin, &*admin.seen().await) }))
+}
+
+pub(super) async fn revocations(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    Json(json!({ "revocations": tables::revocations(&admin) }))
+}
+
+pub(super) async fn metrics_summary(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    let seen = admin.seen().await;
+    let totals = crate::metrics::totals(admin.state.workers());
+    let live = |bytes: fn(&super::live::Row) -> u64| seen.rows.iter().map(bytes).sum::<u64>();
+    Json(json!({
+        "at": rfc3339(SystemTime::now()),
+        "totals": totals,
+        "live": { "up_bytes": live(|row| row.snapshot.up), "down_bytes": live(|row| row.snapshot.down) },
+        "points": admin.live.points(),
+    }))
+}
+
+pub(super) async fn end(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: axum::body::Bytes,
+) -> Answer {
+    order(&admin, &id, &caller, &headers, &body, orders::END)
+}
+
+pub(super) async fn drain(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: axum::body::Bytes,
+) -> Answer {
+    order(&admin, &id, &caller, &headers, &body, Order::Drain)
+}
+
+fn order(admin: &Admin, id: &str, caller: &Caller, headers: &HeaderMap, body: &[u8], order: Order) -> Answer {
+    let body = json_object(headers, body)?;
+    let reason = match body.get("reason") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(reason)) => Some(reason.as_str()),
+        Some(_) => return Err(Fault::bad_request("reason is a text")),
+    };
+    let id = orders::end(admin, &caller.giver(), id, order, reason)?;
+    let told = if order == Order::Drain { "drain" } else { "end" };
+    Ok(Json(json!({ "session": id.to_string(), "order": told })))
+}
+
+pub(super) async fn revoke(
+    State(admin): State<Arc<Admin>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: axum::body::Bytes,
+) -> Answer {
+    let body = json_object(&headers, &body)?;
+    let asked: RevokeRequest =
+        serde_json::from_value(body).map_err(|error| Fault::bad_request(error.to_string()))?;
+    Ok(Json(json!(orders::revoke(&admin, &caller.giver(), asked)?)))
+}
+
+/// An order's body. No page of another site can send this content type without asking first, which is refused; whoever
+/// has a key in a header is no browser that somebody lures.
+fn json_object(headers: &HeaderMap, body: &[u8]) -> Result<Value, Fault> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/json") {
+        let message = "send the order as JSON with 'Content-Type: application/json'";
+        return Err(Fault::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", message));
+    }
+    if body.trim_ascii().is_empty() {
+        return Ok(json!({}));
+    }
+    match serde_json::from_slice(body) {
+        Ok(object @ Value::Object(_)) => Ok(object),
+        Ok(_) => Err(Fault::bad_request("the body is a JSON object")),
+        Err(error) => Err(Fault::bad_request(format!("the body is no JSON: {error}"))),
+    }
+}
+
+/// Who gives the order, as orders take it.
+impl Caller {
+    pub(super) fn giver(&self) -> Giver<'_> {
+        Giver { operator: &self.operator, remote: self.peer }
+    }
+}
+
+impl Admin {
+    /// One session, up to date.
+    pub(super) async fn one_session(&self, id: &str) -> Result<SessionView, Fault> {
+        let wanted = orders::session_id(id)?;
+        let unknown = || Fault::unknown_session(id);
+        let before = self.last_rates(wanted);
+        let snapshot = self.state.registry().find(wanted).ok_or_else(unknown)?;
+        let mut rows = vec![super::live::Row { snapshot, up_rate: before.0, down_rate: before.1 }];
+        bring_up_to_date(&mut rows).await;
+        let row = rows.first().ok_or_else(unknown)?;
+        Ok(SessionView::new(row, SystemTime::now()))
+    }
+}
+
+/// A body that is longer than any order.
+pub(super) async fn too_large(response: Response) -> Response {
+    match response.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            let message = format!("an order has at most {MAX_BODY} bytes");
+            Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message).into_response()
+        }
+        _ => response,
+    }
+}

@@ -1,0 +1,69 @@
+//! The live part of a page as server-sent events, one a second: what the page's script puts in place of the old.
+
+use super::live::MANY;
+use super::page::View;
+use super::{Admin, Caller};
+use axum::body::{Body, Bytes};
+use axum::extract::{RawQuery, State};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::mpsc::{Receiver, channel};
+
+/// How often the live part is sent.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The same where there are many sessions, of which nobody can read a second's changes.
+const EVERY_WITH_MANY: Duration = Duration::from_secs(2);
+
+pub(super) async fn events(
+    State(admin): State<Arc<Admin>>,
+    caller: Caller,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let wanted = form_urlencoded::parse(query.as_deref().unwrap_or_default().as_bytes())
+        .find_map(|(name, value)| (name == "view").then(|| value.into_owned()));
+    let Some(view) = wanted.as_deref().and_then(View::of) else {
+        return super::Fault::bad_request("view is the path of a page").into_response();
+    };
+    let (sender, receiver) = channel(1);
+    tokio::spawn(async move {
+        loop {
+            // A login that ends ends what it looks at.
+            let still = admin.access.operator(&headers, caller.peer).is_ok();
+            let markup = match still {
+                true => view.live(&admin).await.into_string(),
+                false => return,
+            };
+            let text = serde_json::to_string(&markup).expect("a text is JSON");
+            if sender.send(Bytes::from(format!("data: {text}\n\n"))).await.is_err() {
+                return;
+            }
+            let many = admin.state.registry().len() > MANY;
+            tokio::time::sleep(if many { EVERY_WITH_MANY } else { EVERY }).await;
+        }
+    });
+    ([(CONTENT_TYPE, "text/event-stream")], Body::new(Events(receiver))).into_response()
+}
+
+/// A body that goes on for as long as somebody looks.
+struct Events(Receiver<Bytes>);
+
+impl hyper::body::Body for Events {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}

@@ -1,0 +1,107 @@
+//! What every request to the operator's listener must pass, and what every answer carries.
+//!
+//! A loopback port is reachable from every web page in a browser of the machine. So the `Host` must be a loopback name, an
+//! address literal or a configured name (DNS rebinding is answered with 421), a foreign `Origin` is turned away, and what
+//! changes something needs a content type that no foreign page can send, or the token of a form of ours.
+
+use super::Admin;
+use super::fault::{Fault, Told};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Turns away what no operator sends, and marks every answer.
+pub(super) async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    let is_post = *request.method() == Method::POST && takes_orders(request.uri().path());
+    let mut response = if !is_post && !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let allow = [(axum::http::header::ALLOW, "GET, HEAD")];
+        (StatusCode::METHOD_NOT_ALLOWED, allow, "only GET and HEAD\n").into_response()
+    } else if !request.headers().get(HOST).is_some_and(|host| is_own(host, &admin.hosts)) {
+        let text = "The Host must be localhost, an address, or one of [admin] hosts.\n";
+        (StatusCode::MISDIRECTED_REQUEST, text).into_response()
+    } else if is_foreign(request.headers(), is_post) {
+        Fault::foreign_origin().into_response()
+    } else {
+        next.run(request).await
+    };
+    if response.status() == StatusCode::NOT_FOUND && response.extensions().get::<Told>().is_none() {
+        let told = "there are /, /api, /healthz, /readyz and /metrics\n";
+        *response.body_mut() = Body::from(told);
+    }
+    for (name, value) in ANSWER_HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    if admin.is_tls {
+        let value = HeaderValue::from_static("max-age=31536000");
+        response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, value);
+    }
+    response
+}
+
+/// The paths that take POST.
+fn takes_orders(path: &str) -> bool {
+    let path = path.strip_prefix("/api").unwrap_or(path);
+    matches!(path, "/revoke" | "/login" | "/logout" | "/events/caep")
+        || path
+            .strip_prefix("/sessions/")
+            .is_some_and(|rest| rest.ends_with("/end") || rest.ends_with("/drain"))
+}
+
+/// True for what another site's page sends. What browsers say of a request's origin nobody else can say in their place.
+fn is_foreign(headers: &HeaderMap, is_post: bool) -> bool {
+    let own = headers.get(HOST).map(HeaderValue::as_bytes).unwrap_or_default();
+    let origin = headers.get(ORIGIN).map(HeaderValue::as_bytes);
+    let is_own = |origin: &[u8]| {
+        let host = origin.strip_prefix(b"https://").or(origin.strip_prefix(b"http://"));
+        host.is_some_and(|host| host.eq_ignore_ascii_case(own))
+    };
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    origin.is_some_and(|origin| !is_own(origin))
+        || is_post && site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"))
+}
+
+/// True for `localhost`, address literals and configured names, with or without a port. An address cannot be rebound.
+fn is_own(host: &HeaderValue, names: &[String]) -> bool {
+    let Ok(host) = host.to_str() else { return false };
+    let name = match host.strip_prefix('[') {
+        Some(v6) => match v6.split_once(']') {
+            Some((name, "")) => name,
+            Some((name, port)) if port.strip_prefix(':').is_some_and(is_port) => name,
+            _ => return false,
+        },
+        None => match host.split_once(':') {
+            Some((name, port)) if is_port(port) => name,
+            Some(_) => return false,
+            None => host,
+        },
+    };
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok()
+        || names.iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>().is_ok()
+}
+
+pub(super) const ANSWER_HEADERS: [(HeaderName, &str); 5] = [
+    (CACHE_CONTROL, "no-store"),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (X_FRAME_OPTIONS, "DENY"),
+    // With `no-referrer`, browsers would call the origin of our own forms `null`.
+    (REFERRER_POLICY, "same-origin"),
+    (
+        CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-ancestors 'none'; \
+         base-uri 'none'; form-action 'self'",
+    ),
+];

@@ -1,0 +1,182 @@
+//! What all who look share: a snapshot of the live sessions, at most one a second where there are many, and the rates since
+//! one of a moment before.
+//!
+//! Nothing is done while nobody looks. The last snapshot is given up [`KEPT`] after it was made.
+
+use crate::metrics::WorkerMetrics;
+use crate::names::SessionId;
+use crate::session::registry::{Registry, Snapshot};
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How old a snapshot may be that is shown.
+const FRESH: Duration = Duration::from_millis(50);
+
+/// The same where there are many sessions: ten thousand take some 10 ms to look at.
+const FRESH_WITH_MANY: Duration = Duration::from_millis(900);
+
+/// How many sessions are many.
+pub(super) const MANY: usize = 1_000;
+
+/// What rates are measured over, at least; also from one point of the plots to the next.
+const SPAN: Duration = Duration::from_secs(1);
+
+/// How long sessions get to publish their counts before they are read.
+const PUBLISHING: Duration = Duration::from_millis(8);
+
+/// How long a snapshot counts as the one before, for rates, and is kept.
+const KEPT: Duration = Duration::from_secs(15);
+
+/// Points of the plots: five minutes at one a second.
+pub(super) const POINTS: usize = 300;
+
+/// The sessions as they were at one time.
+pub(super) struct Seen {
+    at: Instant,
+    /// When.
+    pub(super) wall: SystemTime,
+    /// Each session.
+    pub(super) rows: Vec<Row>,
+}
+
+/// One session.
+#[derive(Clone)]
+pub(super) struct Row {
+    pub(super) snapshot: Snapshot,
+    /// Bytes a second.
+    pub(super) up_rate: f64,
+    pub(super) down_rate: f64,
+}
+
+/// One point of the plots.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Point {
+    /// Seconds since 1970.
+    pub(super) at: u64,
+    pub(super) sessions: usize,
+    pub(super) up_rate: f64,
+    pub(super) down_rate: f64,
+    /// Of the requests since the point before: the time below which 99 of 100 had their first byte; `None` without any.
+    pub(super) first_byte_p99_seconds: Option<f64>,
+}
+
+/// The shared snapshots.
+#[derive(Default)]
+pub(super) struct Live {
+    last: Mutex<Option<Arc<Seen>>>,
+    /// Since when rates are measured.
+    base: Mutex<Option<Arc<Seen>>>,
+    points: Mutex<VecDeque<Point>>,
+    first_bytes: Mutex<Vec<u64>>,
+    /// One look at a time.
+    looking: tokio::sync::Mutex<()>,
+}
+
+impl Live {
+    /// The sessions of at most a second ago.
+    pub(super) async fn sessions(
+        self: &Arc<Self>,
+        registry: &Registry,
+        workers: &[Arc<WorkerMetrics>],
+    ) -> Arc<Seen> {
+        let fresh = || self.last.lock().clone().filter(|seen| seen.is_fresh());
+        if let Some(seen) = fresh() {
+            return seen;
+        }
+        let _one = self.looking.lock().await;
+        if let Some(seen) = fresh() {
+            return seen;
+        }
+        registry.ask_for_counts();
+        tokio::time::sleep(PUBLISHING).await;
+        let base = self.base.lock().clone().filter(|seen| seen.at.elapsed() < KEPT);
+        let seen = Arc::new(Seen::new(registry.snapshot(), base.as_deref()));
+        if base.is_none_or(|base| base.at.elapsed() >= SPAN) {
+            self.plot(&seen, workers);
+            *self.base.lock() = Some(seen.clone());
+        }
+        *self.last.lock() = Some(seen.clone());
+        let live = self.clone();
+        let at = seen.at;
+        tokio::spawn(async move {
+            tokio::time::sleep(KEPT).await;
+            let mut last = live.last.lock();
+            if last.as_ref().is_some_and(|seen| seen.at == at) {
+                *last = None;
+                *live.base.lock() = None;
+            }
+        });
+        seen
+    }
+
+    /// Bytes a second, up and down, of a session when it was last looked at.
+    pub(super) fn last_rates(&self, id: SessionId) -> (f64, f64) {
+        let last = self.last.lock();
+        let row = last.iter().find_map(|seen| seen.rows.iter().find(|row| row.snapshot.id == id));
+        row.map_or((0.0, 0.0), |row| (row.up_rate, row.down_rate))
+    }
+
+    /// The points of the plots, the oldest first.
+    pub(super) fn points(&self) -> Vec<Point> {
+        self.points.lock().iter().copied().collect()
+    }
+
+    fn plot(&self, seen: &Seen, workers: &[Arc<WorkerMetrics>]) {
+        let buckets = crate::metrics::first_bytes(workers);
+        let before = std::mem::replace(&mut *self.first_bytes.lock(), buckets.clone());
+        let since: Vec<u64> =
+            buckets.iter().enumerate().map(|(n, all)| all - before.get(n).copied().unwrap_or(*all)).collect();
+        let mut points = self.points.lock();
+        if points.len() >= POINTS {
+            points.pop_front();
+        }
+        points.push_back(Point {
+            at: seen.wall.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            sessions: seen.rows.len(),
+            up_rate: seen.rows.iter().map(|row| row.up_rate).sum::<f64>().round(),
+            down_rate: seen.rows.iter().map(|row| row.down_rate).sum::<f64>().round(),
+            first_byte_p99_seconds: crate::metrics::quantile(&since, 0.99),
+        });
+    }
+}
+
+impl Seen {
+    fn new(snapshots: Vec<Snapshot>, before: Option<&Seen>) -> Self {
+        let at = Instant::now();
+        let known: HashMap<SessionId, &Snapshot> = before
+            .iter()
+            .flat_map(|seen| seen.rows.iter().map(|row| (row.snapshot.id, &row.snapshot)))
+            .collect();
+        let passed = before.map_or(0.0, |seen| at.duration_since(seen.at).as_secs_f64());
+        let row = |snapshot: Snapshot| {
+            let (up, down, seconds) = match known.get(&snapshot.id) {
+                Some(before) => (before.up, before.down, passed),
+                None => (0, 0, snapshot.age.as_secs_f64()),
+            };
+            let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds.max(0.001);
+            let (up_rate, down_rate) = (rate(snapshot.up, up), rate(snapshot.down, down));
+            Row { snapshot, up_rate, down_rate }
+        };
+        Seen { at, wall: SystemTime::now(), rows: snapshots.into_iter().map(row).collect() }
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.age() < if self.rows.len() < MANY { FRESH } else { FRESH_WITH_MANY }
+    }
+
+    /// Time since it was made.
+    pub(super) fn age(&self) -> Duration {
+        self.at.elapsed()
+    }
+}
+
+/// Has the sessions of these rows publish their counts, although they may be quiet, and reads them. Those that are over are
+/// left out.
+pub(super) async fn bring_up_to_date(rows: &mut Vec<Row>) {
+    rows.iter().for_each(|row| row.snapshot.wake());
+    tokio::time::sleep(PUBLISHING).await;
+    rows.retain_mut(|row| row.snapshot.read_counts());
+}

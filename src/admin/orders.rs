@@ -1,0 +1,225 @@
+//! Orders: to end or drain a session, and to revoke. Each is a line of the log.
+
+use super::Admin;
+use super::access::{Operator, Role};
+use super::fault::Fault;
+use crate::audit::{self, OrderKind, OrderLine, rfc3339};
+use crate::close::Close;
+use crate::names::SessionId;
+use crate::policy::revocation::{Revocation, Target};
+use crate::session::registry::Order;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// Bytes of a reason.
+const MAX_REASON: usize = 300;
+
+/// How long a revocation stands where nothing else is said: longer than tokens live. It stands longer where a live
+/// session's proof does.
+pub const REVOCATION_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
+
+/// How long one may stand: longer than certificates live.
+const MAX_LIFETIME: Duration = Duration::from_secs(10 * 366 * 86_400);
+
+/// Bytes of a name in a revocation.
+const MAX_NAME: usize = 1_024;
+
+/// Who gives an order, and from where.
+pub(super) struct Giver<'a> {
+    pub(super) operator: &'a Operator,
+    pub(super) remote: SocketAddr,
+}
+
+impl Giver<'_> {
+    fn line(&self, order: OrderKind) -> OrderLine<'_> {
+        OrderLine {
+            order,
+            operator: &self.operator.name,
+            remote: Some(self.remote),
+            session: None,
+            target: None,
+            until: None,
+            sessions: None,
+            reason: None,
+        }
+    }
+
+    /// May it?
+    pub(super) fn must_operate(&self) -> Result<(), Fault> {
+        if self.operator.role >= Role::Operate {
+            return Ok(());
+        }
+        audit::order(&OrderLine { reason: Some("the role is view"), ..self.line(OrderKind::Refused) });
+        Err(Fault::view_only())
+    }
+}
+
+/// The session that a path names.
+pub(super) fn session_id(text: &str) -> Result<SessionId, Fault> {
+    let digits = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let id = u64::from_str_radix(text, 16).ok().filter(|_| digits).map(SessionId);
+    id.ok_or_else(|| Fault::bad_request("a session's id has 16 digits of lower-case hex, as in the log"))
+}
+
+/// Ends a session, or lets it finish what is under way.
+pub(super) fn end(
+    admin: &Admin,
+    giver: &Giver<'_>,
+    id: &str,
+    order: Order,
+    reason: Option<&str>,
+) -> Result<SessionId, Fault> {
+    giver.must_operate()?;
+    let id = session_id(id)?;
+    let reason = reason.map(str::trim).filter(|reason| !reason.is_empty());
+    if reason.is_some_and(|reason| reason.len() > MAX_REASON) {
+        return Err(Fault::bad_request(format!("a reason has at most {MAX_REASON} bytes")));
+    }
+    if !admin.state.registry().order(id, order) {
+        return Err(Fault::unknown_session(&id.to_string()));
+    }
+    let kind = match order {
+        Order::End(_) => OrderKind::End,
+        Order::Drain | Order::AuthoriseAgain => OrderKind::Drain,
+    };
+    audit::order(&OrderLine { session: Some(id), reason, ..giver.line(kind) });
+    Ok(id)
+}
+
+/// The order to end a session now.
+pub(super) const END: Order = Order::End(Close::Operator);
+
+/// A revocation as it is asked for. All names that are given must fit.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RevokeRequest {
+    /// `sub` of the token, or the name taken from the certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// `jti` of the token.
+    #[serde(skip_serializing_if = "Option::is_none", alias = "jti")]
+    pub token_id: Option<String>,
+    /// A group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Serial number of the client's certificate in hex.
+    #[serde(skip_serializing_if = "Option::is_none", alias = "certificate_serial")]
+    pub serial: Option<String>,
+    /// The configured name of the issuer or certificate authority.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How long it stands at least; 30 days where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+}
+
+/// What a revocation came to.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Revoked {
+    /// Live sessions that were ended.
+    pub(super) sessions: usize,
+    /// Until when it stands at least.
+    pub(super) until: String,
+    /// False: a restart of the gateway forgets it.
+    pub(super) kept: bool,
+}
+
+/// Shuts somebody out.
+pub(super) fn revoke(admin: &Admin, giver: &Giver<'_>, asked: RevokeRequest) -> Result<Revoked, Fault> {
+    giver.must_operate()?;
+    let RevokeRequest { subject, token_id, group, serial, issuer, reason, seconds } = asked;
+    let name = |text: Option<String>, what: &str| -> Result<Option<Arc<str>>, Fault> {
+        match text {
+            Some(text) if text.is_empty() || text.len() > MAX_NAME => {
+                Err(Fault::bad_request(format!("{what} has 1 to {MAX_NAME} bytes")))
+            }
+            text => Ok(text.map(Arc::from)),
+        }
+    };
+    let target = Target {
+        subject: name(subject, "subject")?,
+        token_id: name(token_id, "token_id")?,
+        group: name(group, "group")?,
+        serial: serial.map(|text| serial_number(&text)).transpose()?,
+        issuer: name(issuer, "issuer")?,
+    };
+    if target.is_empty() {
+        let message = "name whom to revoke: subject, token_id, group, serial, issuer, or several of them";
+        return Err(Fault::bad_request(message));
+    }
+    if let Some(issuer) = &target.issuer {
+        let known = admin.issuer_names();
+        if !known.iter().any(|name| **name == **issuer) {
+            let message = format!("there is no issuer {issuer:?}; there are {}", known.join(", "));
+            return Err(Fault::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown_issuer", message));
+        }
+    }
+    let reason = reason.as_deref().map(str::trim).filter(|reason| !reason.is_empty());
+    if reason.is_some_and(|reason| reason.len() > MAX_REASON) {
+        return Err(Fault::bad_request(format!("a reason has at most {MAX_REASON} bytes")));
+    }
+    let lifetime = seconds.map_or(REVOCATION_LIFETIME, Duration::from_secs);
+    if lifetime.is_zero() || lifetime > MAX_LIFETIME {
+        return Err(Fault::bad_request("seconds is a number from 1 to 316224000 (ten years)"));
+    }
+    let at = SystemTime::now();
+    let revocation = Revocation { target: target.clone(), at, until: at + lifetime };
+    let registry = admin.state.registry();
+    let sessions = registry
+        .revoke(revocation, at)
+        .map_err(|fault| Fault::new(StatusCode::SERVICE_UNAVAILABLE, "too_many", fault.to_string()))?;
+    let until = registry
+        .revocations()
+        .list(at)
+        .into_iter()
+        .find(|one| one.target == target)
+        .map_or(at + lifetime, |one| one.until);
+    audit::order(&OrderLine {
+        target: Some(&target),
+        until: Some(until),
+        sessions: Some(sessions),
+        reason,
+        ..giver.line(OrderKind::Revoke)
+    });
+    Ok(Revoked { sessions, until: rfc3339(until), kept: admin.keep(registry)? })
+}
+
+/// A serial number as tools print it (`0A:1B`, `0x0a1b`) in the spelling of [`Target::serial`].
+fn serial_number(text: &str) -> Result<Arc<str>, Fault> {
+    let digits = text.trim().to_ascii_lowercase();
+    let digits = digits.strip_prefix("0x").unwrap_or(&digits).replace([':', ' '], "");
+    let is_hex = !digits.is_empty() && digits.len() <= 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    match is_hex {
+        true => Ok(digits.trim_start_matches('0').into()),
+        false => Err(Fault::bad_request("serial is a number in hex, as `openssl x509 -serial` prints it")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serial_numbers_are_read_as_tools_print_them() {
+        for (text, read) in [("0A:1B", "a1b"), ("0x0a1b", "a1b"), ("a1b", "a1b"), (" 00 0a 1b ", "a1b")] {
+            assert_eq!(&*serial_number(text).unwrap(), read);
+        }
+        for bad in ["", "0x", "g", "-1", &"a".repeat(65)] {
+            assert!(serial_number(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_named_as_in_the_log() {
+        assert_eq!(session_id("00000000000000ff").unwrap(), SessionId(255));
+        for bad in ["ff", "00000000000000FF", "+0000000000000ff", "../../../etc/pass", ""] {
+            assert_eq!(session_id(bad).unwrap_err().status, StatusCode::BAD_REQUEST, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What a browser sends: orders by form, log-in and log-out. Each form carries a token that only our pages know.
+
+use super::{View, fault_page, frame, markup_response, see_other};
+use crate::admin::access::{COOKIE_NAME, LOGIN_LIFETIME, Role, Stranger};
+use crate::admin::fault::{Fault, Told};
+use crate::admin::orders::{self, RevokeRequest};
+use crate::admin::{Admin, Caller, Peer};
+use crate::audit::{self, OrderKind, OrderLine};
+use crate::names::Remote;
+use crate::session::registry::Order;
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, Path, State};
+use axum::http::StatusCode;
+use axum::http::header::{LOCATION, SET_COOKIE};
+use axum::response::{IntoResponse, Response};
+use maud::{Markup, html};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+type Fields = HashMap<String, String>;
+
+fn fields(body: &[u8]) -> Fields {
+    form_urlencoded::parse(body).into_owned().collect()
+}
+
+/// The fields of a form that came from a page of this operator's.
+fn own_fields(admin: &Admin, caller: &Caller, body: &[u8]) -> Result<Fields, Fault> {
+    let fields = fields(body);
+    let token = fields.get("form_token").map(String::as_str).unwrap_or_default();
+    match admin.access.is_form_token(&caller.operator, token) {
+        true => Ok(fields),
+        false => Err(Fault::foreign_form()),
+    }
+}
+
+fn refused(admin: &Admin, caller: &Caller, fault: &Fault) -> Response {
+    fault_page(fault, Some((&caller.operator, &admin.access.form_token(&caller.operator))))
+}
+
+pub(super) async fn end(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    caller: Caller,
+    body: Bytes,
+) -> Response {
+    order(&admin, &id, &caller, &body, orders::END).await
+}
+
+pub(super) async fn drain(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    caller: Caller,
+    body: Bytes,
+) -> Response {
+    order(&admin, &id, &caller, &body, Order::Drain).await
+}
+
+async fn order(admin: &Admin, id: &str, caller: &Caller, body: &[u8], order: Order) -> Response {
+    let done = own_fields(admin, caller, body).and_then(|fields| {
+        let reason = fields.get("reason").map(String::as_str);
+        orders::end(admin, &caller.giver(), id, order, reason)
+    });
+    match done {
+        Err(fault) => refused(admin, caller, &fault),
+        Ok(id) => {
+            let told = match order {
+                Order::Drain => format!("Session {id} finishes what is under way and takes nothing new."),
+                _ => format!("Session {id} was ended."),
+            };
+            View::Sessions(String::new()).page(admin, &caller.operator, Some(&told)).await
+        }
+    }
+}
+
+pub(super) async fn revoke(State(admin): State<Arc<Admin>>, caller: Caller, body: Bytes) -> Response {
+    let done = own_fields(&admin, &caller, &body).and_then(|mut fields| {
+        let mut take = |name| fields.remove(name).filter(|text: &String| !text.trim().is_empty());
+        let asked = RevokeRequest {
+            subject: take("subject"),
+            token_id: take("token_id"),
+            group: take("group"),
+            serial: take("serial"),
+            issuer: take("issuer"),
+            reason: take("reason"),
+            seconds: None,
+        };
+        orders::revoke(&admin, &caller.giver(), asked)
+    });
+    match done {
+        Err(fault) => refused(&admin, &caller, &fault),
+        Ok(revoked) => {
+            let kept = if revoked.kept {
+                ""
+            } else {
+                " It is not kept over a restart: [admin] revocations names no file."
+            };
+            let told = format!("Revoked; {} live sessions were ended.{kept}", revoked.sessions);
+            View::Revocations.page(&admin, &caller.operator, Some(&told)).await
+        }
+    }
+}
+
+pub(super) fn revoke_form(token: &str) -> Markup {
+    let inputs = [
+        ("subject", "Subject"),
+        ("issuer", "Issuer"),
+        ("group", "Group"),
+        ("token_id", "Token id (jti)"),
+        ("serial", "Certificate serial"),
+        ("reason", "Reason"),
+    ];
+    html! {
+        section aria-labelledby="revoke" {
+            h2 #revoke { "Revoke" }
+            p { "Ends live sessions and refuses proofs that were issued before. All fields that are filled in must fit." }
+            form.order method="post" action="/revoke" {
+                input type="hidden" name="form_token" value=(token);
+                @for (name, label) in inputs { label { (label) " " input type="text" name=(name) maxlength="300"; } }
+                button.danger type="submit" { "Revoke" }
+            }
+        }
+    }
+}
+
+/// Leads a browser to the log-in.
+pub(in crate::admin) fn to_login(stranger: Stranger) -> Response {
+    match stranger {
+        Stranger::Expired => see_other("/login?expired"),
+        Stranger::NoProof | Stranger::BadKey => see_other("/login"),
+    }
+}
+
+pub(super) async fn login_page(
+    State(admin): State<Arc<Admin>>,
+    axum::extract::RawQuery(query): axum::extract::RawQuery,
+) -> Response {
+    let notice = (query.as_deref() == Some("expired")).then(|| Stranger::Expired.to_string());
+    markup_response(login(&admin, notice.as_deref()))
+}
+
+fn login(admin: &Admin, notice: Option<&str>) -> Markup {
+    frame(
+        "Log in",
+        "",
+        None,
+        &html! {
+            @if let Some(notice) = notice { p.fault role="alert" { (notice) } }
+            @if admin.access.has_key() {
+                form.order method="post" action="/login" {
+                    label { "Key " input type="password" name="key" autocomplete="current-password" required; }
+                    button type="submit" { "Log in" }
+                }
+            } @else {
+                p { "No log-in is configured: the page is open at loopback, and nowhere else." }
+                p { a href="/" { "To the sessions" } }
+            }
+        },
+    )
+}
+
+pub(super) async fn log_in(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(Peer(remote)): ConnectInfo<Peer>,
+    body: Bytes,
+) -> Response {
+    let fields = fields(&body);
+    let is_key = fields.get("key").is_some_and(|key| admin.access.is_key(key.as_bytes()));
+    if !is_key {
+        // As many lines as anybody may cause who is not permitted.
+        if audit::admit_unpermitted(Remote(remote), false) {
+            line(OrderKind::Refused, "key", remote, Some("a log-in with a bad key"));
+        }
+        let markup = login(&admin, Some(&Stranger::BadKey.to_string()));
+        return (StatusCode::UNAUTHORIZED, Extension(Told), markup_response(markup)).into_response();
+    }
+    line(OrderKind::Login, "key", remote, None);
+    let cookie = admin.access.log_in("key", Role::Operate, LOGIN_LIFETIME);
+    let cookie = cookie_line(&cookie, admin.is_tls, LOGIN_LIFETIME);
+    (StatusCode::SEE_OTHER, [(LOCATION, "/".to_owned()), (SET_COOKIE, cookie)]).into_response()
+}
+
+pub(super) async fn log_out(State(admin): State<Arc<Admin>>, caller: Caller, body: Bytes) -> Response {
+    if let Err(fault) = own_fields(&admin, &caller, &body) {
+        return refused(&admin, &caller, &fault);
+    }
+    admin.access.log_out(&caller.operator);
+    let cookie = cookie_line("", admin.is_tls, Duration::ZERO);
+    (StatusCode::SEE_OTHER, [(LOCATION, "/login".to_owned()), (SET_COOKIE, cookie)]).into_response()
+}
+
+fn cookie_line(value: &str, is_tls: bool, lifetime: Duration) -> String {
+    let (secure, seconds) = (if is_tls { "; Secure" } else { "" }, lifetime.as_secs());
+    format!("{COOKIE_NAME}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}")
+}
+
+fn line(order: OrderKind, operator: &str, remote: SocketAddr, reason: Option<&str>) {
+    let (session, target, until, sessions) = (None, None, None, None);
+    audit::order(&OrderLine {
+        order,
+        operator,
+        remote: Some(remote),
+        session,
+        target,
+        until,
+        sessions,
+        reason,
+    });
+}

@@ -1,0 +1,117 @@
+//! Refusals, routes, certificates and revocations.
+
+use super::{badge, bytes, days, scrolling, time};
+use crate::admin::tables::{CertificateRow, RefusalView, RevocationView, RouteView};
+use maud::{Markup, html};
+
+fn table(label: &str, heads: &[&str], rows: Markup) -> Markup {
+    scrolling(
+        label,
+        html! {
+            table {
+                caption.hidden { (label) }
+                thead { tr { @for head in heads { th scope="col" { (head) } } } }
+                tbody { (rows) }
+            }
+        },
+    )
+}
+
+pub(super) fn refusals(all: &[RefusalView]) -> Markup {
+    if all.is_empty() {
+        return html! { p { "Nobody was turned away since the gateway started." } };
+    }
+    html! {
+        p { "The last " (all.len()) ", the youngest first. All of them are in the log." }
+        (table("Refusals", &["When", "Why", "In words", "Who", "Route", "From", "Session"], html! {
+            @for one in all {
+                tr {
+                    td { (time(&one.at)) }
+                    td { code { (one.reason) } }
+                    td { (one.detail.as_deref().unwrap_or("–")) }
+                    td { (one.subject.as_deref().unwrap_or("–")) }
+                    td { (one.route.as_deref().unwrap_or("–")) }
+                    td { (one.remote) }
+                    td { code { (one.session) } }
+                }
+            }
+        }))
+    }
+}
+
+pub(super) fn routes(all: &[RouteView]) -> Markup {
+    let heads =
+        ["Route", "Names", "Upstream", "Rules", "On expiry", "Sessions", "Up", "Down", "Last dial fault"];
+    table(
+        "Routes",
+        &heads,
+        html! {
+            @for one in all {
+                tr {
+                    th scope="row" { a href={ "/?route=" (one.name) } { (one.name) } br; small { (one.protocol) } }
+                    td { @if one.sni.is_empty() { "tunnel only" } @else { (one.sni.join(", ")) } }
+                    td {
+                        (one.upstream) " "
+                        @if one.plaintext_upstream { (badge("plaintext hop")) }
+                        @if one.pinned { (badge("pinned")) }
+                        @if !one.recorded { (badge("not recorded")) }
+                    }
+                    td.number { (one.rules) }
+                    td { (one.on_expiry) }
+                    td.number { (one.sessions) }
+                    td.number { (bytes(one.up_rate)) "/s" }
+                    td.number { (bytes(one.down_rate)) "/s" }
+                    td {
+                        @match &one.last_dial_fault {
+                            Some(fault) => { (time(&fault.at)) br; (fault.detail.as_deref().unwrap_or("")) }
+                            None => { "none" }
+                        }
+                    }
+                }
+            }
+        },
+    )
+}
+
+pub(super) fn certificates(all: &[CertificateRow]) -> Markup {
+    if all.is_empty() {
+        return html! { p { "No certificate to show." } };
+    }
+    html! {
+        p { "Those that the gateway shows, and those that peers of live sessions show. What ends first stands first." }
+        (table("Certificates", &["Shown by", "Route", "Name", "Ends", "Left", "Sessions", "SHA-256"], html! {
+            @for one in all {
+                tr {
+                    td { (one.shown_by) }
+                    td { (one.route) }
+                    td { (one.name.as_deref().unwrap_or("–")) }
+                    td { @if let Some(end) = &one.not_after { (time(end)) } @else { "–" } }
+                    td { (days(one.days_left)) }
+                    td.number { (one.sessions) }
+                    td { code.digest { (one.sha256.as_deref().unwrap_or("–")) } }
+                }
+            }
+        }))
+    }
+}
+
+pub(super) fn revocations(all: &[RevocationView]) -> Markup {
+    if all.is_empty() {
+        return html! { p { "Nobody is revoked." } };
+    }
+    table(
+        "Revocations",
+        &["Subject", "Issuer", "Group", "Token id", "Serial", "Since", "Until"],
+        html! {
+            @for one in all {
+                tr {
+                    @for text in [&one.subject, &one.issuer, &one.group, &one.token_id, &one.serial] {
+                        td { (text.as_deref().unwrap_or("–")) }
+                    }
+                    td { (time(&one.at)) }
+                    td { (time(&one.until)) }
+                }
+            }
+        },
+    )
+}

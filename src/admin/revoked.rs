@@ -1,0 +1,95 @@
+//! Revocations over a restart: a file with one JSON object a line, written whole and put in place at once.
+
+use crate::policy::revocation::{Revocation, Revocations, Target};
+use serde::{Deserialize, Serialize};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// One line of the file.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serial: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<String>,
+    /// Seconds since 1970.
+    at: u64,
+    until: u64,
+}
+
+/// Writes all that stand; whoever reads finds the old file or the new one.
+pub fn write(path: &Path, revocations: &Revocations) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let seconds =
+        |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let mut text = Vec::new();
+    for Revocation { target, at, until } in revocations.list(SystemTime::now()) {
+        let owned = |name: Option<std::sync::Arc<str>>| name.map(|name| name.to_string());
+        let Target { subject, token_id, group, serial, issuer } = target;
+        let (subject, token_id, group) = (owned(subject), owned(token_id), owned(group));
+        let (serial, issuer) = (owned(serial), owned(issuer));
+        let (at, until) = (seconds(at), seconds(until));
+        let line = Line { subject, token_id, group, serial, issuer, at, until };
+        serde_json::to_writer(&mut text, &line)?;
+        text.push(b'\n');
+    }
+    file.write_all(&text)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|fault| fault.error)?;
+    std::fs::File::open(folder)?.sync_all()
+}
+
+/// Reads the file into `revocations`; one that is not there holds none.
+pub fn read(path: &Path, revocations: &Revocations) -> io::Result<()> {
+    let file = match std::fs::File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        file => file?,
+    };
+    let now = SystemTime::now();
+    for line in BufReader::new(file).lines() {
+        let Line { subject, token_id, group, serial, issuer, at, until } = serde_json::from_str(&line?)?;
+        let name = |text: Option<String>| text.map(Into::into);
+        let (subject, token_id, group) = (name(subject), name(token_id), name(group));
+        let target = Target { subject, token_id, group, serial: name(serial), issuer: name(issuer) };
+        let time = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let one = Revocation { target, at: time(at), until: time(until) };
+        if one.until > now {
+            revocations.add(one, now).map_err(io::Error::other)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_what_is_over_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("revocations.jsonl");
+        let (all, now) = (Revocations::default(), SystemTime::now());
+        read(&path, &all).unwrap();
+        assert!(all.list(now).is_empty());
+        for (subject, seconds) in [("ann", 100), ("bob", 0)] {
+            let target = Target { subject: Some(subject.into()), ..Target::default() };
+            all.add(Revocation { target, at: now, until: now + Duration::from_secs(seconds) }, now).unwrap();
+        }
+        write(&path, &all).unwrap();
+        write(&path, &all).unwrap();
+        let again = Revocations::default();
+        read(&path, &again).unwrap();
+        let subjects: Vec<_> = again.list(now).into_iter().map(|one| one.target.subject).collect();
+        assert_eq!(subjects, [Some("ann".into())]);
+        std::fs::write(&path, "{").unwrap();
+        assert!(read(&path, &Revocations::default()).is_err());
+    }
+}

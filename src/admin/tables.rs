@@ -1,0 +1,198 @@
+//! Refusals, routes, certificates and revocations as they are shown.
+
+use super::Admin;
+use super::live::Seen;
+use super::view::{CertificateView, days_left};
+use crate::audit::{self, rfc3339};
+use crate::policy::OnExpiry;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+/// Somebody who was turned away.
+#[derive(Serialize)]
+pub(super) struct RefusalView {
+    pub(super) at: String,
+    pub(super) session: String,
+    pub(super) remote: String,
+    pub(super) route: Option<String>,
+    pub(super) reason: &'static str,
+    pub(super) detail: Option<String>,
+    pub(super) issuer: Option<String>,
+    pub(super) subject: Option<String>,
+}
+
+/// The last refusals, the youngest first.
+pub(super) fn refusals() -> Vec<RefusalView> {
+    let view = |refusal: audit::Refusal| {
+        let (issuer, subject) = refusal.identity.map(|(i, s)| (i.into(), s.into())).unzip();
+        RefusalView {
+            at: rfc3339(refusal.at),
+            session: refusal.session.to_string(),
+            remote: refusal.remote.to_string(),
+            route: refusal.route.map(|route| route.to_string()),
+            reason: refusal.reason,
+            detail: refusal.detail.map(Into::into),
+            issuer,
+            subject,
+        }
+    };
+    audit::refusals().into_iter().map(view).collect()
+}
+
+/// A route, and what goes through it.
+#[derive(Serialize)]
+pub(super) struct RouteView {
+    pub(super) name: String,
+    pub(super) protocol: &'static str,
+    pub(super) sni: Vec<String>,
+    pub(super) upstream: String,
+    /// Nothing protects the upstream leg.
+    pub(super) plaintext_upstream: bool,
+    pub(super) pinned: bool,
+    pub(super) client_certificates: String,
+    pub(super) rules: usize,
+    pub(super) on_expiry: String,
+    pub(super) recorded: bool,
+    pub(super) sessions: usize,
+    pub(super) up_rate: f64,
+    pub(super) down_rate: f64,
+    /// The last time that the upstream could not be reached, among the refusals that are remembered.
+    pub(super) last_dial_fault: Option<DialFaultView>,
+}
+
+/// An upstream that could not be reached.
+#[derive(Clone, Serialize)]
+pub(super) struct DialFaultView {
+    pub(super) at: String,
+    pub(super) detail: Option<String>,
+}
+
+/// All routes.
+pub(super) fn routes(admin: &Admin, seen: &Seen) -> Vec<RouteView> {
+    let gateway = admin.state.gateway();
+    let mut faults = BTreeMap::new();
+    for refusal in audit::refusals().into_iter().filter(|one| matches!(one.reason, "dial" | "bad_gateway")) {
+        if let Some(route) = refusal.route {
+            let fault = DialFaultView { at: rfc3339(refusal.at), detail: refusal.detail.map(Into::into) };
+            faults.entry(route).or_insert(fault);
+        }
+    }
+    let mut traffic: BTreeMap<&str, (usize, f64, f64)> = BTreeMap::new();
+    for row in &seen.rows {
+        if let Some(route) = &row.snapshot.facts.route {
+            let (sessions, up, down) = traffic.entry(&route.name.0).or_default();
+            *sessions += 1;
+            *up += row.up_rate;
+            *down += row.down_rate;
+        }
+    }
+    let view = |route: &std::sync::Arc<crate::gateway::Route>| {
+        let (sessions, up_rate, down_rate) = traffic.get(&*route.name.0).copied().unwrap_or_default();
+        RouteView {
+            name: route.name.to_string(),
+            protocol: route.protocol.name(),
+            sni: route.sni.clone(),
+            upstream: route.upstream.authority(),
+            plaintext_upstream: route.upstream.is_plaintext(),
+            pinned: route.upstream.is_pinned(),
+            client_certificates: format!("{:?}", route.client_certificates).to_lowercase(),
+            rules: route.policy.rules.len(),
+            on_expiry: match route.policy.on_expiry {
+                OnExpiry::Drain => "drain".into(),
+                OnExpiry::Cut => "cut".into(),
+                OnExpiry::Grace(extra) => format!("grace {}s", extra.as_secs()),
+            },
+            recorded: false,
+            sessions,
+            up_rate: up_rate.round(),
+            down_rate: down_rate.round(),
+            last_dial_fault: faults.get(&route.name).cloned(),
+        }
+    };
+    gateway.routes.iter().map(view).collect()
+}
+
+/// A certificate and how long it is good.
+#[derive(Serialize)]
+pub(super) struct CertificateRow {
+    /// `gateway` (shown to clients), `client` or `upstream` (shown to the gateway, in a live session).
+    pub(super) shown_by: &'static str,
+    /// The route, or `tunnel:NAME`.
+    pub(super) route: String,
+    pub(super) name: Option<String>,
+    pub(super) sha256: Option<String>,
+    pub(super) not_after: Option<String>,
+    pub(super) days_left: Option<i64>,
+    /// Live sessions with it.
+    pub(super) sessions: usize,
+}
+
+/// The gateway's certificates, and those of live sessions' peers; those that end first, first.
+pub(super) fn certificates(admin: &Admin, seen: &Seen) -> Vec<CertificateRow> {
+    let now = SystemTime::now();
+    let route_of = |row: &super::live::Row| {
+        row.snapshot.facts.route.as_ref().map_or(String::new(), |route| route.name.to_string())
+    };
+    let own = admin.state.certificates().into_iter().map(|(route, end)| CertificateRow {
+        shown_by: "gateway",
+        sessions: seen.rows.iter().filter(|row| route_of(row) == *route.0).count(),
+        route: route.to_string(),
+        name: None,
+        sha256: None,
+        not_after: Some(rfc3339(end)),
+        days_left: Some(days_left(end, now)),
+    });
+    let mut peers: BTreeMap<(&'static str, String, [u8; 32]), (CertificateView, usize)> = BTreeMap::new();
+    for row in &seen.rows {
+        let facts = &row.snapshot.facts;
+        let legs =
+            [("client", facts.client.as_ref()), ("upstream", facts.upstream.as_ref().map(|(leg, _)| leg))];
+        for (side, leg) in legs {
+            if let Some(certificate) = leg.and_then(|leg| leg.peer_certificate.as_ref()) {
+                let known = peers.entry((side, route_of(row), certificate.sha256));
+                known.or_insert_with(|| (CertificateView::of_peer(certificate, now), 0)).1 += 1;
+            }
+        }
+    }
+    let peers = peers.into_iter().map(|((shown_by, route, _), (view, sessions))| CertificateRow {
+        shown_by,
+        route,
+        name: Some(view.name),
+        sha256: Some(view.sha256),
+        not_after: view.not_after,
+        days_left: view.days_left,
+        sessions,
+    });
+    let mut all: Vec<_> = own.chain(peers).collect();
+    all.sort_by(|a, b| (a.days_left, &a.route).cmp(&(b.days_left, &b.route)));
+    all
+}
+
+/// A revocation that stands.
+#[derive(Serialize)]
+pub(super) struct RevocationView {
+    pub(super) subject: Option<String>,
+    pub(super) token_id: Option<String>,
+    pub(super) group: Option<String>,
+    pub(super) serial: Option<String>,
+    pub(super) issuer: Option<String>,
+    pub(super) at: String,
+    pub(super) until: String,
+}
+
+/// Who is shut out.
+pub(super) fn revocations(admin: &Admin) -> Vec<RevocationView> {
+    let text = |name: Option<std::sync::Arc<str>>| name.map(|name| name.to_string());
+    let all = admin.state.registry().revocations().list(SystemTime::now());
+    let view = |one: crate::policy::revocation::Revocation| RevocationView {
+        subject: text(one.target.subject),
+        token_id: text(one.target.token_id),
+        group: text(one.target.group),
+        serial: text(one.target.serial),
+        issuer: text(one.target.issuer),
+        at: rfc3339(one.at),
+        until: rfc3339(one.until),
+    };
+    all.into_iter().map(view).collect()
+}

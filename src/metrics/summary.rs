@@ -1,0 +1,132 @@
+//! The few figures that fit on one screen, summed over all workers.
+
+use super::histogram::{BOUNDS, Snapshot};
+use super::{CLOSE_REASONS, Histogram, REFUSALS, WorkerMetrics};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Sums since the process began; durations in seconds.
+#[derive(Debug, Serialize)]
+pub struct Totals {
+    /// Connections that were accepted.
+    pub accepted: u64,
+    /// Sessions that live.
+    pub sessions: u64,
+    /// Requests that are under way.
+    pub requests_in_flight: u64,
+    /// Permits that were given.
+    pub permitted: u64,
+    /// Requests that were refused, by code.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Sessions that ended, by reason.
+    pub closed: BTreeMap<&'static str, u64>,
+    /// Bytes of sessions that are over.
+    pub up_bytes: u64,
+    /// The same, down.
+    pub down_bytes: u64,
+    /// TLS handshakes that were completed.
+    pub handshakes: u64,
+    /// Of these, with a post-quantum key exchange.
+    pub handshakes_post_quantum: u64,
+    /// Upstream connections without TLS.
+    pub plaintext_upstreams: u64,
+    /// Client handshakes.
+    pub handshake_seconds: Quantiles,
+    /// Reaching upstreams.
+    pub dial_seconds: Quantiles,
+    /// From a permit to the first byte of the response.
+    pub first_byte_seconds: Quantiles,
+}
+
+/// Times below which a share of all stayed; upper bounds of the histogram's buckets. `None` without any.
+#[derive(Debug, Serialize)]
+pub struct Quantiles {
+    /// How many were counted.
+    pub count: u64,
+    /// Half.
+    pub p50: Option<f64>,
+    /// 99 of 100.
+    pub p99: Option<f64>,
+}
+
+impl Quantiles {
+    fn of(workers: &[Arc<WorkerMetrics>], histogram: impl Fn(&WorkerMetrics) -> &Histogram) -> Self {
+        let buckets = sum(workers, histogram);
+        let count = buckets.iter().sum();
+        Quantiles { count, p50: quantile(&buckets, 0.5), p99: quantile(&buckets, 0.99) }
+    }
+}
+
+/// Sums over all workers.
+pub fn totals(workers: &[Arc<WorkerMetrics>]) -> Totals {
+    let all = |get: &dyn Fn(&WorkerMetrics) -> u64| workers.iter().map(|worker| get(worker)).sum::<u64>();
+    let handshakes = |worker: &WorkerMetrics, post_quantum: usize| -> u64 {
+        worker.handshakes.iter().flatten().map(|by_kind| by_kind[post_quantum].get()).sum()
+    };
+    let post_quantum = all(&|w| handshakes(w, 1));
+    Totals {
+        accepted: all(&|w| w.accepted.get()),
+        sessions: all(&WorkerMetrics::sessions),
+        requests_in_flight: all(&WorkerMetrics::in_flight),
+        permitted: all(&|w| w.permitted.get()),
+        refused: counted(&REFUSALS, |n| all(&|w| w.refused[n].get())),
+        closed: counted(&CLOSE_REASONS, |n| all(&|w| w.sessions_closed[n].iter().map(|c| c.get()).sum())),
+        up_bytes: all(&|w| w.bytes[0].get()),
+        down_bytes: all(&|w| w.bytes[1].get()),
+        handshakes: all(&|w| handshakes(w, 0)) + post_quantum,
+        handshakes_post_quantum: post_quantum,
+        plaintext_upstreams: all(&|w| w.plaintext_upstreams.get()),
+        handshake_seconds: Quantiles::of(workers, |w| &w.handshake_seconds[0]),
+        dial_seconds: Quantiles::of(workers, |w| &w.dial_seconds),
+        first_byte_seconds: Quantiles::of(workers, |w| &w.first_byte_seconds),
+    }
+}
+
+/// What is not zero, by its word.
+fn counted(words: &[&'static str], count: impl Fn(usize) -> u64) -> BTreeMap<&'static str, u64> {
+    words.iter().enumerate().map(|(n, word)| (*word, count(n))).filter(|(_, count)| *count > 0).collect()
+}
+
+/// How many first bytes fell into each bucket.
+pub fn first_bytes(workers: &[Arc<WorkerMetrics>]) -> Vec<u64> {
+    sum(workers, |worker| &worker.first_byte_seconds)
+}
+
+fn sum(workers: &[Arc<WorkerMetrics>], histogram: impl Fn(&WorkerMetrics) -> &Histogram) -> Vec<u64> {
+    let mut total = Snapshot::default();
+    workers.iter().for_each(|worker| histogram(worker).add_to(&mut total));
+    total.buckets.to_vec()
+}
+
+/// The upper bound in seconds of the bucket in which this share of all is reached.
+pub fn quantile(buckets: &[u64], share: f64) -> Option<f64> {
+    let all: u64 = buckets.iter().sum();
+    let wanted = (all as f64 * share).ceil().max(1.0) as u64;
+    let mut seen = 0;
+    let bucket = buckets.iter().position(|count| {
+        seen += count;
+        seen >= wanted
+    })?;
+    // What is longer than the last bound is as long at least.
+    let (nanos, _) = BOUNDS[bucket.min(BOUNDS.len() - 1)];
+    Some(nanos as f64 / 1e9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn quantiles_are_the_bounds_of_their_buckets() {
+        let worker = Arc::new(WorkerMetrics::default());
+        assert_eq!(quantile(&first_bytes(std::slice::from_ref(&worker)), 0.5), None);
+        (0..99).for_each(|_| worker.first_byte(Duration::from_micros(200)));
+        worker.first_byte(Duration::from_millis(80));
+        let totals = totals(&[worker]);
+        let Quantiles { count, p50, p99 } = totals.first_byte_seconds;
+        assert_eq!((count, p50, p99), (100, Some(0.00025), Some(0.00025)));
+        assert_eq!(quantile(&[0, 98, 0, 2], 0.99), Some(0.0025));
+    }
+}

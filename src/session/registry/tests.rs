@@ -1,0 +1,108 @@
+//! Orders reach whom they are meant for, snapshots see what was published.
+
+use super::*;
+use crate::relay::Transferred;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::task::Wake;
+
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn register(shard: &Arc<Shard>, id: u64) -> (Registration, Arc<Count>) {
+    let address = SocketAddr::from(([127, 0, 0, 1], 443));
+    let registration = shard.register(SessionId(id), Instant::now(), address, Remote(address));
+    let count = Arc::new(Count::default());
+    (&registration).wake_on_change(&Waker::from(count.clone()));
+    (registration, count)
+}
+
+#[test]
+fn an_order_reaches_its_session_and_no_other() {
+    let registry = Registry::new(2);
+    let (ann, ann_woken) = register(registry.shard(0).unwrap(), 1);
+    let (bob, bob_woken) = register(registry.shard(1).unwrap(), 2);
+    let seen = (&bob).generation();
+    assert!(registry.order(SessionId(2), Order::End(Close::Idle)));
+    assert!(!registry.order(SessionId(3), Order::Drain));
+    assert_ne!((&bob).generation(), seen, "its relay looks");
+    assert_eq!((&bob).take().end, Some(Close::Idle));
+    assert_eq!((&ann).take(), OrdersFor::default());
+    assert_eq!((ann_woken.0.load(Ordering::Relaxed), bob_woken.0.load(Ordering::Relaxed)), (0, 1));
+    registry.order(SessionId(2), Order::End(Close::Drained));
+    assert_eq!((&bob).take().end, Some(Close::Idle), "the first reason counts");
+    drop((ann, bob));
+    assert!(!registry.order(SessionId(1), Order::Drain), "who is gone is not told");
+}
+
+#[test]
+fn authorise_again_is_told_once_and_what_stands_is_told_to_those_that_come() {
+    let registry = Registry::new(1);
+    let shard = registry.shard(0).unwrap();
+    let (ann, woken) = register(shard, 1);
+    registry.authorise_again();
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    assert!((&ann).take().authorise_again);
+    assert!(!(&ann).take().authorise_again);
+    shard.drain();
+    shard.stop(Close::Drained);
+    let (bob, _) = register(shard, 2);
+    let told = (&bob).take();
+    assert_eq!((told.drain, told.end), (true, Some(Close::Drained)));
+    shard.resume();
+    let (carl, _) = register(shard, 3);
+    let told = (&carl).take();
+    assert_eq!((told.drain, told.end, shard.len()), (true, None, 3));
+}
+
+#[test]
+fn a_snapshot_shows_what_was_published_and_asks_for_more() {
+    let registry = Registry::new(1);
+    let (ann, woken) = register(registry.shard(0).unwrap(), 1);
+    ann.entry().facts.lock().stage = Stage::Relay;
+    let moved = Transferred { up: 7, down: 9, ..Transferred::default() };
+    (&ann).publish(Progress { moved, requests: 3, under_way: 1 });
+    let before = (&ann).generation();
+    let seen = registry.snapshot();
+    assert_eq!(seen.len(), 1);
+    let Snapshot { id, up, down, requests, under_way, .. } = seen[0];
+    assert_eq!((id, up, down, requests, under_way), (SessionId(1), 7, 9, 3, 1));
+    assert_eq!(seen[0].facts.stage, Stage::Relay);
+    assert_ne!((&ann).generation(), before);
+    assert_eq!(woken.0.load(Ordering::Relaxed), 0, "whoever is quiet stays asleep");
+}
+
+#[test]
+fn snapshots_go_on_while_sessions_come_and_go() {
+    let registry = Registry::new(1);
+    let (shard, over) = (registry.shard(0).unwrap().clone(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut most = 0;
+            while !over.load(Ordering::Relaxed) {
+                let seen = registry.snapshot();
+                assert!(seen.iter().all(|one| one.facts.remote.0.port() == 443));
+                most = most.max(seen.len());
+            }
+            most
+        });
+        for round in 0..2_000 {
+            let sessions: Vec<_> = (0..8).map(|n| register(&shard, round * 8 + n)).collect();
+            sessions.iter().for_each(|(one, _)| one.entry().facts.lock().stage = Stage::Relay);
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(reader.join().unwrap() <= 8);
+    });
+    assert!(shard.is_empty());
+}
+
+/// An idle session may cost 6 KiB in all; most of it are the two legs.
+#[test]
+fn an_entry_is_small() {
+    assert!(size_of::<Entry>() <= 512, "{}", size_of::<Entry>());
+}

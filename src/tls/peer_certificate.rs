@@ -1,0 +1,110 @@
+//! What is shown of a peer's certificate. Each is read once by a thread, and all its connections to that peer share it.
+
+use rustls::pki_types::CertificateDer;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// A certificate that a peer showed and that verified.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PeerCertificate {
+    /// SHA-256 of its DER form.
+    pub sha256: [u8; 32],
+    /// Whose it is: its first alternative name, else its subject. At most [`NAME_BYTES`].
+    pub name: Box<str>,
+    /// When it ends; `None` when that cannot be read.
+    pub not_after: Option<SystemTime>,
+}
+
+/// Certificates that a thread remembers: of all upstreams, and of the clients that come often.
+const REMEMBERED: usize = 512;
+
+/// Bytes of a name that are kept.
+const NAME_BYTES: usize = 256;
+
+thread_local! {
+    static SEEN: RefCell<HashMap<[u8; 32], Arc<PeerCertificate>>> = RefCell::default();
+}
+
+impl PeerCertificate {
+    /// What is shown of `leaf`; shared with those that showed the same on this thread.
+    pub fn of(leaf: &CertificateDer<'_>) -> Arc<Self> {
+        let sha256 = fingerprint(leaf);
+        SEEN.with_borrow_mut(|seen| {
+            if let Some(known) = seen.get(&sha256) {
+                return known.clone();
+            }
+            let read = Arc::new(Self::read(sha256, leaf));
+            if seen.len() >= REMEMBERED {
+                seen.retain(|_, known| Arc::strong_count(known) > 1);
+            }
+            if seen.len() < REMEMBERED {
+                seen.insert(sha256, read.clone());
+            }
+            read
+        })
+    }
+
+    fn read(sha256: [u8; 32], leaf: &[u8]) -> Self {
+        let Ok((_, certificate)) = X509Certificate::from_der(leaf) else {
+            return PeerCertificate { sha256, name: "unreadable".into(), not_after: None };
+        };
+        let alternatives = certificate.subject_alternative_name().ok().flatten();
+        let alternative =
+            alternatives.iter().flat_map(|names| &names.value.general_names).find_map(|name| match name {
+                GeneralName::DNSName(name) | GeneralName::URI(name) | GeneralName::RFC822Name(name) => {
+                    Some((*name).to_owned())
+                }
+                _ => None,
+            });
+        let common = || certificate.subject().iter_common_name().find_map(|name| name.as_str().ok());
+        let mut name = alternative
+            .or_else(|| common().map(str::to_owned))
+            .unwrap_or_else(|| certificate.subject().to_string());
+        name.truncate(name.floor_char_boundary(NAME_BYTES));
+        let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok();
+        let not_after = seconds.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        PeerCertificate { sha256, name: name.into(), not_after }
+    }
+}
+
+/// SHA-256 of a certificate as it stands on the wire.
+pub fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaf(names: &[&str]) -> CertificateDer<'static> {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = rcgen::CertificateParams::new(names).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "common");
+        params.not_after = rcgen::date_time_ymd(2040, 1, 2);
+        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    #[test]
+    fn a_certificate_is_read_once_and_shared() {
+        let der = leaf(&["a.example", "b.example"]);
+        let (first, second) = (PeerCertificate::of(&der), PeerCertificate::of(&der));
+        assert!(Arc::ptr_eq(&first, &second));
+        assert_eq!(&*first.name, "a.example");
+        assert_eq!(first.not_after, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(2_209_075_200)));
+        assert_eq!(first.sha256, fingerprint(&der));
+        assert_eq!(&*PeerCertificate::of(&leaf(&[])).name, "common");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_unreadable_bytes_have_no_name() {
+        for n in 0..2 * REMEMBERED as u32 {
+            let known = PeerCertificate::of(&CertificateDer::from(n.to_be_bytes().to_vec()));
+            assert_eq!((&*known.name, known.not_after), ("unreadable", None));
+        }
+        assert!(SEEN.with_borrow(|seen| seen.len() <= REMEMBERED));
+    }
+}

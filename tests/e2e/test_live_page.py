@@ -1,0 +1,114 @@
+"""The live page in a real browser: with and without JavaScript, by keyboard, under axe, and from another site."""
+
+import http.server
+import json
+import os
+import threading
+
+import pytest
+from support import parts
+from support.parts import PARTS, TOOLS
+from support.process import run
+from test_life import local
+from test_operator import KEY, Operator, Stream
+
+
+def browse(scenario: str, base: str, out, *more: str) -> dict:
+    """What a scenario of `parts/page.mjs` saw."""
+    env = os.environ | {"NODE_PATH": str(TOOLS / "node_modules")}
+    done = run(["node", str(PARTS / "page.mjs"), scenario, base, str(out), *more], 90, env=env)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    seen = json.loads(done.stdout)
+    assert seen.pop("errors") == [], "the page has errors of its own"
+    return seen
+
+
+@pytest.fixture
+def shown(world, start):
+    """A gateway with a live stream, and where its page is."""
+    gateway = start(world.config(local(world, "shown")))
+    stream = Stream(world, gateway, world.issuer.token())
+    yield gateway, stream, f"http://127.0.0.1:{gateway.admin}"
+    for session in Operator(gateway).sessions():
+        Operator(gateway).post(f"/api/sessions/{session['id']}/end")
+
+
+def test_without_javascript_a_session_is_found_read_and_ended(shown, tmp_path):
+    gateway, stream, base = shown
+    seen = browse("plain", base, tmp_path)
+    assert "TLSv1.3" in seen["list"] and "app" in seen["list"] and "without JavaScript" in seen["list"]
+    assert "No session to show" in seen["filtered"]
+    for told in ("Client leg", "Upstream leg", "TLSv1.3", "TLS_AES", "certificate chain and name", "not recorded", "corp"):
+        assert told in seen["session"], told
+    assert "was ended" in seen["ended"]
+    parts.until(lambda: stream.ended)
+    assert gateway.line("order", order="end")["reason"] == "looked wrong"
+
+
+def test_with_javascript_figures_move_and_focus_stays(shown, tmp_path):
+    seen = browse("live", shown[2], tmp_path)
+    assert seen["focused"].startswith("/sessions/") and seen["title"].startswith("Session ")
+    assert seen["age"].startswith("updated ") and seen["still"] and seen["told"].startswith("paused")
+
+
+def test_every_page_is_accessible_in_light_and_dark(shown, tmp_path):
+    out = os.environ.get("STAUNCH_SCREENSHOTS", tmp_path)
+    assert browse("accessible", shown[2], out)["found"] == {}
+
+
+def test_a_login_by_key_has_forms_of_its_own_and_ends(world, start, tmp_path):
+    key = tmp_path / "admin.key"
+    key.touch(mode=0o600)
+    key.write_text(KEY)
+    gateway = start(world.config(local(world, "shown-key")) | {"admin": {"key": f"file:{key}"}})
+    seen = browse("login", f"http://127.0.0.1:{gateway.admin}", tmp_path, KEY)
+    assert seen["led"] == "/login" and "the key is not" in seen["wrong"]
+    assert seen["inside"] == "Sessions" and seen["cookie"] == {"httpOnly": True, "sameSite": "Strict"}
+    assert seen["status"] == 403 and seen["outside"] == "/login" and "has expired" in seen["expired"]
+    assert gateway.line("order", order="login")["operator"] == "key"
+    assert gateway.line("order", order="refused")["reason"] == "a log-in with a bad key"
+
+
+FOREIGN = """<!doctype html><title>trying</title><body><script>
+const base = "BASE", tries = [
+  () => fetch(base + "/api/sessions").then((answer) => answer.text()),
+  () => fetch(base + "/api/revoke", { method: "POST", headers: { "Content-Type": "application/json" }, body: '{"group":"agents"}' }).then((answer) => answer.text()),
+  () => fetch(base + "/revoke", { method: "POST", mode: "no-cors", body: new URLSearchParams({ group: "agents" }) }).then((answer) => answer.type),
+  () => fetch(base + "/api/revoke", { method: "POST", mode: "no-cors", body: '{"group":"agents"}' }).then((answer) => answer.type),
+];
+(async () => {
+  window.seen = { tries: [] };
+  for (const one of tries) window.seen.tries.push(await one().catch((error) => "failed"));
+  const frame = document.createElement("iframe");
+  frame.src = base + "/";
+  document.body.append(frame);
+  await new Promise((done) => { frame.onload = done; setTimeout(done, 2000); });
+  let framed = "blocked";
+  try { framed = frame.contentDocument ? frame.contentDocument.body.innerText : "blocked"; } catch {}
+  window.seen.framed = framed;
+  document.title = "tried";
+})();
+</script>"""
+
+
+def test_another_sites_page_learns_and_changes_nothing(shown, tmp_path):
+    gateway, stream, base = shown
+
+    class Site(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = FOREIGN.replace("BASE", base).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    threading.Thread(target=site.serve_forever, daemon=True).start()
+    seen = browse("foreign", base, f"http://localhost:{site.server_port}/")
+    site.shutdown()
+    assert seen["tries"] == ["failed", "failed", "opaque", "opaque"] and seen["framed"] in ("blocked", "")
+    assert Operator(gateway).get("/api/revocations")["revocations"] == []
+    assert stream.ended is None and not [line for line in gateway.lines() if line["event"] == "order"]

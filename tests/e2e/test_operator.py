@@ -1,0 +1,285 @@
+"""The operator's API: what it shows of live sessions, orders, revocations, and ten faults with clear answers."""
+
+import contextlib
+import re
+import socket
+import threading
+import time
+
+import httpx
+import pytest
+from support import parts
+from support.gateway import staunch
+from test_life import client, local
+from test_tls import Sink, client_context, connect, echo, raw_config, raw_route
+
+KEY = "operator-key-canary-0123456789"
+
+
+class Operator:
+    """Somebody who asks a gateway's operator listener."""
+
+    def __init__(self, gateway, **headers):
+        self.gateway, self.base = gateway, f"http://127.0.0.1:{gateway.admin}"
+        self.http = httpx.Client(base_url=self.base, headers=headers, timeout=10)
+
+    def get(self, path):
+        answer = self.http.get(path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def sessions(self, query=""):
+        return self.get(f"/api/sessions{query}")["sessions"]
+
+    def post(self, path, **body):
+        return self.http.post(path, json=body)
+
+
+class Stream(threading.Thread):
+    """Reads a server's events through the gateway until they end."""
+
+    def __init__(self, world, gateway, token):
+        super().__init__(daemon=True)
+        self.world, self.gateway, self.token, self.got, self.ended = world, gateway, token, 0, None
+        self.start()
+        parts.until(lambda: self.got > 0)
+
+    def run(self):
+        url = f"https://localhost:{self.gateway.port}/events?600"
+        try:
+            with client(self.world) as http:
+                with http.stream("GET", url, headers={"Authorization": f"Bearer {self.token}"}) as answer:
+                    for _ in answer.iter_raw():
+                        self.got += 1
+            self.ended = "whole"
+        except httpx.HTTPError as error:
+            self.ended = repr(error)
+
+
+def look(world, gateway, token):
+    with client(world) as http:
+        return http.get(f"https://localhost:{gateway.port}/look", headers={"Authorization": f"Bearer {token}"})
+
+
+@pytest.fixture(scope="module")
+def machine(world):
+    return world.authority.leaf("operated", ["ann.clients.test"])
+
+
+def raw_gateway(world, start, **more):
+    return start(raw_config(world, raw_route(world, Sink(world, echo).port)) | more)
+
+
+def test_a_live_stream_is_shown_with_both_legs_and_ended_with_a_reason(world, start):
+    gateway = start(world.config(local(world, "operated-http")))
+    operator = Operator(gateway)
+    stream = Stream(world, gateway, world.issuer.token())
+    [session] = operator.sessions()
+    for leg in (session["client"], session["upstream"]):
+        assert (leg["tls"], leg["version"], leg["resumed"]) == (True, "TLSv1.3", False), leg
+        assert leg["cipher"].startswith("TLS_") and leg["group"]
+    assert session["upstream"]["verified"] == "chain"
+    assert session["upstream"]["certificate"]["name"] == "localhost" or session["upstream"]["certificate"]["days_left"] > 0
+    assert session["client"]["verified"] == "not_asked" and session["client"]["certificate"] is None
+    assert (session["route"], session["protocol"], session["stage"]) == ("app", "http", "relay")
+    assert session["identity"]["issuer"] == "corp" and session["identity"]["proof"] == "token"
+    assert (session["requests"], session["under_way"], session["recorded"]) == (1, 1, False)
+    assert session["down_bytes"] > 0 and "TLS 1.3" in session["badges"] and "not recorded" in session["badges"]
+    assert operator.get(f"/api/sessions/{session['id']}")["id"] == session["id"]
+    # What moves is told within a second.
+    before = operator.get(f"/api/sessions/{session['id']}")["down_bytes"]
+    parts.until(lambda: operator.get(f"/api/sessions/{session['id']}")["down_bytes"] > before, seconds=3)
+    ended = time.monotonic()
+    answer = operator.post(f"/api/sessions/{session['id']}/end", reason="exfiltration")
+    assert answer.status_code == 200 and answer.json() == {"session": session["id"], "order": "end"}
+    parts.until(lambda: stream.ended)
+    assert stream.ended != "whole" and time.monotonic() - ended < 2
+    line = gateway.line("order", order="end")
+    assert (line["operator"], line["session"], line["reason"]) == ("loopback", session["id"], "exfiltration")
+    closed = gateway.line("session closed", session=session["id"])
+    assert (closed["reason"], closed["culprit"]) == ("operator", "gateway")
+    assert operator.sessions() == []
+    assert operator.post(f"/api/sessions/{session['id']}/end").json()["error"]["code"] == "unknown_session"
+
+
+def test_a_drain_lets_the_answer_finish(world, start):
+    gateway = start(world.config(local(world, "operated-drain")))
+    operator, token = Operator(gateway), world.issuer.token()
+    with client(world) as http:
+        url = f"https://localhost:{gateway.port}"
+        with http.stream("GET", f"{url}/events?12", headers={"Authorization": f"Bearer {token}"}) as answer:
+            [session] = operator.sessions()
+            assert operator.post(f"/api/sessions/{session['id']}/drain").status_code == 200
+            assert answer.read().endswith(b"data: 11\n\n")
+    gateway.line("session closed", session=session["id"])
+
+
+@pytest.mark.parametrize("by", ["subject", "token_id", "group", "issuer"])
+def test_a_revoked_token_ends_its_session_and_gets_none_again(world, start, by):
+    gateway = start(world.config(local(world, f"operated-{by}")))
+    operator, token = Operator(gateway), world.issuer.token()
+    stream = Stream(world, gateway, token)
+    [session] = operator.sessions()
+    who = session["identity"]
+    value = {"group": who["groups"][0]}.get(by, who.get(by))
+    if value is None:
+        pytest.skip("the issuer's tokens have no id")
+    answer = operator.post("/api/revoke", **{by: value}, reason="stolen laptop")
+    assert answer.status_code == 200 and answer.json()["sessions"] == 1 and answer.json()["kept"] is False
+    parts.until(lambda: stream.ended)
+    assert stream.ended != "whole"
+    refused = look(world, gateway, token)
+    assert refused.status_code == 401 and refused.json()["error"]["code"] == "invalid_token"
+    line = gateway.line("order", order="revoke")
+    assert (line[by], line["sessions"], line["reason"]) == (value, 1, "stolen laptop")
+    assert gateway.line("session closed", session=session["id"])["reason"] == "revoked"
+    assert gateway.line("request", verdict="refused")["detail"] == "revoked by an operator or the issuer"
+    [revocation] = operator.get("/api/revocations")["revocations"]
+    assert revocation[by] == value
+    # Somebody else gets in, where the revocation does not name all.
+    if by == "token_id":
+        assert look(world, gateway, world.issuer.token()).status_code == 200
+
+
+def test_a_certificate_is_revoked_by_its_serial_and_a_restart_remembers(world, start, machine, tmp_path):
+    kept = tmp_path / "revocations.jsonl"
+    gateway = raw_gateway(world, start, admin={"revocations": str(kept)})
+    operator = Operator(gateway)
+    live = connect(gateway, client_context(world, machine))
+    live.sendall(b"x")
+    assert live.recv(1) == b"x"
+    [session] = operator.sessions()
+    assert session["client"]["verified"] == "chain"
+    assert session["client"]["certificate"]["name"] == "ann.clients.test"
+    serial = session["identity"]["serial"]
+    spelt = ":".join(re.findall("..", serial.rjust(len(serial) + len(serial) % 2, "0").upper()))
+    answer = operator.post("/api/revoke", serial=spelt)
+    assert answer.status_code == 200 and answer.json()["sessions"] == 1 and answer.json()["kept"] is True
+    with pytest.raises(OSError):
+        assert live.recv(1) != b""
+
+    def is_refused():
+        with contextlib.suppress(OSError):
+            again = connect(gateway, client_context(world, machine))
+            again.sendall(b"x")
+            return again.recv(1) == b""
+        return True
+
+    assert is_refused()
+    assert gateway.stop() == 0
+    assert serial in kept.read_text()
+    gateway = raw_gateway(world, start, admin={"revocations": str(kept)})
+    assert is_refused()
+    assert [one["serial"] for one in Operator(gateway).get("/api/revocations")["revocations"]] == [serial]
+
+
+def test_many_sessions_are_listed_by_page_and_fall_silent_at_once(world, start, machine):
+    """Every session has a byte under way each 10 ms; the last that comes is timed from the order."""
+    many = 150
+    gateway = raw_gateway(world, start)
+    operator, context = Operator(gateway), client_context(world, machine)
+    last, stopping = [0.0] * many, threading.Event()
+
+    def chat(n):
+        with contextlib.suppress(OSError), connect(gateway, context) as live:
+            while not stopping.is_set():
+                live.sendall(b"x")
+                if not live.recv(1):
+                    return
+                last[n] = time.monotonic()
+                time.sleep(0.01)
+
+    threads = [threading.Thread(target=chat, args=(n,), daemon=True) for n in range(many)]
+    for thread in threads:
+        thread.start()
+    parts.until(lambda: all(last), seconds=20)
+    first = operator.get("/api/sessions?per_page=100&sort=up&order=desc")
+    assert (first["matching"], first["pages"], len(first["sessions"])) == (many, 2, 100)
+    assert len(operator.sessions("?per_page=100&page=2")) == many - 100
+    assert operator.get("/api/sessions?subject=nobody")["matching"] == 0
+    assert operator.get("/api/sessions?q=ANN.clients&crypto=tls13")["matching"] == many
+    [route] = operator.get("/api/routes")["routes"]
+    assert (route["sessions"], route["plaintext_upstream"]) == (many, False)
+    certificates = operator.get("/api/certificates")["certificates"]
+    assert {one["shown_by"] for one in certificates} == {"gateway", "client", "upstream"}
+    ordered = time.monotonic()
+    assert operator.post("/api/revoke", subject="ann.clients.test").json()["sessions"] == many
+    for thread in threads:
+        thread.join(10)
+    stopping.set()
+    silence = max(last) - ordered
+    print(f"silent {silence * 1000:.0f} ms after the order to revoke, {many} sessions")
+    assert silence < 0.5
+
+
+def test_refusals_are_remembered_and_metrics_are_summed_up(world, start):
+    gateway = start(world.config(local(world, "operated-refusals")))
+    operator = Operator(gateway)
+    assert look(world, gateway, world.issuer.forged()).status_code == 401
+    with socket.create_connection(("127.0.0.1", gateway.port)) as plain:
+        plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        plain.recv(100)
+    parts.until(lambda: len(operator.get("/api/refusals")["refusals"]) >= 2)
+    refusals = operator.get("/api/refusals")["refusals"]
+    assert {one["reason"] for one in refusals} >= {"invalid_token", "not_tls"}
+    assert next(one for one in refusals if one["reason"] == "not_tls")["detail"] == "http"
+    summary = operator.get("/api/metrics-summary")
+    assert summary["totals"]["refused"]["invalid_token"] == 1 and summary["totals"]["closed"]["not_tls"] == 1
+    assert summary["points"][-1]["sessions"] >= 0
+
+
+def test_faults_have_clear_answers(world, start):
+    key_file = world.folder / "admin.key"
+    key_file.touch(mode=0o600)
+    key_file.write_text(KEY + "\n")
+    gateway = start(world.config(local(world, "operated-faults")) | {"admin": {"key": f"file:{key_file}"}})
+    base = f"http://127.0.0.1:{gateway.admin}"
+    key = {"Authorization": f"Bearer {KEY}"}
+    end = "/api/sessions/00000000000000ff/end"
+
+    def ask(method, path, headers=key, **more):
+        answer = httpx.request(method, base + path, headers=headers, **more)
+        assert KEY not in answer.text
+        return answer.status_code, answer.json()["error"]["code"] if "error" in answer.text else answer.text
+
+    for wanted, got in [
+        ((401, "no_login"), ask("GET", "/api/sessions", {})),
+        ((401, "bad_key"), ask("GET", "/api/sessions", {"Authorization": "Bearer wrong"})),
+        ((401, "bad_key"), ask("POST", end, {"Authorization": f"Basic {KEY}"}, json={})),
+        ((401, "expired_login"), ask("GET", "/api/sessions", {"Cookie": "staunch_admin=old"})),
+        ((404, "unknown_session"), ask("POST", end, json={})),
+        ((404, "unknown_session"), ask("GET", "/api/sessions/00000000000000ff")),
+        ((400, "bad_request"), ask("POST", "/api/sessions/x/end", json={})),
+        ((403, "foreign_origin"), ask("POST", end, key | {"Origin": "https://evil.example"}, json={})),
+        ((403, "foreign_origin"), ask("GET", "/api/sessions", key | {"Origin": "null"})),
+        ((403, "foreign_origin"), ask("POST", end, key | {"Sec-Fetch-Site": "cross-site"}, json={})),
+        ((415, "not_json"), ask("POST", end, data={"reason": "x"})),
+        ((400, "bad_request"), ask("POST", end, key | {"Content-Type": "application/json"}, content="{")),
+        ((400, "bad_request"), ask("POST", end, json={"reason": 1})),
+        ((400, "bad_request"), ask("POST", end, json={"reason": "x" * 301})),
+        ((413, "too_large"), ask("POST", end, json={"reason": "x" * 20_000})),
+        ((400, "bad_request"), ask("POST", "/api/revoke", json={})),
+        ((400, "bad_request"), ask("POST", "/api/revoke", json={"user": "ann"})),
+        ((400, "bad_request"), ask("POST", "/api/revoke", json={"serial": "no hex"})),
+        ((422, "unknown_issuer"), ask("POST", "/api/revoke", json={"issuer": "corpse"})),
+        ((400, "bad_request"), ask("GET", "/api/sessions?sort=colour")),
+    ]:
+        assert got == wanted
+    assert ask("GET", "/api/sessions", key | {"Host": "evil.example"})[0] == 421
+    assert ask("DELETE", "/api/sessions")[0] == 405
+    assert ask("POST", "/metrics")[0] == 405
+    # Probes and scrapers need no key.
+    assert gateway.get("/readyz") == 200 and gateway.get("/metrics") == 200
+    assert KEY not in gateway.process.text()
+
+
+def test_a_short_or_readable_key_is_refused(world, tmp_path):
+    config = tmp_path / "c.toml"
+    key = tmp_path / "admin.key"
+    config.write_text('[admin]\nkey = "file:admin.key"\n')
+    for mode, text, told in [(0o600, "hunter2", "fewer than 16 bytes"), (0o644, KEY, "chmod 600")]:
+        key.write_text(text)
+        key.chmod(mode)
+        checked = staunch("check", "--config", str(config))
+        errors = checked.stderr.decode()
+        assert checked.returncode == 1 and told in errors and text not in errors, errors

@@ -1,0 +1,145 @@
+// Drives the live page in Chromium: `node page.mjs SCENARIO BASE OUT`, the JSON of what was seen on standard output.
+// Every scenario fails on an error of the page's own or of its content security policy.
+import { createRequire } from "node:module";
+import { join } from "node:path";
+
+const tools = process.env.NODE_PATH;
+const require = createRequire(join(tools, "x.js"));
+const { chromium } = require("playwright-core");
+const axe = require.resolve("axe-core");
+
+const [scenario, base, out, key] = process.argv.slice(2);
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox", "--disable-gpu"],
+});
+const errors = [];
+
+const open = async (options = {}) => {
+  const context = await browser.newContext({ viewport: { width: 1400, height: 860 }, ignoreHTTPSErrors: true, ...options });
+  const page = await context.newPage();
+  page.on("console", (message) => { if (message.type() === "error") errors.push(message.text()); });
+  page.on("pageerror", (error) => errors.push(String(error)));
+  return page;
+};
+
+const violations = async (page) => {
+  // The policy of the page forbids scripts of others; the tester's is put in beside it.
+  const session = await page.context().newCDPSession(page);
+  await session.send("Page.setBypassCSP", { enabled: true });
+  await page.reload();
+  await page.addScriptTag({ path: axe });
+  const found = await page.evaluate(() => window.axe.run());
+  await session.send("Page.setBypassCSP", { enabled: false });
+  return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 120)).join(" | ")}`);
+};
+
+const PAGES = ["/", "/refusals", "/routes", "/certificates", "/revocations", "/traffic", "/login"];
+
+const scenarios = {
+  // What stands there without a script, and that its forms work.
+  async plain() {
+    const page = await open({ javaScriptEnabled: false });
+    await page.goto(base + "/");
+    const list = await page.locator("main").innerText();
+    await page.fill("input[name=q]", "nobody at all");
+    await page.click("form.filter button");
+    const filtered = await page.locator("main").innerText();
+    await page.goto(base + "/");
+    await page.click("tbody th a");
+    const session = await page.locator("main").innerText();
+    await page.fill("input[name=reason]", "looked wrong");
+    await page.click("button.danger");
+    return { list, filtered, session, ended: await page.locator(".notice").innerText() };
+  },
+
+  // What a script adds: newer figures, a pause, focus and a filter that stay.
+  async live() {
+    const page = await open();
+    await page.goto(base + "/");
+    const row = page.locator("tbody tr").first();
+    const figures = async () => (await row.locator("td.number").allInnerTexts()).join(" ");
+    const before = await figures();
+    await page.waitForFunction((text) => [...document.querySelectorAll("tbody tr:first-child td.number")].map((cell) => cell.innerText).join(" ") !== text, before);
+    const link = page.locator("tbody th a").first();
+    await link.focus();
+    await page.waitForTimeout(1500);
+    const focused = await page.evaluate(() => document.activeElement.getAttribute("href") ?? "");
+    const age = await page.locator("#age").innerText();
+    await page.click("#pause");
+    const paused = await figures();
+    await page.waitForTimeout(2200);
+    const still = (await figures()) === paused;
+    const told = await page.locator("#age").innerText();
+    await page.screenshot({ path: join(out, "sessions.png") });
+    await link.press("Enter");
+    await page.waitForURL("**/sessions/*");
+    await page.screenshot({ path: join(out, "session.png"), fullPage: true });
+    return { focused, age, still, told, title: await page.title() };
+  },
+
+  // Every page, light and dark, under axe; and what it looks like.
+  async accessible() {
+    const found = {};
+    for (const colorScheme of ["light", "dark"]) {
+      const page = await open({ colorScheme });
+      await page.goto(base + "/");
+      const session = await page.locator("tbody th a").first().getAttribute("href");
+      for (const path of [...PAGES, session]) {
+        await page.goto(base + path);
+        const name = path.startsWith("/sessions/") ? "session" : path.slice(1) || "sessions";
+        await page.screenshot({ path: join(out, `${name}-${colorScheme}.png`), fullPage: true });
+        const wrong = await violations(page);
+        if (wrong.length) found[`${colorScheme} ${name}`] = wrong;
+      }
+      if (colorScheme === "light") {
+        await page.goto(base + "/");
+        await page.emulateMedia({ media: "print" });
+        await page.screenshot({ path: join(out, "sessions-print.png") });
+      }
+    }
+    return { found };
+  },
+
+  // A log-in with the key, a form without its token, and the end of the login.
+  async login() {
+    const page = await open();
+    await page.goto(base + "/routes");
+    const led = new URL(page.url()).pathname;
+    await page.fill("input[name=key]", "not the key at all");
+    await page.click("main button");
+    const wrong = await page.locator(".fault").innerText();
+    errors.length = 0;
+    await page.fill("input[name=key]", key);
+    await page.click("main button");
+    const inside = await page.locator("h1").innerText();
+    const [cookie] = await page.context().cookies();
+    const status = await page.evaluate(async () => (await fetch("/revoke", {
+      method: "POST", body: new URLSearchParams({ subject: "ann" }),
+    })).status);
+    errors.length = 0;
+    await page.click(".operator button");
+    const outside = new URL(page.url()).pathname;
+    await page.context().addCookies([{ ...cookie, value: "old" }]);
+    await page.goto(base + "/");
+    const expired = await page.locator(".fault").innerText();
+    return { led, wrong, inside, cookie: { httpOnly: cookie.httpOnly, sameSite: cookie.sameSite }, status, outside, expired };
+  },
+
+  // Another site's page tries a form, a fetch, a frame.
+  async foreign() {
+    const page = await open();
+    await page.goto(out);
+    await page.waitForFunction(() => document.title === "tried");
+    const seen = await page.evaluate(() => window.seen);
+    errors.length = 0;
+    return seen;
+  },
+};
+
+try {
+  const seen = await scenarios[scenario]();
+  process.stdout.write(JSON.stringify({ ...seen, errors }));
+} finally {
+  await browser.close();
+}
