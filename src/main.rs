@@ -300,12 +300,14 @@ fn serve(path: &Path, overrides: &Overrides) -> u8 {
 fn check(path: &Path, json: bool, strict: bool) -> u8 {
     match staunch::config::load(path) {
         Ok(loaded) => {
-            if !loaded.warnings.list.is_empty() {
-                match strict {
-                    true => say(&loaded.warnings),
-                    false => say(&loaded.warnings.as_warnings()),
-                }
+            let count = loaded.warnings.list.len();
+            if count > 0 {
+                say(&loaded.warnings.as_warnings());
                 if strict {
+                    say(&format_args!(
+                        "{}: {count} warnings, which count as faults (--strict)",
+                        path.display()
+                    ));
                     return 1;
                 }
             }

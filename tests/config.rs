@@ -873,6 +873,14 @@ fn hosts_say_which_names_a_request_may_have() {
     }
 }
 
+/// Parts of the example for OpenAI.
+const HEADER: &str = r#"header = "authorization", value = "Bearer {secret:openai-key}""#;
+const STORED: &str = r#""Bearer {secret:openai-key}""#;
+const SECRETS: (&str, &str) = (
+    "[secrets]\nopenai-key = \"file:secrets/openai.key\"    # chmod 600; or env:NAME, credential:NAME (systemd)\n",
+    "",
+);
+
 #[test]
 fn plausible_mistakes_are_warned_of_with_their_line() {
     let rule = r#"{ issuer = "corp", groups = ["ml", "agents"] }"#;
@@ -895,8 +903,27 @@ fn plausible_mistakes_are_warned_of_with_their_line() {
             "protocol = \"http\"\nclient_certificates = \"optional\"\nclient_ca = \"certs/machines-ca.pem\"",
             "19: clients come in without a certificate",
         ),
+        (STORED, r#""Bearer sk-live""#, "20: a secret stands here itself"),
+        (HEADER, r#"header = "x-tenant", value = "sk-live-123""#, "20: a secret stands here itself"),
+        (
+            HEADER,
+            r#"header = "x-tenant", value = "0123456789abcdef0123456789abcdef""#,
+            "20: a secret stands here itself",
+        ),
+        (HEADER, r#"header = "x-tenant", value = "acme""#, ""),
+        (
+            "groups_claim = \"groups\" ",
+            "groups_claim = \"\" ",
+            "6: groups_claim is empty, so nobody has groups",
+        ),
+        (r#"protocol = "http""#, "protocol = \"http\"\nhost = \"keep\"", ""),
     ] {
-        let warnings = warnings_with(&[(from, to)]);
+        let mut changes = vec![(from, to)];
+        if from == STORED || from == HEADER {
+            // A secret that nothing uses would be a fault.
+            changes.push(SECRETS);
+        }
+        let warnings = warnings_with(&changes);
         match part {
             "" => assert!(warnings.is_empty(), "{warnings:?}"),
             part => assert!(warnings.len() == 1 && warnings[0].contains(part), "{to}: {warnings:?}"),
@@ -907,6 +934,57 @@ fn plausible_mistakes_are_warned_of_with_their_line() {
     let warnings = warnings_with(&public);
     assert!(warnings[0].contains("21: everybody in the world"), "{warnings:?}");
     assert_eq!(warnings_with(&[]), Vec::<String>::new());
+}
+
+#[test]
+fn one_missing_bracket_is_one_fault() {
+    let folder = folder();
+    for example in ["openai", "postgres", "mysql", "tunnel", "raw-mtls", "plaintext-upstream"] {
+        let whole = fs::read_to_string(root().join(format!("config/{example}.toml"))).unwrap();
+        let whole: Vec<&str> = whole.lines().map(|line| line.split(" # ").next().unwrap()).collect();
+        let whole = whole.join("\n");
+        let mut tried = 0;
+        for (at, bracket) in whole.match_indices(['[', ']', '{', '}']) {
+            let line = whole[..at].matches('\n').count() + 1;
+            let text = whole.lines().nth(line - 1).unwrap();
+            // Brackets in texts and comments are no brackets; `[::]` and templates stand in texts.
+            let before = whole[..at].rsplit('\n').next().unwrap();
+            if text.starts_with('#') || before.matches('"').count() % 2 == 1 {
+                continue;
+            }
+            tried += 1;
+            let path = folder.path().join("gateway.toml");
+            fs::write(&path, format!("{}{}", &whole[..at], &whole[at + 1..])).unwrap();
+            let faults =
+                staunch::config::load(&path).err().unwrap_or_else(|| panic!("{example}:{line} {bracket}"));
+            // It is told where the bracket is, or where the one was opened that it closes.
+            let own = faults.list.len() == 1 && (line - 4..=line + 1).contains(&faults.list[0].line);
+            assert!(own, "{example}:{line} without {bracket}: {text}\n{faults}");
+        }
+        assert!(tried > 8, "{example}");
+    }
+}
+
+#[test]
+fn an_issuer_is_named_by_itself_and_not_by_its_documents() {
+    let (from, to) = ("https://idp.example.com", "https://idp.example.com/.well-known/openid-configuration");
+    let folder = folder();
+    let text = fs::read_to_string(root().join("config/openai.toml")).unwrap().replace(from, to);
+    let path = folder.path().join("gateway.toml");
+    fs::write(&path, text).unwrap();
+    let faults = staunch::config::load(&path).err().unwrap();
+    assert_eq!(faults.list.len(), 1, "{faults}");
+    assert!(faults.to_string().contains("gateway.toml:8") && faults.to_string().contains("write the issuer"));
+}
+
+#[test]
+fn a_password_in_an_upstreams_address_is_not_repeated() {
+    let folder = folder();
+    let text = fs::read_to_string(root().join("config/postgres.toml")).unwrap();
+    let path = folder.path().join("gateway.toml");
+    fs::write(&path, text.replace("tls://pg.internal:5432", "tls://svc:hunter2@pg.internal:5432")).unwrap();
+    let faults = staunch::config::load(&path).err().unwrap().to_string();
+    assert!(faults.contains("no password in its address") && !faults.contains("hunter2"), "{faults}");
 }
 
 /// The warnings of the example for OpenAI, changed.

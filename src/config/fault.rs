@@ -102,6 +102,11 @@ impl<'a> Notes<'a> {
         }
     }
 
+    /// Notes a fault on a line, from 1.
+    pub(super) fn fault_at(&mut self, line: usize, text: impl Into<String>) {
+        self.faults.push(Fault { line, text: text.into() });
+    }
+
     /// True for a stand-in, and for what stands in a line that could not be read.
     pub(super) fn is_told(&self, span: &Range<usize>) -> bool {
         *span == ELSEWHERE || self.told.contains(&self.line(span))

@@ -1,5 +1,6 @@
 //! From text to what is written: TOML that goes on behind lines that cannot be read.
 
+use super::brackets::{self, empty, key};
 use super::fault::Notes;
 use super::model::{Config, schema};
 use super::shape;
@@ -12,15 +13,29 @@ const MOST_BAD_LINES: usize = 32;
 
 /// Reads the file's text; notes what is wrong with it and goes on without. `None` when nothing of it could be understood.
 pub(super) fn read(notes: &mut Notes<'_>) -> Option<Config> {
+    let schema = schema();
+    close_brackets(notes, &schema);
     go_around_bad_lines(notes)?;
     let text = notes.text().to_owned();
     let mut table = DeTable::parse(&text).ok()?;
-    shape::check(&mut table, &schema(), notes);
+    shape::check(&mut table, &schema, notes);
     // What the schema lets pass and the model does not would be a fault of ours; the value is not repeated.
     let place = |error: &toml::de::Error| error.span().unwrap_or(0..0);
     Config::deserialize(toml::Deserializer::from(table))
         .map_err(|error| notes.fault(place(&error), "this value cannot be understood"))
         .ok()
+}
+
+/// Notes brackets that are not closed, one fault for each.
+fn close_brackets(notes: &mut Notes<'_>, schema: &serde_json::Value) {
+    let closed = brackets::close(notes.text(), schema);
+    for fault in &closed.faults {
+        notes.fault_at(fault.line, fault.text.clone());
+    }
+    for fault in &closed.faults {
+        // What stands below a header that was put right is looked at.
+        notes.go_on_with(closed.text.clone(), fault.key_line);
+    }
 }
 
 /// Notes each line that cannot be read. Its key, if it has one, keeps its place with an empty text, so that whoever needs
@@ -53,17 +68,6 @@ fn go_around_bad_lines(notes: &mut Notes<'_>) -> Option<()> {
         last = line;
     }
     None
-}
-
-fn empty(key: &str) -> String {
-    format!("{key} = ''")
-}
-
-/// The bare key at the start of a line.
-fn key(line: &str) -> Option<&str> {
-    let (key, _) = line.split_once('=')?;
-    let bare = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
-    Some(key.trim()).filter(|key| !key.is_empty() && key.chars().all(bare))
 }
 
 /// The line around an offset, or the next that is not empty; for the header of a table, all that stands below it.
@@ -106,10 +110,10 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_header_takes_its_table_with_it_and_no_more() {
+    fn a_bad_header_is_one_fault_and_its_table_is_looked_at() {
         let told = faults("[[listener]\naddress = 5\n[limits]\nstreams = \"x\"\n");
         let lines: Vec<usize> = told.iter().map(|(line, _)| *line).collect();
-        assert_eq!(lines, [1, 4], "{told:?}");
+        assert_eq!(lines, [1, 2, 4], "{told:?}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Why an upstream leg could not be opened.
 
 use crate::names::Reached;
+use crate::tls::explain::explain;
 use crate::tls::handshake::HandshakeFault;
 use std::io;
 use std::net::SocketAddr;
@@ -23,7 +24,7 @@ pub enum DialFault {
     #[error("{0} is served by the user with id {1}, not by the one of peer_user")]
     PeerUser(Reached, u32),
     /// The handshake failed: not TLS, not verified, nothing in common.
-    #[error("TLS with {0} failed: {1}")]
+    #[error("TLS with {at} failed: {why}", at = .0, why = explained(.1))]
     Tls(SocketAddr, HandshakeFault),
     /// It took longer than the route allows.
     #[error("no connection within {0:?}")]
@@ -37,4 +38,12 @@ pub enum DialFault {
     /// The upstream agreed to another protocol than the one that the client speaks.
     #[error("{0} does not speak {1} any more")]
     Alpn(SocketAddr, &'static str),
+}
+
+/// The setting that names authorities is the route's.
+fn explained(fault: &HandshakeFault) -> String {
+    match fault {
+        HandshakeFault::Tls(error) => explain(error, "the `ca` of this route's upstream"),
+        other => other.to_string(),
+    }
 }

@@ -8,6 +8,7 @@
 use crate::secret::Secret;
 use crate::tls::PostQuantum;
 use crate::tls::client::{ClientSettings, client_config};
+use crate::tls::explain::explain_within;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{ACCEPT, HeaderMap};
@@ -125,7 +126,7 @@ impl HttpsClient {
         let client: Client<_, Full<Bytes>> =
             Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
         let response =
-            client.request(request).await.map_err(|error| HttpsFault::Connection(innermost(&error)))?;
+            client.request(request).await.map_err(|error| HttpsFault::Connection(reason(&error)))?;
         let (head, body) = response.into_parts();
         if head.status.is_redirection() {
             return Err(HttpsFault::Redirect(head.status));
@@ -223,6 +224,11 @@ pub fn system_authorities() -> Result<RootCertStore, String> {
 fn tls_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, String> {
     let settings = ClientSettings { roots, pin: None, certificate: None, pq: PostQuantum::Prefer };
     client_config(settings).map_err(|fault| fault.to_string())
+}
+
+/// Why there was no connection.
+fn reason(error: &(dyn std::error::Error + 'static)) -> String {
+    explain_within(error, "`ca` (commands: --ca FILE)").unwrap_or_else(|| innermost(error))
 }
 
 /// The innermost reason; the outer ones only say "error trying to connect".

@@ -6,6 +6,7 @@
 
 mod cipher;
 pub mod client;
+pub mod explain;
 mod fault;
 pub mod handshake;
 pub(crate) mod handshake_queue;

@@ -6,6 +6,7 @@ use crate::client::token::fresh;
 use crate::net::https;
 use crate::tls::PostQuantum;
 use crate::tls::client::{ClientSettings, client_config};
+use crate::tls::explain::explain;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::io;
@@ -98,7 +99,7 @@ impl Gateway {
                 match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
                     // It will not verify any better the next time.
                     Some(fault @ rustls::Error::InvalidCertificate(_)) => {
-                        NotOpened::Refused(fault.to_string())
+                        NotOpened::Refused(explain(fault, "--ca FILE"))
                     }
                     Some(fault @ rustls::Error::AlertReceived(_)) => NotOpened::Refused(format!(
                         "{fault}; is {} the gateway's tunnel name?",

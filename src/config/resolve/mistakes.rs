@@ -21,6 +21,13 @@ const PUBLIC_ISSUERS: [&str; 8] = [
 /// Parts of names of headers that carry secrets.
 const SECRET_HEADERS: [&str; 6] = ["authorization", "key", "token", "secret", "password", "cookie"];
 
+/// How values of secrets begin.
+const SECRET_BEGINNINGS: [&str; 10] =
+    ["bearer ", "basic ", "token ", "sk-", "ghp_", "github_pat_", "glpat-", "xox", "akia", "eyj"];
+
+/// Bytes from which on a word of letters and digits is hardly a name any more.
+const LONG_WORD: usize = 32;
+
 /// Warns of all of them.
 pub(super) fn warn(config: &Config, notes: &mut Notes<'_>) {
     config.issuer.iter().for_each(|one| of_issuer(one.get_ref(), &one.span(), notes));
@@ -101,7 +108,9 @@ fn of_route(route: &model::Route, config: &Config, notes: &mut Notes<'_>) {
             SECRET_HEADERS.iter().any(|part| name.contains(part))
         };
         let values = [
-            credential.value.as_ref().filter(|_| credential.header.as_ref().is_some_and(secret)),
+            credential.value.as_ref().filter(|value| {
+                credential.header.as_ref().is_some_and(secret) || looks_like_a_secret(value.get_ref())
+            }),
             credential.password.as_ref(),
         ];
         for value in values.into_iter().flatten().filter(|text| !text.get_ref().contains("{secret:")) {
@@ -115,6 +124,14 @@ fn of_route(route: &model::Route, config: &Config, notes: &mut Notes<'_>) {
             notes.warn(value.span(), text);
         }
     }
+}
+
+/// True for what can hardly be anything else: a scheme of `Authorization`, the beginning of a known kind of key, or a long word.
+fn looks_like_a_secret(value: &str) -> bool {
+    let lower = value.to_ascii_lowercase();
+    SECRET_BEGINNINGS.iter().any(|start| lower.starts_with(start))
+        || (value.len() >= LONG_WORD
+            && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+/=".contains(&byte)))
 }
 
 fn of_rule(allow: &model::Allow, span: &Range<usize>, config: &Config, notes: &mut Notes<'_>) {

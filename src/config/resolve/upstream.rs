@@ -97,6 +97,10 @@ impl Context<'_> {
 
 /// `tls://host:port` → host (without brackets) and port.
 fn tls_address(text: &str) -> Result<(String, u16), String> {
+    if text.contains('@') {
+        // Not repeated: a password may stand there.
+        return Err("an upstream has no user and no password in its address; write \"tls://host:port\", and inject for the account".into());
+    }
     let wrong = || {
         format!(
             "{text:?} is no upstream; write \"tls://host:port\" (without TLS only on this machine: tcp:// or unix:)"
