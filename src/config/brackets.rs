@@ -64,6 +64,8 @@ struct Statement {
     stray: Option<(char, usize)>,
     /// The quotes of a text over several lines.
     in_text: Option<&'static str>,
+    /// True on a line of a list that is an entry without the bracket before its first key.
+    lacks_opening: bool,
     /// True while it is tried what the rest of a line would be.
     is_trial: bool,
     /// The last character that is neither blank nor comment.
@@ -111,6 +113,7 @@ impl Statement {
     }
 
     fn line(&mut self, line: &str, number: usize) {
+        self.lacks_opening = matches!(self.open.last(), Some(('[', _))) && key(line).is_some();
         let mut rest = line;
         while let Some(c) = rest.chars().next() {
             if let Some(quotes) = self.in_text {
@@ -152,22 +155,25 @@ impl Statement {
         }
     }
 
-    /// True when a bracket closes one that is open. Where that would close over another, the rest of the line decides: if it then
-    /// closes too much, this one is the one too many.
+    /// True when a bracket closes one that is open. Where that would close over one of this line, the rest of the line decides: if
+    /// it is balanced without this bracket, this one is the one too many.
     fn is_closed_by(&self, bracket: char, rest: &str, number: usize) -> bool {
-        if self.open.last().is_some_and(|(open, _)| closing(*open) == bracket) {
-            return true;
-        }
         let Some(place) = self.open.iter().rposition(|(open, _)| closing(*open) == bracket) else {
             return false;
         };
-        if self.is_trial {
+        if place + 1 == self.open.len() || self.is_trial {
             return true;
         }
-        let mut trial =
-            Statement { open: self.open[..place].to_vec(), is_trial: true, ..Statement::default() };
+        if self.lacks_opening && self.open[place].1 < number {
+            return false;
+        }
+        if self.open.last().is_some_and(|(_, line)| *line < number) {
+            return true;
+        }
+        let before = self.open.iter().filter(|(_, line)| *line < number).count();
+        let mut trial = Statement { open: self.open.clone(), is_trial: true, ..Statement::default() };
         trial.line(rest, number);
-        trial.stray.is_none()
+        trial.stray.is_some() || trial.missing.is_some() || trial.open.len() != before
     }
 
     fn close_over(&mut self) {
@@ -272,6 +278,8 @@ mod tests {
         for (text, line) in [
             ("a = [\n  b = \"x\" },\n  { b = \"y\" },\n]\nd = 1\n", 2),
             ("a = [{ b = \"x\"] }]\nd = 1\n", 1),
+            ("a = { g = [\n  { b = \"x\"] },\n  { b = \"y\" },\n] }\nd = 1\n", 2),
+            ("a = { g = [\n  b = \"x\" },\n  { b = \"y\" },\n] }\nd = 1\n", 2),
             ("a = \"x\"]\nd = 1\n", 1),
         ] {
             let told = lines(text);
