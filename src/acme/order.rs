@@ -23,6 +23,9 @@ const POLLING: RetryPolicy = RetryPolicy::new()
     .backoff(1.5)
     .timeout(Duration::from_secs(180));
 
+/// Orders that are begun while it is only nonces that are refused.
+const ORDERS_FOR_NONCES: u32 = 3;
+
 /// What an order needs besides its names.
 pub(super) struct OrderContext<'a> {
     pub(super) settings: &'a Settings,
@@ -35,10 +38,23 @@ pub(super) struct OrderContext<'a> {
 
 impl OrderContext<'_> {
     /// Orders a certificate. `replaces`: the one that it follows, of the same authority. Gives its key and chain in PEM.
+    ///
+    /// Nonces that are refused are no failure of the order: authorities of several servers forget theirs in bursts, and the
+    /// library gives up after three in a row.
     pub(super) async fn order(
         &self,
         replaces: Option<CertificateIdentifier<'static>>,
     ) -> Result<Secret, Fault> {
+        for _ in 1..ORDERS_FOR_NONCES {
+            match self.order_once(replaces.clone()).await {
+                Err(fault) if fault.is("badNonce") => {}
+                done => return done,
+            }
+        }
+        self.order_once(replaces).await
+    }
+
+    async fn order_once(&self, replaces: Option<CertificateIdentifier<'static>>) -> Result<Secret, Fault> {
         let client = AcmeClient::new(self.authority.ca.as_deref()).map_err(Fault::own)?;
         let account = account::open(self.authority, self.directory, &client, false, self.state).await?;
         let order = match self.new_order(&account, &client, replaces.clone()).await {

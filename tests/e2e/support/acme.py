@@ -48,7 +48,7 @@ class Pebble:
 
     def start(self):
         # Nonces are refused now and then, authorizations are used again now and then: as they come.
-        env = os.environ | {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "20"}
+        env = os.environ | {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "15"}
         self.process = Process(self.command, self.folder / "pebble.log", self.port, env)
 
     def root(self, authority: Authority) -> str:
