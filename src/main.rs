@@ -100,7 +100,7 @@ enum Action {
     // Hidden as long as no route can be recorded: there would be nothing to read.
     #[command(subcommand, hide = true)]
     Audit(AuditAction),
-    /// Recorded sessions: list, show, verify, hold, release, erase.
+    /// Recorded sessions: list, show, replay, export, verify, hold, release, erase.
     #[command(subcommand, hide = true, after_help = SESSIONS_HELP)]
     Sessions(sessions::Command),
     /// Show the main job on this machine: issuer, model service, gateway, and what happens on each leg.

@@ -3,11 +3,19 @@
 //! They print tables for people, JSON lines and CSV for programs. A file that cannot be read is told on standard error and
 //! hides no other; the exit code is 1 then.
 
+pub mod export;
 pub mod keygen;
+pub mod list;
+mod output;
+mod progress;
+pub mod replay;
 pub mod sessions;
+pub mod show;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod transcript;
+pub mod when;
 
 use crate::recording::directory::DirectoryFault;
 use crate::recording::format::envelope::Identities;

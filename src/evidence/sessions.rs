@@ -1,14 +1,13 @@
-//! `staunch sessions`: list, show, verify, hold, release, erase.
+//! `staunch sessions`: list, show, replay, export, verify, hold, release, erase.
 
-use super::table::{self, Output};
-use super::{EvidenceFault, identities};
+use super::progress::Progress;
+use super::{EvidenceFault, export, identities, list, replay, show};
 use crate::names::SessionId;
 use crate::recording::directory::Directory;
-use crate::recording::format::frame::Plane;
 use crate::recording::format::segment::GatewayId;
 use crate::recording::keeper::requests::{Action, Request, ask};
 use crate::recording::reader::verify::{Area, Report, verify};
-use crate::recording::reader::{Event, ReadFault, list, play};
+use crate::recording::reader::{Observer, ReadFault};
 use serde_json::json;
 use std::io::Write;
 use std::path::PathBuf;
@@ -24,33 +23,16 @@ pub struct Place {
 
 /// `staunch sessions …`.
 #[derive(Debug, clap::Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one")]
 pub enum Command {
     /// List sessions, the oldest first. Needs no key.
-    List {
-        /// Where.
-        #[command(flatten)]
-        place: Place,
-        /// How: table, json, csv.
-        #[arg(long, value_enum, default_value_t)]
-        output: Output,
-        /// Sessions alone whose audit lines have this value: route=openai, subject=alice. Several: all of them.
-        #[arg(long = "where", value_name = "FIELD=VALUE")]
-        filters: Vec<Filter>,
-    },
-    /// Show one session: its facts, and with an identity what was said.
-    Show {
-        /// Which: 16 hex digits.
-        session: Session,
-        /// Where.
-        #[command(flatten)]
-        place: Place,
-        /// An auditor's identity file, as age's.
-        #[arg(long, short, value_name = "FILE")]
-        identity: Option<PathBuf>,
-        /// Write the plaintext of one direction as it is, and nothing else.
-        #[arg(long, value_name = "up|down", requires = "identity")]
-        raw: Option<Direction>,
-    },
+    List(list::Arguments),
+    /// Show one session: its facts, and with an identity what was said: requests, responses, statements with rows.
+    Show(show::Arguments),
+    /// Play one session on the terminal, in the pace in which it was.
+    Replay(replay::Arguments),
+    /// Write one session as a capture (pcapng) that Wireshark opens, with the secrets in it.
+    Export(export::Arguments),
     /// Verify all recordings: integrity, completeness, erasure. Exits 1 if anything is wrong.
     Verify {
         /// Where.
@@ -113,64 +95,22 @@ impl FromStr for Gateway {
     }
 }
 
-/// A direction of a session.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum Direction {
-    /// Client to upstream.
-    Up,
-    /// Upstream to client.
-    Down,
-}
-
-/// A field of an audit line and its value.
-#[derive(Clone, Debug)]
-pub struct Filter(String, String);
-
-impl FromStr for Filter {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (field, value) = text.split_once('=').ok_or("write FIELD=VALUE, for example route=openai")?;
-        Ok(Filter(field.to_owned(), value.to_owned()))
-    }
-}
-
 /// Runs a command; its result goes to `out`, what could not be read to `told`.
 pub fn run(command: Command, out: &mut impl Write, told: &mut impl Write) -> Result<u8, EvidenceFault> {
     match command {
-        Command::List { place, output, filters } => {
-            let (mut sessions, faults) = list(&Directory::read(&place.directory)?)?;
-            sessions.retain(|session| {
-                filters.iter().all(|Filter(name, value)| {
-                    let has = |line: &str| table::field(line, name).as_ref() == Some(value);
-                    has(&session.opened) || has(&session.closed)
-                })
-            });
-            table::print(out, &sessions, output)?;
-            tell(told, &faults)
-        }
-        Command::Show { session, place, identity, raw } => {
-            let identities = identity.as_deref().map(identities).transpose()?;
-            let directory = Directory::read(&place.directory)?;
-            let (mut failed, mut found) = (Ok(()), false);
-            let faults = play(&directory, session.0, identities.as_ref(), |time, event| {
-                found = true;
-                if failed.is_ok() {
-                    failed = match raw {
-                        None => show(out, time, &event),
-                        Some(direction) => show_raw(out, direction, &event),
-                    };
-                }
-            })?;
-            failed?;
-            if !found && faults.is_empty() {
-                return Err(EvidenceFault::Refused(format!("no segment holds session {}", session.0)));
-            }
-            tell(told, &faults)
-        }
+        Command::List(arguments) => list::run(&arguments, out, told),
+        Command::Show(arguments) => show::run(&arguments, out, told),
+        Command::Replay(arguments) => replay::run(&arguments, out, told),
+        Command::Export(arguments) => export::run(&arguments, out, told),
         Command::Verify { place, identity, gateway, json } => {
             let identities = identity.as_deref().map(identities).transpose()?;
             let directory = Directory::read(&place.directory)?;
-            let report = verify(&directory, identities.as_ref(), gateway.map(|gateway| gateway.0))?;
+            let report = verify(
+                &directory,
+                identities.as_ref(),
+                gateway.map(|gateway| gateway.0),
+                &mut Verifying(Progress::new("verifying segment")),
+            )?;
             match json {
                 true => print_json(out, &directory, &report)?,
                 false => print_report(out, &directory, &report)?,
@@ -183,6 +123,14 @@ pub fn run(command: Command, out: &mut impl Write, told: &mut impl Write) -> Res
     }
 }
 
+struct Verifying(Progress);
+
+impl Observer for Verifying {
+    fn segment(&mut self, place: usize, count: usize) {
+        self.0.update(place, count);
+    }
+}
+
 fn order(out: &mut impl Write, action: Action, ordered: Ordered) -> Result<u8, EvidenceFault> {
     let request = Request { action, session: ordered.session.0, reason: ordered.reason };
     let done = ask(&ordered.place.directory, &request)?.map_err(EvidenceFault::Refused)?;
@@ -190,40 +138,10 @@ fn order(out: &mut impl Write, action: Action, ordered: Ordered) -> Result<u8, E
     Ok(0)
 }
 
-/// Tells what could not be read.
-fn tell(told: &mut impl Write, faults: &[ReadFault]) -> Result<u8, EvidenceFault> {
+/// Prints what could not be read.
+pub(super) fn tell(told: &mut impl Write, faults: &[ReadFault]) -> Result<u8, EvidenceFault> {
     faults.iter().try_for_each(|fault| writeln!(told, "{fault}"))?;
     Ok(u8::from(!faults.is_empty()))
-}
-
-fn show(out: &mut impl Write, time: u64, event: &Event) -> std::io::Result<()> {
-    let time = table::time(time);
-    let text = |bytes: &[u8]| crate::audit::printable(&String::from_utf8_lossy(bytes));
-    match event {
-        Event::Fact(line) => writeln!(out, "{time} fact {}", text(line)),
-        Event::SealedFact(Some(fact)) => writeln!(out, "{time} fact {}", text(fact)),
-        Event::SealedFact(None) => writeln!(out, "{time} fact (sealed; no identity opens it)"),
-        Event::Data(plane, Some(data)) => writeln!(out, "{time} {plane:4} {}", text(data)),
-        Event::Data(plane, None) => {
-            writeln!(out, "{time} {plane:4} (sealed; no identity opens it, or it is erased)")
-        }
-        Event::Gap(gap) => writeln!(out, "{time} gap  {} bytes {} were not recorded", gap.bytes, gap.plane),
-        Event::End(totals) => {
-            let [down, up] = totals.bytes;
-            writeln!(out, "{time} end  {down} bytes down, {up} up, {} lost", totals.lost_bytes)
-        }
-    }
-}
-
-fn show_raw(out: &mut impl Write, direction: Direction, event: &Event) -> std::io::Result<()> {
-    let wanted = match direction {
-        Direction::Up => Plane::Up,
-        Direction::Down => Plane::Down,
-    };
-    match event {
-        Event::Data(plane, Some(data)) if *plane == wanted => out.write_all(data),
-        _ => Ok(()),
-    }
 }
 
 const AREAS: [(Area, &str); 3] =

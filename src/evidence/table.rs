@@ -3,7 +3,7 @@
 use crate::audit::rfc3339;
 use crate::recording::format::frame::Plane;
 use crate::recording::reader::SessionSummary;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::io::{self, Write};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -19,75 +19,117 @@ pub enum Output {
     Csv,
 }
 
+/// A session and what its audit lines say.
+pub(super) struct Row {
+    pub(super) summary: SessionSummary,
+    /// The last value of each field.
+    pub(super) fields: Map<String, Value>,
+    pub(super) is_held: bool,
+    /// The entry of the log that erased it.
+    pub(super) erased: Option<u64>,
+}
+
 /// A time stamp of a recording.
 pub(super) fn time(ns: u64) -> String {
     rfc3339(UNIX_EPOCH + Duration::from_nanos(ns))
 }
 
-/// A field of an audit line, as text.
-pub(super) fn field(line: &str, name: &str) -> Option<String> {
-    let value: Value = serde_json::from_str(line).ok()?;
-    match value.get(name)? {
-        Value::String(text) => Some(text.clone()),
-        Value::Null => None,
-        other => Some(other.to_string()),
+/// A value of an audit line, as text.
+pub(super) fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
     }
 }
 
-/// How far the recording of a session is complete.
-fn state(session: &SessionSummary) -> &'static str {
-    match (&session.totals, session.lost) {
-        (None, _) => "unfinished",
-        (Some(_), 0) => "complete",
-        (Some(_), _) => "gaps",
+impl Row {
+    fn text(&self, name: &str) -> String {
+        self.fields.get(name).map(text).unwrap_or_default()
+    }
+
+    /// How far the recording is complete, and whether it can be opened.
+    pub(super) fn state(&self) -> &'static str {
+        match (self.erased, &self.summary.totals, self.summary.lost) {
+            (Some(_), _, _) => "erased",
+            (None, None, _) => "unfinished",
+            (None, Some(_), 0) => "complete",
+            (None, Some(_), _) => "gaps",
+        }
+    }
+
+    fn cells(&self) -> [String; COLUMNS.len()] {
+        let session = &self.summary;
+        let segments: Vec<String> = session.segments.iter().map(u64::to_string).collect();
+        let state = self.state();
+        [
+            session.session.to_string(),
+            time(session.first),
+            time(session.last),
+            self.text("route"),
+            self.text("subject"),
+            self.text("client_version"),
+            self.text("client_group"),
+            self.text("upstream_version"),
+            session.bytes[Plane::Down.index()].to_string(),
+            session.bytes[Plane::Up.index()].to_string(),
+            segments.join(" "),
+            if self.is_held { format!("{state}, held") } else { state.into() },
+        ]
+    }
+
+    fn to_json(&self) -> Value {
+        let session = &self.summary;
+        let mut object = Map::new();
+        let own = json!({
+            "session": session.session.to_string(), "begun": time(session.first), "ended": time(session.last),
+            "down_bytes": session.bytes[Plane::Down.index()], "up_bytes": session.bytes[Plane::Up.index()],
+            "lost_bytes": session.lost, "segments": session.segments, "state": self.state(), "held": self.is_held,
+        });
+        object.extend(own.as_object().cloned().unwrap_or_default());
+        if let Some(entry) = self.erased {
+            object.insert("erased_by_entry".into(), entry.into());
+        }
+        // Bytes are those of the recording here, and those of the session there.
+        let mut facts = self.fields.clone();
+        ["session", "time", "level", "event"].iter().for_each(|name| drop(facts.remove(*name)));
+        object.insert("route".into(), self.text("route").into());
+        object.insert("subject".into(), self.text("subject").into());
+        object.insert("facts".into(), facts.into());
+        object.into()
     }
 }
 
-const COLUMNS: [&str; 9] =
-    ["session", "begun", "ended", "route", "subject", "down", "up", "segments", "state"];
-
-fn cells(session: &SessionSummary) -> [String; 9] {
-    let fact = |name: &str| {
-        field(&session.closed, name).or_else(|| field(&session.opened, name)).unwrap_or_default()
-    };
-    let segments: Vec<String> = session.segments.iter().map(u64::to_string).collect();
-    [
-        session.session.to_string(),
-        time(session.first),
-        time(session.last),
-        fact("route"),
-        fact("subject"),
-        session.bytes[Plane::Down.index()].to_string(),
-        session.bytes[Plane::Up.index()].to_string(),
-        segments.join(" "),
-        state(session).into(),
-    ]
-}
+const COLUMNS: [&str; 12] = [
+    "session",
+    "begun",
+    "ended",
+    "route",
+    "subject",
+    "client_tls",
+    "client_group",
+    "upstream_tls",
+    "down",
+    "up",
+    "segments",
+    "state",
+];
 
 /// Prints sessions.
-pub(super) fn print(out: &mut impl Write, sessions: &[SessionSummary], output: Output) -> io::Result<()> {
+pub(super) fn print(out: &mut impl Write, rows: &[Row], output: Output) -> io::Result<()> {
     match output {
-        Output::Json => sessions.iter().try_for_each(|session| {
-            let [id, begun, ended, route, subject, _, _, _, state] = cells(session);
-            let line = json!({
-                "session": id, "begun": begun, "ended": ended, "route": route, "subject": subject,
-                "down_bytes": session.bytes[Plane::Down.index()], "up_bytes": session.bytes[Plane::Up.index()],
-                "lost_bytes": session.lost, "segments": session.segments, "state": state,
-            });
-            writeln!(out, "{line}")
-        }),
+        Output::Json => rows.iter().try_for_each(|row| writeln!(out, "{}", row.to_json())),
         Output::Csv => {
             writeln!(out, "{}", COLUMNS.join(","))?;
-            sessions.iter().try_for_each(|session| {
-                let cells: Vec<String> = cells(session).iter().map(|cell| quoted(cell)).collect();
+            rows.iter().try_for_each(|row| {
+                let cells: Vec<String> = row.cells().iter().map(|cell| quoted(cell)).collect();
                 writeln!(out, "{}", cells.join(","))
             })
         }
         Output::Table => {
-            let rows: Vec<[String; 9]> =
-                std::iter::once(COLUMNS.map(str::to_owned)).chain(sessions.iter().map(cells)).collect();
-            let shown = |cell: &String| crate::audit::printable(cell);
-            let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(shown).collect()).collect();
+            let heads = std::iter::once(COLUMNS.map(str::to_owned));
+            let shown = |cell: String| crate::audit::printable(&cell);
+            let rows: Vec<_> = heads.chain(rows.iter().map(Row::cells)).map(|row| row.map(shown)).collect();
             let width = |at: usize| {
                 rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0)
             };
@@ -102,7 +144,7 @@ pub(super) fn print(out: &mut impl Write, sessions: &[SessionSummary], output: O
 }
 
 /// A cell of CSV (RFC 4180). What a spreadsheet would take for a formula gets a quote in front.
-fn quoted(cell: &str) -> String {
+pub(super) fn quoted(cell: &str) -> String {
     let safe = match cell.starts_with(['=', '+', '-', '@', '\t', '\r']) {
         true => format!("'{cell}"),
         false => cell.to_owned(),

@@ -73,11 +73,14 @@ fn a_newcomer_lists_shows_verifies_holds_and_erases() {
     let line: serde_json::Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
     assert_eq!(line["route"], "openai");
     let (_, out, _) = command(&["show", "0000000000000001", "-d", root]);
-    assert!(out.contains("sealed; no identity") && !out.contains("GET /"), "{out}");
+    assert!(out.contains("no identity opens it") && !out.contains("GET /"), "{out}");
     let (code, out, _) = command(&["show", "0000000000000001", "-d", root, "-i", key]);
     assert!(code == 0 && out.contains("GET /") && !out.contains('\x1b'), "{out}");
     let (_, out, _) = command(&["show", "0000000000000001", "-d", root, "-i", key, "--raw", "down"]);
     assert_eq!(out, "200 OK");
+    let (_, out, _) = command(&["show", "0000000000000001", "-d", root, "-i", key, "--json"]);
+    let items: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&items[0]["kind"], &items[2]["text"]), (&"fact".into(), &"200 OK".into()), "{out}");
     let (code, out, _) = command(&["verify", "-d", root, "-i", key]);
     assert!(code == 0 && out.contains("integrity: good") && out.contains("4 records opened"), "{out}");
     let order = |verb, session| command(&[verb, session, "-d", root, "--reason", "case 7"]);
@@ -98,6 +101,152 @@ fn a_newcomer_lists_shows_verifies_holds_and_erases() {
     std::fs::write(&segment, bytes).unwrap();
     let (code, out, _) = command(&["verify", "-d", root]);
     assert!(code == 1 && out.contains("integrity: BAD") && out.contains("1.seg: at byte"), "{out}");
+}
+
+/// Sessions with the audit lines of a gateway.
+fn record_facts(folder: &Path, sessions: &[(u64, &[&str], &[u8])]) -> (PathBuf, PathBuf) {
+    let key = folder.join("auditor.key");
+    keygen::run(&keygen::Arguments { output: Some(key.clone()) }, &mut Vec::new(), &mut Vec::new()).unwrap();
+    let root = folder.join("recordings");
+    let mut settings = Settings::new(root.clone(), identities(&key).unwrap().recipients());
+    settings.segment_size = 1 << 20;
+    let recordings = Recordings::open(settings, &Origin::default()).unwrap();
+    let mut recorder = Recorder::new(recordings.archive().clone(), 0);
+    for (session, facts, up) in sessions {
+        let mut tape = recorder.begin(SessionId(*session), 0, Mode::Strict).unwrap();
+        recorder.seal(&mut tape, Plane::Up, Suite::Aes128Gcm).unwrap();
+        for fact in *facts {
+            match fact.strip_prefix('!') {
+                Some(sealed) => recorder.sealed_fact(&mut tape, sealed.as_bytes()).unwrap(),
+                None => recorder.fact(&mut tape, fact.as_bytes()).unwrap(),
+            }
+        }
+        recorder.append_plaintext(&mut tape, Plane::Up, &[IoSlice::new(up)]).unwrap();
+        recorder.end(tape).unwrap();
+    }
+    drop(recorder);
+    drop(recordings);
+    (root, key)
+}
+
+#[test]
+fn a_list_is_narrowed_by_user_group_route_path_status_encryption_time_and_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let sessions: [(u64, &[&str], &[u8]); 4] = [
+        (
+            1,
+            &[
+                r#"{"event":"session opened","route":"openai","sni":"a.example"}"#,
+                r#"{"event":"request","path":"/v1/chat","status":200,"subject":"ann"}"#,
+                r#"{"event":"request","path":"/v1/models","status":404,"subject":"ann"}"#,
+                r#"{"event":"session closed","route":"openai","subject":"ann","groups":["ml"],"client_version":"TLSv1.3","client_group":"X25519MLKEM768","upstream_version":"TLSv1.2","upstream_group":"secp256r1"}"#,
+            ],
+            b"GET /v1/chat HTTP/1.1\r\nHost: a\r\n\r\n",
+        ),
+        (
+            2,
+            &[
+                r#"{"event":"session opened","route":"warehouse","database":"shop"}"#,
+                r#"!{"event":"statement","statement":1,"text":"select Salary from staff","subject":"bob"}"#,
+                r#"{"event":"session closed","route":"warehouse","subject":"bob","groups":["ops"],"client_version":"TLSv1.3"}"#,
+            ],
+            b"",
+        ),
+        (
+            3,
+            &[r#"{"event":"session closed","route":"warehouse","subject":"bob"}"#],
+            b"Q\0\0\0\x11drop table t\0",
+        ),
+        (4, &[], b"\x01"),
+    ];
+    let (root, key) = record_facts(folder.path(), &sessions);
+    let (root, key) = (root.to_str().unwrap(), key.to_str().unwrap());
+    let found = |filters: &[&str]| {
+        let (code, out, told) = command(&[&["list", "-d", root, "--output", "json"], filters].concat());
+        assert_eq!((code, told.as_str()), (0, ""), "{filters:?}");
+        let id = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["session"].clone();
+        let ids = out.lines().map(|line| id(line).as_str().unwrap().trim_start_matches('0').to_owned());
+        ids.collect::<Vec<_>>().join(" ")
+    };
+    let cases: [(&[&str], &str); 17] = [
+        (&[], "1 2 3 4"),
+        (&["--user", "bob"], "2 3"),
+        (&["--group", "ml"], "1"),
+        (&["--route", "warehouse"], "2 3"),
+        (&["--path", "/v1/*"], "1"),
+        (&["--path", "/v1/chat", "--status", "404"], ""),
+        (&["--path", "/v1/models", "--status", "4xx"], "1"),
+        (&["--status", "200"], "1"),
+        (&["--tls", "1.3"], "1 2"),
+        (&["--tls", "TLSv1.2"], "1"),
+        (&["--key-exchange", "x25519mlkem768"], "1"),
+        (&["--from", "2h"], "1 2 3 4"),
+        (&["--to", "2020-01-01"], ""),
+        (&["--where", "database=shop", "--where", "subject=bob"], "2"),
+        (&["--where", "sni=a.example"], "1"),
+        (&["--text", "salary", "-i", key], "2"),
+        (&["--text", "DROP TABLE", "-i", key], "3"),
+    ];
+    for (filters, expected) in cases {
+        assert_eq!(found(filters), expected, "{filters:?}");
+    }
+    assert_eq!(command(&["list", "-d", root, "--text", "salary"]).0, 2);
+    assert_eq!(command(&["list", "-d", root, "--status", "ok"]).0, 2);
+    assert_eq!(command(&["hold", "0000000000000002", "-d", root, "--reason", "x"]).0, 0);
+    assert_eq!(command(&["erase", "0000000000000003", "-d", root, "--reason", "x"]).0, 0);
+    let (_, out, _) = command(&["list", "-d", root]);
+    assert!(
+        out.contains("complete, held") && out.contains("erased") && out.contains("X25519MLKEM768"),
+        "{out}"
+    );
+}
+
+#[test]
+fn a_broken_record_key_file_or_segment_is_named_and_hides_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let facts: &[&str] = &[r#"{"event":"session opened","route":"a"}"#];
+    let (root, key) = record_facts(folder.path(), &[(1, facts, b"first"), (2, facts, b"second")]);
+    let segment = root.join("segments/1.seg");
+    let whole = std::fs::read(&segment).unwrap();
+    let (root_text, key) = (root.to_str().unwrap(), key.to_str().unwrap());
+    let show = |session: &str| command(&["show", session, "-d", root_text, "-i", key]);
+    // The first record of session 1: behind its KEY frame. Its payload is the first that ends in what was sealed.
+    let record = whole.windows(3).position(|window| window == [23, 3, 3]).unwrap();
+    let mut bytes = whole.clone();
+    bytes[record + 7] ^= 1;
+    std::fs::write(&segment, &bytes).unwrap();
+    let (code, out, told) = show("0000000000000001");
+    assert!(code == 1 && told.contains("1.seg: at byte") && told.contains("does not verify"), "{told}");
+    assert!(out.contains("session opened") && out.contains("damaged") && out.contains(" end "), "{out}");
+    let (code, out, told) = show("0000000000000002");
+    assert!(code == 0 && out.contains("second") && told.is_empty(), "{out}{told}");
+    // A newer version, a foreign file, a cut one: each is told, and other segments are listed.
+    let mut newer = whole.clone();
+    newer[9] = 9;
+    let crc = crc32c::crc32c(&newer[..92]).to_be_bytes();
+    newer[92..96].copy_from_slice(&crc);
+    for (file, what) in [(&newer[..], "version"), (b"not a segment at all", ""), (&whole[..50], "")] {
+        std::fs::write(root.join("segments/2.seg"), file).unwrap();
+        std::fs::write(&segment, &whole).unwrap();
+        let (code, out, told) = command(&["list", "-d", root_text]);
+        assert!(code == 1 && told.contains("2.seg: at byte") && told.contains(what), "{told}");
+        assert!(out.contains("0000000000000001") && out.contains("0000000000000002"), "{out}");
+        let (code, out, _) = show("0000000000000002");
+        assert!(code == 1 && out.contains("second"), "{out}");
+    }
+    std::fs::remove_file(root.join("segments/2.seg")).unwrap();
+    // Another's key, and a key file that is gone.
+    let other = folder.path().join("other.key");
+    keygen::run(&keygen::Arguments { output: Some(other.clone()) }, &mut Vec::new(), &mut Vec::new())
+        .unwrap();
+    let (code, out, _) =
+        command(&["show", "0000000000000002", "-d", root_text, "-i", other.to_str().unwrap()]);
+    assert!(code == 0 && out.contains("no identity opens it"), "{out}");
+    std::fs::remove_file(root.join("segments/1.keys")).unwrap();
+    let (code, _, told) = show("0000000000000002");
+    assert!(code == 1 && told.contains("1.keys"), "{told}");
+    assert_eq!(command(&["list", "-d", root_text]).0, 0, "needs no key");
+    assert!(whole == std::fs::read(&segment).unwrap(), "nothing is changed");
 }
 
 #[test]

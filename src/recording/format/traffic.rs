@@ -88,6 +88,11 @@ impl TrafficSecret {
         &self.bytes
     }
 
+    /// The secret itself, for a capture that its reader is to open.
+    pub fn expose(&self) -> &[u8] {
+        self.bytes.get(..Self::length(self.suite)).unwrap_or_default()
+    }
+
     /// The secret of the next key epoch (RFC 8446 section 7.2).
     pub fn next(&self) -> Self {
         let mut bytes = Zeroizing::new([0; MAX_SECRET]);

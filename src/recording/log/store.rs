@@ -321,24 +321,39 @@ fn read_edge(folder: &Path, size: u64) -> Result<(Edge, Vec<String>), DirectoryF
     Ok((edge, bundle))
 }
 
-/// Calls `take` with each of the first `size` entries; checks full level-0 tiles against them on the way.
+/// Bundles of the first `size` entries.
+pub(super) fn bundles(size: u64) -> u64 {
+    size.div_ceil(WIDTH as u64)
+}
+
+/// The entries of a bundle that are among the first `size`, checked against their tile; and the first one's number.
+pub(super) fn read_checked_bundle(
+    folder: &Path,
+    index: u64,
+    size: u64,
+) -> Result<(u64, Vec<String>), DirectoryFault> {
+    let first = index * WIDTH as u64;
+    let width = (size - first).min(WIDTH as u64) as usize;
+    let bundle = read_bundle(folder, index, width)?;
+    let hashes: Vec<Hash> = bundle.iter().map(|entry| leaf(entry.as_bytes())).collect();
+    let tile = read_hashes(folder, 0, index, width)?;
+    if let Some(at) = (0..width).find(|at| tile.get(*at) != hashes.get(*at)) {
+        let (path, _) = read_tile(folder, "entries", index, width)?;
+        let why = format!("entry {} does not have the hash in its tile", first + at as u64);
+        return Err(DirectoryFault::broken(&path, why));
+    }
+    Ok((first, bundle))
+}
+
+/// Calls `take` with each of the first `size` entries; checks them against their tiles on the way.
 pub fn read_entries(
     folder: &Path,
     size: u64,
     mut take: impl FnMut(u64, String),
 ) -> Result<(), DirectoryFault> {
-    for index in 0..size.div_ceil(WIDTH as u64) {
-        let first = index * WIDTH as u64;
-        let width = (size - first).min(WIDTH as u64) as usize;
-        let bundle = read_bundle(folder, index, width)?;
-        let hashes: Vec<Hash> = bundle.iter().map(|entry| leaf(entry.as_bytes())).collect();
-        let tile = read_hashes(folder, 0, index, width)?;
-        if let Some(at) = (0..width).find(|at| tile.get(*at) != hashes.get(*at)) {
-            let (path, _) = read_tile(folder, "entries", index, width)?;
-            let why = format!("entry {} does not have the hash in its tile", first + at as u64);
-            return Err(DirectoryFault::broken(&path, why));
-        }
-        bundle.into_iter().enumerate().for_each(|(at, entry)| take(first + at as u64, entry));
+    for index in 0..bundles(size) {
+        let (first, bundle) = read_checked_bundle(folder, index, size)?;
+        (first..).zip(bundle).for_each(|(number, entry)| take(number, entry));
     }
     Ok(())
 }

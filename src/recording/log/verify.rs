@@ -4,14 +4,15 @@ use super::super::directory::{Directory, DirectoryFault};
 use super::entry::Entry;
 use super::keys::{epoch_name, gateway_id, origin, read_public};
 use super::note::{SignedCheckpoint, Verifier};
-use super::store::read_entries;
+use super::store::{bundles, read_checked_bundle, read_entries};
 use super::tree::{Edge, Hash, leaf};
+use std::path::PathBuf;
 
 /// A log that was read, with all that is wrong with it.
 #[derive(Debug, Default)]
 pub struct VerifiedLog {
-    /// All entries up to the newest signed checkpoint.
-    pub entries: Vec<String>,
+    /// Entries up to the newest signed checkpoint.
+    pub entries: u64,
     /// What is wrong.
     pub faults: Vec<DirectoryFault>,
     /// Epochs that are over and covered by their own key.
@@ -25,41 +26,69 @@ struct Epoch {
     end: Option<(u64, Hash)>,
 }
 
-/// Reads and verifies the log of a directory. What can be read is given even when something is wrong.
-pub fn verify(directory: &Directory) -> VerifiedLog {
+/// Gives the entries of a log up to its newest checkpoint, and verifies nothing.
+pub fn read(directory: &Directory, mut take: impl FnMut(u64, &str)) -> Result<(), DirectoryFault> {
+    let (_, signed) = read_checkpoint(directory)?;
+    read_entries(&directory.log(), signed.checkpoint.size, |number, line| take(number, &line))
+}
+
+/// Reads and verifies the log of a directory, entry by entry. What can be read is given even when something is wrong.
+pub fn verify(directory: &Directory, mut take: impl FnMut(u64, &str)) -> VerifiedLog {
     let mut log = VerifiedLog::default();
-    if let Err(fault) = walk(directory, &mut log) {
+    if let Err(fault) = walk(directory, &mut log, &mut take) {
         log.faults.push(fault);
     }
     log
 }
 
-fn walk(directory: &Directory, log: &mut VerifiedLog) -> Result<(), DirectoryFault> {
+fn read_checkpoint(directory: &Directory) -> Result<(PathBuf, SignedCheckpoint), DirectoryFault> {
+    let path = directory.log().join("checkpoint");
+    let text = std::fs::read_to_string(&path).map_err(DirectoryFault::io(&path))?;
+    let signed = SignedCheckpoint::parse(&text);
+    let signed = signed.ok_or_else(|| DirectoryFault::broken(&path, "not a signed checkpoint"))?;
+    Ok((path, signed))
+}
+
+fn walk(
+    directory: &Directory,
+    log: &mut VerifiedLog,
+    take: &mut impl FnMut(u64, &str),
+) -> Result<(), DirectoryFault> {
     let (folder, gateway) = (directory.log(), directory.gateway());
     let key = read_public(&folder)?;
-    let path = folder.join("checkpoint");
-    let text = std::fs::read_to_string(&path).map_err(DirectoryFault::io(&path))?;
+    let (path, signed) = read_checkpoint(directory)?;
     let broken = |why: &str| DirectoryFault::broken(&path, why);
-    let signed = SignedCheckpoint::parse(&text).ok_or_else(|| broken("not a signed checkpoint"))?;
     if !signed.is_signed_by(&key) || signed.checkpoint.origin != origin(gateway) {
         log.faults.push(broken("not signed by the log's key"));
     }
     let (mut edge, mut epochs) = (Edge::default(), Vec::<Epoch>::new());
-    let read = read_entries(&folder, signed.checkpoint.size, |_, line| {
-        edge.push(leaf(line.as_bytes()));
-        let entry = Entry::parse(&line).filter(|entry| entry.verb == "epoch");
-        if let Some((number, key)) =
-            entry.and_then(|entry| Some((entry.number("number")?, entry.hash("key")?)))
-        {
-            if let Some(last) = epochs.last_mut() {
-                last.end = Some((edge.size(), edge.root()));
+    // The first entry that cannot be read: hashes from there on are not known, and what follows is read all the same.
+    let mut missing_from = None;
+    for index in 0..bundles(signed.checkpoint.size) {
+        let (first, bundle) = match read_checked_bundle(&folder, index, signed.checkpoint.size) {
+            Ok(found) => found,
+            Err(fault) => {
+                missing_from.get_or_insert(edge.size());
+                log.faults.push(fault);
+                continue;
             }
-            epochs.push(Epoch { number, key, end: None });
+        };
+        for (number, line) in (first..).zip(&bundle) {
+            edge.push(leaf(line.as_bytes()));
+            let entry = Entry::parse(line).filter(|entry| entry.verb == "epoch");
+            let epoch = entry.and_then(|entry| Some((entry.number("number")?, entry.hash("key")?)));
+            if let (Some((number, key)), None) = (epoch, missing_from) {
+                if let Some(last) = epochs.last_mut() {
+                    last.end = Some((edge.size(), edge.root()));
+                }
+                epochs.push(Epoch { number, key, end: None });
+            }
+            log.entries = number + 1;
+            take(number, line);
         }
-        log.entries.push(line);
-    });
-    if let Err(fault) = read {
-        log.faults.push(fault);
+    }
+    if let Some(first) = missing_from {
+        log.faults.push(broken(&format!("entries from {first} on prove nothing: some cannot be read")));
     }
     if edge.size() == signed.checkpoint.size && edge.root() != signed.checkpoint.root {
         log.faults.push(broken("the entries do not have the signed root"));
@@ -81,6 +110,9 @@ fn walk(directory: &Directory, log: &mut VerifiedLog) -> Result<(), DirectoryFau
             continue;
         };
         let Some((size, root)) = &epoch.end else {
+            if missing_from.is_some() {
+                continue;
+            }
             // The newest epoch: nothing but the entry that names it may be signed by the one before.
             let only_named = place > 0
                 && place + 1 == epochs.len()

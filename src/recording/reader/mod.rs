@@ -1,5 +1,6 @@
 //! Reads recordings. One bad file never hides the others: what is wrong with it is told with file, offset and reason.
 
+pub mod log_view;
 mod player;
 mod segment;
 mod sessions;
@@ -9,4 +10,4 @@ pub mod verify;
 
 pub use player::{Player, SegmentKeys};
 pub use segment::{Frame, KeyPlaces, ReadFault, SegmentFile, key_places, read_head, sessions_of};
-pub use sessions::{Event, SessionSummary, list, play};
+pub use sessions::{Event, Observer, SessionSummary, list, play, play_frames, play_segments};

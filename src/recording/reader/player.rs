@@ -83,7 +83,11 @@ struct Track {
     epoch: u16,
     opener: Option<Opener>,
     number: u64,
+    ends_in_key_update: bool,
 }
+
+/// Handshake message of a key update (RFC 8446 section 4.6.3).
+const KEY_UPDATE: u8 = 24;
 
 /// Opens the records of all planes of a segment.
 #[derive(Default)]
@@ -103,9 +107,25 @@ impl Player {
             return Ok(());
         }
         let Some(secret) = keys.secret(head.session, notice).transpose()? else { return Ok(()) };
-        let track = Track { secret, epoch: head.epoch, opener: None, number: head.number.into() };
+        let track = Track {
+            secret,
+            epoch: head.epoch,
+            opener: None,
+            number: head.number.into(),
+            ends_in_key_update: false,
+        };
         self.tracks.insert((head.session, notice.plane), track);
         Ok(())
+    }
+
+    /// The secret of a plane at the place that was read last.
+    pub fn secret(&self, session: SessionId, plane: Plane) -> Option<&TrafficSecret> {
+        self.tracks.get(&(session, plane)).map(|track| &track.secret)
+    }
+
+    /// True when the record that was opened last is a key update.
+    pub fn ends_in_key_update(&self, session: SessionId, plane: Plane) -> bool {
+        self.tracks.get(&(session, plane)).is_some_and(|track| track.ends_in_key_update)
     }
 
     /// Opens the records of a frame; gives the plaintext of application data. `None` when the plane is closed.
@@ -143,8 +163,11 @@ impl Track {
             };
             let record = &mut rest[..length];
             let opened = opener.open(record).map_err(|_| FormatFault::Value("a record does not verify"))?;
+            let content = &record[opened.start..opened.end];
+            self.ends_in_key_update =
+                opened.content == Content::Handshake && content.first() == Some(&KEY_UPDATE);
             if opened.content == Content::Data {
-                out.extend_from_slice(&record[opened.start..opened.end]);
+                out.extend_from_slice(content);
             }
             self.number += 1;
             at += length;

@@ -41,6 +41,8 @@ pub struct SegmentFile {
     pub length: u64,
     file: BufReader<File>,
     offset: u64,
+    /// A head that was read ahead.
+    peeked: Option<FrameHead>,
 }
 
 impl SegmentFile {
@@ -56,7 +58,7 @@ impl SegmentFile {
         let whole = SegmentHead::length(&bytes).map_err(|why| fault(0, why.to_string()))?;
         file.by_ref().take((whole - HEAD) as u64).read_to_end(&mut bytes).map_err(io)?;
         let head = SegmentHead::parse(&bytes).map_err(|why| fault(0, why.to_string()))?;
-        Ok(SegmentFile { path: path.to_owned(), head, length, file, offset: whole as u64 })
+        Ok(SegmentFile { path: path.to_owned(), head, length, file, offset: whole as u64, peeked: None })
     }
 
     /// Where the next frame begins.
@@ -97,6 +99,14 @@ impl SegmentFile {
         Ok(Some(self.advance(head, payload)))
     }
 
+    /// The session of the next frame, which is not read yet; `None` at the end of the file.
+    pub fn peek_session(&mut self) -> Result<Option<SessionId>, ReadFault> {
+        if self.peeked.is_none() {
+            self.peeked = self.next_head()?;
+        }
+        Ok(self.peeked.map(|head| head.session))
+    }
+
     fn advance(&mut self, head: FrameHead, payload: Vec<u8>) -> Frame {
         let offset = self.offset;
         self.offset += frame::HEAD as u64 + u64::from(head.length);
@@ -104,6 +114,9 @@ impl SegmentFile {
     }
 
     fn next_head(&mut self) -> Result<Option<FrameHead>, ReadFault> {
+        if let Some(head) = self.peeked.take() {
+            return Ok(Some(head));
+        }
         let left = self.length.saturating_sub(self.offset);
         if left == 0 {
             return Ok(None);

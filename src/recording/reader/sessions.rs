@@ -1,6 +1,7 @@
 //! Sessions, put together from the frames of all segments.
 
 use super::super::directory::{Directory, DirectoryFault};
+use super::super::format::FormatFault;
 use super::super::format::envelope::Identities;
 use super::super::format::frame::{Gap, KeyNotice, Kind, Plane, SEALED, Totals};
 use super::player::{Player, SegmentKeys};
@@ -35,34 +36,69 @@ pub struct SessionSummary {
     pub closed: String,
 }
 
-/// All sessions, the oldest first, and what could not be read. Needs no key.
-pub fn list(directory: &Directory) -> Result<(Vec<SessionSummary>, Vec<ReadFault>), DirectoryFault> {
+/// What a reader of many segments tells while it reads.
+pub trait Observer {
+    /// Segment `place` of `count`, counted from 0, is read now.
+    fn segment(&mut self, _place: usize, _count: usize) {}
+    /// A fact of a session that anybody may read, or that an identity opened.
+    fn fact(&mut self, _session: SessionId, _line: &[u8]) {}
+}
+
+/// Wants to know nothing.
+impl Observer for () {}
+
+/// All sessions, the oldest first, and what could not be read. Needs no key; with identities the observer sees sealed
+/// facts, too.
+pub fn list(
+    directory: &Directory,
+    identities: Option<&Identities>,
+    observer: &mut impl Observer,
+) -> Result<(Vec<SessionSummary>, Vec<ReadFault>), DirectoryFault> {
     let (mut sessions, mut faults) = (BTreeMap::<u64, SessionSummary>::new(), Vec::new());
-    for number in directory.segments()? {
-        let mut file = match SegmentFile::open(&directory.segment(number, "seg")) {
-            Ok(file) => file,
-            Err(fault) => {
-                faults.push(fault);
-                continue;
-            }
-        };
-        loop {
-            match file.next_without_records() {
-                Ok(None) => break,
-                Ok(Some(frame)) => {
-                    let new = || SessionSummary::new(&frame, file.head.class);
-                    sessions.entry(frame.head.session.0).or_insert_with(new).add(number, &frame);
-                }
-                Err(fault) => {
-                    faults.push(fault);
-                    break;
-                }
-            }
+    let numbers = directory.segments()?;
+    for (place, number) in numbers.iter().enumerate() {
+        observer.segment(place, numbers.len());
+        if let Err(fault) = list_segment(directory, *number, identities, &mut sessions, observer, &mut faults)
+        {
+            faults.push(fault);
         }
     }
     let mut sessions: Vec<_> = sessions.into_values().collect();
     sessions.sort_by_key(|session| session.first);
     Ok((sessions, faults))
+}
+
+fn list_segment(
+    directory: &Directory,
+    number: u64,
+    identities: Option<&Identities>,
+    sessions: &mut BTreeMap<u64, SessionSummary>,
+    observer: &mut impl Observer,
+    faults: &mut Vec<ReadFault>,
+) -> Result<(), ReadFault> {
+    let mut file = SegmentFile::open(&directory.segment(number, "seg"))?;
+    let keys = identities.map(|identities| SegmentKeys::open(&file, Some(identities))).transpose();
+    // Without its keys a segment can still be listed.
+    let keys = keys.unwrap_or_else(|fault| {
+        faults.push(fault);
+        None
+    });
+    while let Some(frame) = file.next_without_records()? {
+        if frame.head.kind == Kind::Fact {
+            match (frame.head.flags & SEALED, &keys) {
+                (0, _) => observer.fact(frame.head.session, &frame.payload),
+                (_, None) => {}
+                (_, Some(keys)) => match keys.open_fact(&frame) {
+                    None => {}
+                    Some(Ok(line)) => observer.fact(frame.head.session, &line),
+                    Some(Err(why)) => faults.push(file.fault(frame.offset, why)),
+                },
+            }
+        }
+        let new = || SessionSummary::new(&frame, file.head.class);
+        sessions.entry(frame.head.session.0).or_insert_with(new).add(number, &frame);
+    }
+    Ok(())
 }
 
 impl SessionSummary {
@@ -118,6 +154,8 @@ pub enum Event {
     Data(Plane, Option<Vec<u8>>),
     /// What was not recorded.
     Gap(Gap),
+    /// A frame that cannot be read, with file, offset and reason.
+    Damaged(ReadFault),
     /// The end.
     End(Totals),
 }
@@ -127,15 +165,37 @@ pub fn play(
     directory: &Directory,
     session: SessionId,
     identities: Option<&Identities>,
-    mut take: impl FnMut(u64, Event),
+    take: impl FnMut(u64, Event),
 ) -> Result<Vec<ReadFault>, DirectoryFault> {
+    Ok(play_segments(directory, &directory.segments()?, session, identities, take))
+}
+
+/// Gives the events of a session in some segments, in their order.
+pub fn play_segments(
+    directory: &Directory,
+    segments: &[u64],
+    session: SessionId,
+    identities: Option<&Identities>,
+    mut take: impl FnMut(u64, Event),
+) -> Vec<ReadFault> {
+    play_frames(directory, segments, session, identities, |frame, _, event| take(frame.head.time, event))
+}
+
+/// As [`play_segments`], with the frame of each event and the keys at its place.
+pub fn play_frames(
+    directory: &Directory,
+    segments: &[u64],
+    session: SessionId,
+    identities: Option<&Identities>,
+    mut take: impl FnMut(&Frame, &Player, Event),
+) -> Vec<ReadFault> {
     let mut faults = Vec::new();
-    for number in directory.segments()? {
-        if let Err(fault) = play_segment(directory, number, session, identities, &mut take) {
+    for number in segments {
+        if let Err(fault) = play_segment(directory, *number, session, identities, &mut take, &mut faults) {
             faults.push(fault);
         }
     }
-    Ok(faults)
+    faults
 }
 
 fn play_segment(
@@ -143,35 +203,50 @@ fn play_segment(
     number: u64,
     session: SessionId,
     identities: Option<&Identities>,
-    take: &mut impl FnMut(u64, Event),
+    take: &mut impl FnMut(&Frame, &Player, Event),
+    faults: &mut Vec<ReadFault>,
 ) -> Result<(), ReadFault> {
     let mut file = SegmentFile::open(&directory.segment(number, "seg"))?;
-    let keys = SegmentKeys::open(&file, identities)?;
+    // Only when the session is there: a broken key file of another's segment is none of its faults.
+    let mut opened = None;
     let mut player = Player::default();
-    while let Some(frame) = file.next_frame()? {
-        if frame.head.session != session {
+    while let Some(head) = file.peek_session()? {
+        if head != session {
+            file.next_without_records()?;
             continue;
         }
-        let fault = |why| file.fault(frame.offset, why);
-        let event = match frame.head.kind {
-            Kind::Key => {
-                let notice = KeyNotice::parse(&frame.payload).map_err(fault)?;
-                player.key(&keys, &frame.head, &notice).map_err(fault)?;
-                continue;
-            }
-            Kind::Fact if frame.head.flags & SEALED != 0 => {
-                Event::SealedFact(keys.open_fact(&frame).transpose().map_err(fault)?)
-            }
-            Kind::Fact => Event::Fact(frame.payload),
-            Kind::Down | Kind::Up => {
-                let plane = if frame.head.kind == Kind::Down { Plane::Down } else { Plane::Up };
-                let data = player.records(plane, &frame.head, &frame.payload);
-                Event::Data(plane, data.transpose().map_err(fault)?)
-            }
-            Kind::End => Event::End(Totals::parse(&frame.payload).map_err(fault)?),
-            Kind::Gap => Event::Gap(Gap::parse(&frame.payload).map_err(fault)?),
+        let Some(frame) = file.next_frame()? else { break };
+        let keys = match &opened {
+            Some(keys) => keys,
+            None => opened.insert(SegmentKeys::open(&file, identities)?),
         };
-        take(frame.head.time, event);
+        match read_event(&mut player, keys, &frame) {
+            Ok(None) => {}
+            Ok(Some(event)) => take(&frame, &player, event),
+            // What follows can still be read.
+            Err(why) => {
+                let fault = file.fault(frame.offset, why);
+                take(&frame, &player, Event::Damaged(fault.clone()));
+                faults.push(fault);
+            }
+        }
     }
     Ok(())
+}
+
+fn read_event(player: &mut Player, keys: &SegmentKeys, frame: &Frame) -> Result<Option<Event>, FormatFault> {
+    Ok(Some(match frame.head.kind {
+        Kind::Key => {
+            player.key(keys, &frame.head, &KeyNotice::parse(&frame.payload)?)?;
+            return Ok(None);
+        }
+        Kind::Fact if frame.head.flags & SEALED != 0 => Event::SealedFact(keys.open_fact(frame).transpose()?),
+        Kind::Fact => Event::Fact(frame.payload.clone()),
+        Kind::Down | Kind::Up => {
+            let plane = if frame.head.kind == Kind::Down { Plane::Down } else { Plane::Up };
+            Event::Data(plane, player.records(plane, &frame.head, &frame.payload).transpose()?)
+        }
+        Kind::End => Event::End(Totals::parse(&frame.payload)?),
+        Kind::Gap => Event::Gap(Gap::parse(&frame.payload)?),
+    }))
 }

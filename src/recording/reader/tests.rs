@@ -59,7 +59,8 @@ fn sample_of(is_complete: bool, segments: &[std::ops::Range<u64>]) -> Sample {
 impl Sample {
     fn report(&self, has_identity: bool) -> Report {
         let directory = Directory::read(&self.root).unwrap();
-        verify(&directory, has_identity.then_some(&*self.auditor), Some(directory.gateway())).unwrap()
+        verify(&directory, has_identity.then_some(&*self.auditor), Some(directory.gateway()), &mut ())
+            .unwrap()
     }
 
     /// Verifies with other bytes in a file, and puts the old ones back.
@@ -195,7 +196,7 @@ fn a_segment_key_file_or_log_that_is_gone_is_found_and_hides_no_other() {
         std::fs::rename(&path, &aside).unwrap();
         let report = sample.report(true);
         let directory = Directory::read(&sample.root).unwrap();
-        let (sessions, _) = list(&directory).unwrap();
+        let (sessions, _) = list(&directory, None, &mut ()).unwrap();
         std::fs::rename(&aside, &path).unwrap();
         (report, sessions.len())
     };
@@ -217,7 +218,7 @@ fn a_corrupt_a_foreign_and_a_newer_segment_hide_no_other() {
     for bad in [&b"x"[..], b"", b"STAUNSEG\0\x02", &[0; 4_096]] {
         std::fs::write(sample.root.join("segments/9.seg"), bad).unwrap();
         let directory = Directory::read(&sample.root).unwrap();
-        let (sessions, faults) = list(&directory).unwrap();
+        let (sessions, faults) = list(&directory, None, &mut ()).unwrap();
         assert_eq!((sessions.len(), faults.len()), (5, 1));
         assert!(faults[0].file.ends_with("segments/9.seg") && faults[0].offset == 0);
         let mut heard = 0;
@@ -250,7 +251,7 @@ fn an_older_log_in_the_place_of_the_newer_is_found() {
     for (path, bytes) in old {
         std::fs::write(path, bytes).unwrap();
     }
-    let report = verify(&bench.directory(), None, None).unwrap();
+    let report = verify(&bench.directory(), None, None, &mut ()).unwrap();
     assert!(names(&report, "segments/2.seg"), "{:?}", report.findings);
     assert!(report.faults().any(|finding| finding.place.reason.contains("older log")));
 }
@@ -259,6 +260,6 @@ fn an_older_log_in_the_place_of_the_newer_is_found() {
 fn another_gateway_s_identity_is_found() {
     let sample = sample(true);
     let expected = super::super::format::segment::GatewayId([1; 16]);
-    let report = verify(&Directory::read(&sample.root).unwrap(), None, Some(expected)).unwrap();
+    let report = verify(&Directory::read(&sample.root).unwrap(), None, Some(expected), &mut ()).unwrap();
     assert!(!report.is_good(Area::Integrity));
 }

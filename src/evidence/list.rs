@@ -1,0 +1,307 @@
+//! `staunch sessions list`: sessions with filters.
+
+use super::progress::Progress;
+use super::sessions::{Place, tell};
+use super::table::{self, Output, Row};
+use super::transcript::{Conversation, Item, Limits};
+use super::when::When;
+use super::{EvidenceFault, identities};
+use crate::names::SessionId;
+use crate::recording::directory::Directory;
+use crate::recording::format::envelope::Identities;
+use crate::recording::reader::log_view::LogView;
+use crate::recording::reader::{Observer, ReadFault, SessionSummary, list, play_segments};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// `staunch sessions list`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
+    /// How: table, json (an object a line), csv.
+    #[arg(long, short, value_enum, default_value_t)]
+    pub output: Output,
+    /// Sessions of this subject.
+    #[arg(long, value_name = "SUBJECT")]
+    pub user: Option<String>,
+    /// Sessions of members of this group.
+    #[arg(long)]
+    pub group: Option<String>,
+    /// Sessions over this route.
+    #[arg(long)]
+    pub route: Option<String>,
+    /// Sessions that were still open at this time, or began later: 2026-11-27, 2026-11-27T10:30:00Z, 2h (ago).
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<When>,
+    /// Sessions that began before this time.
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<When>,
+    /// Sessions with a request whose path is this, or matches it: `*` stands for anything.
+    #[arg(long)]
+    pub path: Option<Pattern>,
+    /// Sessions with a request of this status: 404, 4xx. With --path: the same request.
+    #[arg(long)]
+    pub status: Option<Status>,
+    /// Sessions with a leg of this TLS version: 1.2, 1.3.
+    #[arg(long, value_name = "VERSION")]
+    pub tls: Option<String>,
+    /// Sessions with a leg of this key exchange, for example X25519MLKEM768.
+    #[arg(long, value_name = "GROUP")]
+    pub key_exchange: Option<String>,
+    /// Sessions with this text in a statement or command, in any case. Needs an identity.
+    #[arg(long, requires = "identity")]
+    pub text: Option<String>,
+    /// An auditor's identity file, as age's; for --text.
+    #[arg(long, short, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// Sessions with a fact that has this value: database=shop, reason=truncated. Several: all of them.
+    #[arg(long = "where", value_name = "FIELD=VALUE")]
+    pub filters: Vec<Filter>,
+}
+
+/// A field of an audit line and its value.
+#[derive(Clone, Debug)]
+pub struct Filter(String, String);
+
+impl FromStr for Filter {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (field, value) = text.split_once('=').ok_or("write FIELD=VALUE, for example route=openai")?;
+        Ok(Filter(field.to_owned(), value.to_owned()))
+    }
+}
+
+/// A text in which `*` stands for anything.
+#[derive(Clone, Debug)]
+pub struct Pattern(Vec<String>);
+
+impl FromStr for Pattern {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(Pattern(text.split('*').map(str::to_owned).collect()))
+    }
+}
+
+impl Pattern {
+    fn matches(&self, text: &str) -> bool {
+        let [first, middle @ .., last] = &self.0[..] else {
+            return self.0.first().is_some_and(|only| only == text);
+        };
+        let Some(rest) = text.strip_prefix(first.as_str()) else { return false };
+        let Some(mut rest) = rest.strip_suffix(last.as_str()) else { return false };
+        middle.iter().all(|part| match rest.find(part.as_str()) {
+            Some(at) => {
+                rest = &rest[at + part.len()..];
+                true
+            }
+            None => false,
+        })
+    }
+}
+
+/// A status or a class of them.
+#[derive(Clone, Debug)]
+pub struct Status(String);
+
+impl FromStr for Status {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.to_ascii_lowercase();
+        let is_class = text.len() == 3 && text.ends_with("xx") && text.as_bytes()[0].is_ascii_digit();
+        let is_status = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+        (is_class || is_status).then_some(Status(text)).ok_or_else(|| "write 404 or 4xx".into())
+    }
+}
+
+impl Status {
+    fn matches(&self, status: &str) -> bool {
+        match self.0.strip_suffix("xx") {
+            Some(class) => status.len() == 3 && status.starts_with(class),
+            None => status == self.0,
+        }
+    }
+}
+
+/// Lists; what could not be read goes to `told`.
+pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -> Result<u8, EvidenceFault> {
+    let identities = arguments.identity.as_deref().map(identities).transpose()?;
+    let directory = Directory::read(&arguments.place.directory)?;
+    let progress = Progress::new("reading segment");
+    let mut facts = Facts { arguments, progress, sessions: HashMap::new() };
+    let (sessions, mut faults) = list(&directory, identities.as_ref(), &mut facts)?;
+    let Facts { sessions: mut found, progress, .. } = facts;
+    drop(progress);
+    let mut search = Progress::new("searching session");
+    let count = sessions.len();
+    let log = LogView::read(&directory).unwrap_or_else(|fault| {
+        faults.push(ReadFault { file: directory.log(), offset: 0, reason: fault.to_string() });
+        Default::default()
+    });
+    let mut rows = Vec::new();
+    for (place, summary) in sessions.into_iter().enumerate() {
+        let Found { fields, matches } = found.remove(&summary.session).unwrap_or_default();
+        let mut is_wanted = is_in_time(arguments, &summary)
+            && (arguments.path.is_none() && arguments.status.is_none() || matches.has_request)
+            && matches.filters.iter().all(|found| *found)
+            && matches.filters.len() >= arguments.filters.len();
+        if let (true, Some(text), false) = (is_wanted, &arguments.text, matches.text) {
+            search.update(place, count);
+            is_wanted = is_said(&directory, &summary, identities.as_ref(), text);
+        }
+        if is_wanted && has_identity(arguments, &fields) && has_encryption(arguments, &fields) {
+            let (is_held, erased) = (
+                log.held.contains(&summary.session),
+                log.erased.get(&summary.session).map(|(entry, _)| *entry),
+            );
+            rows.push(Row { summary, fields, is_held, erased });
+        }
+    }
+    drop(search);
+    table::print(out, &rows, arguments.output)?;
+    tell(told, &faults)
+}
+
+/// What is known of a session.
+#[derive(Default)]
+struct Found {
+    /// The last value of each field of its audit lines.
+    fields: Map<String, Value>,
+    matches: Matches,
+}
+
+#[derive(Default)]
+struct Matches {
+    /// A request with the path and status that are asked for.
+    has_request: bool,
+    /// The text.
+    text: bool,
+    /// One for each filter.
+    filters: Vec<bool>,
+}
+
+struct Facts<'a> {
+    arguments: &'a Arguments,
+    progress: Progress,
+    sessions: HashMap<SessionId, Found>,
+}
+
+impl Observer for Facts<'_> {
+    fn segment(&mut self, place: usize, count: usize) {
+        self.progress.update(place, count);
+    }
+
+    fn fact(&mut self, session: SessionId, line: &[u8]) {
+        let Ok(Value::Object(line)) = serde_json::from_slice::<Value>(line) else { return };
+        let arguments = self.arguments;
+        let found = self.sessions.entry(session).or_default();
+        let matches = &mut found.matches;
+        matches.filters.resize(arguments.filters.len(), false);
+        for (filter, matched) in arguments.filters.iter().zip(&mut matches.filters) {
+            *matched |= line.get(&filter.0).is_some_and(|value| table::text(value) == filter.1);
+        }
+        let text = |name: &str| line.get(name).map(table::text).unwrap_or_default();
+        if arguments.path.is_some() || arguments.status.is_some() {
+            let has_path = arguments.path.as_ref().is_none_or(|path| path.matches(&text("path")));
+            let has_status = arguments.status.as_ref().is_none_or(|status| status.matches(&text("status")));
+            let is_request = text("event") == "request";
+            matches.has_request |= is_request && has_path && has_status;
+        }
+        if let Some(wanted) = &arguments.text {
+            matches.text |= text("text").to_lowercase().contains(&wanted.to_lowercase());
+        }
+        // The texts of requests and statements say nothing of the whole session.
+        let is_of_session = !matches!(text("event").as_str(), "request" | "statement");
+        for (name, value) in line {
+            if is_of_session || matches!(name.as_str(), "route" | "issuer" | "subject" | "proof") {
+                found.fields.insert(name, value);
+            }
+        }
+    }
+}
+
+fn is_in_time(arguments: &Arguments, summary: &SessionSummary) -> bool {
+    arguments.from.is_none_or(|from| summary.last >= from.0)
+        && arguments.to.is_none_or(|to| summary.first < to.0)
+}
+
+fn has_identity(arguments: &Arguments, fields: &Map<String, Value>) -> bool {
+    let is = |name: &str, wanted: &Option<String>| {
+        wanted.as_ref().is_none_or(|wanted| fields.get(name).map(table::text).as_ref() == Some(wanted))
+    };
+    let in_group = arguments.group.as_ref().is_none_or(|wanted| {
+        let groups = fields.get("groups").and_then(Value::as_array);
+        groups.is_some_and(|groups| groups.iter().any(|group| group.as_str() == Some(wanted)))
+    });
+    is("subject", &arguments.user) && is("route", &arguments.route) && in_group
+}
+
+fn has_encryption(arguments: &Arguments, fields: &Map<String, Value>) -> bool {
+    let any = |name: &str, wanted: &dyn Fn(&str) -> bool| {
+        let legs = [format!("client_{name}"), format!("upstream_{name}")];
+        legs.iter().filter_map(|leg| fields.get(leg)?.as_str()).any(wanted)
+    };
+    let has_version = arguments.tls.as_ref().is_none_or(|wanted| {
+        let number = wanted.trim_start_matches(['T', 'L', 'S', 't', 'l', 's', 'v', ' ']);
+        any("version", &|version| version.strip_prefix("TLSv") == Some(number))
+    });
+    let has_group = arguments.key_exchange.as_ref();
+    has_version && has_group.is_none_or(|wanted| any("group", &|group| group.eq_ignore_ascii_case(wanted)))
+}
+
+/// True if a statement or command of the session holds the text.
+fn is_said(
+    directory: &Directory,
+    summary: &SessionSummary,
+    identities: Option<&Identities>,
+    text: &str,
+) -> bool {
+    let (mut conversation, mut items) = (Conversation::new(None, Limits::default()), Vec::new());
+    let wanted = text.to_lowercase();
+    let holds = |value: &Value| table::text(value).to_lowercase().contains(&wanted);
+    let mut is_found = false;
+    let mut search = |items: &mut Vec<Item>| {
+        for item in items.drain(..).filter(|item| matches!(item.kind, "statement" | "command")) {
+            let shown = [item.fields.get("text"), item.fields.get("words")];
+            is_found |= shown.into_iter().flatten().any(holds);
+        }
+    };
+    play_segments(directory, &summary.segments, summary.session, identities, |time, event| {
+        conversation.take(time, &event, &mut items);
+        search(&mut items);
+    });
+    conversation.finish(&mut items);
+    search(&mut items);
+    is_found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_matches_whole_texts_and_stars_stand_for_anything() {
+        let cases = [
+            ("/v1/chat", "/v1/chat", true),
+            ("/v1/chat", "/v1/chat/x", false),
+            ("/v1/*", "/v1/chat", true),
+            ("*chat", "/v1/chat", true),
+            ("/v1/*/x", "/v1/x", false),
+            ("*a*b*", "-a-b-", true),
+            ("*b*a*", "-a-b-", false),
+            ("a*a", "a", false),
+        ];
+        for (pattern, text, expected) in cases {
+            assert_eq!(pattern.parse::<Pattern>().unwrap().matches(text), expected, "{pattern} {text}");
+        }
+        assert!(
+            "4xx".parse::<Status>().unwrap().matches("404")
+                && "404".parse::<Status>().unwrap().matches("404")
+        );
+        assert!(!"4xx".parse::<Status>().unwrap().matches("500") && "44".parse::<Status>().is_err());
+    }
+}
