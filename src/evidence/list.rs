@@ -1,7 +1,7 @@
 //! `staunch sessions list`: sessions with filters.
 
+use super::arguments::{Place, tell};
 use super::progress::Progress;
-use super::sessions::{Place, tell};
 use super::table::{self, Output, Row};
 use super::transcript::{Conversation, Item, Limits};
 use super::when::When;

@@ -3,6 +3,7 @@
 //! They print tables for people, JSON lines and CSV for programs. A file that cannot be read is told on standard error and
 //! hides no other; the exit code is 1 then.
 
+pub mod arguments;
 pub mod export;
 pub mod keygen;
 pub mod list;

@@ -1,6 +1,6 @@
 //! `staunch sessions replay`: a session on the terminal, in the pace in which it was.
 
-use super::sessions::{Place, Session, tell};
+use super::arguments::{Place, Session, tell};
 use super::transcript::{Conversation, Item, Limits, Protocol, render};
 use super::{EvidenceFault, identities};
 use crate::audit::printable;

@@ -1,25 +1,15 @@
 //! `staunch sessions`: list, show, replay, export, verify, hold, release, erase.
 
+use super::arguments::{Gateway, Place, Session, Verifying};
 use super::progress::Progress;
 use super::{EvidenceFault, export, identities, list, replay, show};
 use crate::names::SessionId;
 use crate::recording::directory::Directory;
-use crate::recording::format::segment::GatewayId;
 use crate::recording::keeper::requests::{Action, Request, ask};
 use crate::recording::reader::verify::{Area, Report, verify};
-use crate::recording::reader::{Observer, ReadFault};
 use serde_json::json;
 use std::io::Write;
 use std::path::PathBuf;
-use std::str::FromStr;
-
-/// Where recordings stand.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Place {
-    /// The directory of the gateway's recordings.
-    #[arg(long, short, env = "STAUNCH_RECORDINGS", value_name = "FOLDER")]
-    pub directory: PathBuf,
-}
 
 /// `staunch sessions …`.
 #[derive(Debug, clap::Subcommand)]
@@ -69,32 +59,6 @@ pub struct Ordered {
     pub reason: String,
 }
 
-/// A session as it is written: 16 hex digits.
-#[derive(Clone, Copy, Debug)]
-pub struct Session(pub SessionId);
-
-impl FromStr for Session {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let plain = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let id = plain.then(|| u64::from_str_radix(text, 16).ok()).flatten();
-        id.map(|id| Session(SessionId(id))).ok_or_else(|| "write 16 hex digits, as `list` prints them".into())
-    }
-}
-
-/// A gateway's identity as it is written: 32 hex digits.
-#[derive(Clone, Copy, Debug)]
-pub struct Gateway(pub GatewayId);
-
-impl FromStr for Gateway {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let plain = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let id = plain.then(|| u128::from_str_radix(text, 16).ok()).flatten();
-        id.map(|id| Gateway(GatewayId(id.to_be_bytes()))).ok_or_else(|| "write 32 hex digits".into())
-    }
-}
-
 /// Runs a command; its result goes to `out`, what could not be read to `told`.
 pub fn run(command: Command, out: &mut impl Write, told: &mut impl Write) -> Result<u8, EvidenceFault> {
     match command {
@@ -123,25 +87,11 @@ pub fn run(command: Command, out: &mut impl Write, told: &mut impl Write) -> Res
     }
 }
 
-struct Verifying(Progress);
-
-impl Observer for Verifying {
-    fn segment(&mut self, place: usize, count: usize) {
-        self.0.update(place, count);
-    }
-}
-
 fn order(out: &mut impl Write, action: Action, ordered: Ordered) -> Result<u8, EvidenceFault> {
     let request = Request { action, session: ordered.session.0, reason: ordered.reason };
     let done = ask(&ordered.place.directory, &request)?.map_err(EvidenceFault::Refused)?;
     writeln!(out, "done: {done} of the log")?;
     Ok(0)
-}
-
-/// Prints what could not be read.
-pub(super) fn tell(told: &mut impl Write, faults: &[ReadFault]) -> Result<u8, EvidenceFault> {
-    faults.iter().try_for_each(|fault| writeln!(told, "{fault}"))?;
-    Ok(u8::from(!faults.is_empty()))
 }
 
 const AREAS: [(Area, &str); 3] =

@@ -1,6 +1,6 @@
 //! `staunch sessions show`: the transcript of one session.
 
-use super::sessions::{Place, Session, tell};
+use super::arguments::{Place, Session, tell};
 use super::transcript::{Conversation, Item, Limits, Protocol, render};
 use super::{EvidenceFault, identities};
 use crate::recording::directory::Directory;

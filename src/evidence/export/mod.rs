@@ -13,18 +13,17 @@
 
 mod login;
 mod pcapng;
+mod source;
 mod tcp;
 mod tls;
 
+use super::arguments::{Place, Session, tell};
 use super::output::OutputFile;
-use super::sessions::{Place, Session, tell};
-use super::transcript::{Protocol, detect_protocol};
+use super::transcript::Protocol;
 use super::{EvidenceFault, identities};
 use crate::recording::directory::Directory;
-use crate::recording::format::envelope::Identities;
-use crate::recording::format::frame::Plane;
-use crate::recording::reader::{Event, Frame, Player, ReadFault, play_frames};
-use serde_json::{Map, Value};
+use crate::recording::reader::Event;
+use source::{Source, Survey};
 use std::io::Write;
 use std::path::PathBuf;
 use tcp::{Ends, Stream};
@@ -81,72 +80,6 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
         file.finish()?;
     }
     tell(told, &survey.faults)
-}
-
-/// A session that is read more than once.
-struct Source<'a> {
-    directory: &'a Directory,
-    identities: &'a Identities,
-    session: Session,
-}
-
-/// What is known of a session before its capture is written.
-#[derive(Default)]
-struct Survey {
-    frames: u64,
-    opened: u64,
-    sealed: u64,
-    faults: Vec<ReadFault>,
-    facts: Map<String, Value>,
-    /// First bytes of both planes.
-    starts: [Vec<u8>; 2],
-    first: u64,
-}
-
-/// First bytes that are looked at.
-const START: usize = 4096;
-
-impl Source<'_> {
-    fn play(&self, take: impl FnMut(&Frame, &Player, Event)) -> Result<Vec<ReadFault>, EvidenceFault> {
-        let segments = self.directory.segments()?;
-        Ok(play_frames(self.directory, &segments, self.session.0, Some(self.identities), take))
-    }
-
-    fn survey(&self) -> Result<Survey, EvidenceFault> {
-        let mut survey = Survey::default();
-        let faults = self.play(|frame, _, event| {
-            if survey.frames == 0 {
-                survey.first = frame.head.time;
-            }
-            survey.frames += 1;
-            match event {
-                Event::Fact(line) => {
-                    if let Ok(Value::Object(line)) = serde_json::from_slice(&line) {
-                        survey.facts.extend(line);
-                    }
-                }
-                Event::Data(plane, Some(data)) => {
-                    survey.opened += 1;
-                    let start = &mut survey.starts[plane.index()];
-                    start.extend_from_slice(&data[..data.len().min(START.saturating_sub(start.len()))]);
-                }
-                Event::Data(_, None) | Event::Damaged(_) => survey.sealed += 1,
-                _ => {}
-            }
-        })?;
-        survey.faults = faults;
-        Ok(survey)
-    }
-}
-
-impl Survey {
-    fn text(&self, name: &str) -> &str {
-        self.facts.get(name).and_then(Value::as_str).unwrap_or_default()
-    }
-
-    fn protocol(&self) -> Protocol {
-        detect_protocol(&self.starts[Plane::Up.index()], &self.starts[Plane::Down.index()])
-    }
 }
 
 /// The port by which capture tools know a protocol.

@@ -1,6 +1,6 @@
 //! The TLS 1.3 connection of a capture: a fabricated handshake, the recorded records of the server, the client's sealed anew.
 
-use super::Source;
+use super::source::Source;
 use crate::evidence::EvidenceFault;
 use crate::evidence::transcript::Protocol;
 use crate::recording::format::frame::Plane;

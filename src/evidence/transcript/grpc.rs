@@ -1,7 +1,7 @@
 //! gRPC: messages of a body, read as Protocol Buffers without their descriptors.
 
 use super::body::{text, value};
-use super::{Item, Limits, content};
+use super::{Item, Limits, coding};
 use serde_json::{Value, json};
 
 /// Adds the messages of a body: each a flag, a length and its bytes.
@@ -13,7 +13,7 @@ pub(super) fn describe(item: Item, mut bytes: &[u8], encoding: &str, limits: Lim
         let (message, rest) = rest.split_at(length.min(rest.len()));
         let plain = match flag & 1 {
             0 => Some(message.to_vec()),
-            _ => content::decode(encoding, message, limits.body),
+            _ => coding::decode(encoding, message, limits.body),
         };
         let mut shown = json!({ "bytes": length });
         match plain {

@@ -5,6 +5,7 @@
 //! shown as they are from there on. What it holds of one body, message or result is limited; the rest is counted.
 
 mod body;
+mod coding;
 mod content;
 mod detect;
 mod grpc;

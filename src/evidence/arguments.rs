@@ -1,0 +1,59 @@
+//! What commands that read recordings are told alike, and how they tell what could not be read.
+
+use super::EvidenceFault;
+use super::progress::Progress;
+use crate::names::SessionId;
+use crate::recording::format::segment::GatewayId;
+use crate::recording::reader::{Observer, ReadFault};
+use std::io::Write;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Where recordings stand.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Place {
+    /// The directory of the gateway's recordings.
+    #[arg(long, short, env = "STAUNCH_RECORDINGS", value_name = "FOLDER")]
+    pub directory: PathBuf,
+}
+
+/// A session as it is written: 16 hex digits.
+#[derive(Clone, Copy, Debug)]
+pub struct Session(pub SessionId);
+
+impl FromStr for Session {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let plain = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let id = plain.then(|| u64::from_str_radix(text, 16).ok()).flatten();
+        id.map(|id| Session(SessionId(id))).ok_or_else(|| "write 16 hex digits, as `list` prints them".into())
+    }
+}
+
+/// A gateway's identity as it is written: 32 hex digits.
+#[derive(Clone, Copy, Debug)]
+pub struct Gateway(pub GatewayId);
+
+impl FromStr for Gateway {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let plain = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let id = plain.then(|| u128::from_str_radix(text, 16).ok()).flatten();
+        id.map(|id| Gateway(GatewayId(id.to_be_bytes()))).ok_or_else(|| "write 32 hex digits".into())
+    }
+}
+
+/// Shows how far verifying has come.
+pub(super) struct Verifying(pub(super) Progress);
+
+impl Observer for Verifying {
+    fn segment(&mut self, place: usize, count: usize) {
+        self.0.update(place, count);
+    }
+}
+
+/// Prints what could not be read.
+pub(super) fn tell(told: &mut impl Write, faults: &[ReadFault]) -> Result<u8, EvidenceFault> {
+    faults.iter().try_for_each(|fault| writeln!(told, "{fault}"))?;
+    Ok(u8::from(!faults.is_empty()))
+}
