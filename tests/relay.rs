@@ -565,3 +565,50 @@ async fn a_key_is_renewed_while_more_data_than_any_reply_waits_for_a_slow_reader
     let ((), total) = timeout(3 * SOON, async { tokio::join!(writer, reader) }).await.unwrap();
     assert_eq!(total, rounds * (large.len() + small.len()));
 }
+
+/// Client offers, upstream speaks, both settle on: as if there were no gateway.
+const APPLICATION_PROTOCOLS: [(&[&str], &[&str], Option<&str>); 8] = [
+    (&["h2"], &["h2"], Some("h2")),
+    (&["h2", "http/1.1"], &["http/1.1"], Some("http/1.1")),
+    (&["private", "mqtt"], &["mqtt"], Some("mqtt")),
+    (&["postgresql", "h2"], &["h2", "postgresql"], Some("postgresql")),
+    // An upstream that does not negotiate: nothing is said to the client either.
+    (&["h2"], &[], None),
+    (&[], &["h2"], None),
+    (&[], &[], None),
+    // Names that anybody can make up are not asked for.
+    (&["private"], &[], None),
+];
+
+#[tokio::test]
+async fn a_raw_route_settles_on_the_application_protocol_that_the_upstream_speaks() {
+    for (offered, spoken, agreed) in APPLICATION_PROTOCOLS {
+        let rig = Rig::raw(Wish { upstream_alpn: spoken.to_vec(), ..Wish::default() }).await;
+        // What is known by now is not asked again.
+        for round in 0..2 {
+            let mut config = (*rig.client).clone();
+            config.alpn_protocols = offered.iter().map(|name| name.as_bytes().to_vec()).collect();
+            let client = async {
+                let mut client = rig.connect(config.into()).await.unwrap();
+                client.write_all(b"ping").await.unwrap();
+                client
+            };
+            let upstream = async {
+                loop {
+                    let mut upstream = rig.accept().await;
+                    // A connection on which nothing comes only asked.
+                    let mut ping = [0; 4];
+                    if upstream.read_exact(&mut ping).await.is_ok() {
+                        assert_eq!(&ping, b"ping");
+                        return upstream;
+                    }
+                    assert_eq!(round, 0, "{offered:?} is asked again");
+                }
+            };
+            let (client, upstream) = timeout(SOON, async { tokio::join!(client, upstream) }).await.unwrap();
+            let agreed = agreed.map(str::as_bytes);
+            assert_eq!(client.get_ref().1.alpn_protocol(), agreed, "{offered:?} and {spoken:?}");
+            assert_eq!(upstream.get_ref().1.alpn_protocol(), agreed, "{offered:?} and {spoken:?}");
+        }
+    }
+}

@@ -79,6 +79,16 @@ async fn a_raw_route_without_certificates_opens_through_the_tunnel_and_both_dire
 }
 
 #[tokio::test]
+async fn the_tunnels_own_protocol_is_not_asked_of_a_raw_upstream() {
+    let http = Http::raw(Wish { upstream_alpn: vec!["h2"], ..Wish::default() }).await;
+    let mut client = knock(&http.rig, &["http/1.1"]).await.unwrap();
+    client.write_all(head("route", &http.token(60)).as_bytes()).await.unwrap();
+    let upstream = timeout(Duration::from_secs(5), http.rig.accept()).await.expect("it takes the connection");
+    assert_eq!(upstream.get_ref().1.alpn_protocol(), None);
+    assert!(heading(&mut client).await.starts_with(OPENED));
+}
+
+#[tokio::test]
 async fn bytes_right_behind_the_head_are_the_routes_and_none_is_lost() {
     let http = Http::raw(Wish::default()).await;
     let head = head("route", &http.token(60));

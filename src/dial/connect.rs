@@ -61,12 +61,17 @@ impl Upstream {
             tcp.write_all(&request).await.map_err(|error| DialFault::Connect(address, error))?;
         }
         let config = match application {
-            Application::None | Application::Mysql(_) => &tls.plain,
-            Application::Http1 => &tls.http1,
-            Application::Http2 => &tls.http2,
-            Application::Postgres => &tls.postgresql,
+            Application::None | Application::Mysql(_) => tls.plain.clone(),
+            Application::Http1 => tls.http1.clone(),
+            Application::Http2 => tls.http2.clone(),
+            Application::Postgres => tls.postgresql.clone(),
+            Application::Named(name) => {
+                let mut config = (*tls.plain).clone();
+                config.alpn_protocols = vec![name.as_bytes().to_vec()];
+                Arc::new(config)
+            }
         };
-        let established = connect(tcp, config.clone(), tls.server_name.clone(), records_per_key).await;
+        let established = connect(tcp, config, tls.server_name.clone(), records_per_key).await;
         let established = established.map_err(|fault| {
             if let HandshakeFault::Tls(rustls::Error::AlertReceived(
                 AlertDescription::NoApplicationProtocol,
@@ -82,7 +87,7 @@ impl Upstream {
         let agreed = established.facts.alpn.as_deref();
         let may_be_silent = match application {
             Application::None | Application::Http1 | Application::Mysql(_) => true,
-            Application::Http2 => false,
+            Application::Http2 | Application::Named(_) => false,
             Application::Postgres => self.negotiation == Negotiation::Request,
         };
         let speaks = agreed == Some(application.name()) || (agreed.is_none() && may_be_silent);

@@ -4,10 +4,12 @@ use super::application::Application;
 use std::time::{Duration, Instant};
 
 /// Which protocols an upstream speaks, and since when that is known.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 pub(super) struct KnownProtocols {
     http1: Option<(bool, Instant)>,
     http2: Option<(bool, Instant)>,
+    /// Of raw routes, by the names that were asked for.
+    named: Vec<(&'static str, bool, Instant)>,
     /// When it was last out of reach.
     unreachable: Option<Instant>,
 }
@@ -25,6 +27,10 @@ impl KnownProtocols {
             Application::None | Application::Postgres | Application::Mysql(_) => return Some(true),
             Application::Http1 => self.http1,
             Application::Http2 => self.http2,
+            Application::Named(name) => {
+                let found = self.named.iter().find(|(known, ..)| *known == name);
+                found.map(|(_, yes, since)| (*yes, *since))
+            }
         };
         entry.filter(|(yes, since)| *yes || since.elapsed() < NEGATIVE_TTL).map(|(yes, _)| yes)
     }
@@ -35,6 +41,10 @@ impl KnownProtocols {
             Application::None | Application::Postgres | Application::Mysql(_) => {}
             Application::Http1 => self.http1 = Some((yes, Instant::now())),
             Application::Http2 => self.http2 = Some((yes, Instant::now())),
+            Application::Named(name) => {
+                self.named.retain(|(known, ..)| *known != name);
+                self.named.push((name, yes, Instant::now()));
+            }
         }
     }
 

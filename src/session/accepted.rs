@@ -283,7 +283,7 @@ async fn application(route: &Route, hello: &Hello, negotiation: Negotiation) -> 
         (_, Negotiation::Direct) => {}
     }
     if route.protocol == RouteProtocol::Raw {
-        return Some(Application::None);
+        return Some(application_of_raw(route, hello).await);
     }
     if hello.alpn.is_empty() {
         // That means HTTP/1.1, which a plaintext upstream was perhaps not said to speak and cannot be asked for.
@@ -298,6 +298,21 @@ async fn application(route: &Route, hello: &Hello, negotiation: Negotiation) -> 
         wanted.push(Application::Http1);
     }
     route.upstream.choose(&wanted, route.timeouts.connect).await
+}
+
+/// What is spoken on a raw route: the first name that the client offers and the upstream settles on. Where there is none, or
+/// no TLS upstream, nothing is said of it to either, as between a client and a server without ALPN.
+async fn application_of_raw(route: &Route, hello: &Hello) -> Application {
+    let mut wanted: Vec<Application> = Vec::new();
+    for application in hello.alpn.iter().filter_map(|name| Application::registered(name)) {
+        if !wanted.contains(&application) {
+            wanted.push(application);
+        }
+    }
+    if wanted.is_empty() || route.upstream.is_plaintext() {
+        return Application::None;
+    }
+    route.upstream.choose(&wanted, route.timeouts.connect).await.unwrap_or(Application::None)
 }
 
 /// What is spoken on a tunnel's name: HTTP/1.1, under its own name or without one.

@@ -8,6 +8,7 @@ use super::raw::Raw;
 use super::stage::{Authorised, Identified, Routed, Start, Verdict};
 use super::trail::Trail;
 use crate::close::Close;
+use crate::dial::Application;
 use crate::protocol::RefusalReason;
 use crate::tls::leg::Leg;
 
@@ -20,7 +21,11 @@ const ACCESS_DENIED: u8 = 49;
 const INTERNAL_ERROR: u8 = 80;
 
 impl RawStart {
-    pub(super) fn new(routed: Routed) -> Box<Self> {
+    pub(super) fn new(mut routed: Routed) -> Box<Self> {
+        if routed.session.is_tunnelled() {
+            // What was agreed on is the tunnel's protocol, not that of the bytes in it.
+            routed.application = Application::None;
+        }
         Box::new(RawStart(routed))
     }
 }

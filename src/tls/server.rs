@@ -88,7 +88,12 @@ impl ServerVariants {
         match alpn {
             Some(b"h2") => self.http2.clone(),
             Some(b"postgresql") => self.postgresql.clone(),
-            Some(_) => self.http1.clone(),
+            Some(b"http/1.1") => self.http1.clone(),
+            Some(other) => {
+                let mut config = (*self.none).clone();
+                config.alpn_protocols = vec![other.to_vec()];
+                Arc::new(config)
+            }
             None => self.none.clone(),
         }
     }
