@@ -55,6 +55,8 @@ pub enum Close {
     Evicted,
     /// A leg reached the AEAD limit of TLS 1.2, which cannot renew its keys.
     KeyLimit,
+    /// The session could not be recorded any further, and its route demands it (`record = "strict"`).
+    Recording,
     /// A fault of the gateway itself.
     Internal,
 }
@@ -175,6 +177,7 @@ impl Close {
             Close::LogFull => "log_full",
             Close::Evicted => "evicted",
             Close::KeyLimit => "key_limit",
+            Close::Recording => "recording",
             Close::Internal => "internal",
         }
     }
@@ -207,6 +210,7 @@ impl Close {
             | Close::LogFull
             | Close::Evicted
             | Close::KeyLimit
+            | Close::Recording
             | Close::Internal => Culprit::Gateway,
         }
     }

@@ -10,6 +10,7 @@ use crate::names::RouteName;
 use crate::policy::Policy;
 use crate::protocol::RequireAuth;
 use crate::protocol::mysql::Greeting;
+use crate::recording::settings::RouteRecording;
 use crate::tls::server::{ClientCertificates, ServerVariants};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -218,6 +219,8 @@ pub struct Route {
     pub inject: Vec<HeaderInjection>,
     /// What a route of a database has besides; `None` for all others.
     pub database: Option<Arc<Database>>,
+    /// How its sessions are recorded; `None`: they are not.
+    pub recording: Option<RouteRecording>,
     /// This route's timeouts.
     pub timeouts: Timeouts,
 }

@@ -97,11 +97,10 @@ enum Action {
     #[command(after_help = CONNECT_HELP)]
     Connect(Box<connect::Arguments>),
     /// Keys of auditors, who read recordings.
-    // Hidden as long as no route can be recorded: there would be nothing to read.
-    #[command(subcommand, hide = true)]
+    #[command(subcommand)]
     Audit(AuditAction),
     /// Recorded sessions: list, show, replay, export, verify, hold, release, erase.
-    #[command(subcommand, hide = true, after_help = SESSIONS_HELP)]
+    #[command(subcommand, after_help = SESSIONS_HELP)]
     Sessions(sessions::Command),
     /// Show the main job on this machine: issuer, model service, gateway, and what happens on each leg.
     Demo {

@@ -135,6 +135,14 @@ const CLOSED: &str = "session closed";
 /// The name of the event for whatever somebody causes who is not permitted.
 const REFUSED: &str = "refused";
 
+/// A line as the JSON log has it, without the line feed: for a recording, which keeps the lines of its session.
+pub fn json_line(facts: &impl std::fmt::Display) -> String {
+    let mut line = String::with_capacity(512);
+    // Writing to a String cannot fail.
+    let _ = pipeline::write_json(&mut line, facts);
+    line
+}
+
 /// A session begins: its client was accepted and named a route, or did not.
 pub fn opened(facts: &Opened<'_>) {
     tracing::info!(name: "session opened", target: TARGET, facts = %facts);

@@ -168,6 +168,12 @@ fn head(
     }
 }
 
+/// Writes a line of the evidence as JSON, without the line feed.
+pub(super) fn write_json(line: &mut String, facts: &impl std::fmt::Display) -> std::fmt::Result {
+    head(line, &mut Clock::default(), Style::Json, Level::INFO, SystemTime::now())?;
+    write!(line, "{facts}}}")
+}
+
 /// A line of the evidence brings its own text.
 struct Evidence<'a> {
     line: &'a mut String,

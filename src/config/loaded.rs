@@ -5,6 +5,7 @@ use super::summary::Summary;
 use crate::acme::Plan;
 use crate::audit::{Format, Room};
 use crate::gateway::Gateway;
+use crate::recording::settings::Settings;
 use crate::secret::Secret;
 use crate::worker::Layout;
 use crate::worker::memory::MemoryLimit;
@@ -26,6 +27,8 @@ pub struct Loaded {
     pub memory: Option<MemoryLimit>,
     /// Certificates that are ordered; `None`: none is.
     pub acme: Option<Plan>,
+    /// Recordings; `None` where nothing is recorded.
+    pub recording: Option<Settings>,
     /// What `check` prints.
     pub summary: Summary,
     /// What works and is not right.

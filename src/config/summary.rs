@@ -16,6 +16,8 @@ pub struct Summary {
     pub memory_limit: Option<u64>,
     /// Where clients connect.
     pub listeners: Vec<String>,
+    /// Where sessions are recorded, and for how many auditors.
+    pub recordings: Option<(String, usize)>,
     /// Who issues tokens.
     pub issuers: Vec<String>,
     /// Names that lead to every route.
@@ -78,6 +80,8 @@ pub struct RouteSummary {
     pub inject: Vec<String>,
     /// How many bytes of each statement are logged; `None`: statements are not.
     pub statements: Option<usize>,
+    /// How its sessions are recorded; `None`: they are not.
+    pub records: Option<String>,
     /// Whether clients show a certificate.
     pub client_certificates: String,
     /// Post-quantum key exchange with clients, and with the upstream.
@@ -130,6 +134,9 @@ impl fmt::Display for Summary {
         if let Some(bytes) = self.memory_limit {
             writeln!(f, "memory      {} MiB: {} connections at most", bytes >> 20, self.connections)?;
         }
+        if let Some((directory, auditors)) = &self.recordings {
+            writeln!(f, "records     into {directory}, for {auditors} auditors")?;
+        }
         if !self.issuers.is_empty() {
             writeln!(f, "believes    {}", self.issuers.join(", "))?;
         }
@@ -157,6 +164,9 @@ impl fmt::Display for Summary {
             }
             if let Some(limit) = route.statements {
                 writeln!(f, "  logs        statements, up to {limit} bytes of each")?;
+            }
+            if let Some(records) = &route.records {
+                writeln!(f, "  records     {records}")?;
             }
             writeln!(
                 f,

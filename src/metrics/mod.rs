@@ -9,7 +9,7 @@ mod render;
 mod summary;
 
 pub use histogram::Histogram;
-pub use render::{AcmeFacts, LogFacts, ProcessFacts, render};
+pub use render::{AcmeFacts, LogFacts, ProcessFacts, RecordingFacts, render};
 pub use summary::{Quantiles, Totals, first_bytes, quantile, totals};
 
 use crate::close::{Close, Plaintext};

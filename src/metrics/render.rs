@@ -34,6 +34,8 @@ pub struct ProcessFacts {
     pub memory: Option<(u64, u64)>,
     /// The log's counters.
     pub log: LogFacts,
+    /// Recordings; `None` where nothing is recorded.
+    pub recordings: Option<RecordingFacts>,
     /// True while the gateway drains.
     pub draining: bool,
 }
@@ -66,6 +68,29 @@ pub struct LogFacts {
     pub errors: u64,
     /// It cannot be written now.
     pub failing: bool,
+}
+
+/// How recordings do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordingFacts {
+    /// Sessions that were recorded.
+    pub recorded: u64,
+    /// Sessions that were not.
+    pub unrecorded: u64,
+    /// Sessions that were refused for want of space.
+    pub no_space: u64,
+    /// Segments that a failed write or sync damaged.
+    pub damaged: u64,
+    /// Bytes that `record = "async"` forwarded and did not record.
+    pub lost_bytes: u64,
+    /// Bytes written to segments.
+    pub written_bytes: u64,
+    /// Segments that are complete.
+    pub segments: u64,
+    /// False while new recorded sessions are refused.
+    pub has_space: bool,
+    /// False while the log cannot be written or signed.
+    pub has_log: bool,
 }
 
 /// All metrics, summed over the workers.
@@ -217,6 +242,29 @@ fn handshakes(out: &mut Text, workers: &[Arc<WorkerMetrics>]) {
     }
 }
 
+fn recordings(out: &mut Text, facts: &RecordingFacts) {
+    out.family("recording_sessions_total", "counter", "Sessions, by whether they were recorded.");
+    out.sample("recording_sessions_total", &[("recorded", "yes")], facts.recorded);
+    out.sample("recording_sessions_total", &[("recorded", "no")], facts.unrecorded);
+    out.single(
+        "recording_refused_total",
+        "Sessions refused since there was no space to record them.",
+        facts.no_space,
+    );
+    out.single(
+        "recording_damaged_segments_total",
+        "Segments given up after a failed write or sync; their sessions ended.",
+        facts.damaged,
+    );
+    let lost = "Bytes that record = \"async\" forwarded and did not record.";
+    out.single("recording_lost_bytes_total", lost, facts.lost_bytes);
+    out.single("recording_written_bytes_total", "Bytes written to segments.", facts.written_bytes);
+    out.single("recording_segments_total", "Segments completed.", facts.segments);
+    out.family("recording_failing", "gauge", "1 while something of recordings fails, by what.");
+    out.sample("recording_failing", &[("what", "space")], u64::from(!facts.has_space));
+    out.sample("recording_failing", &[("what", "log")], u64::from(!facts.has_log));
+}
+
 fn log(out: &mut Text, log: &LogFacts) {
     out.single("log_lines_total", "Lines that the log took.", log.lines);
     out.family(
@@ -245,6 +293,7 @@ fn log(out: &mut Text, log: &LogFacts) {
 
 fn facts(out: &mut Text, process: &ProcessFacts) {
     log(out, &process.log);
+    process.recordings.iter().for_each(|facts| recordings(out, facts));
     if let Some((limit, used)) = process.memory {
         out.family("memory_limit_bytes", "gauge", "Memory that the process' control group may use.");
         out.sample("memory_limit_bytes", &[], limit);

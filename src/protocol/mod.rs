@@ -229,6 +229,11 @@ impl Refusal {
     }
 }
 
+/// What stands in a recording for a value that is left out of it.
+pub(crate) fn hidden(value: &[u8]) -> Vec<u8> {
+    vec![b'*'; value.len()]
+}
+
 /// What an [`Http`] noticed while bytes went by; drained with [`Http::event`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -303,6 +308,9 @@ pub trait Http {
     fn up(&mut self, edit: &mut Edit<'_>) -> Result<Up, Fault>;
     /// The head that [`Up::Request`] spoke of. One that is barred is to be refused.
     fn request(&self) -> &Request;
+    /// Appends the withheld head as its client sent it, for a recording. The values of fields for which `hides` is true are
+    /// overwritten at equal length.
+    fn write_view(&self, out: &mut Vec<u8>, hides: &dyn Fn(&[u8]) -> bool);
     /// Sends the withheld head on, rewritten.
     fn permit(&mut self, edit: &mut Edit<'_>, rewrite: &Rewrite<'_>);
     /// Drops the withheld head and answers in its place, in order; what else of it arrives is swallowed.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Recordings of a gateway.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Where segments, keys and log stand.
     pub directory: PathBuf,
@@ -47,6 +47,26 @@ pub struct RetentionClass {
     pub age: Option<Duration>,
     /// Bytes above which the oldest segments are deleted; no limit if `None`.
     pub size: Option<u64>,
+}
+
+/// Whether a session waits for its recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Nothing is forwarded before it is recorded.
+    Strict,
+    /// Recording never holds the session up; what does not fit is lost, counted and noted.
+    Async,
+}
+
+/// How a route is recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteRecording {
+    /// Whether sessions wait for it.
+    pub mode: Mode,
+    /// Names of headers, in small letters, whose values are left out.
+    pub redact: Vec<String>,
+    /// Its class, an index into the settings' list.
+    pub class: usize,
 }
 
 impl RetentionClass {

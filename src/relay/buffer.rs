@@ -13,6 +13,8 @@ pub(super) struct Scratch {
     pub(super) read: Box<[u8]>,
     /// Where edited plaintext is put together.
     pub(super) edited: Vec<u8>,
+    /// Where the view of a recorded client is put together.
+    pub(super) view: Vec<u8>,
     /// Spare buffers, by [`SIZES`].
     spares: [Vec<Vec<u8>>; SIZES.len()],
 }
@@ -27,6 +29,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         read: vec![0; LARGE_BATCH + MAX_RECORD].into_boxed_slice(),
         edited: Vec::new(),
+        view: Vec::new(),
         spares: Default::default(),
     });
 }

@@ -20,7 +20,7 @@ mod watch;
 use crate::close::Close;
 use crate::names::{Direction, Side};
 use crate::protocol::Edit;
-use crate::tls::leg::{Leg, LegFault, USER_TIMEOUT};
+use crate::tls::leg::{Leg, LegFault, NotTaken, USER_TIMEOUT};
 use alarm::Alarm;
 use pump::Half;
 use std::task::{Context, Poll, Waker};
@@ -98,6 +98,12 @@ pub trait Traffic {
     fn requests(&self) -> (u64, u32) {
         (0, 0)
     }
+}
+
+/// Takes what a recorded client says, as its recording is to hold it, before any of it goes up.
+pub trait ClientTap {
+    /// Takes plaintext behind all that was taken before. After an `Err` nothing goes up any more.
+    fn take(&mut self, plaintext: &[u8]) -> Result<(), NotTaken>;
 }
 
 /// What a live session was told by the rest of the gateway.
@@ -218,6 +224,11 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
             checked: moved,
             under_way,
         }
+    }
+
+    /// Shows to `tap` what the client says from now on. Without a tap none of this costs anything.
+    pub fn set_client_tap(&mut self, tap: Box<dyn ClientTap>) {
+        self.up.tap = Some(tap);
     }
 
     /// Runs until the session ends and says why.
@@ -431,6 +442,9 @@ pub fn close_of(side: Side, fault: &LegFault) -> Close {
         }
         LegFault::Alert(_) => Close::Alert(side),
         LegFault::Truncated => Close::Truncated(side),
+        LegFault::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<NotTaken>()) => {
+            Close::Recording
+        }
         LegFault::Io(_) => Close::Reset(side),
         LegFault::KeyLimit => Close::KeyLimit,
     }

@@ -1,7 +1,7 @@
 //! One direction of a relay: read records, open, let the traffic see them, seal, write.
 
 use super::buffer::{self, Large, Scratch};
-use super::{BATCH, Ended, LARGE_BATCH, MAX_HELD, Orders, Relay, Traffic};
+use super::{BATCH, ClientTap, Ended, LARGE_BATCH, MAX_HELD, Orders, Relay, Traffic};
 use crate::close::Close;
 use crate::names::{Direction, Side};
 use crate::protocol::Edit;
@@ -31,6 +31,8 @@ pub(super) struct Half {
     pub(super) mute: bool,
     /// The sink has everything and was told that it is all.
     pub(super) finished: bool,
+    /// Up only, on a recorded route: sees what the client says before it goes on.
+    pub(super) tap: Option<Box<dyn ClientTap>>,
     /// Application bytes from the source.
     pub(super) bytes: u64,
     /// Records from the source.
@@ -149,7 +151,8 @@ impl<T: Traffic> Pump<'_, T> {
     /// Lets the traffic say what it has to say without input.
     fn speak(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), Ended> {
         scratch.edited.clear();
-        let mut edit = Edit::new(&mut [], &mut scratch.edited);
+        let mut view = self.begin_view(scratch);
+        let mut edit = Edit::with_view(&mut [], &mut scratch.edited, view.as_mut());
         // An empty edit has nothing to wait for.
         if let Poll::Ready(dealt) = self.traffic_sees(cx, &mut edit) {
             dealt?;
@@ -158,6 +161,7 @@ impl<T: Traffic> Pump<'_, T> {
         self.half.mute = said.is_empty();
         let queued = self.queue(scratch, &said);
         scratch.edited = said;
+        self.show_view(scratch, view)?;
         queued
     }
 
@@ -165,7 +169,8 @@ impl<T: Traffic> Pump<'_, T> {
     fn offer_again(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, Ended> {
         let mut waiting = std::mem::take(&mut self.half.waiting);
         scratch.edited.clear();
-        let mut edit = Edit::new(&mut waiting, &mut scratch.edited);
+        let mut view = self.begin_view(scratch);
+        let mut edit = Edit::with_view(&mut waiting, &mut scratch.edited, view.as_mut());
         let seen = self.traffic_sees(cx, &mut edit);
         let (taken, diverged) = (edit.position(), edit.diverged());
         self.half.asked = seen.is_pending();
@@ -182,7 +187,9 @@ impl<T: Traffic> Pump<'_, T> {
             scratch.edited = edited;
         } else {
             self.queue(scratch, &waiting[..taken])?;
+            view.iter_mut().for_each(|view| view.extend_from_slice(&waiting[..taken]));
         }
+        self.show_view(scratch, view)?;
         if let Some(close) = fault {
             return Err(close.into());
         }
@@ -275,7 +282,9 @@ impl<T: Traffic> Pump<'_, T> {
         scratch: &mut Scratch,
         bytes: &mut [u8],
     ) -> Result<usize, Ended> {
-        let in_place = self.sink.fits(self.source);
+        // What is sealed in place cannot be shown any more.
+        let in_place = self.half.tap.is_none() && self.sink.fits(self.source);
+        let mut view = self.begin_view(scratch);
         let (mut at, mut run) = (0, 0..0);
         let ended = loop {
             let length = match self.source.next_record(&bytes[at..]) {
@@ -297,7 +306,7 @@ impl<T: Traffic> Pump<'_, T> {
             self.half.records += 1;
             self.half.bytes += (end - start) as u64;
             scratch.edited.clear();
-            let mut edit = Edit::new(&mut record[start..end], &mut scratch.edited);
+            let mut edit = Edit::with_view(&mut record[start..end], &mut scratch.edited, view.as_mut());
             let seen = self.traffic_sees(cx, &mut edit);
             let (taken, diverged) = (edit.position(), edit.diverged());
             if let Poll::Ready(Err(close)) = seen {
@@ -336,7 +345,9 @@ impl<T: Traffic> Pump<'_, T> {
                 self.queue(scratch, &edited)?;
                 scratch.edited = edited;
             } else {
-                self.queue(scratch, &bytes[at - length + start..at - length + start + taken])?;
+                let passed = &bytes[at - length + start..at - length + start + taken];
+                view.iter_mut().for_each(|view| view.extend_from_slice(passed));
+                self.queue(scratch, passed)?;
             }
             if seen.is_pending() {
                 self.half.asked = true;
@@ -345,6 +356,7 @@ impl<T: Traffic> Pump<'_, T> {
                 break Ok(());
             }
         };
+        self.show_view(scratch, view)?;
         self.write_run(cx, scratch, &bytes[run])?;
         ended.map(|()| at)
     }
@@ -375,7 +387,31 @@ impl<T: Traffic> Pump<'_, T> {
 
     fn queue(&mut self, scratch: &mut Scratch, plaintext: &[u8]) -> Result<(), Ended> {
         scratch.lend(self.sink.unsent_buffer(), MAX_HELD);
-        self.sink.queue(plaintext).map_err(|fault| self.sink_fault(fault))
+        if let Err(fault) = self.sink.queue(plaintext) {
+            if self.half.tap.is_some() {
+                // What was queued before was not shown yet.
+                self.sink.silence();
+            }
+            return Err(self.sink_fault(fault));
+        }
+        Ok(())
+    }
+
+    /// Where what the client says is put together, if it is recorded.
+    fn begin_view(&self, scratch: &mut Scratch) -> Option<Vec<u8>> {
+        self.half.tap.as_ref().map(|_| std::mem::take(&mut scratch.view))
+    }
+
+    /// Shows what the client said, before any of it is written.
+    fn show_view(&mut self, scratch: &mut Scratch, view: Option<Vec<u8>>) -> Result<(), Ended> {
+        let (Some(mut view), Some(tap)) = (view, &mut self.half.tap) else { return Ok(()) };
+        let taken = if view.is_empty() { Ok(()) } else { tap.take(&view) };
+        view.clear();
+        scratch.view = view;
+        taken.map_err(|_| {
+            self.sink.silence();
+            Ended::new(Close::Recording)
+        })
     }
 
     fn traffic_sees(&mut self, cx: &mut Context<'_>, edit: &mut Edit<'_>) -> Poll<Result<(), Close>> {

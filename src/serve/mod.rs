@@ -13,7 +13,11 @@ use crate::audit::{Format, Sink};
 use crate::close::Close;
 use crate::config::{self, Faults, Loaded};
 use crate::gateway::Gateway;
-use crate::metrics::{AcmeFacts, LogFacts, ProcessFacts, WorkerMetrics, render};
+use crate::metrics::{AcmeFacts, LogFacts, ProcessFacts, RecordingFacts, WorkerMetrics, render};
+use crate::recording::archive::{Archive, Counters};
+use crate::recording::directory::DirectoryFault;
+use crate::recording::keeper::{Origin, Recordings};
+use crate::recording::settings::Settings;
 use crate::session::registry::Registry;
 use crate::worker::memory::{MemoryLimit, Shortage};
 use crate::worker::{Bound, Layout, Workers, listen_fault};
@@ -34,6 +38,9 @@ const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartFault {
+    /// The directory of recordings cannot be used.
+    #[error("recordings: {0}")]
+    Recordings(#[from] DirectoryFault),
     /// A port, a signal, a thread could not be had.
     #[error("{what}: {error}")]
     System {
@@ -67,6 +74,8 @@ pub struct Running {
     path: PathBuf,
     gateway: Arc<ArcSwap<Gateway>>,
     workers: Workers,
+    /// Dropped after the workers: completes the log.
+    recordings: Option<Recordings>,
     state: Arc<State>,
     acme: Mutex<Option<Manager>>,
     /// Where clients are served, ports filled in.
@@ -128,8 +137,12 @@ impl Running {
         workers: Option<usize>,
         sink: Option<Sink>,
     ) -> Result<Self, StartFault> {
-        let Loaded { mut gateway, workers: written, admin, acme, summary, warnings, memory, .. } = loaded;
+        let Loaded {
+            mut gateway, workers: written, admin, acme, summary, warnings, memory, recording, ..
+        } = loaded;
         log_warnings(&warnings);
+        let recordings = recording.map(|settings| open_recordings(path, settings)).transpose()?;
+        let archive = recordings.as_ref().map(|recordings| recordings.archive().clone());
         let layout = Layout { count: workers.unwrap_or(written.count), ..written };
         let mut inherited = service_manager::inherited().map_err(system("cannot listen"))?;
         let admin_listener = match inherited.take(admin.address) {
@@ -147,8 +160,8 @@ impl Running {
         let manager = acme.as_ref().map(start_acme).transpose().map_err(StartFault::Acme)?;
         gateway.acme.challenges = manager.as_ref().map(Manager::challenges);
         let gateway = Arc::new(ArcSwap::from_pointee(gateway));
-        let workers =
-            Workers::start(bound, layout, gateway.clone()).map_err(system("cannot start workers"))?;
+        let workers = Workers::start(bound, layout, gateway.clone(), archive.clone())
+            .map_err(system("cannot start workers"))?;
         if let Some(path) = &settings.revocations {
             admin::revoked::read(path, workers.registry.revocations())
                 .map_err(system("cannot read the file of revocations"))?;
@@ -164,6 +177,7 @@ impl Running {
             draining: AtomicBool::new(false),
             sink,
             memory: memory.clone(),
+            archive,
         });
         tokio::spawn(admin::serve(admin_listener, state.clone(), settings));
         if let Some(sink) = state.sink.clone() {
@@ -186,7 +200,7 @@ impl Running {
         }
         service_manager::ready();
         let acme = Mutex::new(manager);
-        Ok(Running { path: path.to_owned(), gateway, workers, state, acme, addresses, admin })
+        Ok(Running { path: path.to_owned(), gateway, workers, recordings, state, acme, addresses, admin })
     }
 
     /// Reads configuration and certificates again. The old ones stay when the new ones are bad.
@@ -207,6 +221,10 @@ impl Running {
             }
             Ok(loaded) if loaded.gateway.listeners != self.gateway.load().listeners => {
                 tracing::error!("reload refused: listeners changed, which needs a restart");
+                false
+            }
+            Ok(loaded) if !self.has_recording(loaded.recording.as_ref()) => {
+                tracing::error!("reload refused: [recording] changed, which needs a restart");
                 false
             }
             Ok(mut loaded) => {
@@ -245,6 +263,11 @@ impl Running {
         loaded.gateway.acme.challenges = Some(manager.challenges());
         manager.adopt(plan, &tokio::runtime::Handle::current());
         Ok(())
+    }
+
+    /// True where recordings are made as these settings have it.
+    fn has_recording(&self, settings: Option<&Settings>) -> bool {
+        self.recordings.as_ref().map(|recordings| recordings.archive().settings()) == settings
     }
 
     /// Runs until signals end it.
@@ -298,6 +321,14 @@ impl Running {
     }
 }
 
+/// Opens the directory of recordings; the log says by which configuration.
+fn open_recordings(path: &Path, settings: Settings) -> Result<Recordings, StartFault> {
+    let text = std::fs::read(path).map_err(system("cannot read the configuration again"))?;
+    let digest = ring::digest::digest(&ring::digest::SHA256, &text);
+    let configuration = digest.as_ref().try_into().unwrap_or_default();
+    Ok(Recordings::open(settings, &Origin { configuration })?)
+}
+
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
@@ -317,6 +348,23 @@ impl Stop {
     }
 }
 
+/// The counters of recordings.
+fn recording_facts(archive: &Archive) -> RecordingFacts {
+    let Counters { recorded, unrecorded, no_space, damaged, lost_bytes, written, closed, .. } =
+        &archive.counters;
+    RecordingFacts {
+        recorded: recorded.load(Relaxed),
+        unrecorded: unrecorded.load(Relaxed),
+        no_space: no_space.load(Relaxed),
+        damaged: damaged.load(Relaxed),
+        lost_bytes: lost_bytes.load(Relaxed),
+        written_bytes: written.load(Relaxed),
+        segments: closed.load(Relaxed),
+        has_space: archive.has_space(),
+        has_log: archive.has_log(),
+    }
+}
+
 /// What the operator may ask about.
 struct State {
     gateway: Arc<ArcSwap<Gateway>>,
@@ -330,6 +378,7 @@ struct State {
     draining: AtomicBool,
     sink: Option<Sink>,
     memory: Option<MemoryLimit>,
+    archive: Option<Arc<Archive>>,
 }
 
 fn acme_facts((route, certificate): &(crate::names::RouteName, Arc<Certificate>)) -> AcmeFacts {
@@ -358,6 +407,12 @@ impl AdminState for State {
         }
         if !self.gateway.load().issuers.ready(SystemTime::now()) {
             return Err("an issuer's keys have not been fetched".into());
+        }
+        if self.archive.as_ref().is_some_and(|archive| !archive.has_space()) {
+            return Err("no space is left for recordings: new recorded sessions are refused".into());
+        }
+        if self.archive.as_ref().is_some_and(|archive| !archive.has_log()) {
+            return Err("the log of recordings cannot be written".into());
         }
         let now = SystemTime::now();
         if let Some((route, why)) = self.gateway.load().acme.trouble(now) {
@@ -406,6 +461,7 @@ impl AdminState for State {
             resident_bytes: process::resident_bytes(),
             memory: self.memory.as_ref().map(|limit| (limit.bytes, limit.used().unwrap_or(0))),
             log: self.sink.as_ref().map_or_else(LogFacts::default, Sink::facts),
+            recordings: self.archive.as_deref().map(recording_facts),
             draining: self.draining.load(Relaxed),
         };
         render(&self.metrics, &facts)

@@ -175,8 +175,24 @@ const NO_RULE: &str = "no rule of the route names this identity";
 /// What is said of a route that a reload took away.
 pub(super) const ROUTE_GONE: &str = "the configuration has no such route any more";
 
-/// Asks the policy, and then whether there is room.
+/// Asks the policy, then whether there is room, and begins the session's recording.
 pub(super) fn permit(session: &Session, route: &Route, identity: &Arc<Identity>) -> Result<Permit, Denial> {
+    let permit = ask_policy(session, route, identity)?;
+    match session.begin_recording(route) {
+        Ok(()) => Ok(permit),
+        Err(fault) => {
+            let detail = format!("the session cannot be recorded: {fault}");
+            Err(Denial::new(RefusalReason::Overloaded, detail).of(identity))
+        }
+    }
+}
+
+/// Asks the policy, and then whether there is room.
+pub(super) fn ask_policy(
+    session: &Session,
+    route: &Route,
+    identity: &Arc<Identity>,
+) -> Result<Permit, Denial> {
     let no = |why, detail: Cow<'static, str>| Denial::new(why, detail).of(identity);
     let permit =
         route.policy.permit(&route.name, identity, SystemTime::now()).map_err(|refused| match refused {

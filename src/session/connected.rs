@@ -1,6 +1,7 @@
 //! Both legs stand: the relay of a session, and how it ends in each protocol.
 
 use super::leg_close::{LegClose, close_legs, leg_fault, try_close_legs_now};
+use super::recording::Recording;
 use super::registry::Registration;
 use super::trail::Trail;
 use crate::close::Close;
@@ -47,7 +48,11 @@ pub(super) fn parting(close: Close, left: bool, told: bool) -> LegClose {
 impl<T: Finish> ConnectedTo<T> {
     /// Moves bytes until the session ends.
     pub async fn relay(self: Box<Self>, registration: &Registration, trail: &mut Trail) -> Close {
-        let mut relay = match self.join(registration) {
+        let recording = trail.recording();
+        if recording.is_some_and(|recording| recording.fault().is_some()) {
+            return Close::Recording;
+        }
+        let mut relay = match self.join(registration, recording) {
             Ok(relay) => relay,
             Err(fault) => return leg_fault(trail, Side::Upstream, fault),
         };
@@ -102,9 +107,15 @@ impl<T: Traffic> ConnectedTo<T> {
     /// The relay stands in the session's last stage, on the heap: that is what an idle connection keeps. What it was made
     /// of is given back here.
     #[expect(clippy::boxed_local, reason = "taken by value, it would stay allocated beside the relay")]
-    fn join(self: Box<Self>, registration: &Registration) -> Result<Relay<T, &Registration>, LegFault> {
+    fn join<'r>(
+        self: Box<Self>,
+        registration: &'r Registration,
+        recording: Option<&Recording>,
+    ) -> Result<Relay<T, &'r Registration>, LegFault> {
         let Self { client, mut upstream, traffic, stall, first, waiting, early } = *self;
         upstream.queue(&first)?;
-        Ok(Relay::new(client, upstream, traffic, registration, stall, waiting, early))
+        let mut relay = Relay::new(client, upstream, traffic, registration, stall, waiting, early);
+        recording.into_iter().for_each(|recording| relay.set_client_tap(recording.client_tap()));
+        Ok(relay)
     }
 }

@@ -20,6 +20,7 @@ pub mod postgres;
 pub mod preconnect;
 pub mod raw;
 mod raw_start;
+mod recording;
 pub mod redis;
 pub mod registry;
 pub mod stage;
@@ -28,5 +29,6 @@ mod trail;
 mod tunnel;
 
 pub use pipeline::{Arrival, run};
+pub use recording::WorkerRecordings;
 pub use state::{Session, WorkerState};
 pub use trail::Trail;

@@ -137,10 +137,11 @@ async fn to_sniffed(
     trail.enter(Stage::Handshake);
     let Secured { session, named, leg, early, application } = accepted.handshake(admitted, trail).await?;
     trail.enter(Stage::Sniff);
-    let Opened { route, leg, early } = match named {
+    let Opened { route, mut leg, early } = match named {
         Named::Route(route) => Opened { route, leg, early },
         Named::Tunnel(_) => Box::pin(tunnel::open(&session, leg, early, trail)).await?,
     };
+    session.start_recording(&route, &mut leg);
     let protocol = route.protocol;
     let routed = Routed { session, route, leg, early, application };
     Ok(match protocol {

@@ -67,6 +67,7 @@ impl Start for RawStart {
     async fn dial(authorised: Authorised<Self>, trail: &mut Trail) -> Result<Box<ConnectedTo<Raw>>, Close> {
         let Authorised { start, permit } = authorised;
         let Routed { session, route, leg, early, application } = start.0;
+        session.client_said(&early);
         match dial(&route, &session, &permit, application, trail).await {
             Ok((upstream, from_upstream)) => Ok(Box::new(ConnectedTo {
                 client: leg,

@@ -19,6 +19,7 @@
 //! **The data path** pays one relaxed load of the shard's generation for each poll of a relay, of a line of memory that all
 //! sessions of the worker share. No lock is taken, and nothing is counted, for a record or a request.
 
+use crate::audit;
 use crate::close::{Close, Stage};
 use crate::gateway::Route;
 use crate::names::{Reached, Remote, SessionId};
@@ -439,6 +440,14 @@ pub struct Connecting {
 }
 
 impl Facts {
+    /// A database session's terms, as lines of the log have them.
+    pub(super) fn database(&self) -> Option<audit::DatabaseFacts<'_>> {
+        let Connecting { database, client_user, application, user, statements } =
+            &**self.database.as_ref()?;
+        let (user, statements) = (user.as_deref(), *statements);
+        Some(audit::DatabaseFacts { user, database, client_user, application, statements })
+    }
+
     fn new(remote: Remote) -> Self {
         Facts {
             stage: Stage::Accept,

@@ -3,14 +3,17 @@
 use super::admission::{Admission, Full};
 use super::database::cancels::Cancels;
 use super::preconnect::PreconnectPool;
-use super::registry::{Entry, Order, Shard};
+use super::recording::{Recording, WorkerRecordings};
+use super::registry::{Entry, Facts, Order, Shard};
 use crate::audit;
 use crate::close::Close;
-use crate::gateway::{Gateway, Listener};
+use crate::gateway::{Gateway, Listener, Route};
 use crate::identify::cache::TokenCache;
 use crate::metrics::WorkerMetrics;
 use crate::names::{IssuerName, Remote, SessionId};
 use crate::policy::{Identity, Permit};
+use crate::recording::archive::RecordingFault;
+use crate::tls::leg::Leg;
 use arc_swap::{ArcSwap, Cache};
 use rustls::pki_types::CertificateDer;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -35,6 +38,8 @@ pub struct WorkerState {
     pub preconnect: PreconnectPool,
     /// Database sessions of all workers that can be cancelled.
     pub cancels: Arc<Cancels>,
+    /// `None` where nothing is recorded.
+    pub recordings: Option<WorkerRecordings>,
     gateway: RefCell<Cache<Arc<ArcSwap<Gateway>>, Arc<Gateway>>>,
     ids: Cell<u64>,
 }
@@ -54,7 +59,24 @@ impl WorkerState {
         let (tokens, preconnect) =
             (RefCell::new(TokenCache::counting(metrics.clone())), PreconnectPool::default());
         let (gateway, ids) = (RefCell::new(Cache::new(gateway)), Cell::new(seed));
-        WorkerState { worker, metrics, tokens, live, admission, preconnect, cancels, gateway, ids }
+        let recordings = None;
+        WorkerState {
+            worker,
+            metrics,
+            tokens,
+            live,
+            admission,
+            preconnect,
+            cancels,
+            recordings,
+            gateway,
+            ids,
+        }
+    }
+
+    /// Has the routes recorded that want it.
+    pub fn with_recordings(self, recordings: Option<WorkerRecordings>) -> Self {
+        WorkerState { recordings, ..self }
     }
 
     /// The configuration in force. A reload changes it; until then this is one load and a comparison of pointers.
@@ -94,6 +116,7 @@ pub struct Session {
     entry: Arc<Entry>,
     /// The client's certificate, where it showed one that verified.
     pub(super) certificate: Option<CertificateDer<'static>>,
+    recording: OnceCell<Recording>,
     proven_identity: RefCell<Option<Arc<Identity>>>,
     first_identity: OnceCell<Arc<Identity>>,
     last_permitted: RefCell<Option<Arc<Identity>>>,
@@ -131,6 +154,7 @@ impl Session {
             tunnelled,
             entry,
             certificate,
+            recording: OnceCell::new(),
             proven_identity,
             first_identity,
             last_permitted,
@@ -171,7 +195,9 @@ impl Session {
             |last: &Arc<Identity>| last.issuer == identity.issuer && last.subject == identity.subject;
         if !last.as_ref().is_some_and(is_same) {
             let (session, route, rule) = (self.id, permit.route(), permit.rule());
-            audit::permitted(&audit::PermittedLine { session, route, identity, rule });
+            let line = audit::PermittedLine { session, route, identity, rule };
+            audit::permitted(&line);
+            self.fact(|| audit::json_line(&line));
         }
         *last = Some(identity.clone());
         self.identified(identity);
@@ -192,6 +218,59 @@ impl Session {
                 all.insert((identity.issuer.clone(), identity.subject.clone()));
             }
             Some(_) => {}
+        }
+    }
+
+    /// Holds what is said on the client leg for the route's recording, where it has one.
+    pub(super) fn start_recording(&self, route: &Route, leg: &mut Leg) {
+        let Some(how) = &route.recording else { return };
+        if let Some(worker) = &self.shared.recordings {
+            let _ = self.recording.set(Recording::start(worker, self.id, how, leg));
+        }
+    }
+
+    /// Its recording; `None` where the route has none.
+    pub(super) fn recording(&self) -> Option<&Recording> {
+        self.recording.get()
+    }
+
+    /// Begins the recording, where the route has one. `Err`: the session must not go on.
+    pub(super) fn begin_recording(&self, route: &Route) -> Result<(), RecordingFault> {
+        match (self.recording.get(), &route.recording) {
+            (Some(recording), _) => {
+                recording.begin(|| audit::json_line(&self.opened(&self.entry.facts.lock())))
+            }
+            // A reload has the route recorded that was not; what is new begins with a new connection.
+            (None, Some(_)) => Err(RecordingFault::NotRecords),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Has the recording take what the client said before the relay, as it is to hold it.
+    pub(super) fn client_said(&self, plaintext: &[u8]) {
+        // What is not taken breaks the recording, and the session does not get to the relay.
+        let _ = self.recording.get().map(|recording| recording.client_said(plaintext));
+    }
+
+    /// What the opening line says.
+    pub(super) fn opened<'a>(&self, facts: &'a Facts) -> audit::Opened<'a> {
+        audit::Opened {
+            session: self.id,
+            remote: self.remote,
+            listener: self.listener.address,
+            sni: facts.sni.as_deref(),
+            route: facts.route.as_ref().map(|route| &route.name),
+            worker: self.shared.worker,
+            plaintext_upstream: facts.route.as_ref().is_some_and(|route| route.upstream.is_plaintext()),
+            tunnel: facts.tunnel,
+            database: facts.database(),
+        }
+    }
+
+    /// Has the recording take a line of the log.
+    pub(super) fn fact(&self, line: impl FnOnce() -> String) {
+        if let Some(recording) = self.recording.get() {
+            recording.fact(line);
         }
     }
 

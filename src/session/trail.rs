@@ -1,7 +1,8 @@
 //! The facts of a session, gathered on its way and written as one line at its end.
 
 use super::legs::is_post_quantum;
-use super::registry::{Connecting, Entry, Facts, Registration};
+use super::recording::{Recording, WorkerRecordings};
+use super::registry::{Connecting, Entry, Registration};
 use super::state::{Session, WorkerState};
 use crate::audit;
 use crate::close::{Close, Stage};
@@ -71,6 +72,11 @@ impl Trail {
         self.entry.facts.lock().sni = sni.map(Arc::from);
     }
 
+    /// The session's recording, where its route has one.
+    pub(super) fn recording(&self) -> Option<&Recording> {
+        self.session.as_ref()?.recording()
+    }
+
     /// Adds words to the end.
     pub(super) fn explain(&mut self, detail: impl ToString) {
         self.detail.get_or_insert_with(|| detail.to_string());
@@ -129,17 +135,7 @@ impl Trail {
     fn open(&mut self) {
         let (Some(session), false) = (&self.session, self.is_opened) else { return };
         let facts = self.entry.facts.lock();
-        audit::opened(&audit::Opened {
-            session: session.id,
-            remote: session.remote,
-            listener: session.listener.address,
-            sni: facts.sni.as_deref(),
-            route: facts.route.as_ref().map(|route| &route.name),
-            worker: session.shared.worker,
-            plaintext_upstream: facts.route.as_ref().is_some_and(|route| route.upstream.is_plaintext()),
-            tunnel: facts.tunnel,
-            database: database_facts(&facts),
-        });
+        audit::opened(&session.opened(&facts));
         self.is_opened = true;
     }
 
@@ -194,18 +190,19 @@ impl Trail {
             Close::Handshake(side) => shared.metrics.handshake_failed(side),
             _ => {}
         }
-        let session = self.session.as_ref();
-        let is_permitted = session.is_some_and(|session| session.first_identity().is_some());
+        let is_permitted = self.session.as_ref().is_some_and(|session| session.first_identity().is_some());
         if !is_permitted && !audit::admit_unpermitted(self.remote(), self.is_opened) {
+            shared.recordings.iter().for_each(WorkerRecordings::count_unrecorded);
             return;
         }
         // A session that came to nothing has both lines, too.
         self.open();
+        let session = self.session.as_ref();
         let shown = self.entry.facts.lock();
         let route = shown.route.as_ref();
         let identity = self.session.as_ref().and_then(|session| session.first_identity());
         let (client, upstream) = (shown.client_leg(), shown.upstream_leg());
-        audit::closed(&audit::Closed {
+        let line = audit::Closed {
             session: id,
             remote: shown.remote,
             route: route.map(|route| &route.name),
@@ -219,17 +216,20 @@ impl Trail {
             up: self.moved.up,
             down: self.moved.down,
             requests: self.requests,
-            database: database_facts(&shown),
+            database: shown.database(),
             dialled_ahead: shown.dialled_ahead,
             spent: audit::Spent { total: self.entry.accepted.elapsed(), ..self.spent },
+        };
+        audit::closed(&line);
+        let Some(recordings) = &shared.recordings else { return };
+        let recorded = session.is_some_and(|session| {
+            let opened = || audit::json_line(&session.opened(&shown));
+            session.recording().is_some_and(|recording| recording.end(opened, &audit::json_line(&line)))
         });
+        if !recorded {
+            recordings.count_unrecorded();
+        }
     }
-}
-
-fn database_facts(facts: &Facts) -> Option<audit::DatabaseFacts<'_>> {
-    let Connecting { database, client_user, application, user, statements } = &**facts.database.as_ref()?;
-    let (user, statements) = (user.as_deref(), *statements);
-    Some(audit::DatabaseFacts { user, database, client_user, application, statements })
 }
 
 /// Counts an upstream leg, which without TLS had no handshake.

@@ -10,7 +10,7 @@
 //! It is no open proxy: the target is the name of a configured route and nothing else. Who may not use a route is not told
 //! whether there is one. After a refusal the connection ends; bytes that were sent behind the head are dropped with it.
 
-use super::authorise::{Denial, close_for_refusal, permit, verify};
+use super::authorise::{Denial, ask_policy, close_for_refusal, verify};
 use super::leg_close::{close_leg, flush, leg_fault, read};
 use super::state::Session;
 use super::trail::Trail;
@@ -98,7 +98,8 @@ async fn permitted(
         let name = &route.name;
         return Err(forbidden(format!("route {name} demands a client certificate, which a tunnel has not")));
     }
-    match permit(session, route, &identity) {
+    // The session inside asks once more, and is recorded.
+    match ask_policy(session, route, &identity) {
         Ok(_) => Ok((route.clone(), identity)),
         Err(denial) => {
             Err(Denial { detail: format!("route {}: {}", route.name, denial.detail).into(), ..denial })

@@ -11,10 +11,11 @@
 mod control;
 
 pub use super::fault::LegFault;
+pub use super::outbox::{NotTaken, Tap};
 pub(super) use control::Agreed;
 
 use super::outbox::{End, Outbox};
-use super::record::{Content, MAX_PLAINTEXT, MAX_RECORD, Opener, RecordFault, Secrets, record_length};
+use super::record::{Content, MAX_PLAINTEXT, MAX_RECORD, Opener, RecordFault, Secrets, Suite, record_length};
 use crate::system::TcpInfo;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
@@ -46,6 +47,16 @@ pub struct Leg {
 /// How long data may go unacknowledged until the kernel gives the connection up (`TCP_USER_TIMEOUT`, tcp(7)): a partition. The
 /// kernel counts a closed window, too, which is no partition but a peer that pauses: see [`Leg::bear_closed_window`].
 pub const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where the sending direction of a leg stands.
+pub struct Sending<'a> {
+    /// Its cipher suite.
+    pub suite: Suite,
+    /// The number of the next record.
+    pub number: u64,
+    /// The traffic secret (RFC 8446 section 7.1), on a client's leg with TLS 1.3.
+    pub secret: Option<&'a [u8]>,
+}
 
 /// The receiving direction of a leg.
 pub struct Rx {
@@ -124,6 +135,22 @@ impl Leg {
             readiness_cleared: false,
         };
         Leg { tcp, rx, tx, agreed, renewals: 0, window_closed: false }
+    }
+
+    /// Where the sending direction stands; `None` without TLS.
+    pub fn sending(&self) -> Option<Sending<'_>> {
+        let (suite, number) = self.tx.position()?;
+        Some(Sending { suite, number, secret: self.agreed.sending_secret() })
+    }
+
+    /// Shows to `tap` what is queued from now on: records where [`Leg::sending`] has a secret for them, else data.
+    pub fn set_tap(&mut self, tap: Box<dyn Tap>) {
+        self.tx.set_tap(tap, self.agreed.sending_secret().is_some());
+    }
+
+    /// Gives up what is unsent: it must not be sent, and nothing may follow it.
+    pub fn silence(&mut self) {
+        self.tx.silence();
     }
 
     /// False for a leg without TLS.

@@ -1,17 +1,17 @@
 //! The one creator of ciphertext: what a leg sends is sealed here, queued here and written from here.
 //!
 //! Whatever a peer will see of a leg after its handshake passes [`Outbox`], and nothing outside this file can call the
-//! sealer (`tests/architecture.rs`). So a [`Tap`] that stands here sees every byte of the leg's ciphertext once, in the
-//! order in which it goes on the wire. Off, it costs one test for each batch.
+//! sealer (`tests/architecture.rs`). So a [`Tap`] that stands here sees all of it once, in the order in which it goes on
+//! the wire, and before it does: nothing is written that the tap has not taken. Off, it costs one test for each batch.
 //!
 //! ```text
-//!   unsent   | on the wire already | sealed and still to be written |
-//!            0                     written                          unsent.len()
+//!   unsent   | on the wire already | taken by the tap | sealed and not shown to the tap |
+//!            0                     written            tapped                           unsent.len()
 //! ```
 //! What stands here is as it goes on the wire and is never sealed again: a short write only moves `written`.
 
 use super::fault::LegFault;
-use super::record::{Content, MAX_PLAINTEXT, Opener, RecordFault, Sealer, Secrets};
+use super::record::{Content, MAX_PLAINTEXT, Opener, RecordFault, Sealer, Secrets, Suite};
 use rustix::net::SendFlags;
 use std::io;
 use std::pin::Pin;
@@ -24,10 +24,30 @@ use tokio::net::TcpStream;
 /// count: that is no fault of the peer's.
 const MAX_UNSENT_REPLIES: usize = 64 * 1024;
 
-/// Sees ciphertext on its way out.
-pub(super) trait Tap {
-    /// These bytes go on the wire next, behind all that were seen before. One call for a batch of records.
-    fn sealed(&mut self, ciphertext: &[u8]);
+/// Takes what a leg sends before it is written. After an `Err` nothing of the leg is written any more.
+pub trait Tap {
+    /// Takes whole records, which go on the wire behind all that were taken before. One call for a batch; all of one key.
+    fn records(&mut self, records: &[u8]) -> Result<(), NotTaken>;
+    /// Takes data in the place of records, on a leg whose records it cannot use: one without TLS 1.3.
+    fn plaintext(&mut self, data: &[u8]) -> Result<(), NotTaken>;
+    /// The records to come are of the next key.
+    fn rekey(&mut self) -> Result<(), NotTaken>;
+}
+
+/// A [`Tap`] could not take what was to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("what was to be sent could not be recorded")]
+pub struct NotTaken;
+
+/// A tap in its place.
+struct Tapped {
+    tap: Box<dyn Tap>,
+    /// `None` where it takes records; data that it has not taken yet where it takes that.
+    data: Option<Vec<u8>>,
+    /// Bytes at the front of what is unsent that it has taken, or does not want.
+    tapped: usize,
+    /// Bytes that it has taken and that were neither written nor queued yet.
+    ahead: usize,
 }
 
 /// The sending direction of a leg.
@@ -41,7 +61,7 @@ pub(super) struct Outbox {
     end: End,
     /// Our direction of the TCP connection has ended.
     shut: bool,
-    tap: Option<Box<dyn Tap>>,
+    tap: Option<Box<Tapped>>,
 }
 
 /// The last word that was queued.
@@ -53,6 +73,8 @@ pub(super) enum End {
     Notified,
     /// A fatal alert.
     Alerted,
+    /// Nothing: what was to be sent must not be, and nothing may stand behind it.
+    Silenced,
 }
 
 /// Why something is said that is not data.
@@ -80,10 +102,21 @@ impl Outbox {
         Outbox { sealer, unsent, written: 0, replies: 0, end, shut: false, tap: None }
     }
 
-    /// Shows all ciphertext from now on to `tap`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a recording will stand here"))]
-    pub(super) fn set_tap(&mut self, tap: Box<dyn Tap>) {
-        self.tap = Some(tap);
+    /// Shows to `tap` what is queued from now on: records, or the data within.
+    pub(super) fn set_tap(&mut self, tap: Box<dyn Tap>, takes_records: bool) {
+        let data = (!takes_records).then(Vec::new);
+        self.tap = Some(Box::new(Tapped { tap, data, tapped: self.unsent.len(), ahead: 0 }));
+    }
+
+    /// The suite and the number of the next record; `None` without TLS.
+    pub(super) fn position(&self) -> Option<(Suite, u64)> {
+        self.sealer.as_ref().map(Sealer::position)
+    }
+
+    /// Gives up what is unsent, and lets nothing follow.
+    pub(super) fn silence(&mut self) {
+        self.unsent.clear();
+        (self.written, self.replies, self.end) = (0, 0, End::Silenced);
     }
 
     /// True for a leg with TLS 1.3, whose key can be renewed.
@@ -98,7 +131,8 @@ impl Outbox {
 
     /// True when records that `opener` opened can be sealed in place.
     pub(super) fn fits(&self, opener: &Opener) -> bool {
-        self.sealer.as_ref().is_some_and(|sealer| sealer.fits(opener))
+        let takes_data = || self.tap.as_ref().is_some_and(|tapped| tapped.data.is_some());
+        self.sealer.as_ref().is_some_and(|sealer| sealer.fits(opener)) && !takes_data()
     }
 
     /// The last word that was queued.
@@ -108,6 +142,12 @@ impl Outbox {
 
     /// Changes to the next generation of keys.
     pub(super) fn rekey(&mut self, secrets: &Secrets<'_>) -> Result<(), RecordFault> {
+        if self.tap.is_some() && self.show_unsent().is_ok() {
+            let rekeyed = self.tap.as_mut().map_or(Ok(()), |tapped| tapped.tap.rekey());
+            if rekeyed.is_err() {
+                self.silence();
+            }
+        }
         self.sealer.as_mut().map_or(Err(RecordFault::Unexpected), |sealer| sealer.rekey(secrets))
     }
 
@@ -130,20 +170,19 @@ impl Outbox {
             return Ok(data.len());
         };
         let piece = &data[..data.len().min(MAX_PLAINTEXT)];
-        let from = self.unsent.len();
         sealer.seal(Content::Data, piece, &mut self.unsent)?;
-        self.show(from);
+        if let Some(data) = self.tap.as_mut().and_then(|tapped| tapped.data.as_mut()) {
+            data.extend_from_slice(piece);
+        }
         Ok(piece.len())
     }
 
     /// Queues a record without data, where the key can carry one.
     pub(super) fn queue_empty(&mut self) -> Result<(), LegFault> {
-        let from = self.unsent.len();
         if let (Some(sealer), End::Open) = (&mut self.sealer, self.end)
             && !sealer.is_worn()
         {
             sealer.seal_empty(&mut self.unsent)?;
-            self.show(from);
         }
         Ok(())
     }
@@ -156,6 +195,9 @@ impl Outbox {
         occasion: Occasion,
     ) -> Result<(), LegFault> {
         let Some(sealer) = &mut self.sealer else { return Ok(()) };
+        if self.end == End::Silenced {
+            return Ok(());
+        }
         if occasion == Occasion::Reply && self.replies > MAX_UNSENT_REPLIES {
             return Err(LegFault::Message("control messages that it does not read the answers to"));
         }
@@ -164,7 +206,6 @@ impl Outbox {
         if occasion == Occasion::Reply {
             self.replies += self.unsent.len() - from;
         }
-        self.show(from);
         Ok(())
     }
 
@@ -177,11 +218,13 @@ impl Outbox {
         Ok(())
     }
 
-    /// Puts ciphertext that was sealed in place behind everything that is still unsent.
+    /// Puts ciphertext that was sealed in place behind everything that is still unsent: also what
+    /// [`Outbox::poll_write_sealed`] has left, before anything else is queued.
     pub(super) fn queue_sealed(&mut self, sealed: &[u8]) {
-        let from = self.unsent.len();
         self.unsent.extend_from_slice(sealed);
-        self.show(from);
+        if let Some(tapped) = &mut self.tap {
+            tapped.tapped += std::mem::take(&mut tapped.ahead);
+        }
     }
 
     /// Gives the kernel handshake bytes that are in no hurry: they leave with the next data, and by themselves when there
@@ -211,6 +254,9 @@ impl Outbox {
 
     /// Writes what is unsent. `Ready` when nothing is left.
     pub(super) fn poll_flush(&mut self, tcp: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.written < self.unsent.len() {
+            self.show_unsent()?;
+        }
         while self.written < self.unsent.len() {
             let n = ready!(Pin::new(&mut *tcp).poll_write(cx, &self.unsent[self.written..]))?;
             if n == 0 {
@@ -222,7 +268,8 @@ impl Outbox {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes sealed bytes past `unsent`, which must be empty; returns how many went.
+    /// Writes sealed bytes past `unsent`, which must be empty; returns how many went. The others, all of them while it is
+    /// pending, are to be passed to [`Outbox::queue_sealed`] next.
     pub(super) fn poll_write_sealed(
         &mut self,
         tcp: &mut TcpStream,
@@ -230,9 +277,16 @@ impl Outbox {
         sealed: &[u8],
     ) -> Poll<io::Result<usize>> {
         debug_assert_eq!(self.unsent(), 0);
+        if let Some(tapped) = &mut self.tap {
+            if tapped.tap.records(sealed).is_err() {
+                self.silence();
+                return Poll::Ready(Err(io::Error::other(NotTaken)));
+            }
+            tapped.ahead = sealed.len();
+        }
         let written = ready!(Pin::new(tcp).poll_write(cx, sealed))?;
-        if let Some(tap) = &mut self.tap {
-            tap.sealed(&sealed[..written]);
+        if let Some(tapped) = &mut self.tap {
+            tapped.ahead -= written;
         }
         Poll::Ready(Ok(written))
     }
@@ -244,6 +298,9 @@ impl Outbox {
     pub(super) fn poll_finish(&mut self, tcp: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.shut {
             return Poll::Ready(Ok(()));
+        }
+        if self.unsent() > 0 {
+            self.show_unsent()?;
         }
         while self.unsent() > 0 {
             ready!(tcp.poll_write_ready(cx))?;
@@ -262,7 +319,7 @@ impl Outbox {
 
     /// Writes what the socket takes at once of an alert that nobody waited for.
     pub(super) fn send_alert_now(&mut self, tcp: &TcpStream) {
-        if self.end == End::Alerted && self.unsent() > 0 && !self.shut {
+        if self.end == End::Alerted && self.unsent() > 0 && !self.shut && self.show_unsent().is_ok() {
             // The leg is being dropped: there is nobody to tell of a failure.
             let _ = tcp.try_write(&self.unsent[self.written..]);
         }
@@ -271,13 +328,25 @@ impl Outbox {
     fn sent_all(&mut self) {
         self.unsent.clear();
         (self.written, self.replies) = (0, 0);
+        if let Some(tapped) = &mut self.tap {
+            tapped.tapped = 0;
+        }
     }
 
-    /// Shows what was appended to `unsent` to the tap.
-    fn show(&mut self, from: usize) {
-        if let Some(tap) = &mut self.tap {
-            tap.sealed(&self.unsent[from..]);
-        }
+    /// Has the tap take what is unsent; `Err`: nothing of it may be written.
+    fn show_unsent(&mut self) -> io::Result<()> {
+        let Some(tapped) = &mut self.tap else { return Ok(()) };
+        let taken = match &mut tapped.data {
+            Some(data) if data.is_empty() => Ok(()),
+            Some(data) => tapped.tap.plaintext(data).inspect(|()| data.clear()),
+            None if tapped.tapped == self.unsent.len() => Ok(()),
+            None => tapped.tap.records(&self.unsent[tapped.tapped..]),
+        };
+        tapped.tapped = self.unsent.len();
+        taken.map_err(|not_taken| {
+            self.silence();
+            io::Error::other(not_taken)
+        })
     }
 }
 
@@ -290,7 +359,7 @@ fn send_more(tcp: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::record::{Suite, Version};
+    use crate::tls::record::Version;
     use std::cell::RefCell;
     use std::rc::Rc;
     use tokio::io::AsyncReadExt;
@@ -299,21 +368,50 @@ mod tests {
     const KEY: Secrets<'static> =
         Secrets { version: Version::Tls13, suite: Suite::Aes128Gcm, key: &[7; 16], iv: [3; 12] };
 
-    struct Tape(Rc<RefCell<Vec<u8>>>);
+    /// Keeps what it takes: bytes, and the calls for them. Takes no more than `left` calls.
+    #[derive(Default)]
+    struct Taken {
+        bytes: Vec<u8>,
+        calls: usize,
+        left: usize,
+    }
+
+    struct Tape(Rc<RefCell<Taken>>);
 
     impl Tap for Tape {
-        fn sealed(&mut self, ciphertext: &[u8]) {
-            self.0.borrow_mut().extend_from_slice(ciphertext);
+        fn records(&mut self, records: &[u8]) -> Result<(), NotTaken> {
+            let mut taken = self.0.borrow_mut();
+            taken.left = taken.left.checked_sub(1).ok_or(NotTaken)?;
+            taken.bytes.extend_from_slice(records);
+            taken.calls += 1;
+            Ok(())
         }
+
+        fn plaintext(&mut self, data: &[u8]) -> Result<(), NotTaken> {
+            self.records(data)
+        }
+
+        fn rekey(&mut self) -> Result<(), NotTaken> {
+            self.records(b"REKEY")
+        }
+    }
+
+    fn tape(calls: usize) -> (Rc<RefCell<Taken>>, Box<dyn Tap>) {
+        let taken = Rc::new(RefCell::new(Taken { left: calls, ..Taken::default() }));
+        (taken.clone(), Box::new(Tape(taken)))
+    }
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (tcp, listener.accept().await.unwrap().0)
     }
 
     #[tokio::test]
     async fn a_tap_sees_what_the_peer_sees_byte_for_byte_whichever_way_it_went_out() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (mut peer, _) = listener.accept().await.unwrap();
-        let (mut outbox, tape) = (Outbox::new(&KEY, 0, 100).unwrap(), Rc::new(RefCell::new(Vec::new())));
-        outbox.set_tap(Box::new(Tape(tape.clone())));
+        let (mut tcp, mut peer) = pair().await;
+        let (mut outbox, (taken, tape)) = (Outbox::new(&KEY, 0, 100).unwrap(), tape(100));
+        outbox.set_tap(tape, true);
         let mut elsewhere = Outbox::new(&KEY, 0, 100).unwrap();
         let mut opener = Opener::new(&KEY, 0).unwrap();
         elsewhere.queue(b"resealed").unwrap();
@@ -331,7 +429,8 @@ mod tests {
         std::future::poll_fn(|cx| outbox.poll_finish(&mut tcp, cx)).await.unwrap();
         let mut seen = Vec::new();
         peer.read_to_end(&mut seen).await.unwrap();
-        assert_eq!(seen, *tape.borrow());
+        assert_eq!(seen, taken.borrow().bytes);
+        assert_eq!(taken.borrow().calls, 2, "one call for each batch");
         let mut opener = Opener::new(&KEY, 0).unwrap();
         let mut kinds = Vec::new();
         while let Some(length) = crate::tls::record::record_length(&seen).unwrap() {
@@ -340,6 +439,64 @@ mod tests {
         }
         let data = [Content::Data; 3];
         assert_eq!(kinds, [&data[..], &[Content::Handshake, Content::Alert]].concat());
+    }
+
+    #[tokio::test]
+    async fn a_tap_of_data_sees_no_records_and_no_control_messages() {
+        let (mut tcp, mut peer) = pair().await;
+        let (mut outbox, (taken, tape)) = (Outbox::new(&KEY, 0, 100).unwrap(), tape(100));
+        outbox.queue(b"before").unwrap();
+        outbox.set_tap(tape, false);
+        assert!(!outbox.fits(&Opener::new(&KEY, 0).unwrap()), "what is sealed in place would not be seen");
+        outbox.queue(b"one ").unwrap();
+        outbox.queue(b"two").unwrap();
+        outbox.queue_end(End::Notified, &[1, 0]).unwrap();
+        std::future::poll_fn(|cx| outbox.poll_finish(&mut tcp, cx)).await.unwrap();
+        peer.read_to_end(&mut Vec::new()).await.unwrap();
+        assert_eq!((&taken.borrow().bytes[..], taken.borrow().calls), (&b"one two"[..], 1));
+    }
+
+    #[tokio::test]
+    async fn what_a_tap_does_not_take_is_not_written_and_nothing_follows_it() {
+        let (mut tcp, mut peer) = pair().await;
+        let (mut outbox, (taken, tape)) = (Outbox::new(&KEY, 0, 100).unwrap(), tape(1));
+        outbox.set_tap(tape, true);
+        outbox.queue(b"taken").unwrap();
+        std::future::poll_fn(|cx| outbox.poll_flush(&mut tcp, cx)).await.unwrap();
+        outbox.queue(b"not taken").unwrap();
+        let fault = std::future::poll_fn(|cx| outbox.poll_flush(&mut tcp, cx)).await.unwrap_err();
+        assert_eq!(fault.to_string(), NotTaken.to_string());
+        assert!(outbox.queue(b"more").is_err());
+        outbox.queue_end(End::Alerted, &[2, 80]).unwrap();
+        outbox.send_alert_now(&tcp);
+        std::future::poll_fn(|cx| outbox.poll_finish(&mut tcp, cx)).await.unwrap();
+        let mut seen = Vec::new();
+        peer.read_to_end(&mut seen).await.unwrap();
+        assert_eq!(seen, taken.borrow().bytes);
+    }
+
+    #[tokio::test]
+    async fn a_sealed_batch_that_is_not_taken_is_not_written() {
+        let (mut tcp, mut peer) = pair().await;
+        let (mut outbox, (_, tape)) = (Outbox::new(&KEY, 0, 100).unwrap(), tape(0));
+        outbox.set_tap(tape, true);
+        let wrote = std::future::poll_fn(|cx| outbox.poll_write_sealed(&mut tcp, cx, b"batch")).await;
+        assert!(wrote.is_err());
+        drop(tcp);
+        let mut seen = Vec::new();
+        peer.read_to_end(&mut seen).await.unwrap();
+        assert_eq!(seen, b"");
+    }
+
+    #[tokio::test]
+    async fn a_key_update_is_taken_under_the_old_key_before_the_next() {
+        let (mut outbox, (taken, tape)) = (Outbox::new(&KEY, 0, 100).unwrap(), tape(100));
+        outbox.set_tap(tape, true);
+        outbox.queue(b"old").unwrap();
+        outbox.queue_control(Content::Handshake, &[24, 0, 0, 1, 0], Occasion::Own).unwrap();
+        let old = outbox.unsent_buffer().clone();
+        outbox.rekey(&KEY).unwrap();
+        assert_eq!(taken.borrow().bytes, [&old[..], b"REKEY"].concat());
     }
 
     #[test]

@@ -194,6 +194,7 @@ impl Geometry {
 struct Key {
     cipher: Cipher,
     iv: [u8; 12],
+    suite: Suite,
     geometry: Geometry,
     sequence: u64,
 }
@@ -211,7 +212,7 @@ impl Key {
             (Version::Tls12, _) => Geometry::Tls12Gcm,
         };
         let cipher = Cipher::new(algorithm, secrets.key)?;
-        Some(Key { cipher, iv: secrets.iv, geometry, sequence })
+        Some(Key { cipher, iv: secrets.iv, suite: secrets.suite, geometry, sequence })
     }
 
     /// Takes the next sequence number, before anything can fail, so that none is used twice.
@@ -346,6 +347,11 @@ impl Sealer {
     /// Takes the sending secrets of a leg. At `records_per_key` records the key wants renewing.
     pub fn new(secrets: &Secrets<'_>, sequence: u64, records_per_key: u64) -> Option<Self> {
         Some(Sealer { key: Key::new(secrets, sequence)?, records_per_key })
+    }
+
+    /// The suite, and the number of the next record under this key.
+    pub fn position(&self) -> (Suite, u64) {
+        (self.key.suite, self.key.sequence)
     }
 
     /// Changes to the next generation of keys; the sequence starts again at 0.

@@ -114,6 +114,11 @@ impl Renewal {
         Some(Renewal { hash, suite, rx: caught.client?, tx: caught.server? })
     }
 
+    /// The secret that our present key comes from.
+    pub(super) fn tx_secret(&self) -> &[u8] {
+        self.tx.bytes()
+    }
+
     /// The client's next key.
     pub(super) fn next_rx(&mut self) -> Option<Renewed> {
         Self::next(self.hash, self.suite, &mut self.rx)

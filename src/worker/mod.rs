@@ -18,10 +18,11 @@ use crate::close::Close;
 use crate::gateway::{Gateway, Listener};
 use crate::metrics::WorkerMetrics;
 use crate::names::Remote;
-use crate::session::WorkerState;
+use crate::recording::archive::Archive;
 use crate::session::admission::{Admission, Admitted};
 use crate::session::database::cancels::Cancels;
 use crate::session::registry::Registry;
+use crate::session::{WorkerRecordings, WorkerState};
 use arc_swap::ArcSwap;
 use std::io;
 use std::net::TcpStream;
@@ -101,8 +102,13 @@ fn tell(handles: &[Handle], order: impl Fn() -> Order) {
 }
 
 impl Workers {
-    /// Starts one thread for each set of sockets.
-    pub fn start(bound: Bound, layout: Layout, gateway: Arc<ArcSwap<Gateway>>) -> io::Result<Self> {
+    /// Starts one thread for each set of sockets. Routes that are recorded are so into `archive`.
+    pub fn start(
+        bound: Bound,
+        layout: Layout,
+        gateway: Arc<ArcSwap<Gateway>>,
+        archive: Option<Arc<Archive>>,
+    ) -> io::Result<Self> {
         let cores = if layout.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
         let (admission, cancels) = (Arc::new(Admission::default()), Arc::new(Cancels::default()));
         let (handles, receivers): (Vec<_>, Vec<_>) = bound
@@ -129,7 +135,7 @@ impl Workers {
                 .map_err(|_| io::Error::other("the system has no randomness"))?;
             let core = cores.get(number % cores.len().max(1)).copied();
             let (gateway, admission, handles) = (gateway.clone(), admission.clone(), handles.clone());
-            let cancels = cancels.clone();
+            let (cancels, archive) = (cancels.clone(), archive.clone());
             let entrance = watchdog.entrance();
             let Some(live) = workers.registry.shard(number).cloned() else { continue };
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
@@ -137,7 +143,8 @@ impl Workers {
                 if let Some(core) = core {
                     core_affinity::set_for_current(core);
                 }
-                let shared = Rc::new(WorkerState::new(
+                let recordings = archive.map(|archive| WorkerRecordings::new(archive, number));
+                let shared = WorkerState::new(
                     number,
                     metrics,
                     live,
@@ -145,7 +152,8 @@ impl Workers {
                     cancels,
                     gateway.clone(),
                     u64::from_ne_bytes(seed),
-                ));
+                );
+                let shared = Rc::new(shared.with_recordings(recordings));
                 let (reported, unreported) = Default::default();
                 let busy_poll = (!layout.busy_poll.is_zero()).then(Rc::default);
                 let worker =
@@ -230,7 +238,7 @@ mod tests {
             Gateway::new(vec![listener.clone()], Vec::new(), Issuers::new(Vec::new()).unwrap(), limits);
         let layout = Layout { count: 1, pin: false, busy_poll: Duration::ZERO };
         let bound = Bound::bind(std::slice::from_ref(&listener), layout).unwrap();
-        let workers = Workers::start(bound, layout, Arc::new(ArcSwap::from_pointee(gateway))).unwrap();
+        let workers = Workers::start(bound, layout, Arc::new(ArcSwap::from_pointee(gateway)), None).unwrap();
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = TcpStream::connect(server.local_addr().unwrap()).unwrap();
         let (tcp, remote) = server.accept().unwrap();

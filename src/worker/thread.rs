@@ -65,6 +65,9 @@ impl Worker {
         runtime.block_on(async {
             // Giving up many sessions at the end may take its time.
             let _watched = watched;
+            if let Some(recordings) = self.shared.recordings.clone() {
+                tokio::task::spawn_local(recordings.run());
+            }
             if let Some(busy_poll) = self.busy_poll.clone() {
                 tokio::task::spawn_local(busy_poll.run(awake));
             }

@@ -384,6 +384,7 @@ impl Rig {
             policy: Policy { rules: vec![allow], on_expiry: wish.on_expiry },
             inject: Vec::new(),
             database: None,
+            recording: None,
             timeouts: Timeouts {
                 connect: wish.connect,
                 between_requests: wish.between_requests,
@@ -428,7 +429,7 @@ impl Rig {
         let layout = Layout { count: 1, pin: wish.pin, busy_poll: Duration::ZERO };
         let bound = Bound::bind(&[listener], layout).unwrap();
         let address = bound.addresses()[0];
-        let workers = Workers::start(bound, layout, Arc::new(ArcSwap::from_pointee(gateway))).unwrap();
+        let workers = Workers::start(bound, layout, Arc::new(ArcSwap::from_pointee(gateway)), None).unwrap();
         let leaf = authority.leaf("upstream.test");
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[wish.upstream])

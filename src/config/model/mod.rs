@@ -5,11 +5,13 @@
 mod acme;
 mod parts;
 mod process;
+mod recording;
 mod route;
 
 pub use acme::{Acme, AcmeAuthority};
 pub use parts::{KeyPair, OneOrMany, ServerCertificate, Text};
 pub use process::{Admin, Limits, Log, Workers};
+pub use recording::{Record, Recording, Retention};
 pub use route::{
     Allow, CertificateIdentity, Credential, Inject, Route, SubjectGroups, Timeouts, Upstream, UpstreamTable,
 };
@@ -46,6 +48,9 @@ pub struct Config {
     pub acme: Acme,
     /// Limits of the gateway as a whole.
     pub limits: Limits,
+    /// Recordings of sessions. Default: nothing is recorded.
+    #[schemars(with = "Option<Recording>")]
+    pub recording: Option<Spanned<Recording>>,
     /// Threads.
     pub workers: Workers,
     /// The operator's HTTP.

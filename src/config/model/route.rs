@@ -1,6 +1,7 @@
 //! Routes: names that clients ask for, and what stands behind them.
 
 use super::parts::{KeyPair, OneOrMany, ServerCertificate, Text, by_shape};
+use super::recording::Record;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -136,6 +137,18 @@ pub struct Route {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub pq: Option<Text>,
+    /// Whether sessions are recorded: `strict`, `async` or false, as in `[recording]`. Default: what that section says.
+    #[serde(default)]
+    #[schemars(with = "Option<Record>")]
+    pub record: Option<Spanned<Record>>,
+    /// Headers whose values recordings of what clients send leave out, besides the token's.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub redact: Option<Spanned<Vec<Text>>>,
+    /// The retention class of its recordings. Default: the first.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub retention: Option<Text>,
     /// This route's timeouts.
     #[serde(default)]
     pub timeouts: Timeouts,

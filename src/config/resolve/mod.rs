@@ -9,6 +9,7 @@ mod listen;
 mod mistakes;
 mod plaintext;
 mod process;
+mod recording;
 mod route;
 mod tunnel;
 mod upstream;
@@ -99,12 +100,19 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
     let limits = limits(&config.limits, room, notes);
     let admin = admin(&config.admin, &listeners, base, notes);
     let workers = layout(&config.workers, notes);
+    let recording = config.recording.as_ref().and_then(|section| recording::settings(section, base, notes));
+    let mut recorded_routes = recording::routes(&config, recording.as_ref(), notes);
     let issuers_shown = settings.iter().map(|s| format!("{} ({})", s.name, s.url)).collect();
     if !notes.faults.is_empty() {
         return None;
     }
     mistakes::warn(&config, notes);
     let issuers = notes.take(0..0, Issuers::new(settings).map_err(|fault| fault.to_string()))?;
+    let mut resolved = resolved;
+    for (route, summary) in &mut resolved {
+        route.recording = recorded_routes.remove(&route.name);
+        summary.records = route.recording.as_ref().map(recording::shown);
+    }
     let (routes, summaries) = resolved.into_iter().unzip();
     let (tunnels, tunnel_summaries) = tunnels.into_iter().unzip();
     let limits = limits?;
@@ -112,6 +120,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
         connections: limits.connections,
         memory_limit: memory.as_ref().map(|limit| limit.bytes),
         listeners: listeners.iter().map(|l| l.address.to_string()).collect(),
+        recordings: recording.as_ref().map(|r| (r.directory.display().to_string(), r.auditors.len())),
         issuers: issuers_shown,
         tunnels: tunnel_summaries,
         routes: summaries,
@@ -126,6 +135,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
         log: log?,
         memory,
         acme: plan,
+        recording,
         summary,
         warnings,
     })

@@ -118,6 +118,7 @@ impl<'a> Context<'a> {
             pq: (name_of(&PQ, pq?), upstream_pq.map_or("off (no TLS)".into(), |pq| name_of(&PQ, pq))),
             plaintext_upstream: upstream.is_plaintext(),
             on_expiry: route.on_expiry.as_ref().map_or("drain".into(), |text| text.get_ref().clone()),
+            records: None,
             certificate_names: shown.names,
             certificate_not_after: shown.not_after.map(seconds),
             acme: shown.acme.as_deref().map(AcmeSummary::of),
@@ -139,6 +140,8 @@ impl<'a> Context<'a> {
             policy,
             inject,
             database,
+            // Known once all routes are.
+            recording: None,
             timeouts: timeouts?,
         };
         Some((route, summary))

@@ -6,7 +6,7 @@ use super::body::{Body, Chunk};
 use super::head_end::{Broken, check_field};
 use super::limits::Limits;
 use crate::protocol::head_rules::{self, Repeated, stays_behind};
-use crate::protocol::{Fields, Kind, RefusalReason, Request, Rewrite};
+use crate::protocol::{Fields, Kind, RefusalReason, Request, Rewrite, hidden};
 use std::mem::MaybeUninit;
 
 /// What a request head says beyond [`Request`].
@@ -145,6 +145,21 @@ pub(super) fn write_request(out: &mut Vec<u8>, request: &Request, asked: &Asked,
     };
     if !connection.is_empty() {
         push(out, b"Connection", connection);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the head as its client sent it, without the values that are hidden.
+pub(super) fn write_view(out: &mut Vec<u8>, request: &Request, asked: &Asked, hides: &dyn Fn(&[u8]) -> bool) {
+    out.extend_from_slice(&request.method);
+    out.push(b' ');
+    out.extend_from_slice(&request.target);
+    out.extend_from_slice(if asked.old { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
+    for (name, value) in request.fields.iter() {
+        match hides(name) {
+            true => push(out, name, &hidden(value)),
+            false => push(out, name, value),
+        }
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -238,6 +238,12 @@ impl Http for Http1 {
         &self.request
     }
 
+    fn write_view(&self, out: &mut Vec<u8>, hides: &dyn Fn(&[u8]) -> bool) {
+        if let Client::Withheld(asked) = &self.client {
+            head::write_view(out, &self.request, asked, hides);
+        }
+    }
+
     fn permit(&mut self, edit: &mut Edit<'_>, rewrite: &Rewrite<'_>) {
         let Client::Withheld(asked) = &mut self.client else { return };
         head::write_request(edit.insert_with(), &self.request, asked, rewrite);

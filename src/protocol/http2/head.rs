@@ -1,7 +1,7 @@
 //! Request heads and trailers: from decoded fields to a [`Request`], and back to a header block.
 
 use crate::protocol::head_rules::{self, BrokenRule, Repeated};
-use crate::protocol::{Fields, Kind, Request, Rewrite, hpack};
+use crate::protocol::{Fields, Kind, Request, Rewrite, hidden, hpack};
 
 /// What a request's pseudo-header fields say that [`Request`] has no place for.
 #[derive(Clone, Debug, Default)]
@@ -100,6 +100,30 @@ pub(super) fn write(request: &Request, pseudo: &Pseudo, rewrite: &Rewrite<'_>, b
     for (name, value) in rewrite.set {
         // Credentials among them must not end up in anybody's table.
         hpack::encode(name.as_bytes(), value, true, block);
+    }
+}
+
+/// Encodes the head as its client sent it, without the values that are hidden; literals only, so that it can be read by itself.
+pub(super) fn write_view(
+    request: &Request,
+    pseudo: &Pseudo,
+    hides: &dyn Fn(&[u8]) -> bool,
+    block: &mut Vec<u8>,
+) {
+    hpack::encode(b":method", &request.method, false, block);
+    hpack::encode(b":scheme", &pseudo.scheme, false, block);
+    hpack::encode(b":path", &request.target, false, block);
+    if !request.authority.is_empty() {
+        hpack::encode(b":authority", &request.authority, false, block);
+    }
+    if let Some(protocol) = &pseudo.protocol {
+        hpack::encode(b":protocol", protocol, false, block);
+    }
+    for (name, value) in request.fields.iter() {
+        match hides(name) {
+            true => hpack::encode(name, &hidden(value), true, block),
+            false => hpack::encode(name, value, false, block),
+        }
     }
 }
 

@@ -426,6 +426,13 @@ impl Http for Http2 {
         &self.request
     }
 
+    fn write_view(&self, out: &mut Vec<u8>, hides: &dyn Fn(&[u8]) -> bool) {
+        let Some(pseudo) = &self.withheld else { return };
+        let mut block = Vec::new();
+        head::write_view(&self.request, pseudo, hides, &mut block);
+        frame::write_block(out, self.request.key, self.request.ends, &block);
+    }
+
     fn permit(&mut self, edit: &mut Edit<'_>, rewrite: &Rewrite<'_>) {
         let Some(pseudo) = self.withheld.take() else { return };
         // Streams that were released meanwhile have smaller numbers.

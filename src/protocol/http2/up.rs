@@ -41,7 +41,7 @@ impl Http2 {
                     let next = self.up_frame(head, padding)?;
                     self.speak_up(edit);
                     if let Reading::Pass(_) = next {
-                        edit.insert(&self.client.head);
+                        edit.put_back(&self.client.head);
                     }
                     self.client.reading = next;
                 }
@@ -109,7 +109,7 @@ impl Http2 {
             Reading::Pass(_) if whole => edit.keep(n),
             Reading::Pass(_) => {
                 edit.skip(n);
-                edit.insert(&bytes);
+                edit.put_back(&bytes);
             }
             _ => edit.skip(n),
         }
@@ -301,6 +301,10 @@ impl Http2 {
         // Streams that were released while this came stand before it.
         self.speak_up(edit);
         let payload = std::mem::take(&mut self.client.payload);
+        // Heads are shown decoded and without their secrets; credits and pings say nothing.
+        if let (DATA | SETTINGS | RST_STREAM, Some(view)) = (frame.kind, edit.view()) {
+            write(view, frame.kind, frame.flags, frame.stream, &payload);
+        }
         let done = match frame.kind {
             DATA => {
                 // Its stream may have been cut while this came.
@@ -520,6 +524,9 @@ impl Http2 {
             return self.reset_request(first.stream);
         }
         stream.up_done = true;
+        if let Some(view) = edit.view() {
+            write_block(view, first.stream, true, &block);
+        }
         if is_waiting {
             let mut frames = Vec::new();
             write_block(&mut frames, first.stream, true, &block);

@@ -1,7 +1,7 @@
 //! One command that has come whole, and what of it is a login.
 
 use super::{client, encode, encode_auth, number};
-use crate::protocol::Fault;
+use crate::protocol::{Fault, hidden};
 use std::fmt;
 use zeroize::Zeroizing;
 
@@ -100,6 +100,25 @@ pub(super) fn size_line(bytes: &[u8]) -> Result<Option<(u64, usize)>, Fault> {
         Ok(size) if size <= super::commands::MAX_SIZE => Ok(Some((size, at))),
         _ => Err(client("a word of an impossible size")),
     }
+}
+
+/// What the recording holds of the command at the front of `bytes`: of a login no word but those of the protocol's own.
+pub fn view(bytes: &[u8]) -> Vec<u8> {
+    let mut view = Vec::new();
+    let Ok(Some((words, _))) = words(bytes) else { return view };
+    let Some((name, arguments)) = words.split_first() else { return view };
+    let is = |word: &[u8], known: &[u8]| word.eq_ignore_ascii_case(known);
+    if !is(name, b"AUTH") && !is(name, b"HELLO") {
+        encode(&words, &mut view);
+        return view;
+    }
+    let plain = |word: &[u8]| [&b"2"[..], b"3", b"AUTH", b"SETNAME"].iter().any(|known| is(word, known));
+    let shows = |word: &[u8]| is(name, b"HELLO") && plain(word);
+    let shown: Vec<Vec<u8>> =
+        arguments.iter().map(|word| if shows(word) { word.to_vec() } else { hidden(word) }).collect();
+    let all: Words<'_> = std::iter::once(*name).chain(shown.iter().map(Vec::as_slice)).collect();
+    encode(&all, &mut view);
+    view
 }
 
 /// What a command that was read whole is to a gateway.

@@ -1,7 +1,7 @@
 //! Where commands begin and end, whatever the pieces in which they come, and which of them are withheld.
 
 use super::client;
-use super::command::{Login, MAX_LINE, MAX_NUMBER, number_line, size_line, words};
+use super::command::{Login, MAX_LINE, MAX_NUMBER, number_line, size_line, view, words};
 use super::work::{Kind, Work};
 use crate::protocol::{Edit, Fault};
 use zeroize::Zeroizing;
@@ -98,6 +98,10 @@ impl Commands {
                 edit.skip(edit.rest().len());
                 break;
             };
+            if let (Front::Login { .. }, true) = (&front, edit.view().is_some()) {
+                let shown = view(if before == 0 { edit.rest() } else { &self.held });
+                edit.view().into_iter().for_each(|view| view.extend_from_slice(&shown));
+            }
             match front {
                 Front::Nothing { length } | Front::Login { length, .. } => edit.skip(length - before),
                 Front::Passes { length, then, kind } => {
@@ -112,7 +116,7 @@ impl Commands {
                             at += self.follow(&held[at..end])?;
                         }
                         edit.skip(end - before);
-                        edit.insert(&held[..end]);
+                        edit.put_back(&held[..end]);
                     }
                     self.replicates |= kind == Kind::Replication;
                     work.up(kind);

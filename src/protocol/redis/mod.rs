@@ -15,7 +15,7 @@ pub mod replies;
 mod tests;
 pub mod work;
 
-pub use command::{Login, Words, words};
+pub use command::{Login, Words, view, words};
 pub use commands::{Commands, Passed};
 pub use replies::{Answer, LoginOf, Replies, Verdict};
 pub use work::Work;

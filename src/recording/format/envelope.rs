@@ -44,6 +44,8 @@ impl std::fmt::Debug for Recipient {
     }
 }
 
+impl Eq for Recipient {}
+
 impl PartialEq for Recipient {
     fn eq(&self, other: &Self) -> bool {
         self.to_string() == other.to_string()

@@ -8,8 +8,9 @@ use super::super::format::frame::{
 };
 use super::super::format::keys::{self, FactPlace, Owner};
 use super::super::format::traffic::suite_code;
+use super::super::settings::Mode;
 use super::segment::{MAX_SLICES, Opening, Segment, WriteFault, reserve};
-use super::tape::{Mode, Tape};
+use super::tape::Tape;
 use ring::digest::{SHA256, digest};
 use std::fs::File;
 use std::io::IoSlice;

@@ -34,13 +34,14 @@ use super::digest::count_records;
 use super::format::frame::{Gap, Plane, Totals};
 use super::format::traffic::TrafficSecret;
 use super::settings::Durability;
+pub use super::settings::Mode;
 use crate::names::SessionId;
 use crate::tls::record::Suite;
 use appender::{Appender, MAX_PLAINTEXT, Payload};
 use queue::{Event, Queue};
 use std::io::IoSlice;
 use std::sync::Arc;
-pub use tape::{Mode, Tape};
+pub use tape::Tape;
 
 /// A worker's recordings.
 pub struct Recorder {
@@ -61,12 +62,12 @@ impl Recorder {
     /// Begins the recording of a session in a retention class, an index into the settings' list. Refused when there is no
     /// space in reserve.
     pub fn begin(&mut self, session: SessionId, class: usize, mode: Mode) -> Result<Tape, RecordingFault> {
-        count(&self.archive.counters.sessions, 1);
         let admitted = match mode {
             Mode::Strict => self.appender(class).and_then(Appender::admit),
             Mode::Async => self.start_queue().map(|queue| queue.tell(session, Event::Begin(class))),
         };
         admitted.inspect_err(|_| count(&self.archive.counters.no_space, 1))?;
+        count(&self.archive.counters.sessions, 1);
         Ok(Tape::new(session, class, mode))
     }
 

@@ -4,8 +4,9 @@
 use super::super::archive::{Archive, RecordingFault, count};
 use super::super::format::frame::{Gap, Plane};
 use super::super::format::traffic::TrafficSecret;
+use super::super::settings::Mode;
 use super::appender::{Appender, Payload};
-use super::tape::{Mode, Tape};
+use super::tape::Tape;
 use crate::names::SessionId;
 use crate::tls::record::Suite;
 use std::collections::HashMap;

@@ -3,17 +3,9 @@
 use super::super::archive::RecordingFault;
 use super::super::format::frame::{Plane, Totals};
 use super::super::format::traffic::TrafficSecret;
+use super::super::settings::Mode;
 use crate::names::SessionId;
 use crate::tls::record::{Content, Sealer, Suite};
-
-/// Whether a session waits for its recording.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// Nothing is forwarded before it is recorded.
-    Strict,
-    /// Recording never holds the session up; what does not fit is lost, counted and noted.
-    Async,
-}
 
 /// A session's recording. Dropped without [`super::Recorder::end`], it is shown as unfinished.
 pub struct Tape {

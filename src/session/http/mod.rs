@@ -64,6 +64,9 @@ pub struct Conversation {
 /// connect again. As many as a browser sends at once with a token that has expired.
 const MAX_REFUSED: u32 = 64;
 
+/// Headers of which no recording holds the values, whichever of them the route takes tokens from.
+const CREDENTIALS: [&str; 4] = ["authorization", "proxy-authorization", "x-api-key", "api-key"];
+
 /// A permitted request on its way.
 struct Exchange {
     key: Key,
@@ -252,6 +255,17 @@ impl Conversation {
         }
     }
 
+    /// Appends the withheld head to what the recording holds of the client, without what could be a credential of whomever.
+    pub(super) fn write_view(&self, view: &mut Vec<u8>) {
+        let hides = |name: &[u8]| {
+            let is = |hidden: &str| name.eq_ignore_ascii_case(hidden.as_bytes());
+            CREDENTIALS.into_iter().any(is)
+                || self.route.inject.iter().any(|header| is(&header.name))
+                || self.session.recording().is_some_and(|recording| recording.redacts(name))
+        };
+        self.http.http_ref().write_view(view, &hides);
+    }
+
     /// Sends the withheld head on, without the token and with the credential.
     pub fn permit(&mut self, edit: &mut Edit<'_>, permit: Permit) {
         self.requests += 1;
@@ -301,7 +315,7 @@ impl Conversation {
         }
         let metrics = &self.shared().metrics;
         metrics.refused(denial.why.code());
-        audit::request(&audit::RequestLine {
+        let line = audit::RequestLine {
             id,
             remote: self.session.remote,
             route: &self.route.name,
@@ -318,7 +332,9 @@ impl Conversation {
             identity: denial.identity.as_deref(),
             verdict: audit::Verdict::Refused { why: denial.why, detail: Some(&denial.detail) },
             ended: Ended::ByGateway,
-        });
+        };
+        audit::request(&line);
+        self.session.fact(|| audit::json_line(&line));
     }
 
     /// Takes note of what went by.
@@ -362,7 +378,7 @@ impl Conversation {
 
     fn write_line(&self, exchange: &Exchange, up: u64, down: u64, how: Ended) {
         self.shared().metrics.request(exchange.status);
-        audit::request(&audit::RequestLine {
+        let line = audit::RequestLine {
             id: RequestId { session: self.session.id, number: exchange.key },
             remote: self.session.remote,
             route: &self.route.name,
@@ -379,7 +395,9 @@ impl Conversation {
             identity: Some(exchange.permit.identity()),
             verdict: audit::Verdict::Permitted { rule: exchange.permit.rule() },
             ended: how,
-        });
+        };
+        audit::request(&line);
+        self.session.fact(|| audit::json_line(&line));
     }
 
     /// Keeps the first fault and turns it into a close reason.

@@ -124,6 +124,11 @@ impl HttpStart {
                 }
             }
             let identified = std::future::poll_fn(|cx| self.conversation.poll_identify(cx)).await;
+            if self.session.recording().is_some() {
+                let mut view = Vec::new();
+                self.conversation.write_view(&mut view);
+                self.session.client_said(&view);
+            }
             match identified {
                 Ok(identity) => return Ok(identity),
                 Err(denial) => self.deny(&denial, trail).await?,
@@ -142,9 +147,12 @@ impl HttpStart {
     /// Lets the protocol see what came, and gathers what it has for the upstream.
     async fn feed(&mut self, trail: &mut Trail) -> Result<Up, Close> {
         let mut out = Vec::new();
-        let mut edit = Edit::new(&mut self.plain, &mut out);
+        let mut view = self.session.recording().map(|_| Vec::new());
+        let mut edit = Edit::with_view(&mut self.plain, &mut out, view.as_mut());
         let fed = self.conversation.http().up(&mut edit);
         let (taken, diverged) = (edit.position(), edit.diverged());
+        view.iter()
+            .for_each(|view| self.session.client_said(if diverged { view } else { &self.plain[..taken] }));
         self.gather(taken, diverged, &out);
         match fed {
             Ok(_) if self.first.len() > MAX_FIRST => {

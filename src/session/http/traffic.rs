@@ -100,7 +100,11 @@ impl Traffic for Conversation {
                     Ok(Up::Request) => {}
                 }
             }
-            match std::task::ready!(self.poll_identify(cx)) {
+            let identified = std::task::ready!(self.poll_identify(cx));
+            if let Some(view) = edit.view() {
+                self.write_view(view);
+            }
+            match identified {
                 Err(denial) => self.deny(&denial),
                 Ok(identity) => match self.authorise(identity) {
                     Decision::Permit(permit) => self.permit(edit, permit),

@@ -192,7 +192,7 @@ impl LoginDialect for MysqlLogin {
         let target = KillTarget::new(permit.identity(), agreed.greeting.thread);
         let kill = cancels.mysql.enter(&route.name, session.id.0 as u32, target);
         let watch = |limit| mysql::Statements::new(limit, agreed.flags);
-        let statements = Statements::new(session.id, route, permit, watch);
+        let statements = Statements::new(session, route, permit, watch);
         let dialect = Mysql::new(agreed.flags, kill, statements);
         Ok(Established { dialect, down, up: Vec::new(), waiting: Vec::new() })
     }

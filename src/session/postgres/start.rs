@@ -222,7 +222,7 @@ impl LoginDialect for PostgresLogin {
             }
             _ => None,
         };
-        let statements = Statements::new(session.id, route, permit, postgres::Statements::new);
+        let statements = Statements::new(session, route, permit, postgres::Statements::new);
         let dialect = Postgres::new(cancel, statements);
         Ok(Established { dialect, down, up: Vec::new(), waiting: Vec::new() })
     }

@@ -9,7 +9,7 @@ use crate::dial::Application;
 use crate::gateway::Database;
 use crate::names::SessionId;
 use crate::policy::{Identity, Permit};
-use crate::protocol::redis::{Login, OK, RESET, encode_auth, error, words};
+use crate::protocol::redis::{Login, OK, RESET, encode_auth, error, view, words};
 use crate::protocol::{Fault, RefusalReason};
 use crate::session::authorise::{Denial, close_for_refusal};
 use crate::session::database::login::{
@@ -100,6 +100,9 @@ impl LoginDialect for RedisLogin {
                 }
                 Err(fault) => return Err(start.refuse_protocol_fault(&fault, trail).await),
             };
+            if start.session.recording().is_some() {
+                start.session.client_said(&view(&start.login.plain[..length]));
+            }
             start.login.plain.drain(..length);
             if let Some(token) = command.token() {
                 match verify(&start.session, &start.route, token).await {

@@ -35,6 +35,14 @@ pub(in crate::tls) enum Agreed {
 }
 
 impl Agreed {
+    /// The secret of the sending key, on a client's leg with TLS 1.3.
+    pub(super) fn sending_secret(&self) -> Option<&[u8]> {
+        match self {
+            Agreed::Server(renewal) => renewal.as_ref().map(|renewal| renewal.tx_secret()),
+            Agreed::Client(_) | Agreed::Nothing => None,
+        }
+    }
+
     /// Passes the next receiving key to `use_key`.
     fn renew_rx(
         &mut self,

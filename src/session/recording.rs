@@ -1,0 +1,376 @@
+//! A session's recording: begins with the permit, holds what the client was sent and what it said, and ends with the closing
+//! line.
+//!
+//! ```text
+//!   client leg ◀── ciphertext ── outbox ── DownTap ─┐
+//!   client ── plaintext ──▶ start, relay ── UpTap ──┴─▶ Recording ──▶ the worker's Recorder
+//! ```
+//! The down plane is the client leg's own ciphertext, or with TLS 1.2 what stands within it, sealed anew. The up plane is the
+//! client's view: what [`crate::protocol::Edit::view`] says of it. What is said before the permit is held here, at most
+//! [`MAX_HELD`] bytes: who is never permitted leaves facts in a recording, and no bytes.
+//!
+//! With `record = "strict"` nothing is sent or forwarded that was not recorded: a fault refuses the session at its permit, and
+//! ends it later.
+
+use crate::names::SessionId;
+use crate::recording::archive::{Archive, RecordingFault};
+use crate::recording::format::frame::Plane;
+use crate::recording::format::traffic::TrafficSecret;
+use crate::recording::settings::RouteRecording;
+use crate::recording::writer::{Recorder, Tape};
+use crate::relay::ClientTap;
+use crate::tls::leg::{Leg, NotTaken, Tap};
+use crate::tls::record::Suite;
+use std::cell::RefCell;
+use std::io::IoSlice;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes held of a session before its permit, both planes and facts together. An honest client is sent some refusals and the
+/// settings of HTTP/2.
+const MAX_HELD: usize = 64 * 1024;
+
+/// Between two looks whether a segment is old enough to be closed.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Recordings of a worker's sessions.
+#[derive(Clone)]
+pub struct WorkerRecordings {
+    archive: Arc<Archive>,
+    recorder: Rc<RefCell<Recorder>>,
+}
+
+impl WorkerRecordings {
+    /// Recordings of worker number `worker`.
+    pub fn new(archive: Arc<Archive>, worker: usize) -> Self {
+        // More workers than segments can name have none of their own: no machine has as many cores.
+        let number = u16::try_from(worker).unwrap_or(u16::MAX >> 1);
+        WorkerRecordings { recorder: Rc::new(RefCell::new(Recorder::new(archive.clone(), number))), archive }
+    }
+
+    /// Closes old segments, for as long as the worker lives.
+    pub async fn run(self) {
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tick.tick().await;
+            self.recorder.borrow_mut().tick();
+        }
+    }
+
+    /// Counts a session that is not recorded.
+    pub(super) fn count_unrecorded(&self) {
+        self.archive.count_unrecorded();
+    }
+}
+
+/// One session's recording; shared by its taps.
+#[derive(Clone)]
+pub(super) struct Recording(Rc<RefCell<State>>);
+
+struct State {
+    recorder: Rc<RefCell<Recorder>>,
+    session: SessionId,
+    route: RouteRecording,
+    phase: Phase,
+}
+
+enum Phase {
+    /// Before the permit.
+    Held(Box<Held>),
+    Taping(Tape),
+    /// Nothing more of it can be recorded. The tape, where there was one, may still take the end.
+    Broken(Option<Tape>, RecordingFault),
+    Over,
+}
+
+/// What was said before the permit.
+struct Held {
+    suite: Suite,
+    /// Secret and number of the first record; `None` where the plane holds data.
+    down_secret: Option<(TrafficSecret, u64)>,
+    /// What went down, by key.
+    down: Vec<Vec<u8>>,
+    up: Vec<u8>,
+    facts: Vec<String>,
+}
+
+impl Held {
+    fn size(&self) -> usize {
+        let bytes = self.down.iter().map(Vec::len).sum::<usize>() + self.up.len();
+        bytes + self.facts.iter().map(String::len).sum::<usize>()
+    }
+}
+
+impl Recording {
+    /// Holds what `leg` sends from now on, until the permit. Without the worker's recordings nobody is permitted.
+    pub(super) fn start(
+        worker: &WorkerRecordings,
+        session: SessionId,
+        route: &RouteRecording,
+        leg: &mut Leg,
+    ) -> Self {
+        let phase = match leg.sending() {
+            Some(sending) => {
+                let secret = sending.secret.and_then(|secret| TrafficSecret::new(sending.suite, secret));
+                Phase::Held(Box::new(Held {
+                    suite: sending.suite,
+                    down_secret: secret.map(|secret| (secret, sending.number)),
+                    down: vec![Vec::new()],
+                    up: Vec::new(),
+                    facts: Vec::new(),
+                }))
+            }
+            // A client leg has TLS.
+            None => Phase::Broken(None, RecordingFault::NotRecords),
+        };
+        let recorder = worker.recorder.clone();
+        let state = State { recorder, session, route: route.clone(), phase };
+        let recording = Recording(Rc::new(RefCell::new(state)));
+        leg.set_tap(Box::new(DownTap(recording.clone())));
+        recording
+    }
+
+    /// The session is permitted: records what was held, with `opened` as its first line. Once it has begun, nothing.
+    pub(super) fn begin(&self, opened: impl FnOnce() -> String) -> Result<(), RecordingFault> {
+        let mut state = self.0.borrow_mut();
+        match &state.phase {
+            Phase::Held(_) => state.begin(&opened(), true),
+            Phase::Taping(_) => Ok(()),
+            Phase::Broken(_, fault) => Err(*fault),
+            Phase::Over => Err(RecordingFault::NotRecords),
+        }
+    }
+
+    /// Takes a line of the log.
+    pub(super) fn fact(&self, line: impl FnOnce() -> String) {
+        let mut state = self.0.borrow_mut();
+        // What is not taken breaks the recording, which ends the session with its next byte.
+        let _ = match &mut state.phase {
+            Phase::Held(held) => {
+                held.facts.push(line());
+                state.check_held()
+            }
+            Phase::Taping(_) => state.tape(|recorder, tape| recorder.fact(tape, line().as_bytes())),
+            Phase::Broken(..) | Phase::Over => Ok(()),
+        };
+    }
+
+    /// Takes a line that auditors and indexers alone may read.
+    pub(super) fn sealed_fact(&self, line: impl FnOnce() -> String) {
+        let mut state = self.0.borrow_mut();
+        if let Phase::Taping(_) = state.phase {
+            // As above.
+            let _ = state.tape(|recorder, tape| recorder.sealed_fact(tape, line().as_bytes()));
+        }
+    }
+
+    /// Takes what the client said, as its recording is to hold it, before any of it goes on.
+    pub(super) fn client_said(&self, plaintext: &[u8]) -> Result<(), NotTaken> {
+        let mut state = self.0.borrow_mut();
+        match &mut state.phase {
+            Phase::Held(held) => {
+                held.up.extend_from_slice(plaintext);
+                state.check_held()
+            }
+            _ => state.tape(|recorder, tape| {
+                recorder.append_plaintext(tape, Plane::Up, &[IoSlice::new(plaintext)])?;
+                recorder.flush()
+            }),
+        }
+    }
+
+    /// A tap for what the client says in the relay.
+    pub(super) fn client_tap(&self) -> Box<dyn ClientTap> {
+        Box::new(UpTap(self.clone()))
+    }
+
+    /// Names of headers whose values are left out.
+    pub(super) fn redacts(&self, name: &[u8]) -> bool {
+        self.0.borrow().route.redact.iter().any(|hidden| name.eq_ignore_ascii_case(hidden.as_bytes()))
+    }
+
+    /// Why nothing more can be recorded.
+    pub(super) fn fault(&self) -> Option<RecordingFault> {
+        match &self.0.borrow().phase {
+            Phase::Broken(_, fault) => Some(*fault),
+            Phase::Held(_) | Phase::Taping(_) | Phase::Over => None,
+        }
+    }
+
+    /// The session is over: records its closing line and its totals. Of one that was never permitted it records the lines
+    /// alone; false where that was not possible.
+    pub(super) fn end(&self, opened: impl FnOnce() -> String, closed: &str) -> bool {
+        let mut state = self.0.borrow_mut();
+        if let Phase::Held(_) = state.phase
+            && state.begin(&opened(), false).is_err()
+        {
+            return false;
+        }
+        let (Phase::Taping(mut tape) | Phase::Broken(Some(mut tape), _)) =
+            std::mem::replace(&mut state.phase, Phase::Over)
+        else {
+            return false;
+        };
+        let mut recorder = state.recorder.borrow_mut();
+        // What cannot take its end is shown as unfinished.
+        match recorder.fact(&mut tape, closed.as_bytes()) {
+            Ok(()) => drop(recorder.end(tape)),
+            Err(_) => recorder.forget(tape),
+        }
+        true
+    }
+}
+
+impl State {
+    /// Begins the tape; `with_bytes`: with what was held, else with the lines alone. Refused for want of space, it can be
+    /// begun later.
+    fn begin(&mut self, opened: &str, with_bytes: bool) -> Result<(), RecordingFault> {
+        let RouteRecording { class, mode, .. } = &self.route;
+        let mut tape = self.recorder.borrow_mut().begin(self.session, *class, *mode)?;
+        let Phase::Held(held) = std::mem::replace(&mut self.phase, Phase::Over) else { return Ok(()) };
+        let recorded = self.record_held(*held, &mut tape, opened, with_bytes);
+        self.phase = match recorded {
+            Ok(()) => Phase::Taping(tape),
+            Err(fault) => Phase::Broken(Some(tape), fault),
+        };
+        recorded
+    }
+
+    fn record_held(
+        &self,
+        held: Held,
+        tape: &mut Tape,
+        opened: &str,
+        with_bytes: bool,
+    ) -> Result<(), RecordingFault> {
+        let mut recorder = self.recorder.borrow_mut();
+        recorder.fact(tape, opened.as_bytes())?;
+        held.facts.iter().try_for_each(|line| recorder.fact(tape, line.as_bytes()))?;
+        if !with_bytes {
+            return Ok(());
+        }
+        recorder.seal(tape, Plane::Up, held.suite)?;
+        let carries = held.down_secret.is_some();
+        match held.down_secret {
+            Some((secret, number)) => recorder.carry(tape, Plane::Down, secret, number)?,
+            None => recorder.seal(tape, Plane::Down, held.suite)?,
+        }
+        // What the client said first, so that answers stand behind what they answer.
+        if !held.up.is_empty() {
+            recorder.append_plaintext(tape, Plane::Up, &[IoSlice::new(&held.up)])?;
+        }
+        for (generation, down) in held.down.iter().enumerate() {
+            if generation > 0 {
+                recorder.rekey(tape, Plane::Down)?;
+            }
+            match (down.is_empty(), carries) {
+                (true, _) => {}
+                (false, true) => recorder.append(tape, Plane::Down, &[IoSlice::new(down)])?,
+                (false, false) => recorder.append_plaintext(tape, Plane::Down, &[IoSlice::new(down)])?,
+            }
+        }
+        recorder.flush()
+    }
+
+    /// Ends what holds too much.
+    fn check_held(&mut self) -> Result<(), NotTaken> {
+        match &self.phase {
+            Phase::Held(held) if held.size() > MAX_HELD => self.fail(None, RecordingFault::TooLong),
+            _ => Ok(()),
+        }
+    }
+
+    /// Records something of a session that is permitted.
+    fn tape(
+        &mut self,
+        record: impl FnOnce(&mut Recorder, &mut Tape) -> Result<(), RecordingFault>,
+    ) -> Result<(), NotTaken> {
+        let Phase::Taping(tape) = &mut self.phase else { return Err(NotTaken) };
+        let recorded = record(&mut self.recorder.borrow_mut(), tape);
+        let Err(fault) = recorded else { return Ok(()) };
+        match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Taping(tape) => self.fail(Some(tape), fault),
+            _ => Err(NotTaken),
+        }
+    }
+
+    fn fail(&mut self, tape: Option<Tape>, fault: RecordingFault) -> Result<(), NotTaken> {
+        tracing::error!(session = %self.session, %fault, "a session cannot be recorded any further, and ends");
+        self.phase = Phase::Broken(tape, fault);
+        Err(NotTaken)
+    }
+}
+
+impl Drop for State {
+    /// A session that is given up has no end; it is shown as unfinished.
+    fn drop(&mut self) {
+        if let Phase::Taping(tape) | Phase::Broken(Some(tape), _) =
+            std::mem::replace(&mut self.phase, Phase::Over)
+        {
+            self.recorder.borrow_mut().forget(tape);
+        }
+    }
+}
+
+/// Takes what goes down.
+struct DownTap(Recording);
+
+impl Tap for DownTap {
+    fn records(&mut self, records: &[u8]) -> Result<(), NotTaken> {
+        let mut state = self.0.0.borrow_mut();
+        match &mut state.phase {
+            Phase::Held(held) => {
+                held.hold_down(records);
+                state.check_held()
+            }
+            _ => state.tape(|recorder, tape| {
+                recorder.append(tape, Plane::Down, &[IoSlice::new(records)])?;
+                recorder.flush()
+            }),
+        }
+    }
+
+    fn plaintext(&mut self, data: &[u8]) -> Result<(), NotTaken> {
+        let mut state = self.0.0.borrow_mut();
+        match &mut state.phase {
+            Phase::Held(held) => {
+                held.hold_down(data);
+                state.check_held()
+            }
+            _ => state.tape(|recorder, tape| {
+                recorder.append_plaintext(tape, Plane::Down, &[IoSlice::new(data)])?;
+                recorder.flush()
+            }),
+        }
+    }
+
+    fn rekey(&mut self) -> Result<(), NotTaken> {
+        let mut state = self.0.0.borrow_mut();
+        match &mut state.phase {
+            Phase::Held(held) => {
+                held.down.push(Vec::new());
+                Ok(())
+            }
+            _ => state.tape(|recorder, tape| recorder.rekey(tape, Plane::Down)),
+        }
+    }
+}
+
+impl Held {
+    fn hold_down(&mut self, bytes: &[u8]) {
+        match self.down.last_mut() {
+            Some(last) => last.extend_from_slice(bytes),
+            None => self.down.push(bytes.to_vec()),
+        }
+    }
+}
+
+/// Takes what goes up.
+struct UpTap(Recording);
+
+impl ClientTap for UpTap {
+    fn take(&mut self, plaintext: &[u8]) -> Result<(), NotTaken> {
+        self.0.client_said(plaintext)
+    }
+}

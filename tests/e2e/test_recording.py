@@ -1,0 +1,226 @@
+"""Recorded sessions: real clients, then what an auditor finds, with a key and without one."""
+
+import json
+import os
+import ssl
+
+import httpx
+import pytest
+import test_tunnel
+from conftest import check_log
+from support import mariadb, parts, postgres
+from support.gateway import KEY, Gateway
+from support.parts import until
+from support.process import run
+from support.recordings import Auditors, Recordings
+from support.redis_server import Server as RedisServer
+from support.redis_server import program
+from test_http1 import curl
+
+COOKIE = "cookie-canary-51f3"
+
+
+class Place:
+    """A gateway that records every route strictly, and all that stands behind it."""
+
+    def __init__(self, world, folder):
+        self.world = world
+        self.auditors = Auditors(folder / "auditors")
+        self.pair = world.authority.leaf("recorded", ["redis.gw.test", "pg.gw.test", "localhost"])
+        self.redis = RedisServer(*world.upstream_pair, world.ca, KEY)
+        self.postgres = postgres.Server(*world.upstream_pair, KEY)
+        self.gateway = Gateway(folder, self.config())
+        self.recordings = Recordings(folder / "recordings", self.auditors.files[0])
+
+    def database(self, name, port, user, **more):
+        chain, key = self.pair
+        return {
+            "name": name, "sni": f"{name}.gw.test", "protocol": name,
+            "upstream": {"address": f"tls://127.0.0.1:{port}", "ca": self.world.ca},
+            "certificate": {"chain": chain, "key": key},
+            "allow": [{"issuer": "corp", "groups": ["agents"]}],
+            "inject": {"user": user, "password": "{secret:stored}"},
+        } | more  # fmt: skip
+
+    def config(self, **more):
+        world = self.world
+        routes = [
+            world.route("api", world.nginx_port),
+            world.route("app", world.hypercorn_port, redact=["cookie"]),
+            world.route("grpc", world.grpc_port),
+            self.database("redis", self.redis.port, "svc"),
+            self.database("postgres", self.postgres.port, "svc_scram", sni="pg.gw.test", statements="256B"),
+        ]
+        return world.config(*routes, tunnel=world.tunnel(), recording=self.auditors.section(), **more)
+
+    def stop(self):
+        for server in (self.redis, self.postgres):
+            server.stop()
+
+
+@pytest.fixture(scope="module")
+def place(world, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recorded")
+    os.chmod(folder, 0o700)
+    place = Place(world, folder)
+    yield place
+    assert place.gateway.stop() == 0, place.gateway.process.text()
+    check_log(place.gateway)
+    place.stop()
+
+
+def closed(place, **where):
+    """The one session with these values, once it is over."""
+
+    def find():
+        found = [session for session in place.recordings.sessions(**where) if session["state"] == "complete"]
+        return found[-1] if found else None
+
+    return until(find)
+
+
+def planes(place, session):
+    return place.recordings.plane(session, "up"), place.recordings.plane(session, "down")
+
+
+def test_http_1_1_is_recorded_as_the_client_saw_it_without_its_secrets(place, world):
+    token = world.issuer.token()
+    sent = ["-H", f"Cookie: session={COOKIE}", "-H", "X-Ask: what-was-asked", "--data", "body-of-a-request"]
+    answer = curl(place.gateway, world, "app", "/look", "--http1.1", *sent, token=token)
+    assert json.loads(answer.stdout)["headers"]["authorization"] == f"Bearer {KEY}"
+    session = closed(place, route="app")
+    up, down = planes(place, session)
+    head, body = up.split(b"\r\n\r\n")
+    assert head.startswith(b"POST /look HTTP/1.1\r\n") and body == b"body-of-a-request", up
+    assert b"X-Ask: what-was-asked" in head
+    assert b"\r\nAuthorization: " + b"*" * len(f"Bearer {token}") in head
+    assert b"\r\nCookie: " + b"*" * len(f"session={COOKIE}") in head
+    assert KEY.encode() not in up and token.encode() not in up + down and COOKIE.encode() not in up
+    assert down.startswith(b"HTTP/1.1 200 ") and down.endswith(answer.stdout), down
+    facts = place.recordings.facts(session)
+    events = [fact["event"] for fact in facts]
+    assert events == ["session opened", "session permitted", "request", "session closed"], facts
+    assert facts[2]["status"] == 200, facts
+    line = facts[-1]
+    assert (line["subject"], line["reason"], line["client_version"]) == (parts.ANN, "done", "TLSv1.3"), line
+    assert line["upstream_version"] == "TLSv1.3" and line["down_bytes"] > 0, line
+    shown = place.recordings.show(session)
+    assert "sealed; no identity opens it" in shown and "what-was-asked" not in shown
+
+
+def test_requests_that_are_refused_before_the_permit_stand_before_what_is_permitted(place, world):
+    with httpx.Client(verify=ssl.create_default_context(cafile=world.ca)) as client:
+        url, names = f"https://127.0.0.1:{place.gateway.port}", {"sni_hostname": "api.gw.test"}
+        for headers in ({}, {"authorization": f"Bearer {world.issuer.token()}"}):
+            client.get(f"{url}/hello.txt", headers={"host": "api.gw.test"} | headers, extensions=names)
+    session = closed(place, route="api")
+    up, down = planes(place, session)
+    assert up.count(b"GET /hello.txt HTTP/1.1\r\n") == 2, up
+    assert down.index(b"HTTP/1.1 401 ") < down.index(b"HTTP/1.1 200 "), down
+
+
+def test_who_is_never_permitted_leaves_facts_and_no_bytes(place, world):
+    assert curl(place.gateway, world, "grpc", "/never", "--http1.1", "-H", "X-Canary: unpermitted-body").returncode in (0, 22)
+    session = closed(place, route="grpc")
+    assert (session["up_bytes"], session["down_bytes"]) == (0, 0), session
+    _, request, line = place.recordings.facts(session)
+    assert (request["refusal"], line["reason"]) == ("no_token", "refused")
+
+
+def test_http_2_is_recorded_with_its_heads_decoded(place, world):
+    token = world.issuer.token()
+    sent = ["-H", f"Cookie: session={COOKIE}", "--data", "second-body"]
+    answer = curl(place.gateway, world, "app", "/look?h2", "--http2", *sent, token=token)
+    session = closed(place, route="app")
+    up, down = planes(place, session)
+    assert up.startswith(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), up[:40]
+    assert b"/look?h2" in up and b"second-body" in up and b"*" * len(f"Bearer {token}") in up, up
+    assert token.encode() not in up + down and COOKIE.encode() not in up and KEY.encode() not in up
+    assert answer.stdout in down
+
+
+def test_a_stream_of_events_and_a_large_body_are_recorded_byte_for_byte(place, world):
+    token = world.issuer.token()
+    events = curl(place.gateway, world, "app", "/events?5", "--http1.1", token=token).stdout
+    up, down = planes(place, closed(place, route="app"))
+    assert events and b"".join(down.split(b"\r\n\r\n", 1)[1:]).count(b"data:") == events.count(b"data:")
+    body = os.urandom(3_000_000)
+    file = place.gateway.folder / "large"
+    file.write_bytes(body)
+    curl(place.gateway, world, "app", "/upload", "--http1.1", "-H", "Expect:", "--data-binary", f"@{file}", token=token)
+    up, _ = planes(place, closed(place, route="app"))
+    assert up.endswith(body), len(up)
+
+
+def test_tls_1_2_clients_are_recorded(place, world):
+    token = world.issuer.token()
+    answer = curl(place.gateway, world, "api", "/hello.txt", "--http1.1", "--tls-max", "1.2", token=token)
+    assert answer.stdout == b"hello from nginx\n", answer.stderr
+    up, down = planes(place, closed(place, route="api"))
+    assert up.startswith(b"GET /hello.txt ") and down.endswith(b"hello from nginx\n"), (up, down)
+
+
+def test_redis_is_recorded_without_its_login(place, world):
+    for more in ([], ["-3"]):
+        token = world.issuer.token()
+        base = [program("redis-cli"), "--tls", "--cacert", world.ca, "--sni", "redis.gw.test", "-p", str(place.gateway.port)]
+        said = run([*base, *more, "SET", "key", "value-of-redis"], env=os.environ | {"REDISCLI_AUTH": token})
+        assert said.stdout.decode().strip() == "OK", said
+        up, down = planes(place, closed(place, route="redis"))
+        assert b"value-of-redis" in up and b"+OK\r\n" in down, (up, down)
+        assert b"*" * len(token) in up and token.encode() not in up and KEY.encode() not in up + down
+        place.recordings.hold_none_of(token)
+
+
+def test_postgresql_is_recorded_without_its_login(place, world):
+    token = world.issuer.token()
+    place_ = {"host": "pg.gw.test", "hostaddr": "127.0.0.1", "port": place.gateway.port, "dbname": "postgres"}
+    more = {"user": "ann", "sslmode": "verify-full", "sslrootcert": world.ca}
+    words = " ".join(f"{key}={value}" for key, value in (place_ | more).items())
+    psql = [str(postgres.programs() / "psql"), "-XAtq", "-w", words, "-c", "select 'literal-in-sql', 40 + 2"]
+    said = run(psql, env=os.environ | {"PGPASSWORD": token})
+    assert said.stdout == b"literal-in-sql|42\n", said
+    session = closed(place, route="postgres")
+    up, down = planes(place, session)
+    assert b"select 'literal-in-sql', 40 + 2" in up and b"literal-in-sql" in down, (up, down)
+    assert token.encode() not in up and KEY.encode() not in up + down
+
+
+def test_mysql_is_recorded_without_its_login(place, world, start, tmp_path):
+    server = mariadb.Server(*world.upstream_pair, KEY)
+    try:
+        route = place.database("mysql", server.port, "svc", sni="localhost")
+        listener = {"version": "10.11.6-MariaDB", "route": "mysql"}
+        gateway = start(world.config(route, mysql=listener, recording=place.auditors.section()))
+        token = world.issuer.token()
+        said = run([
+            mariadb.program("mariadb"), "--no-defaults", "--protocol=tcp", "-h", "localhost", "-P", str(gateway.port), "-u", "x",
+            "--ssl", f"--ssl-ca={world.ca}", "--ssl-verify-server-cert", f"--password={token}", "-N", "-e", "select 'literal-in-mysql'",
+        ])  # fmt: skip
+        assert said.stdout == b"literal-in-mysql\n", said
+        here = Recordings(gateway.folder / "recordings", place.auditors.files[0])
+        session = until(lambda: [session for session in here.sessions(route="mysql") if session["state"] == "complete"])[0]
+        up, down = here.plane(session, "up"), here.plane(session, "down")
+        assert b"select 'literal-in-mysql'" in up and b"literal-in-mysql" in down, (up, down)
+        assert token.encode() not in up and KEY.encode() not in up + down
+    finally:
+        server.stop()
+
+
+def test_what_comes_through_a_tunnel_is_recorded_behind_its_head(place, world):
+    token = world.issuer.token()
+    answer = test_tunnel.curl(place.gateway, world, "http://api/hello.txt", token=token)
+    assert answer.stdout == b"hello from nginx\n", answer.stderr
+    up, down = planes(place, closed(place, tunnel="true"))
+    assert up.startswith(b"GET /hello.txt ") and b"CONNECT" not in up, up
+    assert token.encode() not in up + down
+
+
+def test_verification_is_good_and_no_secret_stands_in_any_file(place, world):
+    until(lambda: all(session["state"] == "complete" for session in place.recordings.sessions()))
+    for identity in ([], ["--identity", place.auditors.files[1]]):
+        verified = place.recordings.verify(*identity)
+        assert verified.returncode == 0, verified.stdout.decode()
+    place.recordings.hold_none_of(KEY, COOKIE, "eyJ", "literal-in-sql", "hello from nginx", "body-of-a-request")
+    metrics = place.gateway.metrics()
+    assert 'staunch_recording_sessions_total{recorded="yes"}' in metrics and 'staunch_recording_failing{what="log"} 0' in metrics
