@@ -95,7 +95,8 @@ pub(super) fn routes(
             .collect();
         let extra = route.redact.as_ref().map(Spanned::span).or(route.retention.as_ref().map(Spanned::span));
         let Some(mode) = wanted else {
-            if let Some(span) = extra {
+            // What cannot be read may be what has it recorded.
+            if let (Some(span), true) = (extra, notes.faults.is_empty()) {
                 notes.fault(
                     span,
                     "the route is not recorded, so this has no effect; set record, or remove it",
@@ -110,10 +111,13 @@ pub(super) fn routes(
             }
             continue;
         };
+        let classes = &section.retention;
+        let told = classes.iter().any(|class| notes.is_told(&class.get_ref().name.span()));
+        let is_unread = told || classes.is_empty() && !notes.faults.is_empty();
         let class = match &route.retention {
             None => 0,
             // Another class may be what cannot be read.
-            Some(_) if section.retention.is_empty() && !notes.faults.is_empty() => 0,
+            Some(_) if is_unread => 0,
             Some(name) => {
                 let place =
                     section.retention.iter().position(|c| c.get_ref().name.get_ref() == name.get_ref());
