@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use staunch::audit::{self, Format};
-use staunch::client::{Fault, connect, login, logout, token};
+use staunch::client::{Fault, connect, login, logout, revoke, token, top};
 use staunch::demo;
 use staunch::evidence::{EvidenceFault, keygen, sessions};
 use staunch::init;
@@ -102,6 +102,11 @@ enum Action {
     /// Recorded sessions: list, show, replay, export, verify, hold, release, erase.
     #[command(subcommand, after_help = SESSIONS_HELP)]
     Sessions(sessions::Command),
+    /// Shut somebody out of a running gateway: end live sessions, and refuse proofs that were issued before.
+    #[command(after_help = REVOKE_HELP)]
+    Revoke(revoke::Arguments),
+    /// The live sessions of a gateway in this terminal, new each second, with the encryption of both legs.
+    Top(top::Arguments),
     /// Show the main job on this machine: issuer, model service, gateway, and what happens on each leg.
     Demo {
         /// End after the tour; exit 1 if any step was not as told.
@@ -164,6 +169,15 @@ Examples:
 
 Exit codes: 0 done, 1 fault, 2 usage.";
 
+const REVOKE_HELP: &str = "\
+Examples:
+  staunch revoke --subject ann --issuer corp --reason 'stolen laptop'
+  staunch revoke --serial 0A:1B:2C
+  staunch revoke --group contractors --admin 127.0.0.1:9902 --key-file /etc/staunch/admin.key
+
+All names that are given must fit. Each gateway has its own revocations: tell all of a fleet.
+Exit codes: 0 done, 1 fault or refusal, 2 usage.";
+
 const SESSIONS_HELP: &str = "\
 Examples:
   staunch sessions list -d /var/lib/staunch/recordings --where route=openai
@@ -210,6 +224,8 @@ fn main() -> ExitCode {
         Action::Connect(arguments) => alone(connect::run(*arguments), |code| code),
         Action::Audit(AuditAction::Keygen(arguments)) => read(|out, told| keygen::run(&arguments, out, told)),
         Action::Sessions(command) => read(|out, told| sessions::run(command, out, told)),
+        Action::Revoke(arguments) => told(revoke::run(&arguments).map(|said| say_out(&said))),
+        Action::Top(arguments) => told(top::run(&arguments, &mut std::io::stdout())),
         Action::Demo { once, port } => {
             let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             let options = demo::Options { once, port, colour };
@@ -242,6 +258,22 @@ fn alone<T>(command: impl Future<Output = Result<T, Fault>>, code: fn(T) -> u8) 
         },
         code,
     )
+}
+
+/// The exit code of a command that asks a gateway.
+fn told(done: Result<(), Fault>) -> u8 {
+    done.map_or_else(
+        |fault| {
+            say(&format_args!("staunch: {fault}"));
+            fault.exit_code()
+        },
+        |()| 0,
+    )
+}
+
+fn say_out(text: &str) {
+    // Nobody reads: what was ordered was done all the same.
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// Runs a command that reads recordings.

@@ -18,8 +18,10 @@ pub mod connect;
 pub mod login;
 pub mod logout;
 pub mod profile;
+pub mod revoke;
 pub mod store;
 pub mod token;
+pub mod top;
 
 mod arguments;
 mod callback;
@@ -31,6 +33,7 @@ mod grant;
 mod issuer;
 mod issuer_http;
 mod loopback;
+pub mod operator;
 mod secrets;
 mod settings;
 mod terminal;

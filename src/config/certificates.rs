@@ -5,6 +5,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
@@ -101,6 +102,8 @@ pub(super) struct Revocations {
     pub(super) lists: Vec<CertificateRevocationListDer<'static>>,
     /// When the first of them is to be replaced (RFC 5280 section 5.1.2.5).
     pub(super) next_update: Option<SystemTime>,
+    /// Serial numbers of revoked certificates: lower-case hex without leading zeros.
+    pub(super) serials: Vec<Arc<str>>,
 }
 
 /// Reads the revocation lists of a PEM file; there is at least one.
@@ -116,7 +119,14 @@ pub(super) fn revocations(path: &Path) -> Result<Revocations, String> {
         Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
     };
     let next_update = lists.iter().filter_map(next_update).min();
-    Ok(Revocations { lists, next_update })
+    let serials = lists.iter().flat_map(|list| serials(list)).collect();
+    Ok(Revocations { lists, next_update, serials })
+}
+
+fn serials(list: &[u8]) -> Vec<Arc<str>> {
+    let Ok((_, read)) = CertificateRevocationList::from_der(list) else { return Vec::new() };
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    read.iter_revoked_certificates().map(|one| hex(one.raw_serial()).trim_start_matches('0').into()).collect()
 }
 
 /// True when the certificate is good for the name; a wildcard is tried with a label of its own.

@@ -99,6 +99,9 @@ pub struct RouteSummary {
     /// When the first of the lists of revoked client certificates is to be replaced, in seconds since 1970, and whether
     /// clients are refused from then on.
     pub crl_next_update: Option<(u64, bool)>,
+    /// Serial numbers on these lists.
+    #[serde(skip)]
+    pub crl_serials: Vec<std::sync::Arc<str>>,
 }
 
 impl Summary {

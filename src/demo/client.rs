@@ -5,6 +5,7 @@ use crate::tls::PostQuantum;
 use crate::tls::client::{ClientSettings, client_config};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::SendRequest;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 /// A client that trusts some authorities.
 pub(super) struct Client {
@@ -52,6 +54,45 @@ impl Client {
         self.within(self.exchange(address, name, request, piece))
     }
 
+    /// Sends the same request again and again on one connection, a moment apart, until the connection ends.
+    pub(super) fn keep_asking(
+        &self,
+        address: SocketAddr,
+        name: &str,
+        request: impl Fn() -> Request<Full<Bytes>>,
+    ) -> Result<(), String> {
+        self.runtime.block_on(async {
+            let (mut sender, connection, _) = self.connect(address, name).await?;
+            loop {
+                let http = |e: hyper::Error| format!("HTTP with {address}: {e}");
+                let mut body = sender.send_request(request()).await.map_err(http)?.into_body();
+                while let Some(frame) = body.frame().await {
+                    frame.map_err(http)?;
+                }
+                tokio::time::sleep(BETWEEN_REQUESTS).await;
+                if connection.is_finished() {
+                    return Ok(());
+                }
+            }
+        })
+    }
+
+    async fn connect(
+        &self,
+        address: SocketAddr,
+        name: &str,
+    ) -> Result<(SendRequest<Full<Bytes>>, JoinHandle<hyper::Result<()>>, Encryption), String> {
+        let tcp =
+            TcpStream::connect(address).await.map_err(|e| format!("{address} cannot be reached: {e}"))?;
+        let name = name.to_owned().try_into().map_err(|_| format!("'{name}' is not a server name"))?;
+        let tls = self.tls.connect(name, tcp).await.map_err(|e| format!("TLS with {address}: {e}"))?;
+        let encryption = Encryption::of(tls.get_ref().1);
+        let http = |e: hyper::Error| format!("HTTP with {address}: {e}");
+        let (sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.map_err(http)?;
+        Ok((sender, tokio::spawn(connection), encryption))
+    }
+
     async fn exchange(
         &self,
         address: SocketAddr,
@@ -59,15 +100,8 @@ impl Client {
         request: Request<Full<Bytes>>,
         mut piece: impl FnMut(&[u8]),
     ) -> Result<Reply, String> {
-        let tcp =
-            TcpStream::connect(address).await.map_err(|e| format!("{address} cannot be reached: {e}"))?;
-        let name = name.to_owned().try_into().map_err(|_| format!("'{name}' is not a server name"))?;
-        let tls = self.tls.connect(name, tcp).await.map_err(|e| format!("TLS with {address}: {e}"))?;
-        let encryption = Encryption::of(tls.get_ref().1);
         let http = |e: hyper::Error| format!("HTTP with {address}: {e}");
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.map_err(http)?;
-        let connection = tokio::spawn(connection);
+        let (mut sender, connection, encryption) = self.connect(address, name).await?;
         let response = sender.send_request(request).await.map_err(http)?;
         let status = response.status();
         let challenge = response.headers().get(hyper::header::WWW_AUTHENTICATE);
@@ -109,6 +143,9 @@ impl Client {
         })
     }
 }
+
+/// Between two requests of the session that is there to be looked at.
+const BETWEEN_REQUESTS: Duration = Duration::from_millis(500);
 
 /// Each step takes milliseconds; the streamed answer one or two seconds.
 const PATIENCE: Duration = Duration::from_secs(20);

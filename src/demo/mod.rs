@@ -96,7 +96,7 @@ fn all<R: Running>(
     screen: &mut Screen<'_>,
     start: impl FnOnce(&Files<'_>) -> Result<R, String>,
 ) -> Result<i32, Stop> {
-    let setup = Setup::new(options.port).map_err(Stop::Setup)?;
+    let mut setup = Setup::new(options.port).map_err(Stop::Setup)?;
     screen.line("Staunch demo: everything runs on this machine, nothing leaves it.")?;
     screen.line("")?;
     screen.fact("issuer", &format!("{}  (OpenID Connect)", setup.issuer.url()))?;
@@ -105,6 +105,7 @@ fn all<R: Running>(
         &format!("https://{}  (OpenAI API; knows only the stored key)", setup.upstream.address()),
     )?;
     screen.fact("gateway", &format!("https://{}:{}", setup::NAME, setup.gateway.port()))?;
+    screen.fact("live page", &format!("http://{}/", setup.admin))?;
     screen.fact("files", &setup.folder.path().display().to_string())?;
     let mut gateway = start(&Files { config: &setup.config, log: &setup.log }).map_err(Stop::Setup)?;
 
@@ -126,6 +127,11 @@ fn all<R: Running>(
     }
     screen.line("\nTry it; the token is good for an hour. Ctrl-C ends the demo.\n")?;
     screen.line(&setup.curl())?;
+    tour::keep_a_stream(&mut setup);
+    screen.line(&format!(
+        "\nSee a live stream with the encryption of both legs, and end it: http://{}/",
+        setup.admin
+    ))?;
     Ok(gateway.wait())
 }
 

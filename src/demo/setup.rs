@@ -13,7 +13,11 @@ pub(super) struct Setup {
     pub(super) upstream: Upstream,
     /// The gateway's address, free until the gateway takes it.
     pub(super) gateway: SocketAddr,
+    /// Where the live page is.
+    pub(super) admin: SocketAddr,
     pub(super) client: Client,
+    /// Keeps a session alive that the live page shows.
+    pub(super) watched: Option<Client>,
     /// What the upstream asks for and the client must never see.
     pub(super) stored_key: String,
     pub(super) config: PathBuf,
@@ -50,6 +54,7 @@ impl Setup {
         let stored_key = format!("sk-demo-{}", random_hex::<16>());
         let upstream = Upstream::start(leaf("127.0.0.1")?, &stored_key)?;
         let gateway = free(port)?;
+        let admin = free(Some(0))?;
 
         let folder = Folder::new().map_err(|e| format!("its folder: {e}"))?;
         let write =
@@ -59,13 +64,15 @@ impl Setup {
         let chain = write("gateway.pem", own.certificate_pem())?;
         let key = write("gateway.key", own.key_pem())?;
         let secret = write("model.key", &stored_key)?;
-        let text = configuration(&gateway, &issuer, &upstream, &ca_file, &chain, &key, &secret);
+        let text = configuration(&gateway, &admin, &issuer, &upstream, &ca_file, &chain, &key, &secret);
         let config = write("staunch.toml", &text)?;
         Ok(Setup {
             issuer,
             upstream,
             gateway,
+            admin,
             client: Client::new(ca.roots())?,
+            watched: Some(Client::new(ca.roots())?),
             stored_key,
             config,
             log: folder.path().join("gateway.log"),
@@ -98,8 +105,10 @@ fn free(port: Option<u16>) -> Result<SocketAddr, String> {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "each is one line of the file")]
 fn configuration(
     gateway: &SocketAddr,
+    admin: &SocketAddr,
     issuer: &Issuer,
     upstream: &Upstream,
     ca: &Path,
@@ -116,6 +125,9 @@ fn configuration(
         r#"# Written by 'staunch demo'.
 [[listener]]
 address = "{gateway}"
+
+[admin]
+address = "{admin}"
 
 [[issuer]]
 name = "demo"

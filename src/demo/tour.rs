@@ -253,6 +253,28 @@ fn untouched(setup: &Setup, before: usize) -> Result<(), String> {
     if setup.upstream.seen().len() == before { Ok(()) } else { Err("it reached the upstream".into()) }
 }
 
+/// Keeps a session alive for the live page; one that is ended there comes again after a while.
+pub(super) fn keep_a_stream(setup: &mut Setup) {
+    let (Some(client), Ok(token)) = (setup.watched.take(), fs::read_to_string(&setup.token_file)) else {
+        return;
+    };
+    let gateway = setup.gateway;
+    let body =
+        json!({"model": MODEL, "stream": true, "messages": [{"role": "user", "content": "Still tight?"}]});
+    // It ends with the process.
+    std::thread::spawn(move || {
+        loop {
+            let request = || ask(Method::POST, "/v1/chat/completions", Some(token.trim()), body.clone());
+            // How it ends is for the page to tell.
+            let _ = client.keep_asking(gateway, NAME, request);
+            std::thread::sleep(STREAM_PAUSE);
+        }
+    });
+}
+
+/// Until a stream that was ended comes again.
+const STREAM_PAUSE: Duration = Duration::from_secs(10);
+
 fn ask(method: Method, path: &str, token: Option<&str>, body: Value) -> Request<Full<Bytes>> {
     let mut request = Request::builder().method(method).uri(path).header(HOST, NAME);
     if let Some(token) = token {

@@ -3,6 +3,7 @@
 //! The first thread keeps a runtime of its own for everything that is not the data path: issuers' keys, the admin
 //! listener, signals. Workers never wait for it.
 
+mod crl;
 mod log_watch;
 mod memory_watch;
 mod service_manager;
@@ -174,6 +175,7 @@ impl Running {
             reload: Mutex::new(None),
             certificates: Mutex::new(summary.certificates()),
             revocations: Mutex::new(summary.revocations()),
+            crl: Mutex::new(crl::RevokedSerials::of(&summary, &gateway.load())),
             draining: AtomicBool::new(false),
             sink,
             memory: memory.clone(),
@@ -240,6 +242,9 @@ impl Running {
                 *self.state.revocations.lock() = loaded.summary.revocations();
                 self.gateway.store(Arc::new(loaded.gateway));
                 self.workers.registry.authorise_again();
+                let listed = crl::RevokedSerials::of(&loaded.summary, &self.gateway.load());
+                let before = std::mem::replace(&mut *self.state.crl.lock(), listed.clone());
+                listed.end_sessions(&before, &self.workers.registry);
                 tracing::info!("configuration reloaded");
                 true
             }
@@ -375,6 +380,8 @@ struct State {
     certificates: Mutex<Vec<(crate::names::RouteName, SystemTime)>>,
     /// Until when lists of revoked client certificates count.
     revocations: Mutex<Vec<(crate::names::RouteName, SystemTime)>>,
+    /// What lists of revoked client certificates hold.
+    crl: Mutex<crl::RevokedSerials>,
     draining: AtomicBool,
     sink: Option<Sink>,
     memory: Option<MemoryLimit>,

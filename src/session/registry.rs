@@ -97,6 +97,16 @@ impl Registry {
     /// Shuts somebody out: no proof that the revocation covers is accepted from here on, and live sessions in which one was
     /// are ended. Returns how many. A revocation of proofs whose end is known stands at least as long as they do.
     pub fn revoke(&self, mut revocation: Revocation, now: SystemTime) -> Result<usize, TooMany> {
+        let (ended, longest) = self.shut_out(&revocation, now)?;
+        if longest > revocation.until {
+            revocation.until = longest;
+            self.revocations.add(revocation, now)?;
+        }
+        Ok(ended)
+    }
+
+    /// The same for exactly as long as the revocation says. Also returns when the last proof ends that was covered.
+    pub fn shut_out(&self, revocation: &Revocation, now: SystemTime) -> Result<(usize, SystemTime), TooMany> {
         self.revocations.add(revocation.clone(), now)?;
         let (mut ended, mut longest) = (0, revocation.until);
         for shard in &self.shards {
@@ -109,11 +119,7 @@ impl Registry {
                 is_covered
             });
         }
-        if longest > revocation.until {
-            revocation.until = longest;
-            self.revocations.add(revocation, now)?;
-        }
-        Ok(ended)
+        Ok((ended, longest))
     }
 
     /// Who is shut out.

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import signal
 import socket
 import threading
 import time
@@ -283,3 +284,45 @@ def test_a_short_or_readable_key_is_refused(world, tmp_path):
         checked = staunch("check", "--config", str(config))
         errors = checked.stderr.decode()
         assert checked.returncode == 1 and told in errors and text not in errors, errors
+
+
+def test_the_command_line_revokes_and_shows_both_legs(world, start):
+    gateway = start(world.config(local(world, "operated-cli")))
+    at = ["--admin", f"127.0.0.1:{gateway.admin}"]
+    stream = Stream(world, gateway, world.issuer.token())
+    shown = staunch("top", "--once", *at)
+    assert shown.returncode == 0, shown.stderr
+    heads, row = shown.stdout.decode().splitlines()[-2:]
+    assert "CLIENT LEG" in heads and row.count("TLSv1.3") == 2 and "app" in row
+    nobody = staunch("revoke", "--subject", "ann", "--issuer", "corpse", *at)
+    assert nobody.returncode == 1 and b"there is no issuer" in nobody.stderr
+    assert staunch("revoke", *at).returncode == 2
+    done = staunch("revoke", "--group", "agents", "--reason", "drill", *at)
+    assert done.returncode == 0 and done.stdout.startswith(b"1 sessions ended"), done.stderr
+    parts.until(lambda: stream.ended)
+    assert gateway.line("order", order="revoke")["reason"] == "drill"
+    away = staunch("top", "--once", "--admin", "127.0.0.1:1")
+    assert away.returncode == 1 and b"does not answer" in away.stderr
+
+
+def test_a_list_of_revoked_certificates_that_arrives_ends_live_sessions(world, start):
+    mine, other = (world.authority.leaf(name, ["ann.clients.test"]) for name in ("listed", "unlisted"))
+    world.authority.leaf("long gone", ["bob.clients.test"])
+    route = raw_route(world, Sink(world, echo).port, client_crl=world.authority.revoke(["long gone"]))
+    gateway = start(raw_config(world, route))
+    lives = [connect(gateway, client_context(world, pair)) for pair in (mine, other)]
+    for live in lives:
+        live.sendall(b"x")
+        assert live.recv(1) == b"x"
+    serial = f"{world.authority.serials['listed']:x}"
+    assert serial in {session["identity"]["serial"] for session in Operator(gateway).sessions()}
+    world.authority.revoke(["long gone", "listed"])
+    gateway.signal(signal.SIGHUP)
+    with pytest.raises(OSError):
+        assert lives[0].recv(1) != b""
+    lives[1].sendall(b"y")
+    assert lives[1].recv(1) == b"y"
+    line = gateway.line("order", order="revoke")
+    assert (line["operator"], line["serial"], line["sessions"]) == ("crl", serial, 1)
+    assert gateway.line("session closed", reason="revoked")["subject"] == "ann.clients.test"
+    lives[1].close()

@@ -98,11 +98,10 @@ impl<'a> Context<'a> {
             None => (None, ServerSummary::default()),
         };
         let refuses_expired = route.client_crl_expired.as_ref().is_none_or(|text| text.get_ref() == "refuse");
-        let crl_next_update = route
-            .client_crl
-            .as_ref()
-            .and_then(|crl| certificates::revocations(&self.base.join(crl.get_ref())).ok()?.next_update)
-            .map(|next| (seconds(next), refuses_expired));
+        let crl = route.client_crl.as_ref();
+        let crl = crl.and_then(|crl| certificates::revocations(&self.base.join(crl.get_ref())).ok());
+        let crl_next_update =
+            crl.as_ref().and_then(|crl| crl.next_update).map(|next| (seconds(next), refuses_expired));
         let (upstream, upstream_pq, authority) = upstream?;
         let (policy, allow) = policy?;
         let summary = RouteSummary {
@@ -123,6 +122,7 @@ impl<'a> Context<'a> {
             certificate_not_after: shown.not_after.map(seconds),
             acme: shown.acme.as_deref().map(AcmeSummary::of),
             crl_next_update,
+            crl_serials: crl.map(|crl| crl.serials).unwrap_or_default(),
         };
         let route = Route {
             name: RouteName(name.into()),
