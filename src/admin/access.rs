@@ -1,9 +1,10 @@
 //! Who may look, and who may give orders.
 //!
 //! ```text
-//!   Authorization: Bearer KEY     the configured key                           operate
-//!   Cookie staunch_admin=…        a login by key or at the issuer              view or operate, until it ends
-//!   neither, from loopback        where no key and no issuer is configured     operate
+//!   Authorization: Bearer …       the configured key                           operate
+//!                                 a token of an issuer that the rules name     view or operate
+//!   Cookie staunch_admin=…        a login by either                            the same, until it ends
+//!   neither, from loopback        where no key and no rule is configured       operate
 //!   neither                       log in first
 //! ```
 //! Keys and cookies are compared by their digests under a secret of the process, so that the time it takes tells nothing.
@@ -60,6 +61,20 @@ pub enum Stranger {
     /// The key is another.
     #[error("the key is not that of this gateway's [admin] section")]
     BadKey,
+    /// The token does not verify.
+    #[error(
+        "neither the key of this gateway's [admin] section nor a token that verifies; get one with `staunch token`"
+    )]
+    BadToken,
+    /// The token verifies, and no rule names its holder.
+    #[error("the token verifies, and no rule of [admin] operate or view names its holder")]
+    NotAnOperator,
+    /// Somebody was shut out.
+    #[error("this proof of identity was revoked")]
+    Revoked,
+    /// The keys of the issuer are not there.
+    #[error("the issuer's keys cannot be fetched just now; try again")]
+    NoKeys,
     /// The login has ended, or is of another process.
     #[error("the login has expired; log in again at /login")]
     Expired,
@@ -90,27 +105,23 @@ struct Login {
 }
 
 impl Access {
-    /// `key`: lets in whoever has it. `has_issuer`: people log in elsewhere.
-    pub fn new(key: Option<Arc<Secret>>, has_issuer: bool) -> Self {
-        let is_open = key.is_none() && !has_issuer;
+    /// `key`: lets in whoever has it. `has_rules`: tokens let in, too.
+    pub fn new(key: Option<Arc<Secret>>, has_rules: bool) -> Self {
+        let is_open = key.is_none() && !has_rules;
         let secret = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
             .expect("the system has random numbers, or no TLS would work");
         Access { key, is_open, secret, logins: Mutex::default() }
     }
 
-    /// Where people log in with the key.
-    pub(super) fn has_key(&self) -> bool {
-        self.key.is_some()
+    /// True where people log in.
+    pub(super) fn has_login(&self) -> bool {
+        !self.is_open
     }
 
     /// Who sends a request.
     pub(super) fn operator(&self, headers: &HeaderMap, peer: SocketAddr) -> Result<Operator, Stranger> {
-        if let Some(value) = headers.get(AUTHORIZATION) {
-            let key = value.as_bytes().split_first_chunk().filter(|(scheme, _)| {
-                scheme.eq_ignore_ascii_case(b"bearer ") && headers.get_all(AUTHORIZATION).iter().count() == 1
-            });
-            let (_, key): (&[u8; 7], _) = key.ok_or(Stranger::BadKey)?;
-            return match self.is_key(key) {
+        if headers.contains_key(AUTHORIZATION) {
+            return match bearer(headers).is_some_and(|key| self.is_key(key)) {
                 true => Ok(Operator { name: "key".into(), role: Role::Operate, login: None }),
                 false => Err(Stranger::BadKey),
             };
@@ -181,6 +192,13 @@ impl Access {
     fn digest(&self, text: &[u8]) -> [u8; 32] {
         hmac::sign(&self.secret, text).as_ref().try_into().expect("HMAC-SHA-256 has 32 bytes")
     }
+}
+
+/// The key or token of the one `Authorization` header.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut all = headers.get_all(AUTHORIZATION).iter();
+    let (scheme, proof) = all.next()?.as_bytes().split_first_chunk::<7>()?;
+    (scheme.eq_ignore_ascii_case(b"bearer ") && all.next().is_none()).then_some(proof)
 }
 
 /// 256 random bits as text.

@@ -153,9 +153,8 @@ impl Admin {
     pub(super) async fn one_session(&self, id: &str) -> Result<SessionView, Fault> {
         let wanted = orders::session_id(id)?;
         let unknown = || Fault::unknown_session(id);
-        let before = self.last_rates(wanted);
         let snapshot = self.state.registry().find(wanted).ok_or_else(unknown)?;
-        let mut rows = vec![super::live::Row { snapshot, up_rate: before.0, down_rate: before.1 }];
+        let mut rows = vec![self.live.row(snapshot)];
         bring_up_to_date(&mut rows).await;
         let row = rows.first().ok_or_else(unknown)?;
         Ok(SessionView::new(row, SystemTime::now()))

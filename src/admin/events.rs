@@ -37,7 +37,7 @@ pub(super) async fn events(
     tokio::spawn(async move {
         loop {
             // A login that ends ends what it looks at.
-            let still = admin.access.operator(&headers, caller.peer).is_ok();
+            let still = admin.operator(&headers, caller.peer).await.is_ok();
             let markup = match still {
                 true => view.live(&admin).await.into_string(),
                 false => return,

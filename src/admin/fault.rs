@@ -59,8 +59,17 @@ impl From<Stranger> for Fault {
             Stranger::NoProof => "no_login",
             Stranger::BadKey => "bad_key",
             Stranger::Expired => "expired_login",
+            Stranger::BadToken => "bad_token",
+            Stranger::NotAnOperator => "not_an_operator",
+            Stranger::Revoked => "revoked",
+            Stranger::NoKeys => "issuer_unavailable",
         };
-        Fault::new(StatusCode::UNAUTHORIZED, code, stranger.to_string())
+        let status = match stranger {
+            Stranger::NotAnOperator => StatusCode::FORBIDDEN,
+            Stranger::NoKeys => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::UNAUTHORIZED,
+        };
+        Fault::new(status, code, stranger.to_string())
     }
 }
 

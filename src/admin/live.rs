@@ -49,6 +49,30 @@ pub(super) struct Row {
     /// Bytes a second.
     pub(super) up_rate: f64,
     pub(super) down_rate: f64,
+    /// Bytes up and down at the time since which that is measured.
+    before: (u64, u64),
+    since: Instant,
+}
+
+impl Row {
+    /// `before`: the session as it was a moment ago, and when.
+    fn new(snapshot: Snapshot, before: Option<(&Snapshot, Instant)>) -> Self {
+        let began = || Instant::now().checked_sub(snapshot.age).unwrap_or_else(Instant::now);
+        let (before, since) = match before {
+            Some((before, at)) => ((before.up, before.down), at),
+            None => ((0, 0), began()),
+        };
+        let mut row = Row { snapshot, up_rate: 0.0, down_rate: 0.0, before, since };
+        row.measure();
+        row
+    }
+
+    fn measure(&mut self) {
+        let seconds = self.since.elapsed().as_secs_f64().max(0.001);
+        let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
+        self.up_rate = rate(self.snapshot.up, self.before.0);
+        self.down_rate = rate(self.snapshot.down, self.before.1);
+    }
 }
 
 /// One point of the plots.
@@ -112,11 +136,15 @@ impl Live {
         seen
     }
 
-    /// Bytes a second, up and down, of a session when it was last looked at.
-    pub(super) fn last_rates(&self, id: SessionId) -> (f64, f64) {
-        let last = self.last.lock();
-        let row = last.iter().find_map(|seen| seen.rows.iter().find(|row| row.snapshot.id == id));
-        row.map_or((0.0, 0.0), |row| (row.up_rate, row.down_rate))
+    /// One session, with its rate since it was last looked at.
+    pub(super) fn row(&self, snapshot: Snapshot) -> Row {
+        let base = self.base.lock();
+        let base = base.as_ref().filter(|seen| seen.at.elapsed() < KEPT);
+        let known = base.and_then(|seen| {
+            let row = seen.rows.iter().find(|row| row.snapshot.id == snapshot.id)?;
+            Some((&row.snapshot, seen.at))
+        });
+        Row::new(snapshot, known)
     }
 
     /// The points of the plots, the oldest first.
@@ -150,15 +178,9 @@ impl Seen {
             .iter()
             .flat_map(|seen| seen.rows.iter().map(|row| (row.snapshot.id, &row.snapshot)))
             .collect();
-        let passed = before.map_or(0.0, |seen| at.duration_since(seen.at).as_secs_f64());
         let row = |snapshot: Snapshot| {
-            let (up, down, seconds) = match known.get(&snapshot.id) {
-                Some(before) => (before.up, before.down, passed),
-                None => (0, 0, snapshot.age.as_secs_f64()),
-            };
-            let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds.max(0.001);
-            let (up_rate, down_rate) = (rate(snapshot.up, up), rate(snapshot.down, down));
-            Row { snapshot, up_rate, down_rate }
+            let before = known.get(&snapshot.id).copied().zip(before.map(|seen| seen.at));
+            Row::new(snapshot, before)
         };
         Seen { at, wall: SystemTime::now(), rows: snapshots.into_iter().map(row).collect() }
     }
@@ -178,5 +200,9 @@ impl Seen {
 pub(super) async fn bring_up_to_date(rows: &mut Vec<Row>) {
     rows.iter().for_each(|row| row.snapshot.wake());
     tokio::time::sleep(PUBLISHING).await;
-    rows.retain_mut(|row| row.snapshot.read_counts());
+    rows.retain_mut(|row| {
+        let lives = row.snapshot.read_counts();
+        row.measure();
+        lives
+    });
 }

@@ -23,21 +23,24 @@ mod page;
 pub mod process;
 pub mod revoked;
 mod tables;
+mod tls;
+mod token;
 mod view;
 
 use crate::gateway::Gateway;
 use crate::metrics::WorkerMetrics;
-use crate::names::{RouteName, SessionId};
+use crate::names::RouteName;
 use crate::net::bounded::{BoundedConnection, BoundedListener, Bounds};
+use crate::policy::Policy;
 use crate::secret::Secret;
 use crate::session::registry::Registry;
-use access::{Access, Operator};
+use access::{Access, Operator, Stranger};
 use axum::Router;
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Request, State};
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -49,6 +52,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use token::TokenRules;
 use view::SessionView;
 
 /// Two scrapers, a few probes and those who look.
@@ -80,6 +84,14 @@ pub struct Settings {
     pub hosts: Vec<String>,
     /// Where revocations are kept over a restart; `None`: they are not.
     pub revocations: Option<PathBuf>,
+    /// TLS; `None`: in clear.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Whose tokens let them give orders.
+    pub operate: Policy,
+    /// Whose tokens let them look.
+    pub view: Policy,
+    /// Strangers from elsewhere than loopback get the metrics.
+    pub is_public: bool,
 }
 
 /// What all requests share.
@@ -89,7 +101,9 @@ struct Admin {
     live: Arc<Live>,
     hosts: Vec<String>,
     revocations: Option<PathBuf>,
+    tokens: TokenRules,
     is_tls: bool,
+    is_public: bool,
 }
 
 /// Serves the operator on `listener` until the task is dropped.
@@ -109,11 +123,16 @@ async fn serve_within(
 ) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let Settings { key, hosts, revocations } = settings;
-    let (access, live) = (Access::new(key, false), Arc::default());
-    let admin = Arc::new(Admin { state, access, live, hosts, revocations, is_tls: false });
+    let Settings { key, hosts, revocations, tls, operate, view, is_public } = settings;
+    let tokens = TokenRules::new(operate, view);
+    let (access, live, is_tls) = (Access::new(key, !tokens.is_empty()), Arc::default(), tls.is_some());
+    let admin = Arc::new(Admin { state, access, live, hosts, revocations, tokens, is_tls, is_public });
     let service = router(admin).into_make_service_with_connect_info::<Peer>();
-    axum::serve(BoundedListener::new(listener, bounds), service).await
+    let listener = BoundedListener::new(listener, bounds);
+    match tls {
+        None => axum::serve(listener, service).await,
+        Some(config) => axum::serve(tls::TlsListener::new(listener, config), service).await,
+    }
 }
 
 fn router(admin: Arc<Admin>) -> Router {
@@ -150,7 +169,15 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     }
 }
 
-async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+async fn metrics(State(admin): State<Arc<Admin>>, request: Request) -> Response {
+    // Loopback and those who are told to be public are asked nothing, as scrapers have it.
+    let peer = peer_of(&request);
+    if admin.is_tls && !admin.is_public && !peer.ip().to_canonical().is_loopback() {
+        let headers = request.headers().clone();
+        if let Err(stranger) = admin.operator(&headers, peer).await {
+            return Fault::from(stranger).into_response();
+        }
+    }
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.state.metrics()).into_response()
 }
 
@@ -172,14 +199,15 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 /// Lets in whoever may look. Browsers are led to the log-in, programs are told.
 async fn authenticate(State(admin): State<Arc<Admin>>, mut request: Request, next: Next) -> Response {
     let peer = peer_of(&request);
-    match admin.access.operator(request.headers(), peer) {
+    let headers = request.headers().clone();
+    match admin.operator(&headers, peer).await {
         Ok(operator) => {
             request.extensions_mut().insert(Caller { operator, peer });
             next.run(request).await
         }
         Err(stranger) => {
             let is_page = !request.uri().path().starts_with("/api") && request.uri().path() != "/events";
-            match is_page && admin.access.has_key() {
+            match is_page && admin.access.has_login() {
                 true => page::to_login(stranger),
                 false => Fault::from(stranger).into_response(),
             }
@@ -231,6 +259,17 @@ impl PageOfSessions {
 }
 
 impl Admin {
+    /// Who sends a request: by key, by login, by token, or from loopback.
+    async fn operator(&self, headers: &HeaderMap, peer: SocketAddr) -> Result<Operator, Stranger> {
+        match self.access.operator(headers, peer) {
+            Err(Stranger::BadKey) if !self.tokens.is_empty() => {
+                let token = access::bearer(headers).ok_or(Stranger::BadKey)?;
+                self.tokens.operator(self.state.as_ref(), token).await.map(|(operator, _)| operator)
+            }
+            known => known,
+        }
+    }
+
     /// The sessions of at most a second ago.
     async fn seen(&self) -> Arc<Seen> {
         self.live.sessions(self.state.registry(), self.state.workers()).await
@@ -243,11 +282,6 @@ impl Admin {
         let (mut rows, matching) = query.choose(&seen.rows);
         bring_up_to_date(&mut rows).await;
         Ok(PageOfSessions { query, seen, rows, matching })
-    }
-
-    /// The rates of a session when it was last looked at.
-    fn last_rates(&self, id: SessionId) -> (f64, f64) {
-        self.live.last_rates(id)
     }
 
     /// Names of issuers and certificate authorities.

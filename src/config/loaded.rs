@@ -5,10 +5,12 @@ use super::summary::Summary;
 use crate::acme::Plan;
 use crate::audit::{Format, Room};
 use crate::gateway::Gateway;
+use crate::policy::Policy;
 use crate::recording::settings::Settings;
 use crate::secret::Secret;
 use crate::worker::Layout;
 use crate::worker::memory::MemoryLimit;
+use rustls::ServerConfig;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,6 +48,14 @@ pub struct Admin {
     pub hosts: Vec<String>,
     /// Where revocations are kept over a restart.
     pub revocations: Option<PathBuf>,
+    /// TLS, where it has any.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Whose tokens let them give orders.
+    pub operate: Policy,
+    /// Whose tokens let them look.
+    pub view: Policy,
+    /// Strangers from elsewhere than loopback get the metrics.
+    pub is_public: bool,
 }
 
 /// The log.

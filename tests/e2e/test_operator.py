@@ -326,3 +326,66 @@ def test_a_list_of_revoked_certificates_that_arrives_ends_live_sessions(world, s
     assert (line["operator"], line["serial"], line["sessions"]) == ("crl", serial, 1)
     assert gateway.line("session closed", reason="revoked")["subject"] == "ann.clients.test"
     lives[1].close()
+
+
+def test_operators_come_over_tls_with_their_own_tokens_as_what_the_rules_say(world, start):
+    chain, key = world.authority.leaf("operators", ["localhost"])
+    rules = {
+        "certificate": {"chain": chain, "key": key},
+        "operate": [{"issuer": "corp", "groups": ["agents"]}],
+        "view": [{"issuer": "corp", "groups": ["visitors"]}],
+    }
+    gateway = start(world.config(local(world, "operated-tls")) | {"admin": rules}, ca=world.ca)
+    token, viewer = world.issuer.token(), world.issuer.token(parts.STRANGER)
+    base = f"https://localhost:{gateway.admin}"
+
+    def ask(method, path, proof=None, **more):
+        headers = {"Authorization": f"Bearer {proof}"} if proof else {}
+        with client(world) as http:
+            answer = http.request(method, base + path, headers=headers | more.pop("headers", {}), **more)
+        assert token not in answer.text and viewer not in answer.text
+        return answer
+
+    def code(answer):
+        return answer.status_code, answer.json()["error"]["code"]
+
+    stream = Stream(world, gateway, token)
+    [session] = ask("GET", "/api/sessions", viewer).json()["sessions"]
+    end = f"/api/sessions/{session['id']}/end"
+    assert code(ask("GET", "/api/sessions")) == (401, "no_login")
+    assert code(ask("GET", "/api/sessions", "nonsense")) == (401, "bad_token")
+    assert code(ask("GET", "/api/sessions", world.issuer.forged())) == (401, "bad_token")
+    assert code(ask("GET", "/api/sessions", world.issuer.token(parts.ELSEWHERE))) == (401, "bad_token")
+    assert code(ask("POST", end, viewer, json={})) == (403, "view_only")
+    assert gateway.line("order", order="refused")["operator"] == "eve.visitors.staunch.600"
+    # A browser: the log-in takes a token, the cookie is for TLS only, and a viewer's page has no form that gives orders.
+    entered = ask("POST", "/login", data={"key": viewer})
+    assert entered.status_code == 303 and "; Secure" in entered.headers["set-cookie"]
+    cookie = {"Cookie": entered.headers["set-cookie"].partition(";")[0]}
+    page = ask("GET", f"/sessions/{session['id']}", headers=cookie)
+    assert page.status_code == 200 and "Client leg" in page.text and "End now" not in page.text
+    assert page.headers["strict-transport-security"]
+    assert ask("POST", f"/sessions/{session['id']}/end", headers=cookie, data={"reason": "x"}).status_code == 403
+    assert stream.ended is None
+    # An operator ends it by revoking themselves, and is shut out here, too.
+    assert ask("POST", "/api/revoke", token, json={"group": "agents"}).json()["sessions"] == 1
+    parts.until(lambda: stream.ended)
+    assert code(ask("GET", "/api/sessions", token)) == (401, "revoked")
+    # Plain HTTP gets nothing.
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(f"http://127.0.0.1:{gateway.admin}/healthz")
+
+
+def test_an_admin_listener_that_others_reach_must_ask_who_they_are(world, tmp_path):
+    config = tmp_path / "c.toml"
+    chain, key = world.authority.leaf("asked", ["localhost"])
+    tls = f'certificate = {{ chain = "{chain}", key = "{key}" }}'
+    for lines, told in [
+        (['address = "0.0.0.0:9901"'], "is not loopback"),
+        (['address = "0.0.0.0:9901"', tls], "is not loopback"),
+        ([tls, 'operate = [{ issuer = "corp", groups = ["a"] }]'], "no issuer `corp`"),
+        ([tls, 'view = [{ issuer = "corp" }]'], "lets in everybody"),
+    ]:
+        config.write_text("[admin]\n" + "\n".join(lines) + "\n")
+        checked = staunch("check", "--config", str(config))
+        assert checked.returncode == 1 and told in checked.stderr.decode(), checked.stderr.decode()

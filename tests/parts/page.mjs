@@ -101,6 +101,16 @@ const scenarios = {
     return { found };
   },
 
+  // One session of the demo, for the README.
+  async picture() {
+    const page = await open({ viewport: { width: 1240, height: 700 }, deviceScaleFactor: 1.5 });
+    await page.goto(base);
+    await page.click("tbody th a");
+    await page.waitForTimeout(3000);
+    await page.screenshot({ path: out });
+    return {};
+  },
+
   // A log-in with the key, a form without its token, and the end of the login.
   async login() {
     const page = await open();

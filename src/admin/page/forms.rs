@@ -1,7 +1,7 @@
 //! What a browser sends: orders by form, log-in and log-out. Each form carries a token that only our pages know.
 
 use super::{View, fault_page, frame, markup_response, see_other};
-use crate::admin::access::{COOKIE_NAME, LOGIN_LIFETIME, Role, Stranger};
+use crate::admin::access::{COOKIE_NAME, LOGIN_LIFETIME, Operator, Role, Stranger};
 use crate::admin::fault::{Fault, Told};
 use crate::admin::orders::{self, RevokeRequest};
 use crate::admin::{Admin, Caller, Peer};
@@ -129,7 +129,7 @@ pub(super) fn revoke_form(token: &str) -> Markup {
 pub(in crate::admin) fn to_login(stranger: Stranger) -> Response {
     match stranger {
         Stranger::Expired => see_other("/login?expired"),
-        Stranger::NoProof | Stranger::BadKey => see_other("/login"),
+        _ => see_other("/login"),
     }
 }
 
@@ -148,9 +148,9 @@ fn login(admin: &Admin, notice: Option<&str>) -> Markup {
         None,
         &html! {
             @if let Some(notice) = notice { p.fault role="alert" { (notice) } }
-            @if admin.access.has_key() {
+            @if admin.access.has_login() {
                 form.order method="post" action="/login" {
-                    label { "Key " input type="password" name="key" autocomplete="current-password" required; }
+                    label { "Key, or a token as `staunch token` prints it " input type="password" name="key" autocomplete="current-password" required; }
                     button type="submit" { "Log in" }
                 }
             } @else {
@@ -167,19 +167,37 @@ pub(super) async fn log_in(
     body: Bytes,
 ) -> Response {
     let fields = fields(&body);
-    let is_key = fields.get("key").is_some_and(|key| admin.access.is_key(key.as_bytes()));
-    if !is_key {
-        // As many lines as anybody may cause who is not permitted.
-        if audit::admit_unpermitted(Remote(remote), false) {
-            line(OrderKind::Refused, "key", remote, Some("a log-in with a bad key"));
+    let proof = fields.get("key").map(|text| text.trim()).unwrap_or_default();
+    let (operator, lifetime) = match admin.proven(proof).await {
+        Ok(proven) => proven,
+        Err(stranger) => {
+            // As many lines as anybody may cause who is not permitted.
+            if audit::admit_unpermitted(Remote(remote), false) {
+                line(OrderKind::Refused, "key", remote, Some(&format!("a log-in: {stranger}")));
+            }
+            let markup = login(&admin, Some(&stranger.to_string()));
+            return (Fault::from(stranger).status, Extension(Told), markup_response(markup)).into_response();
         }
-        let markup = login(&admin, Some(&Stranger::BadKey.to_string()));
-        return (StatusCode::UNAUTHORIZED, Extension(Told), markup_response(markup)).into_response();
-    }
-    line(OrderKind::Login, "key", remote, None);
-    let cookie = admin.access.log_in("key", Role::Operate, LOGIN_LIFETIME);
-    let cookie = cookie_line(&cookie, admin.is_tls, LOGIN_LIFETIME);
+    };
+    line(OrderKind::Login, &operator.name, remote, Some(operator.role.name()));
+    let cookie = admin.access.log_in(&operator.name, operator.role, lifetime);
+    let cookie = cookie_line(&cookie, admin.is_tls, lifetime);
     (StatusCode::SEE_OTHER, [(LOCATION, "/".to_owned()), (SET_COOKIE, cookie)]).into_response()
+}
+
+impl Admin {
+    /// Whom a key or token proves, and for how long they may be logged in.
+    async fn proven(&self, proof: &str) -> Result<(Operator, Duration), Stranger> {
+        if self.access.is_key(proof.as_bytes()) {
+            return Ok((Operator { name: "key".into(), role: Role::Operate, login: None }, LOGIN_LIFETIME));
+        }
+        if self.tokens.is_empty() {
+            return Err(Stranger::BadKey);
+        }
+        let (operator, ends) = self.tokens.operator(self.state.as_ref(), proof.as_bytes()).await?;
+        let left = ends.duration_since(std::time::SystemTime::now()).unwrap_or_default();
+        Ok((operator, left.min(LOGIN_LIFETIME)))
+    }
 }
 
 pub(super) async fn log_out(State(admin): State<Arc<Admin>>, caller: Caller, body: Bytes) -> Response {

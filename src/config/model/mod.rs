@@ -10,7 +10,7 @@ mod route;
 
 pub use acme::{Acme, AcmeAuthority};
 pub use parts::{KeyPair, OneOrMany, ServerCertificate, Text};
-pub use process::{Admin, Limits, Log, Workers};
+pub use process::{Admin, Limits, Log, OperatorRule, Workers};
 pub use recording::{Record, Recording, Retention};
 pub use route::{
     Allow, CertificateIdentity, Credential, Inject, Route, SubjectGroups, Timeouts, Upstream, UpstreamTable,

@@ -1,6 +1,6 @@
 //! What holds for the gateway as a whole.
 
-use super::parts::Text;
+use super::parts::{KeyPair, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -93,6 +93,28 @@ pub struct Admin {
     pub hosts: Vec<String>,
     /// A file in which revocations are kept over a restart; its folder must be writable. Default: a restart forgets them.
     pub revocations: Option<PathBuf>,
+    /// A certificate and its key: the listener speaks TLS then, and may have an address that is not loopback where it also has
+    /// `key`, `operate` or `view`. Read at the start only.
+    pub certificate: Option<KeyPair>,
+    /// Whose tokens let them look and give orders. Default: nobody's.
+    pub operate: Vec<OperatorRule>,
+    /// Whose tokens let them look. Default: nobody's.
+    pub view: Vec<OperatorRule>,
+}
+
+/// Operators by their token: of this issuer, and in one of the groups, or one of the subjects, where these are given.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct OperatorRule {
+    /// Name of an issuer.
+    #[schemars(with = "String")]
+    pub issuer: Text,
+    /// At least one of these groups.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// One of these subjects.
+    #[serde(default)]
+    pub subjects: Vec<String>,
 }
 
 /// The log.

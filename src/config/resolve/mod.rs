@@ -1,6 +1,7 @@
 //! From what is written to what is in force; notes every fault on the way and goes on.
 
 mod acme;
+mod admin;
 mod allow;
 mod context;
 mod database;
@@ -27,7 +28,7 @@ use crate::secret::Secret;
 use crate::worker::memory::MemoryLimit;
 use context::{AcmeContext, Context};
 use listen::{listeners, mysql_routes, routes_of_listeners, served};
-use process::{admin, layout, limits, log};
+use process::{layout, limits, log};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::SystemTime;
@@ -72,6 +73,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
     routes_of_listeners(&config, notes);
     let tunnels = context.tunnels(&config.listener, &listeners, notes);
     let plan = context.acme_plan(&config.acme, notes);
+    let admin = context.admin(&config.admin, &listeners, notes);
     let Context { used_secrets, used_issuers, acme, .. } = context;
     for (name, reference) in &config.secrets {
         let users = format!("{{secret:{name}}}");
@@ -98,7 +100,6 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
     let log = log(&config.log, memory.as_ref().map_or(BUFFER, MemoryLimit::log_buffer), notes);
     let room = memory.as_ref().zip(log.as_ref()).map(|(memory, log)| memory.connections(log.room.full));
     let limits = limits(&config.limits, room, notes);
-    let admin = admin(&config.admin, &listeners, base, notes);
     let workers = layout(&config.workers, notes);
     let recording = config.recording.as_ref().and_then(|section| recording::settings(section, base, notes));
     let mut recorded_routes = recording::routes(&config, recording.as_ref(), notes);

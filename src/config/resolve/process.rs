@@ -1,14 +1,11 @@
 //! What holds for the whole process: limits, workers, the listener for the operator, the log.
 
 use super::context::duration;
-use super::listen::socket_address;
 use crate::audit::{Format, Room, WhenFull};
 use crate::config::fault::Notes;
-use crate::config::{Admin, Log, model, secrets, units};
-use crate::gateway::{Limits, Listener};
+use crate::config::{Log, model, units};
+use crate::gateway::Limits;
 use crate::worker::Layout;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// AES-GCM's limit for one key (RFC 8446 section 5.5; rustls keeps the same).
@@ -21,7 +18,6 @@ const SPARE_DESCRIPTORS: u64 = 512;
 const LOG_BUFFER: std::ops::RangeInclusive<usize> = 16 << 10..=1 << 30;
 /// Below this many connections, all of them may be half-open unless configured.
 const MIN_HALF_OPEN: usize = 64;
-const ADMIN: &str = "127.0.0.1:9901";
 
 /// `room`: connections that fit into the memory that the process may use, where that is limited.
 pub(super) fn limits(written: &model::Limits, room: Option<usize>, notes: &mut Notes<'_>) -> Option<Limits> {
@@ -105,54 +101,6 @@ pub(super) fn layout(written: &model::Workers, notes: &mut Notes<'_>) -> Option<
         );
     }
     Some(Layout { count: written.count, pin: written.pin, busy_poll })
-}
-
-/// Bytes of the key to the live page: shorter ones are guessed.
-const MIN_KEY: usize = 16;
-
-pub(super) fn admin(
-    written: &model::Admin,
-    listeners: &[Listener],
-    base: &Path,
-    notes: &mut Notes<'_>,
-) -> Option<Admin> {
-    let (address, span) = match &written.address {
-        None => (socket_address(ADMIN).ok()?, 0..0),
-        Some(text) => (notes.take(text.span(), socket_address(text.get_ref()))?, text.span()),
-    };
-    // A listener on every address of the family takes the port on each.
-    let clashes = |other: &Listener| {
-        let ip = other.address.ip();
-        other.address.port() == address.port()
-            && address.port() != 0
-            && (ip == address.ip() || (ip.is_unspecified() && (ip.is_ipv6() || address.is_ipv4())))
-    };
-    if let Some(other) = listeners.iter().find(|other| clashes(other)) {
-        notes.fault(
-            span.clone(),
-            format!("admin's address {address} is that of listener {}; write another", other.address),
-        );
-    }
-    if !address.ip().is_loopback() && !written.unsafe_public_admin {
-        let advice = "write a loopback address, or set unsafe_public_admin = true";
-        notes.fault(
-            span,
-            format!("{address} is not loopback and this listener asks nobody who they are; {advice}"),
-        );
-    }
-    let key = match &written.key {
-        None => None,
-        Some(text) => {
-            let key = notes.take(text.span(), secrets::read(text.get_ref(), base))?;
-            if key.expose().len() < MIN_KEY {
-                let advice = "make one with `openssl rand -base64 32`";
-                notes.fault(text.span(), format!("the key has fewer than {MIN_KEY} bytes; {advice}"));
-            }
-            Some(Arc::new(key))
-        }
-    };
-    let revocations = written.revocations.as_ref().map(|path| base.join(path));
-    Some(Admin { address, key, hosts: written.hosts.clone(), revocations })
 }
 
 /// `most`: bytes that may wait where nothing is written.

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import ssl
 import time
 
 import httpx
@@ -26,8 +27,11 @@ def toml(value) -> str:
 
 
 class Gateway:
-    def __init__(self, folder: pathlib.Path, config: dict, port: int | None = None, ready: int = 200, **more):
+    def __init__(self, folder: pathlib.Path, config: dict, port: int | None = None, ready: int = 200, ca: str | None = None, **more):
+        """`ca`: the authority of the operator's listener, where that speaks TLS."""
         self.folder, self.config = folder, config
+        self.scheme = "https" if ca else "http"
+        self.trust = ssl.create_default_context(cafile=ca) if ca else True
         self.path = folder / "staunch.toml"
         (folder / "stored.key").touch(mode=0o600)
         (folder / "stored.key").write_text(KEY + "\n")
@@ -66,11 +70,15 @@ class Gateway:
 
     def get(self, path: str) -> int | None:
         with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"http://127.0.0.1:{self.admin}{path}").status_code
+            return httpx.get(self.operator(path), verify=self.trust).status_code
         return None
 
     def metrics(self) -> str:
-        return httpx.get(f"http://127.0.0.1:{self.admin}/metrics").text
+        return httpx.get(self.operator("/metrics"), verify=self.trust).text
+
+    def operator(self, path: str) -> str:
+        """The URL of the operator's listener."""
+        return f"{self.scheme}://localhost:{self.admin}{path}"
 
     def lines(self) -> list[dict]:
         """All log lines of what has happened so far: they are written at most 50 ms later."""

@@ -1,0 +1,66 @@
+//! Operators who prove by a token of a configured issuer who they are.
+
+use super::AdminState;
+use super::access::{Operator, Role, Stranger};
+use crate::identify::cache::TokenCache;
+use crate::identify::oidc::Verdict;
+use crate::names::RouteName;
+use crate::policy::{Identity, Policy};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Which tokens let in, and as what.
+pub(super) struct TokenRules {
+    operate: Policy,
+    view: Policy,
+    cache: Mutex<TokenCache>,
+}
+
+impl TokenRules {
+    pub(super) fn new(operate: Policy, view: Policy) -> Self {
+        TokenRules { operate, view, cache: Mutex::default() }
+    }
+
+    /// True when no token lets anybody in.
+    pub(super) fn is_empty(&self) -> bool {
+        self.operate.rules.is_empty() && self.view.rules.is_empty()
+    }
+
+    /// Who sent a token, and until when it counts. Waits once for an issuer's keys.
+    pub(super) async fn operator(
+        &self,
+        state: &dyn AdminState,
+        token: &[u8],
+    ) -> Result<(Operator, SystemTime), Stranger> {
+        let identity = self.identity(state, token).await?;
+        if state.registry().revocations().cover(&identity, SystemTime::now) {
+            return Err(Stranger::Revoked);
+        }
+        let may =
+            |policy: &Policy| policy.permit(&RouteName("admin".into()), &identity, SystemTime::now()).is_ok();
+        let role = match (may(&self.operate), may(&self.view)) {
+            (true, _) => Role::Operate,
+            (false, true) => Role::View,
+            (false, false) => return Err(Stranger::NotAnOperator),
+        };
+        Ok((Operator { name: identity.subject.clone(), role, login: None }, identity.expires))
+    }
+
+    async fn identity(&self, state: &dyn AdminState, token: &[u8]) -> Result<Arc<Identity>, Stranger> {
+        let issuers = state.gateway().issuers.clone();
+        let verify = || issuers.verify(&mut self.cache.lock(), token, SystemTime::now());
+        let verdict = match verify() {
+            Verdict::Fetch(wanted) => {
+                wanted.wait().await;
+                verify()
+            }
+            verdict => verdict,
+        };
+        match verdict {
+            Verdict::Verified(identity) => Ok(identity),
+            Verdict::Refused(_) => Err(Stranger::BadToken),
+            Verdict::Fetch(_) => Err(Stranger::NoKeys),
+        }
+    }
+}

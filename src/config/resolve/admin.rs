@@ -1,0 +1,118 @@
+//! The operator's listener: where, over TLS or not, and who may look and give orders.
+
+use super::context::Context;
+use super::listen::socket_address;
+use crate::config::fault::Notes;
+use crate::config::{Admin, model, secrets};
+use crate::gateway::Listener;
+use crate::names::IssuerName;
+use crate::policy::{Policy, Rule};
+use crate::tls::PostQuantum;
+use crate::tls::server::{ClientCertificates, ServerIdentity, ServerSettings, server_config};
+use rustls::ServerConfig;
+use std::sync::Arc;
+
+const ADMIN: &str = "127.0.0.1:9901";
+
+/// Bytes of the key to the live page: shorter ones are guessed.
+const MIN_KEY: usize = 16;
+
+impl Context<'_> {
+    pub(super) fn admin(
+        &mut self,
+        written: &model::Admin,
+        listeners: &[Listener],
+        notes: &mut Notes<'_>,
+    ) -> Option<Admin> {
+        let (address, span) = match &written.address {
+            None => (socket_address(ADMIN).ok()?, 0..0),
+            Some(text) => (notes.take(text.span(), socket_address(text.get_ref()))?, text.span()),
+        };
+        // A listener on every address of the family takes the port on each.
+        let clashes = |other: &Listener| {
+            let ip = other.address.ip();
+            other.address.port() == address.port()
+                && address.port() != 0
+                && (ip == address.ip() || (ip.is_unspecified() && (ip.is_ipv6() || address.is_ipv4())))
+        };
+        if let Some(other) = listeners.iter().find(|other| clashes(other)) {
+            notes.fault(
+                span.clone(),
+                format!("admin's address {address} is that of listener {}; write another", other.address),
+            );
+        }
+        let asks = written.key.is_some() || !written.operate.is_empty() || !written.view.is_empty();
+        let is_safe = written.certificate.is_some() && asks;
+        if !address.ip().is_loopback() && !written.unsafe_public_admin && !is_safe {
+            let advice = "write a loopback address, or certificate and operate (or key), or set unsafe_public_admin = true";
+            notes.fault(
+                span,
+                format!("{address} is not loopback and this listener asks nobody who they are; {advice}"),
+            );
+        }
+        let key = match &written.key {
+            None => None,
+            Some(text) => {
+                let key = notes.take(text.span(), secrets::read(text.get_ref(), self.base))?;
+                if key.expose().len() < MIN_KEY {
+                    let advice = "make one with `openssl rand -base64 32`";
+                    notes.fault(text.span(), format!("the key has fewer than {MIN_KEY} bytes; {advice}"));
+                }
+                Some(Arc::new(key))
+            }
+        };
+        let tls = match &written.certificate {
+            None => None,
+            Some(pair) => Some(self.admin_tls(pair, notes)?),
+        };
+        Some(Admin {
+            address,
+            key,
+            hosts: written.hosts.clone(),
+            revocations: written.revocations.as_ref().map(|path| self.base.join(path)),
+            tls,
+            operate: self.operators(&written.operate, notes),
+            view: self.operators(&written.view, notes),
+            is_public: written.unsafe_public_admin,
+        })
+    }
+
+    fn admin_tls(&self, written: &model::KeyPair, notes: &mut Notes<'_>) -> Option<Arc<ServerConfig>> {
+        let pair = self.pair(&written.chain, &written.key, notes)?;
+        let settings = ServerSettings {
+            identity: ServerIdentity::Fixed { chain: pair.chain, key: pair.key },
+            pq: PostQuantum::Prefer,
+            client_certificates: ClientCertificates::None,
+            client_ca: Vec::new(),
+            client_crl: Vec::new(),
+            expired_crl: Default::default(),
+        };
+        let made = server_config(settings).map_err(|fault| fault.to_string());
+        let mut config = (*notes.take(written.chain.span(), made)?).clone();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Some(Arc::new(config))
+    }
+
+    fn operators(&mut self, written: &[model::OperatorRule], notes: &mut Notes<'_>) -> Policy {
+        let mut rules = Vec::new();
+        for rule in written {
+            let name = rule.issuer.get_ref();
+            self.used_issuers.insert(name.clone());
+            let issuer = IssuerName(name.as_str().into());
+            if !self.issuers.contains(&issuer) && !self.unread_issuers {
+                notes.fault(
+                    rule.issuer.span(),
+                    format!("there is no issuer `{name}`; write an [[issuer]] with this name"),
+                );
+            }
+            let texts = |list: &[String]| list.iter().map(|text| text.as_str().into()).collect();
+            let (groups, subjects) = (texts(&rule.groups), texts(&rule.subjects));
+            if rule.groups.is_empty() && rule.subjects.is_empty() {
+                let advice = "write groups = [\"…\"] or subjects = [\"…\"]";
+                notes.fault(rule.issuer.span(), format!("this lets in everybody of `{name}`; {advice}"));
+            }
+            rules.push(Rule { issuer: Some(issuer), groups, subjects, ..Rule::default() });
+        }
+        Policy { rules, ..Policy::default() }
+    }
+}
