@@ -264,10 +264,16 @@ impl Admin {
         match self.access.operator(headers, peer) {
             Err(Stranger::BadKey) if !self.tokens.is_empty() => {
                 let token = access::bearer(headers).ok_or(Stranger::BadKey)?;
-                self.tokens.operator(self.state.as_ref(), token).await.map(|(operator, _)| operator)
+                self.token_operator(token).await.map(|(operator, _)| operator)
             }
             known => known,
         }
+    }
+
+    /// Whom a token proves, and until when.
+    async fn token_operator(&self, token: &[u8]) -> Result<(Operator, SystemTime), Stranger> {
+        let (issuers, registry) = (self.state.gateway().issuers.clone(), self.state.registry());
+        self.tokens.operator(&issuers, registry.revocations(), token).await
     }
 
     /// The sessions of at most a second ago.

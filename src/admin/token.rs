@@ -1,10 +1,10 @@
 //! Operators who prove by a token of a configured issuer who they are.
 
-use super::AdminState;
 use super::access::{Operator, Role, Stranger};
 use crate::identify::cache::TokenCache;
-use crate::identify::oidc::Verdict;
+use crate::identify::oidc::{Issuers, Verdict};
 use crate::names::RouteName;
+use crate::policy::revocation::Revocations;
 use crate::policy::{Identity, Policy};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -30,11 +30,12 @@ impl TokenRules {
     /// Who sent a token, and until when it counts. Waits once for an issuer's keys.
     pub(super) async fn operator(
         &self,
-        state: &dyn AdminState,
+        issuers: &Issuers,
+        revocations: &Revocations,
         token: &[u8],
     ) -> Result<(Operator, SystemTime), Stranger> {
-        let identity = self.identity(state, token).await?;
-        if state.registry().revocations().cover(&identity, SystemTime::now) {
+        let identity = self.identity(issuers, token).await?;
+        if revocations.cover(&identity, SystemTime::now) {
             return Err(Stranger::Revoked);
         }
         let may =
@@ -47,8 +48,7 @@ impl TokenRules {
         Ok((Operator { name: identity.subject.clone(), role, login: None }, identity.expires))
     }
 
-    async fn identity(&self, state: &dyn AdminState, token: &[u8]) -> Result<Arc<Identity>, Stranger> {
-        let issuers = state.gateway().issuers.clone();
+    async fn identity(&self, issuers: &Issuers, token: &[u8]) -> Result<Arc<Identity>, Stranger> {
         let verify = || issuers.verify(&mut self.cache.lock(), token, SystemTime::now());
         let verdict = match verify() {
             Verdict::Fetch(wanted) => {

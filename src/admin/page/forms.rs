@@ -194,7 +194,7 @@ impl Admin {
         if self.tokens.is_empty() {
             return Err(Stranger::BadKey);
         }
-        let (operator, ends) = self.tokens.operator(self.state.as_ref(), proof.as_bytes()).await?;
+        let (operator, ends) = self.token_operator(proof.as_bytes()).await?;
         let left = ends.duration_since(std::time::SystemTime::now()).unwrap_or_default();
         Ok((operator, left.min(LOGIN_LIFETIME)))
     }
