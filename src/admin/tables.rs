@@ -103,7 +103,7 @@ pub(super) fn routes(admin: &Admin, seen: &Seen) -> Vec<RouteView> {
                 OnExpiry::Cut => "cut".into(),
                 OnExpiry::Grace(extra) => format!("grace {}s", extra.as_secs()),
             },
-            recorded: false,
+            recorded: route.recording.is_some(),
             sessions,
             up_rate: up_rate.round(),
             down_rate: down_rate.round(),

@@ -130,9 +130,9 @@ impl SessionView {
     }
 }
 
-/// Nothing is recorded as long as no route says so.
-fn is_recorded(_: &Facts) -> bool {
-    false
+/// Sessions of a route that is recorded are, from their first byte.
+fn is_recorded(facts: &Facts) -> bool {
+    facts.route.as_ref().is_some_and(|route| route.recording.is_some())
 }
 
 fn badges(client: Option<&LegView>, upstream: Option<&LegView>, recorded: bool) -> Vec<&'static str> {
