@@ -4,7 +4,6 @@
 Prints every offence and exits 1 if there is any. Needs cargo and Python 3.11, nothing else.
 """
 
-import json
 import pathlib
 import re
 import subprocess
@@ -25,15 +24,21 @@ def main() -> int:
     rules = tomllib.loads((ROOT / "deny.toml").read_text())
     banned = {entry["name"] for entry in rules["bans"]["deny"]}
     licences = set(rules["licenses"]["allow"])
-    command = ["cargo", "metadata", "--format-version=1", "--filter-platform=x86_64-unknown-linux-gnu"]
-    metadata = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
-    used = {node["id"] for node in metadata["resolve"]["nodes"]}
-    packages = [package for package in metadata["packages"] if package["id"] in used]
-    offences = [f"{p['name']} {p['version']} is banned" for p in packages if p["name"] in banned]
+    # The tree and not `cargo metadata`: that one follows features that only apply where an optional package is used anyway
+    # (`package?/feature`), and so names packages that no build has.
+    command = ["cargo", "tree", "--workspace", "--edges", "normal,build,dev", "--prefix", "none", "--format", "{p}\t{l}"]
+    command += ["--target", "x86_64-unknown-linux-gnu"]
+    tree = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    packages = set()
+    for line in filter(None, tree.splitlines()):
+        package, _, licence = line.removesuffix(" (*)").partition("\t")
+        name, version = package.split()[:2]
+        packages.add((name, version.lstrip("v"), licence.removesuffix(" (*)")))
+    offences = [f"{name} {version} is banned" for name, version, _ in sorted(packages) if name in banned]
     offences += [
-        f"{p['name']} {p['version']} has the licence {p['license']}"
-        for p in packages
-        if not allowed(p["license"] or "none", licences)
+        f"{name} {version} has the licence {licence}"
+        for name, version, licence in sorted(packages)
+        if not allowed(licence or "none", licences)
     ]
     print("\n".join(offences) or f"{len(packages)} packages, none banned, every licence allowed")
     return 1 if offences else 0
