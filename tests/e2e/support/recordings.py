@@ -53,8 +53,13 @@ class Recordings:
 
     def facts(self, session: dict) -> "list[dict]":
         """The lines of the log that the recording has, in clear."""
-        lines = [line.split(" fact ", 1)[1] for line in self.show(session).splitlines() if " fact {" in line]
-        return [json.loads(line.replace('\\"', '"')) for line in lines]
+        found = []
+        for line in self.show(session).splitlines():
+            if " fact " in line:
+                words = line.split(" fact ", 1)[1].split()
+                event = [word for word in words if "=" not in word]
+                found.append({"event": " ".join(event)} | dict(word.split("=", 1) for word in words if "=" in word))
+        return found
 
     def verify(self, *arguments: str):
         return self.run("verify", *arguments)
