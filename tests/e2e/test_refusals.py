@@ -1,13 +1,15 @@
 """Refusals that arrive: every client reads the status, however large the body that it was sending."""
 
-import json
-import subprocess
+import os
+import sys
 
 import pytest
 from support.process import run
 from test_http1 import curl
 
 TIMES = 5
+# Of clients that stay in one process.
+MANY = 25
 
 
 @pytest.fixture(scope="module", params=[1, 20], ids=["1MB", "20MB"])
@@ -56,8 +58,58 @@ with httpx.Client(http2=True, http1=False, verify=ssl.create_default_context(caf
 
 
 def test_httpx_which_sends_all_of_a_body_first_sees_the_refusal_over_http2(gateway, world, upload):
-    import sys
-
     for _ in range(TIMES):
         answer = run([sys.executable, "-c", HTTPX, world.ca, str(gateway.port), str(upload), "not.a.token"], 40)
         assert answer.stdout.strip() == b"401 invalid_token", answer
+
+
+REQUESTS = """
+import http.client, requests, socket, ssl, sys
+ca, port, body, times = sys.argv[1:]
+real = socket.getaddrinfo
+socket.getaddrinfo = lambda host, *a, **k: real("127.0.0.1", *a, **k)
+body, seen = open(body, "rb").read(), []
+for _ in range(int(times)):
+    answer = requests.post(f"https://app.gw.test:{port}/upload", data=body, headers={"authorization": "Bearer not.a.token"}, verify=ca, timeout=20)
+    seen.append((answer.status_code, answer.json()["error"]["code"]))
+    plain = http.client.HTTPSConnection("app.gw.test", int(port), context=ssl.create_default_context(cafile=ca), timeout=20)
+    plain.request("POST", "/upload", body, {"authorization": "Bearer not.a.token"})
+    answer = plain.getresponse()
+    seen.append((answer.status, "invalid_token" if b"invalid_token" in answer.read() else "no body"))
+    plain.close()
+print(len(seen), *set(seen))
+"""
+
+
+def test_requests_and_http_client_see_the_refusal_of_an_upload(gateway, world, upload):
+    answer = run([sys.executable, "-c", REQUESTS, world.ca, str(gateway.port), str(upload), str(MANY)], 60)
+    assert answer.stdout.decode().strip() == f"{2 * MANY} (401, 'invalid_token')", answer
+
+
+FETCH = """
+const dns = require("node:dns"), fs = require("node:fs"), https = require("node:https");
+const [port, file, times] = process.argv.slice(2);
+dns.lookup = (host, options, done) => options.all ? done(null, [{ address: "127.0.0.1", family: 4 }]) : done(null, "127.0.0.1", 4);
+const body = fs.readFileSync(file), headers = { authorization: "Bearer not.a.token" };
+const url = `https://app.gw.test:${port}/upload`;
+const own = () => new Promise((done, failed) => {
+  const request = https.request(url, { method: "POST", headers, agent: false }, answer => { answer.resume(); answer.on("end", () => done(answer.statusCode)); });
+  request.on("error", failed);
+  request.end(body);
+});
+(async () => {
+  const seen = [];
+  for (let n = 0; n < +times; n++) {
+    const answer = await fetch(url, { method: "POST", headers, body });
+    seen.push(answer.status, (await answer.json()).error.code, await own());
+  }
+  console.log(seen.length, ...new Set(seen));
+})().catch(error => console.log("lost", error.message, error.cause));
+"""
+
+
+def test_fetch_and_nodes_own_client_see_the_refusal_of_an_upload(gateway, world, upload, tmp_path):
+    script = tmp_path / "fetch.js"
+    script.write_text(FETCH)
+    answer = run(["node", str(script), str(gateway.port), str(upload), str(MANY)], 60, env=os.environ | {"NODE_EXTRA_CA_CERTS": world.ca})
+    assert answer.stdout.decode().strip() == f"{3 * MANY} 401 invalid_token", answer

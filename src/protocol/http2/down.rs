@@ -188,13 +188,11 @@ impl Http2 {
         let ends = head.has(END_STREAM);
         let data = (head.length - padding) as u64;
         let Some(stream) = self.streams.get_mut(&head.stream) else {
-            self.owe_upstream(head.length, ends);
-            return Ok(Reading::Skip(head.length));
+            return self.skip_late_data(head.length, ends);
         };
         if !stream.answered || !take_length(&mut stream.down_left, data, ends) {
             self.refuse_answer(head.stream, RefusalReason::BadAnswer);
-            self.owe_upstream(head.length, ends);
-            return Ok(Reading::Skip(head.length));
+            return self.skip_late_data(head.length, ends);
         }
         stream.down += data;
         self.client_connection_window -= head.length as i64;
@@ -205,6 +203,15 @@ impl Http2 {
             }
         }
         Ok(Reading::Pass(head.length))
+    }
+
+    /// Throws away DATA of a stream that is over, and gives its window back to the others.
+    fn skip_late_data(&mut self, length: usize, ends: bool) -> Result<Reading, Fault> {
+        if !self.late_data.take(length) {
+            return Err(self.upstream_fault("DATA on streams that are over", "RFC 9113 5.1"));
+        }
+        self.owe_upstream(length, ends);
+        Ok(Reading::Skip(length))
     }
 
     /// A frame's payload has passed; if it was its stream's last, the upstream has sent all of it.
@@ -292,6 +299,10 @@ impl Http2 {
     fn down_reset(&mut self, frame: Head, payload: &[u8]) -> Result<(), Fault> {
         let whole = self.streams.get(&frame.stream).is_some_and(|stream| stream.down_done);
         let no_error = payload == NO_ERROR.to_be_bytes();
+        if let Some(stream) = self.streams.get_mut(&frame.stream) {
+            // Nothing is on its way behind it.
+            stream.down_done = true;
+        }
         // "I have answered, keep the rest of your body" is no failure (section 8.1).
         let how = if whole && no_error { Ended::Whole } else { Ended::ByUpstream };
         self.end(frame.stream, how);

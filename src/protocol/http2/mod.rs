@@ -17,10 +17,14 @@ mod client_table;
 mod down;
 mod frame;
 mod head;
+mod late_data;
+mod limits;
 mod stream;
 mod stream_ids;
 mod up;
 mod waiting;
+
+pub use limits::Limits;
 
 use super::hpack::Decoder;
 use super::{
@@ -32,32 +36,11 @@ use budget::Budget;
 use client_table::ClientTable;
 use frame::{CANCEL, HEAD, Head, MAX_FRAME};
 use head::Pseudo;
+use late_data::LateData;
 use std::collections::{HashMap, VecDeque};
 use stream::Stream;
 use stream_ids::StreamIds;
 use waiting::{Discarded, Queue};
-
-/// Limits of one connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Bytes of a request head, counted as RFC 9113 section 6.5.2 does without the 32 for each field. Default 32 KiB.
-    pub head: usize,
-    /// Fields of a request head, pseudo-header fields included. Cookie crumbs are bounded by `head` bytes of their own. Default 100.
-    pub fields: usize,
-    /// Concurrent streams. Default 100.
-    pub streams: u32,
-    /// Resets that are put up with at once: of streams that were begun a moment ago and not answered, by the client or made
-    /// necessary by it. Default 100.
-    pub resets: u32,
-    /// Such resets that are forgiven each second. Default 33.
-    pub resets_per_second: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { head: 32 * 1024, fields: 100, streams: 100, resets: 100, resets_per_second: 33 }
-    }
-}
 
 /// Bytes of a response head; only followed, never changed.
 const MAX_RESPONSE_HEAD: usize = 256 * 1024;
@@ -119,6 +102,7 @@ pub struct Http2 {
     owed_to_upstream: u32,
     /// The flow-control window that a new stream of the client's begins with, for DATA down.
     client_window: u32,
+    late_data: LateData,
     /// The client's flow-control window of the whole connection, for DATA down.
     client_connection_window: i64,
     /// A malformed head of the upstream's has changed its dynamic table and did not pass: every later one is encoded again.
@@ -226,6 +210,7 @@ impl Http2 {
             owed_to_client: 0,
             owed_to_upstream: 0,
             client_window: 65_535,
+            late_data: LateData::new(65_535),
             client_connection_window: 65_535,
             reencodes: false,
             draining: false,
@@ -260,9 +245,13 @@ impl Http2 {
     }
 
     fn end(&mut self, id: u32, how: Ended) {
-        if let Some(Stream { up, down, up_done, answered, down_left, .. }) = self.streams.remove(&id) {
+        if let Some(stream) = self.streams.remove(&id) {
+            let Stream { up, down, up_done, down_done, answered, down_left, granted, .. } = stream;
             if !up_done {
                 self.ids.reset(id);
+            }
+            if !down_done {
+                self.late_data.stream_ended(granted, down);
             }
             // Who has all bytes that were announced may leave before the frame that says so.
             let whole = up_done && answered && down_left == Some(0);

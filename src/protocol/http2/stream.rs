@@ -18,6 +18,8 @@ pub(super) struct Stream {
     pub(super) to_head: bool,
     pub(super) up: u64,
     pub(super) down: u64,
+    /// Flow-control credit of the client's for this stream alone.
+    pub(super) granted: u64,
     /// Bytes that DATA still has to bring, where a Content-Length says so.
     pub(super) up_left: Option<u64>,
     pub(super) down_left: Option<u64>,

@@ -363,6 +363,7 @@ impl Http2 {
                 }
                 INITIAL_WINDOW_SIZE => {
                     self.client_window = value;
+                    self.late_data.set_window(value);
                     value
                 }
                 MAX_FRAME_SIZE if !(MAX_FRAME as u32..1 << 24).contains(&value) => {
@@ -421,7 +422,12 @@ impl Http2 {
         if increment == 0 {
             return Err(self.client_fault(PROTOCOL_ERROR, "WINDOW_UPDATE of nothing", "RFC 9113 6.9"));
         }
-        if frame.stream != 0 && !self.streams.contains_key(&frame.stream) {
+        if let Some(stream) = self.streams.get_mut(&frame.stream) {
+            stream.granted += u64::from(increment);
+        } else if frame.stream != 0 {
+            if let Some(stream) = self.queue.get_mut(frame.stream) {
+                stream.granted += u64::from(increment);
+            }
             if self.queue.has_room(payload.len()) {
                 self.queue.append(frame.stream, WINDOW_UPDATE, 0, payload);
             }

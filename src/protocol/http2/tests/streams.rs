@@ -313,3 +313,55 @@ fn an_upstream_that_wants_a_smaller_table_is_told_that_ours_is_empty() {
     let starts: Vec<u8> = frames(&run.up).iter().filter(|f| f.0.kind == HEADERS).map(|f| f.1[0]).collect();
     assert_eq!(starts, [0x20, 0x20]);
 }
+
+#[test]
+fn an_upstream_may_send_what_was_on_its_way_to_a_stream_that_is_over_and_no_more() {
+    let window = |stream: u32, more: u32| frame(WINDOW_UPDATE, 0, stream, &more.to_be_bytes());
+    let mut http = greeted();
+    let begun = [good(1), window(1, 10_000), good(3)].concat();
+    assert_eq!(feed(&mut http, &begun, begun.len()).fault, None);
+    let (_, fault) =
+        feed_down(&mut http, &[ok(1, 0), frame(DATA, 0, 1, &[7; 5_000]), ok(3, 0)].concat(), 1 << 20);
+    assert_eq!(fault, None);
+    let reset = frame(RST_STREAM, 0, 1, &CANCEL.to_be_bytes());
+    assert_eq!(feed(&mut http, &reset, reset.len()).fault, None);
+
+    // All that the client had allowed may be on its way, in frames of any size. None of it passes; its credit goes back.
+    let mut left = 65_535 + 10_000 - 5_000;
+    let mut size = 1;
+    while left > 0 {
+        let data = frame(DATA, 0, 1, &vec![7; left.min(size)]);
+        let (down, fault) = feed_down(&mut http, &data, data.len());
+        assert_eq!((down, fault), (Vec::new(), None), "{left} left");
+        left -= left.min(size);
+        size = if size < 16_384 { size * 2 } else { 1 };
+    }
+    assert!(kinds(&said_up(&mut http)).contains(&(WINDOW_UPDATE, 0)));
+    let (down, _) = feed_down(&mut http, &frame(DATA, 0, 3, b"alive"), 100);
+    assert_eq!(kinds(&down), [(DATA, 3)]);
+
+    // A flood ends the connection, and the upstream is told to be its cause.
+    let flood = frame(DATA, 0, 1, &[7; 16_384]);
+    let fault =
+        (0..100).find_map(|_| feed_down(&mut http, &flood, flood.len()).1).expect("a flood without end");
+    assert_eq!((fault.culprit, fault.rule), (Culprit::Upstream, "DATA on streams that are over"));
+}
+
+#[test]
+fn an_upstream_that_ended_a_stream_itself_has_nothing_on_its_way() {
+    let ends = [
+        [ok(1, 0), frame(DATA, END_STREAM, 1, b"all")].concat(),
+        [ok(1, 0), frame(RST_STREAM, 0, 1, &CANCEL.to_be_bytes())].concat(),
+        ok(1, END_STREAM),
+    ];
+    for end in ends {
+        for late in [frame(DATA, 0, 1, b"late"), frame(DATA, 0, 1, b"")] {
+            let mut http = greeted();
+            let begun = good(1);
+            assert_eq!(feed(&mut http, &begun, begun.len()).fault, None);
+            assert_eq!(feed_down(&mut http, &end, end.len()).1, None);
+            let (_, fault) = feed_down(&mut http, &late, late.len());
+            assert_eq!(fault.expect("it goes on").culprit, Culprit::Upstream);
+        }
+    }
+}
