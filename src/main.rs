@@ -4,7 +4,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use staunch::audit::{self, Format};
 use staunch::client::{Fault, connect, login, logout, revoke, token, top};
 use staunch::demo;
-use staunch::evidence::{EvidenceFault, keygen, sessions};
+use staunch::evidence::{EvidenceFault, keygen, report, sessions};
 use staunch::init;
 use staunch::serve::{End, Overrides, Running, harden, without_core_dumps};
 use std::io::{IsTerminal, Write};
@@ -107,6 +107,9 @@ enum Action {
     Revoke(revoke::Arguments),
     /// The live sessions of a gateway in this terminal, new each second, with the encryption of both legs.
     Top(top::Arguments),
+    /// Write a report of how sessions of a period were encrypted, recorded and kept; signed by the gateway's log.
+    #[command(after_help = EVIDENCE_HELP)]
+    Evidence(Box<report::Arguments>),
     /// Show the main job on this machine: issuer, model service, gateway, and what happens on each leg.
     Demo {
         /// End after the tour; exit 1 if any step was not as told.
@@ -186,6 +189,13 @@ Examples:
 
 Exit codes: 0 done and nothing wrong, 1 fault or a bad verdict, 2 usage.";
 
+const EVIDENCE_HELP: &str = "\
+Examples:
+  staunch evidence -d /var/lib/staunch/recordings --from 2026-10-01 --to 2027-01-01 -o evidence-2026-q4
+  staunch evidence -d recordings --from 30d --sample 25 --seed audit-7 --identity auditor.key -o evidence
+
+Exit codes: 0 written and nothing wrong, 1 fault or a bad verdict, 2 usage.";
+
 const CONNECT_HELP: &str = "\
 Examples:
   staunch connect --gateway tunnel.gw.example.com warehouse=5432 openai=8080
@@ -226,6 +236,7 @@ fn main() -> ExitCode {
         Action::Sessions(command) => read(|out, told| sessions::run(command, out, told)),
         Action::Revoke(arguments) => told(revoke::run(&arguments).map(|said| say_out(&said))),
         Action::Top(arguments) => told(top::run(&arguments, &mut std::io::stdout())),
+        Action::Evidence(arguments) => read(|out, told| report::run(&arguments, out, told)),
         Action::Demo { once, port } => {
             let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             let options = demo::Options { once, port, colour };

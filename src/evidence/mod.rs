@@ -10,6 +10,7 @@ pub mod list;
 mod output;
 mod progress;
 pub mod replay;
+pub mod report;
 pub mod sessions;
 pub mod show;
 mod table;

@@ -20,7 +20,15 @@ impl OutputFile {
         if !is_replaced && path.symlink_metadata().is_ok() {
             return Err(fault(path)("is there already; --force replaces it"));
         }
-        let folder = folder(path);
+        OutputFile::create_in(path, folder(path), is_replaced)
+    }
+
+    /// Begins a new file whose folder may not be there yet; `beside` is one of the same file system.
+    pub(super) fn create_for(path: &Path, beside: &Path) -> Result<Self, EvidenceFault> {
+        OutputFile::create_in(path, beside, false)
+    }
+
+    fn create_in(path: &Path, folder: &Path, is_replaced: bool) -> Result<Self, EvidenceFault> {
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
         let file = open(folder, flags, Mode::RUSR | Mode::WUSR);
         let file = File::from(file.map_err(|error| fault(path)(&io::Error::from(error).to_string()))?);

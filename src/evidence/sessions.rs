@@ -6,7 +6,7 @@ use super::{EvidenceFault, export, identities, list, replay, show};
 use crate::names::SessionId;
 use crate::recording::directory::Directory;
 use crate::recording::keeper::requests::{Action, Request, ask};
-use crate::recording::reader::verify::{Area, Report, verify};
+use crate::recording::reader::verify::{AREAS, Report, verify};
 use serde_json::json;
 use std::io::Write;
 use std::path::PathBuf;
@@ -93,9 +93,6 @@ fn order(out: &mut impl Write, action: Action, ordered: Ordered) -> Result<u8, E
     writeln!(out, "done: {done} of the log")?;
     Ok(0)
 }
-
-const AREAS: [(Area, &str); 3] =
-    [(Area::Integrity, "integrity"), (Area::Completeness, "completeness"), (Area::Erasure, "erasure")];
 
 fn print_report(out: &mut impl Write, directory: &Directory, report: &Report) -> std::io::Result<()> {
     writeln!(

@@ -78,7 +78,8 @@ impl Row {
         ]
     }
 
-    fn to_json(&self) -> Value {
+    /// The session as one object.
+    pub(super) fn to_json(&self) -> Value {
         let session = &self.summary;
         let mut object = Map::new();
         let own = json!({

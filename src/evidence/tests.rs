@@ -5,6 +5,7 @@ use super::{identities, keygen};
 use crate::names::SessionId;
 use crate::recording::format::frame::Plane;
 use crate::recording::keeper::{Origin, Recordings};
+use crate::recording::log::tree;
 use crate::recording::settings::Settings;
 use crate::recording::writer::{Mode, Recorder};
 use crate::tls::record::Suite;
@@ -261,4 +262,165 @@ fn what_is_not_there_is_told_and_nothing_is_made() {
         command(&["erase", "0000000000000001", "-d", nowhere.to_str().unwrap(), "--reason", "x"]);
     assert!(code == 1 && told.contains("nowhere") && !nowhere.exists(), "{told}");
     assert_eq!(command(&["show", "xyz", "-d", "."]).0, 2);
+}
+
+#[derive(Parser)]
+struct EvidenceLine {
+    #[command(flatten)]
+    arguments: super::report::Arguments,
+}
+
+/// Runs `staunch evidence`; gives code, output and what was told.
+fn evidence(line: &[&str]) -> (u8, String, String) {
+    let (mut out, mut told) = (Vec::new(), Vec::new());
+    let parsed = EvidenceLine::try_parse_from([&["evidence"], line].concat()).unwrap();
+    let code = super::report::run(&parsed.arguments, &mut out, &mut told).unwrap_or_else(|fault| {
+        told.extend(fault.to_string().bytes());
+        fault.exit_code()
+    });
+    (code, String::from_utf8(out).unwrap(), String::from_utf8(told).unwrap())
+}
+
+/// The root that a proof leads to (RFC 6962 section 2.1.1).
+fn root_of(leaf: tree::Hash, place: u64, size: u64, proof: &mut Vec<tree::Hash>) -> tree::Hash {
+    if size == 1 {
+        return leaf;
+    }
+    let left = 1 << (63 - (size - 1).leading_zeros());
+    let beside = proof.pop().unwrap();
+    match place < left {
+        true => tree::root(&[root_of(leaf, place, left, proof), beside]),
+        false => tree::root(&[beside, root_of(leaf, place - left, size - left, proof)]),
+    }
+}
+
+#[test]
+fn a_report_can_be_counted_again_names_what_was_not_recorded_and_is_signed() {
+    let folder = tempfile::tempdir().unwrap();
+    let closed = |subject: &str, version: &str, group: &str| {
+        format!(
+            r#"{{"event":"session closed","route":"a","subject":"{subject}","client_version":"{version}","client_group":"{group}","upstream_version":"TLSv1.2","upstream_certificate":"a5","upstream_verified":"chain"}}"#
+        )
+    };
+    let facts = [
+        closed("<script>alert(1)</script>", "TLSv1.3", "X25519MLKEM768"),
+        closed("ann", "TLSv1.3", "X25519"),
+        closed("ann", "TLSv1.2", "secp256r1"),
+        r#"{"event":"request","verdict":"refused","refusal":"not_permitted","status":403,"route":"b"}"#
+            .to_owned(),
+    ];
+    let sessions: Vec<(u64, [&str; 1])> = (1..).zip(facts.iter().map(|fact| [fact.as_str()])).collect();
+    let sessions: Vec<(u64, &[&str], &[u8])> =
+        sessions.iter().map(|(n, facts)| (*n, &facts[..], &b"x"[..])).collect();
+    let (root, _) = record_facts(folder.path(), &sessions);
+    let log = folder.path().join("gateway.log");
+    let now = super::when::When(crate::recording::clock::system()).to_string();
+    let line = |session: u64| {
+        format!(
+            "{{\"event\":\"session closed\",\"time\":\"{now}\",\"session\":\"{session:016x}\",\"route\":\"c\"}}\n"
+        )
+    };
+    std::fs::write(&log, format!("{}{}{}no JSON\n", line(1), line(99), line(99))).unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let root_text = root.to_str().unwrap();
+    let run = |more: &[&str], name: &str| {
+        evidence(&[&["-d", root_text, "--from", "1h", "-o", &path(name)], more].concat())
+    };
+    let (code, out, told) = run(&["--log", log.to_str().unwrap(), "--sample", "2", "--seed", "s"], "report");
+    assert!(code == 0 && out.contains("4 sessions recorded"), "{out}{told}");
+    assert!(told.contains("1 lines are no JSON"), "{told}");
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let json_lines = |name: &str| -> Vec<serde_json::Value> {
+        read(name).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let report: serde_json::Value = serde_json::from_str(&read("report/report.json")).unwrap();
+    // Every figure by sessions, counted again.
+    let lines = json_lines("report/sessions.jsonl");
+    assert_eq!(report["totals"]["recorded"], lines.len());
+    for figure in
+        report["figures"].as_array().unwrap().iter().filter(|figure| figure["counted"] == "sessions")
+    {
+        for count in figure["counts"].as_array().unwrap() {
+            let has = |line: &&serde_json::Value| {
+                let found =
+                    figure["field"].as_str().unwrap().split('.').fold(*line, |value, name| &value[name]);
+                found.as_str().filter(|text| !text.is_empty()).unwrap_or("unknown")
+                    == count["name"].as_str().unwrap()
+            };
+            assert_eq!(count["count"], lines.iter().filter(has).count(), "{figure}");
+        }
+    }
+    let of =
+        |id: &str| report["figures"].as_array().unwrap().iter().find(|figure| figure["id"] == id).unwrap();
+    assert_eq!(of("client_version")["counts"][0], serde_json::json!({"name": "TLSv1.3", "count": 2}));
+    assert_eq!(of("refusals")["counts"][0], serde_json::json!({"name": "not_permitted", "count": 1}));
+    let unrecorded = json_lines("report/unrecorded.jsonl");
+    assert_eq!((unrecorded.len(), &unrecorded[0]["session"]), (1, &"0000000000000063".into()));
+    // The sample's proofs lead to the root.
+    let sample = json_lines("report/sample.jsonl");
+    assert_eq!(sample.len(), 2);
+    let hash = |text: &serde_json::Value| <tree::Hash>::try_from(unhex(text.as_str().unwrap())).unwrap();
+    for drawn in &sample {
+        let proof = &drawn["proofs"][0];
+        let mut path: Vec<_> = proof["inclusion"].as_array().unwrap().iter().map(hash).collect();
+        let leaf = tree::leaf(proof["line"].as_str().unwrap().as_bytes());
+        let size = drawn["tree_size"].as_u64().unwrap();
+        assert_eq!(root_of(leaf, proof["entry"].as_u64().unwrap(), size, &mut path), hash(&drawn["root"]));
+        assert!(path.is_empty());
+    }
+    // Signed, as ssh-keygen verifies it; each file by its SHA-256.
+    let verify = |input: &str| {
+        let gateway = read("recordings/gateway");
+        let mut child = std::process::Command::new("ssh-keygen")
+            .args(["-Y", "verify", "-n", "staunch-report@v1", "-I", &format!("staunch/{}", gateway.trim())])
+            .args(["-f", &path("recordings/log/allowed_signers"), "-s", &path("report/report.sum.sig")])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
+        child.wait().unwrap().success()
+    };
+    let sum = read("report/report.sum");
+    assert!(verify(&sum) && !verify(&sum.replace(' ', "_")));
+    let sha256 = |name: &str| {
+        let found = ring::digest::digest(&ring::digest::SHA256, read(name).as_bytes());
+        found.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    assert_eq!(sum, format!("{}  report.json\n", sha256("report/report.json")));
+    for (name, sum) in report["files"].as_object().unwrap() {
+        assert_eq!(*sum, sha256(&format!("report/{name}")), "{name}");
+    }
+    for name in ["report/report.html", "report/report.md"] {
+        let text = read(name);
+        assert!(!text.contains("<script") && text.contains("alert(1)"), "{name}");
+        assert!(
+            text.contains("does not prove") && text.contains("SC-8") && text.contains("not_permitted"),
+            "{name}"
+        );
+    }
+    assert_eq!(command(&["verify", "-d", root_text]).0, 0, "the log has an entry more");
+    // The same seed draws the same; a route narrows; what is there is not written over.
+    assert_eq!(run(&["--sample", "2", "--seed", "s", "--unsigned"], "again").0, 0);
+    let drawn = |name: &str| json_lines(name).iter().map(|line| line["session"].clone()).collect::<Vec<_>>();
+    assert_eq!(drawn("report/sample.jsonl"), drawn("again/sample.jsonl"));
+    assert!(!folder.path().join("again/report.sum.sig").exists());
+    assert!(run(&["--route", "b", "--unsigned"], "b").1.contains("1 sessions recorded"));
+    assert!(run(&[], "b").2.contains("is there already"));
+    assert_eq!(
+        evidence(&["-d", root_text, "--from", "2020-01-02", "--to", "2020-01-01", "-o", &path("c")]).0,
+        2
+    );
+    // One byte.
+    let segment = root.join("segments/1.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let (code, out, _) = run(&["--unsigned"], "bad");
+    assert!(code == 1 && out.contains("integrity: BAD") && read("bad/report.html").contains("BAD"), "{out}");
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }

@@ -17,6 +17,12 @@ impl FromStr for When {
     }
 }
 
+impl std::fmt::Display for When {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&super::table::time(self.0))
+    }
+}
+
 const SECOND: u64 = 1_000_000_000;
 
 fn parse(text: &str, now: u64) -> Option<u64> {

@@ -159,7 +159,7 @@ fn ip_packet(from: IpAddr, to: IpAddr, mut segment: Vec<u8>) -> Vec<u8> {
 fn checksum(parts: &[&[u8]]) -> u16 {
     let words = parts.iter().flat_map(|part| part.chunks(2));
     let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
-    let mut sum: u32 = words.map(word).fold(0, |sum, word| sum + word);
+    let mut sum: u32 = words.map(word).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }

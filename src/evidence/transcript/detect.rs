@@ -89,7 +89,7 @@ fn is_postgres(mut bytes: &[u8], types: &[u8]) -> bool {
     while let Some((head, _)) = bytes.split_first_chunk::<5>() {
         let [tag, length @ ..] = *head;
         let length = u32::from_be_bytes(length) as usize;
-        if !types.contains(&tag) || length < 4 || length > 1 << 30 {
+        if !types.contains(&tag) || !(4..=1 << 30).contains(&length) {
             return false;
         }
         match bytes.get(1 + length..) {

@@ -334,7 +334,7 @@ impl Decoder for Postgres {
         let mut at = 0;
         while let Some(([tag, length @ ..], _)) = buffer[at..].split_first_chunk::<5>() {
             let length = u32::from_be_bytes(*length) as usize;
-            if length < 4 || length > MAX_MESSAGE || !tag.is_ascii_alphanumeric() {
+            if !(4..=MAX_MESSAGE).contains(&length) || !tag.is_ascii_alphanumeric() {
                 return Err(Lost("not a message of PostgreSQL"));
             }
             let Some(body) = buffer.get(at + 5..at + 1 + length) else { break };

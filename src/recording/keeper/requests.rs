@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   requests/<name>.ask      one line: hold|release|erase session=<16 hex digits> reason=<word>
-//!   requests/<name>.answer   one line: done … | refused …
+//!                            or: report sha256=<64 hex digits>
+//!   requests/<name>.answer   done … | refused …; of a report: its signature behind
 //! ```
 
 use super::super::directory::{Directory, DirectoryFault};
@@ -107,9 +108,14 @@ pub(super) fn serve(directory: &Directory, log: &mut Log) -> Result<(), Director
             continue;
         }
         let text = std::fs::read_to_string(&path).map_err(DirectoryFault::io(&path))?;
-        let answer = match Request::parse(&text) {
-            None => "refused not a request".to_owned(),
-            Some(request) => match perform(directory, log, &request) {
+        let report = Entry::parse(text.trim()).filter(|entry| entry.verb == "report");
+        let answer = match (report, Request::parse(&text)) {
+            (Some(report), _) => match enter_report(log, report.get("sha256").unwrap_or_default()) {
+                Ok(done) => format!("done {done}"),
+                Err(why) => format!("refused {why}"),
+            },
+            (None, None) => "refused not a request".to_owned(),
+            (None, Some(request)) => match perform(directory, log, &request) {
                 Ok(done) => format!("done {done}"),
                 Err(why) => format!("refused {why}"),
             },
@@ -118,6 +124,35 @@ pub(super) fn serve(directory: &Directory, log: &mut Log) -> Result<(), Director
         std::fs::remove_file(&path).map_err(DirectoryFault::io(&path))?;
     }
     Ok(())
+}
+
+/// Enters the SHA-256 of a report into the log, and signs it: as a line of `sha256sum`.
+fn enter_report(log: &mut Log, sha256: &str) -> Result<String, String> {
+    if super::super::unhex(sha256).is_none_or(|bytes| bytes.len() != 32) {
+        return Err("a report has a SHA-256 of 64 hex digits".into());
+    }
+    let told = |fault: DirectoryFault| fault.to_string();
+    log.append(&format!("report sha256={sha256}")).map_err(told)?;
+    let number = log.size() - 1;
+    log.checkpoint().map_err(told)?;
+    Ok(format!("entry {number}\n{}", log.sign_report(format!("{sha256}  report.json\n").as_bytes())))
+}
+
+/// Has a report entered into the log and signed, by the gateway or here. Gives the signature; the inner error is a refusal.
+pub fn sign_report(root: &Path, sha256: &str) -> Result<Result<String, String>, DirectoryFault> {
+    let directory = Directory::read(root)?;
+    let done = match Directory::open(root) {
+        Ok(directory) => {
+            let mut log = Log::open(&directory, super::super::clock::system)?;
+            enter_report(&mut log, sha256)
+        }
+        Err(DirectoryFault::InUse(_)) => ask_gateway(&directory, &format!("report sha256={sha256}"))?,
+        Err(fault) => return Err(fault),
+    };
+    Ok(done.map(|done| match done.split_once('\n') {
+        Some((_, signature)) => format!("{}\n", signature.trim_end()),
+        None => done,
+    }))
 }
 
 /// Does what is asked, or says why not.
@@ -190,15 +225,15 @@ pub fn ask(root: &Path, request: &Request) -> Result<Result<String, String>, Dir
             let mut log = Log::open(&directory, super::super::clock::system)?;
             Ok(perform(&directory, &mut log, request))
         }
-        Err(DirectoryFault::InUse(_)) => ask_gateway(&directory, request),
+        Err(DirectoryFault::InUse(_)) => ask_gateway(&directory, &request.line()),
         Err(fault) => Err(fault),
     }
 }
 
-fn ask_gateway(directory: &Directory, request: &Request) -> Result<Result<String, String>, DirectoryFault> {
+fn ask_gateway(directory: &Directory, line: &str) -> Result<Result<String, String>, DirectoryFault> {
     let name = super::super::hex(&super::super::random::<8>());
     let path = directory.requests().join(format!("{name}.ask"));
-    replace(&path, request.line().as_bytes())?;
+    replace(&path, line.as_bytes())?;
     let (answer, until) = (path.with_extension("answer"), Instant::now() + ANSWER_TIMEOUT);
     while Instant::now() < until {
         if let Ok(text) = std::fs::read_to_string(&answer) {

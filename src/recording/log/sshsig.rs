@@ -6,7 +6,9 @@ use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA512, digest};
 
 /// What signatures of `<n>.sum` are for.
-pub const NAMESPACE: &str = "staunch-segment@v1";
+pub const SEGMENT: &str = "staunch-segment@v1";
+/// What signatures of `report.sum` are for.
+pub const REPORT: &str = "staunch-report@v1";
 
 fn string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
@@ -22,13 +24,16 @@ fn public_key(key: &[u8; 32]) -> Vec<u8> {
 
 /// The line of an allowed-signers file.
 pub fn allowed_signer(principal: &str, key: &[u8; 32]) -> String {
-    format!("{principal} namespaces=\"{NAMESPACE}\" ssh-ed25519 {}\n", STANDARD.encode(public_key(key)))
+    format!(
+        "{principal} namespaces=\"{SEGMENT},{REPORT}\" ssh-ed25519 {}\n",
+        STANDARD.encode(public_key(key))
+    )
 }
 
-/// Signs a file's bytes; armored.
-pub fn sign(signer: &Signer, message: &[u8]) -> String {
+/// Signs a file's bytes for one purpose; armored.
+pub fn sign(signer: &Signer, namespace: &str, message: &[u8]) -> String {
     let mut signed = b"SSHSIG".to_vec();
-    string(&mut signed, NAMESPACE.as_bytes());
+    string(&mut signed, namespace.as_bytes());
     string(&mut signed, b"");
     string(&mut signed, b"sha512");
     string(&mut signed, digest(&SHA512, message).as_ref());
@@ -37,7 +42,7 @@ pub fn sign(signer: &Signer, message: &[u8]) -> String {
     string(&mut signature, &signer.sign_bytes(&signed));
     let mut blob = b"SSHSIG\0\0\0\x01".to_vec();
     string(&mut blob, &public_key(signer.verifier().key()));
-    string(&mut blob, NAMESPACE.as_bytes());
+    string(&mut blob, namespace.as_bytes());
     string(&mut blob, b"");
     string(&mut blob, b"sha512");
     string(&mut blob, &signature);

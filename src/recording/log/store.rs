@@ -118,7 +118,12 @@ impl Log {
 
     /// Signs with the stable key, as `ssh-keygen -Y verify` checks it.
     pub fn sign_file(&self, bytes: &[u8]) -> String {
-        super::sshsig::sign(&self.key, bytes)
+        super::sshsig::sign(&self.key, super::sshsig::SEGMENT, bytes)
+    }
+
+    /// Signs the sum of a report.
+    pub fn sign_report(&self, bytes: &[u8]) -> String {
+        super::sshsig::sign(&self.key, super::sshsig::REPORT, bytes)
     }
 
     /// Adds an entry, with its time. It is on the disk after [`Log::checkpoint`].

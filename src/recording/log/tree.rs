@@ -125,6 +125,20 @@ impl Edge {
     }
 }
 
+/// The proof that entry `place` is one of `leaves`: the hashes beside its way to the root (RFC 6962 section 2.1.1).
+pub fn inclusion(leaves: &[Hash], place: usize) -> Vec<Hash> {
+    if leaves.len() < 2 || place >= leaves.len() {
+        return Vec::new();
+    }
+    let (left, right) = leaves.split_at(split(leaves.len()));
+    let (mut proof, beside) = match place.checked_sub(left.len()) {
+        None => (inclusion(left, place), root(right)),
+        Some(place) => (inclusion(right, place), root(left)),
+    };
+    proof.push(beside);
+    proof
+}
+
 /// The proof that the tree of the first `old` of `leaves` is the beginning of the whole (RFC 6962 section 2.1.2).
 pub fn consistency(leaves: &[Hash], old: usize) -> Vec<Hash> {
     fn walk(leaves: &[Hash], old: usize, known: bool, proof: &mut Vec<Hash>) {

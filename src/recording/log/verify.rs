@@ -26,6 +26,11 @@ struct Epoch {
     end: Option<(u64, Hash)>,
 }
 
+/// Entries that the newest checkpoint covers.
+pub fn checkpoint_size(directory: &Directory) -> Result<u64, DirectoryFault> {
+    Ok(read_checkpoint(directory)?.1.checkpoint.size)
+}
+
 /// Gives the entries of a log up to its newest checkpoint, and verifies nothing.
 pub fn read(directory: &Directory, mut take: impl FnMut(u64, &str)) -> Result<(), DirectoryFault> {
     let (_, signed) = read_checkpoint(directory)?;

@@ -32,9 +32,14 @@ pub struct LogView {
     pub held: HashSet<SessionId>,
     /// Holds, releases and erasures: entry, time, line.
     pub orders: Vec<(u64, u64, String)>,
+    /// Times between two entries that are too far from each other, while the gateway ran.
+    pub silences: Vec<(u64, u64)>,
     /// Time of the last entry.
     pub last_time: u64,
 }
+
+/// There is an entry each minute at least.
+const SILENCE: u64 = 150_000_000_000;
 
 /// One run of the gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,6 +85,10 @@ impl LogView {
     pub fn take(&mut self, number: u64, line: &str) {
         let Some(entry) = Entry::parse(line) else { return };
         let time = entry.number("time").unwrap_or(self.last_time);
+        let is_running = self.runs.last().is_some_and(|run| !run.is_stopped) && entry.verb != "start";
+        if is_running && time.saturating_sub(self.last_time) > SILENCE {
+            self.silences.push((self.last_time, time));
+        }
         self.last_time = time;
         if matches!(entry.verb, "hold" | "release" | "erase") {
             self.orders.push((number, time, line.to_owned()));

@@ -8,7 +8,7 @@ mod completeness;
 mod report;
 mod walk;
 
-pub use report::{Area, Finding, Report};
+pub use report::{AREAS, Area, Finding, Report};
 
 use super::super::clock::system;
 use super::super::directory::{Directory, DirectoryFault};

@@ -15,6 +15,10 @@ pub enum Area {
     Erasure,
 }
 
+/// All areas with their names.
+pub const AREAS: [(Area, &str); 3] =
+    [(Area::Integrity, "integrity"), (Area::Completeness, "completeness"), (Area::Erasure, "erasure")];
+
 /// Something to tell. A fault makes the area's verdict bad; a note does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
