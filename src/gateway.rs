@@ -8,6 +8,7 @@ use crate::identify::oidc::Issuers;
 use crate::identify::slots::Slot;
 use crate::names::RouteName;
 use crate::policy::Policy;
+use crate::policy::honeytoken::Honeytokens;
 use crate::protocol::RequireAuth;
 use crate::protocol::mysql::Greeting;
 use crate::recording::settings::RouteRecording;
@@ -34,6 +35,8 @@ pub struct Gateway {
     tunnels: HashMap<(usize, String), Arc<Tunnel>>,
     /// Certificates that renew themselves.
     pub acme: AcmeFacts,
+    /// What nobody uses in earnest.
+    pub honeytokens: Honeytokens,
 }
 
 /// Certificates that renew themselves, and the challenges that are answered for them.
@@ -314,7 +317,16 @@ impl Gateway {
             }
         }
         let (tunnels, acme) = (HashMap::new(), AcmeFacts::default());
-        Gateway { listeners, routes, issuers, limits, names, tunnels, acme }
+        Gateway {
+            honeytokens: Honeytokens::default(),
+            listeners,
+            routes,
+            issuers,
+            limits,
+            names,
+            tunnels,
+            acme,
+        }
     }
 
     /// The same gateway with tunnels. On one listener, no tunnel has the name of another or of a route.

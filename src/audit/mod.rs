@@ -68,6 +68,7 @@
 //! | `results` `rows` | s | how many results, where there are several; rows that the server counts, of all of them |
 //! | `rule` | | event `session permitted`: somebody, or somebody else than before, may use the session; with `session`, `route` and the identity. The line of `allow`, from 0 |
 //! | `result` | | event `login`, one for each AUTH or HELLO of a Redis session whose token was verified: `accepted`, `not_permitted`, `refused_upstream`; with `session`, `route`, `database_user` and the identity |
+//! | `honeytoken` `action` | | event `alarm`, level `ERROR`: which honeytoken was shown, and whether its session is `cut` or `watch`ed; with `session`, `remote` and the identity |
 //! | `order` | | event `order`: an operator, or an issuer by its signals, ordered to `end` or `drain` a session or to `revoke`, or logged in (`login`), or was turned away (`refused`) |
 //! | `operator` `reason` | | event `order`: who ordered it (`loopback`, `key`, `issuer:NAME`, or the operator's subject), and why, in their words |
 //! | `sessions` `until` `token_id` `group` `serial` | | event `order`: live sessions that were ended; until when a revocation stands; whom it names, besides `subject` and `issuer` |
@@ -78,6 +79,7 @@
 //! | `client_*` `upstream_*` | c | one leg each: `peer` address, `version`, `cipher`, `group`, `resumed`, `alpn`, `certificate` (SHA-256 of the peer's, hex), `verified` ([`Verified::name`]) |
 //! | `upstream_version` | o | only on a route whose upstream has no TLS: [`NO_TLS`], as in the closing line |
 
+mod alarm;
 mod clock;
 mod escape;
 mod facts;
@@ -94,6 +96,7 @@ mod statement;
 mod token;
 mod unpermitted;
 
+pub use alarm::AlarmLine;
 pub(crate) use escape::{Escape, Style};
 pub use facts::{Closed, DatabaseFacts, LegFacts, NO_TLS, Opened, RequestLine, Spent, Verdict, Verified};
 pub use login::{LoginLine, LoginResult};
@@ -207,6 +210,11 @@ pub fn closed(facts: &Closed<'_>) {
         Some(_) => tracing::info!(name: CLOSED, target: TARGET, facts = %facts),
         None => tracing::info!(name: REFUSED, target: TARGET, facts = %facts),
     }
+}
+
+/// A honeytoken was shown.
+pub fn alarm(facts: &AlarmLine<'_>) {
+    tracing::error!(name: "alarm", target: TARGET, facts = %facts);
 }
 
 /// An operator gave an order.

@@ -32,6 +32,7 @@ pub struct WorkerMetrics {
     plaintext_upstreams: Counter,
     key_updates: [Counter; 2],
     permitted: Counter,
+    alarms: Counter,
     refused: [Counter; REFUSALS.len() + 1],
     requests_begun: Counter,
     /// By status class; index 0: ended without a response.
@@ -177,7 +178,12 @@ impl WorkerMetrics {
         self.first_byte_seconds.observe(took);
     }
 
-    /// Policy said yes: to a request (HTTP) or a connection (raw).
+    /// A honeytoken was shown.
+    pub fn alarm(&self) {
+        self.alarms.add(1);
+    }
+
+    /// A permit was given.
     pub fn permitted(&self) {
         self.permitted.add(1);
     }

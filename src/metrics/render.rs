@@ -131,6 +131,7 @@ pub fn render(workers: &[Arc<WorkerMetrics>], process: &ProcessFacts) -> String 
         "Upstream legs opened without TLS (unsafe_plaintext_upstream).",
         sum(&|w| &w.plaintext_upstreams),
     );
+    out.single("alarms_total", "Sessions in which a honeytoken was shown.", sum(&|w| &w.alarms));
     out.single(
         "permitted_total",
         "HTTP requests, and sessions of other protocols, that policy permitted.",

@@ -1,6 +1,7 @@
 //! Who may use a route. Pure: no clock, no I/O; the empty policy denies.
 
 pub mod claims;
+pub mod honeytoken;
 pub mod revocation;
 
 use crate::names::{IssuerName, RouteName};

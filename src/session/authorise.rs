@@ -81,6 +81,12 @@ pub(super) fn poll_verify(
         }
         None => false,
     };
+    if let Some(honeytoken) = session.gateway.honeytokens.by_token(|| sha256(token)) {
+        session.raise_alarm(honeytoken, None);
+        if honeytoken.cuts {
+            return Poll::Ready(Err(Denial::new(RefusalReason::InvalidToken, HONEYTOKEN)));
+        }
+    }
     let identified = {
         let mut cache = session.shared.tokens.borrow_mut();
         session.shared.with_gateway(|gateway| gateway.issuers.identify(&mut cache, token, SystemTime::now()))
@@ -194,6 +200,12 @@ pub(super) fn ask_policy(
     identity: &Arc<Identity>,
 ) -> Result<Permit, Denial> {
     let no = |why, detail: Cow<'static, str>| Denial::new(why, detail).of(identity);
+    if let Some(honeytoken) = session.gateway.honeytokens.by_identity(identity) {
+        session.raise_alarm(honeytoken, Some(identity));
+        if honeytoken.cuts {
+            return Err(no(RefusalReason::Forbidden, HONEYTOKEN.into()));
+        }
+    }
     let permit =
         route.policy.permit(&route.name, identity, SystemTime::now()).map_err(|refused| match refused {
             Refused::NoRule => no(RefusalReason::Forbidden, NO_RULE.into()),
@@ -222,6 +234,13 @@ fn revoked_denial(identity: &Arc<Identity>) -> Denial {
         Proof::Certificate => RefusalReason::Forbidden,
     };
     Denial::new(why, REVOKED).of(identity)
+}
+
+const HONEYTOKEN: &str = "a honeytoken";
+
+fn sha256(token: &[u8]) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, token);
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 const REVOKED: &str = "revoked by an operator or the issuer";

@@ -11,6 +11,7 @@ use crate::gateway::{Gateway, Listener, Route};
 use crate::identify::cache::TokenCache;
 use crate::metrics::WorkerMetrics;
 use crate::names::{IssuerName, Remote, SessionId};
+use crate::policy::honeytoken::Honeytoken;
 use crate::policy::{Identity, Permit};
 use crate::recording::archive::RecordingFault;
 use crate::tls::leg::Leg;
@@ -121,6 +122,8 @@ pub struct Session {
     first_identity: OnceCell<Arc<Identity>>,
     last_permitted: RefCell<Option<Arc<Identity>>>,
     other_identities: RefCell<HashSet<(IssuerName, Arc<str>)>>,
+    /// It has raised its alarm.
+    is_alarmed: Cell<bool>,
 }
 
 /// Different identities of one session that are counted; a connection that carries more is told apart by its requests.
@@ -159,6 +162,7 @@ impl Session {
             first_identity,
             last_permitted,
             other_identities,
+            is_alarmed: Cell::new(false),
         }
     }
 
@@ -271,6 +275,22 @@ impl Session {
     pub(super) fn fact(&self, line: impl FnOnce() -> String) {
         if let Some(recording) = self.recording.get() {
             recording.fact(line);
+        }
+    }
+
+    /// Somebody showed a honeytoken: an alarm, once for a session, and its end where that is wanted.
+    pub(super) fn raise_alarm(&self, honeytoken: &Honeytoken, identity: Option<&Identity>) {
+        if !self.is_alarmed.replace(true) {
+            self.shared.metrics.alarm();
+            let (session, remote, cut) = (self.id, self.remote, honeytoken.cuts);
+            let line = audit::AlarmLine { honeytoken: &honeytoken.name, session, remote, identity, cut };
+            self.fact(|| audit::json_line(&line));
+            if audit::admit_unpermitted(self.remote, false) {
+                audit::alarm(&line);
+            }
+        }
+        if honeytoken.cuts {
+            self.shared.live.order(self.id, Order::End(Close::Revoked));
         }
     }
 

@@ -91,6 +91,11 @@ impl Trail {
     pub(super) fn wants(&mut self, database: &[u8], client_user: &[u8], application: &[u8]) {
         let (database, client_user, application) = (database.into(), client_user.into(), application.into());
         let connecting = Connecting { database, client_user, application, user: None, statements: None };
+        if let Some(session) = &self.session
+            && let Some(honeytoken) = session.gateway.honeytokens.by_database_user(&connecting.client_user)
+        {
+            session.raise_alarm(honeytoken, None);
+        }
         self.entry.facts.lock().database = Some(Box::new(connecting));
     }
 

@@ -1,6 +1,7 @@
 """The operator's API: what it shows of live sessions, orders, revocations, and ten faults with clear answers."""
 
 import contextlib
+import hashlib
 import re
 import signal
 import socket
@@ -374,6 +375,34 @@ def test_operators_come_over_tls_with_their_own_tokens_as_what_the_rules_say(wor
     # Plain HTTP gets nothing.
     with pytest.raises(httpx.HTTPError):
         httpx.get(f"http://127.0.0.1:{gateway.admin}/healthz")
+
+
+def test_a_honeytoken_raises_an_alarm_and_is_cut_or_watched(world, start):
+    laid, watched = world.issuer.token(), world.issuer.token()
+    digest = lambda token: hashlib.sha256(token.encode()).hexdigest()
+    honey = [
+        {"name": "in the wiki", "token_sha256": digest(laid)},
+        {"name": "in the build", "token_sha256": digest(watched), "action": "watch"},
+        {"name": "old account", "subject": parts.STRANGER, "issuer": "corp"},
+    ]
+    gateway = start(world.config(local(world, "honey")) | {"honeytoken": honey})
+
+    def shown(token):
+        try:
+            return look(world, gateway, token).status_code
+        except httpx.HTTPError:
+            return "cut"
+
+    assert shown(world.issuer.token()) == 200
+    assert not [line for line in gateway.lines() if line["event"] == "alarm"]
+    assert shown(laid) in (401, "cut")
+    line = gateway.line("alarm", honeytoken="in the wiki")
+    assert (line["level"], line["action"]) == ("ERROR", "cut") and line["remote"].startswith("127.0.0.1:")
+    assert shown(watched) == 200
+    assert gateway.line("alarm", honeytoken="in the build")["action"] == "watch"
+    assert shown(world.issuer.token(parts.STRANGER)) in (403, "cut")
+    assert gateway.line("alarm", honeytoken="old account")["subject"] == parts.STRANGER
+    assert "staunch_alarms_total 3" in gateway.metrics()
 
 
 def test_an_admin_listener_that_others_reach_must_ask_who_they_are(world, tmp_path):

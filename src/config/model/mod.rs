@@ -10,7 +10,7 @@ mod route;
 
 pub use acme::{Acme, AcmeAuthority};
 pub use parts::{KeyPair, OneOrMany, ServerCertificate, Text};
-pub use process::{Admin, Limits, Log, OperatorRule, Workers};
+pub use process::{Admin, Honeytoken, Limits, Log, OperatorRule, Workers};
 pub use recording::{Record, Recording, Retention};
 pub use route::{
     Allow, CertificateIdentity, Credential, Inject, Route, SubjectGroups, Timeouts, Upstream, UpstreamTable,
@@ -44,6 +44,8 @@ pub struct Config {
     /// What clients can reach, under which name, and who may.
     #[schemars(with = "Vec<Route>")]
     pub route: Vec<Spanned<Route>>,
+    /// Identities and tokens that nobody uses in earnest: their use is an alarm.
+    pub honeytoken: Vec<Honeytoken>,
     /// Certificates from ACME authorities.
     pub acme: Acme,
     /// Limits of the gateway as a whole.

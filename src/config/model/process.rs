@@ -117,6 +117,32 @@ pub struct OperatorRule {
     pub subjects: Vec<String>,
 }
 
+/// Something that nobody uses in earnest. Whoever shows it raises an alarm: a log line and a metric.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Honeytoken {
+    /// How the alarm calls it.
+    #[schemars(with = "String")]
+    pub name: Text,
+    /// The subject of an identity.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// Its issuer or certificate authority, by name. Default: any.
+    #[serde(default)]
+    pub issuer: Option<String>,
+    /// SHA-256 of a token, in hex; the token need not verify: `printf %s "$TOKEN" | sha256sum`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub token_sha256: Option<Text>,
+    /// The user that a database client names.
+    #[serde(default)]
+    pub database_user: Option<String>,
+    /// `cut` (refused, and the session ended) or `watch` (the alarm is all). Default `cut`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub action: Option<Text>,
+}
+
 /// The log.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]

@@ -5,6 +5,7 @@ mod admin;
 mod allow;
 mod context;
 mod database;
+mod honeytoken;
 mod inject;
 mod listen;
 mod mistakes;
@@ -103,6 +104,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
     let workers = layout(&config.workers, notes);
     let recording = config.recording.as_ref().and_then(|section| recording::settings(section, base, notes));
     let mut recorded_routes = recording::routes(&config, recording.as_ref(), notes);
+    let honeytokens = honeytoken::honeytokens(&config.honeytoken, notes);
     let issuers_shown = settings.iter().map(|s| format!("{} ({})", s.name, s.url)).collect();
     if !notes.faults.is_empty() {
         return None;
@@ -128,6 +130,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
     };
     let mut gateway = Gateway::new(listeners, routes, issuers, limits).with_tunnels(tunnels);
     gateway.acme.certificates = acme.shown;
+    gateway.honeytokens = honeytokens;
     let warnings = Faults { path: Default::default(), list: Vec::new() };
     Some(Loaded {
         gateway,
