@@ -108,9 +108,9 @@ impl Registry {
     /// The same for exactly as long as the revocation says. Also returns when the last proof ends that was covered.
     pub fn shut_out(&self, revocation: &Revocation, now: SystemTime) -> Result<(usize, SystemTime), TooMany> {
         self.revocations.add(revocation.clone(), now)?;
-        let (mut ended, mut longest) = (0, revocation.until);
+        let (mut ended, mut longest, mut wakers) = (0, revocation.until, Vec::new());
         for shard in &self.shards {
-            ended += shard.order_where(Order::End(Close::Revoked), |entry| {
+            ended += shard.order_where(Order::End(Close::Revoked), &mut wakers, |entry| {
                 let facts = entry.facts.lock();
                 let mut covered =
                     facts.identities().filter(|identity| revocation.covers(identity)).peekable();
@@ -119,6 +119,8 @@ impl Registry {
                 is_covered
             });
         }
+        // Whoever moves bytes has looked by itself; the ends of those that sleep must not hold up the orders to others.
+        wakers.into_iter().for_each(Waker::wake);
         Ok((ended, longest))
     }
 
@@ -257,16 +259,25 @@ impl Shard {
     }
 
     pub(super) fn order(&self, id: SessionId, order: Order) -> bool {
-        self.order_where(order, |entry| entry.id == id) > 0
+        let mut wakers = Vec::new();
+        let is_found = self.order_where(order, &mut wakers, |entry| entry.id == id) > 0;
+        wakers.into_iter().for_each(Waker::wake);
+        is_found
     }
 
     fn order_all(&self, order: Order) {
-        self.order_where(order, |_| true);
+        let mut wakers = Vec::new();
+        self.order_where(order, &mut wakers, |_| true);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Gives an order to those who are meant, and returns how many that are. Each lot is told before the next is looked at.
-    fn order_where(&self, order: Order, mut is_meant: impl FnMut(&Entry) -> bool) -> usize {
-        let mut wakers = Vec::new();
+    /// Gives an order to those who are meant, and returns how many that are. `wakers` gets whom the caller is to wake.
+    fn order_where(
+        &self,
+        order: Order,
+        wakers: &mut Vec<Waker>,
+        mut is_meant: impl FnMut(&Entry) -> bool,
+    ) -> usize {
         let mut count = 0;
         for from in (0..).step_by(ENTRIES_PER_LOCK) {
             {
@@ -282,7 +293,6 @@ impl Shard {
             }
             // Those who take it without being woken look when the number is another.
             self.generation.fetch_add(1, Ordering::Release);
-            wakers.drain(..).for_each(Waker::wake);
         }
         count
     }
