@@ -2,7 +2,7 @@
 //!
 //! A shard per worker holds an `Entry` for each of the worker's sessions, from accept to close. Whoever shows sessions
 //! (the live page), ends them (revocation, a drain) or has them authorised again (a reload) stands on this; so will a
-//! recording, which needs the same facts. A shard's table is locked for [`ENTRIES_PER_LOCK`] entries at a time, so that a
+//! recording, which needs the same facts. A shard's table is locked for `ENTRIES_PER_LOCK` entries at a time, so that a
 //! worker whose sessions come and go does not wait for whoever looks at all of them.
 //!
 //! **Facts** are written by the session at its stages, some ten times in its life, under a lock of its own that nobody
@@ -428,7 +428,7 @@ pub struct Facts {
     pub route: Option<Arc<Route>>,
     /// Who was last permitted, or refused by name.
     pub identity: Option<Arc<Identity>>,
-    /// Who was before, the last [`EARLIER_IDENTITIES`] of them: work of theirs may be under way.
+    /// Who was before, the last 64 of them: work of theirs may be under way.
     pub earlier: Vec<Arc<Identity>>,
     /// The client leg.
     pub client: Option<handshake::Facts>,

@@ -12,7 +12,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 pub struct PeerCertificate {
     /// SHA-256 of its DER form.
     pub sha256: [u8; 32],
-    /// Whose it is: its first alternative name, else its subject. At most [`NAME_BYTES`].
+    /// Whose it is: its first alternative name, else its subject. At most 256 bytes.
     pub name: Box<str>,
     /// When it ends; `None` when that cannot be read.
     pub not_after: Option<SystemTime>,
