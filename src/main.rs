@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use staunch::audit::{self, Format};
-use staunch::client::{Fault, connect, login, logout, revoke, token, top};
+use staunch::client::{Fault, connect, login, logout, revoke, token, top, whoami};
 use staunch::demo;
 use staunch::evidence::{EvidenceFault, keygen, report, sessions};
 use staunch::init;
@@ -60,6 +60,10 @@ enum Action {
         /// Take warnings for faults: exit 1 where there is any.
         #[arg(long)]
         strict: bool,
+        /// Say what the gateway sees in the token of this file (`-`: standard input), which routes it opens, and why not the
+        /// others. Its signature is not verified: that takes the issuer's keys.
+        #[arg(long, value_name = "FILE")]
+        token: Option<PathBuf>,
     },
     /// Print the JSON schema of the configuration, for editors.
     Schema,
@@ -88,6 +92,8 @@ enum Action {
     /// Standard output has the token and nothing else: PGPASSWORD=$(staunch token) psql …
     /// Exits 1 when there is none, and says on standard error what to do.
     Token(token::Arguments),
+    /// Say as whom this login speaks to gateways: subject, issuer, audience, groups. With --route, ask the gateway, too.
+    Whoami(whoami::Arguments),
     /// Revoke the login at its issuer and remove its tokens. The settings stay, unless they are to be forgotten.
     Logout(logout::Arguments),
     /// Reach routes of a gateway as plaintext ports or sockets of this machine, with tokens that stay fresh.
@@ -214,7 +220,8 @@ fn main() -> ExitCode {
             serve(&file.config, &Overrides { workers, log_format: log_format.map(Format::from), log })
         }
         Action::Init(arguments) => alone(init::run(*arguments), |code| code),
-        Action::Check { file, json, strict } => check(&file.config, json, strict),
+        Action::Check { file, token: Some(token), .. } => check_token(&file.config, &token),
+        Action::Check { file, json, strict, .. } => check(&file.config, json, strict),
         Action::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "staunch", &mut script);
@@ -230,6 +237,7 @@ fn main() -> ExitCode {
         Action::Schema => print(&format!("{:#}\n", staunch::config::schema())),
         Action::Login(arguments) => alone(login::run(*arguments), |()| 0),
         Action::Token(arguments) => alone(token::run(&arguments), |()| 0),
+        Action::Whoami(arguments) => alone(whoami::run(&arguments), |()| 0),
         Action::Logout(arguments) => alone(logout::run(&arguments), |()| 0),
         Action::Connect(arguments) => alone(connect::run(*arguments), |code| code),
         Action::Audit(AuditAction::Keygen(arguments)) => read(|out, told| keygen::run(&arguments, out, told)),
@@ -363,6 +371,22 @@ fn check(path: &Path, json: bool, strict: bool) -> u8 {
         }
         Err(faults) => {
             say(&faults);
+            1
+        }
+    }
+}
+
+/// Exits 0 if the token opens a route.
+fn check_token(path: &Path, token: &Path) -> u8 {
+    without_core_dumps();
+    let judged = staunch::config::load(path).map_err(|faults| faults.to_string()).and_then(|loaded| {
+        let report = staunch::config::token_report(&loaded, token)?;
+        Ok(report)
+    });
+    match judged {
+        Ok((text, opens)) => print(&text).max(u8::from(!opens)),
+        Err(fault) => {
+            say(&fault);
             1
         }
     }

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 fn after(why: RefusalReason) -> Option<RefusalReason> {
     match why {
         RefusalReason::NoToken => Some(RefusalReason::InvalidToken),
-        RefusalReason::InvalidToken => Some(RefusalReason::ExpiredToken),
+        RefusalReason::InvalidToken => Some(RefusalReason::ServiceKey),
+        RefusalReason::ServiceKey => Some(RefusalReason::ExpiredToken),
         RefusalReason::ExpiredToken => Some(RefusalReason::TwoTokens),
         RefusalReason::TwoTokens => Some(RefusalReason::Forbidden),
         RefusalReason::Forbidden => Some(RefusalReason::IssuerUnavailable),

@@ -52,7 +52,7 @@
 //! | `detail` | r c | what exactly was wrong, in words |
 //! | `ended` | r | `whole`, `by_client`, `by_upstream`, `by_gateway` |
 //! | `issuer` `subject` `proof` | r s c | who spoke, and whether a `token` or a `certificate` proved it; c: the first identity |
-//! | `groups` | c | the identity's groups, at most 32 |
+//! | `groups` | r c | the identity's groups, at most 32; of requests only where they are forbidden |
 //! | `identities` | c | how many different identities spoke in the session |
 //! | `reason` `reason_detail` | c | why it ended: [`Close::name`] and [`Close::detail`] |
 //! | `culprit` | c | who caused the end: `client`, `upstream`, `gateway`, `nobody` |

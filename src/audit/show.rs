@@ -6,7 +6,7 @@ use super::sink::Dropped;
 use super::unpermitted::LeftOut;
 use crate::names::Reached;
 use crate::policy::Identity;
-use crate::protocol::{Ended, Kind};
+use crate::protocol::{Ended, Kind, RefusalReason};
 use std::fmt;
 
 impl fmt::Display for Opened<'_> {
@@ -63,6 +63,11 @@ impl fmt::Display for RequestLine<'_> {
             }
             line.word("ended", ended(self.ended));
             who(line, self.identity);
+            if let (Verdict::Refused { why: RefusalReason::Forbidden, .. }, Some(identity)) =
+                (&self.verdict, self.identity)
+            {
+                line.texts("groups", identity.groups.iter().take(GROUPS).map(|g| g.as_bytes()));
+            }
         })
     }
 }

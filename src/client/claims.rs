@@ -23,6 +23,20 @@ impl Claims {
         self.0.get(name)?.as_str()
     }
 
+    /// The texts of a claim, which is one or a list; dots lead into objects where no claim has the whole name.
+    pub(super) fn texts(&self, name: &str) -> Vec<&str> {
+        let found = self.0.get(name).or_else(|| {
+            let mut steps = name.split('.');
+            let first = self.0.get(steps.next()?)?;
+            steps.try_fold(first, |value, step| value.as_object()?.get(step))
+        });
+        match found {
+            Some(Value::String(one)) => vec![one],
+            Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// From `iat` to `exp`: right even where the clocks differ. `None` without both.
     pub(super) fn lifetime(&self) -> Option<Duration> {
         let (from, until) = (self.date("iat")?, self.date("exp")?);

@@ -29,7 +29,9 @@ pub async fn run_in(store: &Store, arguments: Arguments) -> Result<(), Fault> {
         Settings::TokenFile(path) => {
             let (token, _) = token_file::read(path)?;
             if Claims::of(text(&token)).is_none() {
-                say("Note: the file's token is no JWT, and gateways take nothing else.");
+                say(
+                    "Note: what the file holds is no JWT but a key of a service's, perhaps; gateways take a token of your issuer and nothing else.",
+                );
             }
             None
         }

@@ -22,6 +22,7 @@ pub mod revoke;
 pub mod store;
 pub mod token;
 pub mod top;
+pub mod whoami;
 
 mod arguments;
 mod callback;

@@ -9,7 +9,7 @@ use ring::rand::SystemRandom;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -74,15 +74,26 @@ pub(super) fn read_private(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(fault)?,
     };
-    let mode = file.metadata().map_err(fault)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        let mode = mode & 0o777;
-        let path = path.display();
-        return Err(Fault::Machine(format!("{path} is open to others (mode {mode:o}); chmod 600 it")));
-    }
+    check_access(&file, path, 0o077)?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(fault)?;
     Ok(Some(bytes))
+}
+
+/// Refuses a file that others have rights to, of `rights`, or that belongs to somebody other than this user or root. Looks at what
+/// was opened, not at what bears its name by then.
+pub(super) fn check_access(file: &File, path: &Path, rights: u32) -> Result<(), Fault> {
+    let fault = |why: String| Fault::Machine(format!("{} {why}", path.display()));
+    let metadata = file.metadata().map_err(|error| fault(format!("cannot be looked at: {error}")))?;
+    let (mode, owner) = (metadata.permissions().mode() & 0o777, metadata.uid());
+    if mode & rights != 0 {
+        let advice = if rights & 0o044 == 0 { "chmod go-w it" } else { "chmod 600 it" };
+        return Err(fault(format!("is open to others (mode {mode:o}); {advice}")));
+    }
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        return Err(fault("belongs to another user, who can change it at any time; chown it".into()));
+    }
+    Ok(())
 }
 
 /// One line of text without what ends it; `None` if there is nothing else, or more.

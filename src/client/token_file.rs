@@ -2,15 +2,24 @@
 
 use super::claims::Claims;
 use super::fault::Fault;
-use super::secrets::{text, trimmed};
+use super::secrets::{check_access, text, trimmed};
 use crate::secret::Secret;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// Reads the token and when it expires, if it says so. The file may be open to others, as those of cluster agents often are.
+/// Bytes of a token file: gateways take tokens of 16 KiB.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// Reads the token and when it expires, if it says so. Others may read the file, as those of cluster agents often are, but not write
+/// it: who does would choose as whom this user logs in.
 pub(super) fn read(path: &Path) -> Result<(Secret, Option<SystemTime>), Fault> {
     let fault = |why: &str| Fault::Machine(format!("the token file {}: {why}", path.display()));
-    let bytes = std::fs::read(path).map_err(|error| fault(&error.to_string()))?;
+    let mut file = File::open(path).map_err(|error| fault(&error.to_string()))?;
+    check_access(&file, path, 0o022)?;
+    let mut bytes = Vec::new();
+    file.by_ref().take(MAX_BYTES).read_to_end(&mut bytes).map_err(|error| fault(&error.to_string()))?;
     let token = trimmed(bytes)
         .filter(|token| token.expose().iter().all(u8::is_ascii_graphic))
         .ok_or_else(|| fault("it does not hold a token and nothing else"))?;

@@ -13,11 +13,13 @@ mod secrets;
 mod shape;
 mod summary;
 mod text;
+mod token_report;
 mod units;
 
 pub use fault::{Fault, Faults};
 pub use loaded::{Admin, Loaded, Log};
 pub use summary::{RouteSummary, Summary};
+pub use token_report::token_report;
 
 use fault::Notes;
 use model::Config;

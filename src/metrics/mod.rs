@@ -316,9 +316,10 @@ fn index(words: &[&str], word: &&str) -> usize {
 }
 
 /// Every code of a refusal, as in the client's answer and the log.
-pub const REFUSALS: [&str; 15] = [
+pub const REFUSALS: [&str; 16] = [
     "no_token",
     "invalid_token",
+    "service_key",
     "expired_token",
     "two_tokens",
     "forbidden",

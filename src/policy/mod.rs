@@ -63,6 +63,45 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// What of this rule an identity does not fulfil, in words: what was there, and what would do.
+    fn misses(&self, identity: &Identity) -> Vec<String> {
+        fn any<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> String {
+            let all: Vec<String> = texts.into_iter().map(|text| format!("{:?}", text.as_ref())).collect();
+            if all.is_empty() { "none".into() } else { all.join(" or ") }
+        }
+        let mut misses = Vec::new();
+        if let Some(issuer) = self.issuer.as_ref().filter(|issuer| **issuer != identity.issuer) {
+            misses.push(format!("wants issuer {issuer}, has {}", identity.issuer));
+        }
+        if !self.groups.is_empty() && !self.groups.iter().any(|group| identity.groups.contains(group)) {
+            misses.push(format!(
+                "wants group {}, has {}",
+                any(&self.groups),
+                any(identity.groups.iter().take(SHOWN))
+            ));
+        }
+        if !self.subjects.is_empty() && !self.subjects.contains(&identity.subject) {
+            misses.push(format!("wants subject {}, has {:?}", any(&self.subjects), identity.subject));
+        }
+        for (name, values) in &self.claims {
+            if !values.iter().any(|value| identity.claims.has(name, value)) {
+                misses.push(format!(
+                    "wants {name} {}, has {}",
+                    any(values),
+                    any(identity.claims.values(name).take(SHOWN))
+                ));
+            }
+        }
+        if !self.audience.is_empty() && !self.audience.iter().any(|one| identity.claims.has("aud", one)) {
+            misses.push(format!(
+                "wants aud {}, has {}",
+                any(&self.audience),
+                any(identity.claims.values("aud").take(SHOWN))
+            ));
+        }
+        misses
+    }
+
     fn holds(&self, identity: &Identity) -> bool {
         self.issuer.as_ref().is_none_or(|i| *i == identity.issuer)
             && (self.groups.is_empty() || self.groups.iter().any(|g| identity.groups.contains(g)))
@@ -71,6 +110,9 @@ impl Rule {
             && (self.audience.is_empty() || self.audience.iter().any(|one| identity.claims.has("aud", one)))
     }
 }
+
+/// Values of an identity that an explanation shows.
+const SHOWN: usize = 8;
 
 /// What happens to what was admitted when its token expires.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,6 +174,17 @@ pub enum Refused {
 }
 
 impl Policy {
+    /// Why no rule names an identity: for each rule what it wants and what was there.
+    pub fn explain(&self, identity: &Identity) -> String {
+        if self.rules.is_empty() {
+            return "the route has no rule in allow, which permits nobody".into();
+        }
+        let one = |(number, rule): (usize, &Rule)| {
+            format!("rule {}: {}", number + 1, rule.misses(identity).join(", "))
+        };
+        self.rules.iter().enumerate().map(one).collect::<Vec<_>>().join("; ")
+    }
+
     /// Asks whether `identity` may use `route` at the time `now`.
     pub fn permit(
         &self,
@@ -211,6 +264,26 @@ mod tests {
         for (name, rules, expected) in table {
             assert_eq!(verdict(rules, &ann), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_refusal_says_what_was_there_and_what_would_do() {
+        let ann = identity("corp", "ann", &["visitors"], &[("tenant", "a")]);
+        let said = |rules| Policy { rules, on_expiry: OnExpiry::Drain }.explain(&ann);
+        assert_eq!(
+            said(vec![rule(Some("corp"), &["ml", "ops"], &[], &[])]),
+            r#"rule 1: wants group "ml" or "ops", has "visitors""#
+        );
+        let two = said(vec![
+            rule(Some("other"), &[], &["bob"], &[]),
+            rule(None, &[], &[], &[("tenant", "b"), ("plan", "x")]),
+        ]);
+        assert!(
+            two.contains(r#"rule 1: wants issuer other, has corp, wants subject "bob", has "ann""#),
+            "{two}"
+        );
+        assert!(two.contains(r#"rule 2: wants plan "x", has none, wants tenant "b", has "a""#), "{two}");
+        assert!(said(vec![]).contains("permits nobody"));
     }
 
     #[test]

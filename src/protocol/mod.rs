@@ -99,6 +99,8 @@ pub enum RefusalReason {
     NoToken,
     /// The token does not verify: 401 `error="invalid_token"`.
     InvalidToken,
+    /// No token but a key, as services give them out: 401 `error="invalid_token"`, says what to use.
+    ServiceKey,
     /// The token verifies and has expired: 401 `error="invalid_token"`, says so.
     ExpiredToken,
     /// Two different tokens in one request: 400 `error="invalid_request"`.
@@ -131,7 +133,10 @@ impl RefusalReason {
     /// HTTP status.
     pub fn status(self) -> u16 {
         match self {
-            RefusalReason::NoToken | RefusalReason::InvalidToken | RefusalReason::ExpiredToken => 401,
+            RefusalReason::NoToken
+            | RefusalReason::InvalidToken
+            | RefusalReason::ServiceKey
+            | RefusalReason::ExpiredToken => 401,
             RefusalReason::TwoTokens | RefusalReason::BadRequest => 400,
             RefusalReason::Forbidden => 403,
             RefusalReason::BadGateway | RefusalReason::BadAnswer => 502,
@@ -147,7 +152,10 @@ impl RefusalReason {
     /// `DEADLINE_EXCEEDED` 4, `RESOURCE_EXHAUSTED` 8).
     pub fn grpc_status(self) -> u8 {
         match self {
-            RefusalReason::NoToken | RefusalReason::InvalidToken | RefusalReason::ExpiredToken => 16,
+            RefusalReason::NoToken
+            | RefusalReason::InvalidToken
+            | RefusalReason::ServiceKey
+            | RefusalReason::ExpiredToken => 16,
             RefusalReason::UpstreamTimeout => 4,
             RefusalReason::Forbidden => 7,
             RefusalReason::BadGateway
@@ -165,6 +173,7 @@ impl RefusalReason {
         match self {
             RefusalReason::NoToken => "no_token",
             RefusalReason::InvalidToken => "invalid_token",
+            RefusalReason::ServiceKey => "service_key",
             RefusalReason::ExpiredToken => "expired_token",
             RefusalReason::TwoTokens => "two_tokens",
             RefusalReason::Forbidden => "forbidden",
@@ -186,6 +195,7 @@ impl RefusalReason {
         match self {
             RefusalReason::NoToken => "This route needs a token; send it as 'Authorization: Bearer <token>'.",
             RefusalReason::InvalidToken => "The token does not verify for this route.",
+            RefusalReason::ServiceKey => "That is a key of the service's; use a token of your issuer.",
             RefusalReason::ExpiredToken => "The token has expired; get a new one.",
             RefusalReason::TwoTokens => "The request carries two different tokens; send one.",
             RefusalReason::Forbidden => "The identity is known, and this route's policy does not permit it.",
@@ -206,7 +216,9 @@ impl RefusalReason {
     pub fn challenge(self) -> Option<&'static str> {
         match self {
             RefusalReason::NoToken => Some(r#"Bearer realm="staunch""#),
-            RefusalReason::InvalidToken => Some(r#"Bearer realm="staunch", error="invalid_token""#),
+            RefusalReason::InvalidToken | RefusalReason::ServiceKey => {
+                Some(r#"Bearer realm="staunch", error="invalid_token""#)
+            }
             RefusalReason::ExpiredToken => Some(
                 r#"Bearer realm="staunch", error="invalid_token", error_description="the token has expired""#,
             ),

@@ -208,7 +208,9 @@ pub(super) fn ask_policy(
     }
     let permit =
         route.policy.permit(&route.name, identity, SystemTime::now()).map_err(|refused| match refused {
-            Refused::NoRule => no(RefusalReason::Forbidden, NO_RULE.into()),
+            Refused::NoRule => {
+                no(RefusalReason::Forbidden, format!("{NO_RULE}: {}", route.policy.explain(identity)).into())
+            }
             Refused::Expired => no(RefusalReason::ExpiredToken, "the proof of identity has expired".into()),
         })?;
     if is_revoked(session, identity) {

@@ -425,30 +425,12 @@ def test_a_start_without_the_gateway_learns_later_what_a_route_speaks(place, tmp
         gateway.process.stop()
 
 
-def test_a_program_that_is_run_without_the_gateway_has_the_output_to_itself(place, tmp_path):
-    gateway = Gateway(tmp_path, place.config)
-    assert gateway.stop() == 0
-    code = """
-import os, socket
-print(sorted(name for name in os.environ if name.startswith(("STAUNCH_", "PG"))), flush=True)
-with socket.create_connection(("127.0.0.1", int(os.environ["STAUNCH_BYTES_PORT"]))) as local:
-    local.sendall(b"c")
-    print(local.recv(99), flush=True)
-"""
-    arguments = place.arguments("bytes", "--exec", sys.executable, "-c", code)
-    arguments[arguments.index("--connect-to") + 1] = f"127.0.0.1:{gateway.port}"
-    begun = place.home.begin(*arguments)
-    until(lambda: "STAUNCH_BYTES_PORT" in begun.text())
-    gateway.process = Process([*gateway.process.popen.args], tmp_path / "again.log", gateway.admin)
-    try:
-        assert begun.ended(30) == 0, begun.text()
-        told = [line for line in begun.text().splitlines() if not line.startswith("staunch: ")]
-        assert told == [
-            "['STAUNCH_BYTES_ADDRESS', 'STAUNCH_BYTES_HOST', 'STAUNCH_BYTES_PORT']",
-            "b'half of it'",
-        ]
-    finally:
-        assert gateway.stop() == 0
+def test_a_program_is_not_run_while_the_gateway_is_away(place, tmp_path):
+    ran = tmp_path / "ran"
+    arguments = place.arguments("bytes", "--exec", sys.executable, "-c", f"open({str(ran)!r}, 'w')")
+    arguments[arguments.index("--connect-to") + 1] = f"127.0.0.1:{free_port()}"
+    told = place.home.run(*arguments, code=1).stderr
+    assert "the program was not run" in told and not ran.exists()
 
 
 def test_a_route_that_one_may_not_use_is_told_at_once(place):

@@ -192,7 +192,7 @@ pub(crate) enum Command {
         /// A file that `compare --out` wrote
         results: PathBuf,
         /// The file with `<!-- figures -->` and `<!-- end of figures -->`
-        #[arg(long, default_value = "README.md")]
+        #[arg(long, default_value = "loadtest/README.md")]
         into: PathBuf,
     },
     /// The far end alone, for a gateway that runs elsewhere

@@ -23,7 +23,7 @@ use crate::secret::Secret;
 use http_guard::HttpGuard;
 use place::{Address, Place, PlaceRequest, SocketFolder};
 use serve::{Door, serve};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -40,7 +40,7 @@ pub struct Arguments {
     /// free port, or for databases with --exec a Unix socket (`warehouse=0` for a port there, too).
     #[arg(required = true, value_name = "ROUTE[=PLACE]")]
     routes: Vec<PlaceRequest>,
-    /// The gateway's tunnel name, and its port if that is not 443.
+    /// The gateway's tunnel name, and its port if that is not 443 (or 8443, where nobody listens on 443).
     #[arg(long, env = "STAUNCH_GATEWAY", value_name = "NAME[:PORT]")]
     gateway: String,
     /// Where to connect in place of what the gateway's name resolves to.
@@ -84,7 +84,20 @@ async fn connect(arguments: Arguments) -> Result<u8, Fault> {
     let mut doors = Vec::new();
     let mut folder = SocketFolder::default();
     for mut request in routes {
-        let protocol = protocol_of(&gateway, &request.route).await?;
+        let protocol = match protocol_of(&gateway, &request.route).await? {
+            Asked::Speaks(protocol) => protocol,
+            // A program would find nothing at its first request, and blame itself.
+            Asked::Away(why) if !exec.is_empty() => {
+                return Err(Fault::Gateway {
+                    address: gateway.shown(),
+                    why: format!("{why}; the program was not run"),
+                });
+            }
+            Asked::Away(why) => {
+                say(&format!("staunch: {} is away: {why}; going on, it may come back", gateway.shown()));
+                None
+            }
+        };
         if !exec.is_empty() {
             request.prefer_socket(protocol.as_deref(), &mut folder)?;
         }
@@ -127,23 +140,45 @@ async fn connect(arguments: Arguments) -> Result<u8, Fault> {
     Ok(u8::from(!ended))
 }
 
-/// What a route speaks, asked of the gateway: who may not use it hears so at once. `None` while the gateway is away; the first
-/// tunnel tells it then.
-async fn protocol_of(gateway: &Gateway, route: &str) -> Result<Option<String>, Fault> {
+/// What a gateway said of a route.
+enum Asked {
+    /// What it speaks, if the gateway said so.
+    Speaks(Option<String>),
+    /// Nothing: it is away.
+    Away(String),
+}
+
+/// What a route speaks, asked of the gateway: who may not use it hears so at once. While the gateway is away, the first tunnel
+/// tells it later.
+async fn protocol_of(gateway: &Gateway, route: &str) -> Result<Asked, Fault> {
     match gateway.open(route).await {
         Ok(Opened { tls, protocol }) => {
             end(tls).await;
-            Ok(protocol)
+            Ok(Asked::Speaks(protocol))
         }
-        Err(NotOpened::Away(why)) => {
-            say(&format!("staunch: {} is away: {why}; going on, it may come back", gateway.shown()));
-            Ok(None)
-        }
+        Err(NotOpened::Away(why)) => Ok(Asked::Away(why)),
         Err(NotOpened::Token(fault)) => Err(fault),
         Err(NotOpened::Refused(why)) => {
             Err(Fault::Gateway { address: gateway.shown(), why: format!("route {route}: {why}") })
         }
     }
+}
+
+/// Asks a gateway whether this user's token opens a route; for `staunch whoami`.
+pub(super) async fn try_route(
+    gateway: &str,
+    ca: Option<&Path>,
+    profile: Profile,
+    route: &str,
+) -> Result<String, Fault> {
+    let ask = async {
+        let gateway = Gateway::new(gateway, None, ca, profile)?;
+        match protocol_of(&gateway, route).await? {
+            Asked::Speaks(protocol) => Ok(protocol.unwrap_or_else(|| "unknown".into())),
+            Asked::Away(why) => Err(Fault::Gateway { address: gateway.shown(), why }),
+        }
+    };
+    LocalSet::new().run_until(ask).await
 }
 
 /// Waits for INT or TERM.

@@ -25,6 +25,8 @@ use zeroize::Zeroizing;
 pub(super) struct Gateway {
     /// `host:port`.
     at: String,
+    /// Where else it may be: the port of the examples, when none was given.
+    or_at: Option<String>,
     name: ServerName<'static>,
     tls: TlsConnector,
     profile: Profile,
@@ -51,6 +53,8 @@ pub(super) enum NotOpened {
     Token(Fault),
 }
 
+/// Where the gateways of the examples listen; tried where nobody listens on 443.
+const EXAMPLE_PORT: u16 = 8443;
 /// Connecting, both handshakes and the gateway's answer together.
 const LIMIT: Duration = Duration::from_secs(10);
 /// How long an end is read to that the gateway has to come to as well.
@@ -78,8 +82,10 @@ impl Gateway {
         let tls = client_config(settings).map_err(|error| Fault::Machine(format!("TLS: {error}")))?;
         let mut tls: ClientConfig = (*tls).clone();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let has_port = connect_to.is_some() || gateway.contains(':');
+        let or_at = (!has_port).then(|| format!("{host}:{EXAMPLE_PORT}"));
         let at = connect_to.unwrap_or_else(|| format!("{host}:{port}"));
-        Ok(Gateway { at, name, tls: TlsConnector::from(Arc::new(tls)), profile })
+        Ok(Gateway { at, or_at, name, tls: TlsConnector::from(Arc::new(tls)), profile })
     }
 
     /// For messages.
@@ -88,12 +94,28 @@ impl Gateway {
         if self.at.starts_with(&*name) { self.at.clone() } else { format!("{name} at {}", self.at) }
     }
 
+    async fn reach(&self) -> io::Result<TcpStream> {
+        let first = match TcpStream::connect(&self.at).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => error,
+            reached => return reached,
+        };
+        match &self.or_at {
+            Some(other) => TcpStream::connect(other).await.map_err(|_| {
+                io::Error::new(
+                    first.kind(),
+                    format!("{first}, nor on port {EXAMPLE_PORT}; write --gateway NAME:PORT"),
+                )
+            }),
+            None => Err(first),
+        }
+    }
+
     /// Opens a tunnel to a route.
     pub(super) async fn open(&self, route: &str) -> Result<Opened, NotOpened> {
         let token = fresh(&self.profile).await.map_err(NotOpened::Token)?.token;
         let opening = async {
             let away = |error: io::Error| NotOpened::Away(error.to_string());
-            let tcp = TcpStream::connect(&self.at).await.map_err(away)?;
+            let tcp = self.reach().await.map_err(away)?;
             tcp.set_nodelay(true).map_err(away)?;
             let mut tls = self.tls.connect(self.name.clone(), tcp).await.map_err(|error| {
                 match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {

@@ -38,6 +38,18 @@ impl Offer {
         self.key.as_deref().unwrap_or("none")
     }
 
+    /// Whose programs look for this route, as far as its name says so.
+    fn api(&self) -> Api {
+        let name = self.route.to_ascii_lowercase();
+        let is = |words: &[&str]| words.iter().any(|word| name.contains(word));
+        match () {
+            () if is(&["anthropic", "claude"]) => Api::Anthropic,
+            () if is(&["azure"]) => Api::Azure,
+            () if is(&["ollama"]) => Api::Ollama,
+            () => Api::OpenAi,
+        }
+    }
+
     fn shown(&self) -> String {
         match &self.at {
             Address::Tcp(address) => address.to_string(),
@@ -53,10 +65,15 @@ impl Offer {
             Address::Unix(path) => return self.advice_of_socket(&path.display().to_string()),
         };
         match self.protocol() {
-            Some("http") => vec![
-                format!("OPENAI_BASE_URL=http://{at}/v1 OPENAI_API_KEY={}", self.key()),
-                format!("gRPC without TLS: {at}"),
-            ],
+            Some("http") => {
+                let set: Vec<String> = self
+                    .api()
+                    .variables(&at, self.key())
+                    .into_iter()
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect();
+                vec![set.join(" "), format!("gRPC without TLS: {at}")]
+            }
             Some("postgres") => {
                 vec![format!("psql \"host={host} port={port} dbname={ANY_DATABASE} sslmode=disable\"")]
             }
@@ -104,10 +121,10 @@ impl Offer {
                 all.extend([(own("HOST"), host.clone()), (own("PORT"), port.clone())]);
                 let (host, port) = (host.as_str(), port.as_str());
                 all.extend(match self.protocol() {
-                    Some("http") => usual(&[
-                        ("OPENAI_BASE_URL", &format!("http://{address}/v1")),
-                        ("OPENAI_API_KEY", self.key()),
-                    ]),
+                    Some("http") => {
+                        let set = self.api().variables(&address.to_string(), self.key());
+                        set.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+                    }
                     Some("postgres") => usual(&[
                         ("PGHOST", host),
                         ("PGPORT", port),
@@ -137,6 +154,30 @@ impl Offer {
             }
         }
         all
+    }
+}
+
+/// A kind of model API, by the variables that its programs read.
+enum Api {
+    OpenAi,
+    Anthropic,
+    Azure,
+    Ollama,
+}
+
+impl Api {
+    fn variables(&self, at: &str, key: &str) -> Vec<(&'static str, String)> {
+        let key = key.to_owned();
+        match self {
+            Api::OpenAi => vec![("OPENAI_BASE_URL", format!("http://{at}/v1")), ("OPENAI_API_KEY", key)],
+            Api::Anthropic => {
+                vec![("ANTHROPIC_BASE_URL", format!("http://{at}")), ("ANTHROPIC_API_KEY", key)]
+            }
+            Api::Azure => {
+                vec![("AZURE_OPENAI_ENDPOINT", format!("http://{at}")), ("AZURE_OPENAI_API_KEY", key)]
+            }
+            Api::Ollama => vec![("OLLAMA_HOST", format!("http://{at}"))],
+        }
     }
 }
 
@@ -197,6 +238,11 @@ mod tests {
         assert_eq!(value(&all, "STAUNCH_OPEN_AI_EU_ADDRESS"), Some("127.0.0.1:1"));
         assert_eq!(value(&all, "OPENAI_BASE_URL"), Some("http://127.0.0.1:1/v1"));
         assert_eq!(value(&all, "STAUNCH_OTHER_PORT"), Some("2"));
+        let two =
+            environment(&[offer("openai", "http", "127.0.0.1:1"), offer("anthropic", "http", "127.0.0.1:2")]);
+        assert_eq!(value(&two, "OPENAI_BASE_URL"), Some("http://127.0.0.1:1/v1"));
+        assert_eq!(value(&two, "ANTHROPIC_BASE_URL"), Some("http://127.0.0.1:2"));
+        assert_eq!(value(&two, "ANTHROPIC_API_KEY"), Some("none"));
         assert_eq!((value(&all, "PGHOST"), value(&all, "PGPORT")), (Some("::1"), Some("3")));
         assert_eq!(value(&all, "PGSSLMODE"), Some("disable"));
         assert_eq!(value(&all, "REDIS_URL"), Some("unix:///run/r"));

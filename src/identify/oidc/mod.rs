@@ -9,6 +9,7 @@
 
 pub mod cache;
 mod discovery;
+mod explain;
 mod fault;
 mod jwt;
 mod keys;
@@ -23,6 +24,7 @@ pub use settings::{Algorithm, IssuerFault, IssuerSettings, Setting};
 use super::provider::{Identification, IdentityProvider, Refused};
 use crate::names::IssuerName;
 use crate::policy::{CLOCK_SKEW, Identity};
+use crate::protocol::RefusalReason;
 use cache::{RefusedToken, TokenCache, VerifiedToken};
 use jwt::Jwt;
 use keys::{KeySet, Search};
@@ -265,18 +267,37 @@ impl IdentityProvider for Issuers {
     fn identify(&self, cache: &mut TokenCache, token: &[u8], now: SystemTime) -> Identification {
         match self.verify(cache, token, now) {
             Verdict::Verified(identity) => Identification::Known(identity),
-            Verdict::Refused(fault) => Identification::Refused(fault.into()),
+            Verdict::Refused(fault) => Identification::Refused(self.refused(fault, token, now)),
             Verdict::Fetch(wanted) => {
-                let otherwise = wanted.fault().into();
+                let otherwise = self.refused(wanted.fault(), token, now);
                 Identification::Pending { ready: Box::pin(wanted.wait()), otherwise }
             }
         }
     }
 }
 
-impl From<TokenFault> for Refused {
-    fn from(fault: TokenFault) -> Self {
-        Refused { why: fault.why(), detail: fault.to_string().into() }
+impl Issuers {
+    /// A refusal, with what the token says and what is accepted.
+    fn refused(&self, fault: TokenFault, token: &[u8], now: SystemTime) -> Refused {
+        let why = match explain::is_service_key(fault, token) {
+            true => RefusalReason::ServiceKey,
+            false => fault.why(),
+        };
+        let settings = self.list.iter().map(|keeper| &keeper.settings);
+        Refused { why, detail: explain::explain(fault, token, settings, now).into() }
+    }
+
+    /// What is seen in a token at the time `now`, its signature apart: no key is needed or asked for. The fault is explained.
+    pub fn inspect(&self, token: &[u8], now: SystemTime) -> Result<Identity, Refused> {
+        let judged = Jwt::parse(token).and_then(|jwt| {
+            let issuer = self.list.iter().find(|keeper| jwt.issuer() == Ok(keeper.settings.url.as_str()));
+            let settings = &issuer.ok_or(TokenFault::UnknownIssuer)?.settings;
+            match settings.algorithms.iter().any(|algorithm| algorithm.name() == jwt.header.alg) {
+                true => jwt.identity(settings, now),
+                false => Err(TokenFault::Algorithm),
+            }
+        });
+        judged.map_err(|fault| self.refused(fault, token, now))
     }
 }
 

@@ -104,6 +104,7 @@ impl RefusalReason {
         match self {
             RefusalReason::NoToken
             | RefusalReason::InvalidToken
+            | RefusalReason::ServiceKey
             | RefusalReason::ExpiredToken
             | RefusalReason::Forbidden => error::ACCESS_DENIED,
             RefusalReason::BadGateway

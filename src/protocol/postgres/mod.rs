@@ -93,9 +93,10 @@ impl RefusalReason {
     /// The SQLSTATE that comes nearest.
     pub fn sqlstate(self) -> &'static str {
         match self {
-            RefusalReason::NoToken | RefusalReason::InvalidToken | RefusalReason::ExpiredToken => {
-                sqlstate::INVALID_PASSWORD
-            }
+            RefusalReason::NoToken
+            | RefusalReason::InvalidToken
+            | RefusalReason::ServiceKey
+            | RefusalReason::ExpiredToken => sqlstate::INVALID_PASSWORD,
             RefusalReason::Forbidden
             | RefusalReason::TwoTokens
             | RefusalReason::MethodNotAllowed
@@ -117,6 +118,7 @@ impl RefusalReason {
                 "this gateway takes a token in the place of the password, and none was sent"
             }
             RefusalReason::InvalidToken => "the token in the password field does not verify for this route",
+            RefusalReason::ServiceKey => "that is no token; use a token of your issuer as the password",
             RefusalReason::ExpiredToken => "the token in the password field has expired; get a new one",
             RefusalReason::Forbidden => "the identity is known, and this route's policy does not permit it",
             RefusalReason::IssuerUnavailable => "the issuer's keys cannot be fetched just now; try again",

@@ -42,6 +42,9 @@ impl RefusalReason {
             RefusalReason::InvalidToken => {
                 "WRONGPASS the token in the place of the password does not verify for this route"
             }
+            RefusalReason::ServiceKey => {
+                "WRONGPASS that is no token; use a token of your issuer as the password"
+            }
             RefusalReason::ExpiredToken => "WRONGPASS the token has expired; get a new one",
             RefusalReason::Forbidden => {
                 "NOPERM the identity is known, and this route's policy does not permit it"
