@@ -30,7 +30,7 @@ pub enum Application {
     Http2,
     /// `postgresql`.
     Postgres,
-    /// Opaque bytes under one of the [`REGISTERED`] names.
+    /// Opaque bytes under one of the `REGISTERED` names.
     Named(&'static str),
     /// Nothing negotiated by TLS; these flags are wanted of a MySQL server.
     Mysql(u32),
