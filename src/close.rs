@@ -57,6 +57,8 @@ pub enum Close {
     KeyLimit,
     /// The session could not be recorded any further, and its route demands it (`record = "strict"`).
     Recording,
+    /// The route masks, and what passed could not be masked any more: compressed, framed in an unknown way, nested too deep.
+    Unmaskable,
     /// A fault of the gateway itself.
     Internal,
 }
@@ -178,6 +180,7 @@ impl Close {
             Close::Evicted => "evicted",
             Close::KeyLimit => "key_limit",
             Close::Recording => "recording",
+            Close::Unmaskable => "unmaskable",
             Close::Internal => "internal",
         }
     }
@@ -211,6 +214,7 @@ impl Close {
             | Close::Evicted
             | Close::KeyLimit
             | Close::Recording
+            | Close::Unmaskable
             | Close::Internal => Culprit::Gateway,
         }
     }

@@ -6,11 +6,13 @@ use crate::dial::Upstream;
 use crate::identify::certificate::CertificateMapping;
 use crate::identify::oidc::Issuers;
 use crate::identify::slots::Slot;
+use crate::mask::{Mode, Rules};
+use crate::metrics::MaskCounters;
 use crate::names::RouteName;
 use crate::policy::Policy;
 use crate::policy::honeytoken::Honeytokens;
-use crate::protocol::RequireAuth;
 use crate::protocol::mysql::Greeting;
+use crate::protocol::{Masking, RequireAuth};
 use crate::recording::settings::RouteRecording;
 use crate::tls::server::{ClientCertificates, ServerVariants};
 use std::collections::HashMap;
@@ -224,8 +226,41 @@ pub struct Route {
     pub database: Option<Arc<Database>>,
     /// How its sessions are recorded; `None`: they are not.
     pub recording: Option<RouteRecording>,
+    /// What is masked in its bodies; `None`: nothing is looked at.
+    pub masks: Option<Box<RouteMasks>>,
     /// This route's timeouts.
     pub timeouts: Timeouts,
+}
+
+/// What is masked on a route.
+#[derive(Debug)]
+pub struct RouteMasks {
+    /// On the way up.
+    pub up: Option<RouteMask>,
+    /// On the way down.
+    pub down: Option<RouteMask>,
+}
+
+/// What is masked in one direction.
+#[derive(Debug)]
+pub struct RouteMask {
+    /// The rules.
+    pub rules: Arc<Rules>,
+    /// How many values each found.
+    pub counters: MaskCounters,
+}
+
+impl RouteMasks {
+    /// The rules of both directions.
+    pub fn masking(&self) -> Masking {
+        let rules = |mask: &Option<RouteMask>| mask.as_ref().map(|mask| mask.rules.clone());
+        Masking { up: rules(&self.up), down: rules(&self.down) }
+    }
+
+    /// True where something is overwritten, not only counted.
+    pub fn changes(&self) -> bool {
+        self.up.iter().chain(&self.down).any(|mask| mask.rules.mode == Mode::Mask)
+    }
 }
 
 /// What a route of a database has besides.

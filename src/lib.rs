@@ -19,11 +19,11 @@
 //! Imports point down only, and files make no circles but those argued for in `tests/architecture.rs`:
 //!
 //! ```text
-//!   5  main  config  worker  serve  admin  client  evidence  demo  init  wiring
+//!   5  main  config  worker  serve  admin  client  evidence  demo  init  mask_try  wiring
 //!   4  session                                             sequencing only
 //!   3  relay  gateway                                      byte movement | shared handles
 //!   2  tls::{server,client,handshake,leg}  identify  credential  dial  recording  audit  acme  net  I/O
-//!   1  tls::record  protocol  policy                       pure: no tokio, no clock, no configuration
+//!   1  tls::record  protocol  policy  mask                 pure: no tokio, no clock, no configuration
 //!   0  names  close  secret  metrics  system               vocabulary, and the system calls without a safe wrapper
 //! ```
 #![deny(unsafe_code)]
@@ -41,6 +41,8 @@ pub mod evidence;
 pub mod gateway;
 pub mod identify;
 pub mod init;
+pub mod mask;
+pub mod mask_try;
 pub mod metrics;
 pub mod names;
 pub mod net;

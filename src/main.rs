@@ -6,6 +6,7 @@ use staunch::client::{Fault, connect, login, logout, revoke, token, top, whoami}
 use staunch::demo;
 use staunch::evidence::{EvidenceFault, keygen, report, sessions};
 use staunch::init;
+use staunch::mask_try;
 use staunch::serve::{End, Overrides, Running, harden, without_core_dumps};
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -65,6 +66,9 @@ enum Action {
         #[arg(long, value_name = "FILE")]
         token: Option<PathBuf>,
     },
+    /// Masking: try a route's masks on a body.
+    #[command(subcommand)]
+    Mask(MaskAction),
     /// Print the JSON schema of the configuration, for editors.
     Schema,
     /// Print what a shell needs to complete this command's arguments.
@@ -125,6 +129,13 @@ enum Action {
         #[arg(long)]
         port: Option<u16>,
     },
+}
+
+#[derive(Subcommand)]
+enum MaskAction {
+    /// Show what a route's masks do to a body: on standard output as it would arrive, on standard error which rule overwrote
+    /// what, and how many events were held.
+    Try(mask_try::Arguments),
 }
 
 #[derive(Subcommand)]
@@ -234,6 +245,14 @@ fn main() -> ExitCode {
                 1
             }
         },
+        Action::Mask(MaskAction::Try(arguments)) => {
+            let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let tried = mask_try::run(&arguments, &mut std::io::stdout(), &mut std::io::stderr(), colour);
+            tried.unwrap_or_else(|fault| {
+                say(&fault);
+                1
+            })
+        }
         Action::Schema => print(&format!("{:#}\n", staunch::config::schema())),
         Action::Login(arguments) => alone(login::run(*arguments), |()| 0),
         Action::Token(arguments) => alone(token::run(&arguments), |()| 0),

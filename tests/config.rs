@@ -66,6 +66,52 @@ fn every_example_loads_and_has_a_guide() {
     }
 }
 
+/// Loads masking.toml with one line replaced, and returns the faults.
+fn mask_faults(from: &str, to: &str) -> String {
+    faults_of("masking.toml", from, to).join("\n")
+}
+
+#[test]
+fn masks_that_cannot_be_held_or_that_nobody_uses_are_refused() {
+    let table = [
+        (r#"["personal"]"#, r#"["personel"]"#, "\"personel\" is none of personal, keys, card"),
+        (r#"["personal"]"#, "[]", "detect is empty"),
+        (r#"follows = "[0-9]{4,8}""#, r#"follows = "[0-9]+""#, "has no bound"),
+        (r#"follows = "[0-9]{4,8}""#, r#"follows = "[0-9]{0,8}""#, "matches the empty text"),
+        (r#"follows = "[0-9]{4,8}""#, r#"follows = "[0-9""#, "unclosed character class"),
+        (r#"anchor = "ACME-""#, r#"anchor = "A""#, "an anchor has 2 to 32 bytes"),
+        (r#"name = "ticket""#, r#"name = "card""#, "is no name for a pattern"),
+        (r#"up = ["house"]"#, r#"up = ["horse"]"#, "there is no [[mask]] called \"horse\""),
+        (r#"down = ["people", "house"]"#, r#"down = ["house"]"#, "mask `people` is used by no route"),
+        (r#"hold_time = "5s""#, r#"hold_time = "5m""#, "hold_time is at most 60s"),
+        (r#"protocol = "http""#, r#"protocol = "raw""#, "mask is for routes of the protocol http"),
+        (r#"on_hold_limit = "mask""#, r#"on_hold_limit = "drop""#, "is none of \"mask\", \"pass\""),
+        (r#"down = ["people", "house"], up = ["house"], "#, "", "mask names no rules"),
+    ];
+    for (from, to, expected) in table {
+        let found = mask_faults(from, to);
+        assert!(found.contains(expected), "{from} -> {to}: {found}");
+    }
+}
+
+#[test]
+fn check_prints_what_may_pass_before_each_hold_point() {
+    let folder = folder();
+    let copy = folder.path().join("masking.toml");
+    fs::copy(root().join("config/masking.toml"), &copy).unwrap();
+    let shown = staunch::config::load(&copy).unwrap().summary.to_string();
+    for expected in [
+        "masks       what goes down; holds for 64 events, 5s, then masks",
+        "card             may pass: its first six digits; its last four are shown; does not find: numbers without Luhn",
+        "ticket           may pass: its anchor \"ACME-\"",
+        "members-house    may pass: nothing; does not find: members of anything but JSON",
+        "own-credential   may pass: its first 3 bytes",
+        "not looked at: heads",
+    ] {
+        assert!(shown.contains(expected), "{expected:?} is not in\n{shown}");
+    }
+}
+
 #[test]
 fn the_schema_for_editors_is_current() {
     let written = fs::read_to_string(root().join("config/staunch.schema.json")).unwrap();

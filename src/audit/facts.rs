@@ -149,6 +149,8 @@ pub struct RequestLine<'a> {
     pub verdict: Verdict<'a>,
     /// How it ended.
     pub ended: Ended,
+    /// What masks found in its bodies, as `down:card=1,email=2`; `None`: nothing, or the route has none.
+    pub masked: Option<&'a str>,
 }
 
 /// How long the stages of a session took; `None` where it did not come so far.
@@ -193,6 +195,8 @@ pub struct Closed<'a> {
     pub down: u64,
     /// HTTP requests, refused ones included.
     pub requests: u64,
+    /// Values that masks found.
+    pub masked: u64,
     /// What a database client connected to.
     pub database: Option<DatabaseFacts<'a>>,
     /// The upstream connection was dialled before it was asked for.

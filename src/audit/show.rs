@@ -62,6 +62,7 @@ impl fmt::Display for RequestLine<'_> {
                 }
             }
             line.word("ended", ended(self.ended));
+            line.maybe_text("masked", self.masked);
             who(line, self.identity);
             if let (Verdict::Refused { why: RefusalReason::Forbidden, .. }, Some(identity)) =
                 (&self.verdict, self.identity)
@@ -89,6 +90,9 @@ impl fmt::Display for Closed<'_> {
             line.word("culprit", self.reason.culprit().name());
             line.maybe_text("detail", self.detail);
             line.number("requests", self.requests);
+            if self.masked > 0 {
+                line.number("masked", self.masked);
+            }
             line.number("up_bytes", self.up);
             line.number("down_bytes", self.down);
             line.time("duration_us", self.spent.total);

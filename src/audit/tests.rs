@@ -68,6 +68,7 @@ fn a_request<'a>(route: &'a RouteName, path: &'a [u8]) -> RequestLine<'a> {
         identity: None,
         verdict: Verdict::Permitted { rule: 1 },
         ended: Ended::Whole,
+        masked: None,
     }
 }
 
@@ -152,6 +153,7 @@ fn a_plaintext_upstream_is_told_of_when_the_session_opens_and_when_it_closes() {
             up: 1,
             down: 2,
             requests: 0,
+            masked: 0,
             dialled_ahead: false,
             database: None,
             spent: Spent::default(),
@@ -208,6 +210,7 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
             up: 1,
             down: 2,
             requests: 1,
+            masked: 0,
             database: None,
             dialled_ahead: true,
             spent: Spent {

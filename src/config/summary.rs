@@ -88,6 +88,8 @@ pub struct RouteSummary {
     pub pq: (String, String),
     /// True where nothing encrypts or verifies the upstream leg.
     pub plaintext_upstream: bool,
+    /// What is masked.
+    pub masks: Vec<MaskSummary>,
     /// What expiry does.
     pub on_expiry: String,
     /// Names that the certificate that clients are shown is good for.
@@ -102,6 +104,21 @@ pub struct RouteSummary {
     /// Serial numbers on these lists.
     #[serde(skip)]
     pub crl_serials: Vec<std::sync::Arc<str>>,
+}
+
+/// What is masked in one direction of a route.
+#[derive(Clone, Debug, Serialize)]
+pub struct MaskSummary {
+    /// `up` or `down`.
+    pub direction: &'static str,
+    /// `mask` or `observe`.
+    pub mode: &'static str,
+    /// How long what might become a value is held.
+    pub hold: String,
+    /// What then becomes of it: `mask` or `pass`.
+    pub at_limit: &'static str,
+    /// Each rule, what of a value may pass before its hold point, and what it does not find.
+    pub rules: Vec<(String, String, String)>,
 }
 
 impl Summary {
@@ -171,6 +188,20 @@ impl fmt::Display for Summary {
             if let Some(records) = &route.records {
                 writeln!(f, "  records     {records}")?;
             }
+            for mask in &route.masks {
+                writeln!(
+                    f,
+                    "  {:<11} what goes {}; holds for {}, then {}",
+                    if mask.mode == "mask" { "masks" } else { "observes" },
+                    mask.direction,
+                    mask.hold,
+                    if mask.at_limit == "mask" { "masks" } else { "LETS PASS" },
+                )?;
+                for (name, passes, misses) in &mask.rules {
+                    writeln!(f, "    {name:<16} may pass: {passes}; does not find: {misses}")?;
+                }
+                writeln!(f, "    not looked at: {NOT_LOOKED_AT}")?;
+            }
             writeln!(
                 f,
                 "  client certificates {}, on expiry {}",
@@ -210,6 +241,11 @@ fn acme(
     }
     Ok(())
 }
+
+/// What no rule looks at.
+const NOT_LOOKED_AT: &str = "heads (but for what is taken out of them), images, audio, video, names of JSON members, signed thinking, \
+                             base64, comments of event streams, \
+                             binary messages of WebSocket";
 
 fn certificate(f: &mut fmt::Formatter<'_>, names: &[String], ends: u64) -> fmt::Result {
     let left = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(ends);

@@ -139,6 +139,10 @@ ca = {ca}
 [secrets]
 model-key = {secret}
 
+[[mask]]
+name = "people"
+detect = ["personal"]
+
 [[route]]
 name = "{ROUTE}"
 sni = "{NAME}"
@@ -147,6 +151,7 @@ upstream = {{ address = "tls://{upstream}", ca = {ca} }}
 certificate = {{ chain = {chain}, key = {key} }}
 allow = [{{ issuer = "demo", groups = ["{group}"] }}]
 inject = {{ header = "authorization", value = "Bearer {{secret:model-key}}" }}
+mask = {{ down = ["people"] }}
 "#
     )
 }

@@ -6,7 +6,7 @@ use super::screen::Screen;
 use super::server::Encryption;
 use super::setup::{NAME, PERMITTED, ROUTE, STRANGER, Setup};
 use super::text::{Events, printable, wrap};
-use super::upstream::{ANSWER, MODEL, Seen};
+use super::upstream::{ANSWER, CARD, MODEL, Seen};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
@@ -54,6 +54,8 @@ pub(super) fn walk(setup: &Setup, screen: &mut Screen<'_>, gateway: &mut dyn Run
     note(5, proof(setup, screen, &token, &chat)?);
     screen.step(6, "What the gateway wrote down")?;
     note(6, evidence(setup, screen, &token, gateway)?);
+    screen.step(7, "A card number in the answer")?;
+    note(7, masked(setup, screen, &token)?);
     Ok(faults)
 }
 
@@ -134,6 +136,34 @@ fn chat(setup: &Setup, screen: &mut Screen<'_>, token: &str, gateway: &mut dyn R
     }
     screen.done("the answer came word by word, as the upstream said it")?;
     Ok(Ok(seen))
+}
+
+fn masked(setup: &Setup, screen: &mut Screen<'_>, token: &str) -> Step {
+    let body = json!({"model": MODEL, "stream": true, "messages": [{"role": "user", "content": "Which card is it?"}]});
+    let (mut events, mut words, mut gaps) = (Events::default(), Vec::new(), Vec::new());
+    let mut last = Instant::now();
+    let request = ask(Method::POST, "/v1/chat/completions", Some(token), body);
+    let reply = setup.client.send(setup.gateway, NAME, request, |piece| {
+        let more = events.push(piece);
+        if !more.is_empty() {
+            gaps.push(last.elapsed());
+            last = Instant::now();
+        }
+        words.extend(more);
+    });
+    let reply = check!(reply);
+    screen.fact("said", &CARD.join("|"))?;
+    screen.fact("arrived", &words.join("|"))?;
+    let longest = gaps.into_iter().skip(1).max().unwrap_or_default();
+    screen.fact("longest pause", &format!("{} ms", longest.as_millis()))?;
+    if reply.status != StatusCode::OK || words.concat() != "The card is 4111 11** **** 1111." {
+        return Ok(Err("the card number did not arrive masked".into()));
+    }
+    if longest > Duration::from_secs(3) {
+        return Ok(Err("the answer stalled".into()));
+    }
+    screen.done("masked over eleven tokens, at equal length; the rest came as it was said")?;
+    Ok(Ok(()))
 }
 
 fn plaintext(setup: &Setup, screen: &mut Screen<'_>) -> Step {

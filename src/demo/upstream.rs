@@ -115,6 +115,10 @@ pub(super) const MODEL: &str = "demo-1";
 pub(super) const ANSWER: &str = "Watertight. Your token stayed at the gateway, my key never reached you, \
     and every word of this came through two TLS sessions, moved in place.";
 
+/// What it says when it is asked for a card: one token of a model's each.
+pub(super) const CARD: [&str; 16] =
+    ["The", " card", " is", " ", "411", "1", " ", "111", "1", " ", "111", "1", " ", "111", "1", "."];
+
 const CREATED: u64 = 1_790_000_000;
 
 /// About as fast as a model speaks.
@@ -123,14 +127,18 @@ const PAUSE: Duration = Duration::from_millis(30);
 fn complete(question: &Value) -> Response<Answer> {
     let finished =
         |words: usize| json!({"prompt_tokens": 8, "completion_tokens": words, "total_tokens": words + 8});
-    let words: Vec<&str> = ANSWER.split_inclusive(' ').collect();
+    let asked = question["messages"].as_array().and_then(|all| all.last()?["content"].as_str());
+    let words: Vec<&str> = match asked {
+        Some(text) if text.contains("card") => CARD.to_vec(),
+        _ => ANSWER.split_inclusive(' ').collect(),
+    };
     if question["stream"] != true {
         return Answer::json(
             StatusCode::OK,
             &json!({
                 "id": "chatcmpl-demo", "object": "chat.completion", "created": CREATED, "model": MODEL,
                 "choices": [{"index": 0, "finish_reason": "stop", "logprobs": null,
-                    "message": {"role": "assistant", "content": ANSWER, "refusal": null}}],
+                    "message": {"role": "assistant", "content": words.concat(), "refusal": null}}],
                 "usage": finished(words.len()),
             }),
         );

@@ -5,10 +5,12 @@
 //! close, never less than an earlier scrape. There is no label per user, path or address: their number is not bounded.
 
 mod histogram;
+mod masking;
 mod render;
 mod summary;
 
 pub use histogram::Histogram;
+pub use masking::MaskCounters;
 pub use render::{AcmeFacts, LogFacts, ProcessFacts, RecordingFacts, render};
 pub use summary::{Quantiles, Totals, first_bytes, quantile, totals};
 
@@ -316,7 +318,7 @@ fn index(words: &[&str], word: &&str) -> usize {
 }
 
 /// Every code of a refusal, as in the client's answer and the log.
-pub const REFUSALS: [&str; 16] = [
+pub const REFUSALS: [&str; 18] = [
     "no_token",
     "invalid_token",
     "service_key",
@@ -333,10 +335,12 @@ pub const REFUSALS: [&str; 16] = [
     "bad_answer",
     "upstream_timeout",
     "misdirected",
+    "unmaskable",
+    "unmaskable_answer",
 ];
 
 /// [`Close::name`] of every reason.
-const CLOSE_REASONS: [&str; 26] = [
+const CLOSE_REASONS: [&str; 27] = [
     "done",
     "not_tls",
     "deadline",
@@ -362,6 +366,7 @@ const CLOSE_REASONS: [&str; 26] = [
     "log_full",
     "evicted",
     "key_limit",
+    "unmaskable",
     "internal",
 ];
 

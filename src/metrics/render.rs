@@ -1,6 +1,7 @@
 //! Prometheus' text exposition format, version 0.0.4.
 
 use super::histogram::{BOUNDS, Snapshot};
+use super::masking::{self, Kind};
 use super::{
     AcceptFault, CLOSE_REASONS, CULPRITS, Counter, Histogram, LimitHit, PLAINTEXTS, REFUSALS, WorkerMetrics,
 };
@@ -201,12 +202,38 @@ pub fn render(workers: &[Arc<WorkerMetrics>], process: &ProcessFacts) -> String 
         let n = sum(&|w| &w.dialled_ahead[usize::from(used)]);
         out.sample("dialled_ahead_total", &[("used", word)], n);
     }
+    masks(&mut out);
     out.family("dial_seconds", "histogram", "Name resolution, connect and TLS handshake with the upstream.");
     out.histogram("dial_seconds", None, workers, &|w| &w.dial_seconds);
     out.family("first_byte_seconds", "histogram", "From a request's permit to its response's first byte.");
     out.histogram("first_byte_seconds", None, workers, &|w| &w.first_byte_seconds);
     facts(&mut out, process);
     out.0
+}
+
+fn masks(out: &mut Text) {
+    // Without a route that masks there is nothing to show.
+    let mut any = false;
+    masking::each(Kind::Values, |_, _, _, _| any = true);
+    if !any {
+        return;
+    }
+    out.family("masked_total", "counter", "Values that masks found, by route, direction and rule.");
+    masking::each(Kind::Values, |route, direction, rule, n| {
+        out.sample("masked_total", &[("route", route), ("direction", direction), ("rule", rule)], n);
+    });
+    out.family(
+        "mask_hold_limit_total",
+        "counter",
+        "Times that something was held for as long as the route allows.",
+    );
+    masking::each(Kind::HoldLimit, |route, direction, _, n| {
+        out.sample("mask_hold_limit_total", &[("route", route), ("direction", direction)], n);
+    });
+    out.family("mask_unmaskable_total", "counter", "Bodies that could not be masked, and did not pass.");
+    masking::each(Kind::Unmaskable, |route, direction, _, n| {
+        out.sample("mask_unmaskable_total", &[("route", route), ("direction", direction)], n);
+    });
 }
 
 fn handshakes(out: &mut Text, workers: &[Arc<WorkerMetrics>]) {

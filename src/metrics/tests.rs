@@ -154,6 +154,7 @@ fn the_tables_of_words_match_the_vocabulary() {
         Close::LogFull,
         Close::Evicted,
         Close::KeyLimit,
+        Close::Unmaskable,
         Close::Internal,
     ];
     assert_eq!(closes.map(Close::name), CLOSE_REASONS);

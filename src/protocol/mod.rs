@@ -13,6 +13,7 @@ pub mod hpack;
 pub mod http1;
 pub mod http2;
 pub mod http_date;
+pub mod masked;
 pub mod mysql;
 pub mod postgres;
 pub mod redis;
@@ -23,10 +24,11 @@ pub mod statement;
 pub use edit::Edit;
 pub use fields::Fields;
 pub use http_date::HttpDate;
+pub use masked::{MaskReport, Masking};
 pub use require_auth::RequireAuth;
 pub use sniff::{Sniffed, sniff};
 
-use crate::names::{Culprit, RequestId};
+use crate::names::{Culprit, Direction, RequestId};
 
 /// Names one exchange within its connection. HTTP/1.1: counted from 1. HTTP/2: the stream identifier.
 pub type Key = u32;
@@ -127,6 +129,10 @@ pub enum RefusalReason {
     HeadTooLarge,
     /// A method that cannot pass: `CONNECT` outside RFC 8441, `TRACE`: 405.
     MethodNotAllowed,
+    /// The route masks, and what the request asks for or carries cannot be: 415.
+    Unmaskable,
+    /// The route masks, and the upstream's answer cannot be: 502.
+    UnmaskableAnswer,
 }
 
 impl RefusalReason {
@@ -139,7 +145,8 @@ impl RefusalReason {
             | RefusalReason::ExpiredToken => 401,
             RefusalReason::TwoTokens | RefusalReason::BadRequest => 400,
             RefusalReason::Forbidden => 403,
-            RefusalReason::BadGateway | RefusalReason::BadAnswer => 502,
+            RefusalReason::BadGateway | RefusalReason::BadAnswer | RefusalReason::UnmaskableAnswer => 502,
+            RefusalReason::Unmaskable => 415,
             RefusalReason::IssuerUnavailable | RefusalReason::Draining | RefusalReason::Overloaded => 503,
             RefusalReason::UpstreamTimeout => 504,
             RefusalReason::Misdirected => 421,
@@ -148,7 +155,7 @@ impl RefusalReason {
         }
     }
 
-    /// gRPC status code (`UNAUTHENTICATED` 16, `PERMISSION_DENIED` 7, `UNAVAILABLE` 14, `INTERNAL` 13,
+    /// gRPC status code (`UNAUTHENTICATED` 16, `PERMISSION_DENIED` 7, `UNIMPLEMENTED` 12, `UNAVAILABLE` 14, `INTERNAL` 13,
     /// `DEADLINE_EXCEEDED` 4, `RESOURCE_EXHAUSTED` 8).
     pub fn grpc_status(self) -> u8 {
         match self {
@@ -158,8 +165,10 @@ impl RefusalReason {
             | RefusalReason::ExpiredToken => 16,
             RefusalReason::UpstreamTimeout => 4,
             RefusalReason::Forbidden => 7,
+            RefusalReason::Unmaskable => 12,
             RefusalReason::BadGateway
             | RefusalReason::BadAnswer
+            | RefusalReason::UnmaskableAnswer
             | RefusalReason::Misdirected
             | RefusalReason::IssuerUnavailable
             | RefusalReason::Draining => 14,
@@ -187,6 +196,8 @@ impl RefusalReason {
             RefusalReason::BadRequest => "bad_request",
             RefusalReason::HeadTooLarge => "head_too_large",
             RefusalReason::MethodNotAllowed => "method_not_allowed",
+            RefusalReason::Unmaskable => "unmaskable",
+            RefusalReason::UnmaskableAnswer => "unmaskable_answer",
         }
     }
 
@@ -209,6 +220,13 @@ impl RefusalReason {
             RefusalReason::BadRequest => "The request breaks a rule of HTTP.",
             RefusalReason::HeadTooLarge => "The request head is larger than this gateway takes.",
             RefusalReason::MethodNotAllowed => "This method cannot pass the gateway.",
+            RefusalReason::Unmaskable => {
+                "This route masks content, and that of this request cannot be masked: compressed, with a digest, \
+                 or gRPC."
+            }
+            RefusalReason::UnmaskableAnswer => {
+                "This route masks content, and the upstream's answer cannot be masked."
+            }
         }
     }
 
@@ -325,6 +343,17 @@ pub trait Http {
     fn write_view(&self, out: &mut Vec<u8>, hides: &dyn Fn(&[u8]) -> bool);
     /// Sends the withheld head on, rewritten.
     fn permit(&mut self, edit: &mut Edit<'_>, rewrite: &Rewrite<'_>);
+    /// The bodies of the withheld request and of its answer are masked by these rules, if it is permitted. Those that cannot be
+    /// are refused by the session (the request) or with a 502 (the answer); HTTP/1.1 ends where one breaks off in its middle.
+    fn mask(&mut self, masking: Masking);
+    /// The next body that was masked and is over, if anything was found in it. Its exchange's end is told later.
+    fn mask_report(&mut self) -> Option<MaskReport>;
+    /// When the time is up for the oldest of what masks hold, on the machine's clock; and that clock.
+    fn mask_due(&self) -> Option<(u64, u64)>;
+    /// Deals with what masks hold whose time is up.
+    fn expire_masks(&mut self);
+    /// Nothing follows in this direction: what masks hold of a body that ends with it goes first.
+    fn finish_masks(&mut self, direction: Direction);
     /// Drops the withheld head and answers in its place, in order; what else of it arrives is swallowed.
     fn refuse(&mut self, refusal: &Refusal);
     /// Deals with bytes from the upstream, and puts in what the gateway has to say where that is allowed.

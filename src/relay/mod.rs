@@ -73,6 +73,9 @@ pub trait Traffic {
     fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Close>;
     /// True when there is something to send in that direction without input: the next call, with an empty edit, says it.
     fn wants(&self, direction: Direction) -> bool;
+    /// The source of that direction has ended, and all before it was taken: what was kept back may be said now, before
+    /// [`Traffic::ended`]. May come more than once.
+    fn ending(&mut self, _: Direction) {}
     /// The source of that direction sent close_notify, and all before it was taken. `Err`: it may not end here.
     fn ended(&mut self, direction: Direction) -> Result<(), Close>;
     /// True when the source of that direction may go away without close_notify just now; otherwise that is a truncation.

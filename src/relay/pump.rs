@@ -114,6 +114,10 @@ impl<T: Traffic> Pump<'_, T> {
                     return Ok(());
                 }
             } else if self.source.rx.closed {
+                self.traffic.ending(self.direction);
+                if self.half.may_speak() && self.traffic.wants(self.direction) {
+                    continue;
+                }
                 self.traffic.ended(self.direction)?;
                 self.sink.queue_close().map_err(|fault| self.sink_fault(fault))?;
                 self.half.ending = true;

@@ -26,6 +26,7 @@ pub struct Trail {
     spent: audit::Spent,
     moved: Transferred,
     requests: u64,
+    masked: u64,
     /// The opening line was written.
     is_opened: bool,
 }
@@ -39,6 +40,7 @@ impl Trail {
             spent: audit::Spent::default(),
             moved: Transferred::default(),
             requests: 0,
+            masked: 0,
             is_opened: false,
         }
     }
@@ -183,6 +185,11 @@ impl Trail {
         (0..renewals.1).for_each(|_| metrics.key_update(Side::Upstream));
     }
 
+    /// How many values masks found.
+    pub(super) fn masked(&mut self, values: u64) {
+        self.masked = values;
+    }
+
     /// How many requests came.
     pub(super) fn requested(&mut self, requests: u64) {
         self.requests = requests;
@@ -221,6 +228,7 @@ impl Trail {
             up: self.moved.up,
             down: self.moved.down,
             requests: self.requests,
+            masked: self.masked,
             database: shown.database(),
             dialled_ahead: shown.dialled_ahead,
             spent: audit::Spent { total: self.entry.accepted.elapsed(), ..self.spent },

@@ -366,6 +366,7 @@ impl Rig {
             ServerVariants::new(server.unwrap())
         };
         let mut route = Route {
+            masks: None,
             name: RouteName("route".into()),
             sni: vec![NAME.into()],
             hosts: Some(vec![NAME.into()]),

@@ -29,6 +29,7 @@ class World:
         self.issuer = parts.Issuer(folder, self.authority)
         locations = """
           location = /seen { default_type text/plain; return 200 "auth=$http_authorization key=$http_x_api_key"; }
+          location = /gzipped { default_type text/plain; add_header Content-Encoding gzip; return 200 "not really"; }
           location /put/ { client_body_in_file_only clean; proxy_pass http://127.0.0.1:1/; }
         """
         self.nginx, self.nginx_port = parts.nginx(folder, *self.upstream_pair, locations, "ssl http2")

@@ -3,12 +3,14 @@
 //! Values stay texts here, with their place in the file, so that one run can report all that is wrong with them.
 
 mod acme;
+mod mask;
 mod parts;
 mod process;
 mod recording;
 mod route;
 
 pub use acme::{Acme, AcmeAuthority};
+pub use mask::{MaskPattern, MaskRules, RouteMask};
 pub use parts::{KeyPair, OneOrMany, ServerCertificate, Text};
 pub use process::{Admin, Honeytoken, Limits, Log, OperatorRule, Workers};
 pub use recording::{Record, Recording, Retention};
@@ -48,6 +50,9 @@ pub struct Config {
     pub honeytoken: Vec<Honeytoken>,
     /// Certificates from ACME authorities.
     pub acme: Acme,
+    /// Named sets of masking rules, for `mask` of routes.
+    #[schemars(with = "Vec<MaskRules>")]
+    pub mask: Vec<Spanned<MaskRules>>,
     /// Limits of the gateway as a whole.
     pub limits: Limits,
     /// Recordings of sessions. Default: nothing is recorded.

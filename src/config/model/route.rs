@@ -1,5 +1,6 @@
 //! Routes: names that clients ask for, and what stands behind them.
 
+use super::mask::RouteMask;
 use super::parts::{KeyPair, OneOrMany, ServerCertificate, Text, by_shape};
 use super::recording::Record;
 use schemars::JsonSchema;
@@ -128,6 +129,10 @@ pub struct Route {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub statements: Option<Text>,
+    /// http: what is masked in the bodies of requests and answers. Default: nothing is looked at.
+    #[serde(default)]
+    #[schemars(with = "Option<RouteMask>")]
+    pub mask: Option<Spanned<RouteMask>>,
     /// What a token's expiry does to what was admitted: `drain` (it may finish), `cut`, or `grace 5m`. Default `drain`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]

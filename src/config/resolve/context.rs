@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use toml::Spanned;
 
 /// What routes share while they are resolved.
 pub(super) struct Context<'a> {
@@ -26,6 +27,9 @@ pub(super) struct Context<'a> {
     pub(super) unread_secrets: bool,
     pub(super) used_secrets: BTreeSet<&'a str>,
     pub(super) used_issuers: BTreeSet<String>,
+    /// Sets of mask rules, and those that routes use.
+    pub(super) masks: &'a [Spanned<model::MaskRules>],
+    pub(super) used_masks: BTreeSet<String>,
     /// Route names that were seen.
     pub(super) names: BTreeMap<String, ()>,
     /// SNI names that were seen, and whose they are.

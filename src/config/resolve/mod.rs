@@ -8,6 +8,7 @@ mod database;
 mod honeytoken;
 mod inject;
 mod listen;
+mod masks;
 mod mistakes;
 mod plaintext;
 mod process;
@@ -57,6 +58,8 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
         used_issuers: BTreeSet::new(),
         names: BTreeMap::new(),
         sni: BTreeMap::new(),
+        masks: &config.mask,
+        used_masks: BTreeSet::new(),
         served: served(&config.listener),
         has_tunnel: notes.lost || config.listener.iter().any(|listener| listener.get_ref().tunnel.is_some()),
         acme: AcmeContext::default(),
@@ -75,7 +78,17 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
     let tunnels = context.tunnels(&config.listener, &listeners, notes);
     let plan = context.acme_plan(&config.acme, notes);
     let admin = context.admin(&config.admin, &listeners, notes);
-    let Context { used_secrets, used_issuers, acme, .. } = context;
+    let Context { used_secrets, used_issuers, used_masks, acme, .. } = context;
+    masks::check_sets(&config.mask, notes);
+    for set in &config.mask {
+        let name = set.get_ref().name.get_ref();
+        if notes.is_told(&set.get_ref().name.span()) {
+            continue;
+        }
+        if !used_masks.contains(name) && notes.is_unused(&format!("\"{name}\""), 1) {
+            notes.fault(set.span(), format!("mask `{name}` is used by no route; use it or remove it"));
+        }
+    }
     for (name, reference) in &config.secrets {
         let users = format!("{{secret:{name}}}");
         if !used_secrets.contains(name.as_str()) && notes.is_unused(&users, 0) {

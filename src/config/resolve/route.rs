@@ -2,6 +2,7 @@
 
 use super::context::{Context, choice, duration, seconds};
 use super::database::{idle_settings, negotiation};
+use super::masks;
 use super::plaintext;
 use crate::acme::Certificate;
 use crate::config::certificates::{self, Revocations};
@@ -82,6 +83,7 @@ impl<'a> Context<'a> {
         };
         let negotiation = negotiation(&route.upstream, protocol, notes);
         let keep_host = choice(&route.host.as_ref(), false, &[("upstream", false), ("keep", true)], notes);
+        let masks = self.masks(route, protocol, &inject, notes);
         let timeouts = timeouts(&route.timeouts, notes);
         let dial_ahead = match &route.dial_ahead {
             Some(number) if *number.get_ref() > MOST_AHEAD => {
@@ -104,6 +106,7 @@ impl<'a> Context<'a> {
             crl.as_ref().and_then(|crl| crl.next_update).map(|next| (seconds(next), refuses_expired));
         let (upstream, upstream_pq, authority) = upstream?;
         let (policy, allow) = policy?;
+        let masks = masks?;
         let summary = RouteSummary {
             name: name.clone(),
             sni: sni.clone(),
@@ -116,6 +119,7 @@ impl<'a> Context<'a> {
             client_certificates: name_of(&CERTIFICATES, client_certificates?),
             pq: (name_of(&PQ, pq?), upstream_pq.map_or("off (no TLS)".into(), |pq| name_of(&PQ, pq))),
             plaintext_upstream: upstream.is_plaintext(),
+            masks: masks::summary(&masks),
             on_expiry: route.on_expiry.as_ref().map_or("drain".into(), |text| text.get_ref().clone()),
             records: None,
             certificate_names: shown.names,
@@ -142,6 +146,7 @@ impl<'a> Context<'a> {
             database,
             // Known once all routes are.
             recording: None,
+            masks: masks.map(Box::new),
             timeouts: timeouts?,
         };
         Some((route, summary))

@@ -26,6 +26,7 @@ fn an_honest_gateway_passes_every_step() {
         "✓ each refused with its reason; nothing reached the upstream",
         "✓ the stored key arrived, the user's token did not",
         "✓ who, what and whether; neither the token nor the key",
+        "✓ masked over eleven tokens, at equal length; the rest came as it was said",
         "✓ every step was as told",
         "HTTP/1.1 400",
         "TLS 1.3",
@@ -44,6 +45,7 @@ fn each_broken_promise_is_found_in_its_step() {
         (Fault::BelievesAnyToken, "step 4 was not as told: a forged one: the gateway answered 200"),
         (Fault::LeaksToken, "step 5 was not as told: the user's token arrived at the upstream"),
         (Fault::LogsToken, "step 6 was not as told: the token or the stored key stands in the log"),
+        (Fault::PassesCards, "step 7 was not as told: the card number did not arrive masked"),
     ] {
         let (text, code) = tour(fault);
         assert_eq!(code, 1, "{fault:?}: {text}");

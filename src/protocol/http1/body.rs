@@ -2,8 +2,10 @@
 
 use super::head_end::{Broken, HeadEnd, check_field};
 use super::limits::Limits;
+use crate::mask::{Kind, Stream};
 use crate::protocol::head_rules;
-use crate::protocol::{Edit, Fields};
+use crate::protocol::masked::{self, UNMASKABLE};
+use crate::protocol::{Edit, Fields, RefusalReason};
 
 /// Where in a message body the next byte belongs.
 #[derive(Debug, PartialEq, Eq)]
@@ -98,6 +100,68 @@ impl Body {
         }
         Ok(())
     }
+}
+
+impl Body {
+    /// [`Body::pass`] with the payload shown to masks: what they hold, and all behind it, waits in `stream`.
+    pub(super) fn pass_masked(
+        &mut self,
+        stream: &mut Stream,
+        edit: &mut Edit<'_>,
+        limits: &Limits,
+        trailer: &mut Vec<u8>,
+        guarded: &Fields,
+        payload: &mut u64,
+    ) -> Result<(), Broken> {
+        while !edit.is_done() {
+            let available = edit.rest().len();
+            let left = match self {
+                Body::Done => break,
+                Body::UntilClose => u64::MAX,
+                Body::Length(left) | Body::Chunked(Chunk::Data(left)) => *left,
+                Body::Chunked(Chunk::Trailer(end)) => {
+                    let rest = edit.rest();
+                    let found = end.find(rest, limits.trailer_bytes)?;
+                    let n = found.unwrap_or(rest.len());
+                    trailer.extend_from_slice(&rest[..n]);
+                    if found.is_some() {
+                        check_trailer(trailer, guarded)?;
+                        trailer.clear();
+                        *self = Body::Done;
+                    }
+                    masked::pass(stream, edit, n, Kind::Framing).map_err(unmaskable)?;
+                    continue;
+                }
+                Body::Chunked(chunk) => {
+                    chunk.step(edit.rest()[0], limits)?;
+                    masked::pass(stream, edit, 1, Kind::Framing).map_err(unmaskable)?;
+                    continue;
+                }
+            };
+            let n = (available as u64).min(left) as usize;
+            masked::pass(stream, edit, n, Kind::Payload).map_err(unmaskable)?;
+            *payload += n as u64;
+            match self {
+                Body::Length(left) | Body::Chunked(Chunk::Data(left)) => *left -= n as u64,
+                _ => {}
+            }
+            match self {
+                Body::Length(0) => *self = Body::Done,
+                Body::Chunked(Chunk::Data(0)) => *self = Body::Chunked(Chunk::DataCr),
+                _ => {}
+            }
+        }
+        if *self == Body::Done {
+            let held = stream.finish();
+            stream.release(held, |bytes| edit.put_back(bytes));
+        }
+        Ok(())
+    }
+}
+
+/// A body that cannot be followed.
+pub(super) fn unmaskable(rule: &'static str) -> Broken {
+    Broken { why: RefusalReason::UnmaskableAnswer, rule, section: UNMASKABLE }
 }
 
 impl Chunk {

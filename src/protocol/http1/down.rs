@@ -1,15 +1,23 @@
 //! From the service: responses are followed where they lie, and the gateway's own answers put in between them.
 
 use super::answer::{self, Challenge};
-use super::body::Body;
+use super::body::{Body, unmaskable};
 use super::head;
 use super::head_end::Broken;
 use super::{Client, Http1, Life, Reply, Service};
+use crate::mask::Kind::Payload;
+use crate::mask::{Rules, Stream};
 use crate::names::Culprit;
+use crate::protocol::masked::{self, UNMASKABLE, check_upgrade, format_of};
 use crate::protocol::{Edit, Ended, Event, Fault, RefusalReason};
+use std::sync::Arc;
 
 impl Http1 {
     pub(super) fn read_down(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault> {
+        if !self.released_down.is_empty() {
+            edit.insert(&self.released_down);
+            self.released_down.clear();
+        }
         loop {
             self.answer(edit);
             if self.life == Life::Over {
@@ -37,9 +45,31 @@ impl Http1 {
                     }
                     passed.map_err(|broken| self.service_fault(broken))?;
                 }
+                Service::Masked(body, stream) => {
+                    let (trailer, mut n) = (&mut self.down_trailer, 0);
+                    stream.set_time(self.clock);
+                    let passed =
+                        body.pass_masked(stream, edit, &self.limits, trailer, &self.unguarded, &mut n);
+                    let done = *body == Body::Done;
+                    if let Some(front) = self.exchanges.front_mut() {
+                        front.down += n;
+                    }
+                    passed.map_err(|broken| self.service_fault(broken))?;
+                    if done {
+                        self.report_down();
+                        self.answered();
+                    }
+                }
                 Service::Tunnel => {
                     let n = edit.rest().len();
-                    edit.keep(n);
+                    match &mut self.tunnel.down {
+                        None => edit.keep(n),
+                        Some(stream) => {
+                            stream.set_time(self.clock);
+                            let passed = masked::pass(stream, edit, n, Payload);
+                            passed.map_err(|rule| self.service_fault(unmaskable(rule)))?;
+                        }
+                    }
                     if let Some(front) = self.exchanges.front_mut() {
                         front.down += n as u64;
                     }
@@ -97,6 +127,17 @@ impl Http1 {
         }
         // What we close, the client is told of: at the end of a drain, and after an HTTP/1.0 answer, which goes down as 1.1.
         let closing = !is_interim && status != 101 && (draining && last || answered.old && answered.close);
+        let frames = match exchange.mask_down.as_ref().or(exchange.mask_up.as_ref()) {
+            Some(rules) if status == 101 => check_upgrade(&self.response, rules).map_err(unmaskable)?,
+            _ => None,
+        };
+        let format = match &exchange.mask_down {
+            Some(rules) if !is_interim && status != 101 && answered.body != Body::Done => {
+                let format = format_of(&self.response, rules).map_err(unmaskable)?;
+                format.map(|format| (format, rules.clone()))
+            }
+            _ => None,
+        };
         if whole && !closing && !answered.old {
             edit.keep(n);
         } else {
@@ -119,6 +160,13 @@ impl Http1 {
         }
         self.events.push_back(Event::Response { key: exchange.key, status });
         if status == 101 {
+            let tunnel = |rules: Arc<Rules>, format| Box::new(Stream::new(rules, format));
+            if let (Some(rules), Some(format)) = (exchange.mask_down.take(), frames) {
+                self.tunnel.down = Some(tunnel(rules, format));
+            }
+            if let (Some(rules), Some(format)) = (exchange.mask_up.take(), frames) {
+                self.tunnel.up = Some(tunnel(rules, format));
+            }
             self.client = Client::Tunnel;
             self.service = Service::Tunnel;
             return Ok(());
@@ -127,7 +175,10 @@ impl Http1 {
         if let Client::Agreeing = self.client {
             self.client = Client::START;
         }
-        self.service = Service::Body(answered.body);
+        self.service = match format {
+            Some((format, rules)) => Service::Masked(answered.body, Box::new(Stream::new(rules, format))),
+            None => Service::Body(answered.body),
+        };
         Ok(())
     }
 
@@ -143,15 +194,20 @@ impl Http1 {
 
     /// The service's end closes the account of a tunnel; what the client still sends is opaque and uncounted.
     pub(super) fn finish_tunnel(&mut self) {
+        self.report_tunnel();
         if let Some(front) = self.exchanges.pop_front() {
             self.events.push_back(front.ended(Ended::Whole));
         }
     }
 
     pub(super) fn service_fault(&mut self, broken: Broken) -> Fault {
-        if !self.answer_for_upstream(RefusalReason::BadAnswer) {
-            self.abandon(Ended::ByUpstream);
+        let (why, how, culprit) = match broken.section {
+            UNMASKABLE => (RefusalReason::UnmaskableAnswer, Ended::ByGateway, Culprit::Gateway),
+            _ => (RefusalReason::BadAnswer, Ended::ByUpstream, Culprit::Upstream),
+        };
+        if !self.answer_for_upstream(why) {
+            self.abandon(how);
         }
-        Fault { culprit: Culprit::Upstream, rule: broken.rule, section: broken.section }
+        Fault { culprit, rule: broken.rule, section: broken.section }
     }
 }

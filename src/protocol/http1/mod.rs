@@ -40,7 +40,10 @@ use super::bucket::Bucket;
 use super::{
     Edit, Ended, Event, Fault, Fields, Http, Key, Kind, Refusal, RefusalReason, Request, Rewrite, Up,
 };
-use crate::names::{Culprit, RequestId, SessionId};
+use crate::mask::{Rules, Stream};
+use crate::names::{Culprit, Direction, RequestId, SessionId};
+use crate::protocol::masked::{self, MaskReport, Masking, format_of};
+use std::sync::Arc;
 
 /// One client connection's HTTP/1.1.
 pub struct Http1 {
@@ -68,6 +71,16 @@ pub struct Http1 {
     /// Names that no trailer of the present request may carry: what its head had taken out and put in.
     guarded: Fields,
     response: Fields,
+    /// The rules for the withheld request, if it is permitted.
+    masking: Masking,
+    mask_reports: VecDeque<MaskReport>,
+    /// What masks look at in a tunnel.
+    tunnel: TunnelMasks,
+    /// What masks let go of by the clock, or at the end: goes before whatever follows.
+    released_up: Vec<u8>,
+    released_down: Vec<u8>,
+    /// Milliseconds since the start, as [`Http1::tick`] tells.
+    clock: u64,
     /// Always empty: trailers of responses are held to the fixed names only.
     unguarded: Fields,
 }
@@ -81,6 +94,8 @@ enum Client {
     },
     Withheld(Asked),
     Body(Body),
+    /// A body that masks look at.
+    Masked(Body, Box<Stream>),
     /// An `Upgrade` went up and is not answered.
     Agreeing,
     Tunnel,
@@ -91,8 +106,12 @@ enum Client {
 /// What the next byte from the service belongs to.
 #[derive(Debug)]
 enum Service {
-    Head { end: HeadEnd },
+    Head {
+        end: HeadEnd,
+    },
     Body(Body),
+    /// A body that masks look at.
+    Masked(Body, Box<Stream>),
     Tunnel,
 }
 
@@ -115,6 +134,16 @@ struct Exchange {
     answered: bool,
     up: u64,
     down: u64,
+    /// The rules for its answer, and for what goes up through a tunnel.
+    mask_down: Option<Arc<Rules>>,
+    mask_up: Option<Arc<Rules>>,
+}
+
+/// The masks of a tunnel.
+#[derive(Debug, Default)]
+struct TunnelMasks {
+    up: Option<Box<Stream>>,
+    down: Option<Box<Stream>>,
 }
 
 #[derive(Debug)]
@@ -146,6 +175,12 @@ impl Http1 {
             down_trailer: Vec::new(),
             guarded: Fields::default(),
             response: Fields::default(),
+            masking: Masking::default(),
+            mask_reports: VecDeque::new(),
+            tunnel: TunnelMasks::default(),
+            released_up: Vec::new(),
+            released_down: Vec::new(),
+            clock: 0,
             unguarded: Fields::default(),
         }
     }
@@ -159,6 +194,7 @@ impl Http1 {
     /// Tells how much time has passed; budgets recover by it.
     pub fn tick(&mut self, milliseconds: u64) {
         self.interim.tick(milliseconds);
+        self.clock += milliseconds;
     }
 
     /// An answer of the gateway's takes the place of the exchange's own, which has not begun. It is the last.
@@ -189,8 +225,36 @@ impl Http1 {
         true
     }
 
+    /// Tells what masks found in the body that comes down.
+    fn report_down(&mut self) {
+        if let (Service::Masked(_, stream), Some(front)) = (&mut self.service, self.exchanges.front()) {
+            self.mask_reports.extend(masked::report(front.key, Direction::Down, stream));
+        }
+    }
+
+    /// Tells what masks found in a tunnel.
+    fn report_tunnel(&mut self) {
+        let Some(front) = self.exchanges.front() else { return };
+        let masks = [(Direction::Up, &mut self.tunnel.up), (Direction::Down, &mut self.tunnel.down)];
+        for (direction, stream) in masks {
+            if let Some(stream) = stream {
+                self.mask_reports.extend(masked::report(front.key, direction, stream));
+            }
+        }
+    }
+
+    /// Tells what masks found in the body that goes up.
+    fn report_up(&mut self) {
+        if let (Client::Masked(_, stream), Some(back)) = (&mut self.client, self.exchanges.back()) {
+            self.mask_reports.extend(masked::report(back.key, Direction::Up, stream));
+        }
+    }
+
     /// Ends the connection and everything under way.
     fn abandon(&mut self, how: Ended) {
+        self.report_tunnel();
+        self.report_down();
+        self.report_up();
         self.life = Life::Over;
         if !matches!(self.client, Client::Tunnel) {
             self.client = Client::Closed;
@@ -253,10 +317,78 @@ impl Http for Http1 {
             rewrite.strip.iter().copied().chain(set).for_each(|name| self.guarded.push(name.as_bytes(), b""));
         }
         let body = std::mem::replace(&mut asked.body, Body::Done);
-        self.exchanges.push_back(Exchange::new(self.request.key, &self.request, asked.close));
+        let mut exchange = Exchange::new(self.request.key, &self.request, asked.close);
+        let Masking { up, down } = std::mem::take(&mut self.masking);
+        exchange.mask_down = down;
+        exchange.mask_up = up.clone().filter(|_| exchange.upgrade);
+        self.exchanges.push_back(exchange);
         match body {
             Body::Done => self.sent(),
-            body => self.client = Client::Body(body),
+            body => {
+                // The session has refused those that cannot be masked.
+                let format =
+                    up.and_then(|rules| Some((format_of(&self.request.fields, &rules).ok()??, rules)));
+                self.client = match format {
+                    Some((format, rules)) => Client::Masked(body, Box::new(Stream::new(rules, format))),
+                    None => Client::Body(body),
+                };
+            }
+        }
+    }
+
+    fn mask(&mut self, masking: Masking) {
+        self.masking = masking;
+    }
+
+    fn mask_report(&mut self) -> Option<MaskReport> {
+        self.mask_reports.pop_front()
+    }
+
+    fn mask_due(&self) -> Option<(u64, u64)> {
+        let up = if let Client::Masked(_, stream) = &self.client { stream.due() } else { None };
+        let down = if let Service::Masked(_, stream) = &self.service { stream.due() } else { None };
+        let tunnel = self.tunnel.up.iter().chain(&self.tunnel.down).filter_map(|stream| stream.due());
+        up.into_iter().chain(down).chain(tunnel).min().map(|due| (due, self.clock))
+    }
+
+    fn expire_masks(&mut self) {
+        let tunnel =
+            [(&mut self.tunnel.up, &mut self.released_up), (&mut self.tunnel.down, &mut self.released_down)];
+        for (stream, released) in tunnel {
+            let Some(stream) = stream else { continue };
+            stream.set_time(self.clock);
+            let held = stream.expire();
+            stream.release(held, |bytes| released.extend_from_slice(bytes));
+        }
+        if let Client::Masked(_, stream) = &mut self.client {
+            stream.set_time(self.clock);
+            let held = stream.expire();
+            stream.release(held, |bytes| self.released_up.extend_from_slice(bytes));
+        }
+        if let Service::Masked(_, stream) = &mut self.service {
+            stream.set_time(self.clock);
+            let held = stream.expire();
+            stream.release(held, |bytes| self.released_down.extend_from_slice(bytes));
+        }
+    }
+
+    fn finish_masks(&mut self, direction: Direction) {
+        let (stream, released) = match direction {
+            Direction::Up => (&mut self.tunnel.up, &mut self.released_up),
+            Direction::Down => (&mut self.tunnel.down, &mut self.released_down),
+        };
+        if let Some(stream) = stream {
+            let held = stream.finish();
+            stream.release(held, |bytes| released.extend_from_slice(bytes));
+        }
+        if direction == Direction::Up {
+            return;
+        }
+        if let Service::Masked(Body::UntilClose, stream) = &mut self.service {
+            let held = stream.finish();
+            stream.release(held, |bytes| self.released_down.extend_from_slice(bytes));
+            self.report_down();
+            self.service = Service::Body(Body::UntilClose);
         }
     }
 
@@ -312,11 +444,11 @@ impl Http for Http1 {
     }
 
     fn wants_up(&self) -> bool {
-        false
+        !self.released_up.is_empty()
     }
 
     fn wants_down(&self) -> bool {
-        self.answer_is_next()
+        self.answer_is_next() || !self.released_down.is_empty()
     }
 
     fn up_ended(&mut self) -> Result<(), Fault> {
@@ -324,7 +456,7 @@ impl Http for Http1 {
         let whole = match &self.client {
             Client::Head { end, .. } => end.is_start(),
             Client::Withheld(asked) => asked.body == Body::Done,
-            Client::Body(_) => false,
+            Client::Body(_) | Client::Masked(..) => false,
             Client::Agreeing | Client::Tunnel | Client::Closed => true,
         };
         if !whole {
@@ -358,7 +490,7 @@ impl Http for Http1 {
                     _ => self.abandon(Ended::ByUpstream),
                 }
             }
-            Service::Body(_) if self.client_left => {
+            Service::Body(_) | Service::Masked(..) if self.client_left => {
                 // The upstream was told that the client is gone, and stopped for that.
                 self.abandon(Ended::ByClient);
                 let rule = "the client left before its response was complete";
@@ -424,6 +556,8 @@ impl Exchange {
             answered: false,
             up: 0,
             down: 0,
+            mask_down: None,
+            mask_up: None,
         }
     }
 

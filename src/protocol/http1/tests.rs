@@ -3,6 +3,7 @@
 mod exchanges;
 mod faults;
 mod grammar;
+mod masked;
 
 use proptest::prelude::*;
 

@@ -4,11 +4,17 @@ use super::body::Body;
 use super::head;
 use super::head_end::{Broken, HeadEnd};
 use super::{Client, Exchange, Http1, Life, Reply, Service};
+use crate::mask::Kind::Payload;
 use crate::names::Culprit;
-use crate::protocol::{Edit, Ended, Fault, Request, Up};
+use crate::protocol::masked::{self, UNMASKABLE};
+use crate::protocol::{Edit, Ended, Fault, RefusalReason, Request, Up};
 
 impl Http1 {
     pub(super) fn read_up(&mut self, edit: &mut Edit<'_>) -> Result<Up, Fault> {
+        if !self.released_up.is_empty() {
+            edit.put_back(&self.released_up);
+            self.released_up.clear();
+        }
         loop {
             match &mut self.client {
                 Client::Withheld(_) => return Ok(Up::Request),
@@ -38,10 +44,31 @@ impl Http1 {
                         self.sent();
                     }
                 }
+                Client::Masked(body, stream) => {
+                    let (trailer, mut n) = (&mut self.up_trailer, 0);
+                    stream.set_time(self.clock);
+                    let passed = body.pass_masked(stream, edit, &self.limits, trailer, &self.guarded, &mut n);
+                    let done = *body == Body::Done;
+                    if let Some(back) = self.exchanges.back_mut() {
+                        back.up += n;
+                    }
+                    passed.map_err(|broken| self.client_fault(broken))?;
+                    if done {
+                        self.report_up();
+                        self.sent();
+                    }
+                }
                 Client::Agreeing => return Ok(Up::Wait),
                 Client::Tunnel => {
                     let n = edit.rest().len();
-                    edit.keep(n);
+                    match &mut self.tunnel.up {
+                        None => edit.keep(n),
+                        Some(stream) => {
+                            stream.set_time(self.clock);
+                            let passed = masked::pass(stream, edit, n, Payload);
+                            passed.map_err(|rule| self.tunnel_fault(rule))?;
+                        }
+                    }
                     if let Some(front) = self.exchanges.front_mut() {
                         front.up += n as u64;
                     }
@@ -96,12 +123,19 @@ impl Http1 {
         self.settle();
     }
 
+    /// What goes up through a tunnel cannot be masked: it ends.
+    fn tunnel_fault(&mut self, rule: &'static str) -> Fault {
+        self.abandon(Ended::ByGateway);
+        Fault { culprit: Culprit::Gateway, rule, section: UNMASKABLE }
+    }
+
     /// The client broke a rule. It is answered behind what it is owed; in a body whose answer has begun, the connection is cut.
     fn client_fault(&mut self, broken: Broken) -> Fault {
         let Broken { why, rule, section } = broken;
         let first = self.exchanges.len() == 1;
         let begun = first && !matches!(self.service, Service::Head { .. });
-        if let Client::Body(_) = self.client {
+        let why = if section == UNMASKABLE { RefusalReason::Unmaskable } else { why };
+        if let Client::Body(_) | Client::Masked(..) = self.client {
             let session = self.session;
             match self.exchanges.back_mut() {
                 Some(back) if !begun && !back.answered => {

@@ -2,11 +2,14 @@
 
 use super::frame::*;
 use super::head::{self, Answered};
-use super::stream::take_length;
+use super::stream::{Masked, take_length};
 use super::up::{MAX_SETTINGS, after};
 use super::{Http2, MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD, Reading};
+use crate::mask;
+use crate::names::Direction;
 use crate::protocol::hpack::{TABLE, encode, encode_table_size};
-use crate::protocol::{Edit, Ended, Event, Fault, RefusalReason};
+use crate::protocol::masked::{self, check_upgrade, format_of};
+use crate::protocol::{Edit, Ended, Event, Fault, Kind, RefusalReason};
 
 impl Http2 {
     pub(super) fn read_down(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault> {
@@ -24,6 +27,10 @@ impl Http2 {
                         edit.insert(&self.upstream.head);
                     }
                     self.upstream.reading = next;
+                    if let Reading::Masked(frame) = next {
+                        edit.skip(1);
+                        self.read_masked_down(frame, edit);
+                    }
                 }
                 Reading::Pass(left) => {
                     let n = left.min(available);
@@ -33,6 +40,7 @@ impl Http2 {
                         self.down_finished();
                     }
                 }
+                Reading::Masked(frame) => self.read_masked_down(frame, edit),
                 Reading::Skip(left) => {
                     let n = left.min(available);
                     edit.skip(n);
@@ -92,7 +100,7 @@ impl Http2 {
                 return Err(self.upstream_fault("padding longer than its frame", "RFC 9113 6.2"));
             };
             match self.judge_block(head, block)? {
-                Verdict::Passes => edit.keep(HEAD + head.length),
+                Verdict::Passes if !self.is_masked_down(head.stream) => edit.keep(HEAD + head.length),
                 verdict => {
                     let block = block.to_vec();
                     edit.skip(HEAD + head.length);
@@ -114,6 +122,9 @@ impl Http2 {
             Reading::Pass(0) | Reading::Skip(0) => Reading::Head,
             next => next,
         };
+        if let Reading::Masked(frame) = next {
+            self.read_masked_down(frame, edit);
+        }
         if let Reading::Gather(head) | Reading::Watch(head, _) = next
             && head.length == 0
         {
@@ -195,12 +206,16 @@ impl Http2 {
             return self.skip_late_data(head.length, ends);
         }
         stream.down += data;
+        let masked = stream.mask_down.is_some();
         self.client_connection_window -= head.length as i64;
         if ends {
             self.upstream.finishing = Some(head.stream);
-            if head.length == 0 {
+            if head.length == 0 && !masked {
                 self.down_finished();
             }
+        }
+        if masked {
+            return Ok(Reading::Masked(Masked::new(head, padding)));
         }
         Ok(Reading::Pass(head.length))
     }
@@ -212,6 +227,13 @@ impl Http2 {
         }
         self.owe_upstream(length, ends);
         Ok(Reading::Skip(length))
+    }
+
+    fn read_masked_down(&mut self, frame: Masked, edit: &mut Edit<'_>) {
+        self.upstream.reading = self.read_masked(frame, Direction::Down, edit);
+        if self.upstream.reading == Reading::Head {
+            self.down_finished();
+        }
     }
 
     /// A frame's payload has passed; if it was its stream's last, the upstream has sent all of it.
@@ -363,6 +385,28 @@ impl Http2 {
                 let empty = stream.to_head || matches!(status, 204 | 304);
                 stream.down_left = if empty { Some(0) } else { length };
                 let fits = take_length(&mut stream.down_left, 0, ends);
+                if let Some(rules) = stream.mask_answer.take()
+                    && !(empty || ends)
+                    && fits
+                {
+                    let format = match stream.kind {
+                        Kind::Upgrade if status == 200 => check_upgrade(&self.decoded, &rules),
+                        _ => format_of(&self.decoded, &rules),
+                    };
+                    match format {
+                        Ok(format) => {
+                            let mask = |format| Box::new(mask::Stream::new(rules, format));
+                            stream.mask_down = format.map(mask);
+                        }
+                        Err(rule) => {
+                            let report = masked::fault(first.stream, Direction::Down, rules, rule);
+                            self.mask_reports.push_back(report);
+                            self.refuse_answer(first.stream, RefusalReason::UnmaskableAnswer);
+                            self.reencodes |= changed;
+                            return Ok(Verdict::Dropped);
+                        }
+                    }
+                }
                 if fits {
                     stream.answered = true;
                     self.events.push_back(Event::Response { key: first.stream, status });
@@ -386,8 +430,15 @@ impl Http2 {
         Ok(Verdict::Passes)
     }
 
+    fn is_masked_down(&self, id: u32) -> bool {
+        self.streams.get(&id).is_some_and(|stream| stream.mask_down.is_some())
+    }
+
     fn write_block_down(&mut self, edit: &mut Edit<'_>, first: Head, block: &[u8], verdict: Verdict) {
         let ends = first.has(END_STREAM);
+        if ends && self.is_masked_down(first.stream) {
+            self.finish_mask(first.stream, Direction::Down, edit.insert_with());
+        }
         match verdict {
             Verdict::Dropped => {}
             Verdict::Passes => write_block(edit.insert_with(), first.stream, ends, block),

@@ -19,6 +19,7 @@ mod frame;
 mod head;
 mod late_data;
 mod limits;
+mod masks;
 mod stream;
 mod stream_ids;
 mod up;
@@ -31,14 +32,16 @@ use super::{
     Edit, Ended, Event, Fault, Fields, Http, HttpDate, Key, Kind, Refusal, RefusalReason, Request, Rewrite,
     Up,
 };
-use crate::names::{Culprit, RequestId, SessionId};
+use crate::mask;
+use crate::names::{Culprit, Direction, RequestId, SessionId};
+use crate::protocol::masked::{MaskReport, Masking, format_of};
 use budget::Budget;
 use client_table::ClientTable;
 use frame::{CANCEL, HEAD, Head, MAX_FRAME};
 use head::Pseudo;
 use late_data::LateData;
 use std::collections::{HashMap, VecDeque};
-use stream::Stream;
+use stream::{Masked, Stream};
 use stream_ids::StreamIds;
 use waiting::{Discarded, Queue};
 
@@ -109,6 +112,11 @@ pub struct Http2 {
     reencodes: bool,
     draining: bool,
     dead: bool,
+    /// The rules for the withheld request, if it is permitted.
+    masking: Masking,
+    mask_reports: VecDeque<MaskReport>,
+    /// Frames with what masks let go of by the clock, on the way up.
+    released_up: Vec<u8>,
     /// The upstream left while an answer was on its way.
     cut: bool,
 }
@@ -147,6 +155,8 @@ enum Reading {
     Pass(usize),
     /// Payload that is taken out.
     Skip(usize),
+    /// A DATA frame that masks look at.
+    Masked(Masked),
     /// Payload that is gathered, and taken out.
     Gather(Head),
     /// Payload that is gathered, and passes.
@@ -172,7 +182,9 @@ impl Side {
 
     /// True where a frame may be put in: between frames, and not inside a header block that passes.
     fn at_boundary(&self) -> bool {
-        self.reading == Reading::Head && self.held == 0 && self.block_head.is_none()
+        // What passes of a masked frame goes on in frames of its own.
+        let between = matches!(self.reading, Reading::Head | Reading::Masked(_));
+        between && self.held == 0 && self.block_head.is_none()
     }
 }
 
@@ -215,6 +227,9 @@ impl Http2 {
             reencodes: false,
             draining: false,
             dead: false,
+            masking: Masking::default(),
+            mask_reports: VecDeque::new(),
+            released_up: Vec::new(),
             cut: false,
         };
         let mut payload = Vec::new();
@@ -246,7 +261,12 @@ impl Http2 {
 
     fn end(&mut self, id: u32, how: Ended) {
         if let Some(stream) = self.streams.remove(&id) {
-            let Stream { up, down, up_done, down_done, answered, down_left, granted, .. } = stream;
+            let Stream {
+                up, down, up_done, down_done, answered, down_left, granted, mask_up, mask_down, ..
+            } = stream;
+            if mask_up.is_some() || mask_down.is_some() {
+                self.end_masks(id, mask_up, mask_down);
+            }
             if !up_done {
                 self.ids.reset(id);
             }
@@ -263,7 +283,8 @@ impl Http2 {
 
     /// Ends a stream that the upstream never heard of. False: there is none.
     fn end_waiting(&mut self, id: u32, how: Ended) -> bool {
-        let Some(Stream { up, up_done, .. }) = self.queue.remove(id) else { return false };
+        let Some(Stream { up, up_done, mask_up, .. }) = self.queue.remove(id) else { return false };
+        self.end_masks(id, mask_up, None);
         if !up_done {
             self.ids.reset(id);
         }
@@ -379,7 +400,14 @@ impl Http2 {
 
     /// Puts in what there is to say to the upstream, if this is the place.
     fn speak_up(&mut self, edit: &mut Edit<'_>) {
-        if self.client.at_boundary() && !self.to_upstream.is_empty() {
+        if !self.client.at_boundary() {
+            return;
+        }
+        if !self.released_up.is_empty() {
+            edit.put_back(&self.released_up);
+            self.released_up.clear();
+        }
+        if !self.to_upstream.is_empty() {
             edit.insert(&self.to_upstream);
             self.to_upstream.clear();
         }
@@ -435,7 +463,18 @@ impl Http for Http2 {
         self.guarded.clear();
         let set = rewrite.set.iter().map(|(name, _)| *name);
         rewrite.strip.iter().copied().chain(set).for_each(|name| self.guarded.push(name.as_bytes(), b""));
+        let Masking { up, down } = std::mem::take(&mut self.masking);
+        let mask_up = up.filter(|_| !self.request.ends).and_then(|rules| {
+            // The session has refused those that cannot be masked.
+            let format = match self.request.kind {
+                Kind::Upgrade => mask::Format::Frames,
+                _ => format_of(&self.request.fields, &rules).ok()??,
+            };
+            Some(Box::new(mask::Stream::new(rules, format)))
+        });
         let stream = Stream {
+            mask_answer: down,
+            mask_up,
             begun: self.clock,
             up_done: self.request.ends,
             kind: self.request.kind,
@@ -455,6 +494,25 @@ impl Http for Http2 {
         block.clear();
         self.client.block = block;
     }
+
+    fn mask(&mut self, masking: Masking) {
+        self.masking = masking;
+    }
+
+    fn mask_report(&mut self) -> Option<MaskReport> {
+        self.mask_reports.pop_front()
+    }
+
+    fn mask_due(&self) -> Option<(u64, u64)> {
+        self.next_mask_due().map(|due| (due, self.clock))
+    }
+
+    fn expire_masks(&mut self) {
+        self.expire_all_masks();
+    }
+
+    // Bodies end with their streams.
+    fn finish_masks(&mut self, _: Direction) {}
 
     fn refuse(&mut self, refusal: &Refusal) {
         if self.withheld.take().is_none() {
@@ -482,7 +540,8 @@ impl Http for Http2 {
     }
 
     fn wants_up(&self) -> bool {
-        !self.dead && self.client.at_boundary() && !self.to_upstream.is_empty()
+        let says = !self.to_upstream.is_empty() || !self.released_up.is_empty();
+        !self.dead && self.client.at_boundary() && says
     }
 
     fn wants_down(&self) -> bool {

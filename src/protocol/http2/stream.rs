@@ -1,6 +1,9 @@
 //! What is known of one permitted stream.
 
+use super::frame::{END_STREAM, Head};
+use crate::mask::{self, Rules};
 use crate::protocol::Kind;
+use std::sync::Arc;
 
 /// A permitted stream.
 #[derive(Debug, Default)]
@@ -23,6 +26,36 @@ pub(super) struct Stream {
     /// Bytes that DATA still has to bring, where a Content-Length says so.
     pub(super) up_left: Option<u64>,
     pub(super) down_left: Option<u64>,
+    /// The rules for its answer.
+    pub(super) mask_answer: Option<Arc<Rules>>,
+    /// The masking of the request's body and of the answer's.
+    pub(super) mask_up: Option<Box<mask::Stream>>,
+    pub(super) mask_down: Option<Box<mask::Stream>>,
+}
+
+/// A DATA frame that masks look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Masked {
+    pub(super) stream: u32,
+    /// Bytes of data, and of padding behind it, that are to come.
+    pub(super) data: usize,
+    pub(super) pad: usize,
+    /// All bytes of padding, its length's included.
+    pub(super) padding: usize,
+    pub(super) ends: bool,
+}
+
+impl Masked {
+    pub(super) fn new(head: Head, padding: usize) -> Self {
+        let ends = head.has(END_STREAM);
+        Masked {
+            stream: head.stream,
+            data: head.length - padding,
+            pad: padding.saturating_sub(1),
+            padding,
+            ends,
+        }
+    }
 }
 
 /// Takes the bytes of a DATA frame from those that a Content-Length announced. False: too many, or with the last frame too few.

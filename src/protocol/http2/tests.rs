@@ -1,6 +1,7 @@
 mod faults;
 mod heads;
 mod lengths;
+mod masked;
 mod refusals;
 mod streams;
 mod waiting;

@@ -1,9 +1,10 @@
 //! From the client: request heads are withheld and rewritten, everything else passes or is swallowed.
 
 use super::frame::*;
-use super::stream::{Stream, take_length};
+use super::stream::{Masked, Stream, take_length};
 use super::waiting::Discard;
 use super::{Http2, MAX_UNREAD, MAX_UNREAD_PER_STREAM, RESERVE, Reading, head};
+use crate::names::Direction;
 use crate::protocol::hpack::{HpackFault, TABLE, encode_table_size};
 use crate::protocol::sniff::HTTP2_PREFACE;
 use crate::protocol::{Edit, Ended, Fault, RefusalReason, Request, Up, head_rules};
@@ -44,6 +45,10 @@ impl Http2 {
                         edit.put_back(&self.client.head);
                     }
                     self.client.reading = next;
+                    if let Reading::Masked(frame) = next {
+                        edit.skip(1);
+                        self.read_masked_up(frame, edit);
+                    }
                 }
                 Reading::Pass(left) => {
                     let n = left.min(available);
@@ -53,6 +58,7 @@ impl Http2 {
                         self.up_finished();
                     }
                 }
+                Reading::Masked(frame) => self.read_masked_up(frame, edit),
                 Reading::Skip(left) => {
                     let n = left.min(available);
                     edit.skip(n);
@@ -118,6 +124,9 @@ impl Http2 {
             Reading::Pass(0) | Reading::Skip(0) => Reading::Head,
             next => next,
         };
+        if let Reading::Masked(frame) = next {
+            self.read_masked_up(frame, edit);
+        }
         if let Reading::Gather(head) = next
             && head.length == 0
         {
@@ -236,11 +245,15 @@ impl Http2 {
             return Ok(Reading::Skip(head.length));
         }
         stream.up += data;
+        let masked = stream.mask_up.is_some();
         if ends {
             self.client.finishing = Some(head.stream);
-            if head.length == 0 {
+            if head.length == 0 && !masked {
                 self.up_finished();
             }
+        }
+        if masked {
+            return Ok(Reading::Masked(Masked::new(head, padding)));
         }
         Ok(Reading::Pass(head.length))
     }
@@ -254,7 +267,10 @@ impl Http2 {
                 stream.up_done = ends;
             }
             if head.length == 0 {
-                self.queue.append(head.stream, DATA, head.flags, &[]);
+                match self.mask_waiting(head, &mut []) {
+                    Some(frames) => self.queue.append_frames(head.stream, &frames),
+                    None => _ = self.queue.append(head.stream, DATA, head.flags, &[]),
+                }
                 return Ok(Reading::Skip(0));
             }
             return Ok(Reading::Gather(head));
@@ -286,6 +302,13 @@ impl Http2 {
         true
     }
 
+    fn read_masked_up(&mut self, frame: Masked, edit: &mut Edit<'_>) {
+        self.client.reading = self.read_masked(frame, Direction::Up, edit);
+        if self.client.reading == Reading::Head {
+            self.up_finished();
+        }
+    }
+
     /// A frame's payload has passed; if it was its stream's last, the client has sent all of it.
     fn up_finished(&mut self) {
         let Some(id) = self.client.finishing.take() else { return };
@@ -300,12 +323,23 @@ impl Http2 {
         self.client.reading = Reading::Head;
         // Streams that were released while this came stand before it.
         self.speak_up(edit);
-        let payload = std::mem::take(&mut self.client.payload);
+        let mut payload = std::mem::take(&mut self.client.payload);
+        let masked = if frame.kind == DATA { self.mask_waiting(frame, &mut payload) } else { None };
         // Heads are shown decoded and without their secrets; credits and pings say nothing.
         if let (DATA | SETTINGS | RST_STREAM, Some(view)) = (frame.kind, edit.view()) {
-            write(view, frame.kind, frame.flags, frame.stream, &payload);
+            match &masked {
+                Some(frames) => view.extend_from_slice(frames),
+                None => write(view, frame.kind, frame.flags, frame.stream, &payload),
+            }
         }
         let done = match frame.kind {
+            DATA if let Some(frames) = &masked => {
+                match self.streams.contains_key(&frame.stream) {
+                    true => edit.insert(frames),
+                    false => self.queue.append_frames(frame.stream, frames),
+                }
+                Ok(false)
+            }
             DATA => {
                 // Its stream may have been cut while this came.
                 if !self.queue.append(frame.stream, DATA, frame.flags, &payload) {
@@ -530,15 +564,21 @@ impl Http2 {
             return self.reset_request(first.stream);
         }
         stream.up_done = true;
+        let mut held = Vec::new();
+        if stream.mask_up.is_some() {
+            self.finish_mask(first.stream, Direction::Up, &mut held);
+        }
         if let Some(view) = edit.view() {
+            view.extend_from_slice(&held);
             write_block(view, first.stream, true, &block);
         }
         if is_waiting {
-            let mut frames = Vec::new();
+            let mut frames = held;
             write_block(&mut frames, first.stream, true, &block);
             self.queue.append_frames(first.stream, &frames);
             return Ok(());
         }
+        edit.insert(&held);
         write_block(edit.insert_with(), first.stream, true, &block);
         self.settle(first.stream);
         Ok(())

@@ -117,7 +117,9 @@ impl RefusalReason {
             | RefusalReason::BadRequest
             | RefusalReason::HeadTooLarge
             | RefusalReason::MethodNotAllowed
-            | RefusalReason::Misdirected => error::HANDSHAKE,
+            | RefusalReason::Misdirected
+            | RefusalReason::Unmaskable
+            | RefusalReason::UnmaskableAnswer => error::HANDSHAKE,
         }
     }
 }

@@ -101,7 +101,10 @@ impl RefusalReason {
             | RefusalReason::TwoTokens
             | RefusalReason::MethodNotAllowed
             | RefusalReason::Misdirected => sqlstate::INVALID_AUTHORIZATION,
-            RefusalReason::BadRequest | RefusalReason::HeadTooLarge => sqlstate::PROTOCOL_VIOLATION,
+            RefusalReason::BadRequest
+            | RefusalReason::HeadTooLarge
+            | RefusalReason::Unmaskable
+            | RefusalReason::UnmaskableAnswer => sqlstate::PROTOCOL_VIOLATION,
             RefusalReason::BadGateway | RefusalReason::BadAnswer | RefusalReason::UpstreamTimeout => {
                 sqlstate::CONNECTION_FAILURE
             }
@@ -131,7 +134,9 @@ impl RefusalReason {
             | RefusalReason::HeadTooLarge
             | RefusalReason::TwoTokens
             | RefusalReason::MethodNotAllowed
-            | RefusalReason::Misdirected => "the message breaks a rule of the protocol",
+            | RefusalReason::Misdirected
+            | RefusalReason::Unmaskable
+            | RefusalReason::UnmaskableAnswer => "the message breaks a rule of the protocol",
         }
     }
 }

@@ -59,7 +59,11 @@ impl RefusalReason {
             | RefusalReason::HeadTooLarge
             | RefusalReason::TwoTokens
             | RefusalReason::MethodNotAllowed
-            | RefusalReason::Misdirected => "ERR Protocol error: the command breaks a rule of the protocol",
+            | RefusalReason::Misdirected
+            | RefusalReason::Unmaskable
+            | RefusalReason::UnmaskableAnswer => {
+                "ERR Protocol error: the command breaks a rule of the protocol"
+            }
         }
     }
 }

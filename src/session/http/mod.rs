@@ -4,6 +4,7 @@
 //! may. Before the relay it is driven by [`start`]; in the relay it is the [`Traffic`].
 
 mod authority;
+mod masks;
 pub mod start;
 mod traffic;
 
@@ -15,6 +16,7 @@ use crate::names::{Culprit, Direction, RequestId, Side};
 use crate::policy::{Identity, Permit};
 use crate::protocol::http1::Http1;
 use crate::protocol::http2::Http2;
+use crate::protocol::masked::{ASKS_FOR_MORE, UNMASKABLE};
 use crate::protocol::{
     Edit, Ended, Event, Fault, Http, HttpDate, Key, Kind, Refusal, RefusalReason, Request, Rewrite, Sniffed,
 };
@@ -56,6 +58,12 @@ pub struct Conversation {
     is_permitted: bool,
     /// When a request's head that has begun must be whole.
     head_due: Option<Instant>,
+    /// A request was permitted whose bodies masks look at.
+    masks: bool,
+    /// Values that they found.
+    masked: u64,
+    /// When what they hold was held for long enough.
+    mask_due: Option<Instant>,
     /// When the tunnel's token ends: nothing new is permitted after, so the client is told to come through a new tunnel.
     tunnel_ends: Option<Expiry>,
 }
@@ -78,6 +86,8 @@ struct Exchange {
     ends: Option<Expiry>,
     /// When the upstream should have begun to answer, or is asked about again.
     answer_due: Option<Instant>,
+    /// What masks found, for its line.
+    masked: Option<Box<String>>,
 }
 
 /// What the log keeps of a request's head.
@@ -168,6 +178,9 @@ impl Conversation {
             requests: 0,
             refused: 0,
             is_permitted: false,
+            masks: false,
+            masked: 0,
+            mask_due: None,
         }
     }
 
@@ -250,7 +263,12 @@ impl Conversation {
     /// Asks the route's policy.
     pub fn authorise(&self, identity: Arc<Identity>) -> Decision {
         match authorise::permit(&self.session, &self.route, &identity) {
-            Ok(permit) => Decision::Permit(permit),
+            Ok(permit) => match self.unmaskable() {
+                None => Decision::Permit(permit),
+                Some(detail) => {
+                    Decision::Deny(Denial::new(RefusalReason::Unmaskable, detail).of(permit.identity()))
+                }
+            },
             Err(denial) => Decision::Deny(denial),
         }
     }
@@ -270,6 +288,7 @@ impl Conversation {
     pub fn permit(&mut self, edit: &mut Edit<'_>, permit: Permit) {
         self.requests += 1;
         self.is_permitted = true;
+        self.mask();
         let http = self.http.http();
         let request = http.request();
         let (key, head) = (request.key, Head::of(request));
@@ -287,7 +306,12 @@ impl Conversation {
             set.push((&header.name, header.value.expose()));
         }
         // What held the token goes, and so does whatever the gateway sets itself.
-        let strip: Vec<&str> = self.strip.iter().copied().chain(set.iter().map(|(name, _)| *name)).collect();
+        let mut strip: Vec<&str> =
+            self.strip.iter().copied().chain(set.iter().map(|(name, _)| *name)).collect();
+        if self.route.masks.is_some() {
+            strip.extend(ASKS_FOR_MORE);
+            set.push(("accept-encoding", b"identity"));
+        }
         let authority = self.route.authority.as_deref();
         http.permit(edit, &Rewrite { strip: &strip, set: &set, authority });
         self.shared().metrics.request_begun();
@@ -295,8 +319,18 @@ impl Conversation {
         let ends = permit.ends().map(Expiry::new);
         let started = Instant::now();
         let answer_due = self.route.timeouts.response.map(|response| started + response);
-        let (first_byte, status) = (None, None);
-        self.exchanges.push(Exchange { key, started, first_byte, status, head, permit, ends, answer_due });
+        let (first_byte, status, masked) = (None, None, None);
+        self.exchanges.push(Exchange {
+            key,
+            started,
+            first_byte,
+            status,
+            head,
+            permit,
+            ends,
+            answer_due,
+            masked,
+        });
     }
 
     /// Answers the withheld request in its place and writes its line.
@@ -332,6 +366,7 @@ impl Conversation {
             identity: denial.identity.as_deref(),
             verdict: audit::Verdict::Refused { why: denial.why, detail: Some(&denial.detail) },
             ended: Ended::ByGateway,
+            masked: None,
         };
         audit::request(&line);
         self.session.fact(|| audit::json_line(&line));
@@ -339,6 +374,9 @@ impl Conversation {
 
     /// Takes note of what went by.
     pub fn notice(&mut self) {
+        if self.masks {
+            self.notice_masks();
+        }
         while let Some(event) = self.http.http().event() {
             match event {
                 Event::Response { key, status } => {
@@ -395,6 +433,7 @@ impl Conversation {
             identity: Some(exchange.permit.identity()),
             verdict: audit::Verdict::Permitted { rule: exchange.permit.rule() },
             ended: how,
+            masked: exchange.masked.as_deref().map(String::as_str),
         };
         audit::request(&line);
         self.session.fact(|| audit::json_line(&line));
@@ -404,8 +443,9 @@ impl Conversation {
     pub fn blame(&mut self, fault: Fault) -> Close {
         self.http.http().set_time(http_date());
         let side = if fault.culprit == Culprit::Upstream { Side::Upstream } else { Side::Client };
+        let close = if fault.section == UNMASKABLE { Close::Unmaskable } else { Close::Protocol(side) };
         self.fault.get_or_insert(fault);
-        Close::Protocol(side)
+        close
     }
 
     fn tick(&mut self) {
@@ -462,6 +502,7 @@ impl Finish for Conversation {
         }
         self.abandon(close.culprit());
         trail.requested(self.requests);
+        trail.masked(self.masked);
         let parting = match close {
             Close::Truncated(Side::Upstream) if answered && !tunnel => LegClose::Settled,
             Close::Record(_) | Close::Truncated(_) => LegClose::Cut,

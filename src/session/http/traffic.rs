@@ -114,16 +114,22 @@ impl Traffic for Conversation {
         }
         self.note_head();
         self.notice();
+        if self.masks {
+            self.note_holds();
+        }
         Poll::Ready(Ok(()))
     }
 
     fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Close> {
-        if self.awaits_head() {
+        if self.awaits_head() || self.masks {
             // Interim answers are bounded by time.
             self.tick();
         }
         let dealt = self.http.http().down(edit);
         self.notice();
+        if self.masks {
+            self.note_holds();
+        }
         dealt.map_err(|fault| self.blame(fault))
     }
 
@@ -131,6 +137,12 @@ impl Traffic for Conversation {
         match direction {
             Direction::Up => self.http.http_ref().wants_up(),
             Direction::Down => self.http.http_ref().wants_down(),
+        }
+    }
+
+    fn ending(&mut self, direction: Direction) {
+        if self.masks {
+            self.http.http().finish_masks(direction);
         }
     }
 
@@ -177,7 +189,7 @@ impl Traffic for Conversation {
             exchange.ends.as_ref().map(Expiry::due).into_iter().chain(exchange.answer_due).min()
         };
         let tunnel = self.tunnel_ends.as_ref().map(Expiry::due);
-        self.exchanges.iter().filter_map(due).chain(tunnel).chain(self.head_due).min()
+        self.exchanges.iter().filter_map(due).chain(tunnel).chain(self.head_due).chain(self.mask_due).min()
     }
 
     fn expire(&mut self, now: Instant) -> Result<(), Close> {
@@ -187,6 +199,7 @@ impl Traffic for Conversation {
         }
         self.look_at_head(now)?;
         self.look_at_answers(now)?;
+        self.look_at_holds(now);
         let ended = |exchange: &Exchange| exchange.ends.as_ref().is_some_and(|ends| ends.is_over(now));
         let keys: Vec<Key> = self.exchanges.iter().filter(|e| ended(e)).map(|e| e.key).collect();
         for key in keys {

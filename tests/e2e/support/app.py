@@ -20,8 +20,12 @@ async def app(scope, receive, send):
         body, more = body + message.get("body", b""), message.get("more_body", False)
     if path == "/v1/chat/completions":
         return await chat(json.loads(body), send)
+    if path == "/v1/messages":
+        return await messages(json.loads(body), send)
     if path == "/events":
         return await events(int(scope["query_string"] or b"10"), send)
+    if path == "/echo":
+        return await answer(send, body.decode())
     headers = {name.decode(): value.decode() for name, value in scope["headers"]}
     return await answer(send, json.dumps({"path": path, "headers": headers}))
 
@@ -37,18 +41,47 @@ WORDS = ["Bytes ", "move ", "in ", "place", "."]
 
 
 async def chat(request: dict, send):
+    # A test says what the model says: its words stand in the system prompt.
+    told = [message["content"] for message in request["messages"] if message["role"] == "system"]
+    words = json.loads(told[0]) if told else WORDS
     frame = {"id": "c1", "created": 1, "model": request["model"]}
     if not request.get("stream"):
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "".join(WORDS)}}
+        text = "".join(words)
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
         return await answer(send, json.dumps(frame | {"object": "chat.completion", "choices": [choice]}))
     headers = [(b"content-type", b"text/event-stream")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    for word in WORDS:
+    for word in words:
         choice = {"index": 0, "delta": {"content": word}, "finish_reason": None}
         chunk = json.dumps(frame | {"object": "chat.completion.chunk", "choices": [choice]})
         await send({"type": "http.response.body", "body": f"data: {chunk}\n\n".encode(), "more_body": True})
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05 if words is WORDS else 0.005)
     await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+
+async def messages(request: dict, send):
+    """Anthropic's shape: what it is told in `system` comes back as text, word by word."""
+    words = json.loads(request["system"])
+    usage = {"input_tokens": 1, "output_tokens": 1}
+    message = {"id": "m1", "type": "message", "role": "assistant", "model": request["model"], "stop_sequence": None}
+    if not request.get("stream"):
+        content = [{"type": "text", "text": "".join(words)}]
+        return await answer(send, json.dumps(message | {"content": content, "stop_reason": "end_turn", "usage": usage}))
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+
+    async def event(kind: str, **more):
+        body = f"event: {kind}\ndata: {json.dumps({'type': kind} | more)}\n\n".encode()
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+
+    await event("message_start", message=message | {"content": [], "stop_reason": None, "usage": usage})
+    await event("content_block_start", index=0, content_block={"type": "text", "text": ""})
+    for word in words:
+        await event("content_block_delta", index=0, delta={"type": "text_delta", "text": word})
+        await asyncio.sleep(0.005)
+    await event("content_block_stop", index=0)
+    await event("message_delta", delta={"stop_reason": "end_turn", "stop_sequence": None}, usage={"output_tokens": 9})
+    await event("message_stop")
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def events(count: int, send):

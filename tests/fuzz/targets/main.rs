@@ -8,6 +8,7 @@ mod hpack;
 mod http1;
 mod http2;
 mod jwt;
+mod mask;
 mod mysql;
 mod postgres;
 mod record;
@@ -25,6 +26,7 @@ static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
         "http1" => http1::run,
         "http2" => http2::run,
         "jwt" => jwt::run,
+        "mask" => mask::run,
         "mysql" => mysql::run,
         "postgres" => postgres::run,
         "record" => record::run,

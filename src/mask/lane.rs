@@ -1,0 +1,368 @@
+//! One text on its way: decoded, with a map to the bytes of the wire, and what in it is not decided.
+//!
+//! ```text
+//!   text   | looked at, kept for what looks behind | not looked at |
+//!          base                                    seen            base + text.len()
+//!   runs   decoded bytes -> wire: as they are, or one escape for several
+//! ```
+
+use super::cursor::{Class, Rest, Stop};
+use super::personal::has_luhn_digit;
+use super::rules::{Rules, Source};
+
+/// Bytes behind the place that detectors may look at: more than the longest prefix and what stands before it.
+const LOOK_BEHIND: usize = 96;
+/// Text is given up in pieces of this size, not with each word.
+const KEPT: usize = 512;
+
+/// In place of an escape's length: the text stands nowhere on the wire.
+const NOWHERE: u8 = u8::MAX;
+
+/// What overwritten bytes become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fill {
+    /// `*`
+    Text,
+    /// `0`: a JSON number stays one.
+    Number,
+    /// `1`: a number's first digit, for JSON has none that begins with another 0.
+    First,
+}
+
+/// Bytes of the wire that are to be overwritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cut {
+    pub(super) wire: u64,
+    pub(super) length: usize,
+    pub(super) fill: Fill,
+    /// Whose value it is.
+    pub(super) rule: u16,
+}
+
+/// What a look at texts comes to.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) cuts: Vec<Cut>,
+    /// Values, by rule.
+    pub(super) counts: Vec<u32>,
+}
+
+impl Found {
+    fn count(&mut self, rule: u16) {
+        let rule = usize::from(rule);
+        if self.counts.len() <= rule {
+            self.counts.resize(rule + 1, 0);
+        }
+        self.counts[rule] += 1;
+    }
+}
+
+/// One text.
+#[derive(Debug)]
+pub(super) struct Lane {
+    text: Vec<u8>,
+    /// The place of `text[0]` in the whole.
+    base: u64,
+    seen: usize,
+    runs: Vec<Run>,
+    open: Vec<Open>,
+    rests: Vec<Going>,
+    /// All of it is overwritten, by this rule.
+    whole: Option<u16>,
+    fill: Fill,
+    /// Up to here values were overwritten, and count once.
+    covered: u64,
+}
+
+/// Decoded bytes and where they came from.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    at: u64,
+    length: u64,
+    wire: u64,
+    /// 0: as they are. Else the bytes of the one escape that they all came from.
+    escape: u8,
+}
+
+/// A candidate without a verdict.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    rule: u16,
+    source: Source,
+    at: u64,
+    hold: Option<u64>,
+    /// It was held for too long: it is overwritten as it comes. Up to here it was.
+    forced: Option<u64>,
+}
+
+/// A value that goes on.
+#[derive(Clone, Copy, Debug)]
+struct Going {
+    rule: u16,
+    rest: Rest,
+    at: u64,
+    dash: bool,
+}
+
+impl Lane {
+    pub(super) fn new(fill: Fill) -> Self {
+        Lane {
+            text: Vec::new(),
+            base: 0,
+            seen: 0,
+            runs: Vec::new(),
+            open: Vec::new(),
+            rests: Vec::new(),
+            whole: None,
+            fill,
+            covered: 0,
+        }
+    }
+
+    /// Begins again with another text.
+    pub(super) fn restart(&mut self, fill: Fill, whole: Option<u16>) {
+        self.text.clear();
+        self.runs.clear();
+        self.open.clear();
+        self.rests.clear();
+        (self.base, self.seen, self.covered) = (0, 0, 0);
+        (self.whole, self.fill) = (whole, fill);
+    }
+
+    fn end(&self) -> u64 {
+        self.base + self.text.len() as u64
+    }
+
+    /// Appends text that stands on the wire as it is.
+    pub(super) fn push(&mut self, bytes: &[u8], wire: u64) {
+        if bytes.is_empty() {
+            return;
+        }
+        let (at, length) = (self.end(), bytes.len() as u64);
+        match self.runs.last_mut() {
+            Some(run) if run.escape == 0 && run.wire + run.length == wire && run.at + run.length == at => {
+                run.length += length;
+            }
+            _ => self.runs.push(Run { at, length, wire, escape: 0 }),
+        }
+        self.text.extend_from_slice(bytes);
+    }
+
+    /// Appends text that one escape stands for.
+    pub(super) fn push_escape(&mut self, bytes: &[u8], wire: u64, escape: u8) {
+        self.runs.push(Run { at: self.end(), length: bytes.len() as u64, wire, escape });
+        self.text.extend_from_slice(bytes);
+    }
+
+    /// Appends text that stands nowhere on the wire, before what stands at `wire`.
+    pub(super) fn push_joint(&mut self, bytes: &[u8], wire: u64) {
+        self.push_escape(bytes, wire, NOWHERE);
+    }
+
+    /// Looks at what is new. `ended`: nothing follows.
+    pub(super) fn scan(&mut self, rules: &Rules, ended: bool, found: &mut Found) {
+        if let Some(rule) = self.whole {
+            let (from, to) = (self.base + self.seen as u64, self.end());
+            if self.base == 0 && self.seen == 0 && to > 0 {
+                found.count(rule);
+            }
+            self.cut(rule, from, to, false, found);
+            self.seen = self.text.len();
+            self.give_up();
+            return;
+        }
+        self.follow_rests(found);
+        let mut open = std::mem::take(&mut self.open);
+        open.retain_mut(|candidate| self.decide(candidate, rules, ended, found));
+        self.open = open;
+        let mut fresh = Vec::new();
+        rules.anchors(&self.text, self.seen, |rule, source, at| fresh.push((rule, source, at)));
+        // In the order of the text: where rules overlap, the first counts.
+        fresh.sort_by_key(|(_, _, at)| *at);
+        for (rule, source, at) in fresh {
+            let at = self.base + at as u64;
+            let mut candidate = Open { rule, source, at, hold: None, forced: None };
+            if self.decide(&mut candidate, rules, ended, found) {
+                self.open.push(candidate);
+            }
+        }
+        self.seen = self.text.len();
+        self.give_up();
+    }
+
+    /// Asks for a verdict. True: there is none yet.
+    fn decide(&mut self, candidate: &mut Open, rules: &Rules, ended: bool, found: &mut Found) -> bool {
+        let at = (candidate.at - self.base) as usize;
+        let (verdict, hold) = rules.read(candidate.source, &self.text, at, ended);
+        match verdict {
+            Err(Stop::No) => false,
+            Err(Stop::More) => {
+                candidate.hold = hold.map(|hold| self.base + hold as u64);
+                if let (Some(forced), Some(hold)) = (&mut candidate.forced, candidate.hold) {
+                    let from = hold.max(*forced);
+                    *forced = self.end();
+                    self.cut(candidate.rule, from, self.end(), false, found);
+                }
+                true
+            }
+            Ok(hit) => {
+                // What was held for too long has passed, overwritten.
+                let from = (self.base + hit.from as u64).max(candidate.forced.unwrap_or(0));
+                let to = self.base + hit.to as u64;
+                self.cut(candidate.rule, from, to, hit.keeps_shape, found);
+                if self.fill == Fill::Number && self.is_number_with_luhn_digit(at, hit.from, hit.to) {
+                    self.fill = Fill::First;
+                    self.cut(candidate.rule, from, from + 1, false, found);
+                    self.fill = Fill::Number;
+                }
+                if to > self.covered {
+                    self.covered = to;
+                    found.count(candidate.rule);
+                }
+                if let Some(rest) = hit.rest {
+                    self.rests.push(Going { rule: candidate.rule, rest, at: to, dash: false });
+                    self.follow_rests(found);
+                }
+                false
+            }
+        }
+    }
+
+    /// True where a number would look like a card's still with noughts in this place.
+    fn is_number_with_luhn_digit(&self, at: usize, from: usize, to: usize) -> bool {
+        let digits = self.text[at..].iter().take_while(|byte| byte.is_ascii_digit()).enumerate();
+        let digit =
+            |(place, byte): (usize, &u8)| if (from..to).contains(&(at + place)) { 0 } else { byte - b'0' };
+        has_luhn_digit(&digits.map(digit).collect::<Vec<u8>>())
+    }
+
+    /// Overwrites what belongs to values whose beginning was found.
+    fn follow_rests(&mut self, found: &mut Found) {
+        let mut rests = std::mem::take(&mut self.rests);
+        rests.retain_mut(|going| {
+            let from = going.at;
+            let text = &self.text[(from - self.base) as usize..];
+            let (length, over) = match going.rest {
+                Rest::Class(class) => run_of(text, class),
+                Rest::PrivateKey => {
+                    let mut dash = going.dash;
+                    let end = text.iter().position(|byte| {
+                        let ends = dash && *byte == b'-';
+                        dash = *byte == b'-';
+                        ends
+                    });
+                    going.dash = dash;
+                    (end.unwrap_or(text.len()), end.is_some())
+                }
+            };
+            going.at += length as u64;
+            self.covered = self.covered.max(going.at);
+            self.cut(going.rule, from, going.at, going.rest == Rest::PrivateKey, found);
+            !over
+        });
+        self.rests.append(&mut rests);
+    }
+
+    /// Overwrites decoded text where it lies. `keeps_shape`: but not what separates it.
+    fn cut(&self, rule: u16, from: u64, to: u64, keeps_shape: bool, found: &mut Found) {
+        if from >= to {
+            return;
+        }
+        let first = self.runs.partition_point(|run| run.at + run.length <= from);
+        for run in self.runs[first..].iter().take_while(|run| run.at < to) {
+            let (start, end) = (run.at.max(from), (run.at + run.length).min(to));
+            let bytes = &self.text[(start - self.base) as usize..(end - self.base) as usize];
+            if run.escape == NOWHERE {
+                continue;
+            }
+            if run.escape > 0 {
+                if !(keeps_shape && bytes.iter().all(|byte| is_separator(*byte))) {
+                    found.cuts.push(Cut { wire: run.wire, length: run.escape.into(), fill: self.fill, rule });
+                }
+                continue;
+            }
+            let wire = run.wire + (start - run.at);
+            if self.fill == Fill::Number {
+                for (place, _) in bytes.iter().enumerate().filter(|(_, byte)| byte.is_ascii_digit()) {
+                    let at = start + place as u64;
+                    let first = at == 0 || at == 1 && self.base == 0 && self.text[0] == b'-';
+                    let fill = if first { Fill::First } else { Fill::Number };
+                    found.cuts.push(Cut { wire: wire + place as u64, length: 1, fill, rule });
+                }
+                continue;
+            }
+            let mut at = 0;
+            while at < bytes.len() {
+                let length = match keeps_shape {
+                    true => {
+                        bytes[at..].iter().position(|byte| is_separator(*byte)).unwrap_or(bytes.len() - at)
+                    }
+                    false => bytes.len() - at,
+                };
+                if length > 0 {
+                    found.cuts.push(Cut { wire: wire + at as u64, length, fill: self.fill, rule });
+                }
+                at += length + 1;
+            }
+        }
+    }
+
+    /// The first byte of the wire that must not pass yet.
+    pub(super) fn hold(&self) -> Option<u64> {
+        let held = |open: &Open| open.hold.filter(|hold| *hold < self.end() && open.forced.is_none());
+        let at = self.open.iter().filter_map(held).min()?;
+        let run = &self.runs[self.runs.partition_point(|run| run.at + run.length <= at)];
+        Some(if run.escape > 0 { run.wire } else { run.wire + (at - run.at) })
+    }
+
+    /// What is held was held for too long: it is overwritten from its hold point on, or let go. Returns how many.
+    pub(super) fn force(&mut self, passes: bool, found: &mut Found) -> u32 {
+        let end = self.end();
+        let mut open = std::mem::take(&mut self.open);
+        let mut forced = 0;
+        open.retain_mut(|open| {
+            let Some(hold) = open.hold.filter(|hold| *hold < end && open.forced.is_none()) else {
+                return true;
+            };
+            forced += 1;
+            if !passes {
+                open.forced = Some(end);
+                self.cut(open.rule, hold, end, false, found);
+            }
+            !passes
+        });
+        self.open = open;
+        forced
+    }
+
+    /// A number for this text and what was before it (FNV-1a).
+    pub(super) fn hash(&self, before: u64) -> u64 {
+        self.text.iter().fold(before ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+        })
+    }
+
+    /// Forgets text that nothing will look at again.
+    fn give_up(&mut self) {
+        let needed = self.open.iter().map(|open| open.at).min().unwrap_or(u64::MAX).min(self.end());
+        let keep = needed.saturating_sub(LOOK_BEHIND as u64);
+        if keep < self.base + KEPT as u64 {
+            return;
+        }
+        let gone = (keep - self.base) as usize;
+        self.text.drain(..gone);
+        self.base = keep;
+        self.seen -= gone;
+        let first = self.runs.partition_point(|run| run.at + run.length <= keep);
+        self.runs.drain(..first);
+    }
+}
+
+fn run_of(text: &[u8], class: Class) -> (usize, bool) {
+    let length = text.iter().position(|byte| !class.has(*byte));
+    (length.unwrap_or(text.len()), length.is_some())
+}
+
+fn is_separator(byte: u8) -> bool {
+    matches!(byte, b' ' | b'-' | b'.' | b'(' | b')' | b'/' | b':' | b'\r' | b'\n' | b'\t')
+}

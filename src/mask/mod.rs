@@ -1,0 +1,32 @@
+//! Masking: finds values in texts that are still arriving, and overwrites them where they lie, at equal length.
+//!
+//! Everything here is pure: bytes in, the same bytes out, some of them later. Two stages: anchors ([`Rules`]) are searched in
+//! all text; around each, a detector reads forward and comes to a verdict, or asks for more text. Until then nothing passes
+//! from its **hold point** on. What stands before that may pass, so a rule overwrites nothing there; each rule says what that is.
+//!
+//! ```text
+//!   4 1 1 1  1 1 | 1 1  1 1 1 1  1 1 1 1        4111 11** **** 1111
+//!     may pass   ^ hold point
+//! ```
+//!
+//! A verdict depends on the text alone, never on how it was cut: every split comes to the bytes that the whole would have come
+//! to (`tests.rs`, and the fuzz target).
+
+mod cursor;
+mod detector;
+mod frames;
+mod json;
+mod keys;
+mod lane;
+mod pattern;
+mod personal;
+mod rules;
+mod sse;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+pub use detector::Detector;
+pub use pattern::{MAX_PATTERN, Pattern};
+pub use rules::{HoldLimit, MAX_HELD_BYTES, MIN_CREDENTIAL, Mode, OWN_CREDENTIAL, Rule, Rules};
+pub use stream::{Format, Kind, Passed, Span, Stream};

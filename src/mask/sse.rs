@@ -1,0 +1,144 @@
+//! Server-sent events: the values of `data`, each a JSON text or a piece of plain text (WHATWG HTML section 9.2).
+//!
+//! Comments, and the fields `event`, `id` and `retry`, are not looked at.
+
+use super::json::Json;
+use super::lane::{Fill, Found, Lane};
+use super::rules::Rules;
+
+/// Follows an event stream.
+#[derive(Debug)]
+pub(super) struct Sse {
+    line: Line,
+    /// The line before ended with CR: an LF belongs to it.
+    cr: bool,
+    /// What stands in the event's data so far.
+    event: Event,
+    /// Another line of the event's data was read before this one.
+    joins: bool,
+    json: Json,
+    text: Lane,
+    pub(super) events: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    /// So many bytes of the field's name are `data:`.
+    Name(usize),
+    /// `data:` was read: a space may follow.
+    Space,
+    Data,
+    Other,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    Empty,
+    Json,
+    Text,
+}
+
+const NAME: &[u8] = b"data:";
+
+impl Sse {
+    pub(super) fn new() -> Self {
+        Sse {
+            line: Line::Name(0),
+            cr: false,
+            event: Event::Empty,
+            joins: false,
+            json: Json::new(),
+            text: Lane::new(Fill::Text),
+            events: 0,
+        }
+    }
+
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        self.json.fault
+    }
+
+    pub(super) fn feed(&mut self, bytes: &[u8], wire: u64, rules: &Rules, found: &mut Found) {
+        let mut at = 0;
+        while at < bytes.len() {
+            let byte = bytes[at];
+            if std::mem::take(&mut self.cr) && byte == b'\n' {
+                at += 1;
+                continue;
+            }
+            if byte == b'\n' || byte == b'\r' {
+                self.cr = byte == b'\r';
+                self.end_line(rules, found);
+                at += 1;
+                continue;
+            }
+            match self.line {
+                Line::Name(seen) => {
+                    self.line = match NAME.get(seen) {
+                        Some(expected) if *expected == byte && seen + 1 == NAME.len() => Line::Space,
+                        Some(expected) if *expected == byte => Line::Name(seen + 1),
+                        _ => Line::Other,
+                    };
+                    at += 1;
+                }
+                Line::Space => {
+                    self.line = Line::Data;
+                    at += usize::from(byte == b' ');
+                }
+                Line::Data | Line::Other => {
+                    let end = memchr::memchr2(b'\n', b'\r', &bytes[at..]).map_or(bytes.len(), |end| at + end);
+                    if self.line == Line::Data {
+                        self.data(&bytes[at..end], wire + at as u64, rules, found);
+                    }
+                    at = end;
+                }
+            }
+        }
+        if self.event == Event::Text {
+            self.text.scan(rules, false, found);
+        }
+    }
+
+    fn data(&mut self, bytes: &[u8], wire: u64, rules: &Rules, found: &mut Found) {
+        if self.event == Event::Empty {
+            self.event = if matches!(bytes.first(), Some(b'{' | b'[')) { Event::Json } else { Event::Text };
+        }
+        match self.event {
+            Event::Json => self.json.feed(bytes, wire, rules, found),
+            _ => {
+                // Lines of one event are joined by a line feed, which stands nowhere and cannot be overwritten.
+                if std::mem::take(&mut self.joins) {
+                    self.text.push_joint(b"\n", wire);
+                }
+                self.text.push(bytes, wire);
+            }
+        }
+    }
+
+    fn end_line(&mut self, rules: &Rules, found: &mut Found) {
+        match std::mem::replace(&mut self.line, Line::Name(0)) {
+            Line::Name(0) => {
+                if self.event != Event::Empty {
+                    self.events += 1;
+                    self.text.scan(rules, false, found);
+                    self.json.next_event(rules, found);
+                }
+                (self.event, self.joins) = (Event::Empty, false);
+            }
+            Line::Data => self.joins = true,
+            _ => {}
+        }
+    }
+
+    pub(super) fn finish(&mut self, rules: &Rules, found: &mut Found) {
+        self.json.finish(rules, found);
+        self.text.scan(rules, true, found);
+    }
+
+    pub(super) fn hold(&self) -> Option<u64> {
+        self.json.hold().into_iter().chain(self.text.hold()).min()
+    }
+
+    pub(super) fn force(&mut self, passes: bool, found: &mut Found) -> u32 {
+        self.json.force(passes, found) + self.text.force(passes, found)
+    }
+}

@@ -1,0 +1,346 @@
+//! One body on its way: overwritten where it lies, and held from its hold points on.
+//!
+//! ```text
+//!   the wire   | passed | held: copied, may still be overwritten | at hand |
+//!              0        base                                     base + held.len()
+//! ```
+//! What is held keeps everything behind it back, framing too, so that the order stays.
+
+use super::frames::Frames;
+use super::json::Json;
+use super::lane::{Fill, Found, Lane};
+use super::rules::{MAX_HELD_BYTES, Mode, Rules};
+use super::sse::Sse;
+use std::fmt;
+use std::sync::Arc;
+
+/// How a body is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// As one text.
+    Text,
+    /// JSON texts, one or several.
+    Json,
+    /// Server-sent events.
+    Events,
+    /// WebSocket frames.
+    Frames,
+}
+
+/// What bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The body's own.
+    Payload,
+    /// Framing between: it passes in its place and is not looked at.
+    Framing,
+}
+
+/// The masking of one body.
+pub struct Stream {
+    rules: Arc<Rules>,
+    follower: Follower,
+    held: Vec<u8>,
+    base: u64,
+    found: Found,
+    /// How many times something was held for too long.
+    forced: u32,
+    hold: Option<Hold>,
+    pieces: u64,
+    now: u64,
+    /// What is overwritten, where that is wanted.
+    spans: Option<Vec<Span>>,
+    /// Bytes at hand that passed between what was released and what was held behind them.
+    skipped: u64,
+}
+
+enum Follower {
+    Text(Box<Lane>),
+    Json(Box<Json>, u64),
+    Events(Box<Sse>),
+    Frames(Box<Frames>),
+}
+
+impl Follower {
+    /// Applies what a WebSocket client's key makes of bytes at `wire` that were overwritten.
+    fn apply_key(&self, bytes: &mut [u8], wire: u64) {
+        if let Follower::Frames(frames) = self {
+            bytes.iter_mut().zip(wire..).for_each(|(byte, wire)| *byte ^= frames.key_at(wire));
+        }
+    }
+}
+
+/// What is held: where, and since when.
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    wire: u64,
+    events: u64,
+    since: u64,
+}
+
+impl Stream {
+    /// A body that is read in this way.
+    pub fn new(rules: Arc<Rules>, format: Format) -> Self {
+        let follower = match format {
+            Format::Text => Follower::Text(Box::new(Lane::new(Fill::Text))),
+            Format::Json => Follower::Json(Box::new(Json::new()), 0),
+            Format::Events => Follower::Events(Box::new(Sse::new())),
+            Format::Frames => Follower::Frames(Box::new(Frames::new())),
+        };
+        let (found, held) = (Found::default(), Vec::new());
+        Stream {
+            rules,
+            follower,
+            held,
+            base: 0,
+            found,
+            forced: 0,
+            hold: None,
+            pieces: 0,
+            now: 0,
+            spans: None,
+            skipped: 0,
+        }
+    }
+
+    /// Tells the time, in milliseconds of any clock.
+    pub fn set_time(&mut self, now: u64) {
+        self.now = now;
+    }
+
+    /// True while something is held.
+    pub fn is_holding(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// When the time is up for what is held, on the clock of [`Stream::set_time`].
+    pub fn due(&self) -> Option<u64> {
+        let hold = self.hold.filter(|_| self.is_holding())?;
+        Some(hold.since.saturating_add(self.rules.hold.time.as_millis() as u64))
+    }
+
+    /// Takes the next bytes of the wire. Returns what passes: first so much of what was held ([`Stream::release`]), then so
+    /// many of `bytes`; the rest of them is held.
+    ///
+    /// `Err`: the body cannot be followed, and nothing more of it may pass.
+    pub fn take(&mut self, bytes: &mut [u8], kind: Kind) -> Result<Passed, &'static str> {
+        let wire = self.base + self.held.len() as u64;
+        if kind == Kind::Framing && !self.is_holding() {
+            self.base += bytes.len() as u64;
+            return Ok(Passed { held: 0, at_hand: bytes.len() });
+        }
+        if kind == Kind::Payload {
+            self.pieces += 1;
+            self.feed(bytes, wire)?;
+        }
+        self.overwrite(bytes, wire);
+        let end = wire + bytes.len() as u64;
+        let mut passes_to = self.passes_to(end);
+        if self.is_too_long(passes_to, end) {
+            self.force();
+            self.overwrite(bytes, wire);
+            passes_to = self.passes_to(end);
+        }
+        let held = (passes_to.min(wire) - self.base) as usize;
+        let at_hand = passes_to.saturating_sub(wire) as usize;
+        let passed = Passed { held, at_hand };
+        self.held.extend_from_slice(&bytes[at_hand..]);
+        self.skipped = at_hand as u64;
+        if held == 0 {
+            self.base += std::mem::take(&mut self.skipped);
+        }
+        Ok(passed)
+    }
+
+    /// What was held and passes now: so many bytes, before any at hand.
+    pub fn release(&mut self, held: usize, mut to: impl FnMut(&[u8])) {
+        if held > 0 {
+            to(&self.held[..held]);
+            self.held.drain(..held);
+            self.base += held as u64 + std::mem::take(&mut self.skipped);
+        }
+    }
+
+    /// The time is up, or the body is over: everything is decided. Returns how much of what was held passes.
+    pub fn finish(&mut self) -> usize {
+        let (rules, found) = (&*self.rules, &mut self.found);
+        match &mut self.follower {
+            Follower::Text(lane) => lane.scan(rules, true, found),
+            Follower::Json(json, _) => json.finish(rules, found),
+            Follower::Events(sse) => sse.finish(rules, found),
+            Follower::Frames(frames) => frames.finish(rules, found),
+        }
+        self.overwrite(&mut [], self.base + self.held.len() as u64);
+        self.hold = None;
+        self.held.len()
+    }
+
+    /// Deals with what is held for too long. Returns how much of it passes.
+    pub fn expire(&mut self) -> usize {
+        if self.due().is_none_or(|due| due > self.now) {
+            return 0;
+        }
+        let end = self.base + self.held.len() as u64;
+        self.force();
+        self.overwrite(&mut [], end);
+        let passes_to = self.passes_to(end);
+        (passes_to - self.base) as usize
+    }
+
+    /// Values that were found, by rule, since this was asked last.
+    pub fn take_counts(&mut self) -> (Vec<u32>, u32) {
+        (std::mem::take(&mut self.found.counts), std::mem::take(&mut self.forced))
+    }
+
+    /// Keeps from now on what is overwritten, for [`Stream::take_spans`].
+    pub fn keep_spans(&mut self) {
+        self.spans.get_or_insert_default();
+    }
+
+    /// What was overwritten since this was asked last.
+    pub fn take_spans(&mut self) -> Vec<Span> {
+        self.spans.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &Arc<Rules> {
+        &self.rules
+    }
+
+    fn feed(&mut self, bytes: &[u8], wire: u64) -> Result<(), &'static str> {
+        let (rules, found) = (&*self.rules, &mut self.found);
+        let fault = match &mut self.follower {
+            Follower::Text(lane) => {
+                lane.push(bytes, wire);
+                lane.scan(rules, false, found);
+                None
+            }
+            Follower::Json(json, texts) => {
+                json.feed(bytes, wire, rules, found);
+                *texts += u64::from(json.is_outside());
+                json.fault
+            }
+            Follower::Events(sse) => {
+                sse.feed(bytes, wire, rules, found);
+                sse.fault()
+            }
+            Follower::Frames(frames) => {
+                frames.passed(self.base);
+                frames.feed(bytes, wire, rules, found);
+                frames.fault()
+            }
+        };
+        match fault {
+            Some(fault) if self.rules.mode == Mode::Mask => Err(fault),
+            _ => Ok(()),
+        }
+    }
+
+    /// Overwrites what was found, in what is held and at hand.
+    fn overwrite(&mut self, bytes: &mut [u8], wire: u64) {
+        let mut cuts = std::mem::take(&mut self.found.cuts);
+        // In order: a later one may correct an earlier.
+        let masks = self.rules.mode == Mode::Mask;
+        for cut in cuts.drain(..) {
+            let end = cut.wire + cut.length as u64;
+            if let Some(spans) = &mut self.spans {
+                spans.push(Span { rule: cut.rule.into(), offset: cut.wire, length: cut.length });
+            }
+            if !masks {
+                continue;
+            }
+            debug_assert!(cut.wire >= self.base, "what is overwritten has not passed");
+            let held = cut.wire.max(self.base)..end.min(wire);
+            if held.start < held.end {
+                let place = (held.start - self.base) as usize..(held.end - self.base) as usize;
+                fill(&mut self.held[place.clone()], cut.fill);
+                self.follower.apply_key(&mut self.held[place], held.start);
+            }
+            let at_hand = cut.wire.max(wire)..end;
+            if at_hand.start < at_hand.end {
+                let place = (at_hand.start - wire) as usize..(at_hand.end - wire) as usize;
+                fill(&mut bytes[place.clone()], cut.fill);
+                self.follower.apply_key(&mut bytes[place], at_hand.start);
+            }
+        }
+        self.found.cuts = cuts;
+    }
+
+    /// The place on the wire up to which all passes, and the note of what is held.
+    fn passes_to(&mut self, end: u64) -> u64 {
+        let hold = match (&self.follower, self.rules.mode) {
+            (_, Mode::Observe) => None,
+            (Follower::Text(lane), _) => lane.hold(),
+            (Follower::Json(json, _), _) => json.hold(),
+            (Follower::Events(sse), _) => sse.hold(),
+            (Follower::Frames(frames), _) => frames.hold(),
+        };
+        let hold = hold.filter(|hold| *hold < end);
+        self.hold = hold.map(|wire| match self.hold {
+            Some(hold) if hold.wire == wire => hold,
+            _ => Hold { wire, events: self.events(), since: self.now },
+        });
+        hold.unwrap_or(end)
+    }
+
+    /// Events so far, or pieces where there are none.
+    fn events(&self) -> u64 {
+        match &self.follower {
+            Follower::Events(sse) => sse.events,
+            Follower::Frames(frames) => frames.messages,
+            Follower::Json(_, texts) => *texts,
+            Follower::Text(_) => self.pieces,
+        }
+    }
+
+    fn is_too_long(&self, passes_to: u64, end: u64) -> bool {
+        let Some(hold) = self.hold else { return false };
+        let events = self.events() - hold.events;
+        events > self.rules.hold.events.into() || (end - passes_to) as usize > MAX_HELD_BYTES
+    }
+
+    fn force(&mut self) {
+        let (passes, found) = (self.rules.hold.passes, &mut self.found);
+        self.forced += match &mut self.follower {
+            Follower::Text(lane) => lane.force(passes, found),
+            Follower::Json(json, _) => json.force(passes, found),
+            Follower::Events(sse) => sse.force(passes, found),
+            Follower::Frames(frames) => frames.force(passes, found),
+        };
+    }
+}
+
+// What is held is the peers' own.
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("held", &self.held.len()).finish_non_exhaustive()
+    }
+}
+
+/// Bytes that were overwritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The rule, by its place among all.
+    pub rule: usize,
+    /// Where, in the bytes of the body and its framing.
+    pub offset: u64,
+    /// How many.
+    pub length: usize,
+}
+
+/// What passes after [`Stream::take`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// So many bytes of what was held.
+    pub held: usize,
+    /// So many bytes at hand, behind those. More than 0 only if all that was held passes.
+    pub at_hand: usize,
+}
+
+fn fill(bytes: &mut [u8], fill: Fill) {
+    bytes.fill(match fill {
+        Fill::Text => b'*',
+        Fill::Number => b'0',
+        Fill::First => b'1',
+    });
+}

@@ -1,0 +1,176 @@
+//! Bodies under masks: values are overwritten whatever cuts them, and framing stays as it was.
+
+use super::*;
+use crate::mask::{Detector, HoldLimit, Mode, Rule};
+use crate::protocol::masked::UNMASKABLE;
+use std::time::Duration;
+
+fn masking(mode: Mode) -> Masking {
+    let hold = HoldLimit { events: 64, time: Duration::from_secs(5), passes: false };
+    let rules = Detector::all().map(Rule::Known).collect();
+    let rules = Some(Arc::new(Rules::new(rules, mode, hold).unwrap()));
+    Masking { up: rules.clone(), down: rules }
+}
+
+fn exchange(
+    client: &[&[u8]],
+    service: &[&[u8]],
+    mode: Mode,
+) -> (String, String, Vec<(Direction, u32)>, Http1) {
+    let mut http = Http1::new(Limits::default());
+    let (mut sent, mut got) = (Vec::new(), Vec::new());
+    for piece in client {
+        http.mask(masking(mode));
+        let (bytes, end) = up(&mut http, piece);
+        end.unwrap();
+        sent.extend(bytes);
+    }
+    for piece in service {
+        let (bytes, end) = down(&mut http, piece);
+        end.unwrap();
+        got.extend(bytes);
+    }
+    let found = std::iter::from_fn(|| http.mask_report());
+    let found = found.map(|report| (report.direction, report.counts.iter().sum())).collect();
+    (text(&sent), text(&got), found, http)
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+#[test]
+fn an_answer_of_a_known_length_and_one_in_chunks_are_overwritten_in_place() {
+    let answers = [
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\ncard 4111 1111 1111 1111 and so",
+            "HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\ncard 4111 11** **** 1111 and so",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n4111 1111\r\na\r\n 1111 1111\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n4111 11**\r\na\r\n **** 1111\r\n0\r\n\r\n",
+        ),
+    ];
+    for (answer, expected) in answers {
+        let mut all = cuts(answer.as_bytes());
+        all.push(vec![answer.as_bytes()]);
+        for cut in all {
+            let (_, got, found, http) = exchange(&[GET.as_bytes()], &cut, Mode::Mask);
+            assert_eq!(got, expected, "cut into {cut:?}");
+            assert_eq!(found, [(Direction::Down, 1)]);
+            assert_eq!(http.in_flight(), 0);
+        }
+    }
+    let (_, got, found, _) = exchange(&[GET.as_bytes()], &[answers[0].0.as_bytes()], Mode::Observe);
+    assert_eq!((got.as_str(), found), (answers[0].0, vec![(Direction::Down, 1)]));
+}
+
+#[test]
+fn a_request_is_overwritten_on_its_way_up_and_the_next_follows_it() {
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 28\r\n\r\n\
+                   {\"m\":\"ssn 536-90-4399 is it\"}";
+    let request = request
+        .replace("Length: 28", &format!("Length: {}", request.split("\r\n\r\n").nth(1).unwrap().len()));
+    let both = request.clone() + GET;
+    for cut in cuts(both.as_bytes()) {
+        let (sent, _, found, _) = exchange(&cut, &[], Mode::Mask);
+        assert!(sent.contains("{\"m\":\"ssn 536-**-**** is it\"}GET / HTTP/1.1\r\n"), "{sent}");
+        assert_eq!(found, [(Direction::Up, 1)]);
+    }
+}
+
+#[test]
+fn what_is_held_at_the_end_of_an_answer_that_ends_with_the_connection_goes_down_first() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\ncard 4111 1111 1111 1111";
+    let (_, got, _, mut http) = exchange(&[GET.as_bytes()], &[answer.as_bytes()], Mode::Mask);
+    assert!(got.ends_with("card 4111 11"), "{got}");
+    assert!(!http.wants_down());
+    http.finish_masks(Direction::Down);
+    assert!(http.wants_down());
+    assert_eq!(text(&down(&mut http, b"").0), "** **** 1111");
+    assert_eq!(http.down_ended(), Ok(()));
+    assert!(http.is_over());
+}
+
+#[test]
+fn what_is_held_goes_masked_when_its_time_is_up_and_what_follows_behind_it() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\ncard 4111 1111";
+    let (_, got, _, mut http) = exchange(&[GET.as_bytes()], &[answer.as_bytes()], Mode::Mask);
+    assert!(got.ends_with("card 4111 11"));
+    assert_eq!(http.mask_due(), Some((5_000, 0)));
+    http.tick(4_999);
+    http.expire_masks();
+    assert!(!http.wants_down());
+    http.tick(1);
+    http.expire_masks();
+    assert!(http.wants_down());
+    assert_eq!(http.mask_due(), None);
+    assert_eq!(text(&down(&mut http, b" 11x and so on  ").0), "** 11x and so on  ");
+    assert_eq!(http.mask_report().map(|report| report.forced), Some(1));
+}
+
+#[test]
+fn an_answer_that_cannot_be_masked_is_a_502_and_nothing_of_it_passes() {
+    for field in [
+        "Content-Encoding: gzip",
+        "Content-Digest: sha-256=:x:",
+        "Content-Type: application/grpc",
+        "Content-Type: application/vnd.amazon.eventstream",
+        "Content-Range: bytes 0-9/10",
+    ] {
+        let mut http = Http1::new(Limits::default());
+        http.mask(masking(Mode::Mask));
+        up(&mut http, GET.as_bytes()).1.unwrap();
+        let answer = format!("HTTP/1.1 200 OK\r\n{field}\r\nContent-Length: 4\r\n\r\nbody");
+        let fault = down(&mut http, answer.as_bytes()).1.unwrap_err();
+        assert_eq!((fault.culprit, fault.section), (Culprit::Gateway, UNMASKABLE));
+        let said = text(&down(&mut http, b"").0);
+        assert!(said.starts_with("HTTP/1.1 502") && said.contains("unmaskable_answer"), "{said}");
+        assert!(!said.contains("body"));
+    }
+    let answer = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nbody";
+    let (_, got, ..) = exchange(&[GET.as_bytes()], &[answer.as_bytes()], Mode::Observe);
+    assert_eq!(got, answer);
+}
+
+#[test]
+fn a_body_that_cannot_be_followed_any_more_ends_the_connection() {
+    let deep = "[".repeat(200);
+    let mut http = Http1::new(Limits::default());
+    http.mask(masking(Mode::Mask));
+    up(&mut http, GET.as_bytes()).1.unwrap();
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 200\r\n\r\n";
+    down(&mut http, head.as_bytes()).1.unwrap();
+    let (_, end) = down(&mut http, deep.as_bytes());
+    assert_eq!(end.unwrap_err().section, UNMASKABLE);
+    assert!(http.is_over());
+}
+
+const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+
+#[test]
+fn a_websocket_is_masked_both_ways_and_what_is_held_goes_at_its_end() {
+    let mut http = Http1::new(Limits::default());
+    http.mask(masking(Mode::Mask));
+    up(&mut http, UPGRADE.as_bytes()).1.unwrap();
+    let (got, end) = down(&mut http, &[AGREED.as_bytes(), b"\x81\x0fssn 536-90-4399"].concat());
+    end.unwrap();
+    assert!(got.ends_with(b"\r\n\r\n\x81\x0fssn 536-"), "{got:?}");
+    let (sent, end) = up(&mut http, b"\x81\x92\0\0\0\0jane@example.com, ");
+    end.unwrap();
+    assert_eq!(sent, b"\x81\x92\0\0\0\0jane************, ");
+    http.finish_masks(Direction::Down);
+    assert_eq!(down(&mut http, b"").0, b"**-****");
+    assert_eq!(http.down_ended(), Ok(()));
+    let found: Vec<_> = std::iter::from_fn(|| http.mask_report()).map(|report| report.direction).collect();
+    assert_eq!(found, [Direction::Up, Direction::Down]);
+}
+
+#[test]
+fn an_extension_that_was_not_offered_is_a_502() {
+    let mut http = Http1::new(Limits::default());
+    http.mask(masking(Mode::Mask));
+    up(&mut http, UPGRADE.as_bytes()).1.unwrap();
+    let agreed = AGREED.replace("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n");
+    assert_eq!(down(&mut http, agreed.as_bytes()).1.unwrap_err().section, UNMASKABLE);
+    assert!(text(&down(&mut http, b"").0).starts_with("HTTP/1.1 502"));
+}

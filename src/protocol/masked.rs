@@ -1,0 +1,130 @@
+//! Bodies under masking, as the protocol machines see them: which bodies can be, and how bytes go through a [`Stream`].
+
+use super::edit::Edit;
+use super::fields::Fields;
+use crate::mask::{Format, Kind, Mode, Rules, Stream};
+use crate::names::Direction;
+use std::sync::Arc;
+
+/// The rules for one exchange's bodies.
+#[derive(Clone, Debug, Default)]
+pub struct Masking {
+    /// For the request's.
+    pub up: Option<Arc<Rules>>,
+    /// For the response's.
+    pub down: Option<Arc<Rules>>,
+}
+
+/// What was found in a body that is over.
+#[derive(Debug)]
+pub struct MaskReport {
+    /// Which exchange.
+    pub key: u32,
+    /// Which of its bodies.
+    pub direction: Direction,
+    /// The rules that were in force.
+    pub rules: Arc<Rules>,
+    /// Values that were found, by rule.
+    pub counts: Vec<u32>,
+    /// How many times something was held for too long.
+    pub forced: u32,
+    /// Why the exchange was cut: its body could not be masked any more.
+    pub fault: Option<&'static str>,
+}
+
+/// In place of a rule's section: a body cannot be masked, and nothing of it may pass.
+pub const UNMASKABLE: &str = "masking";
+
+/// How a body is to be read by its head; `None`: it is not looked at. `Err`: it cannot be masked.
+pub fn format_of(fields: &Fields, rules: &Rules) -> Result<Option<Format>, &'static str> {
+    match format(fields) {
+        Err(_) if rules.mode == Mode::Observe => Ok(None),
+        known => known,
+    }
+}
+
+fn format(fields: &Fields) -> Result<Option<Format>, &'static str> {
+    let coded = |value: &[u8]| !value.is_empty() && !value.eq_ignore_ascii_case(b"identity");
+    if fields.all("content-encoding").any(coded) {
+        return Err("a body is compressed although identity was asked for");
+    }
+    if DIGESTS.iter().any(|name| fields.get(name).is_some()) {
+        return Err("a body has a digest, which masking would break");
+    }
+    if fields.get("content-range").is_some() {
+        return Err("a body is part of another");
+    }
+    let Some(kind) = fields.get("content-type") else { return Ok(Some(Format::Text)) };
+    let essence =
+        kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
+    Ok(Some(match &essence[..] {
+        b"text/event-stream" => Format::Events,
+        b"application/json"
+        | b"application/x-ndjson"
+        | b"application/ndjson"
+        | b"application/jsonl"
+        | b"application/x-jsonlines"
+        | b"application/json-seq" => Format::Json,
+        json if json.ends_with(b"+json") => Format::Json,
+        b"application/vnd.amazon.eventstream" => return Err("a body's framing has checksums (eventstream)"),
+        grpc if grpc.starts_with(b"application/grpc") => return Err("gRPC messages cannot be masked"),
+        media if NOT_LOOKED_AT.iter().any(|kind| media.starts_with(kind)) => return Ok(None),
+        _ => Format::Text,
+    }))
+}
+
+/// True when what follows an upgrade can be masked: WebSocket without extensions.
+pub(super) fn check_upgrade(response: &Fields, rules: &Rules) -> Result<Option<Format>, &'static str> {
+    let extends = response.get("sec-websocket-extensions").is_some();
+    match rules.mode {
+        Mode::Mask if extends => Err("a WebSocket has an extension that was not offered"),
+        Mode::Observe if extends => Ok(None),
+        _ => Ok(Some(Format::Frames)),
+    }
+}
+
+/// Fields that say what a body's bytes hash to.
+const DIGESTS: [&str; 4] = ["content-digest", "repr-digest", "digest", "content-md5"];
+/// Kinds of bodies that have no text.
+const NOT_LOOKED_AT: [&[u8]; 4] = [b"image/", b"audio/", b"video/", b"font/"];
+
+/// Fields of a request that must not go up where its answer is masked: what they ask for could not be.
+pub const ASKS_FOR_MORE: [&str; 6] = [
+    "accept-encoding",
+    "range",
+    "if-range",
+    "want-content-digest",
+    "want-repr-digest",
+    "sec-websocket-extensions",
+];
+
+/// Lets the next `n` bytes go through: what passes goes on, the rest is held.
+pub(super) fn pass(
+    stream: &mut Stream,
+    edit: &mut Edit<'_>,
+    n: usize,
+    kind: Kind,
+) -> Result<(), &'static str> {
+    let passed = stream.take(&mut edit.rest_mut()[..n], kind)?;
+    if passed.held == 0 {
+        edit.keep(passed.at_hand);
+        edit.skip(n - passed.at_hand);
+    } else {
+        stream.release(passed.held, |bytes| edit.put_back(bytes));
+        edit.keep(passed.at_hand);
+        edit.skip(n - passed.at_hand);
+    }
+    Ok(())
+}
+
+/// What is left of a body that is over.
+pub(super) fn report(key: u32, direction: Direction, stream: &mut Stream) -> Option<MaskReport> {
+    let (counts, forced) = stream.take_counts();
+    let any = forced > 0 || counts.iter().any(|count| *count > 0);
+    any.then(|| MaskReport { key, direction, rules: stream.rules().clone(), counts, forced, fault: None })
+}
+
+/// A body that cannot be masked any more.
+pub(super) fn fault(key: u32, direction: Direction, rules: Arc<Rules>, rule: &'static str) -> MaskReport {
+    MaskReport { key, direction, rules, counts: Vec::new(), forced: 0, fault: Some(rule) }
+}
