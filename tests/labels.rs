@@ -22,7 +22,9 @@ fn after(why: RefusalReason) -> Option<RefusalReason> {
         RefusalReason::MethodNotAllowed => Some(RefusalReason::BadAnswer),
         RefusalReason::BadAnswer => Some(RefusalReason::UpstreamTimeout),
         RefusalReason::UpstreamTimeout => Some(RefusalReason::Misdirected),
-        RefusalReason::Misdirected => None,
+        RefusalReason::Misdirected => Some(RefusalReason::Unmaskable),
+        RefusalReason::Unmaskable => Some(RefusalReason::UnmaskableAnswer),
+        RefusalReason::UnmaskableAnswer => None,
     }
 }
 

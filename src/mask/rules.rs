@@ -107,7 +107,7 @@ pub struct Rules {
     literals: Option<AhoCorasick>,
     anchors: Vec<Anchor>,
     longest: usize,
-    digits: Vec<(u16, fn(&mut Cursor<'_>) -> Result<Hit, Stop>)>,
+    digits: Vec<(u16, Read)>,
     email: Option<u16>,
     ipv6: Option<u16>,
 }
@@ -124,6 +124,9 @@ enum What {
     Credential,
 }
 
+/// Reads a value, entered at its first digit.
+type Read = fn(&mut Cursor<'_>) -> Result<Hit, Stop>;
+
 /// Where a candidate came from: how it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
@@ -137,7 +140,6 @@ impl Rules {
     /// Compiles rules. `Err` says why they cannot be together.
     pub fn new(rules: Vec<Rule>, mode: Mode, hold: HoldLimit) -> Result<Self, String> {
         let (mut anchors, mut digits, mut email, mut ipv6) = (Vec::new(), Vec::new(), None, None);
-        type Read = fn(&mut Cursor<'_>) -> Result<Hit, Stop>;
         for (number, rule) in rules.iter().enumerate() {
             let number = number as u16;
             match rule {

@@ -87,7 +87,7 @@ struct Exchange {
     /// When the upstream should have begun to answer, or is asked about again.
     answer_due: Option<Instant>,
     /// What masks found, for its line.
-    masked: Option<Box<String>>,
+    masked: Option<String>,
 }
 
 /// What the log keeps of a request's head.
@@ -433,7 +433,7 @@ impl Conversation {
             identity: Some(exchange.permit.identity()),
             verdict: audit::Verdict::Permitted { rule: exchange.permit.rule() },
             ended: how,
-            masked: exchange.masked.as_deref().map(String::as_str),
+            masked: exchange.masked.as_deref(),
         };
         audit::request(&line);
         self.session.fact(|| audit::json_line(&line));
