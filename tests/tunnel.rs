@@ -132,7 +132,7 @@ async fn what_is_no_permitted_connect_is_refused_and_reaches_nothing() {
         (connect("localhost:22", &good), 403, "forbidden"),
         (connect("[::1]:22", &good), 400, "bad_request"),
         (connect(&format!("http://{real}/"), &good), 400, "bad_request"),
-        (connect("route", "not-a-token"), 407, "invalid_token"),
+        (connect("route", "not-a-token"), 407, "service_key"),
         ("CONNECT route HTTP/1.1\r\nHost: r\r\n\r\n".into(), 407, "no_token"),
         (
             format!("CONNECT route HTTP/1.1\r\nHost: r\r\nAuthorization: Bearer {good}\r\n\r\n"),

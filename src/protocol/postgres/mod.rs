@@ -121,7 +121,9 @@ impl RefusalReason {
                 "this gateway takes a token in the place of the password, and none was sent"
             }
             RefusalReason::InvalidToken => "the token in the password field does not verify for this route",
-            RefusalReason::ServiceKey => "that is no token; use a token of your issuer as the password",
+            RefusalReason::ServiceKey => {
+                "what stands in the password field is no token and does not verify; use a token of your issuer"
+            }
             RefusalReason::ExpiredToken => "the token in the password field has expired; get a new one",
             RefusalReason::Forbidden => "the identity is known, and this route's policy does not permit it",
             RefusalReason::IssuerUnavailable => "the issuer's keys cannot be fetched just now; try again",

@@ -43,7 +43,7 @@ impl RefusalReason {
                 "WRONGPASS the token in the place of the password does not verify for this route"
             }
             RefusalReason::ServiceKey => {
-                "WRONGPASS that is no token; use a token of your issuer as the password"
+                "WRONGPASS the token in the place of the password is none; use a token of your issuer"
             }
             RefusalReason::ExpiredToken => "WRONGPASS the token has expired; get a new one",
             RefusalReason::Forbidden => {
