@@ -201,9 +201,7 @@ fn a_card_over_eleven_tokens_of_two_choices_arrives_masked_and_other_events_are_
     assert_eq!(contents(&all, 1), "other".repeat(tokens.len()));
     // A hold before the seventh digit would have been none: the sixth passes.
     let until: Vec<u8> = out[..12].concat();
-    assert!(
-        contents(&String::from_utf8_lossy(&until).rsplit_once("\n\n").unwrap().0.to_string(), 0).len() <= 11
-    );
+    assert!(contents(String::from_utf8_lossy(&until).rsplit_once("\n\n").unwrap().0, 0).len() <= 11);
 }
 
 #[test]
