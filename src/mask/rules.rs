@@ -187,7 +187,7 @@ impl Rules {
         Ok(Rules { rules, mode, hold, literals, anchors, longest, digits, email, ipv6 })
     }
 
-    /// The rules, in the order of [`super::Stream::counts`].
+    /// The rules, in the order of [`super::Stream::take_counts`].
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }
