@@ -247,8 +247,8 @@ impl Talk for Http2 {
             (Event::Cut | Event::Grace, Moment::After) => IDLE_OUT,
             // A stream is reset; its connection goes on.
             (Event::Cut | Event::Grace, _) => IDLE_OUT,
-            // Frames for a stream that is over are for nobody.
-            (Event::Stall, Moment::After) => IDLE_OUT,
+            // DATA for a stream that is over, and more of it than the client had allowed.
+            (Event::Stall, Moment::After) => ("protocol", "upstream"),
             _ => usual,
         }
     }
