@@ -4,6 +4,7 @@ use super::super::directory::{Directory, DirectoryFault};
 use super::super::format::FormatFault;
 use super::super::format::envelope::Identities;
 use super::super::format::frame::{Gap, KeyNotice, Kind, Plane, SEALED, Totals};
+use super::log_view::LogView;
 use super::player::{Player, SegmentKeys};
 use super::segment::{Frame, ReadFault, SegmentFile, is_first};
 use crate::names::SessionId;
@@ -59,6 +60,7 @@ pub fn list(
     for (place, number) in numbers.iter().enumerate() {
         observer.segment(place, numbers.len());
         if let Err(fault) = list_segment(directory, *number, identities, &mut sessions, observer, &mut faults)
+            && !is_torn_tail(directory, *number, &fault)
         {
             faults.push(fault);
         }
@@ -191,11 +193,20 @@ pub fn play_frames(
 ) -> Vec<ReadFault> {
     let mut faults = Vec::new();
     for number in segments {
-        if let Err(fault) = play_segment(directory, *number, session, identities, &mut take, &mut faults) {
+        if let Err(fault) = play_segment(directory, *number, session, identities, &mut take, &mut faults)
+            && !is_torn_tail(directory, *number, &fault)
+        {
             faults.push(fault);
         }
     }
     faults
+}
+
+/// True for the bytes behind the last whole frame of a gateway that was killed: its next start entered them into the log.
+fn is_torn_tail(directory: &Directory, number: u64, fault: &ReadFault) -> bool {
+    let complete = |log: LogView| log.segments.get(&number)?.complete;
+    let known = LogView::read(directory).ok().and_then(complete);
+    known.is_some_and(|(size, valid, _)| valid < size && valid == fault.offset)
 }
 
 fn play_segment(

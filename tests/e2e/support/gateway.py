@@ -27,11 +27,13 @@ def toml(value) -> str:
 
 
 class Gateway:
+    scheme, trust = "http", True
+
     def __init__(self, folder: pathlib.Path, config: dict, port: int | None = None, ready: int = 200, ca: str | None = None, **more):
         """`ca`: the authority of the operator's listener, where that speaks TLS."""
         self.folder, self.config = folder, config
-        self.scheme = "https" if ca else "http"
-        self.trust = ssl.create_default_context(cafile=ca) if ca else True
+        if ca:
+            self.scheme, self.trust = "https", ssl.create_default_context(cafile=ca)
         self.path = folder / "staunch.toml"
         (folder / "stored.key").touch(mode=0o600)
         (folder / "stored.key").write_text(KEY + "\n")
