@@ -6,6 +6,7 @@
 mod hpack;
 mod http1;
 mod http2;
+mod mask;
 mod policy;
 mod record;
 mod samples;
@@ -26,6 +27,6 @@ fn config() -> Criterion {
 criterion_group! {
     name = functions;
     config = config();
-    targets = record::reseal, http1::head, http2::block, hpack::code, tokens::token, policy::permit, sniff::sniff
+    targets = record::reseal, http1::head, http2::block, hpack::code, tokens::token, mask::mask, policy::permit, sniff::sniff
 }
 criterion_main!(functions);

@@ -47,7 +47,8 @@ pub struct Stream {
     forced: u32,
     hold: Option<Hold>,
     pieces: u64,
-    now: u64,
+    /// Where what is held began when [`Stream::hold_changed`] was asked last.
+    told: Option<u64>,
     /// What is overwritten, where that is wanted.
     spans: Option<Vec<Span>>,
     /// Bytes at hand that passed between what was released and what was held behind them.
@@ -75,7 +76,7 @@ impl Follower {
 struct Hold {
     wire: u64,
     events: u64,
-    since: u64,
+    since: Option<u64>,
 }
 
 impl Stream {
@@ -97,15 +98,10 @@ impl Stream {
             forced: 0,
             hold: None,
             pieces: 0,
-            now: 0,
+            told: None,
             spans: None,
             skipped: 0,
         }
-    }
-
-    /// Tells the time, in milliseconds of any clock.
-    pub fn set_time(&mut self, now: u64) {
-        self.now = now;
     }
 
     /// True while something is held.
@@ -113,10 +109,16 @@ impl Stream {
         !self.held.is_empty()
     }
 
-    /// When the time is up for what is held, on the clock of [`Stream::set_time`].
-    pub fn due(&self) -> Option<u64> {
-        let hold = self.hold.filter(|_| self.is_holding())?;
-        Some(hold.since.saturating_add(self.rules.hold.time.as_millis() as u64))
+    /// True when what is held is not what it was when this was asked before: [`Stream::due`] says something else.
+    pub fn hold_changed(&mut self) -> bool {
+        let hold = self.hold.map(|hold| hold.wire);
+        std::mem::replace(&mut self.told, hold) != hold
+    }
+
+    /// When the time is up for what is held, on the clock, in milliseconds, that says `now`. It begins with the first call.
+    pub fn due(&mut self, now: u64) -> Option<u64> {
+        let time = self.rules.hold.time.as_millis() as u64;
+        self.hold.as_mut().map(|hold| hold.since.get_or_insert(now).saturating_add(time))
     }
 
     /// Takes the next bytes of the wire. Returns what passes: first so much of what was held ([`Stream::release`]), then so
@@ -176,8 +178,8 @@ impl Stream {
     }
 
     /// Deals with what is held for too long. Returns how much of it passes.
-    pub fn expire(&mut self) -> usize {
-        if self.due().is_none_or(|due| due > self.now) {
+    pub fn expire(&mut self, now: u64) -> usize {
+        if self.due(now).is_none_or(|due| due > now) {
             return 0;
         }
         let end = self.base + self.held.len() as u64;
@@ -278,7 +280,7 @@ impl Stream {
         let hold = hold.filter(|hold| *hold < end);
         self.hold = hold.map(|wire| match self.hold {
             Some(hold) if hold.wire == wire => hold,
-            _ => Hold { wire, events: self.events(), since: self.now },
+            _ => Hold { wire, events: self.events(), since: None },
         });
         hold.unwrap_or(end)
     }

@@ -296,17 +296,17 @@ fn a_value_that_is_recognised_after_its_hold_was_too_long_is_overwritten_to_its_
 #[test]
 fn what_is_held_for_too_long_is_overwritten_by_the_clock() {
     let mut stream = Stream::new(rules(), Format::Text);
-    stream.set_time(1_000);
     let mut bytes = *b"4111 1111 11";
     assert_eq!(stream.take(&mut bytes, Kind::Payload), Ok(Passed { held: 0, at_hand: 7 }));
-    assert_eq!(stream.due(), Some(6_000));
-    stream.set_time(5_999);
-    assert_eq!(stream.expire(), 0);
-    stream.set_time(6_000);
-    let (held, mut out) = (stream.expire(), Vec::new());
+    assert!(stream.hold_changed() && !stream.hold_changed());
+    assert_eq!(stream.due(1_000), Some(6_000));
+    assert_eq!(stream.due(3_000), Some(6_000), "it began with the first look");
+    assert_eq!(stream.expire(5_999), 0);
+    let (held, mut out) = (stream.expire(6_000), Vec::new());
     stream.release(held, |bytes| out.extend_from_slice(bytes));
     assert_eq!(out, b"*****");
-    assert_eq!(stream.due(), None);
+    assert!(stream.hold_changed());
+    assert_eq!(stream.due(6_000), None);
 }
 
 #[test]

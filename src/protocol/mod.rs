@@ -274,6 +274,8 @@ pub enum Event {
         /// HTTP status.
         status: u16,
     },
+    /// What masks hold is not what it was: [`Http::mask_due`] says something else.
+    Held,
     /// The exchange is over, in whichever way.
     Ended {
         /// Which exchange.
@@ -348,8 +350,9 @@ pub trait Http {
     fn mask(&mut self, masking: Masking);
     /// The next body that was masked and is over, if anything was found in it. Its exchange's end is told later.
     fn mask_report(&mut self) -> Option<MaskReport>;
-    /// When the time is up for the oldest of what masks hold, on the machine's clock; and that clock.
-    fn mask_due(&self) -> Option<(u64, u64)>;
+    /// When the time is up for the oldest of what masks hold, on the machine's clock; and that clock. Asked after
+    /// [`Event::Held`], when the time was told.
+    fn mask_due(&mut self) -> Option<(u64, u64)>;
     /// Deals with what masks hold whose time is up.
     fn expire_masks(&mut self);
     /// Nothing follows in this direction: what masks hold of a body that ends with it goes first.

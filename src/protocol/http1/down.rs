@@ -47,10 +47,12 @@ impl Http1 {
                 }
                 Service::Masked(body, stream) => {
                     let (trailer, mut n) = (&mut self.down_trailer, 0);
-                    stream.set_time(self.clock);
                     let passed =
                         body.pass_masked(stream, edit, &self.limits, trailer, &self.unguarded, &mut n);
                     let done = *body == Body::Done;
+                    if stream.hold_changed() {
+                        self.events.push_back(Event::Held);
+                    }
                     if let Some(front) = self.exchanges.front_mut() {
                         front.down += n;
                     }
@@ -65,8 +67,10 @@ impl Http1 {
                     match &mut self.tunnel.down {
                         None => edit.keep(n),
                         Some(stream) => {
-                            stream.set_time(self.clock);
                             let passed = masked::pass(stream, edit, n, Payload);
+                            if stream.hold_changed() {
+                                self.events.push_back(Event::Held);
+                            }
                             passed.map_err(|rule| self.service_fault(unmaskable(rule)))?;
                         }
                     }

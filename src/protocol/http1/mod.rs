@@ -344,31 +344,32 @@ impl Http for Http1 {
         self.mask_reports.pop_front()
     }
 
-    fn mask_due(&self) -> Option<(u64, u64)> {
-        let up = if let Client::Masked(_, stream) = &self.client { stream.due() } else { None };
-        let down = if let Service::Masked(_, stream) = &self.service { stream.due() } else { None };
-        let tunnel = self.tunnel.up.iter().chain(&self.tunnel.down).filter_map(|stream| stream.due());
-        up.into_iter().chain(down).chain(tunnel).min().map(|due| (due, self.clock))
+    fn mask_due(&mut self) -> Option<(u64, u64)> {
+        let clock = self.clock;
+        let up = if let Client::Masked(_, stream) = &mut self.client { stream.due(clock) } else { None };
+        let down = if let Service::Masked(_, stream) = &mut self.service { stream.due(clock) } else { None };
+        let tunnel = self.tunnel.up.iter_mut().chain(&mut self.tunnel.down);
+        let tunnel = tunnel.filter_map(|stream| stream.due(clock));
+        up.into_iter().chain(down).chain(tunnel).min().map(|due| (due, clock))
     }
 
     fn expire_masks(&mut self) {
-        let tunnel =
-            [(&mut self.tunnel.up, &mut self.released_up), (&mut self.tunnel.down, &mut self.released_down)];
-        for (stream, released) in tunnel {
-            let Some(stream) = stream else { continue };
-            stream.set_time(self.clock);
-            let held = stream.expire();
+        fn expire(stream: &mut Stream, clock: u64, released: &mut Vec<u8>) {
+            let held = stream.expire(clock);
             stream.release(held, |bytes| released.extend_from_slice(bytes));
         }
+        let clock = self.clock;
+        if let Some(stream) = &mut self.tunnel.up {
+            expire(stream, clock, &mut self.released_up);
+        }
+        if let Some(stream) = &mut self.tunnel.down {
+            expire(stream, clock, &mut self.released_down);
+        }
         if let Client::Masked(_, stream) = &mut self.client {
-            stream.set_time(self.clock);
-            let held = stream.expire();
-            stream.release(held, |bytes| self.released_up.extend_from_slice(bytes));
+            expire(stream, clock, &mut self.released_up);
         }
         if let Service::Masked(_, stream) = &mut self.service {
-            stream.set_time(self.clock);
-            let held = stream.expire();
-            stream.release(held, |bytes| self.released_down.extend_from_slice(bytes));
+            expire(stream, clock, &mut self.released_down);
         }
     }
 

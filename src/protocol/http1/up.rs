@@ -7,7 +7,7 @@ use super::{Client, Exchange, Http1, Life, Reply, Service};
 use crate::mask::Kind::Payload;
 use crate::names::Culprit;
 use crate::protocol::masked::{self, UNMASKABLE};
-use crate::protocol::{Edit, Ended, Fault, RefusalReason, Request, Up};
+use crate::protocol::{Edit, Ended, Event, Fault, RefusalReason, Request, Up};
 
 impl Http1 {
     pub(super) fn read_up(&mut self, edit: &mut Edit<'_>) -> Result<Up, Fault> {
@@ -46,9 +46,11 @@ impl Http1 {
                 }
                 Client::Masked(body, stream) => {
                     let (trailer, mut n) = (&mut self.up_trailer, 0);
-                    stream.set_time(self.clock);
                     let passed = body.pass_masked(stream, edit, &self.limits, trailer, &self.guarded, &mut n);
                     let done = *body == Body::Done;
+                    if stream.hold_changed() {
+                        self.events.push_back(Event::Held);
+                    }
                     if let Some(back) = self.exchanges.back_mut() {
                         back.up += n;
                     }
@@ -64,8 +66,10 @@ impl Http1 {
                     match &mut self.tunnel.up {
                         None => edit.keep(n),
                         Some(stream) => {
-                            stream.set_time(self.clock);
                             let passed = masked::pass(stream, edit, n, Payload);
+                            if stream.hold_changed() {
+                                self.events.push_back(Event::Held);
+                            }
                             passed.map_err(|rule| self.tunnel_fault(rule))?;
                         }
                     }

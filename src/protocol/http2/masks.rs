@@ -10,7 +10,7 @@ use crate::mask::Kind;
 use crate::mask::Stream as Mask;
 use crate::names::Direction;
 use crate::protocol::masked;
-use crate::protocol::{Edit, Ended};
+use crate::protocol::{Edit, Ended, Event};
 
 impl Http2 {
     fn mask_of(&mut self, id: u32, direction: Direction) -> Option<&mut Box<Mask>> {
@@ -31,34 +31,35 @@ impl Http2 {
         direction: Direction,
         edit: &mut Edit<'_>,
     ) -> Reading {
-        let n = frame.data.min(edit.rest().len());
-        let clock = self.clock;
+        let n = (frame.data as usize).min(edit.rest().len());
         let Some(mask) = self.mask_of(frame.stream, direction) else {
             // The stream was ended while its frame came.
-            let left = frame.data + frame.pad;
+            let left = frame.data as usize + usize::from(frame.pad);
             self.owe(direction, left + usize::from(frame.padding > 0), frame.ends);
             return if left == 0 { Reading::Head } else { Reading::Skip(left) };
         };
         let mut out = Vec::new();
         if n > 0 {
-            mask.set_time(clock);
             match mask.take(&mut edit.rest_mut()[..n], Kind::Payload) {
                 Ok(passed) => {
                     mask.release(passed.held, |bytes| out.extend_from_slice(bytes));
                     out.extend_from_slice(&edit.rest()[..passed.at_hand]);
+                    if mask.hold_changed() {
+                        self.events.push_back(Event::Held);
+                    }
                 }
                 Err(rule) => {
                     self.cut_unmaskable(frame.stream, direction, rule);
                     return self.read_masked(frame, direction, edit);
                 }
             }
-            frame.data -= n;
+            frame.data -= n as u32;
             edit.skip(n);
         }
-        let pad = frame.pad.min(edit.rest().len());
         if frame.data == 0 {
+            let pad = usize::from(frame.pad).min(edit.rest().len());
             edit.skip(pad);
-            frame.pad -= pad;
+            frame.pad -= pad as u16;
         }
         let over = frame.data == 0 && frame.pad == 0;
         let ends = over && frame.ends;
@@ -69,7 +70,7 @@ impl Http2 {
         let mut frames = Vec::new();
         if over && frame.padding > 0 {
             write_data(&mut frames, frame.stream, &out, false);
-            let mut padding = vec![0; frame.padding];
+            let mut padding = vec![0; frame.padding.into()];
             padding[0] = (frame.padding - 1) as u8;
             let flags = PADDED | if ends { END_STREAM } else { 0 };
             write(&mut frames, DATA, flags, frame.stream, &padding);
@@ -86,13 +87,11 @@ impl Http2 {
 
     /// A request that waits for its turn: what passes of its DATA, as frames.
     pub(super) fn mask_waiting(&mut self, head: Head, payload: &mut [u8]) -> Option<Vec<u8>> {
-        let clock = self.clock;
         self.mask_of(head.stream, Direction::Up)?;
         let padding = if head.has(PADDED) { 1 + usize::from(*payload.first()?) } else { 0 };
         let data = payload.get_mut(usize::from(padding > 0)..head.length - padding.saturating_sub(1))?;
         let (mut out, mut frames) = (Vec::new(), Vec::new());
         let mask = self.mask_of(head.stream, Direction::Up)?;
-        mask.set_time(clock);
         match mask.take(data, Kind::Payload) {
             Ok(passed) => {
                 mask.release(passed.held, |bytes| out.extend_from_slice(bytes));
@@ -168,12 +167,13 @@ impl Http2 {
     }
 
     /// The earliest moment at which a mask's time is up.
-    pub(super) fn next_mask_due(&self) -> Option<u64> {
-        let masks = |stream: &Stream| {
-            let up = stream.mask_up.as_ref().and_then(|mask| mask.due());
-            up.into_iter().chain(stream.mask_down.as_ref().and_then(|mask| mask.due())).min()
+    pub(super) fn next_mask_due(&mut self) -> Option<u64> {
+        let clock = self.clock;
+        let masks = |stream: &mut Stream| {
+            let up = stream.mask_up.as_mut().and_then(|mask| mask.due(clock));
+            up.into_iter().chain(stream.mask_down.as_mut().and_then(|mask| mask.due(clock))).min()
         };
-        self.streams.values().filter_map(masks).min()
+        self.streams.values_mut().filter_map(masks).min()
     }
 
     /// Deals with what is held whose time is up.
@@ -184,8 +184,7 @@ impl Http2 {
                 [(&mut stream.mask_up, &mut self.released_up), (&mut stream.mask_down, &mut self.to_client)];
             for (mask, out) in sides {
                 let Some(mask) = mask else { continue };
-                mask.set_time(clock);
-                let held = mask.expire();
+                let held = mask.expire(clock);
                 mask.release(held, |bytes| write_data(out, *id, bytes, false));
             }
         }

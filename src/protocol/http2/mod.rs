@@ -503,7 +503,7 @@ impl Http for Http2 {
         self.mask_reports.pop_front()
     }
 
-    fn mask_due(&self) -> Option<(u64, u64)> {
+    fn mask_due(&mut self) -> Option<(u64, u64)> {
         self.next_mask_due().map(|due| (due, self.clock))
     }
 

@@ -38,23 +38,19 @@ pub(super) struct Stream {
 pub(super) struct Masked {
     pub(super) stream: u32,
     /// Bytes of data, and of padding behind it, that are to come.
-    pub(super) data: usize,
-    pub(super) pad: usize,
+    pub(super) data: u32,
+    pub(super) pad: u16,
     /// All bytes of padding, its length's included.
-    pub(super) padding: usize,
+    pub(super) padding: u16,
     pub(super) ends: bool,
 }
 
 impl Masked {
     pub(super) fn new(head: Head, padding: usize) -> Self {
+        // A frame's length has 24 bits, that of its padding 8.
+        let (data, padding) = ((head.length - padding) as u32, padding as u16);
         let ends = head.has(END_STREAM);
-        Masked {
-            stream: head.stream,
-            data: head.length - padding,
-            pad: padding.saturating_sub(1),
-            padding,
-            ends,
-        }
+        Masked { stream: head.stream, data, pad: padding.saturating_sub(1), padding, ends }
     }
 }
 

@@ -78,9 +78,11 @@ impl Conversation {
 
     /// Notes until when what masks hold may be held.
     pub(super) fn note_holds(&mut self) {
-        let due = self.http.http_ref().mask_due();
+        self.tick();
+        let due = self.http.http().mask_due();
         self.mask_due =
             due.map(|(due, clock)| self.ticked + Duration::from_millis(due.saturating_sub(clock)));
+        self.note_soonest();
     }
 
     /// Deals with what masks held for too long.

@@ -64,6 +64,8 @@ pub struct Conversation {
     masked: u64,
     /// When what they hold was held for long enough.
     mask_due: Option<Instant>,
+    /// The first of `head_due` and `mask_due`.
+    soonest: Option<Instant>,
     /// When the tunnel's token ends: nothing new is permitted after, so the client is told to come through a new tunnel.
     tunnel_ends: Option<Expiry>,
 }
@@ -181,6 +183,7 @@ impl Conversation {
             masks: false,
             masked: 0,
             mask_due: None,
+            soonest: None,
         }
     }
 
@@ -374,9 +377,6 @@ impl Conversation {
 
     /// Takes note of what went by.
     pub fn notice(&mut self) {
-        if self.masks {
-            self.notice_masks();
-        }
         while let Some(event) = self.http.http().event() {
             match event {
                 Event::Response { key, status } => {
@@ -389,7 +389,11 @@ impl Conversation {
                         metrics.first_byte(took);
                     }
                 }
+                Event::Held => self.note_holds(),
                 Event::Ended { key, up, down, how } => {
+                    if self.masks {
+                        self.notice_masks();
+                    }
                     if let Some(place) = self.exchanges.iter().position(|e| e.key == key) {
                         let exchange = self.exchanges.swap_remove(place);
                         self.write_line(&exchange, up, down, how);

@@ -22,10 +22,16 @@ impl Conversation {
     /// A head that has begun may take as long as a whole connection may up to its first permit.
     fn note_head(&mut self) {
         match (self.http.http_ref().is_in_head(), self.head_due) {
-            (false, _) => self.head_due = None,
+            (false, None) | (true, Some(_)) => return,
+            (false, Some(_)) => self.head_due = None,
             (true, None) => self.head_due = Some(Instant::now() + self.head_limit()),
-            (true, Some(_)) => {}
         }
+        self.note_soonest();
+    }
+
+    /// When the first of a head's time and of a hold's is up; looked up often, changed seldom.
+    pub(super) fn note_soonest(&mut self) {
+        self.soonest = self.head_due.into_iter().chain(self.mask_due).min();
     }
 
     fn head_limit(&self) -> Duration {
@@ -43,6 +49,7 @@ impl Conversation {
         }
         // What is under way is not ended for what stands behind it.
         self.head_due = Some(now + self.head_limit());
+        self.note_soonest();
         Ok(())
     }
 
@@ -114,22 +121,16 @@ impl Traffic for Conversation {
         }
         self.note_head();
         self.notice();
-        if self.masks {
-            self.note_holds();
-        }
         Poll::Ready(Ok(()))
     }
 
     fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Close> {
-        if self.awaits_head() || self.masks {
+        if self.awaits_head() {
             // Interim answers are bounded by time.
             self.tick();
         }
         let dealt = self.http.http().down(edit);
         self.notice();
-        if self.masks {
-            self.note_holds();
-        }
         dealt.map_err(|fault| self.blame(fault))
     }
 
@@ -189,7 +190,7 @@ impl Traffic for Conversation {
             exchange.ends.as_ref().map(Expiry::due).into_iter().chain(exchange.answer_due).min()
         };
         let tunnel = self.tunnel_ends.as_ref().map(Expiry::due);
-        self.exchanges.iter().filter_map(due).chain(tunnel).chain(self.head_due).chain(self.mask_due).min()
+        self.exchanges.iter().filter_map(due).chain(tunnel).chain(self.soonest).min()
     }
 
     fn expire(&mut self, now: Instant) -> Result<(), Close> {

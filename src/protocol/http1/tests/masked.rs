@@ -95,6 +95,8 @@ fn what_is_held_goes_masked_when_its_time_is_up_and_what_follows_behind_it() {
     let answer = "HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\ncard 4111 1111";
     let (_, got, _, mut http) = exchange(&[GET.as_bytes()], &[answer.as_bytes()], Mode::Mask);
     assert!(got.ends_with("card 4111 11"));
+    assert_eq!(http.event(), Some(Event::Response { key: 1, status: 200 }));
+    assert_eq!(http.event(), Some(Event::Held));
     assert_eq!(http.mask_due(), Some((5_000, 0)));
     http.tick(4_999);
     http.expire_masks();

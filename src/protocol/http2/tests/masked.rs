@@ -86,6 +86,8 @@ fn another_stream_is_not_held_by_what_one_holds() {
     assert_eq!(data(&got, 1).0, "4111 11");
     let (got, _) = feed_down(&mut http, &frame(DATA, 0, 3, b"at once"), 1_000);
     assert_eq!(data(&got, 3).0, "at once");
+    assert!(std::iter::from_fn(|| http.event()).any(|event| event == Event::Held));
+    assert!(http.mask_due().is_some());
     http.tick(5_000);
     http.expire_masks();
     assert!(http.wants_down());
