@@ -42,6 +42,8 @@ enum Shape {
     Json,
     /// Server-sent events.
     Events,
+    /// Form fields, as URLs encode them.
+    Form,
 }
 
 /// Shows the masked body on `out` and the reasons on `told`. `colour`: masked bytes stand out.
@@ -66,6 +68,7 @@ pub fn run(
         Shape::Text => Format::Text,
         Shape::Json => Format::Json,
         Shape::Events => Format::Events,
+        Shape::Form => Format::Form,
     };
     let mut stream = Stream::new(mask.rules.clone(), format);
     stream.keep_spans();
@@ -93,7 +96,7 @@ pub fn run(
     let values: u32 = counts.iter().sum();
     writeln!(told, "\n  offset  bytes  rule").map_err(fault)?;
     spans.iter().try_for_each(|span| writeln!(told, "{}", reason(span))).map_err(fault)?;
-    let word = if format == Format::Text { "pieces of 16 bytes" } else { "events" };
+    let word = if matches!(format, Format::Text | Format::Form) { "pieces of 16 bytes" } else { "events" };
     writeln!(told, "{values} values; of {pieces} {word}, {held} ended held, at most {longest} in a row")
         .map_err(fault)?;
     Ok(0)
@@ -122,7 +125,7 @@ fn guess(body: &[u8]) -> Format {
 /// The body as it would arrive: an event at a time, or a few bytes.
 fn split(body: &[u8], format: Format) -> Vec<&[u8]> {
     match format {
-        Format::Text | Format::Frames => body.chunks(16).collect(),
+        Format::Text | Format::Form | Format::Frames => body.chunks(16).collect(),
         Format::Json => body.split_inclusive(|byte| *byte == b'\n').collect(),
         Format::Events => {
             let (mut pieces, mut from) = (Vec::new(), 0);

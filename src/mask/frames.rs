@@ -2,6 +2,7 @@
 //!
 //! Binary messages and control frames are not looked at. Extensions are a fault: the session takes their offer out.
 
+use super::blank::Blank;
 use super::json::Json;
 use super::lane::{Fill, Found, Lane};
 use super::rules::Rules;
@@ -13,6 +14,8 @@ pub(super) struct Frames {
     state: State,
     /// What the message is that is under way.
     message: Message,
+    /// White space that the message begins with: what follows says whose it is.
+    blank: Blank,
     json: Json,
     text: Lane,
     /// Payloads with a masking key, as long as something of them may be overwritten.
@@ -62,6 +65,7 @@ impl Frames {
         Frames {
             state: State::Head([0; 14], 0),
             message: Message::None,
+            blank: Blank::default(),
             json: Json::new(),
             text: Lane::new(Fill::Text),
             keys: VecDeque::new(),
@@ -145,15 +149,27 @@ impl Frames {
                 *byte ^= keyed.at(wire + place as u64);
             }
         }
-        if self.message == Message::Begun {
-            self.message =
-                if matches!(plain.first(), Some(b'{' | b'[')) { Message::Json } else { Message::Text };
+        let (mut rest, mut wire) = (&plain[..], wire);
+        if self.message == Message::Begun
+            && let Some(is_json) = self.blank.begins_json(&mut rest, &mut wire)
+        {
+            self.begin_text(is_json);
         }
         match self.message {
-            Message::Json => self.json.feed(&plain, wire, rules, found),
-            _ => self.text.push(&plain, wire),
+            Message::Json => self.json.feed(rest, wire, rules, found),
+            Message::Text => self.text.push(rest, wire),
+            _ => {}
         }
         self.plain = plain;
+    }
+
+    /// The message is JSON or plain text from here on.
+    fn begin_text(&mut self, is_json: bool) {
+        self.message = if is_json { Message::Json } else { Message::Text };
+        let blank = std::mem::take(&mut self.blank);
+        if !is_json {
+            self.text.push(&blank.bytes, blank.wire);
+        }
     }
 
     fn end_frame(&mut self, looks: bool, ends: bool, rules: &Rules, found: &mut Found) {
@@ -163,6 +179,9 @@ impl Frames {
         }
         if looks {
             self.messages += 1;
+            if self.message == Message::Begun {
+                self.begin_text(false);
+            }
             match self.message {
                 Message::Json => self.json.next_event(rules, found),
                 _ => self.text.scan(rules, false, found),
@@ -187,15 +206,21 @@ impl Frames {
     }
 
     pub(super) fn finish(&mut self, rules: &Rules, found: &mut Found) {
+        if self.blank.hold().is_some() {
+            self.begin_text(false);
+        }
         self.json.finish(rules, found);
         self.text.scan(rules, true, found);
     }
 
     pub(super) fn hold(&self) -> Option<u64> {
-        self.json.hold().into_iter().chain(self.text.hold()).min()
+        self.json.hold().into_iter().chain(self.text.hold()).chain(self.blank.hold()).min()
     }
 
     pub(super) fn force(&mut self, passes: bool, found: &mut Found) -> u32 {
+        if self.blank.hold().is_some() {
+            self.begin_text(false);
+        }
         self.json.force(passes, found) + self.text.force(passes, found)
     }
 }

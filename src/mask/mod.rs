@@ -12,8 +12,10 @@
 //! A verdict depends on the text alone, never on how it was cut: every split comes to the bytes that the whole would have come
 //! to (`tests.rs`, and the fuzz target).
 
+mod blank;
 mod cursor;
 mod detector;
+mod form;
 mod frames;
 mod json;
 mod keys;

@@ -2,6 +2,7 @@
 //!
 //! Comments, and the fields `event`, `id` and `retry`, are not looked at.
 
+use super::blank::Blank;
 use super::json::Json;
 use super::lane::{Fill, Found, Lane};
 use super::rules::Rules;
@@ -14,6 +15,10 @@ pub(super) struct Sse {
     cr: bool,
     /// What stands in the event's data so far.
     event: Event,
+    /// White space that the event's data begins with, and where: what follows says whose it is.
+    blank: Blank,
+    /// So many bytes of a byte order mark were read at the stream's beginning.
+    mark: Option<usize>,
     /// Another line of the event's data was read before this one.
     joins: bool,
     json: Json,
@@ -39,6 +44,8 @@ enum Event {
 }
 
 const NAME: &[u8] = b"data:";
+/// A byte order mark, which is no part of the first line.
+const MARK: &[u8] = b"\xef\xbb\xbf";
 
 impl Sse {
     pub(super) fn new() -> Self {
@@ -46,6 +53,8 @@ impl Sse {
             line: Line::Name(0),
             cr: false,
             event: Event::Empty,
+            blank: Blank::default(),
+            mark: Some(0),
             joins: false,
             json: Json::new(),
             text: Lane::new(Fill::Text),
@@ -61,6 +70,13 @@ impl Sse {
         let mut at = 0;
         while at < bytes.len() {
             let byte = bytes[at];
+            if let Some(seen) = self.mark.take()
+                && MARK.get(seen) == Some(&byte)
+            {
+                self.mark = Some(seen + 1);
+                at += 1;
+                continue;
+            }
             if std::mem::take(&mut self.cr) && byte == b'\n' {
                 at += 1;
                 continue;
@@ -99,18 +115,34 @@ impl Sse {
     }
 
     fn data(&mut self, bytes: &[u8], wire: u64, rules: &Rules, found: &mut Found) {
+        let (mut bytes, mut wire) = (bytes, wire);
         if self.event == Event::Empty {
-            self.event = if matches!(bytes.first(), Some(b'{' | b'[')) { Event::Json } else { Event::Text };
+            let Some(is_json) = self.blank.begins_json(&mut bytes, &mut wire) else { return };
+            self.begin(is_json);
         }
         match self.event {
             Event::Json => self.json.feed(bytes, wire, rules, found),
             _ => {
-                // Lines of one event are joined by a line feed, which stands nowhere and cannot be overwritten.
-                if std::mem::take(&mut self.joins) {
-                    self.text.push_joint(b"\n", wire);
-                }
+                self.join(wire);
                 self.text.push(bytes, wire);
             }
+        }
+    }
+
+    /// The event's data is JSON or text from here on.
+    fn begin(&mut self, is_json: bool) {
+        self.event = if is_json { Event::Json } else { Event::Text };
+        let blank = std::mem::take(&mut self.blank);
+        if !is_json && !blank.bytes.is_empty() {
+            self.join(blank.wire);
+            self.text.push(&blank.bytes, blank.wire);
+        }
+    }
+
+    /// Lines of one event are joined by a line feed, which stands nowhere and cannot be overwritten.
+    fn join(&mut self, wire: u64) {
+        if std::mem::take(&mut self.joins) {
+            self.text.push_joint(b"\n", wire);
         }
     }
 
@@ -124,21 +156,32 @@ impl Sse {
                 }
                 (self.event, self.joins) = (Event::Empty, false);
             }
-            Line::Data => self.joins = true,
+            Line::Space | Line::Data => {
+                if self.blank.hold().is_some() {
+                    self.begin(false);
+                }
+                self.joins = true;
+            }
             _ => {}
         }
     }
 
     pub(super) fn finish(&mut self, rules: &Rules, found: &mut Found) {
+        if self.blank.hold().is_some() {
+            self.begin(false);
+        }
         self.json.finish(rules, found);
         self.text.scan(rules, true, found);
     }
 
     pub(super) fn hold(&self) -> Option<u64> {
-        self.json.hold().into_iter().chain(self.text.hold()).min()
+        self.json.hold().into_iter().chain(self.text.hold()).chain(self.blank.hold()).min()
     }
 
     pub(super) fn force(&mut self, passes: bool, found: &mut Found) -> u32 {
+        if self.blank.hold().is_some() {
+            self.begin(false);
+        }
         self.json.force(passes, found) + self.text.force(passes, found)
     }
 }

@@ -6,6 +6,7 @@
 //! ```
 //! What is held keeps everything behind it back, framing too, so that the order stays.
 
+use super::form::Form;
 use super::frames::Frames;
 use super::json::Json;
 use super::lane::{Fill, Found, Lane};
@@ -21,6 +22,8 @@ pub enum Format {
     Text,
     /// JSON texts, one or several.
     Json,
+    /// Form fields, as URLs encode them.
+    Form,
     /// Server-sent events.
     Events,
     /// WebSocket frames.
@@ -58,6 +61,7 @@ pub struct Stream {
 enum Follower {
     Text(Box<Lane>),
     Json(Box<Json>, u64),
+    Form(Box<Form>),
     Events(Box<Sse>),
     Frames(Box<Frames>),
 }
@@ -85,6 +89,7 @@ impl Stream {
         let follower = match format {
             Format::Text => Follower::Text(Box::new(Lane::new(Fill::Text))),
             Format::Json => Follower::Json(Box::new(Json::new()), 0),
+            Format::Form => Follower::Form(Box::new(Form::new())),
             Format::Events => Follower::Events(Box::new(Sse::new())),
             Format::Frames => Follower::Frames(Box::new(Frames::new())),
         };
@@ -169,6 +174,7 @@ impl Stream {
         match &mut self.follower {
             Follower::Text(lane) => lane.scan(rules, true, found),
             Follower::Json(json, _) => json.finish(rules, found),
+            Follower::Form(form) => form.finish(rules, found),
             Follower::Events(sse) => sse.finish(rules, found),
             Follower::Frames(frames) => frames.finish(rules, found),
         }
@@ -222,6 +228,10 @@ impl Stream {
                 *texts += u64::from(json.is_outside());
                 json.fault
             }
+            Follower::Form(form) => {
+                form.feed(bytes, wire, rules, found);
+                None
+            }
             Follower::Events(sse) => {
                 sse.feed(bytes, wire, rules, found);
                 sse.fault()
@@ -274,6 +284,7 @@ impl Stream {
             (_, Mode::Observe) => None,
             (Follower::Text(lane), _) => lane.hold(),
             (Follower::Json(json, _), _) => json.hold(),
+            (Follower::Form(form), _) => form.hold(),
             (Follower::Events(sse), _) => sse.hold(),
             (Follower::Frames(frames), _) => frames.hold(),
         };
@@ -291,7 +302,7 @@ impl Stream {
             Follower::Events(sse) => sse.events,
             Follower::Frames(frames) => frames.messages,
             Follower::Json(_, texts) => *texts,
-            Follower::Text(_) => self.pieces,
+            Follower::Text(_) | Follower::Form(_) => self.pieces,
         }
     }
 
@@ -306,6 +317,7 @@ impl Stream {
         self.forced += match &mut self.follower {
             Follower::Text(lane) => lane.force(passes, found),
             Follower::Json(json, _) => json.force(passes, found),
+            Follower::Form(form) => form.force(passes, found),
             Follower::Events(sse) => sse.force(passes, found),
             Follower::Frames(frames) => frames.force(passes, found),
         };

@@ -260,6 +260,55 @@ fn shapes_of_other_apis_are_joined() {
 }
 
 #[test]
+fn white_space_and_a_byte_order_mark_hide_no_event() {
+    let events = ["\u{feff}data: 4111 11", "11 1111", "1111"].map(|text| text.to_owned());
+    let stream =
+        format!("{}\n\ndata: {}\n\ndata: {}\n\n", events[0], events[1], format_args!(" {}", events[2]));
+    let expected = stream.replace("data: 11 1111", "data: ** ****");
+    let chat = |text: &str| {
+        format!("data: \t  {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":{text}}}}}]}}\n\n")
+    };
+    let tokens = [r#""\u0034111""#, r#"" 111""#, r#""1 11""#, r#""11 1111""#].map(chat).concat();
+    let masked = [r#""\u0034111""#, r#"" 11*""#, r#""* **""#, r#""** 1111""#].map(chat).concat();
+    for (stream, expected) in [(stream, expected), (tokens, masked)] {
+        assert_eq!(masked_in(Format::Events, &[stream.as_bytes()]), expected);
+        for at in 0..=stream.len() {
+            let (a, b) = stream.as_bytes().split_at(at);
+            assert_eq!(masked_in(Format::Events, &[a, b]), expected, "cut at {at}");
+        }
+    }
+}
+
+#[test]
+fn a_message_that_begins_with_white_space_is_json_still() {
+    let frame = |text: &str| [&[0x81, text.len() as u8][..], text.as_bytes()].concat();
+    let wire =
+        [r#" {"a":"\u0034111 1111 1111 1111"}"#, "  4111 1111", " ", "1111", " 1111"].map(frame).concat();
+    let expected =
+        [r#" {"a":"\u0034111 11** **** 1111"}"#, "  4111 11**", " ", "****", " 1111"].map(frame).concat();
+    for at in 0..=wire.len() {
+        let (a, b) = wire.split_at(at);
+        let out = pieces(&mut Stream::new(rules(), Format::Frames), &[a, b]).concat();
+        assert_eq!(out, expected, "cut at {at}");
+    }
+}
+
+#[test]
+fn form_fields_are_read_as_they_are_meant() {
+    for (form, expected) in [
+        ("mail=jane%40example.com&x=1", "mail=jane**************&x=1"),
+        ("card=4111+1111%201111+1111&n=%3", "card=4111+11**%20****+1111&n=%3"),
+        ("password=hunt%65r22&a=%zz%4", "password=**********&a=%zz%4"),
+        ("%34111111111111111", "%3411111******1111"),
+    ] {
+        for at in 0..=form.len() {
+            let (a, b) = form.as_bytes().split_at(at);
+            assert_eq!(masked_in(Format::Form, &[a, b]), expected, "cut at {at}");
+        }
+    }
+}
+
+#[test]
 fn signed_thinking_passes_as_it_is() {
     let event =
         "data: {\"index\":0,\"delta\":{\"type\":\"thinking_delta\",\"thinking\":\"4111111111111111 \"}}\n\n";

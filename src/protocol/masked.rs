@@ -57,6 +57,9 @@ fn format(fields: &Fields) -> Result<Option<Format>, &'static str> {
     let Some(kind) = fields.get("content-type") else { return Ok(Some(Format::Text)) };
     let essence =
         kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
+    if charset(kind).is_some_and(|charset| !is_ascii_based(charset)) {
+        return Err("a body is in a character set that is not followed");
+    }
     Ok(Some(match &essence[..] {
         b"text/event-stream" => Format::Events,
         b"application/json"
@@ -66,11 +69,32 @@ fn format(fields: &Fields) -> Result<Option<Format>, &'static str> {
         | b"application/x-jsonlines"
         | b"application/json-seq" => Format::Json,
         json if json.ends_with(b"+json") => Format::Json,
+        b"application/x-www-form-urlencoded" => Format::Form,
         b"application/vnd.amazon.eventstream" => return Err("a body's framing has checksums (eventstream)"),
         grpc if grpc.starts_with(b"application/grpc") => return Err("gRPC messages cannot be masked"),
         media if NOT_LOOKED_AT.iter().any(|kind| media.starts_with(kind)) => return Ok(None),
         _ => Format::Text,
     }))
+}
+
+/// The character set that a media type names (RFC 9110 section 8.3.2).
+fn charset(kind: &[u8]) -> Option<&[u8]> {
+    kind.split(|byte| *byte == b';').skip(1).find_map(|parameter| {
+        let at = parameter.iter().position(|byte| *byte == b'=')?;
+        let (name, value) = (parameter[..at].trim_ascii(), parameter[at + 1..].trim_ascii());
+        name.eq_ignore_ascii_case(b"charset")
+            .then(|| value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
+    })
+}
+
+/// True for character sets in which the bytes of ASCII stand for ASCII and for nothing else, so that values are found.
+fn is_ascii_based(charset: &[u8]) -> bool {
+    let charset = charset.to_ascii_lowercase();
+    let known: [&[u8]; 5] = [b"utf-8", b"utf8", b"us-ascii", b"ascii", b"latin1"];
+    let families: [&[u8]; 4] = [b"iso-8859-", b"windows-125", b"koi8-", b"euc-"];
+    charset.is_empty()
+        || known.contains(&&charset[..])
+        || families.iter().any(|family| charset.starts_with(family))
 }
 
 /// True when what follows an upgrade can be masked: WebSocket without extensions.
@@ -127,4 +151,29 @@ pub(super) fn report(key: u32, direction: Direction, stream: &mut Stream) -> Opt
 /// A body that cannot be masked any more.
 pub(super) fn fault(key: u32, direction: Direction, rules: Arc<Rules>, rule: &'static str) -> MaskReport {
     MaskReport { key, direction, rules, counts: Vec::new(), forced: 0, fault: Some(rule) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn character_sets_that_hide_ascii_cannot_be_masked() {
+        for kind in [
+            "text/plain; charset=utf-8",
+            "application/json;charset=\"UTF-8\"",
+            "text/html; a=b; Charset=ISO-8859-15",
+        ] {
+            assert!(charset(kind.as_bytes()).is_some_and(is_ascii_based), "{kind}");
+        }
+        for kind in [
+            "text/plain; charset=utf-16",
+            "text/plain; a=\"b\"; charset = \"UTF-32LE\"",
+            "text/csv;charset=utf-7",
+            "text/plain;charset=ibm037",
+        ] {
+            assert!(charset(kind.as_bytes()).is_some_and(|charset| !is_ascii_based(charset)), "{kind}");
+        }
+        assert_eq!(charset(b"text/plain; boundary=charset"), None);
+    }
 }
