@@ -1,0 +1,404 @@
+"""Every protocol through a gateway that records: what its client sent and got, byte for byte, is what an auditor reads."""
+
+import os
+import socket
+import ssl
+import struct
+import subprocess
+
+import grpc
+import h2.settings
+import hpack
+import hyperframe.frame
+import pytest
+import websockets.sync.client
+from conftest import check_log
+from support import mariadb, parts, plaintext, postgres
+from support.bridge import Bridge
+from support.gateway import KEY, Gateway
+from support.login import Home
+from support.parts import until
+from support.process import free_port, run
+from support.recordings import Auditors, Recordings
+from support.redis_server import Server as RedisServer
+from support.redis_server import program
+from test_plaintext_upstream import clear
+from test_tls import Sink, echo, s_client
+
+
+class Place:
+    """A gateway that records all routes, servers behind it, and somebody who is logged in."""
+
+    def __init__(self, world, folder):
+        self.world, self.folder = world, folder
+        self.auditors = Auditors(folder / "auditors")
+        self.redis = RedisServer(*world.upstream_pair, world.ca, KEY)
+        self.postgres = postgres.Server(*world.upstream_pair, KEY)
+        self.mariadb = mariadb.Server(*world.upstream_pair, KEY)
+        self.echo = Sink(world, echo)
+        self.plain_app = plaintext.hypercorn(folder, f"unix:{folder}/app.sock")
+        self.plain_grpc, grpc_port = plaintext.grpc_host(folder)
+        # What a server without TLS sees of the gateway stands between the two.
+        self.seen_by_grpc = Bridge(grpc_port)
+        names = ["redis.gw.test", "pg.gw.test", "shop.gw.test", "plain.gw.test", "plaingrpc.gw.test", "localhost"]
+        self.pair = world.authority.leaf("protocols", names)
+        self.machine = world.authority.leaf("protocols-machine", ["ann.clients.test"])
+        chain, key = self.pair
+        own = {"certificate": {"chain": chain, "key": key}}
+
+        def database(name, protocol, port, user, **more):
+            route = world.route(name, port, protocol=protocol, **own)
+            return route | {"inject": {"user": user, "password": "{secret:stored}"}} | more
+
+        raw = world.route("raw", self.echo.port, protocol="raw")
+        certified = {
+            "client_certificates": "required", "client_ca": world.ca,
+            "certificate_identity": {"name": "machines", "subject": ["dns"]}, "allow": [{"issuer": "machines"}],
+        }  # fmt: skip
+        del raw["inject"]
+        config = world.config(
+            world.route("api", world.nginx_port),
+            world.route("app", world.hypercorn_port, redact=["cookie"]),
+            world.route("grpc", world.grpc_port),
+            clear(world, "plain", f"unix:{folder}/app.sock", sni="plain.gw.test", alpn="http/1.1", **own),
+            clear(world, "plaingrpc", f"tcp://127.0.0.1:{self.seen_by_grpc.port}", sni="plaingrpc.gw.test", alpn="h2", **own),
+            database("redis", "redis", self.redis.port, "svc"),
+            database("pg", "postgres", self.postgres.port, "svc_scram"),
+            database("shop", "mysql", self.mariadb.port, "svc"),
+            raw | certified,
+            tunnel=world.tunnel(),
+            recording=self.auditors.section(),
+        )
+        self.gateway = Gateway(folder, config)
+        self.recordings = Recordings(folder / "recordings", self.auditors.files[0])
+        self.bridges = [self.seen_by_grpc]
+
+    def bridge(self, name, *alpn, machine=False, **limits):
+        """For a program without TLS: a client of this route that keeps what is said."""
+        context = ssl.create_default_context(cafile=self.world.ca)
+        if alpn:
+            context.set_alpn_protocols(alpn)
+        if machine:
+            context.load_cert_chain(*self.machine)
+        for limit, value in limits.items():
+            setattr(context, limit, value)
+        self.bridges.append(Bridge(self.gateway.port, context, f"{name}.gw.test"))
+        return self.bridges[-1]
+
+    def recorded(self, bridge=None, **where):
+        """Session and both planes of the newest session with these values, once it is over."""
+        until(lambda: bridge is None or all(talk.over for talk in bridge.talks))
+
+        def find():
+            found = self.recordings.sessions(**where)
+            return found[-1] if found and all(session["state"] == "complete" for session in found) else None
+
+        session = until(find, 15)
+        return session, self.recordings.plane(session, "up"), self.recordings.plane(session, "down")
+
+    def transcript(self, session):
+        return self.recordings.show(session, "--identity", self.recordings.identity)
+
+    def stop(self):
+        for server in (self.redis, self.postgres, self.mariadb, self.plain_app, self.plain_grpc, *self.bridges):
+            server.stop()
+
+
+@pytest.fixture(scope="module")
+def place(world, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("protocols")
+    os.chmod(folder, 0o700)
+    place = Place(world, folder)
+    yield place
+    assert place.gateway.stop() == 0, place.gateway.process.text()
+    check_log(place.gateway)
+    place.stop()
+
+
+def hidden(said: bytes, *secrets: str) -> bytes:
+    """What a client said, with as many asterisks in the place of its secrets."""
+    for secret in secrets:
+        said = said.replace(secret.encode(), b"*" * len(secret))
+    return bytes(said)
+
+
+def request(name, token, line="GET / HTTP/1.1", *more, body=b""):
+    fields = [f"Host: {name}.gw.test", f"Authorization: Bearer {token}", *more]
+    return "\r\n".join([line, *fields, "", ""]).encode() + body
+
+
+def talk(bridge, *said: bytes, until_got=b"\0none\0"):
+    """Says this to the bridge, and hangs up when it got what it wants; else it waits for the end."""
+    with socket.create_connection(("127.0.0.1", bridge.port), 10) as connection:
+        for piece in said:
+            connection.sendall(piece)
+        got = bytearray()
+        while until_got not in got and (more := connection.recv(1 << 16)):
+            got += more
+        return bytes(got)
+
+
+# --- HTTP/1.1 -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["TLSv1_3", "TLSv1_2"])
+def test_http_1_with_refusals_before_the_permit_and_after_it(place, world, version):
+    token, stranger = world.issuer.token(), world.issuer.token(parts.STRANGER)
+    bridge = place.bridge("api", "http/1.1", maximum_version=ssl.TLSVersion[version])
+    before = b"GET /hello.txt?first HTTP/1.1\r\nHost: api.gw.test\r\n\r\n"
+    good = request("api", token, "GET /hello.txt HTTP/1.1")
+    last = request("api", stranger, "GET /hello.txt?last HTTP/1.1", "Connection: close")
+    talk(bridge, before, good, good, last, until_got=b"403 ")
+    [talked] = bridge.talks
+    session, up, down = place.recorded(bridge, route="api")
+    assert down == talked.got, (down, talked.got)
+    assert up == hidden(before + good + good + last, f"Bearer {token}", f"Bearer {stranger}"), up
+    assert [down.count(b"HTTP/1.1 %d " % status) for status in (401, 200, 403)] == [1, 2, 1], down
+    assert place.transcript(session).count("/hello.txt") >= 4
+
+
+def test_a_websocket(place, world):
+    token = world.issuer.token()
+    bridge = place.bridge("app", "http/1.1")
+    tcp, fields = socket.create_connection(("127.0.0.1", bridge.port), 10), {"Authorization": f"Bearer {token}"}
+    with websockets.sync.client.connect("ws://app.gw.test/ws", sock=tcp, additional_headers=fields, compression=None) as connection:
+        for message in ("a word", b"\x00\xff", "x" * 200_000):
+            connection.send(message)
+            assert connection.recv(timeout=10) == message
+    [talked] = bridge.talks
+    session, up, down = place.recorded(bridge, route="app")
+    assert (up, down) == (hidden(talked.sent, f"Bearer {token}"), talked.got)
+    assert "a word" in place.transcript(session)
+
+
+def test_a_stream_of_events_over_an_upstream_without_tls(place, world):
+    token = world.issuer.token()
+    bridge = place.bridge("plain", "http/1.1")
+    asked = request("plain", token, "GET /events?4 HTTP/1.1", "Connection: close")
+    assert talk(bridge, asked).count(b"data: ") == 4
+    session, up, down = place.recorded(bridge, route="plain")
+    assert (up, down) == (hidden(asked, f"Bearer {token}"), bridge.talks[0].got)
+    assert place.recordings.facts(session)[-1]["upstream_version"] == "none", place.recordings.facts(session)[-1]
+
+
+# --- HTTP/2 -------------------------------------------------------------------------------------------------------
+
+
+def frames(said: bytes) -> list:
+    """The frames that stand in HTTP/2, but the credit that each leg gives for itself; heads decoded."""
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    at, found, decoder = len(preface) if said.startswith(preface) else 0, [], hpack.Decoder()
+    while at < len(said):
+        frame, length = hyperframe.frame.Frame.parse_frame_header(memoryview(said)[at : at + 9])
+        frame.parse_body(memoryview(said)[at + 9 : at + 9 + length])
+        assert at + 9 + length <= len(said), "a frame that is cut"
+        at += 9 + length
+        if isinstance(frame, hyperframe.frame.HeadersFrame):
+            assert "END_HEADERS" in frame.flags
+            found.append((frame.stream_id, "HEADERS", "END_STREAM" in frame.flags, decoder.decode(frame.data)))
+        elif isinstance(frame, hyperframe.frame.DataFrame):
+            found.append((frame.stream_id, "DATA", "END_STREAM" in frame.flags, frame.data))
+        elif isinstance(frame, hyperframe.frame.SettingsFrame):
+            if size := frame.settings.get(h2.settings.SettingCodes.HEADER_TABLE_SIZE):
+                decoder.max_allowed_table_size = size
+        elif isinstance(frame, hyperframe.frame.RstStreamFrame):
+            found.append((frame.stream_id, "RST_STREAM", frame.error_code))
+    return found
+
+
+def heads(said):
+    """Heads alone, by stream; their fields sorted, since a head that is written anew has those for routing first."""
+    return [(frame[0], frame[2], sorted(tuple(field) for field in frame[3])) for frame in frames(said) if frame[1] == "HEADERS"]
+
+
+def data(said):
+    """Bytes of each stream, and whether it was ended."""
+    streams = {}
+    for frame in frames(said):
+        if frame[1] in ("DATA", "HEADERS"):
+            have = streams.setdefault(frame[0], [b"", False])
+            have[0] += frame[3] if frame[1] == "DATA" else b""
+            have[1] |= frame[2]
+    return streams
+
+
+def call_grpc(port, token, authority):
+    options = [("grpc.default_authority", authority)]
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options) as channel:
+        fields = (("authorization", f"Bearer {token}"), ("x-asked-by", "ann"))
+        refused = (("authorization", "Bearer nonsense"),)
+        raw = {"request_serializer": None, "response_deserializer": None}
+        unary, chat = channel.unary_unary("/test.Echo/Unary", **raw), channel.stream_stream("/test.Echo/Chat", **raw)
+        # Before the permit and after it.
+        with pytest.raises(grpc.RpcError):
+            unary(b"refused", metadata=refused, timeout=10)
+        assert unary(b"hello" * 50_000, metadata=fields, timeout=10).startswith(b"hello")
+        said = [b"one", b"two" * 30_000, b"three"]
+        assert list(chat(iter(said), metadata=fields, timeout=10)) == [piece.upper() for piece in said]
+        with pytest.raises(grpc.RpcError) as error:
+            unary(b"refused", metadata=refused, timeout=10)
+        assert error.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("name", ["grpc", "plaingrpc"])
+def test_grpc_calls(place, world, name):
+    token = world.issuer.token()
+    bridge = place.bridge(name, "h2")
+    call_grpc(bridge.port, token, f"{name}.gw.test")
+    [talked] = bridge.talks
+    session, up, down = place.recorded(bridge, route=name)
+    assert down == talked.got, "the client's own bytes"
+    # The body of a request that is refused goes nowhere, and is not recorded either.
+    said = data(bytes(talked.sent))
+    assert data(up) == said | {1: [b"", False], max(said): [b"", False]}
+    stars = lambda key, value: (key, "*" * len(value) if key == "authorization" else value)
+    said = heads(bytes(talked.sent))
+    expected = [(stream, last, sorted(stars(*field) for field in fields)) for stream, last, fields in said]
+    assert heads(up) == expected
+    shown = place.transcript(session)
+    assert "/test.Echo/Unary" in shown and "/test.Echo/Chat" in shown
+    if name == "plaingrpc":
+        served = place.seen_by_grpc.talks[-1]
+        # What the server saw: the client's requests but the refused one, with the stored credential.
+        permitted = [(stream, dict(fields)) for stream, _, fields in heads(bytes(served.sent))]
+        assert [fields["authorization"] for _, fields in permitted] == [f"Bearer {KEY}"] * 2, permitted
+        theirs, ours = data(bytes(served.sent)), data(up)
+        assert list(theirs.values()) == list(ours.values())[1:-1]
+
+
+# --- databases ----------------------------------------------------------------------------------------------------
+
+
+def test_redis(place, world):
+    token = world.issuer.token()
+    bridge = place.bridge("redis")
+    lines = "SET key value-of-redis\nGET key\nHGETALL nothing\nNONSENSE\nQUIT\n"
+    command = [program("redis-cli"), "-p", str(bridge.port), "-3"]
+    done = run(command, env=os.environ | {"REDISCLI_AUTH": token}, input=lines.encode())
+    assert b"value-of-redis" in done.stdout, done
+    [talked] = bridge.talks
+    session, up, down = place.recorded(bridge, route="redis")
+    assert (up, down) == (hidden(talked.sent, token), talked.got)
+    assert "value-of-redis" in place.transcript(session)
+
+
+def test_postgresql_with_both_ways_of_copy(place, world):
+    token = world.issuer.token()
+    bridge = place.bridge("pg", "postgresql")
+    rows = "".join(f"{n}\trow {n}\n" for n in range(5_000))
+    script = f"create temporary table t (n int, t text);\ncopy t from stdin;\n{rows}\\.\ncopy t to stdout;\nselect count(*) from t;\nselect nonsense;\n"
+    words = f"host=127.0.0.1 port={bridge.port} dbname=postgres user=ann sslmode=disable"
+    psql = [str(postgres.programs() / "psql"), "-XAtq", "-w", words]
+    done = run(psql, env=os.environ | {"PGPASSWORD": token}, input=script.encode())
+    assert done.stdout.decode() == rows + "5000\n", done.stderr
+    [talked] = bridge.talks
+    session, up, down = place.recorded(bridge, route="pg")
+    assert down and talked.got.endswith(down) and up and talked.sent.endswith(up)
+    # What is left out is the log-in and nothing else.
+    login = bytes(talked.sent[: -len(up)])
+    length = struct.unpack(">I", login[:4])[0]
+    assert login[length:] == b"p" + struct.pack(">I", len(token) + 5) + token.encode() + b"\0", login
+    answered = bytes(talked.got[: -len(down)])
+    assert b"R\0\0\0\x08\0\0\0\0" in answered or b"R\0\0\0\x08\0\0\0\0" in down[:64], answered
+    assert b"row 4999" in up and b"row 4999" in down
+    shown = place.transcript(session)
+    assert "copy t from stdin" in shown and "nonsense" in shown
+
+
+# --- through `staunch connect` ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def connected(place, tmp_path_factory):
+    """`staunch connect` with a bystander before each of its ports."""
+    home = Home(tmp_path_factory.mktemp("home"), place.world)
+    more = ["--client-credentials", "--client-secret", "env:CI_SECRET"]
+    home.run("login", *home.at(parts.ANN), *more, env={"CI_SECRET": "secret"})
+    home.env["CI_SECRET"] = "secret"
+    ports = {name: free_port() for name in ("app", "grpc", "pg", "redis", "shop")}
+    at = ["--gateway", "tunnel.gw.test", "--connect-to", f"127.0.0.1:{place.gateway.port}", "--ca", place.world.ca]
+    begun = home.begin("connect", *at, *(f"{name}={port}" for name, port in ports.items()))
+    until(lambda: all(f"127.0.0.1:{port}" in begun.text() for port in ports.values()) or begun.popen.poll())
+    bridges = {name: Bridge(port) for name, port in ports.items()}
+    yield bridges
+    begun.popen.terminate()
+    assert begun.ended(20) == 0, begun.text()
+    for bridge in bridges.values():
+        bridge.stop()
+
+
+def test_grpc_through_staunch_connect(place, connected):
+    bridge = connected["grpc"]
+    with grpc.insecure_channel(f"127.0.0.1:{bridge.port}") as channel:
+        raw = {"request_serializer": None, "response_deserializer": None}
+        chat = channel.stream_stream("/test.Echo/Chat", **raw)
+        assert list(chat(iter([b"tunnelled", b"words"]), timeout=10)) == [b"TUNNELLED", b"WORDS"]
+    _, up, down = place.recorded(bridge, route="grpc", tunnel="true")
+    [talked] = bridge.talks
+    assert data(up) == data(bytes(talked.sent)) and data(down) == data(bytes(talked.got))
+    assert heads(down) == heads(bytes(talked.got))
+
+
+@pytest.mark.parametrize("name", ["redis", "pg", "shop", "app"])
+def test_others_through_staunch_connect(place, connected, name):
+    bridge = connected[name]
+    at = str(bridge.port)
+    said = {
+        "redis": [program("redis-cli"), "-p", at, "SET", "tunnelled", "a-word"],
+        "pg": [str(postgres.programs() / "psql"), "-XAtqw", f"host=127.0.0.1 port={at} dbname=postgres user=x sslmode=disable", "-c", "select 'a-word'"],
+        "shop": [mariadb.program("mariadb"), "--no-defaults", "--protocol=tcp", "-h", "127.0.0.1", "-P", at, "--skip-ssl", "-u", "x", "-N", "-e", "select 'a-word'; select 40 + 2"],
+        "app": ["curl", "-sS", f"http://127.0.0.1:{at}/echo", "--data", "a-word"],
+    }[name]  # fmt: skip
+    done = run(said)
+    assert done.returncode == 0, done
+    session, up, down = place.recorded(bridge, route=name, tunnel="true")
+    talked = bridge.talks[-1]
+    assert b"a-word" in up and down and talked.got.endswith(down), (up, down, talked.got)
+    if name != "app":
+        assert talked.sent.endswith(up), (up, talked.sent)
+    assert KEY.encode() not in up and "a-word" in place.transcript(session)
+
+
+# --- bytes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["TLSv1_3", "TLSv1_2"])
+def test_raw_bytes(place, version):
+    bridge = place.bridge("raw", machine=True, maximum_version=ssl.TLSVersion[version])
+    noise = os.urandom(2_000_000) + b"the-end"
+    assert talk(bridge, noise, until_got=b"the-end") == noise
+    _, up, down = place.recorded(bridge, route="raw")
+    assert (up, down) == (noise, noise)
+
+
+def test_keys_that_are_renewed_in_the_middle(place, world):
+    chain, key = place.machine
+    text = [b"before\n", b"k\n", b"between\n", b"K\n", b"after\n", b"K\n", b"end\n"]
+    out = s_client(place.gateway, world, "-tls1_3", "-cert", chain, "-key", key, text=text, wait=0.3)
+    assert out.count("KEYUPDATE") == 3, out
+    session, up, down = place.recorded(route="raw")
+    assert (up, down) == (b"before\nbetween\nafter\nend\n",) * 2, (up, down)
+    assert place.recordings.facts(session)[-1]["client_cipher"].startswith("TLS_")
+
+
+# --- all of it ----------------------------------------------------------------------------------------------------
+
+
+def test_all_of_it_verifies_replays_and_exports(place, world, tmp_path):
+    """The gateway's own readers, and Wireshark's, over every session of this file."""
+    until(lambda: all(session["state"] == "complete" for session in place.recordings.sessions()))
+    verified = place.recordings.verify("--identity", place.recordings.identity)
+    assert verified.returncode == 0, verified.stdout.decode()
+    sessions = [session for session in place.recordings.sessions() if session["up_bytes"]]
+    assert len({session["facts"]["route"] if "facts" in session else session.get("route") for session in sessions}) >= 8, sessions
+    for session in sessions:
+        one = session["session"]
+        for arguments in (["--speed", "0"], ["--speed", "0", "--bytes"]):
+            done = place.recordings.run("replay", one, *arguments, "--identity", place.recordings.identity)
+            assert done.returncode == 0 and done.stdout, done
+        capture = tmp_path / f"{one}.pcapng"
+        done = place.recordings.run("export", one, "--identity", place.recordings.identity, "-o", str(capture))
+        assert done.returncode == 0, done
+    read = subprocess.run(["tshark", "-r", str(capture), "-q", "-z", "io,phs"], capture_output=True, check=False)
+    assert read.returncode == 0 and b"Malformed" not in read.stdout, read
+    place.recordings.hold_none_of(KEY, world.issuer.token()[:16], "value-of-redis", "a word")
