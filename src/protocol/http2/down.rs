@@ -206,6 +206,7 @@ impl Http2 {
             return self.skip_late_data(head.length, ends);
         }
         stream.down += data;
+        stream.granted -= padding as i64;
         let masked = stream.mask_down.is_some();
         self.client_connection_window -= head.length as i64;
         if ends {

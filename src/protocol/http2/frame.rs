@@ -115,6 +115,16 @@ pub(super) fn push_setting(payload: &mut Vec<u8>, id: u16, value: u32) {
     payload.extend_from_slice(&value.to_be_bytes());
 }
 
+/// True for a HEADERS or PRIORITY payload that makes its stream depend on itself (RFC 7540 section 5.3.1).
+pub(super) fn depends_on_itself(head: &Head, payload: &[u8]) -> bool {
+    if head.kind == HEADERS && !head.has(PRIORITISED) {
+        return false;
+    }
+    let at = usize::from(head.kind == HEADERS && head.has(PADDED));
+    let dependency = payload.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
+    dependency.is_some_and(|dependency| dependency & 0x7fff_ffff == head.stream)
+}
+
 /// The header block fragment of a HEADERS payload, padding and priority taken off (section 6.2).
 pub(super) fn fragment<'a>(head: &Head, payload: &'a [u8]) -> Option<&'a [u8]> {
     let (padding, rest) = match head.has(PADDED) {

@@ -26,8 +26,8 @@ impl LateData {
 
     /// A stream is over before its upstream has sent all. `granted`: what the client allowed beyond the first window;
     /// `received`: what has come.
-    pub(super) fn stream_ended(&mut self, granted: u64, received: u64) {
-        let left = (u64::from(self.window) + granted).saturating_sub(received);
+    pub(super) fn stream_ended(&mut self, granted: i64, received: u64) {
+        let left = u64::from(self.window).saturating_add_signed(granted).saturating_sub(received);
         self.allowed = self.allowed.saturating_add(2 * left + SMALL_FRAMES);
     }
 

@@ -340,13 +340,13 @@ impl Http2 {
         Ok(())
     }
 
-    /// DATA of the client's does not come to its Content-Length: the upstream must not take the request for whole.
-    fn reset_request(&mut self, id: u32) -> Result<(), Fault> {
+    /// Resets a stream by which the client broke a rule, on both sides: the upstream must not take the request for whole.
+    fn reset_request(&mut self, id: u32, code: u32) -> Result<(), Fault> {
         if !self.end_waiting(id, Ended::ByClient) {
             frame::write_reset(&mut self.to_upstream, id, CANCEL);
             self.end(id, Ended::ByClient);
         }
-        self.reset_client(id, frame::PROTOCOL_ERROR)
+        self.reset_client(id, code)
     }
 
     /// The upstream's answer breaks a rule: the client gets a 502 in its place, or a reset where it has begun.
@@ -515,12 +515,10 @@ impl Http for Http2 {
     fn finish_masks(&mut self, _: Direction) {}
 
     fn refuse(&mut self, refusal: &Refusal) {
-        if self.withheld.take().is_none() {
-            return;
-        }
+        let Some(pseudo) = self.withheld.take() else { return };
         let Request { key, kind, ends, .. } = self.request;
         let to_head = self.request.method == b"HEAD";
-        let discards = !ends && self.discarded.begin(key);
+        let discards = !ends && self.discarded.begin(key, pseudo.length);
         if !ends && !discards {
             self.ids.reset(key);
         }

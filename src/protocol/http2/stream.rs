@@ -21,8 +21,8 @@ pub(super) struct Stream {
     pub(super) to_head: bool,
     pub(super) up: u64,
     pub(super) down: u64,
-    /// Flow-control credit of the client's for this stream alone.
-    pub(super) granted: u64,
+    /// Flow-control credit of the client's for this stream alone, less what padding has used of it.
+    pub(super) granted: i64,
     /// Bytes that DATA still has to bring, where a Content-Length says so.
     pub(super) up_left: Option<u64>,
     pub(super) down_left: Option<u64>,
@@ -43,6 +43,13 @@ pub(super) struct Masked {
     /// All bytes of padding, its length's included.
     pub(super) padding: u16,
     pub(super) ends: bool,
+}
+
+impl Stream {
+    /// The client's flow-control window for this stream, which began with `initial` (RFC 9113 section 6.9.2).
+    pub(super) fn window(&self, initial: u32) -> i64 {
+        i64::from(initial) + self.granted - self.down as i64
+    }
 }
 
 impl Masked {

@@ -7,7 +7,7 @@ use super::{Http2, MAX_UNREAD, MAX_UNREAD_PER_STREAM, RESERVE, Reading, head};
 use crate::names::Direction;
 use crate::protocol::hpack::{HpackFault, TABLE, encode_table_size};
 use crate::protocol::sniff::HTTP2_PREFACE;
-use crate::protocol::{Edit, Ended, Fault, RefusalReason, Request, Up, head_rules};
+use crate::protocol::{Edit, Ended, Fault, Fields, RefusalReason, Request, Up, head_rules};
 
 /// CONTINUATION frames of one header block; a head of 32 KiB needs two (CVE-2024-27316).
 const MAX_CONTINUATIONS: u32 = 16;
@@ -176,7 +176,7 @@ impl Http2 {
                 }
                 Ok(Reading::Gather(head))
             }
-            PRIORITY if on_stream && head.length == 5 => self.up_idle(Reading::Skip(5)),
+            PRIORITY if on_stream && head.length == 5 => self.up_idle(Reading::Gather(head)),
             RST_STREAM if on_stream && known && head.length == 4 => Ok(Reading::Gather(head)),
             SETTINGS if !on_stream && head.length <= MAX_SETTINGS && head.length.is_multiple_of(6) => {
                 if head.has(ACK) && head.length > 0 {
@@ -228,7 +228,7 @@ impl Http2 {
                 return self.up_waiting_data(head, data, fits);
             }
             self.owe_client(head.length, ends);
-            if self.discard(head, ends) {
+            if self.discard(head, padding, ends)? {
                 return Ok(Reading::Skip(head.length));
             }
             if !self.ids.is_reset(head.stream, ends) {
@@ -241,7 +241,7 @@ impl Http2 {
         }
         if !take_length(&mut stream.up_left, data, ends) {
             self.owe_client(head.length, ends);
-            self.reset_request(head.stream)?;
+            self.reset_request(head.stream, PROTOCOL_ERROR)?;
             return Ok(Reading::Skip(head.length));
         }
         stream.up += data;
@@ -286,9 +286,9 @@ impl Http2 {
     }
 
     /// A refused body is thrown away. False: the stream is none of those.
-    fn discard(&mut self, head: Head, ends: bool) -> bool {
-        match self.discarded.take(head.stream, head.length, ends) {
-            None => return false,
+    fn discard(&mut self, head: Head, padding: usize, ends: bool) -> Result<bool, Fault> {
+        match self.discarded.take(head.stream, head.length, padding, ends) {
+            None => return Ok(false),
             Some(Discard::Credit(0) | Discard::Over) => {}
             Some(Discard::Credit(bytes)) => {
                 write(&mut self.to_client, WINDOW_UPDATE, 0, head.stream, &bytes.to_be_bytes());
@@ -298,8 +298,9 @@ impl Http2 {
                 self.ids.reset(head.stream);
                 write_reset(&mut self.to_client, head.stream, NO_ERROR);
             }
+            Some(Discard::Malformed) => _ = self.reset_malformed(head.stream, ends)?,
         }
-        true
+        Ok(true)
     }
 
     fn read_masked_up(&mut self, frame: Masked, edit: &mut Edit<'_>) {
@@ -359,6 +360,11 @@ impl Http2 {
                 }
                 Ok(false)
             }
+            // Priorities are nobody's business any more; this one shows a client that is lost.
+            PRIORITY if depends_on_itself(&frame, &payload) => {
+                Err(self.client_fault(PROTOCOL_ERROR, "stream that depends on itself", "RFC 7540 5.3.1"))
+            }
+            PRIORITY => Ok(false),
             _ => self.up_window(frame, &payload, edit).map(|()| false),
         };
         self.client.payload = payload;
@@ -396,6 +402,10 @@ impl Http2 {
                     return Err(self.client_fault(FLOW_CONTROL_ERROR, "window too large", "RFC 9113 6.5.2"));
                 }
                 INITIAL_WINDOW_SIZE => {
+                    if self.streams.values().any(|stream| stream.window(value) > MAX_WINDOW) {
+                        let rule = "window of a stream too large";
+                        return Err(self.client_fault(FLOW_CONTROL_ERROR, rule, "RFC 9113 6.9.2"));
+                    }
                     self.client_window = value;
                     self.late_data.set_window(value);
                     value
@@ -439,14 +449,17 @@ impl Http2 {
         if !self.streams.contains_key(&frame.stream) {
             // On a stream that the upstream never heard of, this would be an error of the whole connection.
             self.owe_client(0, true);
+            let waited = self.end_waiting(frame.stream, Ended::ByClient);
             let over = self.discarded.end(frame.stream) || self.ids.is_reset(frame.stream, true);
-            if !self.end_waiting(frame.stream, Ended::ByClient) && !over {
+            if !waited && !over {
                 self.up_idle(Reading::Head)?;
             }
             return Ok(());
         }
         write(edit.insert_with(), RST_STREAM, 0, frame.stream, payload);
         self.end(frame.stream, Ended::ByClient);
+        // Nothing of the client's can be on its way behind this.
+        self.ids.is_reset(frame.stream, true);
         Ok(())
     }
 
@@ -456,12 +469,15 @@ impl Http2 {
         if increment == 0 {
             return Err(self.client_fault(PROTOCOL_ERROR, "WINDOW_UPDATE of nothing", "RFC 9113 6.9"));
         }
-        if let Some(stream) = self.streams.get_mut(&frame.stream) {
-            stream.granted += u64::from(increment);
-        } else if frame.stream != 0 {
-            if let Some(stream) = self.queue.get_mut(frame.stream) {
-                stream.granted += u64::from(increment);
+        let initial = self.client_window;
+        let known = self.streams.get_mut(&frame.stream).or_else(|| self.queue.get_mut(frame.stream));
+        if let Some(stream) = known {
+            stream.granted += i64::from(increment);
+            if stream.window(initial) > MAX_WINDOW {
+                return self.reset_request(frame.stream, FLOW_CONTROL_ERROR);
             }
+        }
+        if frame.stream != 0 && !self.streams.contains_key(&frame.stream) {
             if self.queue.has_room(payload.len()) {
                 self.queue.append(frame.stream, WINDOW_UPDATE, 0, payload);
             }
@@ -485,6 +501,10 @@ impl Http2 {
 
     fn up_block(&mut self, frame: Head, payload: &[u8], edit: &mut Edit<'_>) -> Result<bool, Fault> {
         if frame.kind == HEADERS {
+            if depends_on_itself(&frame, payload) {
+                let rule = "stream that depends on itself";
+                return Err(self.client_fault(PROTOCOL_ERROR, rule, "RFC 7540 5.3.1"));
+            }
             let Some(part) = fragment(&frame, payload) else {
                 return Err(self.client_fault(
                     PROTOCOL_ERROR,
@@ -535,8 +555,13 @@ impl Http2 {
         let (waits, forwarded) = (self.queue.get_mut(first.stream), self.streams.get_mut(&first.stream));
         let is_waiting = waits.is_some();
         let Some(stream) = waits.or(forwarded) else {
-            if self.discarded.end(first.stream) {
-                return Ok(());
+            if let Some(last) = self.discarded.take(first.stream, 0, 0, true) {
+                let is_good =
+                    |fields| head::write_trailers(fields, &Fields::default(), &mut Vec::new()).is_ok();
+                if ends && last == Discard::Over && is_good(&self.decoded) {
+                    return Ok(());
+                }
+                return self.reset_malformed(first.stream, ends).map(|_| ());
             }
             if !self.ids.is_reset(first.stream, ends) {
                 return Err(self.client_fault(STREAM_CLOSED, "HEADERS on a closed stream", "RFC 9113 5.1"));
@@ -561,7 +586,7 @@ impl Http2 {
         }
         let short = !take_length(&mut stream.up_left, 0, true);
         if short || head::write_trailers(&self.decoded, &self.guarded, &mut block).is_err() {
-            return self.reset_request(first.stream);
+            return self.reset_request(first.stream, PROTOCOL_ERROR);
         }
         stream.up_done = true;
         let mut held = Vec::new();

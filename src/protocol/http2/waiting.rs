@@ -1,7 +1,7 @@
 //! Permitted streams that wait until the upstream may have them, and refused streams whose bodies are thrown away.
 
 use super::frame;
-use super::stream::Stream;
+use super::stream::{Stream, take_length};
 use std::collections::VecDeque;
 
 /// Bytes of requests that wait for an upstream which allows few streams, of one connection.
@@ -101,6 +101,8 @@ struct Refused {
     id: u32,
     left: u64,
     owed: u32,
+    /// Bytes that are to come by its Content-Length.
+    length: Option<u64>,
 }
 
 /// Bodies that are read and thrown away, so that their clients get to read the answer.
@@ -117,17 +119,22 @@ impl Default for Discarded {
 
 impl Discarded {
     /// Begins with a stream. False: it is to be reset at once.
-    pub(super) fn begin(&mut self, id: u32) -> bool {
+    pub(super) fn begin(&mut self, id: u32, length: Option<u64>) -> bool {
         let room = self.bodies.len() < MAX_BODIES && self.left > 0;
         if room {
-            self.bodies.push(Refused { id, left: MAX_DISCARDED, owed: 0 });
+            self.bodies.push(Refused { id, left: MAX_DISCARDED, owed: 0, length });
         }
         room
     }
 
-    /// DATA came on a stream. `None`: it is not one of these. Else what is to be said: window, or a reset.
-    pub(super) fn take(&mut self, id: u32, bytes: usize, ends: bool) -> Option<Discard> {
+    /// DATA came on a stream, `padding` included in its `bytes`. `None`: it is not one of these. Else what is to be said: window, or
+    /// a reset.
+    pub(super) fn take(&mut self, id: u32, bytes: usize, padding: usize, ends: bool) -> Option<Discard> {
         let place = self.bodies.iter().position(|body| body.id == id)?;
+        if !take_length(&mut self.bodies[place].length, (bytes - padding) as u64, ends) {
+            self.bodies.swap_remove(place);
+            return Some(Discard::Malformed);
+        }
         if ends {
             self.bodies.swap_remove(place);
             return Some(Discard::Over);
@@ -160,6 +167,8 @@ pub(super) enum Discard {
     Credit(u32),
     /// That was too much.
     Reset,
+    /// It does not come to its Content-Length.
+    Malformed,
     /// That was the last of it.
     Over,
 }
