@@ -5,6 +5,7 @@ use crate::credential::{Account, HeaderInjection};
 use crate::dial::Upstream;
 use crate::identify::certificate::CertificateMapping;
 use crate::identify::oidc::Issuers;
+use crate::identify::signals::SignalSource;
 use crate::identify::slots::Slot;
 use crate::mask::{Mode, Rules};
 use crate::metrics::MaskCounters;
@@ -39,6 +40,8 @@ pub struct Gateway {
     pub acme: AcmeFacts,
     /// What nobody uses in earnest.
     pub honeytokens: Honeytokens,
+    /// Issuers whose security events are obeyed.
+    pub signals: Vec<Arc<SignalSource>>,
 }
 
 /// Certificates that renew themselves, and the challenges that are answered for them.
@@ -354,6 +357,7 @@ impl Gateway {
         let (tunnels, acme) = (HashMap::new(), AcmeFacts::default());
         Gateway {
             honeytokens: Honeytokens::default(),
+            signals: Vec::new(),
             listeners,
             routes,
             issuers,

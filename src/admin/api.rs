@@ -29,7 +29,7 @@ pub(super) async fn index() -> Json<Value> {
             "/api/sessions", "/api/sessions/{id}", "/api/refusals", "/api/routes", "/api/certificates",
             "/api/revocations", "/api/metrics-summary"
         ],
-        "post": ["/api/sessions/{id}/end", "/api/sessions/{id}/drain", "/api/revoke"],
+        "post": ["/api/sessions/{id}/end", "/api/sessions/{id}/drain", "/api/revoke", "/api/events/caep"],
     }))
 }
 

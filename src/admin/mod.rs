@@ -7,6 +7,7 @@
 //!   api       the same as JSON                  ├▶ live: one snapshot of the registry a second, shared by all who look
 //!   events    the page's live part, each second ┘
 //!   orders    end, drain, revoke: each a line of the log
+//!   signals   security events of issuers, which revoke
 //! ```
 //! `/healthz`, `/readyz` and `/metrics` ask nobody who they are. Connections are few and short-lived, so that nobody on the
 //! machine can use up descriptors here that streams need. No secret is on any page.
@@ -22,12 +23,14 @@ pub mod orders;
 mod page;
 pub mod process;
 pub mod revoked;
+mod signals;
 mod tables;
 mod tls;
 mod token;
 mod view;
 
 use crate::gateway::Gateway;
+use crate::identify::signals::SignalSource;
 use crate::metrics::WorkerMetrics;
 use crate::names::RouteName;
 use crate::net::bounded::{BoundedConnection, BoundedListener, Bounds};
@@ -48,6 +51,7 @@ use axum::serve::IncomingStream;
 use fault::Fault;
 use list::Query;
 use live::{Live, Row, Seen, bring_up_to_date};
+use signals::SeenEvents;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,6 +77,8 @@ pub trait AdminState: Send + Sync + 'static {
     fn workers(&self) -> &[Arc<WorkerMetrics>];
     /// When the certificates end that clients are shown: by route, and for a tunnel by `tunnel:` and its name.
     fn certificates(&self) -> Vec<(RouteName, SystemTime)>;
+    /// The issuers whose security events are obeyed.
+    fn signals(&self) -> Vec<Arc<SignalSource>>;
 }
 
 /// How the operator's listener is set up.
@@ -102,6 +108,7 @@ struct Admin {
     hosts: Vec<String>,
     revocations: Option<PathBuf>,
     tokens: TokenRules,
+    seen_events: SeenEvents,
     is_tls: bool,
     is_public: bool,
 }
@@ -126,12 +133,21 @@ async fn serve_within(
     let Settings { key, hosts, revocations, tls, operate, view, is_public } = settings;
     let tokens = TokenRules::new(operate, view);
     let (access, live, is_tls) = (Access::new(key, !tokens.is_empty()), Arc::default(), tls.is_some());
-    let admin = Arc::new(Admin { state, access, live, hosts, revocations, tokens, is_tls, is_public });
+    let seen_events = SeenEvents::default();
+    let admin =
+        Arc::new(Admin { state, access, live, hosts, revocations, tokens, seen_events, is_tls, is_public });
+    let polls = signals::poll::run(admin.clone());
     let service = router(admin).into_make_service_with_connect_info::<Peer>();
     let listener = BoundedListener::new(listener, bounds);
-    match tls {
-        None => axum::serve(listener, service).await,
-        Some(config) => axum::serve(tls::TlsListener::new(listener, config), service).await,
+    let served = async {
+        match tls {
+            None => axum::serve(listener, service).await,
+            Some(config) => axum::serve(tls::TlsListener::new(listener, config), service).await,
+        }
+    };
+    tokio::select! {
+        served = served => served,
+        () = polls => Ok(()),
     }
 }
 
@@ -154,6 +170,8 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        // What is pushed there is signed.
+        .route("/api/events/caep", post(signals::push))
         .merge(page::open_router())
         .merge(known)
         .layer(DefaultBodyLimit::max(api::MAX_BODY))
@@ -353,6 +371,10 @@ mod tests {
         }
 
         fn certificates(&self) -> Vec<(RouteName, SystemTime)> {
+            Vec::new()
+        }
+
+        fn signals(&self) -> Vec<Arc<SignalSource>> {
             Vec::new()
         }
     }

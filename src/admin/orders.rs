@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Bytes of a reason.
-const MAX_REASON: usize = 300;
+pub(super) const MAX_REASON: usize = 300;
 
 /// How long a revocation stands where nothing else is said: longer than tokens live. It stands longer where a live
 /// session's proof does.
@@ -111,6 +111,12 @@ pub struct RevokeRequest {
     /// The configured name of the issuer or certificate authority.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
+    /// An e-mail address in the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// `sid` of the token.
+    #[serde(skip_serializing_if = "Option::is_none", alias = "sid")]
+    pub session_id: Option<String>,
     /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -133,7 +139,8 @@ pub(super) struct Revoked {
 /// Shuts somebody out.
 pub(super) fn revoke(admin: &Admin, giver: &Giver<'_>, asked: RevokeRequest) -> Result<Revoked, Fault> {
     giver.must_operate()?;
-    let RevokeRequest { subject, token_id, group, serial, issuer, reason, seconds } = asked;
+    let RevokeRequest { subject, token_id, group, serial, issuer, email, session_id, reason, seconds } =
+        asked;
     let name = |text: Option<String>, what: &str| -> Result<Option<Arc<str>>, Fault> {
         match text {
             Some(text) if text.is_empty() || text.len() > MAX_NAME => {
@@ -148,9 +155,11 @@ pub(super) fn revoke(admin: &Admin, giver: &Giver<'_>, asked: RevokeRequest) -> 
         group: name(group, "group")?,
         serial: serial.map(|text| serial_number(&text)).transpose()?,
         issuer: name(issuer, "issuer")?,
+        email: name(email.map(|text| text.to_lowercase()), "email")?,
+        session_id: name(session_id, "session_id")?,
     };
     if target.is_empty() {
-        let message = "name whom to revoke: subject, token_id, group, serial, issuer, or several of them";
+        let message = "name whom to revoke: subject, email, token_id, session_id, group, serial, issuer, or several of them";
         return Err(Fault::bad_request(message));
     }
     if let Some(issuer) = &target.issuer {
@@ -169,25 +178,29 @@ pub(super) fn revoke(admin: &Admin, giver: &Giver<'_>, asked: RevokeRequest) -> 
         return Err(Fault::bad_request("seconds is a number from 1 to 316224000 (ten years)"));
     }
     let at = SystemTime::now();
-    let revocation = Revocation { target: target.clone(), at, until: at + lifetime };
-    let registry = admin.state.registry();
+    let revocation = Revocation { target, at, until: at + lifetime };
+    let line = OrderLine { reason, ..giver.line(OrderKind::Revoke) };
+    let (sessions, until) = shut_out(admin, revocation, line)?;
+    Ok(Revoked { sessions, until: rfc3339(until), kept: admin.keep(admin.state.registry())? })
+}
+
+/// Puts a revocation in force, and writes `line` with what came of it: how many live sessions ended, and until when it
+/// stands.
+pub(super) fn shut_out(
+    admin: &Admin,
+    revocation: Revocation,
+    line: OrderLine<'_>,
+) -> Result<(usize, SystemTime), Fault> {
+    let (registry, now) = (admin.state.registry(), SystemTime::now());
+    let target = revocation.target.clone();
+    let wanted = revocation.until;
     let sessions = registry
-        .revoke(revocation, at)
+        .revoke(revocation, now)
         .map_err(|fault| Fault::new(StatusCode::SERVICE_UNAVAILABLE, "too_many", fault.to_string()))?;
-    let until = registry
-        .revocations()
-        .list(at)
-        .into_iter()
-        .find(|one| one.target == target)
-        .map_or(at + lifetime, |one| one.until);
-    audit::order(&OrderLine {
-        target: Some(&target),
-        until: Some(until),
-        sessions: Some(sessions),
-        reason,
-        ..giver.line(OrderKind::Revoke)
-    });
-    Ok(Revoked { sessions, until: rfc3339(until), kept: admin.keep(registry)? })
+    let standing = registry.revocations().list(now).into_iter().find(|one| one.target == target);
+    let until = standing.map_or(wanted, |one| one.until);
+    audit::order(&OrderLine { target: Some(&target), until: Some(until), sessions: Some(sessions), ..line });
+    Ok((sessions, until))
 }
 
 /// A serial number as tools print it (`0A:1B`, `0x0a1b`) in the spelling of [`Target::serial`].

@@ -19,6 +19,10 @@ struct Line {
     serial: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     issuer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<String>,
     /// Seconds since 1970.
     at: u64,
     until: u64,
@@ -33,11 +37,17 @@ pub fn write(path: &Path, revocations: &Revocations) -> io::Result<()> {
     let mut text = Vec::new();
     for Revocation { target, at, until } in revocations.list(SystemTime::now()) {
         let owned = |name: Option<std::sync::Arc<str>>| name.map(|name| name.to_string());
-        let Target { subject, token_id, group, serial, issuer } = target;
-        let (subject, token_id, group) = (owned(subject), owned(token_id), owned(group));
-        let (serial, issuer) = (owned(serial), owned(issuer));
-        let (at, until) = (seconds(at), seconds(until));
-        let line = Line { subject, token_id, group, serial, issuer, at, until };
+        let line = Line {
+            subject: owned(target.subject),
+            token_id: owned(target.token_id),
+            group: owned(target.group),
+            serial: owned(target.serial),
+            issuer: owned(target.issuer),
+            email: owned(target.email),
+            session_id: owned(target.session_id),
+            at: seconds(at),
+            until: seconds(until),
+        };
         serde_json::to_writer(&mut text, &line)?;
         text.push(b'\n');
     }
@@ -55,12 +65,19 @@ pub fn read(path: &Path, revocations: &Revocations) -> io::Result<()> {
     };
     let now = SystemTime::now();
     for line in BufReader::new(file).lines() {
-        let Line { subject, token_id, group, serial, issuer, at, until } = serde_json::from_str(&line?)?;
+        let line: Line = serde_json::from_str(&line?)?;
         let name = |text: Option<String>| text.map(Into::into);
-        let (subject, token_id, group) = (name(subject), name(token_id), name(group));
-        let target = Target { subject, token_id, group, serial: name(serial), issuer: name(issuer) };
+        let target = Target {
+            subject: name(line.subject),
+            token_id: name(line.token_id),
+            group: name(line.group),
+            serial: name(line.serial),
+            issuer: name(line.issuer),
+            email: name(line.email),
+            session_id: name(line.session_id),
+        };
         let time = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        let one = Revocation { target, at: time(at), until: time(until) };
+        let one = Revocation { target, at: time(line.at), until: time(line.until) };
         if one.until > now {
             revocations.add(one, now).map_err(io::Error::other)?;
         }
@@ -80,7 +97,8 @@ mod tests {
         read(&path, &all).unwrap();
         assert!(all.list(now).is_empty());
         for (subject, seconds) in [("ann", 100), ("bob", 0)] {
-            let target = Target { subject: Some(subject.into()), ..Target::default() };
+            let email = Some(format!("{subject}@corp.test").into());
+            let target = Target { subject: Some(subject.into()), email, ..Target::default() };
             all.add(Revocation { target, at: now, until: now + Duration::from_secs(seconds) }, now).unwrap();
         }
         write(&path, &all).unwrap();
@@ -89,6 +107,7 @@ mod tests {
         read(&path, &again).unwrap();
         let subjects: Vec<_> = again.list(now).into_iter().map(|one| one.target.subject).collect();
         assert_eq!(subjects, [Some("ann".into())]);
+        assert_eq!(again.list(now)[0].target.email.as_deref(), Some("ann@corp.test"));
         std::fs::write(&path, "{").unwrap();
         assert!(read(&path, &Revocations::default()).is_err());
     }

@@ -177,6 +177,8 @@ pub(super) struct RevocationView {
     pub(super) group: Option<String>,
     pub(super) serial: Option<String>,
     pub(super) issuer: Option<String>,
+    pub(super) email: Option<String>,
+    pub(super) session_id: Option<String>,
     pub(super) at: String,
     pub(super) until: String,
 }
@@ -191,6 +193,8 @@ pub(super) fn revocations(admin: &Admin) -> Vec<RevocationView> {
         group: text(one.target.group),
         serial: text(one.target.serial),
         issuer: text(one.target.issuer),
+        email: text(one.target.email),
+        session_id: text(one.target.session_id),
         at: rfc3339(one.at),
         until: rfc3339(one.until),
     };

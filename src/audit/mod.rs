@@ -71,7 +71,7 @@
 //! | `honeytoken` `action` | | event `alarm`, level `ERROR`: which honeytoken was shown, and whether its session is `cut` or `watch`ed; with `session`, `remote` and the identity |
 //! | `order` | | event `order`: an operator, or an issuer by its signals, ordered to `end` or `drain` a session or to `revoke`, or logged in (`login`), or was turned away (`refused`) |
 //! | `operator` `reason` | | event `order`: who ordered it (`loopback`, `key`, `issuer:NAME`, or the operator's subject), and why, in their words |
-//! | `sessions` `until` `token_id` `group` `serial` | | event `order`: live sessions that were ended; until when a revocation stands; whom it names, besides `subject` and `issuer` |
+//! | `sessions` `until` `token_id` `group` `serial` `email` `session_id` | | event `order`: live sessions that were ended; until when a revocation stands; whom it names, besides `subject` and `issuer` |
 //! | `statements` | c | how many lines of statements there are |
 //! | `requests` | c | HTTP requests, refused ones included |
 //! | `handshake_us` `identify_us` `dial_us` | c | how long each stage took |

@@ -72,6 +72,8 @@ impl fmt::Display for OrderLine<'_> {
                 line.maybe_text("group", target.group.as_deref());
                 line.maybe_text("token_id", target.token_id.as_deref());
                 line.maybe_text("serial", target.serial.as_deref());
+                line.maybe_text("email", target.email.as_deref());
+                line.maybe_text("session_id", target.session_id.as_deref());
             }
             if let Some(until) = self.until {
                 line.text("until", super::rfc3339(until).as_bytes());

@@ -38,17 +38,25 @@ struct Whom {
     /// Serial number of the client's certificate, in hex.
     #[arg(long)]
     serial: Option<String>,
+    /// E-mail address in the token: `email`, `preferred_username`, `upn` or `sub`.
+    #[arg(long)]
+    email: Option<String>,
+    /// The issuer's session: `sid` of the token.
+    #[arg(long)]
+    session_id: Option<String>,
 }
 
 /// Revokes, and says what came of it in one line.
 pub fn run(arguments: &Arguments) -> Result<String, Fault> {
-    let Whom { subject, issuer, group, token_id, serial } = &arguments.whom;
+    let Whom { subject, issuer, group, token_id, serial, email, session_id } = &arguments.whom;
     let names = [
         ("subject", subject),
         ("issuer", issuer),
         ("group", group),
         ("token_id", token_id),
         ("serial", serial),
+        ("email", email),
+        ("session_id", session_id),
         ("reason", &arguments.reason),
     ];
     let named = names.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text.clone()?.into())));

@@ -3,6 +3,7 @@
 pub mod certificate;
 pub mod oidc;
 mod provider;
+pub mod signals;
 pub mod slots;
 pub mod subject;
 

@@ -7,11 +7,13 @@
 mod histogram;
 mod masking;
 mod render;
+mod signals;
 mod summary;
 
 pub use histogram::Histogram;
 pub use masking::MaskCounters;
 pub use render::{AcmeFacts, LogFacts, ProcessFacts, RecordingFacts, render};
+pub use signals::{SignalOutcome, count_signal};
 pub use summary::{Quantiles, Totals, first_bytes, quantile, totals};
 
 use crate::close::{Close, Plaintext};

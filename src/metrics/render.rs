@@ -2,6 +2,7 @@
 
 use super::histogram::{BOUNDS, Snapshot};
 use super::masking::{self, Kind};
+use super::signals;
 use super::{
     AcceptFault, CLOSE_REASONS, CULPRITS, Counter, Histogram, LimitHit, PLAINTEXTS, REFUSALS, WorkerMetrics,
 };
@@ -92,6 +93,17 @@ pub struct RecordingFacts {
     pub has_space: bool,
     /// False while the log cannot be written or signed.
     pub has_log: bool,
+}
+
+fn security_events(out: &mut Text) {
+    let mut is_begun = false;
+    signals::each(|issuer, outcome, count| {
+        if !std::mem::replace(&mut is_begun, true) {
+            let help = "Security events that issuers sent, by issuer and what became of them.";
+            out.family("security_events_total", "counter", help);
+        }
+        out.sample("security_events_total", &[("issuer", issuer), ("outcome", outcome)], count);
+    });
 }
 
 /// All metrics, summed over the workers.
@@ -363,6 +375,7 @@ fn facts(out: &mut Text, process: &ProcessFacts) {
             }
         }
     }
+    security_events(out);
     if let Some((success, at)) = process.reload {
         out.gauge(
             "reload_success",

@@ -23,6 +23,10 @@ pub struct Target {
     pub serial: Option<Arc<str>>,
     /// The configured name of the issuer or certificate authority.
     pub issuer: Option<Arc<str>>,
+    /// An e-mail address of the identity, in lower case: `email`, `preferred_username` or `upn` of the token, or its `sub`.
+    pub email: Option<Arc<str>>,
+    /// The issuer's session: `sid` of the token, or `session_state`.
+    pub session_id: Option<Arc<str>>,
 }
 
 /// An order to shut somebody out.
@@ -57,6 +61,8 @@ impl Target {
             && self.group.as_ref().is_none_or(|group| identity.groups.contains(group))
             && has(&self.token_id, TOKEN_ID)
             && has(&self.serial, SERIAL)
+            && self.email.as_ref().is_none_or(|email| emails(identity).any(|one| one == **email))
+            && self.session_id.as_deref().is_none_or(|id| session_ids(identity).any(|one| one == id))
     }
 
     /// The rarest of what it names, under which it is looked up.
@@ -64,12 +70,30 @@ impl Target {
         let named = [
             (Kind::TokenId, &self.token_id),
             (Kind::Serial, &self.serial),
+            (Kind::SessionId, &self.session_id),
+            (Kind::Email, &self.email),
             (Kind::Subject, &self.subject),
             (Kind::Group, &self.group),
             (Kind::Issuer, &self.issuer),
         ];
         named.into_iter().find_map(|(kind, name)| Some((kind, name.clone()?)))
     }
+}
+
+/// Claims in which issuers tell e-mail addresses.
+const EMAILS: [&str; 3] = ["email", "preferred_username", "upn"];
+/// Claims in which issuers tell their own session.
+const SESSION_IDS: [&str; 2] = ["sid", "session_state"];
+
+/// The e-mail addresses of an identity, in lower case. A name without `@` is none.
+fn emails(identity: &Identity) -> impl Iterator<Item = String> {
+    let claims = EMAILS.into_iter().flat_map(|claim| identity.claims.values(claim));
+    let all = claims.chain([&*identity.subject]).filter(|text| text.contains('@'));
+    all.map(str::to_lowercase)
+}
+
+fn session_ids(identity: &Identity) -> impl Iterator<Item = &str> {
+    SESSION_IDS.into_iter().flat_map(|claim| identity.claims.values(claim))
 }
 
 /// Claims of an identity by which a single proof is named, and when it was issued.
@@ -114,6 +138,8 @@ type Key = (Kind, Arc<str>);
 enum Kind {
     TokenId,
     Serial,
+    SessionId,
+    Email,
     Subject,
     Group,
     Issuer,
@@ -172,6 +198,8 @@ impl Table {
         let keys = claims(TOKEN_ID)
             .map(|id| (Kind::TokenId, id))
             .chain(claims(SERIAL).map(|serial| (Kind::Serial, serial)))
+            .chain(session_ids(identity).map(|id| (Kind::SessionId, id.into())))
+            .chain(emails(identity).map(|email| (Kind::Email, email.into())))
             .chain([(Kind::Subject, identity.subject.clone()), (Kind::Issuer, identity.issuer.0.clone())])
             .chain(identity.groups.iter().map(|group| (Kind::Group, group.clone())));
         keys.filter_map(|key| self.by_key.get(&key))
@@ -200,7 +228,8 @@ mod tests {
 
     fn ann(issued: Option<u64>) -> Identity {
         let issued = issued.map(|seconds| (Arc::from(ISSUED), Arc::from(seconds.to_string())));
-        let named = [("jti", "t-1"), ("serial", "2a")].map(|(name, value)| (name.into(), value.into()));
+        let named = [("jti", "t-1"), ("serial", "2a"), ("email", "Ann@Corp.test"), ("sid", "s-1")]
+            .map(|(name, value)| (name.into(), value.into()));
         Identity {
             issuer: IssuerName("corp".into()),
             subject: "ann".into(),
@@ -219,6 +248,8 @@ mod tests {
             group: get("group"),
             serial: get("serial"),
             issuer: get("issuer"),
+            email: get("email"),
+            session_id: get("session_id"),
         }
     }
 
@@ -239,6 +270,10 @@ mod tests {
             (&[("group", "ops")], true),
             (&[("group", "op")], false),
             (&[("serial", "2a")], true),
+            (&[("email", "ann@corp.test")], true),
+            (&[("email", "bob@corp.test")], false),
+            (&[("session_id", "s-1")], true),
+            (&[("session_id", "s-2"), ("subject", "ann")], false),
             (&[("issuer", "corp")], true),
             (&[("issuer", "corp"), ("subject", "ann")], true),
             (&[("issuer", "other"), ("subject", "ann")], false),

@@ -444,6 +444,10 @@ impl AdminState for State {
         &self.metrics
     }
 
+    fn signals(&self) -> Vec<Arc<crate::identify::signals::SignalSource>> {
+        self.gateway.load().signals.clone()
+    }
+
     fn certificates(&self) -> Vec<(crate::names::RouteName, SystemTime)> {
         let gateway = self.gateway.load();
         let mut certificates = self.certificates.lock().clone();

@@ -84,6 +84,8 @@ pub(super) async fn revoke(State(admin): State<Arc<Admin>>, caller: Caller, body
             group: take("group"),
             serial: take("serial"),
             issuer: take("issuer"),
+            email: take("email"),
+            session_id: take("session_id"),
             reason: take("reason"),
             seconds: None,
         };
@@ -108,7 +110,9 @@ pub(super) fn revoke_form(token: &str) -> Markup {
         ("subject", "Subject"),
         ("issuer", "Issuer"),
         ("group", "Group"),
+        ("email", "E-mail"),
         ("token_id", "Token id (jti)"),
+        ("session_id", "Issuer's session (sid)"),
         ("serial", "Certificate serial"),
         ("reason", "Reason"),
     ];

@@ -101,11 +101,13 @@ pub(super) fn revocations(all: &[RevocationView]) -> Markup {
     }
     table(
         "Revocations",
-        &["Subject", "Issuer", "Group", "Token id", "Serial", "Since", "Until"],
+        &["Subject", "E-mail", "Issuer", "Group", "Token id", "Issuer's session", "Serial", "Since", "Until"],
         html! {
             @for one in all {
                 tr {
-                    @for text in [&one.subject, &one.issuer, &one.group, &one.token_id, &one.serial] {
+                    @for text in [
+                        &one.subject, &one.email, &one.issuer, &one.group, &one.token_id, &one.session_id, &one.serial,
+                    ] {
                         td { (text.as_deref().unwrap_or("–")) }
                     }
                     td { (time(&one.at)) }

@@ -168,6 +168,31 @@ pub struct Issuer {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub jwks_hosts: Vec<Text>,
+    /// The issuer's security events (OpenID Shared Signals, CAEP) end sessions and refuse tokens. Default: none are taken.
+    #[serde(default)]
+    pub signals: Option<Signals>,
+}
+
+/// Security events of an issuer: signed with its keys, pushed to `/api/events/caep` of the operator's listener, or polled.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Signals {
+    /// Values of `aud` that events may have; at least one. Best none of those that tokens have.
+    #[schemars(with = "Vec<String>")]
+    pub audience: Spanned<Vec<Text>>,
+    /// Where the key stands that the issuer must send as `Authorization: Bearer` with what it pushes. Default: the signature is
+    /// enough.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub push_key: Option<Text>,
+    /// The URL where events are polled (RFC 8936). Default: they are pushed.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub poll: Option<Text>,
+    /// Where the key stands that is sent as `Authorization: Bearer` with polls.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub poll_key: Option<Text>,
 }
 
 fn groups() -> String {

@@ -14,6 +14,7 @@ mod plaintext;
 mod process;
 mod recording;
 mod route;
+mod signals;
 mod tunnel;
 mod upstream;
 
@@ -118,6 +119,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
     let recording = config.recording.as_ref().and_then(|section| recording::settings(section, base, notes));
     let mut recorded_routes = recording::routes(&config, recording.as_ref(), notes);
     let honeytokens = honeytoken::honeytokens(&config.honeytoken, notes);
+    let signals = signals::signals(&config.issuer, &settings, base, notes);
     let issuers_shown = settings.iter().map(|s| format!("{} ({})", s.name, s.url)).collect();
     if !notes.faults.is_empty() {
         return None;
@@ -144,6 +146,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
     let mut gateway = Gateway::new(listeners, routes, issuers, limits).with_tunnels(tunnels);
     gateway.acme.certificates = acme.shown;
     gateway.honeytokens = honeytokens;
+    gateway.signals = signals;
     let warnings = Faults { path: Default::default(), list: Vec::new() };
     Some(Loaded {
         gateway,

@@ -53,7 +53,13 @@ pub(super) struct Header {
 }
 
 impl<'a> Jwt<'a> {
+    /// Takes an access or ID token apart.
     pub(super) fn parse(token: &'a [u8]) -> Result<Self, TokenFault> {
+        Jwt::parse_of(token, &TYPES, "JWT")
+    }
+
+    /// Takes a token apart whose `typ` is one of these, or `unnamed` where it has none.
+    pub(super) fn parse_of(token: &'a [u8], types: &[&str], unnamed: &str) -> Result<Self, TokenFault> {
         if token.len() > MAX_BYTES {
             return Err(TokenFault::TooLong);
         }
@@ -68,11 +74,11 @@ impl<'a> Jwt<'a> {
         if header.crit.is_some() {
             return Err(TokenFault::Critical);
         }
-        let typ = header.typ.as_deref().unwrap_or("JWT");
+        let typ = header.typ.as_deref().unwrap_or(unnamed);
         let typ = typ
             .split_at_checked(APPLICATION.len())
             .map_or(typ, |(prefix, rest)| if prefix.eq_ignore_ascii_case(APPLICATION) { rest } else { typ });
-        if !TYPES.iter().any(|known| known.eq_ignore_ascii_case(typ)) {
+        if !types.iter().any(|known| known.eq_ignore_ascii_case(typ)) {
             return Err(TokenFault::Type);
         }
         let claims =
@@ -83,6 +89,30 @@ impl<'a> Jwt<'a> {
     /// Which issuer the token says it is from.
     pub(super) fn issuer(&self) -> Result<&str, TokenFault> {
         text(&self.claims, "iss")?.ok_or(TokenFault::Missing("iss"))
+    }
+
+    /// A claim that is a text.
+    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, TokenFault> {
+        text(&self.claims, name)
+    }
+
+    /// A claim that is a date.
+    pub(super) fn date(&self, name: &str) -> Result<Option<SystemTime>, TokenFault> {
+        date(&self.claims, name)
+    }
+
+    /// Holds `aud` against what is accepted.
+    pub(super) fn is_for(&self, audience: &[String]) -> Result<(), TokenFault> {
+        let accepted = |one: &str| audience.iter().any(|a| a == one);
+        let is_for_us = match self.claims.get("aud") {
+            None => return Err(TokenFault::Missing("aud")),
+            Some(Value::String(one)) => accepted(one),
+            Some(Value::Array(list)) if list.iter().all(Value::is_string) => {
+                list.iter().filter_map(Value::as_str).any(accepted)
+            }
+            Some(_) => return Err(TokenFault::Malformed),
+        };
+        if is_for_us { Ok(()) } else { Err(TokenFault::Audience) }
     }
 
     /// Holds the claims against the issuer's settings. What comes out is proven only if the signature verifies too.
@@ -109,18 +139,7 @@ impl<'a> Jwt<'a> {
                 return Err(TokenFault::NotYetValid);
             }
         }
-        let accepted = |audience: &str| settings.audience.iter().any(|a| a == audience);
-        let audience = match claims.get("aud") {
-            None => return Err(TokenFault::Missing("aud")),
-            Some(Value::String(one)) => accepted(one),
-            Some(Value::Array(list)) if list.iter().all(Value::is_string) => {
-                list.iter().filter_map(Value::as_str).any(accepted)
-            }
-            Some(_) => return Err(TokenFault::Malformed),
-        };
-        if !audience {
-            return Err(TokenFault::Audience);
-        }
+        self.is_for(&settings.audience)?;
         if !settings.azp.is_empty() {
             let azp = text(claims, "azp")?.ok_or(TokenFault::Missing("azp"))?;
             if !settings.azp.iter().any(|a| a == azp) {

@@ -14,11 +14,13 @@ mod fault;
 mod jwt;
 mod keys;
 mod refresh;
+mod security_event;
 mod settings;
 #[cfg(test)]
 mod tests;
 
 pub use fault::TokenFault;
+pub use security_event::{SecurityEvent, SecurityEventFault};
 pub use settings::{Algorithm, IssuerFault, IssuerSettings, Setting};
 
 use super::provider::{Identification, IdentityProvider, Refused};

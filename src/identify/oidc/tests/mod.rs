@@ -1,6 +1,7 @@
 //! Tokens and issuers as an attacker and an operator meet them.
 
 mod fetching;
+mod security_events;
 mod tokens;
 
 use super::refresh::Limits;
