@@ -18,6 +18,8 @@ struct Kept {
 #[derive(Default)]
 pub(super) struct Retention {
     known: BTreeMap<u64, Kept>,
+    /// The segment whose `retire` entry was appended last.
+    entered: Option<u64>,
 }
 
 impl Retention {
@@ -36,10 +38,15 @@ impl Retention {
             let path = directory.segment(number, "seg");
             // One that cannot be read may hold anything: nothing is deleted on an error.
             let Ok(sessions) = SegmentFile::open(&path).and_then(sessions_of) else { continue };
-            if sessions.iter().any(|session| held.contains(session)) {
+            if sessions.keys().any(|session| held.contains(session)) {
                 continue;
             }
-            log.append(&format!("retire segment={number}"))?;
+            // Once for each segment, however often the log cannot be signed.
+            if self.entered != Some(number) {
+                let begun = sessions.values().filter(|begins| **begins).count();
+                log.append(&format!("retire segment={number} sessions={begun}"))?;
+                self.entered = Some(number);
+            }
             log.checkpoint()?;
             for kind in ["keys", "seg", "sum.sig", "sum"] {
                 let _ = std::fs::remove_file(directory.segment(number, kind));

@@ -29,23 +29,31 @@ pub(in super::super) struct Signer {
     heartbeat: Instant,
     retention_at: Instant,
     retention: Retention,
+    /// Sums of complete segments whose entries are in the log, and not published yet.
+    unpublished: Vec<(u64, [u8; 32])>,
 }
 
 impl Signer {
     pub(in super::super) fn new(archive: Arc<Archive>, log: Log) -> Self {
         let now = Instant::now();
         let retention = Retention::default();
-        Signer { archive, log, epoch_since: now, heartbeat: now, retention_at: now, retention }
+        let unpublished = Vec::new();
+        Signer { archive, log, epoch_since: now, heartbeat: now, retention_at: now, retention, unpublished }
     }
 
     /// What one second asks for. A log that cannot be written is tried again in the next.
     pub(in super::super) fn turn(&mut self) {
-        let failed = self.try_turn().inspect_err(|fault| {
+        let mut failed = self.try_turn();
+        if failed.is_err() && self.log.release_reserve() {
+            failed = self.try_turn();
+        }
+        let failed = failed.inspect_err(|fault| {
             if self.archive.log_failing.swap(1, Ordering::Relaxed) == 0 {
                 tracing::error!("the log of recordings cannot be written: {fault}");
             }
         });
         if failed.is_ok() {
+            self.log.reserve();
             self.archive.log_failing.store(0, Ordering::Relaxed);
         }
     }
@@ -72,18 +80,24 @@ impl Signer {
         Ok(())
     }
 
-    /// Enters what came, signs, and publishes the sums that are covered now.
+    /// Enters what came, signs, and publishes the sums that are covered now. What fails is done by the next call.
     fn sign(&mut self) -> Result<(), DirectoryFault> {
         let pending = std::mem::take(&mut *self.archive.entries.lock());
-        for entry in &pending {
-            self.log.append(&entry.line)?;
+        let mut left = pending.into_iter();
+        while let Some(entry) = left.next() {
+            if let Err(fault) = self.log.append(&entry.line) {
+                self.archive.entries.lock().splice(..0, std::iter::once(entry).chain(left));
+                return Err(fault);
+            }
+            self.unpublished.extend(entry.sum);
             self.heartbeat = Instant::now();
         }
         if self.log.has_grown() {
             self.log.checkpoint()?;
         }
-        for (number, hash) in pending.into_iter().filter_map(|entry| entry.sum) {
-            self.publish(number, &hash)?;
+        while let Some((number, hash)) = self.unpublished.last() {
+            self.publish(*number, hash)?;
+            self.unpublished.pop();
         }
         Ok(())
     }

@@ -180,9 +180,33 @@ fn retention_deletes_what_is_old_and_keeps_what_is_held() {
     NOW.set(NOW.get() + 2 * 86_400_000_000_000);
     retention.turn(&bench.archive, bench.signer.log()).unwrap();
     assert_eq!(directory.segments().unwrap(), [2]);
+    assert!(entries(&directory).iter().any(|line| line.starts_with("retire segment=1 sessions=2 ")));
     assert_eq!(std::fs::read_dir(directory.root().join("segments")).unwrap().count(), 4);
     let found = report(&bench);
     assert_eq!(found.faults().collect::<Vec<_>>(), Vec::<&super::super::reader::verify::Finding>::new());
+}
+
+#[test]
+fn what_a_log_without_space_did_not_take_is_entered_and_published_later() {
+    let mut bench = Bench::new(|_| {});
+    bench.signer.turn();
+    let directory = bench.directory();
+    let reserve = directory.log().join("reserve");
+    assert_eq!(std::fs::metadata(&reserve).unwrap().len(), 1 << 20);
+    let blocked = directory.log().join("checkpoint.new");
+    std::fs::create_dir(&blocked).unwrap();
+    record(&mut bench, 1..3);
+    record(&mut bench, 3..4);
+    assert!(!bench.archive.has_log() && !reserve.exists());
+    assert!(!directory.segment(1, "sum").exists());
+    std::fs::remove_dir(&blocked).unwrap();
+    bench.signer.turn();
+    assert!(bench.archive.has_log() && reserve.exists());
+    assert!(directory.segment(1, "sum").exists() && directory.segment(2, "sum.sig").exists());
+    let found = report(&bench);
+    assert_eq!(found.faults().collect::<Vec<_>>(), Vec::<&super::super::reader::verify::Finding>::new());
+    let lines = entries(&directory);
+    assert_eq!(lines.iter().filter(|line| line.starts_with("segment number=1 ")).count(), 1, "{lines:?}");
 }
 
 #[test]

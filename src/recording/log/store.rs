@@ -8,12 +8,16 @@ use super::entry::Entry;
 use super::keys::{epoch_name, origin, read_key, read_public, write_key};
 use super::note::{Checkpoint, SignedCheckpoint, Signer};
 use super::tree::{self, Edge, Hash, WIDTH, leaf, tile_path};
+use rustix::fs::{FallocateFlags, fallocate};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// Bytes of an entry: the length has 16 bits.
 const MAX_ENTRY: usize = 65_535;
+
+/// Bytes of the disk that are the log's own when the disk is full: hours of entries.
+const RESERVE: u64 = 1 << 20;
 
 /// A log that can be appended to.
 pub struct Log {
@@ -30,6 +34,8 @@ pub struct Log {
     /// Partial tiles that the newest checkpoint needs; removed when the next one needs others.
     partial: Vec<String>,
     signed: u64,
+    /// The key of an epoch that is named by the last entry, and not begun yet.
+    next: Option<Signer>,
     clock: Clock,
 }
 
@@ -91,6 +97,7 @@ impl Log {
             unwritten: Vec::new(),
             partial: Vec::new(),
             signed: size,
+            next: None,
             clock: Clock::new(wall, floor),
         };
         if size == 0 {
@@ -126,8 +133,14 @@ impl Log {
         super::sshsig::sign(&self.key, super::sshsig::REPORT, bytes)
     }
 
-    /// Adds an entry, with its time. It is on the disk after [`Log::checkpoint`].
+    /// Adds an entry, with its time. It is on the disk after [`Log::checkpoint`]. Refused while a change of epochs cannot be
+    /// finished: what stands behind the entry that names a key is signed by that key alone.
     pub fn append(&mut self, line: &str) -> Result<(), DirectoryFault> {
+        self.finish_epoch()?;
+        self.push(line)
+    }
+
+    fn push(&mut self, line: &str) -> Result<(), DirectoryFault> {
         let line = format!("{line} time={}", self.clock.stamp());
         if line.len() > MAX_ENTRY || line.contains('\n') || Entry::parse(&line).is_none() {
             return Err(DirectoryFault::broken(&self.folder, "an entry of the log is malformed"));
@@ -180,18 +193,51 @@ impl Log {
         checkpoint.sign(&[&self.key, &self.epoch_key])
     }
 
-    /// Begins another epoch: the old key signs the entry that names the new one, and is destroyed.
+    /// Begins another epoch: the old key signs the entry that names the new one, and is destroyed. After an error it is
+    /// finished by the next call, or the next entry: there is one entry for each epoch.
     pub fn change_epoch(&mut self) -> Result<(), DirectoryFault> {
-        let (next, seed) = (self.epoch + 1, Zeroizing::new(super::super::random::<32>()));
-        let new = Signer::new(epoch_name(self.gateway, next), &seed);
-        write_key(&self.folder.join("epoch.key.next"), next, &seed)?;
-        let key = super::super::hex(new.verifier().key());
-        self.append(&format!("epoch number={next} key={key}"))?;
-        self.checkpoint()?;
+        if self.next.is_none() {
+            let (next, seed) = (self.epoch + 1, Zeroizing::new(super::super::random::<32>()));
+            let new = Signer::new(epoch_name(self.gateway, next), &seed);
+            write_key(&self.folder.join("epoch.key.next"), next, &seed)?;
+            let key = super::super::hex(new.verifier().key());
+            self.push(&format!("epoch number={next} key={key}"))?;
+            self.next = Some(new);
+        }
+        self.finish_epoch()
+    }
+
+    fn finish_epoch(&mut self) -> Result<(), DirectoryFault> {
+        if self.next.is_none() {
+            return Ok(());
+        }
+        if self.has_grown() {
+            self.checkpoint()?;
+        }
         write_epoch(&self.folder, self.epoch, self.signed_note().as_bytes())?;
         destroy_epoch_key(&self.folder)?;
-        (self.epoch, self.epoch_key) = (next, new);
+        if let Some(new) = self.next.take() {
+            (self.epoch, self.epoch_key) = (self.epoch + 1, new);
+        }
         Ok(())
+    }
+
+    /// Keeps [`RESERVE`] bytes of the disk for the log: a full disk must not keep retention from saying what it deletes.
+    pub fn reserve(&self) {
+        let path = self.folder.join("reserve");
+        if path.exists() {
+            return;
+        }
+        let file = private_options().create(true).truncate(true).open(&path);
+        // Without space there is no reserve; the next try is a second later.
+        if file.is_ok_and(|file| fallocate(&file, FallocateFlags::empty(), 0, RESERVE).is_err()) {
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+
+    /// Gives the reserve back to the disk; false when there is none.
+    pub fn release_reserve(&self) -> bool {
+        std::fs::remove_file(self.folder.join("reserve")).is_ok()
     }
 }
 

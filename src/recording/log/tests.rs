@@ -130,6 +130,40 @@ fn a_change_of_epochs_that_was_cut_is_finished_or_taken_back() {
 }
 
 #[test]
+fn a_change_of_epochs_on_a_full_disk_is_named_once_and_nothing_comes_between() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("r");
+    let (directory, mut log) = open(&root);
+    grow(&mut log, 0, 3);
+    // Each in turn cannot be written: the checkpoint, the last note of the epoch, the key itself.
+    for (number, blocked) in ["checkpoint.new", "epochs/2.new", "epoch.key.next"].into_iter().enumerate() {
+        let blocked = root.join("log").join(blocked);
+        std::fs::create_dir_all(&blocked).unwrap();
+        for _ in 0..3 {
+            assert!(log.change_epoch().is_err(), "{blocked:?}");
+        }
+        let is_named = number < 2;
+        assert_eq!(log.append("heartbeat number=1").is_err(), is_named, "{blocked:?}");
+        std::fs::remove_dir(&blocked).unwrap();
+        if is_named {
+            log.append("heartbeat number=2").unwrap();
+        } else {
+            log.change_epoch().unwrap();
+        }
+        log.checkpoint().unwrap();
+        assert_eq!(faults(&root), Vec::<String>::new());
+    }
+    drop((directory, log));
+    let mut epochs = Vec::new();
+    let verified = verify(&Directory::read(&root).unwrap(), |_, line| {
+        epochs.extend(line.strip_prefix("epoch number=").and_then(|rest| rest[..1].parse::<u64>().ok()));
+    });
+    assert_eq!((epochs, verified.epochs), (vec![1, 2, 3, 4], 3));
+    drop(open(&root));
+    assert_eq!(faults(&root), Vec::<String>::new());
+}
+
+#[test]
 fn a_log_that_was_changed_or_is_older_than_its_key_is_not_signed_any_further() {
     let folder = tempfile::tempdir().unwrap();
     let (root, older) = (folder.path().join("r"), folder.path().join("older"));

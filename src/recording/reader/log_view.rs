@@ -17,6 +17,8 @@ pub struct LoggedSegment {
     pub damaged: bool,
     /// Deleted by retention.
     pub retired: bool,
+    /// Sessions that began in it, as its `retire` entry counts them.
+    pub retired_sessions: Option<u64>,
 }
 
 /// What the log says, put together from its entries.
@@ -154,7 +156,10 @@ fn take_entry(view: &mut LogView, number: u64, entry: &Entry<'_>) -> Option<()> 
             }
         }
         "damaged" => view.segments.entry(entry.number("number")?).or_default().damaged = true,
-        "retire" => view.segments.entry(entry.number("segment")?).or_default().retired = true,
+        "retire" => {
+            let segment = view.segments.entry(entry.number("segment")?).or_default();
+            (segment.retired, segment.retired_sessions) = (true, entry.number("sessions"));
+        }
         "hold" => drop(view.held.insert(entry.session()?)),
         "release" => drop(view.held.remove(&entry.session()?)),
         "erase" => {

@@ -4,7 +4,7 @@ use super::super::format::FormatFault;
 use super::super::format::frame::{self, FIRST, FrameHead, KeyNotice, Kind};
 use super::super::format::segment::{HEAD, SegmentHead};
 use crate::names::SessionId;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -186,11 +186,11 @@ pub fn key_places(mut file: SegmentFile, session: SessionId) -> KeyPlaces {
     found
 }
 
-/// The sessions that have frames in a segment.
-pub fn sessions_of(mut file: SegmentFile) -> Result<HashSet<SessionId>, ReadFault> {
-    let mut found = HashSet::new();
+/// The sessions that have frames in a segment; true for those that begin in it.
+pub fn sessions_of(mut file: SegmentFile) -> Result<HashMap<SessionId, bool>, ReadFault> {
+    let mut found = HashMap::new();
     while let Some(frame) = file.next_without_records()? {
-        found.insert(frame.head.session);
+        *found.entry(frame.head.session).or_default() |= is_first(&frame.head);
     }
     Ok(found)
 }

@@ -17,7 +17,7 @@
 //!
 //! With [`Mode::Strict`], `Ok` from `append` means that write(2) has returned, and `Ok` from `flush` that the durability of
 //! the settings holds: only then may the bytes go on. After an `Err` nothing of that append may go on, and the session ends.
-//! With [`Mode::Async`] every call but `begin` succeeds.
+//! With [`Mode::Async`] every call but `begin` succeeds, and what waits to be written is bounded.
 //!
 //! An append of a plane without a secret, or of what is not whole records, is [`RecordingFault::NotRecords`]: nothing is
 //! ever written that a reader could not open. Nothing is allocated for an append once buffers have their size.
@@ -38,7 +38,7 @@ pub use super::settings::Mode;
 use crate::names::SessionId;
 use crate::tls::record::Suite;
 use appender::{Appender, MAX_PLAINTEXT, Payload};
-use queue::{Event, Queue};
+use queue::{Event, Queue, Room};
 use std::io::IoSlice;
 use std::sync::Arc;
 pub use tape::Tape;
@@ -62,13 +62,21 @@ impl Recorder {
     /// Begins the recording of a session in a retention class, an index into the settings' list. Refused when there is no
     /// space in reserve.
     pub fn begin(&mut self, session: SessionId, class: usize, mode: Mode) -> Result<Tape, RecordingFault> {
+        let mut tape = Tape::new(session, class, mode);
         let admitted = match mode {
             Mode::Strict => self.appender(class).and_then(Appender::admit),
-            Mode::Async => self.start_queue().map(|queue| queue.tell(session, Event::Begin(class))),
+            Mode::Async => self.start_queue().map(|queue| {
+                tape.is_queued = queue.has_room(Room::Session, 0);
+            }),
         };
         admitted.inspect_err(|_| count(&self.archive.counters.no_space, 1))?;
         count(&self.archive.counters.sessions, 1);
-        Ok(Tape::new(session, class, mode))
+        match (mode, tape.is_queued) {
+            (Mode::Async, true) => self.tell(&tape, Event::Begin(class)),
+            (Mode::Async, false) => count(&self.archive.counters.unrecorded, 1),
+            (Mode::Strict, _) => {}
+        }
+        Ok(tape)
     }
 
     /// Has a plane hold records as the client leg sends them, from number `number` on under `secret`.
@@ -149,7 +157,7 @@ impl Recorder {
         match tape.mode {
             Mode::Strict => self.appender(tape.class)?.put(tape, Payload::Fact(line)),
             Mode::Async => {
-                self.tell(tape, Event::Fact(line.to_vec()));
+                self.queue_fact(tape, line, Event::Fact);
                 Ok(())
             }
         }
@@ -160,7 +168,7 @@ impl Recorder {
         match tape.mode {
             Mode::Strict => self.appender(tape.class)?.put(tape, Payload::SealedFact(text)),
             Mode::Async => {
-                self.tell(tape, Event::SealedFact(text.to_vec()));
+                self.queue_fact(tape, text, Event::SealedFact);
                 Ok(())
             }
         }
@@ -181,6 +189,7 @@ impl Recorder {
             Mode::Strict => self.appender(tape.class)?.put(&mut tape, Payload::End)?,
             Mode::Async => {
                 Plane::ALL.iter().for_each(|plane| self.note_gap(&mut tape, *plane));
+                self.note_lost_facts(&mut tape);
                 self.tell(&tape, Event::End);
             }
         }
@@ -215,8 +224,31 @@ impl Recorder {
     }
 
     fn tell(&self, tape: &Tape, event: Event) {
-        if let Some(queue) = &self.queue {
+        if let Some(queue) = &self.queue
+            && tape.is_queued
+        {
             queue.tell(tape.session, event);
+        }
+    }
+
+    /// Puts an audit line into the queue if it fits, behind a line that says how many did not.
+    fn queue_fact(&self, tape: &mut Tape, line: &[u8], event: fn(Vec<u8>) -> Event) {
+        let fits = self.queue.as_ref().is_some_and(|queue| queue.has_room(Room::Fact, line.len()));
+        if !fits || !tape.is_queued {
+            count(&self.archive.counters.lost_bytes, line.len() as u64);
+            tape.lost_facts += 1;
+            return;
+        }
+        self.note_lost_facts(tape);
+        self.tell(tape, event(line.to_vec()));
+    }
+
+    fn note_lost_facts(&self, tape: &mut Tape) {
+        let lost = std::mem::take(&mut tape.lost_facts);
+        if lost > 0 {
+            let session = tape.session;
+            let line = format!("{{\"event\":\"facts lost\",\"session\":\"{session}\",\"facts\":{lost}}}");
+            self.tell(tape, Event::Fact(line.into_bytes()));
         }
     }
 
@@ -231,7 +263,7 @@ impl Recorder {
     ) {
         let length = slices.iter().map(|slice| slice.len()).sum::<usize>();
         let Some(queue) = &self.queue else { return };
-        if !queue.take_room(length) {
+        if !tape.is_queued || !queue.has_room(Room::Bytes, length) {
             count(&self.archive.counters.lost_bytes, length as u64);
             let lost = &mut tape.lost[plane.index()];
             (lost.0, lost.1) = (lost.0 + length as u64, lost.1 + records);

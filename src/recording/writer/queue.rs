@@ -1,5 +1,10 @@
 //! `record = "async"`: sessions go on, a thread of the worker's writes. What does not fit into the queue is lost, and a GAP
-//! frame says how much.
+//! frame says how much; of audit lines, a line of its own.
+//!
+//! ```text
+//!   0 ──────── bytes of sessions ──────── limit ─ audit lines ─ 5/4 limit ─ ends of sessions that began ─ 2 limit
+//!   Above twice the limit no other session begins to be recorded: it counts as unrecorded.
+//! ```
 
 use super::super::archive::{Archive, RecordingFault, count};
 use super::super::format::frame::{Gap, Plane};
@@ -36,6 +41,33 @@ pub(super) enum Event {
     Forget,
 }
 
+/// What an event takes of the queue besides its bytes.
+const EVENT: usize = 128;
+
+impl Event {
+    /// Bytes that it takes of the queue.
+    fn cost(&self) -> usize {
+        match self {
+            Event::Wire(_, bytes)
+            | Event::Plaintext(_, bytes)
+            | Event::Fact(bytes)
+            | Event::SealedFact(bytes) => EVENT + bytes.len(),
+            _ => EVENT,
+        }
+    }
+}
+
+/// What is put into the queue.
+#[derive(Clone, Copy)]
+pub(super) enum Room {
+    /// Bytes of a session.
+    Bytes,
+    /// An audit line.
+    Fact,
+    /// The beginning of a session's recording.
+    Session,
+}
+
 /// The worker's end.
 pub(super) struct Queue {
     to: Option<Sender<(SessionId, Event)>>,
@@ -55,22 +87,23 @@ impl Queue {
         Ok(Queue { to: Some(to), waiting, limit, thread: Some(thread) })
     }
 
-    /// Takes what holds no bytes of the session: it always fits.
+    /// Takes an event, whatever waits: one of those that a session has few of, or one that has its room.
     pub(super) fn tell(&self, session: SessionId, event: Event) {
         if let Some(to) = &self.to {
+            self.waiting.fetch_add(event.cost(), Ordering::Relaxed);
             // A thread that has ended takes nothing more; it ends with the queue alone.
             let _ = to.send((session, event));
         }
     }
 
-    /// True when `length` more bytes fit; then they count as waiting.
-    pub(super) fn take_room(&self, length: usize) -> bool {
-        let waiting = self.waiting.fetch_add(length, Ordering::Relaxed);
-        if waiting.saturating_add(length) <= self.limit {
-            return true;
-        }
-        self.waiting.fetch_sub(length, Ordering::Relaxed);
-        false
+    /// True when an event with `length` more bytes fits. One thread puts in.
+    pub(super) fn has_room(&self, room: Room, length: usize) -> bool {
+        let limit = match room {
+            Room::Bytes => self.limit,
+            Room::Fact => self.limit + self.limit / 4,
+            Room::Session => self.limit * 2,
+        };
+        self.waiting.load(Ordering::Relaxed).saturating_add(length) <= limit
     }
 }
 
@@ -96,12 +129,9 @@ impl Drain {
         loop {
             match from.recv_timeout(TICK) {
                 Ok((session, event)) => {
-                    let length = match &event {
-                        Event::Wire(_, bytes) | Event::Plaintext(_, bytes) => bytes.len(),
-                        _ => 0,
-                    };
+                    let cost = event.cost();
                     self.take(session, event);
-                    waiting.fetch_sub(length, Ordering::Relaxed);
+                    waiting.fetch_sub(cost, Ordering::Relaxed);
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.appenders.values_mut().for_each(Appender::roll_if_old);
@@ -201,4 +231,26 @@ fn note_loss(
         (lost.0, lost.1) = (lost.0 + bytes, lost.1 + records);
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_bounded_whatever_it_is() {
+        let (to, from) = channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let queue = Queue { to: Some(to), waiting: waiting.clone(), limit: 10_000, thread: None };
+        let mut told = 0;
+        while queue.has_room(Room::Session, 0) {
+            queue.tell(SessionId(1), Event::Begin(0));
+            told += 1;
+        }
+        assert_eq!(told, 20_000 / EVENT + 1);
+        assert!(!queue.has_room(Room::Fact, 1) && !queue.has_room(Room::Bytes, 1));
+        waiting.store(11_000, Ordering::Relaxed);
+        assert!(queue.has_room(Room::Fact, 1_000) && !queue.has_room(Room::Bytes, 1));
+        assert_eq!(from.try_iter().count(), told);
+    }
 }

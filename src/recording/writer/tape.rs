@@ -18,6 +18,10 @@ pub struct Tape {
     pub(super) totals: Totals,
     /// `Async` only: bytes and records of each plane that did not fit and are not noted yet.
     pub(super) lost: [(u64, u64); 2],
+    /// `Async` only: audit lines that did not fit and are not noted yet.
+    pub(super) lost_facts: u64,
+    /// `Async` only: false when the queue was too full for another session.
+    pub(super) is_queued: bool,
 }
 
 /// One plane: which secret, and where in its sequence the next record stands.
@@ -36,8 +40,8 @@ const RECORDS_PER_KEY: u64 = 1 << 24;
 
 impl Tape {
     pub(super) fn new(session: SessionId, class: usize, mode: Mode) -> Self {
-        let (planes, lost) = ([None, None], [(0, 0); 2]);
-        Tape { session, class, mode, planes, segment: 0, totals: Totals::default(), lost }
+        let (planes, totals, lost) = ([None, None], Totals::default(), [(0, 0); 2]);
+        Tape { session, class, mode, planes, segment: 0, totals, lost, lost_facts: 0, is_queued: true }
     }
 
     /// What of the session is recorded so far.

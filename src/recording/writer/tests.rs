@@ -369,6 +369,30 @@ fn what_does_not_fit_the_queue_becomes_a_gap_and_never_silence() {
 }
 
 #[test]
+fn audit_lines_that_do_not_fit_the_queue_are_counted_where_they_are_missing() {
+    let bench = Bench::new(|settings| settings.queue = 2_000);
+    let mut recorder = Recorder::new(bench.archive.clone(), 0);
+    let mut tape = Leg::new(Suite::Aes128Gcm, 0).begin(&mut recorder, 1, Mode::Async);
+    for line in [&b"{}"[..], &[b' '; 3_000], &[b' '; 3_000], b"[]"] {
+        recorder.fact(&mut tape, line).unwrap();
+    }
+    recorder.sealed_fact(&mut tape, &[b' '; 3_000]).unwrap();
+    recorder.end(tape).unwrap();
+    drop(recorder);
+    let mut facts = Vec::new();
+    let faults = play(&bench.directory(), SessionId(1), Some(&bench.auditor), |_, event| match event {
+        Event::Fact(line) => facts.push(String::from_utf8(line).unwrap()),
+        Event::End(totals) => assert_eq!(totals.facts, 4),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(faults.unwrap(), []);
+    let lost = |n| format!("{{\"event\":\"facts lost\",\"session\":\"{}\",\"facts\":{n}}}", SessionId(1));
+    assert_eq!(facts, ["{}".to_owned(), lost(2), "[]".to_owned(), lost(1)]);
+    let counted = bench.archive.counters.lost_bytes.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(counted, 9_000);
+}
+
+#[test]
 fn classes_have_segments_of_their_own() {
     let bench = Bench::new(|settings| {
         settings.classes.push(RetentionClass { name: "short".into(), age: None, size: None });

@@ -27,6 +27,7 @@ pub(super) struct Seen {
     /// The segment of the plane's last KEY frame.
     pub(super) keyed: [u64; 2],
     pub(super) totals: Totals,
+    pub(super) first_segment: u64,
     pub(super) last_segment: u64,
     pub(super) has_first: bool,
     pub(super) end: Option<(ReadFault, Totals)>,
@@ -172,6 +173,9 @@ impl Walk<'_> {
         }
         seen.has_first |= is_first(head);
         if seen.last_segment != number {
+            if seen.last_segment == 0 {
+                seen.first_segment = number;
+            }
             seen.last_segment = number;
             seen.totals.segments += 1;
         }
