@@ -151,6 +151,38 @@ impl Plaintext {
 }
 
 impl Close {
+    /// Every reason once, each with one of the sides, stages or looks that it may have.
+    pub const ALL: [Close; 28] = [
+        Close::Done,
+        Close::NotTls(Plaintext::Http),
+        Close::Deadline(Stage::Dial),
+        Close::Handshake(Side::Client),
+        Close::NoRoute,
+        Close::NoCertificate,
+        Close::WrongProtocol,
+        Close::Refused,
+        Close::IssuerUnavailable,
+        Close::Dial,
+        Close::Record(Side::Client),
+        Close::Protocol(Side::Client),
+        Close::Truncated(Side::Client),
+        Close::Reset(Side::Client),
+        Close::Alert(Side::Client),
+        Close::Idle,
+        Close::Stalled(Side::Client),
+        Close::Expired,
+        Close::Revoked,
+        Close::Operator,
+        Close::Drained,
+        Close::Limit,
+        Close::LogFull,
+        Close::Evicted,
+        Close::KeyLimit,
+        Close::Recording,
+        Close::Unmaskable,
+        Close::Internal,
+    ];
+
     /// The word used in logs and metrics.
     pub fn name(self) -> &'static str {
         match self {

@@ -19,7 +19,7 @@
 //! Imports point down only, and files make no circles but those argued for in `tests/architecture.rs`:
 //!
 //! ```text
-//!   5  main  config  worker  serve  admin  client  evidence  demo  init  mask_try  wiring
+//!   5  main  config  worker  serve  admin  client  evidence  demo  init  mask_try  reference  wiring
 //!   4  session                                             sequencing only
 //!   3  relay  gateway                                      byte movement | shared handles
 //!   2  tls::{server,client,handshake,leg}  identify  credential  dial  recording  audit  acme  net  I/O
@@ -49,6 +49,7 @@ pub mod net;
 pub mod policy;
 pub mod protocol;
 pub mod recording;
+pub mod reference;
 pub mod relay;
 pub mod secret;
 pub mod serve;

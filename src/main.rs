@@ -7,6 +7,7 @@ use staunch::demo;
 use staunch::evidence::{EvidenceFault, keygen, report, sessions};
 use staunch::init;
 use staunch::mask_try;
+use staunch::reference;
 use staunch::serve::{End, Overrides, Running, harden, without_core_dumps};
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -70,7 +71,11 @@ enum Action {
     #[command(subcommand)]
     Mask(MaskAction),
     /// Print the JSON schema of the configuration, for editors.
-    Schema,
+    Schema {
+        /// Print the reference of configuration keys, log fields and metrics instead, as Markdown.
+        #[arg(long)]
+        markdown: bool,
+    },
     /// Print what a shell needs to complete this command's arguments.
     ///
     /// Bash: staunch completions bash >~/.local/share/bash-completion/completions/staunch
@@ -253,7 +258,8 @@ fn main() -> ExitCode {
                 1
             })
         }
-        Action::Schema => print(&format!("{:#}\n", staunch::config::schema())),
+        Action::Schema { markdown: true } => print(&reference::markdown()),
+        Action::Schema { markdown: false } => print(&format!("{:#}\n", staunch::config::schema())),
         Action::Login(arguments) => alone(login::run(*arguments), |()| 0),
         Action::Token(arguments) => alone(token::run(&arguments), |()| 0),
         Action::Whoami(arguments) => alone(whoami::run(&arguments), |()| 0),

@@ -12,7 +12,22 @@ use std::path::{Path, PathBuf};
 /// Modules by level, as in the documentation of the crate. A module with a level of its own below another's name
 /// (`tls::record`) is listed by its path.
 const LEVELS: [(u8, &[&str]); 6] = [
-    (5, &["main", "config", "worker", "serve", "admin", "client", "evidence", "demo", "init", "mask_try"]),
+    (
+        5,
+        &[
+            "main",
+            "config",
+            "worker",
+            "serve",
+            "admin",
+            "client",
+            "evidence",
+            "demo",
+            "init",
+            "mask_try",
+            "reference",
+        ],
+    ),
     (4, &["session"]),
     (3, &["relay", "gateway"]),
     (2, &["tls", "identify", "credential", "dial", "recording", "audit", "acme", "net"]),
@@ -21,7 +36,7 @@ const LEVELS: [(u8, &[&str]); 6] = [
 ];
 
 /// Imports between modules of one level that are wanted, each with its reason.
-const EXCEPTIONS: [(&str, &str, &str); 17] = [
+const EXCEPTIONS: [(&str, &str, &str); 18] = [
     ("acme", "net", "authorities are asked by the one HTTPS client"),
     ("acme", "tls", "a challenge is answered by a TLS configuration"),
     ("dial", "tls", "dialling ends in a TLS handshake"),
@@ -34,6 +49,7 @@ const EXCEPTIONS: [(&str, &str, &str); 17] = [
     ("serve", "worker", "serving starts the workers"),
     ("serve", "admin", "serving starts the operator's listener"),
     ("config", "worker", "the configuration says how workers are laid out"),
+    ("reference", "config", "the reference lists the keys of the configuration's schema"),
     ("close", "names", "a close reason names its culprit"),
     ("init", "client", "what was written is tried with a login, and says so in the client's words"),
     ("init", "config", "what was written is checked as `staunch check` does"),

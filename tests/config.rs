@@ -1,6 +1,9 @@
 //! Configurations: the examples load, and what is wrong is found with its line.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
+};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -13,10 +16,20 @@ fn folder() -> tempfile::TempDir {
     fs::create_dir(at("secrets")).unwrap();
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     for name in ["certs/internal-ca.pem", "certs/machines-ca.pem"] {
         fs::write(at(name), ca.pem()).unwrap();
     }
+    let list = CertificateRevocationListParams {
+        this_update: date_time_ymd(2026, 1, 1),
+        next_update: date_time_ymd(2126, 1, 1),
+        crl_number: 1.into(),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    fs::write(at("certs/machines.crl"), list.signed_by(&ca).unwrap().pem().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
     let leaf =
         CertificateParams::new(vec!["*.gw.example.com".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
@@ -29,6 +42,8 @@ fn folder() -> tempfile::TempDir {
     private(&at("secrets/pg-rw.password"), "canary-rw\n");
     private(&at("secrets/shop-ro.password"), "canary-ro\n");
     private(&at("secrets/shop-rw.password"), "canary-rw\n");
+    private(&at("secrets/admin.key"), "canary-admin-0123456789\n");
+    private(&at("secrets/eab.key"), "Y2FuYXJ5LWVhYi1rZXk\n");
     private(&at("secrets/redis-app.password"), "canary-app\n");
     private(&at("secrets/redis-read.password"), "canary-read\n");
     folder
@@ -779,6 +794,7 @@ fn of_machines(changes: &[(&str, &str)], next_update: (i32, u8, u8)) -> (Vec<Str
     let folder = folder();
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.key_usages = vec![rcgen::KeyUsagePurpose::CrlSign, rcgen::KeyUsagePurpose::KeyCertSign];
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let list = rcgen::CertificateRevocationListParams {

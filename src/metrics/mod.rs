@@ -342,7 +342,7 @@ pub const REFUSALS: [&str; 18] = [
 ];
 
 /// [`Close::name`] of every reason.
-const CLOSE_REASONS: [&str; 27] = [
+const CLOSE_REASONS: [&str; 28] = [
     "done",
     "not_tls",
     "deadline",
@@ -368,6 +368,7 @@ const CLOSE_REASONS: [&str; 27] = [
     "log_full",
     "evicted",
     "key_limit",
+    "recording",
     "unmaskable",
     "internal",
 ];

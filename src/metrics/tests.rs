@@ -1,5 +1,4 @@
 use super::*;
-use crate::close::Stage;
 use crate::names::{IssuerName, RouteName};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -127,37 +126,7 @@ fn requests_in_flight_are_those_begun_and_not_over() {
 
 #[test]
 fn the_tables_of_words_match_the_vocabulary() {
-    let side = Side::Client;
-    let closes = [
-        Close::Done,
-        Close::NotTls(Plaintext::Http),
-        Close::Deadline(Stage::Dial),
-        Close::Handshake(side),
-        Close::NoRoute,
-        Close::NoCertificate,
-        Close::WrongProtocol,
-        Close::Refused,
-        Close::IssuerUnavailable,
-        Close::Dial,
-        Close::Record(side),
-        Close::Protocol(side),
-        Close::Truncated(side),
-        Close::Reset(side),
-        Close::Alert(side),
-        Close::Idle,
-        Close::Stalled(side),
-        Close::Expired,
-        Close::Revoked,
-        Close::Operator,
-        Close::Drained,
-        Close::Limit,
-        Close::LogFull,
-        Close::Evicted,
-        Close::KeyLimit,
-        Close::Unmaskable,
-        Close::Internal,
-    ];
-    assert_eq!(closes.map(Close::name), CLOSE_REASONS);
+    assert_eq!(Close::ALL.map(Close::name), CLOSE_REASONS);
     let kinds = [
         Plaintext::Http,
         Plaintext::Http2,

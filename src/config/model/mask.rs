@@ -1,6 +1,6 @@
 //! Masking: named sets of rules, and how a route uses them.
 
-use super::parts::Text;
+use super::parts::{Duration, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
@@ -60,12 +60,16 @@ pub struct RouteMask {
     #[schemars(with = "Option<String>")]
     pub mode: Option<Text>,
     /// How many further events of a stream what might become a value is held. Default 64.
+    ///
+    /// Cost: so many events may come together instead of one by one.
     #[serde(default)]
     #[schemars(with = "Option<u32>")]
     pub hold_events: Option<Spanned<u32>>,
     /// How long what might become a value is held. Default `5s`.
+    ///
+    /// Cost: what is held comes so much later at most.
     #[serde(default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Duration>")]
     pub hold_time: Option<Text>,
     /// What then becomes of it: `mask` (it is overwritten) or `pass` (it passes as it is, which is unsafe: whoever can make the
     /// sender pause has values pass). Default `mask`.

@@ -1,11 +1,46 @@
 //! What several tables are made of.
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
+use std::borrow::Cow;
 use toml::Spanned;
 
 /// A text and where it stands.
 pub type Text = Spanned<String>;
+
+/// What a duration looks like, in the schema alone: the value stays a text until its fault can be told with the others.
+pub const DURATION: &str = "^[0-9]+(ms|s|m|h|d)$";
+
+/// What a size looks like, in the schema alone.
+pub const SIZE: &str = "^[0-9]+(B|KiB|MiB|GiB)$";
+
+/// A text that is a duration, for the schema.
+pub(super) enum Duration {}
+
+/// A text that is a size, for the schema.
+pub(super) enum Size {}
+
+/// A text of a pattern, in the schema.
+macro_rules! by_pattern {
+    ($type:ident, $pattern:expr) => {
+        impl JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern })
+            }
+        }
+    };
+}
+
+by_pattern!(Duration, DURATION);
+by_pattern!(Size, SIZE);
 
 /// The certificate that clients are shown: from PEM files (`chain` and `key`), or from an ACME authority (`acme`).
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -1,6 +1,6 @@
 //! What holds for the gateway as a whole.
 
-use super::parts::{KeyPair, Text};
+use super::parts::{Duration, KeyPair, Size, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -12,32 +12,39 @@ use toml::Spanned;
 #[schemars(deny_unknown_fields)]
 pub struct Limits {
     /// From accept to the first permit; never reset. Default `10s`.
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Duration>")]
     pub permit_deadline: Option<Text>,
     /// Client connections in all; 0: no limit. Default: (descriptors − 512) / 2, or fewer where a control group limits the
-    /// memory: as many as fit into it at 64 KiB each. Each costs two descriptors and about
-    /// 6 KiB (raw) to 12 KiB (HTTP/2) while idle. The last tenth is for saying in the client's protocol that there is no
+    /// memory: as many as fit into it at 64 KiB each. The last tenth is for saying in the client's protocol that there is no
     /// room; beyond the limit connections are closed at once.
+    ///
+    /// Cost: two descriptors and about 6 KiB (raw) to 12 KiB (HTTP/2) for each idle connection.
     pub connections: Option<usize>,
     /// Client connections per source address (of IPv6: per /64); 0: no limit. Default 0. The last tenth is for saying so, as above.
     pub connections_per_address: usize,
     /// Connections that are not permitted yet, in all; 0: no limit. Default: a quarter of `connections`, none with
-    /// `half_open_per_address = 0`. Each takes up to 24 KiB. Beyond it, the address (of IPv6: the /64) with the most of them loses its oldest for each one that comes.
+    /// `half_open_per_address = 0`. Beyond it, the address (of IPv6: the /64) with the most of them loses its oldest for each one that comes.
+    ///
+    /// Cost: up to 24 KiB for each.
     pub half_open: Option<usize>,
     /// Connections of a source address (of IPv6: a /64) that are not permitted yet; 0: no limit. Default 256. Four times
     /// as many more wait, unread, until an earlier one is permitted or ends; those beyond are closed at once. Behind a
     /// balancer it counts for the address that its PROXY header tells.
     pub half_open_per_address: Option<usize>,
     /// From TERM to the end. Default `30s`.
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Duration>")]
     pub drain: Option<Text>,
     /// Bytes of a request head. Default `32KiB`, at most `256KiB`.
-    #[schemars(with = "Option<String>")]
+    ///
+    /// Cost: so much memory for a connection while a head arrives.
+    #[schemars(with = "Option<Size>")]
     pub head: Option<Text>,
     /// Fields of a request head. Default 100, at most 128.
     #[schemars(with = "Option<usize>")]
     pub fields: Option<Spanned<usize>>,
     /// Concurrent HTTP/2 streams of a connection. Default 100.
+    ///
+    /// Cost: a stream's state and its request's head for each that is open.
     #[schemars(with = "Option<u32>")]
     pub streams: Option<Spanned<u32>>,
     /// HTTP/2 streams of a connection that a client may reset as soon as it began them (within 50 ms, unanswered), or have reset by
@@ -49,6 +56,8 @@ pub struct Limits {
     pub resets_per_second: Option<Spanned<u32>>,
     /// Records sealed with one key before it is renewed (TLS 1.3) or the connection ends (TLS 1.2). Default 16777216,
     /// the limit for AES-GCM; it can only be lowered.
+    ///
+    /// Cost: a KeyUpdate each time; a TLS 1.2 connection ends there.
     #[schemars(with = "Option<u64>")]
     pub records_per_key: Option<Spanned<u64>>,
 }
@@ -62,9 +71,11 @@ pub struct Workers {
     pub count: usize,
     /// Whether each keeps to one core. Default true.
     pub pin: bool,
-    /// How long a worker that has nothing to do keeps asking the kernel before it sleeps, at most `1s`. While sessions
-    /// have traffic it uses its whole core then, and events wait for no core to wake up. Default: it sleeps at once.
-    #[schemars(with = "Option<String>")]
+    /// How long a worker that has nothing to do keeps asking the kernel before it sleeps, at most `1s`, so that events wait for
+    /// no core to wake up. Default: it sleeps at once.
+    ///
+    /// Cost: up to so much of a core for each event; a whole core for each worker while sessions have traffic.
+    #[schemars(with = "Option<Duration>")]
     pub busy_poll: Option<Text>,
 }
 
@@ -155,9 +166,11 @@ pub struct Log {
     /// are always written. Default `info`.
     pub filter: Option<String>,
     /// Bytes of lines that may wait to be written before new work is refused. Work that was permitted before may say three times
-    /// as much, and in all there are never more than seven times. Default `8MiB`, or a 128th
+    /// as much. Default `8MiB`, or a 128th
     /// of the memory that a control group allows; `16KiB` to `1GiB`.
-    #[schemars(with = "Option<String>")]
+    ///
+    /// Cost: at most seven times so much memory, while the log is slow or full.
+    #[schemars(with = "Option<Size>")]
     pub buffer: Option<Text>,
     /// What wins when the log takes nothing any more, because its disk is full or its reader has stopped, and what waits for it
     /// has used up its reserve: `refuse` (the evidence: new work is refused, in the end live sessions are closed) or `drop` (the

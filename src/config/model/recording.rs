@@ -1,6 +1,6 @@
 //! Recordings.
 
-use super::parts::Text;
+use super::parts::{Duration, Size, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
@@ -24,8 +24,9 @@ pub struct Recording {
     #[schemars(with = "Vec<String>")]
     pub indexers: Vec<Text>,
     /// What has happened to bytes before they are forwarded: `process` (the kernel has them: nothing is lost when the
-    /// gateway is killed), `1s` (besides, all is on the disk once a second), `commit` (they are on the disk; about 1 ms
-    /// for each turn of a worker). Default `process`.
+    /// gateway is killed), `1s` (besides, all is on the disk once a second), `commit` (they are on the disk). Default `process`.
+    ///
+    /// Cost: with `commit` about 1 ms for each turn of a worker, with `1s` one sync a second.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub durability: Option<Text>,
@@ -34,18 +35,21 @@ pub struct Recording {
     #[serde(default)]
     #[schemars(with = "Option<Record>")]
     pub record: Option<Spanned<Record>>,
-    /// Bytes at which a segment is closed, 4MiB to 4GiB; two of them are reserved on the disk for each worker and
-    /// retention class in use. Default `256MiB`.
+    /// Bytes at which a segment is closed, 4MiB to 4GiB. Default `256MiB`.
+    ///
+    /// Cost: two of them reserved on the disk for each worker and retention class in use.
     #[serde(default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Size>")]
     pub segment_size: Option<Text>,
     /// Age at which a segment is closed. Default `10m`.
     #[serde(default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Duration>")]
     pub segment_age: Option<Text>,
     /// Bytes of `async` sessions that may wait to be written, for each worker. Default `64MiB`.
+    ///
+    /// Cost: so much memory for each worker at most.
     #[serde(default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Size>")]
     pub queue: Option<Text>,
     /// Classes of retention, which routes name. Default: one that keeps all.
     #[serde(default)]
@@ -62,11 +66,11 @@ pub struct Retention {
     pub name: Text,
     /// Age at which a segment is deleted: `400d`. Default: never.
     #[serde(default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Duration>")]
     pub age: Option<Text>,
     /// Bytes above which the oldest segments are deleted. Default: no limit.
     #[serde(default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Size>")]
     pub size: Option<Text>,
 }
 

@@ -1,7 +1,7 @@
 //! Routes: names that clients ask for, and what stands behind them.
 
 use super::mask::RouteMask;
-use super::parts::{KeyPair, OneOrMany, ServerCertificate, Text, by_shape};
+use super::parts::{Duration, KeyPair, OneOrMany, ServerCertificate, Text, by_shape};
 use super::recording::Record;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -45,6 +45,8 @@ pub struct Route {
     /// Upstream connections, handshake and all, that each worker keeps ready for the next sessions while there are some, so
     /// that the first byte does not wait for them; at most 64. None is shared or used twice, and one that nobody needed
     /// for 4 s is closed. They count in `limits.connections`, and there are none in its last tenth. Default 0.
+    ///
+    /// Cost: so many connections to the upstream for each worker while the route is in use, each with a descriptor and a handshake.
     #[serde(default)]
     #[schemars(with = "Option<u8>")]
     pub dial_ahead: Option<Spanned<u8>>,
@@ -53,6 +55,8 @@ pub struct Route {
     #[schemars(with = "Option<ServerCertificate>")]
     pub certificate: Option<Spanned<ServerCertificate>>,
     /// Whether clients show a certificate: `none`, `optional`, `required`. Default `none`.
+    ///
+    /// Cost: one more chain verified in each full handshake.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub client_certificates: Option<Text>,
@@ -126,10 +130,14 @@ pub struct Route {
     /// postgres, mysql: whether each statement gets a line in the log, `off`, `on` (4 KiB of its text), or a size such
     /// as `16KiB` (64 B to 64 KiB). Passwords are masked and values of parameters left out; what a text quotes
     /// otherwise stands in the log. Default `off`.
+    ///
+    /// Cost: one log line for each statement, and its text copied up to the limit.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub statements: Option<Text>,
     /// http: what is masked in the bodies of requests and answers. Default: nothing is looked at.
+    ///
+    /// Cost: every byte of these bodies is scanned; what may become a value waits.
     #[serde(default)]
     #[schemars(with = "Option<RouteMask>")]
     pub mask: Option<Spanned<RouteMask>>,
@@ -137,12 +145,15 @@ pub struct Route {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub on_expiry: Option<Text>,
-    /// Post-quantum key exchange (X25519MLKEM768) with clients: `prefer`, `require`, `off`. Default `prefer`. Costs a
-    /// new connection about a tenth more.
+    /// Post-quantum key exchange (X25519MLKEM768) with clients: `prefer`, `require`, `off`. Default `prefer`.
+    ///
+    /// Cost: about a tenth more for a new connection.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub pq: Option<Text>,
     /// Whether sessions are recorded: `strict`, `async` or false, as in `[recording]`. Default: what that section says.
+    ///
+    /// Cost: what is forwarded is also written to the disk, with `strict` before it is forwarded.
     #[serde(default)]
     #[schemars(with = "Option<Record>")]
     pub record: Option<Spanned<Record>>,
@@ -194,8 +205,10 @@ pub struct UpstreamTable {
     pub certificate: Option<KeyPair>,
     /// How long the addresses of the host are used before it is looked up again, at most `1h`. Default `10s`. While the
     /// name server does not answer, addresses of the last ten minutes are used.
+    ///
+    /// Cost: one lookup for each worker and such a time.
     #[serde(default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Duration>")]
     pub dns_ttl: Option<Text>,
     /// `unix:` only: the user, by name or number, whose process must listen on the socket; nothing is sent to another's.
     /// Of a socket that systemd opened it is `root`.
@@ -203,6 +216,8 @@ pub struct UpstreamTable {
     #[schemars(with = "Option<String>")]
     pub peer_user: Option<Text>,
     /// Post-quantum key exchange with the upstream: `prefer`, `require`, `off`. Default `prefer`.
+    ///
+    /// Cost: about a tenth more for a new connection.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub pq: Option<Text>,
@@ -328,20 +343,20 @@ pub struct Credential {
 #[schemars(deny_unknown_fields)]
 pub struct Timeouts {
     /// Resolving, connecting and shaking hands with the upstream. Default `5s`.
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Duration>")]
     pub connect: Option<Text>,
     /// HTTP with no request under way. Default `5m`.
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Duration>")]
     pub between_requests: Option<Text>,
     /// HTTP: the upstream has a whole request and does not begin to answer; the client gets a 504. Default: as long as `idle`, for
     /// models think for minutes.
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Duration>")]
     pub response: Option<Text>,
     /// Nothing moves either way: raw bytes, tunnels, a response that is awaited. Default `1h`.
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Duration>")]
     pub idle: Option<Text>,
     /// A peer reads nothing although there is something for it. Default `2m`.
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Duration>")]
     pub stall: Option<Text>,
 }
 
