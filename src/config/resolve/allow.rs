@@ -33,9 +33,10 @@ impl Context<'_> {
             let allow = one.get_ref();
             let issuer = IssuerName(allow.issuer.get_ref().as_str().into());
             let by_token = self.issuers.contains(&issuer);
+            let is_by_certificate = mapping.is_some_and(|mapping| mapping.authority == issuer);
             if by_token {
                 self.used_issuers.insert(issuer.0.to_string());
-            } else if mapping.is_none_or(|mapping| mapping.authority != issuer) && !unread {
+            } else if !is_by_certificate && !unread {
                 notes.fault(
                     allow.issuer.span(),
                     format!("`{issuer}` is no issuer, and no certificate_identity of this route"),
@@ -47,7 +48,7 @@ impl Context<'_> {
                     format!("this route reads no tokens, so nobody of `{issuer}` can use it"),
                 );
             }
-            let audience = self.audience(route, allow, &issuer, by_token, notes);
+            let audience = self.audience(route, allow, &issuer, by_token, is_by_certificate, notes);
             let rule = Rule {
                 issuer: Some(issuer),
                 groups: texts(notes.list(&allow.groups, "groups")),
@@ -78,6 +79,7 @@ impl Context<'_> {
             let advice = format!("write allow = [{{ issuer = \"{name}\" }}] or remove certificate_identity");
             notes.fault(written.span(), format!("no rule allows anybody of `{name}`; {advice}"));
         }
+        let unread = unread || route.allow.iter().any(|allow| notes.is_told(&allow.get_ref().issuer.span()));
         let by_token =
             |allow: &Spanned<model::Allow>| self.audiences.contains_key(allow.get_ref().issuer.get_ref());
         if let (Some(audience), false, false) = (&route.audience, unread, route.allow.iter().any(by_token)) {
@@ -99,17 +101,22 @@ impl Context<'_> {
         allow: &model::Allow,
         issuer: &IssuerName,
         by_token: bool,
+        is_by_certificate: bool,
         notes: &mut Notes<'_>,
     ) -> Vec<Arc<str>> {
         let Some(known) = self.audiences.get(&*issuer.0).filter(|_| by_token) else {
-            if let Some(written) = &allow.audience {
+            if let Some(written) = &allow.audience
+                && is_by_certificate
+            {
                 notes.fault(written.span(), "a certificate has no audience; remove it");
             }
             return Vec::new();
         };
         let written = if allow.audience.is_some() { &allow.audience } else { &route.audience };
+        // An issuer's list that could not be read may hold any.
+        let unread = known.iter().any(String::is_empty);
         for one in notes.list(written, "audience") {
-            if !known.contains(one.get_ref()) {
+            if !unread && !known.contains(one.get_ref()) {
                 notes.fault(
                     one.span(),
                     format!(

@@ -182,7 +182,8 @@ impl<'a> Context<'a> {
 
     /// A template with its secrets filled in.
     pub(super) fn fill(&mut self, written: &Text, notes: &mut Notes<'_>) -> Option<Secret> {
-        let unread = Secret::new(b"unread".to_vec());
+        // In place of what could not be read, which was told: good as a header's value, a password and base64.
+        let unread = Secret::new(b"unread00".to_vec());
         let value = secrets::fill(written.get_ref(), |name| match self.secrets.get_key_value(name) {
             Some((name, secret)) => {
                 self.used_secrets.insert(name);

@@ -64,11 +64,15 @@ fn mysql(written: &model::MysqlListener, local_files: bool, notes: &mut Notes<'_
     Some(MysqlListener { greeting, route })
 }
 
-/// The names of the routes that each listener serves; `None`: all.
-pub(super) fn served(written: &[Spanned<model::Listener>]) -> Vec<Option<Vec<String>>> {
-    let names =
-        |all: &Spanned<Vec<model::Text>>| all.get_ref().iter().map(|one| one.get_ref().clone()).collect();
-    written.iter().map(|one| one.get_ref().routes.as_ref().map(names)).collect()
+/// The names of the routes that each listener serves; `None`: all, or what could not be read.
+pub(super) fn served(written: &[Spanned<model::Listener>], notes: &Notes<'_>) -> Vec<Option<Vec<String>>> {
+    let names = |one: &Spanned<model::Listener>| {
+        let all = one.get_ref().routes.as_ref().filter(|all| {
+            !notes.is_told(&all.span()) && !all.get_ref().iter().any(|one| notes.is_told(&one.span()))
+        })?;
+        Some(all.get_ref().iter().map(|one| one.get_ref().clone()).collect())
+    };
+    written.iter().map(names).collect()
 }
 
 /// What must fit between listeners and the routes that they name.
@@ -76,20 +80,26 @@ pub(super) fn routes_of_listeners(config: &Config, notes: &mut Notes<'_>) {
     if notes.lost {
         return;
     }
+    let served = served(&config.listener, notes);
+    // A name that could not be read may be the one that is asked for.
+    let unread = config.route.iter().any(|route| notes.is_told(&route.get_ref().name.span()));
     let route = |name: &str| config.route.iter().find(|route| route.get_ref().name.get_ref() == name);
-    for listener in config.listener.iter().map(Spanned::get_ref) {
+    let is_served =
+        |routes: &Option<Vec<String>>, name: &String| routes.as_ref().is_none_or(|all| all.contains(name));
+    for (listener, routes) in config.listener.iter().map(Spanned::get_ref).zip(&served) {
         for name in listener.routes.iter().flat_map(|all| all.get_ref()) {
-            if route(name.get_ref()).is_none() {
+            if route(name.get_ref()).is_none() && !unread {
                 notes.fault(name.span(), format!("there is no route `{}`", name.get_ref()));
             }
         }
         let Some(default) = &listener.default_route else { continue };
         let name = default.get_ref();
-        let is_served =
-            listener.routes.as_ref().is_none_or(|all| all.get_ref().iter().any(|one| one.get_ref() == name));
         let fault = match route(name) {
+            None if unread => continue,
             None => format!("there is no route `{name}`"),
-            Some(_) if !is_served => format!("route `{name}` is not among this listener's `routes`; add it"),
+            Some(_) if !is_served(routes, name) => {
+                format!("route `{name}` is not among this listener's `routes`; add it")
+            }
             Some(_) if listener.mysql.is_some() => "write mysql = { route = \"…\" } instead".to_owned(),
             Some(route) if route.get_ref().sni.is_none() => {
                 format!("route `{name}` has no `sni` and no `certificate` to show; set both")
@@ -100,8 +110,7 @@ pub(super) fn routes_of_listeners(config: &Config, notes: &mut Notes<'_>) {
     }
     for route in config.route.iter().map(Spanned::get_ref) {
         let name = route.name.get_ref();
-        let is_served = |routes: &Option<Vec<String>>| routes.as_ref().is_none_or(|all| all.contains(name));
-        if !config.listener.is_empty() && !served(&config.listener).iter().any(is_served) {
+        if !served.is_empty() && !served.iter().any(|routes| is_served(routes, name)) {
             notes.fault(
                 route.name.span(),
                 format!("route `{name}` is in no listener's `routes`; add it to one"),

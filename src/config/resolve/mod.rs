@@ -61,7 +61,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
         sni: BTreeMap::new(),
         masks: &config.mask,
         used_masks: BTreeSet::new(),
-        served: served(&config.listener),
+        served: served(&config.listener, notes),
         has_tunnel: notes.lost || config.listener.iter().any(|listener| listener.get_ref().tunnel.is_some()),
         acme: AcmeContext::default(),
         system_roots: None,

@@ -486,7 +486,7 @@ fn timeouts(written: &model::Timeouts, notes: &mut Notes<'_>) -> Option<Timeouts
 fn hosts(route: &model::Route, sni: &[String], notes: &mut Notes<'_>) -> Option<Vec<String>> {
     let mut names = sni.to_vec();
     let Some(written) = &route.hosts else { return Some(names) };
-    if route.protocol.get_ref() != "http" {
+    if ["postgres", "mysql", "redis", "raw"].contains(&route.protocol.get_ref().as_str()) {
         notes.fault(written.span(), "hosts is for routes of the protocol http; remove it");
     }
     let texts: Vec<(String, Range<usize>)> = match written.get_ref() {
