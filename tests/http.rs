@@ -152,6 +152,19 @@ async fn refuse_all(http: &Http, table: &[(String, &str, &str, &str)]) {
 }
 
 #[tokio::test]
+async fn text_that_is_no_request_is_told_so() {
+    let http = Http::start(Wish::default()).await;
+    for text in
+        ["GET\t/ HTTP/1.1\r\n\r\n", "G(T / HTTP/1.1\r\n\r\n", "{}\r\n\r\n", "\r\n\r\nGET / HTTP/1.1\r\n\r\n"]
+    {
+        let mut client = http.connect("http/1.1").await;
+        client.write_all(text.as_bytes()).await.unwrap();
+        let head = timeout(SOON, read_head(&mut client)).await.unwrap();
+        assert!(head.as_ref().is_some_and(|head| head.starts_with("HTTP/1.1 400 ")), "{text:?}: {head:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_refused_request_leaves_the_connection_to_a_better_one() {
     let http = Http::start(Wish::default()).await;
     let client = async {

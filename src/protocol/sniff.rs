@@ -3,19 +3,16 @@
 /// What the first bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Sniffed {
-    /// HTTP/1.x: a method, a space.
+    /// HTTP/1.x, or other text, which its parser refuses with a 400.
     Http1,
     /// The HTTP/2 connection preface (RFC 9113 section 3.4).
     Http2,
-    /// Neither.
+    /// Neither: bytes that are no text.
     Unknown,
 }
 
 /// The HTTP/2 connection preface.
 pub const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// The longest method that is taken for HTTP (`VERSION-CONTROL` of RFC 3253 has 15).
-const LONGEST_METHOD: usize = 24;
 
 /// Looks at the first bytes; `None` while more are needed. Consumes nothing.
 pub fn sniff(first: &[u8]) -> Option<Sniffed> {
@@ -25,17 +22,11 @@ pub fn sniff(first: &[u8]) -> Option<Sniffed> {
     }
     // An empty line before the first request is to be ignored (RFC 9112 section 2.2).
     let first = first.strip_prefix(b"\r\n").unwrap_or(first);
-    if first == b"\r" {
-        return None;
+    match first.first()? {
+        b'\r' if first.len() == 1 => None,
+        b' '..=b'~' | b'\t' | b'\r' | b'\n' => Some(Sniffed::Http1),
+        _ => Some(Sniffed::Unknown),
     }
-    for (i, &byte) in first.iter().enumerate() {
-        match byte {
-            b' ' if i > 0 => return Some(Sniffed::Http1),
-            b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'_' if i < LONGEST_METHOD => {}
-            _ => return Some(Sniffed::Unknown),
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -46,22 +37,26 @@ mod tests {
     fn first_bytes_to_protocol() {
         let table: &[(&[u8], Option<Sniffed>)] = &[
             (b"", None),
-            (b"G", None),
-            (b"GET", None),
+            (b"G", Some(Sniffed::Http1)),
             (b"GET ", Some(Sniffed::Http1)),
             (b"M-SEARCH * HTTP/1.1", Some(Sniffed::Http1)),
-            (b" GET", Some(Sniffed::Unknown)),
+            (b"G(T / HTTP/1.1", Some(Sniffed::Http1)),
+            (b" GET", Some(Sniffed::Http1)),
+            (b"{}", Some(Sniffed::Http1)),
             (b"\r", None),
             (b"\r\n", None),
+            (b"\r\n\r", None),
             (b"\r\nGET /", Some(Sniffed::Http1)),
-            (b"\r\n\r\nGET /", Some(Sniffed::Unknown)),
-            (b"\rGET /", Some(Sniffed::Unknown)),
+            (b"\r\n\r\nGET /", Some(Sniffed::Http1)),
+            (b"\rGET /", Some(Sniffed::Http1)),
+            (b"P", None),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r", None),
             (HTTP2_PREFACE, Some(Sniffed::Http2)),
             (b"PRI * HTTP/1.1\r\n", Some(Sniffed::Http1)),
             (b"\x16\x03\x01", Some(Sniffed::Unknown)),
             (b"\0", Some(Sniffed::Unknown)),
-            (b"AAAAAAAAAAAAAAAAAAAAAAAAA", Some(Sniffed::Unknown)),
+            (b"\xc3\xa9", Some(Sniffed::Unknown)),
+            (b"AAAAAAAAAAAAAAAAAAAAAAAAA", Some(Sniffed::Http1)),
         ];
         for (bytes, expected) in table {
             assert_eq!(sniff(bytes), *expected, "{:?}", String::from_utf8_lossy(bytes));

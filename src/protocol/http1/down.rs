@@ -12,6 +12,9 @@ use crate::protocol::masked::{self, UNMASKABLE, check_upgrade, format_of};
 use crate::protocol::{Edit, Ended, Event, Fault, RefusalReason};
 use std::sync::Arc;
 
+/// How every answer begins.
+const STATUS_LINE: &[u8] = b"HTTP/1.";
+
 impl Http1 {
     pub(super) fn read_down(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault> {
         if !self.released_down.is_empty() {
@@ -117,7 +120,12 @@ impl Http1 {
         }
         if found.is_none() {
             edit.skip(n);
-            return Ok(());
+            let begun = self.down_held.len().min(STATUS_LINE.len());
+            return match self.down_held[..begun] == STATUS_LINE[..begun] {
+                true => Ok(()),
+                // A server of another protocol may never send an empty line.
+                false => Err(Broken::bad("no status line", "RFC 9112 4")),
+            };
         }
         let head = if whole { &rest[..n] } else { &self.down_held[..] };
         let answered = head::parse_response(head, exchange.to_head, &mut self.response)?;

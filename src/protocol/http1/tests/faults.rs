@@ -41,6 +41,8 @@ fn an_invalid_or_missing_answer_is_a_502_with_body_and_id() {
         ("status 999", "HTTP/1.1 999 OK\r\n\r\n"),
         ("status 99", "HTTP/1.1 099 OK\r\n\r\n"),
         ("no HTTP at all", "220 mail.example ESMTP\r\n\r\n"),
+        ("no HTTP and no empty line", "SSH-2.0-OpenSSH_9.2\r\n"),
+        ("an alert in clear", "\x15\x03\x03\x00\x02\x02\x28"),
         ("another major version", "HTTP/2.0 200 OK\r\n\r\n"),
         ("a 101 that nobody asked for", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: w\r\n\r\n"),
         ("a control byte", "HTTP/1.1 200 OK\r\nX: \x01\r\n\r\n"),
