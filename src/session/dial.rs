@@ -1,6 +1,5 @@
 //! The upstream leg of a session: one that stands already, or a new one.
 
-use super::preconnect::PreconnectPool;
 use super::state::Session;
 use super::trail::Trail;
 use crate::dial::{Application, ConnectDeadline};
@@ -35,7 +34,7 @@ pub(super) async fn dial_with_greeting(
 ) -> Result<(Leg, Vec<u8>, Option<Agreed>), &'static str> {
     let started = Instant::now();
     let (shared, records_per_key) = (&session.shared, session.gateway.limits.records_per_key);
-    let ahead = PreconnectPool::take(shared, route, application);
+    let ahead = shared.preconnect.take(route, application);
     let is_ahead = ahead.is_some();
     let dialled = match ahead {
         Some(dialled) => Ok(dialled),
@@ -47,7 +46,7 @@ pub(super) async fn dial_with_greeting(
     };
     match dialled {
         Ok(dialled) => {
-            PreconnectPool::refill(shared, route, application, permit, &session.gateway);
+            shared.preconnect.refill(route, application, permit, &session.gateway);
             trail.dialled(dialled.established.facts, dialled.address, started.elapsed(), is_ahead);
             Ok((dialled.established.leg, dialled.established.early, dialled.mysql))
         }

@@ -2,9 +2,11 @@
 
 use super::registry::Facts;
 use crate::audit::{LegFacts, NO_TLS, Verified};
-use crate::names::Reached;
+use crate::metrics::WorkerMetrics;
+use crate::names::{Reached, Side};
 use crate::tls::handshake;
 use crate::tls::server::ClientCertificates;
+use std::time::Duration;
 
 impl Facts {
     /// The client leg, once its handshake is complete.
@@ -35,6 +37,14 @@ impl Facts {
 /// True when the key exchange withstands a quantum computer.
 pub fn is_post_quantum(facts: &handshake::Facts) -> bool {
     facts.group == Some(rustls::NamedGroup::X25519MLKEM768)
+}
+
+/// Counts an upstream leg, which without TLS had no handshake.
+pub(super) fn upstream_opened(metrics: &WorkerMetrics, facts: &handshake::Facts, took: Duration) {
+    match facts.is_tls() {
+        true => metrics.handshake(Side::Upstream, facts.resumed, is_post_quantum(facts), took),
+        false => metrics.plaintext_upstream(),
+    }
 }
 
 fn leg(facts: &handshake::Facts, peer: Reached, verified: Verified) -> LegFacts<'_> {

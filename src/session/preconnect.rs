@@ -4,9 +4,8 @@
 //! a session that dials under its permit has the next few dialled as well. What nobody took within `MAX_IDLE` is closed, so a
 //! route without clients holds nothing.
 
-use super::admission::Reservation;
-use super::state::WorkerState;
-use super::trail::upstream_opened;
+use super::admission::{Admission, Reservation};
+use super::legs::upstream_opened;
 use crate::dial::{Application, ConnectDeadline, Dialled};
 use crate::gateway::{Gateway, Route};
 use crate::metrics::WorkerMetrics;
@@ -34,8 +33,9 @@ const MAX_READS: usize = 32;
 const MAX_POOLS_PER_ROUTE: usize = 4;
 
 /// What one worker has dialled ahead, by route and protocol.
-#[derive(Default)]
 pub struct PreconnectPool {
+    metrics: Arc<WorkerMetrics>,
+    admission: Arc<Admission>,
     pools: RefCell<HashMap<Key, Pool>>,
 }
 
@@ -58,17 +58,18 @@ struct Ready {
 }
 
 impl PreconnectPool {
-    /// A connection that stands, if there is one.
-    pub(super) fn take(
-        shared: &WorkerState,
-        route: &Arc<Route>,
-        application: Application,
-    ) -> Option<Dialled> {
-        let mut pools = shared.preconnect.pools.borrow_mut();
+    /// Nothing is dialled before a route wants it. What waits is counted among the connections of `admission`.
+    pub(super) fn new(metrics: Arc<WorkerMetrics>, admission: Arc<Admission>) -> Self {
+        PreconnectPool { metrics, admission, pools: RefCell::default() }
+    }
+
+    /// Takes a connection that stands, if there is one.
+    pub(super) fn take(&self, route: &Arc<Route>, application: Application) -> Option<Dialled> {
+        let mut pools = self.pools.borrow_mut();
         let pool = pools.get_mut(&(Arc::as_ptr(route), application))?;
         while let Some(Ready { mut dialled, since, .. }) = pool.ready.pop_front() {
             let good = since.elapsed() < MAX_IDLE && is_alive(&mut dialled);
-            shared.metrics.dialled_ahead(good);
+            self.metrics.dialled_ahead(good);
             if good {
                 return Some(dialled);
             }
@@ -76,9 +77,9 @@ impl PreconnectPool {
         None
     }
 
-    /// Has as many dialled as the route wants, each in a task of its own.
+    /// Dials as many as the route wants, each in a task of its own.
     pub(super) fn refill(
-        shared: &Rc<WorkerState>,
+        self: &Rc<Self>,
         route: &Arc<Route>,
         application: Application,
         permit: &Permit,
@@ -87,7 +88,7 @@ impl PreconnectPool {
         let records_per_key = gateway.limits.records_per_key;
         let key = (Arc::as_ptr(route), application);
         let missing = {
-            let mut pools = shared.preconnect.pools.borrow_mut();
+            let mut pools = self.pools.borrow_mut();
             let of_route = pools.keys().filter(|(route, _)| *route == key.0).count();
             if of_route >= MAX_POOLS_PER_ROUTE && !pools.contains_key(&key) {
                 return;
@@ -104,11 +105,11 @@ impl PreconnectPool {
         };
         for _ in 0..missing {
             let connections = gateway.limits.connections;
-            let Some(reservation) = shared.admission.reserve(connections) else {
-                shared.preconnect.dialled(key, None);
+            let Some(reservation) = self.admission.reserve(connections) else {
+                self.dialled(key, None);
                 continue;
             };
-            let (shared, route, permit) = (shared.clone(), route.clone(), permit.clone());
+            let (pool, route, permit) = (self.clone(), route.clone(), permit.clone());
             // Boxed, since the runtime moves a task's future when it begins and writes all its bytes when it ends.
             tokio::task::spawn_local(Box::pin(async move {
                 let (limit, started) = (route.timeouts.connect, Instant::now());
@@ -121,18 +122,18 @@ impl PreconnectPool {
                 }
                 match &dialled {
                     Ok(dialled) => {
-                        upstream_opened(&shared.metrics, &dialled.established.facts, started.elapsed());
+                        upstream_opened(&pool.metrics, &dialled.established.facts, started.elapsed());
                     }
                     // A session that needs one dials by itself, and says what is wrong.
-                    Err(_) => shared.metrics.handshake_failed(Side::Upstream),
+                    Err(_) => pool.metrics.handshake_failed(Side::Upstream),
                 }
                 let ready = dialled.ok().map(|dialled| Ready {
                     dialled,
                     since: Instant::now(),
                     _reservation: reservation,
                 });
-                if shared.preconnect.dialled(key, ready) {
-                    tokio::task::spawn_local(Self::watch(shared.clone(), key));
+                if pool.dialled(key, ready) {
+                    tokio::task::spawn_local(pool.watch(key));
                 }
             }));
         }
@@ -153,10 +154,10 @@ impl PreconnectPool {
 
     /// Closes what waits too long, as long as the pool holds anything. One task for all, since thousands may be dialled and
     /// taken in the time that one may wait.
-    async fn watch(shared: Rc<WorkerState>, key: Key) {
-        while let Some(since) = shared.preconnect.oldest(key) {
+    async fn watch(self: Rc<Self>, key: Key) {
+        while let Some(since) = self.oldest(key) {
             tokio::time::sleep_until(since + MAX_IDLE).await;
-            shared.preconnect.close_expired(key, &shared.metrics);
+            self.close_expired(key);
         }
     }
 
@@ -173,11 +174,11 @@ impl PreconnectPool {
     }
 
     /// Closes what has waited too long.
-    fn close_expired(&self, key: Key, metrics: &WorkerMetrics) {
+    fn close_expired(&self, key: Key) {
         let mut pools = self.pools.borrow_mut();
         let Some(pool) = pools.get_mut(&key) else { return };
         while pool.ready.front().is_some_and(|ready| ready.since.elapsed() >= MAX_IDLE) {
-            metrics.dialled_ahead(false);
+            self.metrics.dialled_ahead(false);
             let old = pool.ready.pop_front();
             tokio::task::spawn_local(async move {
                 if let Some(old) = old {

@@ -36,7 +36,7 @@ pub struct WorkerState {
     /// Counts the connections of all workers.
     pub admission: Arc<Admission>,
     /// Upstream connections that stand before they are asked for.
-    pub preconnect: PreconnectPool,
+    pub preconnect: Rc<PreconnectPool>,
     /// Database sessions of all workers that can be cancelled.
     pub cancels: Arc<Cancels>,
     /// `None` where nothing is recorded.
@@ -57,8 +57,8 @@ impl WorkerState {
         gateway: Arc<ArcSwap<Gateway>>,
         seed: u64,
     ) -> Self {
-        let (tokens, preconnect) =
-            (RefCell::new(TokenCache::counting(metrics.clone())), PreconnectPool::default());
+        let tokens = RefCell::new(TokenCache::counting(metrics.clone()));
+        let preconnect = Rc::new(PreconnectPool::new(metrics.clone(), admission.clone()));
         let (gateway, ids) = (RefCell::new(Cache::new(gateway)), Cell::new(seed));
         let recordings = None;
         WorkerState {

@@ -1,13 +1,12 @@
 //! The facts of a session, gathered on its way and written as one line at its end.
 
-use super::legs::is_post_quantum;
+use super::legs::{is_post_quantum, upstream_opened};
 use super::recording::{Recording, WorkerRecordings};
 use super::registry::{Connecting, Entry, Registration};
 use super::state::{Session, WorkerState};
 use crate::audit;
 use crate::close::{Close, Stage};
 use crate::gateway::Route;
-use crate::metrics::WorkerMetrics;
 use crate::names::{Direction, Reached, Remote, SessionId, Side};
 use crate::protocol::postgres::Startup;
 use crate::relay::Transferred;
@@ -242,13 +241,5 @@ impl Trail {
         if !recorded {
             recordings.count_unrecorded();
         }
-    }
-}
-
-/// Counts an upstream leg, which without TLS had no handshake.
-pub(super) fn upstream_opened(metrics: &WorkerMetrics, facts: &handshake::Facts, took: Duration) {
-    match facts.is_tls() {
-        true => metrics.handshake(Side::Upstream, facts.resumed, is_post_quantum(facts), took),
-        false => metrics.plaintext_upstream(),
     }
 }

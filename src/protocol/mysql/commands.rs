@@ -1,30 +1,12 @@
 //! Where commands begin and end, whatever the pieces in which they come.
 
+use super::command;
 use super::packets::Packets;
 use super::replies::Replies;
 use super::{MAX_PAYLOAD, SECTION};
 use crate::names::Culprit;
 use crate::protocol::Fault;
 use std::ops::Range;
-
-/// Commands by their first byte.
-pub(super) mod command {
-    pub(in crate::protocol::mysql) const QUIT: u8 = 0x01;
-    pub(in crate::protocol::mysql) const QUERY: u8 = 0x03;
-    pub(in crate::protocol::mysql) const FIELD_LIST: u8 = 0x04;
-    pub(in crate::protocol::mysql) const STATISTICS: u8 = 0x09;
-    pub(in crate::protocol::mysql) const PROCESS_INFO: u8 = 0x0a;
-    pub(in crate::protocol::mysql) const PROCESS_KILL: u8 = 0x0c;
-    pub(in crate::protocol::mysql) const CHANGE_USER: u8 = 0x11;
-    pub(in crate::protocol::mysql) const BINLOG_DUMP: u8 = 0x12;
-    pub(in crate::protocol::mysql) const STMT_PREPARE: u8 = 0x16;
-    pub(in crate::protocol::mysql) const STMT_EXECUTE: u8 = 0x17;
-    pub(in crate::protocol::mysql) const STMT_SEND_LONG_DATA: u8 = 0x18;
-    pub(in crate::protocol::mysql) const STMT_CLOSE: u8 = 0x19;
-    pub(in crate::protocol::mysql) const STMT_FETCH: u8 = 0x1c;
-    pub(in crate::protocol::mysql) const BINLOG_DUMP_GTID: u8 = 0x1e;
-    pub(in crate::protocol::mysql) const STMT_BULK_EXECUTE: u8 = 0xfa;
-}
 
 /// What a step of the client's direction was about, for those who watch.
 #[derive(Clone, Default)]

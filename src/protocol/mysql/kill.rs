@@ -1,6 +1,6 @@
 //! KILL, by which clients cancel: as a command, and as the statement that takes its place.
 
-use super::commands::command;
+use super::command;
 use super::{HEAD, write};
 
 /// The longest KILL that is looked at: two words, a number of ten digits, blanks.

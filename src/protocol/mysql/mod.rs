@@ -10,6 +10,7 @@
 //! Rules are quoted from "MySQL Internals", Client/Server Protocol.
 
 pub mod capability;
+mod command;
 pub mod commands;
 pub mod greeting;
 pub mod kill;

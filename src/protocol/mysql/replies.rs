@@ -1,6 +1,6 @@
 //! Where the answers to commands begin and end, whatever the pieces in which they come. Rows are not looked at.
 
-use super::commands::command;
+use super::command;
 use super::packets::Packets;
 use super::{MAX_PAYLOAD, Reader, SECTION};
 use crate::names::Culprit;

@@ -4,7 +4,7 @@
 //! parameters are never looked at. Memory is bounded by [`MAX_PREPARED`] and [`MAX_HELD`], and by the commands that
 //! [`Replies`] follows; beyond, the lines say what is missing.
 
-use super::commands::command;
+use super::command;
 use super::replies::Told;
 use super::{Commands, Reader, Replies};
 use crate::protocol::statement::{Kind, Outcome, Shown, Statement, Text, Watch};

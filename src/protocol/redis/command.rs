@@ -15,6 +15,8 @@ pub const MAX_LINE: usize = 64 * 1024;
 pub const MAX_COMMAND: usize = MAX_WORDS * (MAX_WORD + 16) + 16;
 /// Bytes of a line that holds a length or a count, its end included.
 pub const MAX_NUMBER: usize = 24;
+/// The largest word that passes. A server's own limit (`proto-max-bulk-len`, 512 MiB) may be lower.
+pub const MAX_SIZE: u64 = u32::MAX as u64;
 
 /// The words of a command.
 pub type Words<'a> = Vec<&'a [u8]>;
@@ -97,7 +99,7 @@ pub(super) fn size_line(bytes: &[u8]) -> Result<Option<(u64, usize)>, Fault> {
     }
     let Some((size, at)) = number_line(bytes)? else { return Ok(None) };
     match u64::try_from(size) {
-        Ok(size) if size <= super::commands::MAX_SIZE => Ok(Some((size, at))),
+        Ok(size) if size <= MAX_SIZE => Ok(Some((size, at))),
         _ => Err(client("a word of an impossible size")),
     }
 }

@@ -6,8 +6,6 @@ use super::work::{Kind, Work};
 use crate::protocol::{Edit, Fault};
 use zeroize::Zeroizing;
 
-/// The largest word that passes. A server's own limit (`proto-max-bulk-len`, 512 MiB) may be lower.
-pub const MAX_SIZE: u64 = u32::MAX as u64;
 /// Bytes of a name that are looked at: the longest that means something here is PUNSUBSCRIBE.
 const MAX_NAME: usize = 12;
 
