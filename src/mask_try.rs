@@ -17,15 +17,15 @@ pub struct Arguments {
     #[arg(long, short, value_name = "NAME")]
     route: String,
     /// Which way the body goes.
-    #[arg(long, value_enum, default_value_t = Way::Down)]
-    direction: Way,
+    #[arg(long, value_enum, default_value_t = DirectionArgument::Down)]
+    direction: DirectionArgument,
     /// How the body is read. By default, what its first bytes look like.
     #[arg(long, value_enum, default_value_t = Shape::Auto)]
     format: Shape,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Way {
+enum DirectionArgument {
     /// An answer's body.
     Down,
     /// A request's body.
@@ -58,8 +58,8 @@ pub fn run(
     let route = loaded.gateway.called(name).ok_or_else(|| format!("there is no route called {name:?}"))?;
     let masks = route.masks.as_deref();
     let mask = match arguments.direction {
-        Way::Down => masks.and_then(|masks| masks.down.as_ref()),
-        Way::Up => masks.and_then(|masks| masks.up.as_ref()),
+        DirectionArgument::Down => masks.and_then(|masks| masks.down.as_ref()),
+        DirectionArgument::Up => masks.and_then(|masks| masks.up.as_ref()),
     };
     let mask = mask.ok_or_else(|| format!("route {name:?} masks nothing in that direction"))?;
     let body = read(&arguments.file).map_err(|fault| format!("{}: {fault}", arguments.file.display()))?;

@@ -69,11 +69,11 @@ impl Room {
     /// Marks around the one that ends new work. The reserve is for what was permitted before, the last for closing lines:
     /// 30,000 of them at the default.
     pub const fn new(full: usize, when_full: WhenFull) -> Self {
-        Room { unpermitted: full / 4, full, reserve: 3 * full, last: Self::MOST * full, when_full }
+        Room { unpermitted: full / 4, full, reserve: 3 * full, last: Self::MAX_BUFFERS * full, when_full }
     }
 
     /// How many times the mark that ends new work may wait in all.
-    pub const MOST: usize = 7;
+    pub const MAX_BUFFERS: usize = 7;
 }
 
 impl Default for Room {

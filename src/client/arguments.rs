@@ -56,13 +56,13 @@ pub struct Arguments {
     pub no_browser: bool,
     /// How.
     #[command(flatten)]
-    pub way: Way,
+    pub method_flags: MethodFlags,
 }
 
 /// One way to a token; the last one if none is named.
 #[derive(Debug, Default, clap::Args)]
 #[group(multiple = false)]
-pub struct Way {
+pub struct MethodFlags {
     /// Log in with a browser on this machine. The default.
     #[arg(long, help_heading = WAYS)]
     pub browser: bool,
@@ -88,7 +88,7 @@ impl Arguments {
         let here = |path: PathBuf| {
             absolute(&path).map_err(|error| Fault::Usage(format!("{}: {error}", path.display())))
         };
-        let mut settings = match (self.way.token_file, remembered) {
+        let mut settings = match (self.method_flags.token_file, remembered) {
             (Some(path), _) => return here(path).map(Settings::TokenFile),
             (None, Some(Settings::TokenFile(path))) if issuer.is_none() => {
                 return Ok(Settings::TokenFile(path));
@@ -131,10 +131,10 @@ impl Arguments {
         }
         settings.ca = self.ca.map(here).transpose()?.or(settings.ca);
         settings.token_use = self.token_use.unwrap_or(settings.token_use);
-        settings.method = match self.way {
-            Way { browser: true, .. } => Method::Browser,
-            Way { device: true, .. } => Method::Device,
-            Way { client_credentials: true, .. } => Method::ClientCredentials,
+        settings.method = match self.method_flags {
+            MethodFlags { browser: true, .. } => Method::Browser,
+            MethodFlags { device: true, .. } => Method::Device,
+            MethodFlags { client_credentials: true, .. } => Method::ClientCredentials,
             _ => settings.method,
         };
         if settings.method == Method::ClientCredentials && settings.client_secret.is_none() {
@@ -168,7 +168,7 @@ mod tests {
     fn first() -> Settings {
         let mut arguments = asked(Some("https://i"), Some("cli"));
         arguments.client_secret = Some("env:SECRET".into());
-        arguments.way.device = true;
+        arguments.method_flags.device = true;
         arguments.token_use = Some(TokenUse::Id);
         Settings::Issuer(Box::new(settled(arguments, None).unwrap()))
     }
@@ -179,7 +179,7 @@ mod tests {
         let Settings::Issuer(old) = &first else { unreachable!() };
         assert_eq!(settled(Arguments::default(), Some(&first)).as_ref(), Ok(&**old));
         let mut change = Arguments { scope: Some("openid".into()), ..Arguments::default() };
-        change.way.browser = true;
+        change.method_flags.browser = true;
         let changed = settled(change, Some(&first)).unwrap();
         assert_eq!((changed.method, changed.scope.as_deref()), (Method::Browser, Some("openid")));
         assert_eq!((changed.token_use, changed.client_id.as_str()), (TokenUse::Id, "cli"));
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn a_token_file_is_remembered_until_an_issuer_is_named() {
         let mut arguments = Arguments::default();
-        arguments.way.token_file = Some("/run/token".into());
+        arguments.method_flags.token_file = Some("/run/token".into());
         assert_eq!(settled(arguments, Some(&first())), Err("/run/token".into()));
         let file = Settings::TokenFile("/run/token".into());
         assert_eq!(settled(Arguments::default(), Some(&file)), Err("/run/token".into()));

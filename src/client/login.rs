@@ -13,7 +13,7 @@ use std::io::{self, BufRead, IsTerminal, Read};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-pub use super::arguments::{Arguments, Way};
+pub use super::arguments::{Arguments, MethodFlags};
 
 /// Logs in and keeps settings and tokens.
 pub async fn run(arguments: Arguments) -> Result<(), Fault> {

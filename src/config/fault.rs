@@ -51,7 +51,7 @@ impl Faults {
 }
 
 /// Where stand-ins stand: in no file. What is wrong about them was told when they were put there.
-pub(super) const ELSEWHERE: Range<usize> = usize::MAX..usize::MAX;
+pub(super) const NO_SPAN: Range<usize> = usize::MAX..usize::MAX;
 
 /// Gathers faults and warnings while a file is resolved.
 pub(super) struct Notes<'a> {
@@ -109,7 +109,7 @@ impl<'a> Notes<'a> {
 
     /// True for a stand-in, and for what stands in a line that could not be read.
     pub(super) fn is_told(&self, span: &Range<usize>) -> bool {
-        *span == ELSEWHERE || self.told.contains(&self.line(span))
+        *span == NO_SPAN || self.told.contains(&self.line(span))
     }
 
     /// True when nothing that could not be read can be the user of a name: when all was read, or when `words` stand in the

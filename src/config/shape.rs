@@ -1,6 +1,6 @@
 //! Unknown and missing keys and values of a wrong type, all of them, by what the JSON schema knows.
 
-use super::fault::{ELSEWHERE, Notes};
+use super::fault::{NO_SPAN, Notes};
 use serde_json::Value as Schema;
 use std::ops::Range;
 use toml::Spanned;
@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 /// value of a wrong type. Values are never repeated: one may be a secret in the wrong place.
 ///
 /// What is missing or of a wrong type is replaced by a stand-in, so that the meaning of all the rest can be looked at in
-/// the same run. Stand-ins stand [`ELSEWHERE`], and what is said about that place is dropped: it was told here.
+/// the same run. Stand-ins stand [`NO_SPAN`], and what is said about that place is dropped: it was told here.
 pub(super) fn check(table: &mut Spanned<DeTable<'_>>, schema: &Schema, notes: &mut Notes<'_>) {
     walk_table(table.get_mut(), 0..0, schema, schema, notes);
 }
@@ -81,7 +81,7 @@ fn walk_table(
                 notes.fault(span.clone(), format!("`{key}` is missing"));
             }
             let value = known.get(key).map_or_else(nothing, |schema| stand_in(schema, root));
-            table.insert(Spanned::new(ELSEWHERE, key.to_owned().into()), value);
+            table.insert(Spanned::new(NO_SPAN, key.to_owned().into()), value);
         }
     }
 }
@@ -106,17 +106,17 @@ fn stand_in<'a>(schema: &Schema, root: &Schema) -> Spanned<DeValue<'a>> {
             let of_map = map.filter(|map| map.is_object()).map(|of| ("", of));
             let fields = required(&variants).filter_map(|key| Some((key, of(key)?)));
             let insert = |(key, of): (&str, &Schema)| {
-                (Spanned::new(ELSEWHERE, key.to_owned().into()), stand_in(of, root))
+                (Spanned::new(NO_SPAN, key.to_owned().into()), stand_in(of, root))
             };
             DeValue::Table(fields.chain(of_map).map(insert).collect())
         }
         _ => return nothing(),
     };
-    Spanned::new(ELSEWHERE, value)
+    Spanned::new(NO_SPAN, value)
 }
 
 fn nothing<'a>() -> Spanned<DeValue<'a>> {
-    Spanned::new(ELSEWHERE, DeValue::String("".into()))
+    Spanned::new(NO_SPAN, DeValue::String("".into()))
 }
 
 fn required<'a>(variants: &[&'a Schema]) -> impl Iterator<Item = &'a str> {

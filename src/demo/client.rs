@@ -136,9 +136,9 @@ impl Client {
 
     fn within<T>(&self, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
         self.runtime.block_on(async {
-            match tokio::time::timeout(PATIENCE, work).await {
+            match tokio::time::timeout(STEP_TIMEOUT, work).await {
                 Ok(result) => result,
-                Err(_) => Err(format!("no end within {} s", PATIENCE.as_secs())),
+                Err(_) => Err(format!("no end within {} s", STEP_TIMEOUT.as_secs())),
             }
         })
     }
@@ -148,7 +148,7 @@ impl Client {
 const BETWEEN_REQUESTS: Duration = Duration::from_millis(500);
 
 /// Each step takes milliseconds; the streamed answer one or two seconds.
-const PATIENCE: Duration = Duration::from_secs(20);
+const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The refusal of a plaintext request is far shorter.
 const PLAINTEXT: usize = 16 * 1024;

@@ -118,7 +118,7 @@ impl Accepted {
         let tunnelled = matches!(named, Named::Tunnel(_));
         let session = Rc::new(Session::new(self.origin, tunnelled, certificate));
         session.spent_connecting.set(spent_connecting);
-        trail.secured(&session, facts);
+        trail.record_client_handshake(&session, facts);
         if let Named::Route(route) = &named {
             trail.set_route(route);
             if let Err(denial) = identify_certificate(&session, route) {

@@ -57,7 +57,7 @@ impl<T: Finish> ConnectedTo<T> {
             Err(fault) => return leg_fault(trail, Side::Upstream, fault),
         };
         let (close, detail) = relay.run().await;
-        trail.relayed(relay.moved(), (relay.client.renewals(), relay.upstream.renewals()));
+        trail.set_transferred(relay.moved(), (relay.client.renewals(), relay.upstream.renewals()));
         detail.into_iter().for_each(|detail| trail.explain(detail));
         // Where they are: what is borrowed keeps a place of its own in the session's future, as long as that lives.
         let (close, parting) = relay.traffic.finish(close, &mut relay.client, trail);

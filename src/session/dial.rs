@@ -47,7 +47,7 @@ pub(super) async fn dial_with_greeting(
     match dialled {
         Ok(dialled) => {
             shared.preconnect.refill(route, application, permit, &session.gateway);
-            trail.dialled(dialled.established.facts, dialled.address, started.elapsed(), is_ahead);
+            trail.record_upstream(dialled.established.facts, dialled.address, started.elapsed(), is_ahead);
             Ok((dialled.established.leg, dialled.established.early, dialled.mysql))
         }
         Err(fault) => {

@@ -49,7 +49,7 @@ impl Start for RawStart {
         let Routed { session, route, .. } = &start.0;
         match permit(session, route, &identity) {
             Ok(permit) => {
-                trail.identified();
+                trail.record_identity();
                 session.permitted(&permit);
                 Ok(Ok(Authorised { start, permit }))
             }

@@ -83,13 +83,13 @@ impl Trail {
         self.detail.get_or_insert_with(|| detail.to_string());
     }
 
-    /// What a database client asks for.
+    /// Notes what a database client asks for.
     pub(super) fn set_startup(&mut self, startup: &Startup) {
-        self.wants(&startup.database, &startup.user, startup.application_name());
+        self.set_database(&startup.database, &startup.user, startup.application_name());
     }
 
-    /// The database that a client asks for, as whom it says it comes, and what it calls itself.
-    pub(super) fn wants(&mut self, database: &[u8], client_user: &[u8], application: &[u8]) {
+    /// Notes the database that a client asks for, the user that it names, and what it calls itself.
+    pub(super) fn set_database(&mut self, database: &[u8], client_user: &[u8], application: &[u8]) {
         let (database, client_user, application) = (database.into(), client_user.into(), application.into());
         let connecting = Connecting { database, client_user, application, user: None, statements: None };
         if let Some(session) = &self.session
@@ -102,7 +102,7 @@ impl Trail {
 
     /// What a client of a database without a startup message calls itself.
     pub(super) fn set_application_name(&mut self, application: &[u8]) {
-        self.wants(&[], &[], application);
+        self.set_database(&[], &[], application);
     }
 
     /// How many lines of statements there were.
@@ -120,8 +120,8 @@ impl Trail {
         self.open();
     }
 
-    /// The client leg stands.
-    pub(super) fn secured(&mut self, session: &Rc<Session>, facts: handshake::Facts) {
+    /// Notes the client leg, whose handshake is complete.
+    pub(super) fn record_client_handshake(&mut self, session: &Rc<Session>, facts: handshake::Facts) {
         let took = self.entry.accepted.elapsed();
         self.spent.handshake = Some(took);
         let metrics = &session.shared.metrics;
@@ -145,8 +145,8 @@ impl Trail {
         self.is_opened = true;
     }
 
-    /// Somebody was permitted.
-    pub(super) fn identified(&mut self) {
+    /// Notes when the session got its permit.
+    pub(super) fn record_identity(&mut self) {
         self.spent.identify = Some(self.entry.accepted.elapsed());
         let is_database =
             self.entry.facts.lock().route.as_ref().is_none_or(|route| route.protocol.is_database());
@@ -155,8 +155,14 @@ impl Trail {
         }
     }
 
-    /// The upstream leg stands. `ahead`: it stood before it was asked for.
-    pub(super) fn dialled(&mut self, facts: handshake::Facts, address: Reached, took: Duration, ahead: bool) {
+    /// Notes the upstream leg, whose handshake is complete. `ahead`: it stood before it was asked for.
+    pub(super) fn record_upstream(
+        &mut self,
+        facts: handshake::Facts,
+        address: Reached,
+        took: Duration,
+        ahead: bool,
+    ) {
         self.spent.dial = Some(took);
         if let Some(session) = &self.session {
             let metrics = &session.shared.metrics;
@@ -170,8 +176,8 @@ impl Trail {
         (shown.upstream, shown.dialled_ahead) = (Some((facts, address)), ahead);
     }
 
-    /// The relay is over.
-    pub(super) fn relayed(&mut self, moved: Transferred, renewals: (u64, u64)) {
+    /// Notes and counts what the relay moved.
+    pub(super) fn set_transferred(&mut self, moved: Transferred, renewals: (u64, u64)) {
         self.moved = moved;
         let Some(session) = &self.session else { return };
         let metrics = &session.shared.metrics;
@@ -184,13 +190,13 @@ impl Trail {
         (0..renewals.1).for_each(|_| metrics.key_update(Side::Upstream));
     }
 
-    /// How many values masks found.
-    pub(super) fn masked(&mut self, values: u64) {
+    /// Notes how many values masks found.
+    pub(super) fn set_masked(&mut self, values: u64) {
         self.masked = values;
     }
 
-    /// How many requests came.
-    pub(super) fn requested(&mut self, requests: u64) {
+    /// Notes how many requests came.
+    pub(super) fn set_requests(&mut self, requests: u64) {
         self.requests = requests;
     }
 

@@ -86,7 +86,7 @@ impl MemoryLimit {
 
     /// Client connections that fit beside a log with this buffer.
     pub fn connections(&self, log_buffer: usize) -> usize {
-        let others = BASE + (crate::audit::Room::MOST * log_buffer) as u64;
+        let others = BASE + (crate::audit::Room::MAX_BUFFERS * log_buffer) as u64;
         let rest = (self.bytes / 10 * 9).saturating_sub(others);
         ((rest / PER_CONNECTION) as usize).max(MIN_CONNECTIONS)
     }

@@ -22,7 +22,7 @@ use super::terminal::say;
 use crate::secret::Secret;
 use http_guard::HttpGuard;
 use place::{Address, Place, PlaceRequest, SocketFolder};
-use serve::{Door, serve};
+use serve::{LocalListener, serve};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 use tunnel::{Gateway, NotOpened, Opened, end};
-use usage::Offer;
+use usage::ExposedRoute;
 
 /// `staunch connect`.
 #[derive(Debug, clap::Args)]
@@ -106,13 +106,13 @@ async fn connect(arguments: Arguments) -> Result<u8, Fault> {
             let secret = key.as_ref().map(|key| Secret::new(key.clone().into_bytes()));
             Rc::new(HttpGuard { secret })
         });
-        let offer = Rc::new(Offer::new(request.route, protocol, place.address(), key.clone()));
+        let offer = Rc::new(ExposedRoute::new(request.route, protocol, place.address(), key.clone()));
         offers.push(offer.clone());
         // A program that is run has the standard output to itself.
         let announces = exec.is_empty();
         doors.push((
             place,
-            Rc::new(Door { gateway: gateway.clone(), offer, announces, verbose, any_user, guard }),
+            Rc::new(LocalListener { gateway: gateway.clone(), offer, announces, verbose, any_user, guard }),
         ));
     }
     let (open, closed) = tokio::sync::watch::channel(());

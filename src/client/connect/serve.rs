@@ -4,7 +4,7 @@ use super::http_guard::HttpGuard;
 use super::peer;
 use super::place::{Local, Place, Stream};
 use super::tunnel::{Gateway, NotOpened, Opened};
-use super::usage::{self, Offer};
+use super::usage::{self, ExposedRoute};
 use crate::client::terminal::say;
 use crate::protocol::mysql;
 use crate::protocol::postgres::{self, Opening};
@@ -19,9 +19,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 /// What the connections of one place have in common.
-pub(super) struct Door {
+pub(super) struct LocalListener {
     pub(super) gateway: Rc<Gateway>,
-    pub(super) offer: Rc<Offer>,
+    pub(super) offer: Rc<ExposedRoute>,
     /// Prints how the route is used, when it turns out what it speaks.
     pub(super) announces: bool,
     pub(super) verbose: bool,
@@ -32,7 +32,7 @@ pub(super) struct Door {
 }
 
 /// Connections of one route at once; more wait in the kernel's queue.
-const MOST: usize = 1024;
+const MAX_CONNECTIONS: usize = 1024;
 /// What is copied at once, each way.
 const BUFFER: usize = 64 * 1024;
 /// A program that says nothing for so long waits for the server to begin.
@@ -43,8 +43,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves a place until `closed` is, and then until its connections are over.
-pub(super) async fn serve(place: Place, door: Rc<Door>, mut closed: watch::Receiver<()>) {
-    let room = Arc::new(Semaphore::new(MOST));
+pub(super) async fn serve(place: Place, door: Rc<LocalListener>, mut closed: watch::Receiver<()>) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
         // The semaphore is never closed.
@@ -88,7 +88,7 @@ enum End {
     Broken(#[from] io::Error),
 }
 
-impl Door {
+impl LocalListener {
     fn admit(&self, local: &TcpStream) -> Result<(), String> {
         match self.any_user {
             true => Ok(()),

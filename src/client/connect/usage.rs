@@ -7,7 +7,7 @@ use std::io::Write;
 use std::rc::Rc;
 
 /// A route that is served.
-pub(super) struct Offer {
+pub(super) struct ExposedRoute {
     pub(super) route: String,
     /// What it speaks, once the gateway has said so.
     protocol: OnceCell<String>,
@@ -19,9 +19,14 @@ pub(super) struct Offer {
 /// The database that nearly every server has. Without one, clients ask for a database with the name of who runs them.
 const ANY_DATABASE: &str = "postgres";
 
-impl Offer {
-    pub(super) fn new(route: String, protocol: Option<String>, at: Address, key: Option<String>) -> Offer {
-        Offer { route, protocol: protocol.map(OnceCell::from).unwrap_or_default(), at, key }
+impl ExposedRoute {
+    pub(super) fn new(
+        route: String,
+        protocol: Option<String>,
+        at: Address,
+        key: Option<String>,
+    ) -> ExposedRoute {
+        ExposedRoute { route, protocol: protocol.map(OnceCell::from).unwrap_or_default(), at, key }
     }
 
     pub(super) fn protocol(&self) -> Option<&str> {
@@ -187,7 +192,7 @@ fn postgres_socket(path: &str) -> Option<(&str, &str)> {
 }
 
 /// The environment of a program that is run. Where two routes speak the same, the first has the usual names.
-pub(super) fn environment(offers: &[Rc<Offer>]) -> Vec<(String, String)> {
+pub(super) fn environment(offers: &[Rc<ExposedRoute>]) -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> = Vec::new();
     for (name, value) in offers.iter().flat_map(|offer| offer.variables()) {
         if !all.iter().any(|(known, _)| *known == name) {
@@ -198,7 +203,7 @@ pub(super) fn environment(offers: &[Rc<Offer>]) -> Vec<(String, String)> {
 }
 
 /// Prints where each route is, and how it is used.
-pub(super) fn print<'a>(offers: impl IntoIterator<Item = &'a Offer>) -> Result<(), Fault> {
+pub(super) fn print<'a>(offers: impl IntoIterator<Item = &'a ExposedRoute>) -> Result<(), Fault> {
     let mut text = String::new();
     for offer in offers {
         let protocol = offer.protocol().map(|protocol| format!(" ({protocol})")).unwrap_or_default();
@@ -214,12 +219,12 @@ pub(super) fn print<'a>(offers: impl IntoIterator<Item = &'a Offer>) -> Result<(
 mod tests {
     use super::*;
 
-    fn offer(route: &str, protocol: &str, at: &str) -> Rc<Offer> {
+    fn offer(route: &str, protocol: &str, at: &str) -> Rc<ExposedRoute> {
         let at = match at.strip_prefix("unix:") {
             Some(path) => Address::Unix(path.into()),
             None => Address::Tcp(at.parse().unwrap()),
         };
-        Rc::new(Offer::new(route.into(), Some(protocol.into()), at, None))
+        Rc::new(ExposedRoute::new(route.into(), Some(protocol.into()), at, None))
     }
 
     fn value<'a>(all: &'a [(String, String)], name: &str) -> Option<&'a str> {
@@ -260,7 +265,7 @@ mod tests {
 
     #[test]
     fn what_a_route_speaks_is_learned_once() {
-        let offer = Offer::new("r".into(), None, Address::Unix("/r".into()), None);
+        let offer = ExposedRoute::new("r".into(), None, Address::Unix("/r".into()), None);
         assert_eq!((offer.protocol(), offer.advice().is_empty()), (None, true));
         assert!(offer.learn("redis".into()) && !offer.learn("redis".into()));
         assert_eq!(offer.advice(), ["redis-cli -s /r"]);

@@ -32,11 +32,11 @@ pub(super) struct KeySet {
 pub(super) struct Key {
     kid: Option<String>,
     algorithm: Option<Algorithm>,
-    material: Material,
+    material: KeyMaterial,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Material {
+enum KeyMaterial {
     Rsa { n: Vec<u8>, e: Vec<u8> },
     P256(Vec<u8>),
     P384(Vec<u8>),
@@ -167,17 +167,17 @@ impl Key {
             ("RSA", _) => {
                 let n = integer(&jwk.n?)?;
                 RSA_BYTES.contains(&n.len()).then_some(())?;
-                Material::Rsa { n, e: integer(&jwk.e?)? }
+                KeyMaterial::Rsa { n, e: integer(&jwk.e?)? }
             }
-            ("EC", Some("P-256")) => Material::P256(point(&jwk.x?, &jwk.y?, 32)?),
-            ("EC", Some("P-384")) => Material::P384(point(&jwk.x?, &jwk.y?, 48)?),
+            ("EC", Some("P-256")) => KeyMaterial::P256(point(&jwk.x?, &jwk.y?, 32)?),
+            ("EC", Some("P-384")) => KeyMaterial::P384(point(&jwk.x?, &jwk.y?, 48)?),
             ("EC", Some("P-521")) => {
                 let point = point(&jwk.x?, &jwk.y?, 66)?;
                 VerifyingKey::from_sec1_bytes(&point).ok()?;
-                Material::P521(point)
+                KeyMaterial::P521(point)
             }
             ("OKP", Some("Ed25519")) => {
-                Material::Ed25519(URL_SAFE_NO_PAD.decode(jwk.x?).ok().filter(|x| x.len() == 32)?)
+                KeyMaterial::Ed25519(URL_SAFE_NO_PAD.decode(jwk.x?).ok().filter(|x| x.len() == 32)?)
             }
             _ => return None,
         };
@@ -189,11 +189,11 @@ impl Key {
     fn fits(&self, algorithm: Algorithm) -> bool {
         use Algorithm::*;
         let kind = match &self.material {
-            Material::Rsa { .. } => matches!(algorithm, Rs256 | Rs384 | Rs512 | Ps256 | Ps384 | Ps512),
-            Material::P256(_) => algorithm == Es256,
-            Material::P384(_) => algorithm == Es384,
-            Material::P521(_) => algorithm == Es512,
-            Material::Ed25519(_) => algorithm == EdDsa,
+            KeyMaterial::Rsa { .. } => matches!(algorithm, Rs256 | Rs384 | Rs512 | Ps256 | Ps384 | Ps512),
+            KeyMaterial::P256(_) => algorithm == Es256,
+            KeyMaterial::P384(_) => algorithm == Es384,
+            KeyMaterial::P521(_) => algorithm == Es512,
+            KeyMaterial::Ed25519(_) => algorithm == EdDsa,
         };
         kind && self.algorithm.is_none_or(|a| a == algorithm)
     }
@@ -204,7 +204,7 @@ impl Key {
             return false;
         }
         let done = match &self.material {
-            Material::Rsa { n, e } => {
+            KeyMaterial::Rsa { n, e } => {
                 let parameters = match algorithm {
                     Algorithm::Rs256 => &sig::RSA_PKCS1_2048_8192_SHA256,
                     Algorithm::Rs384 => &sig::RSA_PKCS1_2048_8192_SHA384,
@@ -216,14 +216,14 @@ impl Key {
                 };
                 RsaPublicKeyComponents { n, e }.verify(parameters, message, signature)
             }
-            Material::P256(point) => {
+            KeyMaterial::P256(point) => {
                 UnparsedPublicKey::new(&sig::ECDSA_P256_SHA256_FIXED, point).verify(message, signature)
             }
-            Material::P384(point) => {
+            KeyMaterial::P384(point) => {
                 UnparsedPublicKey::new(&sig::ECDSA_P384_SHA384_FIXED, point).verify(message, signature)
             }
-            Material::P521(point) => return verifies_p521(point, message, signature),
-            Material::Ed25519(x) => UnparsedPublicKey::new(&sig::ED25519, x).verify(message, signature),
+            KeyMaterial::P521(point) => return verifies_p521(point, message, signature),
+            KeyMaterial::Ed25519(x) => UnparsedPublicKey::new(&sig::ED25519, x).verify(message, signature),
         };
         done.is_ok()
     }

@@ -57,14 +57,14 @@ impl Default for Limits {
     }
 }
 
-/// One issuer: its settings, its keys, and the desk where fetches are asked for.
+/// One issuer: its settings, its keys, and where its fetches stand.
 #[derive(Debug)]
 pub(super) struct Keeper {
     pub(super) settings: IssuerSettings,
     source: KeySource,
     limits: Limits,
     keys: ArcSwapOption<KeySet>,
-    desk: Mutex<Desk>,
+    fetches: Mutex<FetchState>,
     /// Wakes the task before its time.
     asked: Notify,
     /// Counts finished fetches, whatever came of them.
@@ -72,7 +72,7 @@ pub(super) struct Keeper {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Desk {
+struct FetchState {
     /// When the schedule wants the next fetch; `None` is now.
     due: Option<Instant>,
     /// When a token last caused a fetch.
@@ -92,7 +92,7 @@ struct Desk {
     fetched: Option<Instant>,
 }
 
-impl Desk {
+impl FetchState {
     fn busy(&self) -> bool {
         self.asked || self.fetching
     }
@@ -105,7 +105,7 @@ impl Keeper {
             settings,
             limits,
             keys: ArcSwapOption::empty(),
-            desk: Mutex::default(),
+            fetches: Mutex::default(),
             asked: Notify::new(),
             finished: watch::Sender::new(0),
         })
@@ -119,14 +119,14 @@ impl Keeper {
     /// Whether a token may wait for a fetch: one is under way, none was tried for a while, or there is no key at all
     /// and the schedule tries soon.
     pub(super) fn may_ask(&self) -> bool {
-        let desk = self.desk.lock();
+        let fetches = self.fetches.lock();
         let soon = self.keys.load().is_none()
-            && desk.due.is_none_or(|due| due.saturating_duration_since(Instant::now()) < self.limits.wait);
-        !desk.ended && (desk.busy() || soon || self.may_fetch(&desk))
+            && fetches.due.is_none_or(|due| due.saturating_duration_since(Instant::now()) < self.limits.wait);
+        !fetches.ended && (fetches.busy() || soon || self.may_fetch(&fetches))
     }
 
-    fn may_fetch(&self, desk: &Desk) -> bool {
-        desk.unscheduled.is_none_or(|last| last.elapsed() >= self.limits.unscheduled)
+    fn may_fetch(&self, fetches: &FetchState) -> bool {
+        fetches.unscheduled.is_none_or(|last| last.elapsed() >= self.limits.unscheduled)
     }
 
     /// Asks for a fetch if none is under way and the limits allow it, and waits for the end of the next one; without
@@ -134,14 +134,14 @@ impl Keeper {
     pub(super) async fn ask(&self) {
         let mut finished = self.finished.subscribe();
         {
-            let mut desk = self.desk.lock();
+            let mut fetches = self.fetches.lock();
             // Before the first fetch the schedule wants one now, and nothing is to be asked for.
-            if !desk.ended && !desk.busy() && desk.due.is_some() && self.may_fetch(&desk) {
-                desk.unscheduled = Some(Instant::now());
-                desk.asked = true;
+            if !fetches.ended && !fetches.busy() && fetches.due.is_some() && self.may_fetch(&fetches) {
+                fetches.unscheduled = Some(Instant::now());
+                fetches.asked = true;
                 self.asked.notify_one();
             }
-            if desk.ended || !desk.busy() && self.keys.load().is_some() {
+            if fetches.ended || !fetches.busy() && self.keys.load().is_some() {
                 return;
             }
         }
@@ -153,41 +153,42 @@ impl Keeper {
     /// Takes over the keys, and fetches them anew. A fetch under way there is not ours: it ends with its task.
     pub(super) fn adopt(&self, old: &Keeper) {
         self.keys.store(old.keys.load_full());
-        let old = old.desk.lock().clone();
+        let old = old.fetches.lock().clone();
         let now = Instant::now();
         let due = old.began.map_or(now, |began| now.max(began + self.limits.reloaded));
-        *self.desk.lock() = Desk { asked: false, fetching: false, ended: false, due: Some(due), ..old };
+        *self.fetches.lock() =
+            FetchState { asked: false, fetching: false, ended: false, due: Some(due), ..old };
     }
 
     /// How long ago the keys were fetched.
     pub(super) fn age(&self) -> Option<Duration> {
-        self.desk.lock().fetched.map(|at| at.elapsed())
+        self.fetches.lock().fetched.map(|at| at.elapsed())
     }
 
     /// Puts keys in place.
     pub(super) fn put(&self, keys: KeySet) {
         self.keys.store(Some(Arc::new(keys)));
-        let mut desk = self.desk.lock();
-        (desk.due, desk.fetched) = (Some(Instant::now() + self.limits.usual), Some(Instant::now()));
+        let mut fetches = self.fetches.lock();
+        (fetches.due, fetches.fetched) = (Some(Instant::now() + self.limits.usual), Some(Instant::now()));
     }
 
     /// A task is about to run.
     pub(super) fn starting(&self) {
-        self.desk.lock().ended = false;
+        self.fetches.lock().ended = false;
     }
 
     /// The task has ended: nobody may wait for it.
     pub(super) fn stopped(&self) {
-        let mut desk = self.desk.lock();
-        (desk.asked, desk.fetching, desk.ended) = (false, false, true);
-        drop(desk);
+        let mut fetches = self.fetches.lock();
+        (fetches.asked, fetches.fetching, fetches.ended) = (false, false, true);
+        drop(fetches);
         self.finished.send_modify(|n| *n += 1);
     }
 
     /// The task: runs until it is aborted.
     pub(super) async fn keep(self: Arc<Self>) {
         loop {
-            let due = self.desk.lock().due;
+            let due = self.fetches.lock().due;
             if let Some(due) = due {
                 tokio::select! {
                     () = tokio::time::sleep_until(due) => {}
@@ -195,14 +196,14 @@ impl Keeper {
                 }
             }
             {
-                let mut desk = self.desk.lock();
+                let mut fetches = self.fetches.lock();
                 // The wake-up may be left over from a request that the schedule has served meanwhile.
-                if !desk.asked && desk.due.is_some_and(|due| Instant::now() < due) {
+                if !fetches.asked && fetches.due.is_some_and(|due| Instant::now() < due) {
                     continue;
                 }
-                (desk.asked, desk.fetching, desk.began) = (false, true, Some(Instant::now()));
+                (fetches.asked, fetches.fetching, fetches.began) = (false, true, Some(Instant::now()));
             }
-            let scheduled = self.desk.lock().due.is_none_or(|due| Instant::now() >= due);
+            let scheduled = self.fetches.lock().due.is_none_or(|due| Instant::now() >= due);
             let outcome = self.fetch(scheduled).await;
             self.settle(outcome, scheduled);
         }
@@ -211,7 +212,7 @@ impl Keeper {
     /// The scheduled fetch reads the discovery document again; one that a token caused only the keys.
     async fn fetch(&self, scheduled: bool) -> Result<Duration, FetchFault> {
         let limits = &self.limits;
-        let known = self.desk.lock().jwks.clone().filter(|_| !scheduled);
+        let known = self.fetches.lock().jwks.clone().filter(|_| !scheduled);
         let uri = match known {
             Some(uri) => uri,
             None => self.source.discover(&self.settings.url).await?,
@@ -221,8 +222,8 @@ impl Keeper {
         let keys = KeySet::parse(fetched.document.expose(), SystemTime::now() + fresh + limits.stale)?;
         tracing::info!(issuer = %self.settings.name, host = self.source.host(), keys = keys.len(), "keys fetched");
         self.keys.store(Some(Arc::new(keys)));
-        let mut desk = self.desk.lock();
-        (desk.jwks, desk.fetched) = (Some(uri), Some(Instant::now()));
+        let mut fetches = self.fetches.lock();
+        (fetches.jwks, fetches.fetched) = (Some(uri), Some(Instant::now()));
         Ok(fresh)
     }
 
@@ -230,18 +231,20 @@ impl Keeper {
     fn settle(&self, outcome: Result<Duration, FetchFault>, scheduled: bool) {
         let limits = &self.limits;
         {
-            let mut desk = self.desk.lock();
+            let mut fetches = self.fetches.lock();
             let next = match outcome {
                 Ok(fresh) => {
-                    desk.failures = 0;
+                    fetches.failures = 0;
                     fresh
                 }
                 Err(fault) => {
-                    let wait =
-                        limits.first_retry.saturating_mul(1 << desk.failures.min(16)).min(limits.last_retry);
-                    desk.failures = desk.failures.saturating_add(u32::from(scheduled));
+                    let wait = limits
+                        .first_retry
+                        .saturating_mul(1 << fetches.failures.min(16))
+                        .min(limits.last_retry);
+                    fetches.failures = fetches.failures.saturating_add(u32::from(scheduled));
                     // A `jwks_uri` that fails may have moved: the next fetch asks again.
-                    desk.jwks = None;
+                    fetches.jwks = None;
                     let known = self.keys.load().is_some();
                     tracing::warn!(
                         issuer = %self.settings.name, host = self.source.host(), %fault, known_keys = known,
@@ -251,9 +254,9 @@ impl Keeper {
                 }
             };
             if scheduled {
-                desk.due = Some(Instant::now() + jittered(next));
+                fetches.due = Some(Instant::now() + jittered(next));
             }
-            desk.fetching = false;
+            fetches.fetching = false;
         }
         self.finished.send_modify(|n| *n += 1);
     }

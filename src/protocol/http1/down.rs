@@ -4,7 +4,7 @@ use super::answer::{self, Challenge};
 use super::body::{Body, unmaskable};
 use super::head;
 use super::head_end::Broken;
-use super::{Client, Http1, Life, Reply, Service};
+use super::{ClientReading, Http1, Life, Reply, UpstreamReading};
 use crate::mask::Kind::Payload;
 use crate::mask::{Rules, Stream};
 use crate::names::Culprit;
@@ -27,28 +27,28 @@ impl Http1 {
                 edit.skip(edit.rest().len());
             }
             // A body of no length is over without a further byte.
-            if let Service::Body(Body::Done) = self.service {
+            if let UpstreamReading::Body(Body::Done) = self.upstream {
                 self.answered();
                 continue;
             }
             if edit.is_done() {
                 return Ok(());
             }
-            match &mut self.service {
-                Service::Head { .. } => {
+            match &mut self.upstream {
+                UpstreamReading::Head { .. } => {
                     if let Err(broken) = self.down_head(edit) {
-                        return Err(self.service_fault(broken));
+                        return Err(self.upstream_fault(broken));
                     }
                 }
-                Service::Body(body) => {
+                UpstreamReading::Body(body) => {
                     let (trailer, mut n) = (&mut self.down_trailer, 0);
                     let passed = body.pass(edit, &self.limits, trailer, &self.unguarded, &mut n);
                     if let Some(front) = self.exchanges.front_mut() {
                         front.down += n;
                     }
-                    passed.map_err(|broken| self.service_fault(broken))?;
+                    passed.map_err(|broken| self.upstream_fault(broken))?;
                 }
-                Service::Masked(body, stream) => {
+                UpstreamReading::Masked(body, stream) => {
                     let (trailer, mut n) = (&mut self.down_trailer, 0);
                     let passed =
                         body.pass_masked(stream, edit, &self.limits, trailer, &self.unguarded, &mut n);
@@ -59,13 +59,13 @@ impl Http1 {
                     if let Some(front) = self.exchanges.front_mut() {
                         front.down += n;
                     }
-                    passed.map_err(|broken| self.service_fault(broken))?;
+                    passed.map_err(|broken| self.upstream_fault(broken))?;
                     if done {
                         self.report_down();
                         self.answered();
                     }
                 }
-                Service::Tunnel => {
+                UpstreamReading::Tunnel => {
                     let n = edit.rest().len();
                     match &mut self.tunnel.down {
                         None => edit.keep(n),
@@ -74,7 +74,7 @@ impl Http1 {
                             if stream.hold_changed() {
                                 self.events.push_back(Event::Held);
                             }
-                            passed.map_err(|rule| self.service_fault(unmaskable(rule)))?;
+                            passed.map_err(|rule| self.upstream_fault(unmaskable(rule)))?;
                         }
                     }
                     if let Some(front) = self.exchanges.front_mut() {
@@ -105,7 +105,7 @@ impl Http1 {
     fn down_head(&mut self, edit: &mut Edit<'_>) -> Result<(), Broken> {
         let draining = self.life == Life::Draining;
         let last = self.is_last(1);
-        let Service::Head { end } = &mut self.service else { return Ok(()) };
+        let UpstreamReading::Head { end } = &mut self.upstream else { return Ok(()) };
         let exchange = match self.exchanges.front_mut() {
             Some(exchange) if !exchange.answered => exchange,
             _ => return Err(Broken::bad("response without a request", "RFC 9112 9.2")),
@@ -166,7 +166,7 @@ impl Http1 {
             self.down_held = copy;
         }
         self.down_held.clear();
-        self.service = Service::START;
+        self.upstream = UpstreamReading::START;
         if is_interim {
             return Ok(());
         }
@@ -179,24 +179,26 @@ impl Http1 {
             if let (Some(rules), Some(format)) = (exchange.mask_up.take(), frames) {
                 self.tunnel.up = Some(tunnel(rules, format));
             }
-            self.client = Client::Tunnel;
-            self.service = Service::Tunnel;
+            self.client = ClientReading::Tunnel;
+            self.upstream = UpstreamReading::Tunnel;
             return Ok(());
         }
         exchange.close |= answered.close || closing;
-        if let Client::Agreeing = self.client {
-            self.client = Client::START;
+        if let ClientReading::Agreeing = self.client {
+            self.client = ClientReading::START;
         }
-        self.service = match format {
-            Some((format, rules)) => Service::Masked(answered.body, Box::new(Stream::new(rules, format))),
-            None => Service::Body(answered.body),
+        self.upstream = match format {
+            Some((format, rules)) => {
+                UpstreamReading::Masked(answered.body, Box::new(Stream::new(rules, format)))
+            }
+            None => UpstreamReading::Body(answered.body),
         };
         Ok(())
     }
 
     /// The response in front is complete.
     pub(super) fn answered(&mut self) {
-        self.service = Service::START;
+        self.upstream = UpstreamReading::START;
         self.down_trailer.clear();
         if let Some(front) = self.exchanges.front_mut() {
             front.answered = true;
@@ -212,7 +214,7 @@ impl Http1 {
         }
     }
 
-    pub(super) fn service_fault(&mut self, broken: Broken) -> Fault {
+    pub(super) fn upstream_fault(&mut self, broken: Broken) -> Fault {
         let (why, how, culprit) = match broken.section {
             UNMASKABLE => (RefusalReason::UnmaskableAnswer, Ended::ByGateway, Culprit::Gateway),
             _ => (RefusalReason::BadAnswer, Ended::ByUpstream, Culprit::Upstream),

@@ -52,8 +52,8 @@ pub struct Http1 {
     now: HttpDate,
     /// Bytes of interim answers that may still come.
     interim: Bucket,
-    client: Client,
-    service: Service,
+    client: ClientReading,
+    upstream: UpstreamReading,
     exchanges: VecDeque<Exchange>,
     events: VecDeque<Event>,
     request: Request,
@@ -87,7 +87,7 @@ pub struct Http1 {
 
 /// What the next byte from the client belongs to.
 #[derive(Debug)]
-enum Client {
+enum ClientReading {
     Head {
         end: HeadEnd,
         blank: bool,
@@ -105,7 +105,7 @@ enum Client {
 
 /// What the next byte from the service belongs to.
 #[derive(Debug)]
-enum Service {
+enum UpstreamReading {
     Head {
         end: HeadEnd,
     },
@@ -148,7 +148,7 @@ struct TunnelMasks {
 
 #[derive(Debug)]
 enum Reply {
-    FromService,
+    FromUpstream,
     Refused { why: RefusalReason, id: Option<RequestId>, how: Ended },
 }
 
@@ -160,8 +160,8 @@ impl Http1 {
             session: SessionId(0),
             now: HttpDate::default(),
             interim: Bucket::new(INTERIM_BYTES, INTERIM_BYTES_PER_SECOND),
-            client: Client::START,
-            service: Service::START,
+            client: ClientReading::START,
+            upstream: UpstreamReading::START,
             exchanges: VecDeque::new(),
             events: VecDeque::new(),
             request: Request::default(),
@@ -207,27 +207,29 @@ impl Http1 {
     /// The upstream will not answer any more: the request that is next gets an answer of the gateway's. True: it had one coming
     /// that has not begun. What was sent behind it is over.
     fn answer_for_upstream(&mut self, why: RefusalReason) -> bool {
-        let waits = matches!(&self.service, Service::Head { .. });
+        let waits = matches!(&self.upstream, UpstreamReading::Head { .. });
         let session = self.session;
         let Some(front) = self.exchanges.front_mut().filter(|e| waits && !e.answered) else { return false };
-        if !matches!(front.reply, Reply::FromService) {
+        if !matches!(front.reply, Reply::FromUpstream) {
             return false;
         }
         Self::answer_instead(session, front, why, Ended::ByUpstream);
         for exchange in self.exchanges.split_off(1) {
-            if let Reply::FromService = exchange.reply {
+            if let Reply::FromUpstream = exchange.reply {
                 self.events.push_back(exchange.ended(Ended::ByUpstream));
             }
         }
-        self.service = Service::START;
+        self.upstream = UpstreamReading::START;
         self.down_held.clear();
-        self.client = Client::Closed;
+        self.client = ClientReading::Closed;
         true
     }
 
     /// Tells what masks found in the body that comes down.
     fn report_down(&mut self) {
-        if let (Service::Masked(_, stream), Some(front)) = (&mut self.service, self.exchanges.front()) {
+        if let (UpstreamReading::Masked(_, stream), Some(front)) =
+            (&mut self.upstream, self.exchanges.front())
+        {
             self.mask_reports.extend(masked::report(front.key, Direction::Down, stream));
         }
     }
@@ -245,7 +247,7 @@ impl Http1 {
 
     /// Tells what masks found in the body that goes up.
     fn report_up(&mut self) {
-        if let (Client::Masked(_, stream), Some(back)) = (&mut self.client, self.exchanges.back()) {
+        if let (ClientReading::Masked(_, stream), Some(back)) = (&mut self.client, self.exchanges.back()) {
             self.mask_reports.extend(masked::report(back.key, Direction::Up, stream));
         }
     }
@@ -256,11 +258,11 @@ impl Http1 {
         self.report_down();
         self.report_up();
         self.life = Life::Over;
-        if !matches!(self.client, Client::Tunnel) {
-            self.client = Client::Closed;
+        if !matches!(self.client, ClientReading::Tunnel) {
+            self.client = ClientReading::Closed;
         }
         for exchange in std::mem::take(&mut self.exchanges) {
-            if let Reply::FromService = exchange.reply {
+            if let Reply::FromUpstream = exchange.reply {
                 self.cut |= !exchange.answered;
                 self.events.push_back(exchange.ended(how));
             }
@@ -268,13 +270,13 @@ impl Http1 {
     }
 
     fn answer_is_next(&self) -> bool {
-        let boundary = matches!(&self.service, Service::Head { end, .. } if end.is_start());
+        let boundary = matches!(&self.upstream, UpstreamReading::Head { end, .. } if end.is_start());
         boundary && matches!(self.exchanges.front(), Some(Exchange { reply: Reply::Refused { .. }, .. }))
     }
 
     /// True when no request follows the `left` exchanges that are still listed.
     fn is_last(&self, left: usize) -> bool {
-        self.exchanges.len() == left && !matches!(self.client, Client::Withheld(_))
+        self.exchanges.len() == left && !matches!(self.client, ClientReading::Withheld(_))
     }
 
     /// Takes the front exchange off once both of its messages are complete, or its response ends the connection.
@@ -303,13 +305,13 @@ impl Http for Http1 {
     }
 
     fn write_view(&self, out: &mut Vec<u8>, hides: &dyn Fn(&[u8]) -> bool) {
-        if let Client::Withheld(asked) = &self.client {
+        if let ClientReading::Withheld(asked) = &self.client {
             head::write_view(out, &self.request, asked, hides);
         }
     }
 
     fn permit(&mut self, edit: &mut Edit<'_>, rewrite: &Rewrite<'_>) {
-        let Client::Withheld(asked) = &mut self.client else { return };
+        let ClientReading::Withheld(asked) = &mut self.client else { return };
         head::write_request(edit.insert_with(), &self.request, asked, rewrite);
         self.guarded.clear();
         if matches!(asked.body, Body::Chunked(_)) {
@@ -329,8 +331,10 @@ impl Http for Http1 {
                 let format =
                     up.and_then(|rules| Some((format_of(&self.request.fields, &rules).ok()??, rules)));
                 self.client = match format {
-                    Some((format, rules)) => Client::Masked(body, Box::new(Stream::new(rules, format))),
-                    None => Client::Body(body),
+                    Some((format, rules)) => {
+                        ClientReading::Masked(body, Box::new(Stream::new(rules, format)))
+                    }
+                    None => ClientReading::Body(body),
                 };
             }
         }
@@ -346,8 +350,13 @@ impl Http for Http1 {
 
     fn mask_due(&mut self) -> Option<(u64, u64)> {
         let clock = self.clock;
-        let up = if let Client::Masked(_, stream) = &mut self.client { stream.due(clock) } else { None };
-        let down = if let Service::Masked(_, stream) = &mut self.service { stream.due(clock) } else { None };
+        let up =
+            if let ClientReading::Masked(_, stream) = &mut self.client { stream.due(clock) } else { None };
+        let down = if let UpstreamReading::Masked(_, stream) = &mut self.upstream {
+            stream.due(clock)
+        } else {
+            None
+        };
         let tunnel = self.tunnel.up.iter_mut().chain(&mut self.tunnel.down);
         let tunnel = tunnel.filter_map(|stream| stream.due(clock));
         up.into_iter().chain(down).chain(tunnel).min().map(|due| (due, clock))
@@ -365,10 +374,10 @@ impl Http for Http1 {
         if let Some(stream) = &mut self.tunnel.down {
             expire(stream, clock, &mut self.released_down);
         }
-        if let Client::Masked(_, stream) = &mut self.client {
+        if let ClientReading::Masked(_, stream) = &mut self.client {
             expire(stream, clock, &mut self.released_up);
         }
-        if let Service::Masked(_, stream) = &mut self.service {
+        if let UpstreamReading::Masked(_, stream) = &mut self.upstream {
             expire(stream, clock, &mut self.released_down);
         }
     }
@@ -385,16 +394,16 @@ impl Http for Http1 {
         if direction == Direction::Up {
             return;
         }
-        if let Service::Masked(Body::UntilClose, stream) = &mut self.service {
+        if let UpstreamReading::Masked(Body::UntilClose, stream) = &mut self.upstream {
             let held = stream.finish();
             stream.release(held, |bytes| self.released_down.extend_from_slice(bytes));
             self.report_down();
-            self.service = Service::Body(Body::UntilClose);
+            self.upstream = UpstreamReading::Body(Body::UntilClose);
         }
     }
 
     fn refuse(&mut self, refusal: &Refusal) {
-        let Client::Withheld(asked) = &self.client else { return };
+        let ClientReading::Withheld(asked) = &self.client else { return };
         let last = matches!(
             refusal.why,
             RefusalReason::Draining
@@ -406,7 +415,7 @@ impl Http for Http1 {
         let mut exchange = Exchange::new(self.request.key, &self.request, close);
         exchange.reply = Reply::Refused { why: refusal.why, id: Some(refusal.id), how: Ended::ByGateway };
         self.exchanges.push_back(exchange);
-        self.client = if close { Client::Closed } else { Client::START };
+        self.client = if close { ClientReading::Closed } else { ClientReading::START };
     }
 
     fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault> {
@@ -414,7 +423,7 @@ impl Http for Http1 {
     }
 
     fn upstream_lost(&mut self, why: RefusalReason) -> bool {
-        let owed = |e: &Exchange| matches!(e.reply, Reply::FromService) && !e.answered;
+        let owed = |e: &Exchange| matches!(e.reply, Reply::FromUpstream) && !e.answered;
         !self.cut && (!self.exchanges.iter().any(owed) || self.answer_for_upstream(why))
     }
 
@@ -424,12 +433,12 @@ impl Http for Http1 {
     }
 
     fn awaits_answer(&self, key: Key) -> bool {
-        let waits = matches!(self.service, Service::Head { .. });
+        let waits = matches!(self.upstream, UpstreamReading::Head { .. });
         waits && self.exchanges.front().is_some_and(|e| e.key == key && e.sent && !e.answered)
     }
 
     fn is_in_head(&self) -> bool {
-        matches!(&self.client, Client::Head { end, blank } if *blank || !end.is_start())
+        matches!(&self.client, ClientReading::Head { end, blank } if *blank || !end.is_start())
     }
 
     fn end_all(&mut self, how: Ended) {
@@ -455,10 +464,10 @@ impl Http for Http1 {
     fn up_ended(&mut self) -> Result<(), Fault> {
         self.client_left = true;
         let whole = match &self.client {
-            Client::Head { end, .. } => end.is_start(),
-            Client::Withheld(asked) => asked.body == Body::Done,
-            Client::Body(_) | Client::Masked(..) => false,
-            Client::Agreeing | Client::Tunnel | Client::Closed => true,
+            ClientReading::Head { end, .. } => end.is_start(),
+            ClientReading::Withheld(asked) => asked.body == Body::Done,
+            ClientReading::Body(_) | ClientReading::Masked(..) => false,
+            ClientReading::Agreeing | ClientReading::Tunnel | ClientReading::Closed => true,
         };
         if !whole {
             self.abandon(Ended::ByClient);
@@ -466,9 +475,9 @@ impl Http for Http1 {
             return Err(Fault { culprit: Culprit::Client, rule, section: "RFC 9112 8" });
         }
         match &mut self.client {
-            Client::Withheld(asked) => asked.close = true,
-            Client::Head { .. } => {
-                self.client = Client::Closed;
+            ClientReading::Withheld(asked) => asked.close = true,
+            ClientReading::Head { .. } => {
+                self.client = ClientReading::Closed;
                 if self.exchanges.is_empty() {
                     self.life = Life::Over;
                 }
@@ -479,19 +488,19 @@ impl Http for Http1 {
     }
 
     fn down_ended(&mut self) -> Result<(), Fault> {
-        let pending = self.exchanges.iter().any(|e| matches!(e.reply, Reply::FromService) && !e.answered);
-        match &self.service {
-            Service::Body(Body::UntilClose) => self.answered(),
-            Service::Tunnel => self.finish_tunnel(),
-            Service::Head { .. } if !pending => {
+        let pending = self.exchanges.iter().any(|e| matches!(e.reply, Reply::FromUpstream) && !e.answered);
+        match &self.upstream {
+            UpstreamReading::Body(Body::UntilClose) => self.answered(),
+            UpstreamReading::Tunnel => self.finish_tunnel(),
+            UpstreamReading::Head { .. } if !pending => {
                 // Answers of the gateway can still go down; nothing else can.
-                self.client = Client::Closed;
+                self.client = ClientReading::Closed;
                 match self.exchanges.back_mut() {
                     Some(back) if matches!(back.reply, Reply::Refused { .. }) => back.close = true,
                     _ => self.abandon(Ended::ByUpstream),
                 }
             }
-            Service::Body(_) | Service::Masked(..) if self.client_left => {
+            UpstreamReading::Body(_) | UpstreamReading::Masked(..) if self.client_left => {
                 // The upstream was told that the client is gone, and stopped for that.
                 self.abandon(Ended::ByClient);
                 let rule = "the client left before its response was complete";
@@ -499,7 +508,7 @@ impl Http for Http1 {
             }
             _ => {
                 let rule = "the upstream left before its response was complete";
-                return Err(self.service_fault(Broken::bad(rule, "RFC 9112 8")));
+                return Err(self.upstream_fault(Broken::bad(rule, "RFC 9112 8")));
             }
         }
         Ok(())
@@ -516,18 +525,18 @@ impl Http for Http1 {
     }
 
     fn in_flight(&self) -> usize {
-        self.exchanges.iter().filter(|e| matches!(e.reply, Reply::FromService)).count()
+        self.exchanges.iter().filter(|e| matches!(e.reply, Reply::FromUpstream)).count()
     }
 
     fn is_over(&self) -> bool {
         let last_words = self.answer_is_next() && self.exchanges.front().is_some_and(|e| e.close);
         let idle = self.is_last(0) && !self.is_tunnel();
-        let taking = self.life == Life::Serving && !matches!(self.client, Client::Closed);
+        let taking = self.life == Life::Serving && !matches!(self.client, ClientReading::Closed);
         self.life == Life::Over || last_words || idle && !taking
     }
 
     fn is_tunnel(&self) -> bool {
-        matches!(self.service, Service::Tunnel)
+        matches!(self.upstream, UpstreamReading::Tunnel)
     }
 }
 
@@ -537,19 +546,19 @@ const INTERIM_BYTES: u64 = 64 * 1024;
 /// Bytes of interim answers each second after that: a report in each, of any size in use.
 const INTERIM_BYTES_PER_SECOND: u64 = 4 * 1024;
 
-impl Client {
-    const START: Client = Client::Head { end: HeadEnd::START, blank: false };
+impl ClientReading {
+    const START: ClientReading = ClientReading::Head { end: HeadEnd::START, blank: false };
 }
 
-impl Service {
-    const START: Service = Service::Head { end: HeadEnd::START };
+impl UpstreamReading {
+    const START: UpstreamReading = UpstreamReading::Head { end: HeadEnd::START };
 }
 
 impl Exchange {
     fn new(key: Key, request: &Request, close: bool) -> Exchange {
         Exchange {
             key,
-            reply: Reply::FromService,
+            reply: Reply::FromUpstream,
             to_head: request.method == b"HEAD",
             upgrade: request.kind == Kind::Upgrade,
             close,

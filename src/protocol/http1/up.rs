@@ -3,7 +3,7 @@
 use super::body::Body;
 use super::head;
 use super::head_end::{Broken, HeadEnd};
-use super::{Client, Exchange, Http1, Life, Reply, Service};
+use super::{ClientReading, Exchange, Http1, Life, Reply, UpstreamReading};
 use crate::mask::Kind::Payload;
 use crate::names::Culprit;
 use crate::protocol::masked::{self, UNMASKABLE};
@@ -17,22 +17,24 @@ impl Http1 {
         }
         loop {
             match &mut self.client {
-                Client::Withheld(_) => return Ok(Up::Request),
-                Client::Closed => edit.skip(edit.rest().len()),
-                Client::Head { .. } if self.life != Life::Serving => edit.skip(edit.rest().len()),
+                ClientReading::Withheld(_) => return Ok(Up::Request),
+                ClientReading::Closed => edit.skip(edit.rest().len()),
+                ClientReading::Head { .. } if self.life != Life::Serving => edit.skip(edit.rest().len()),
                 _ => {}
             }
             if edit.is_done() {
                 return Ok(Up::Done);
             }
             match &mut self.client {
-                Client::Head { .. } if self.exchanges.len() >= self.limits.pipelined => return Ok(Up::Wait),
-                Client::Head { .. } => {
+                ClientReading::Head { .. } if self.exchanges.len() >= self.limits.pipelined => {
+                    return Ok(Up::Wait);
+                }
+                ClientReading::Head { .. } => {
                     if let Err(broken) = self.up_head(edit) {
                         return Err(self.client_fault(broken));
                     }
                 }
-                Client::Body(body) => {
+                ClientReading::Body(body) => {
                     let mut n = 0;
                     let passed = body.pass(edit, &self.limits, &mut self.up_trailer, &self.guarded, &mut n);
                     let done = *body == Body::Done;
@@ -44,7 +46,7 @@ impl Http1 {
                         self.sent();
                     }
                 }
-                Client::Masked(body, stream) => {
+                ClientReading::Masked(body, stream) => {
                     let (trailer, mut n) = (&mut self.up_trailer, 0);
                     let passed = body.pass_masked(stream, edit, &self.limits, trailer, &self.guarded, &mut n);
                     let done = *body == Body::Done;
@@ -60,8 +62,8 @@ impl Http1 {
                         self.sent();
                     }
                 }
-                Client::Agreeing => return Ok(Up::Wait),
-                Client::Tunnel => {
+                ClientReading::Agreeing => return Ok(Up::Wait),
+                ClientReading::Tunnel => {
                     let n = edit.rest().len();
                     match &mut self.tunnel.up {
                         None => edit.keep(n),
@@ -77,14 +79,14 @@ impl Http1 {
                         front.up += n as u64;
                     }
                 }
-                Client::Withheld(_) | Client::Closed => {}
+                ClientReading::Withheld(_) | ClientReading::Closed => {}
             }
         }
     }
 
     /// Reads on in a request head; `Ok(true)` once it is whole.
     fn up_head(&mut self, edit: &mut Edit<'_>) -> Result<bool, Broken> {
-        let Client::Head { end, blank } = &mut self.client else { return Ok(false) };
+        let ClientReading::Head { end, blank } = &mut self.client else { return Ok(false) };
         let rest = edit.rest();
         let Some(n) = end.find(rest, self.limits.head_bytes)? else {
             self.up_held.extend_from_slice(rest);
@@ -101,7 +103,7 @@ impl Http1 {
             if *blank {
                 return Err(Broken::bad("more than one empty line before a request", "RFC 9112 2.2"));
             }
-            self.client = Client::Head { end: HeadEnd::default(), blank: true };
+            self.client = ClientReading::Head { end: HeadEnd::default(), blank: true };
             self.up_held.clear();
             edit.skip(n);
             return Ok(false);
@@ -111,7 +113,7 @@ impl Http1 {
         edit.skip(n);
         self.keys += 1;
         self.request.key = self.keys;
-        self.client = Client::Withheld(asked);
+        self.client = ClientReading::Withheld(asked);
         Ok(true)
     }
 
@@ -120,9 +122,9 @@ impl Http1 {
         let Some(back) = self.exchanges.back_mut() else { return };
         back.sent = true;
         self.client = match (back.upgrade, back.close) {
-            (true, _) => Client::Agreeing,
-            (_, true) => Client::Closed,
-            _ => Client::START,
+            (true, _) => ClientReading::Agreeing,
+            (_, true) => ClientReading::Closed,
+            _ => ClientReading::START,
         };
         self.settle();
     }
@@ -137,16 +139,16 @@ impl Http1 {
     fn client_fault(&mut self, broken: Broken) -> Fault {
         let Broken { why, rule, section } = broken;
         let first = self.exchanges.len() == 1;
-        let begun = first && !matches!(self.service, Service::Head { .. });
+        let begun = first && !matches!(self.upstream, UpstreamReading::Head { .. });
         let why = if section == UNMASKABLE { RefusalReason::Unmaskable } else { why };
-        if let Client::Body(_) | Client::Masked(..) = self.client {
+        if let ClientReading::Body(_) | ClientReading::Masked(..) = self.client {
             let session = self.session;
             match self.exchanges.back_mut() {
                 Some(back) if !begun && !back.answered => {
                     Self::answer_instead(session, back, why, Ended::ByClient);
                     // What of an interim answer or a head is held belongs to an answer that does not count any more.
                     if first {
-                        self.service = Service::START;
+                        self.upstream = UpstreamReading::START;
                         self.down_held.clear();
                     }
                 }
@@ -157,7 +159,7 @@ impl Http1 {
             exchange.reply = Reply::Refused { why, id: None, how: Ended::ByClient };
             self.exchanges.push_back(exchange);
         }
-        self.client = Client::Closed;
+        self.client = ClientReading::Closed;
         Fault { culprit: Culprit::Client, rule, section }
     }
 }

@@ -189,7 +189,7 @@ impl<L: LoginDialect> Start for DatabaseStart<L> {
             Ok((permit, account)) => {
                 start.login.describe(trail);
                 trail.set_account(&account.user);
-                trail.identified();
+                trail.record_identity();
                 start.session.permitted(&permit);
                 start.account = Some(account);
                 Ok(Ok(Authorised { start, permit }))

@@ -1,6 +1,6 @@
-//! Masking in a conversation: which requests cannot be, what was found, and when what is held must go.
+//! Masking of HTTP: which requests cannot be, what was found, and when what is held must go.
 
-use super::{Conversation, Exchange};
+use super::{Exchange, HttpTraffic};
 use crate::gateway::RouteMasks;
 use crate::mask::Mode;
 use crate::names::Direction;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-impl Conversation {
+impl HttpTraffic {
     /// Why the withheld request cannot pass where the route masks; `None`: it can.
     pub(super) fn unmaskable(&self) -> Option<&'static str> {
         let masks = self.route.masks.as_ref().filter(|masks| masks.changes())?;

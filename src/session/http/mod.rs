@@ -1,6 +1,6 @@
 //! HTTP under identity: each request is identified and authorised by itself, and leaves a line in the log.
 //!
-//! [`Conversation`] joins a protocol ([`crate::protocol::Http`]), which knows bytes, with the route, which knows who
+//! [`HttpTraffic`] joins a protocol ([`crate::protocol::Http`]), which knows bytes, with the route, which knows who
 //! may. Before the relay it is driven by [`start`]; in the relay it is the [`Traffic`].
 
 mod authority;
@@ -35,7 +35,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// One client connection's HTTP with the route's identity and policy applied.
-pub struct Conversation {
+pub struct HttpTraffic {
     http: Protocol,
     session: Rc<Session>,
     /// The configuration in force at the last request, and its route; the upstream stays the one that was dialled.
@@ -137,8 +137,8 @@ impl Protocol {
     }
 }
 
-impl Conversation {
-    /// Starts a conversation in the protocol that was sniffed.
+impl HttpTraffic {
+    /// Starts with the protocol that was sniffed.
     pub fn new(session: Rc<Session>, route: Arc<Route>, sniffed: Sniffed) -> Self {
         let limits = &session.gateway.limits;
         let http = match sniffed {
@@ -163,7 +163,7 @@ impl Conversation {
         };
         let strip = slots::strip_names(&route.slots);
         let identity = session.proven_identity().filter(|_| session.is_tunnelled());
-        Conversation {
+        HttpTraffic {
             tunnel_ends: identity.map(|identity| Expiry::new(identity.expires)),
             http,
             gateway: session.gateway.clone(),
@@ -475,7 +475,7 @@ impl Head {
     }
 }
 
-impl Finish for Conversation {
+impl Finish for HttpTraffic {
     fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, LegClose) {
         self.fault.iter().for_each(|fault| trail.explain(fault));
         // A client that broke a rule got what it was owed first.
@@ -505,8 +505,8 @@ impl Finish for Conversation {
             }
         }
         self.abandon(close.culprit());
-        trail.requested(self.requests);
-        trail.masked(self.masked);
+        trail.set_requests(self.requests);
+        trail.set_masked(self.masked);
         let parting = match close {
             Close::Truncated(Side::Upstream) if answered && !tunnel => LegClose::Settled,
             Close::Record(_) | Close::Truncated(_) => LegClose::Cut,

@@ -1,6 +1,6 @@
 //! An HTTP session up to its first permit. Requests that come to nothing are answered here, and the next one is awaited.
 
-use super::{Conversation, Decision};
+use super::{Decision, HttpTraffic};
 use crate::close::Close;
 use crate::dial::Application;
 use crate::gateway::Route;
@@ -26,25 +26,26 @@ pub struct HttpStart {
     route: Arc<Route>,
     leg: Leg,
     application: Application,
-    conversation: Conversation,
+    traffic: HttpTraffic,
     /// Plaintext from the client that was not dealt with.
     plain: Vec<u8>,
     /// Plaintext for the upstream, once there is one: what HTTP/2 says before its first request.
     first: Vec<u8>,
     /// When the client is told that it took too long.
-    patience: Instant,
+    give_up_at: Instant,
     /// Why the last request was refused.
     last_refusal: Option<RefusalReason>,
 }
 
 /// How long before the permit deadline the client is told: the GOAWAY must get out before the session ends.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+const GOAWAY_LEAD: Duration = Duration::from_millis(200);
 
 /// Bytes that HTTP/2 may say before its first request is permitted; settings and window updates, no bodies.
 const MAX_FIRST: usize = 64 * 1024;
 
 /// Ends at which everything was said.
-const CLEAN: [Close; 5] = [Close::Done, Close::Refused, Close::IssuerUnavailable, Close::Dial, Close::Limit];
+const CLEAN_CLOSES: [Close; 5] =
+    [Close::Done, Close::Refused, Close::IssuerUnavailable, Close::Dial, Close::Limit];
 
 impl HttpStart {
     /// Looks at the first plaintext bytes without consuming them, and holds them against the negotiated protocol.
@@ -85,18 +86,18 @@ impl HttpStart {
             trail.explain("the first bytes do not fit the negotiated application protocol");
             return Err(Close::WrongProtocol);
         }
-        let conversation = Conversation::new(session.clone(), route.clone(), kind);
+        let traffic = HttpTraffic::new(session.clone(), route.clone(), kind);
         let (first, allowed) = (Vec::new(), session.gateway.limits.permit_deadline);
-        let patience = trail.accepted() + allowed.saturating_sub(LAST_WORDS.min(allowed / 4));
+        let give_up_at = trail.accepted() + allowed.saturating_sub(GOAWAY_LEAD.min(allowed / 4));
         Ok(Box::new(HttpStart {
             session,
             route,
             leg,
             application,
-            conversation,
+            traffic,
             plain,
             first,
-            patience,
+            give_up_at,
             last_refusal: None,
         }))
     }
@@ -109,7 +110,7 @@ impl HttpStart {
                 Up::Done | Up::Wait => {
                     // What came may have left something to say: an answer to a ping, a reset, an acknowledgement.
                     self.speak(trail).await?;
-                    let Ok(read) = timeout_at(self.patience, self.leg.read(&mut self.plain)).await else {
+                    let Ok(read) = timeout_at(self.give_up_at, self.leg.read(&mut self.plain)).await else {
                         return Err(self.run_out_of_time(trail).await);
                     };
                     match read {
@@ -123,10 +124,10 @@ impl HttpStart {
                     continue;
                 }
             }
-            let identified = std::future::poll_fn(|cx| self.conversation.poll_identify(cx)).await;
+            let identified = std::future::poll_fn(|cx| self.traffic.poll_identify(cx)).await;
             if self.session.recording().is_some() {
                 let mut view = Vec::new();
-                self.conversation.write_view(&mut view);
+                self.traffic.write_view(&mut view);
                 self.session.client_said(&view);
             }
             match identified {
@@ -138,7 +139,7 @@ impl HttpStart {
 
     /// Takes leave of a client without a permit: GOAWAY, before the deadline ends the session.
     async fn run_out_of_time(&mut self, trail: &mut Trail) -> Close {
-        self.conversation.http().drain();
+        self.traffic.http().drain();
         // Whether the client gets to read it or not, the session ends.
         let _ = self.speak(trail).await;
         Close::Deadline(trail.stage())
@@ -149,7 +150,7 @@ impl HttpStart {
         let mut out = Vec::new();
         let mut view = self.session.recording().map(|_| Vec::new());
         let mut edit = Edit::with_view(&mut self.plain, &mut out, view.as_mut());
-        let fed = self.conversation.http().up(&mut edit);
+        let fed = self.traffic.http().up(&mut edit);
         let (taken, diverged) = (edit.position(), edit.diverged());
         view.iter()
             .for_each(|view| self.session.client_said(if diverged { view } else { &self.plain[..taken] }));
@@ -162,7 +163,7 @@ impl HttpStart {
             Ok(up) => Ok(up),
             Err(fault) => {
                 trail.explain(&fault);
-                let close = self.conversation.blame(fault);
+                let close = self.traffic.blame(fault);
                 self.speak(trail).await?;
                 Err(close)
             }
@@ -176,9 +177,9 @@ impl HttpStart {
     }
 
     async fn deny(&mut self, denial: &Denial, trail: &mut Trail) -> Result<(), Close> {
-        self.conversation.deny(denial);
+        self.traffic.deny(denial);
         self.last_refusal = Some(denial.why);
-        trail.requested(self.conversation.requests());
+        trail.set_requests(self.traffic.requests());
         trail.explain(&denial.detail);
         match self.speak(trail).await {
             Err(Close::Refused) => Err(close_for_refusal(denial.why)),
@@ -188,26 +189,26 @@ impl HttpStart {
 
     /// Sends what the gateway itself has to say; ends the session when that was the last.
     async fn speak(&mut self, trail: &mut Trail) -> Result<(), Close> {
-        let http = self.conversation.http();
+        let http = self.traffic.http();
         if http.wants_down() {
             let mut out = Vec::new();
             let said = http.down(&mut Edit::new(&mut [], &mut out));
-            said.map_err(|fault| self.conversation.blame(fault))?;
+            said.map_err(|fault| self.traffic.blame(fault))?;
             self.leg.queue(&out).map_err(|fault| leg_fault(trail, Side::Client, fault))?;
         }
         flush(&mut self.leg, trail).await?;
-        if self.conversation.http().is_over() { Err(Close::Refused) } else { Ok(()) }
+        if self.traffic.http().is_over() { Err(Close::Refused) } else { Ok(()) }
     }
 
     /// Ends a session that never got to an upstream.
     async fn leave(self, close: Close) -> Close {
-        close_leg(self.leg, CLEAN.contains(&close)).await;
+        close_leg(self.leg, CLEAN_CLOSES.contains(&close)).await;
         close
     }
 }
 
 impl Start for HttpStart {
-    type Traffic = Conversation;
+    type Traffic = HttpTraffic;
 
     async fn identify(mut self: Box<Self>, trail: &mut Trail) -> Result<Identified<Self>, Close> {
         match self.next_identity(trail).await {
@@ -218,9 +219,9 @@ impl Start for HttpStart {
 
     async fn authorise(identified: Identified<Self>, trail: &mut Trail) -> Result<Verdict<Self>, Close> {
         let Identified { mut start, identity } = identified;
-        match start.conversation.authorise(identity) {
+        match start.traffic.authorise(identity) {
             Decision::Permit(permit) => {
-                trail.identified();
+                trail.record_identity();
                 Ok(Ok(Authorised { start, permit }))
             }
             Decision::Deny(denial) => match start.deny(&denial, trail).await {
@@ -233,7 +234,7 @@ impl Start for HttpStart {
     async fn dial(
         authorised: Authorised<Self>,
         trail: &mut Trail,
-    ) -> Result<Box<ConnectedTo<Conversation>>, Close> {
+    ) -> Result<Box<ConnectedTo<HttpTraffic>>, Close> {
         let Authorised { mut start, permit } = authorised;
         let dialled = dial(&start.route, &start.session, &permit, start.application, trail).await;
         let (upstream, early) = match dialled {
@@ -247,14 +248,14 @@ impl Start for HttpStart {
         };
         let mut out = Vec::new();
         let mut edit = Edit::new(&mut start.plain, &mut out);
-        start.conversation.permit(&mut edit, permit);
+        start.traffic.permit(&mut edit, permit);
         let (taken, diverged) = (edit.position(), edit.diverged());
         start.gather(taken, diverged, &out);
         Ok(Box::new(ConnectedTo {
             client: start.leg,
             upstream,
             early,
-            traffic: start.conversation,
+            traffic: start.traffic,
             stall: start.route.timeouts.stall,
             first: start.first,
             waiting: start.plain,

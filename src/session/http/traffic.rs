@@ -1,6 +1,6 @@
-//! A conversation in the relay: what goes up is identified first, what comes down is followed.
+//! HTTP in the relay: what goes up is identified first, what comes down is followed.
 
-use super::{Conversation, Decision, Exchange};
+use super::{Decision, Exchange, HttpTraffic};
 use crate::close::{Close, Stage};
 use crate::names::{Culprit, Direction, Side};
 use crate::policy::OnExpiry;
@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
-impl Conversation {
+impl HttpTraffic {
     /// True while answers are under way that a fault of the client's behind their requests must not cost it.
     fn owes_answers(&self) -> bool {
         let http = self.http.http_ref();
@@ -82,7 +82,7 @@ impl Conversation {
     }
 }
 
-impl Traffic for Conversation {
+impl Traffic for HttpTraffic {
     fn up(&mut self, cx: &mut Context<'_>, edit: &mut Edit<'_>) -> Poll<Result<(), Close>> {
         self.tick();
         loop {

@@ -64,7 +64,7 @@ pub(in crate::session) async fn first(
     match response.and_then(|payload| Response::read(&payload)) {
         Ok(response) => {
             let database = response.database.as_deref().unwrap_or_default();
-            trail.wants(database, &response.user, response.program());
+            trail.set_database(database, &response.user, response.program());
             DatabaseStart::new(routed, MysqlLogin { response, sequence, upstream: None })
         }
         Err(fault) => {

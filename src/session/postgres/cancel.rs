@@ -64,7 +64,7 @@ impl Cancel {
         session.permitted(&target.permit);
         let started = Instant::now();
         match cancel_statement(&target).await {
-            Ok((facts, address)) => trail.dialled(facts, address, started.elapsed(), false),
+            Ok((facts, address)) => trail.record_upstream(facts, address, started.elapsed(), false),
             Err(fault) => {
                 trail.explain(format_args!("CancelRequest: {fault}"));
                 close_leg(leg, false).await;
