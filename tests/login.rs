@@ -1,6 +1,6 @@
 //! `staunch login`, `token` and `logout` of a program, with the demo's issuer: no part from elsewhere.
 
-use staunch::client::login::{self, Arguments, Way};
+use staunch::client::login::{self, Arguments, MethodFlags};
 use staunch::client::store::Store;
 use staunch::client::token::fresh_in;
 use staunch::client::{Fault, Profile};
@@ -30,7 +30,7 @@ impl Place {
             client_id: Some(self.issuer.client().id.clone()),
             client_secret: Some(format!("file:{}", self.folder.path().join("secret").display())),
             ca: Some(self.ca.clone()),
-            way: Way { client_credentials: true, ..Way::default() },
+            method_flags: MethodFlags { client_credentials: true, ..MethodFlags::default() },
             ..Arguments::default()
         }
     }
