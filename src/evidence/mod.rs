@@ -11,6 +11,7 @@ mod output;
 mod progress;
 pub mod replay;
 pub mod report;
+pub mod rewrap;
 pub mod sessions;
 pub mod show;
 mod table;

@@ -1,8 +1,8 @@
-//! `staunch sessions`: list, show, replay, export, verify, hold, release, erase.
+//! `staunch sessions`: list, show, replay, export, verify, rewrap, hold, release, erase.
 
 use super::arguments::{Gateway, Place, Session, Verifying};
 use super::progress::Progress;
-use super::{EvidenceFault, export, identities, list, replay, show};
+use super::{EvidenceFault, export, identities, list, replay, rewrap, show};
 use crate::names::SessionId;
 use crate::recording::directory::Directory;
 use crate::recording::keeper::requests::{Action, Request, ask};
@@ -42,6 +42,8 @@ pub enum Command {
     Hold(Ordered),
     /// Release a session that is held.
     Release(Ordered),
+    /// Open old recordings to auditors who came later, with the identity of one who can read them.
+    Rewrap(rewrap::Arguments),
     /// Erase a session for good: its secrets are overwritten, and the log says so.
     Erase(Ordered),
 }
@@ -81,6 +83,7 @@ pub fn run(command: Command, out: &mut impl Write, told: &mut impl Write) -> Res
             }
             Ok(u8::from(report.faults().next().is_some()))
         }
+        Command::Rewrap(arguments) => rewrap::run(&arguments, out, told),
         Command::Hold(ordered) => order(out, Action::Hold, ordered),
         Command::Release(ordered) => order(out, Action::Release, ordered),
         Command::Erase(ordered) => order(out, Action::Erase, ordered),

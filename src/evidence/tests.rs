@@ -3,6 +3,7 @@
 use super::sessions::{Command, run};
 use super::{identities, keygen};
 use crate::names::SessionId;
+use crate::recording::format::envelope::Identities;
 use crate::recording::format::frame::Plane;
 use crate::recording::keeper::{Origin, Recordings};
 use crate::recording::log::tree;
@@ -58,6 +59,45 @@ fn record(folder: &Path) -> (PathBuf, PathBuf) {
     drop(recorder);
     drop(recordings);
     (root, key)
+}
+
+#[test]
+fn an_auditor_who_came_later_opens_what_was_recorded_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, key) = record(folder.path());
+    let (root, key) = (root.to_str().unwrap(), key.to_str().unwrap());
+    let late = Identities::generate();
+    let public = late.recipients()[0].to_string();
+    let path = folder.path().join("late.key");
+    std::fs::write(&path, &*late.expose()).unwrap();
+    let late = path.to_str().unwrap();
+    let shown = |key| command(&["show", "0000000000000001", "-d", root, "-i", key]).1;
+    assert!(shown(late).contains("no identity opens it"));
+    // Who cannot open them gives nothing away, and says so.
+    let (code, out, told) = command(&["rewrap", "-d", root, "-i", late, "-r", &public, "--unlogged"]);
+    assert!(code == 1 && out.starts_with("0 of ") && told.contains("no identity opens"), "{out}{told}");
+    let (code, out, told) = command(&["rewrap", "-d", root, "-i", key, "-r", &public]);
+    assert!(
+        code == 0 && out.contains("of the log") && out.contains(&public) && told.is_empty(),
+        "{out}{told}"
+    );
+    assert!(shown(late).contains("GET /") && shown(key).contains("GET /"));
+    assert_eq!(command(&["erase", "0000000000000001", "-d", root, "--reason", "x"]).0, 0);
+    assert!(!shown(late).contains("GET /"));
+    let (code, out, _) = command(&["verify", "-d", root, "-i", late]);
+    assert!(code == 0 && out.contains("integrity: good"), "{out}");
+    let directory = crate::recording::directory::Directory::read(Path::new(root)).unwrap();
+    let log = crate::recording::reader::log_view::LogView::read(&directory).unwrap();
+    let line = log.orders.iter().find(|(_, _, line)| line.starts_with("rewrap ")).unwrap();
+    assert!(line.2.contains(&format!("recipients={public} ")), "{line:?}");
+    // What somebody else puts there opens nothing.
+    let stranger = folder.path().join("stranger.key");
+    std::fs::write(&stranger, &*Identities::generate().expose()).unwrap();
+    std::fs::write(Path::new(root).join("segments/1.bytes.age"), b"age-encryption.org/v1\nnonsense").unwrap();
+    let (code, _, told) =
+        command(&["show", "0000000000000002", "-d", root, "-i", stranger.to_str().unwrap()]);
+    assert!(code == 1 && told.contains("1.seg"), "{told}");
+    assert_eq!(command(&["show", "0000000000000002", "-d", root, "-i", key]).0, 0);
 }
 
 #[test]

@@ -264,6 +264,44 @@ pub(crate) fn hidden(value: &[u8]) -> Vec<u8> {
     vec![b'*'; value.len()]
 }
 
+/// What stands in a recording for a URL: without the values of its query's parameters for whose name, behind a `?`, `hides` is
+/// true. No field's name begins so.
+pub(crate) fn hidden_query(url: &[u8], hides: &dyn Fn(&[u8]) -> bool) -> Vec<u8> {
+    let mut shown = url.to_vec();
+    let end = url.iter().position(|byte| *byte == b'#').unwrap_or(url.len());
+    let Some(mut at) = url[..end].iter().position(|byte| *byte == b'?') else { return shown };
+    for parameter in url[at + 1..end].split(|byte| matches!(byte, b'&' | b';')) {
+        at += 1;
+        let name = parameter.iter().position(|byte| *byte == b'=').unwrap_or(parameter.len());
+        let mut asked = vec![b'?'];
+        unescape(&parameter[..name], &mut asked);
+        if hides(&asked) {
+            let value = (at + name + 1).min(at + parameter.len());
+            shown[value..at + parameter.len()].fill(b'*');
+        }
+        at += parameter.len();
+    }
+    shown
+}
+
+/// Undoes `%41` (RFC 3986 section 2.1); anything else stays as it is.
+fn unescape(text: &[u8], out: &mut Vec<u8>) {
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        let digit = |place: usize| after.get(place).and_then(|byte| char::from(*byte).to_digit(16));
+        match (first, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high * 16 + low) as u8);
+                rest = &after[2..];
+            }
+            _ => {
+                out.push(*first);
+                rest = after;
+            }
+        }
+    }
+}
+
 /// What an [`Http`] noticed while bytes went by; drained with [`Http::event`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -340,7 +378,8 @@ pub trait Http {
     fn up(&mut self, edit: &mut Edit<'_>) -> Result<Up, Fault>;
     /// The head that [`Up::Request`] spoke of. One that is barred is to be refused.
     fn request(&self) -> &Request;
-    /// Appends the withheld head as its client sent it, for a recording. The values of fields for which `hides` is true are
+    /// Appends the withheld head as its client sent it, for a recording. The values of parameters of the query for whose name,
+    /// behind a `?`, and of fields for which `hides` is true are
     /// overwritten at equal length.
     fn write_view(&self, out: &mut Vec<u8>, hides: &dyn Fn(&[u8]) -> bool);
     /// Sends the withheld head on, rewritten.
@@ -396,4 +435,33 @@ pub trait Http {
     fn is_over(&self) -> bool;
     /// True after a 101 (HTTP/1.1): bytes are opaque from here on, both ways, and half-close is the peers' business.
     fn is_tunnel(&self) -> bool;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hidden_query;
+
+    #[test]
+    fn values_of_a_query_are_hidden_by_the_name_of_their_parameter() {
+        let hides = |name: &[u8]| name.eq_ignore_ascii_case(b"?token") || name == b"?key";
+        let cases = [
+            ("/a", "/a"),
+            ("/token=a", "/token=a"),
+            ("/a?token=secret", "/a?token=******"),
+            ("/a?x=1&token=secret&y=2", "/a?x=1&token=******&y=2"),
+            ("/a?x=1;TOKEN=s=e?c&key=", "/a?x=1;TOKEN=*****&key="),
+            ("/a?to%6ben=secret", "/a?to%6ben=******"),
+            ("/a?to%6=secret&%", "/a?to%6=secret&%"),
+            ("/a?token&keys=1&tokens=2&&=", "/a?token&keys=1&tokens=2&&="),
+            ("/a?token=s#token=f?key=f", "/a?token=*#token=f?key=f"),
+            ("/a#?token=f", "/a#?token=f"),
+            ("https://h/a?key=k", "https://h/a?key=*"),
+            ("?token=", "?token="),
+            ("", ""),
+        ];
+        for (url, shown) in cases {
+            let got = hidden_query(url.as_bytes(), &hides);
+            assert_eq!(String::from_utf8_lossy(&got), shown, "{url}");
+        }
+    }
 }

@@ -22,6 +22,7 @@ from support.process import free_port, run
 from support.recordings import Auditors, Recordings
 from support.redis_server import Server as RedisServer
 from support.redis_server import program
+from test_http1 import curl
 from test_plaintext_upstream import clear
 from test_tls import Sink, echo, s_client
 
@@ -58,7 +59,7 @@ class Place:
         del raw["inject"]
         config = world.config(
             world.route("api", world.nginx_port),
-            world.route("app", world.hypercorn_port, redact=["cookie"]),
+            world.route("app", world.hypercorn_port, redact=["cookie", "?key"]),
             world.route("grpc", world.grpc_port),
             clear(world, "plain", f"unix:{folder}/app.sock", sni="plain.gw.test", alpn="http/1.1", **own),
             clear(world, "plaingrpc", f"tcp://127.0.0.1:{self.seen_by_grpc.port}", sni="plaingrpc.gw.test", alpn="h2", **own),
@@ -179,6 +180,19 @@ def test_a_stream_of_events_over_an_upstream_without_tls(place, world):
     session, up, down = place.recorded(bridge, route="plain")
     assert (up, down) == (hidden(asked, f"Bearer {token}"), bridge.talks[0].got)
     assert place.recordings.facts(session)[-1]["upstream_version"] == "none", place.recordings.facts(session)[-1]
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_values_of_the_query_that_are_redacted_are_on_no_disk(place, world, version):
+    token, canary = world.issuer.token(), "query-canary-7d1f"
+    query = f"?key={canary}&page=2&access_token={canary}&k%65y={canary}"
+    curl(place.gateway, world, "app", f"/look{query}", version, "-H", f"Referer: https://app.gw.test/{query}", token=token)
+    _, up, _ = place.recorded(route="app")
+    stars = "*" * len(canary)
+    assert f"/look?key={stars}&page=2&access_token={stars}&k%65y={stars}".encode() in up, up
+    assert canary.encode() not in up
+    place.recordings.hold_none_of(canary)
+    assert canary not in place.gateway.process.text()
 
 
 # --- HTTP/2 -------------------------------------------------------------------------------------------------------

@@ -157,7 +157,8 @@ pub struct Route {
     #[serde(default)]
     #[schemars(with = "Option<Record>")]
     pub record: Option<Spanned<Record>>,
-    /// Headers whose values recordings of what clients send leave out, besides the token's.
+    /// Headers whose values recordings of what clients send leave out, besides the token's; with a `?` before it, a parameter
+    /// of the query: `["cookie", "?token"]`.
     #[serde(default)]
     #[schemars(with = "Option<Vec<String>>")]
     pub redact: Option<Spanned<Vec<Text>>>,

@@ -91,7 +91,7 @@ pub(super) fn routes(
         let redact: Vec<String> = notes
             .list(&route.redact, "redact")
             .iter()
-            .filter_map(|text| notes.take(text.span(), header(text.get_ref())))
+            .filter_map(|text| notes.take(text.span(), hidden_name(text.get_ref())))
             .collect();
         let extra = route.redact.as_ref().map(Spanned::span).or(route.retention.as_ref().map(Spanned::span));
         let Some(mode) = wanted else {
@@ -162,12 +162,21 @@ fn mode(record: &Spanned<Record>, notes: &mut Notes<'_>) -> Option<Mode> {
     }
 }
 
-/// The name of a header, in small letters.
-fn header(text: &str) -> Result<String, String> {
+/// The name of a header in small letters, or `?` and the name of a query's parameter.
+fn hidden_name(text: &str) -> Result<String, String> {
+    if let Some(parameter) = text.strip_prefix('?') {
+        let plain = |byte: u8| byte.is_ascii_graphic() && !b"&;=#?%".contains(&byte);
+        return match !parameter.is_empty() && parameter.bytes().all(plain) {
+            true => Ok(text.to_ascii_lowercase()),
+            false => Err(format!("{text:?} is no parameter of a query; write for example \"?token\"")),
+        };
+    }
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     match !text.is_empty() && text.bytes().all(token) {
         true => Ok(text.to_ascii_lowercase()),
-        false => Err(format!("{text:?} is no name of a header; write for example \"cookie\"")),
+        false => Err(format!(
+            "{text:?} is no name of a header; write for example \"cookie\", or \"?token\" for a query's parameter"
+        )),
     }
 }
 
@@ -291,7 +300,8 @@ mod tests {
         let folder = private();
         let classes = "durability = \"1s\"\nrecord = false\n[[recording.retention]]\nname = \"short\"\nage = \"30d\"\n\
             [[recording.retention]]\nname = \"long\"\nsize = \"100GiB\"\n";
-        let route = "record = \"async\"\nredact = [\"Cookie\"]\nretention = \"long\"\npq = \"require\"";
+        let route =
+            "record = \"async\"\nredact = [\"Cookie\", \"?Token\"]\nretention = \"long\"\npq = \"require\"";
         let got = resolve(&file(&whole(classes), route), folder.path());
         assert_eq!(got.faults, Vec::<String>::new());
         let settings = got.settings.unwrap();
@@ -301,7 +311,7 @@ mod tests {
         let route = &got.routes[0].1;
         assert_eq!(
             (route.mode, &route.redact[..], route.class),
-            (Mode::Async, &["cookie".to_owned()][..], 1)
+            (Mode::Async, &["cookie".to_owned(), "?token".to_owned()][..], 1)
         );
         assert_eq!(got.warnings, 1);
         assert_eq!(resolve(&file(&whole("record = false"), ""), folder.path()).routes, []);

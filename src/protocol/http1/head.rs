@@ -6,7 +6,7 @@ use super::body::{Body, Chunk};
 use super::head_end::{Broken, check_field};
 use super::limits::Limits;
 use crate::protocol::head_rules::{self, Repeated, stays_behind};
-use crate::protocol::{Fields, Kind, RefusalReason, Request, Rewrite, hidden};
+use crate::protocol::{Fields, Kind, RefusalReason, Request, Rewrite, hidden, hidden_query};
 use std::mem::MaybeUninit;
 
 /// What a request head says beyond [`Request`].
@@ -153,11 +153,12 @@ pub(super) fn write_request(out: &mut Vec<u8>, request: &Request, asked: &Asked,
 pub(super) fn write_view(out: &mut Vec<u8>, request: &Request, asked: &Asked, hides: &dyn Fn(&[u8]) -> bool) {
     out.extend_from_slice(&request.method);
     out.push(b' ');
-    out.extend_from_slice(&request.target);
+    out.extend_from_slice(&hidden_query(&request.target, hides));
     out.extend_from_slice(if asked.old { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
     for (name, value) in request.fields.iter() {
         match hides(name) {
             true => push(out, name, &hidden(value)),
+            false if name.eq_ignore_ascii_case(b"referer") => push(out, name, &hidden_query(value, hides)),
             false => push(out, name, value),
         }
     }

@@ -1,7 +1,7 @@
 //! Request heads and trailers: from decoded fields to a [`Request`], and back to a header block.
 
 use crate::protocol::head_rules::{self, BrokenRule, Repeated};
-use crate::protocol::{Fields, Kind, Request, Rewrite, hidden, hpack};
+use crate::protocol::{Fields, Kind, Request, Rewrite, hidden, hidden_query, hpack};
 
 /// What a request's pseudo-header fields say that [`Request`] has no place for.
 #[derive(Clone, Debug, Default)]
@@ -112,7 +112,7 @@ pub(super) fn write_view(
 ) {
     hpack::encode(b":method", &request.method, false, block);
     hpack::encode(b":scheme", &pseudo.scheme, false, block);
-    hpack::encode(b":path", &request.target, false, block);
+    hpack::encode(b":path", &hidden_query(&request.target, hides), false, block);
     if !request.authority.is_empty() {
         hpack::encode(b":authority", &request.authority, false, block);
     }
@@ -122,6 +122,7 @@ pub(super) fn write_view(
     for (name, value) in request.fields.iter() {
         match hides(name) {
             true => hpack::encode(name, &hidden(value), true, block),
+            false if name == b"referer" => hpack::encode(name, &hidden_query(value, hides), false, block),
             false => hpack::encode(name, value, false, block),
         }
     }

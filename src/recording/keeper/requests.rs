@@ -4,11 +4,13 @@
 //! ```text
 //!   requests/<name>.ask      one line: hold|release|erase session=<16 hex digits> reason=<word>
 //!                            or: report sha256=<64 hex digits>
+//!                            or: rewrap segments=<number> recipients=<age1…>[,<age1…>]
 //!   requests/<name>.answer   done … | refused …; of a report: its signature behind
 //! ```
 
 use super::super::directory::{Directory, DirectoryFault};
 use super::super::files::{private_options, replace};
+use super::super::format::envelope::Recipient;
 use super::super::format::keys::ENTRY;
 use super::super::log::entry::{Entry, word};
 use super::super::log::store::{Log, read_entries};
@@ -108,17 +110,16 @@ pub(super) fn serve(directory: &Directory, log: &mut Log) -> Result<(), Director
             continue;
         }
         let text = std::fs::read_to_string(&path).map_err(DirectoryFault::io(&path))?;
-        let report = Entry::parse(text.trim()).filter(|entry| entry.verb == "report");
-        let answer = match (report, Request::parse(&text)) {
-            (Some(report), _) => match enter_report(log, report.get("sha256").unwrap_or_default()) {
-                Ok(done) => format!("done {done}"),
-                Err(why) => format!("refused {why}"),
-            },
-            (None, None) => "refused not a request".to_owned(),
-            (None, Some(request)) => match perform(directory, log, &request) {
-                Ok(done) => format!("done {done}"),
-                Err(why) => format!("refused {why}"),
-            },
+        let entry = Entry::parse(text.trim());
+        let done = match (entry.as_ref().map(|entry| (entry.verb, entry)), Request::parse(&text)) {
+            (Some(("report", report)), _) => enter_report(log, report.get("sha256").unwrap_or_default()),
+            (Some(("rewrap", rewrap)), _) => enter_rewrap(log, rewrap),
+            (_, None) => Err("not a request".to_owned()),
+            (_, Some(request)) => perform(directory, log, &request),
+        };
+        let answer = match done {
+            Ok(done) => format!("done {done}"),
+            Err(why) => format!("refused {why}"),
         };
         replace(&path.with_extension("answer"), format!("{answer}\n").as_bytes())?;
         std::fs::remove_file(&path).map_err(DirectoryFault::io(&path))?;
@@ -136,6 +137,39 @@ fn enter_report(log: &mut Log, sha256: &str) -> Result<String, String> {
     let number = log.size() - 1;
     log.checkpoint().map_err(told)?;
     Ok(format!("entry {number}\n{}", log.sign_report(format!("{sha256}  report.json\n").as_bytes())))
+}
+
+/// Enters that somebody who can open segments seals their keys to others.
+fn enter_rewrap(log: &mut Log, rewrap: &Entry<'_>) -> Result<String, String> {
+    let recipients = rewrap.get("recipients").unwrap_or_default();
+    recipients.split(',').try_for_each(|text| text.parse::<Recipient>().map(drop))?;
+    let segments = rewrap.number("segments").ok_or("how many segments are sealed again is missing")?;
+    let told = |fault: DirectoryFault| fault.to_string();
+    log.append(&format!("rewrap segments={segments} recipients={recipients}")).map_err(told)?;
+    log.checkpoint().map_err(told)?;
+    Ok(format!("entry {}", log.size() - 1))
+}
+
+/// Has it entered into the log that the keys of segments are sealed to others, by the gateway or here. The inner error is a
+/// refusal.
+pub fn note_rewrap(
+    root: &Path,
+    segments: usize,
+    recipients: &[Recipient],
+) -> Result<Result<String, String>, DirectoryFault> {
+    let texts: Vec<String> = recipients.iter().map(ToString::to_string).collect();
+    let line = format!("rewrap segments={segments} recipients={}", texts.join(","));
+    match Directory::open(root) {
+        Ok(directory) => {
+            let mut log = Log::open(&directory, super::super::clock::system)?;
+            let entry = Entry::parse(&line);
+            Ok(entry
+                .ok_or_else(|| "not an entry".to_owned())
+                .and_then(|entry| enter_rewrap(&mut log, &entry)))
+        }
+        Err(DirectoryFault::InUse(_)) => ask_gateway(&Directory::read(root)?, &line),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// Has a report entered into the log and signed, by the gateway or here. Gives the signature; the inner error is a refusal.

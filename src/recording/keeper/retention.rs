@@ -3,7 +3,7 @@
 use super::super::archive::Archive;
 use super::super::directory::DirectoryFault;
 use super::super::log::store::Log;
-use super::super::reader::{SegmentFile, read_head, sessions_of};
+use super::super::reader::{BYTES_AGAIN, FACTS_AGAIN, SegmentFile, read_head, sessions_of};
 use super::requests::read_held;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,7 +48,7 @@ impl Retention {
                 self.entered = Some(number);
             }
             log.checkpoint()?;
-            for kind in ["keys", "seg", "sum.sig", "sum"] {
+            for kind in ["keys", BYTES_AGAIN, FACTS_AGAIN, "seg", "sum.sig", "sum"] {
                 let _ = std::fs::remove_file(directory.segment(number, kind));
             }
             self.known.remove(&number);

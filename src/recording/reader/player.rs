@@ -1,7 +1,8 @@
 //! Opens what is sealed: a segment's keys with an auditor's identity, and records with the keys of their plane.
 
+use super::super::files::replace;
 use super::super::format::FormatFault;
-use super::super::format::envelope::{self, Identities};
+use super::super::format::envelope::{self, Identities, Recipient};
 use super::super::format::frame::{FrameHead, KeyNotice, Plane};
 use super::super::format::keys::{self, ENTRY, EnvelopeKey, FactPlace, Owner};
 use super::super::format::segment::SegmentHead;
@@ -21,6 +22,11 @@ pub struct SegmentKeys {
     facts: Option<EnvelopeKey>,
 }
 
+/// Files beside a segment with its keys as an auditor sealed them to others: K_bytes and K_facts.
+pub const BYTES_AGAIN: &str = "bytes.age";
+/// See [`BYTES_AGAIN`].
+pub const FACTS_AGAIN: &str = "facts.age";
+
 impl SegmentKeys {
     /// Reads the key file beside a segment, and opens its envelopes with whichever identity fits.
     pub fn open(file: &SegmentFile, identities: Option<&Identities>) -> Result<Self, ReadFault> {
@@ -31,7 +37,17 @@ impl SegmentKeys {
             None => Ok(None),
             Some(identities) => envelope::open(sealed, identities).map_err(|why| file.fault(0, why)),
         };
-        let (bytes, facts) = (open(&file.head.bytes_envelope)?, open(&file.head.facts_envelope)?);
+        // What the gateway sealed, or what an auditor sealed again.
+        let open = |sealed: &[u8], again: &str| match open(sealed)? {
+            Some(key) => Ok(Some(key)),
+            None if identities.is_none() => Ok(None),
+            None => match std::fs::read(file.path().with_extension(again)) {
+                Ok(sealed) => open(&sealed),
+                Err(_) => Ok(None),
+            },
+        };
+        let bytes = open(&file.head.bytes_envelope, BYTES_AGAIN)?;
+        let facts = open(&file.head.facts_envelope, FACTS_AGAIN)?;
         let head = file.head.clone();
         Ok(SegmentKeys { head, path, entries, bytes, facts })
     }
@@ -49,6 +65,17 @@ impl SegmentKeys {
     /// True when an identity opened the key of the sessions' bytes.
     pub fn can_open(&self) -> bool {
         self.bytes.is_some()
+    }
+
+    /// Seals the segment's keys to others, in files beside it; false when no identity opened them.
+    pub fn seal_again(&self, file: &SegmentFile, recipients: &[Recipient]) -> Result<bool, ReadFault> {
+        let (Some(bytes), Some(facts)) = (&self.bytes, &self.facts) else { return Ok(false) };
+        for (key, extension) in [(bytes, BYTES_AGAIN), (facts, FACTS_AGAIN)] {
+            let path = file.path().with_extension(extension);
+            let sealed = envelope::seal(key, recipients).map_err(|why| file.fault(0, why))?;
+            replace(&path, &sealed).map_err(|why| file.fault(0, why))?;
+        }
+        Ok(true)
     }
 
     /// An entry, if the file is long enough.

@@ -75,7 +75,8 @@ pub struct HttpTraffic {
 const MAX_REFUSED: u32 = 64;
 
 /// Headers of which no recording holds the values, whichever of them the route takes tokens from.
-const CREDENTIALS: [&str; 4] = ["authorization", "proxy-authorization", "x-api-key", "api-key"];
+const CREDENTIALS: [&str; 5] =
+    ["authorization", "proxy-authorization", "x-api-key", "api-key", "?access_token"];
 
 /// A permitted request on its way.
 struct Exchange {
