@@ -11,6 +11,7 @@ pub mod beside;
 pub mod ca;
 mod client;
 pub mod issuer;
+mod recorded;
 mod screen;
 mod server;
 mod setup;
@@ -132,6 +133,7 @@ fn all<R: Running>(
         "\nSee a live stream with the encryption of both legs, and end it: http://{}/",
         setup.admin
     ))?;
+    screen.line(&format!("\nRead what was recorded:\n\n{}", setup.read_recordings()))?;
     Ok(gateway.wait())
 }
 

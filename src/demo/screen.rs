@@ -51,4 +51,4 @@ impl<'a> Screen<'a> {
 }
 
 /// Width of the longest name of a fact.
-const NAMES: usize = "looked through".len();
+const NAMES: usize = "one byte flipped".len();

@@ -4,6 +4,7 @@ use super::ca::{Ca, Folder, random_hex};
 use super::client::Client;
 use super::issuer::{Issuer, User};
 use super::upstream::Upstream;
+use crate::recording::format::envelope::Identities;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,11 @@ pub(super) struct Setup {
     pub(super) config: PathBuf,
     pub(super) log: PathBuf,
     pub(super) token_file: PathBuf,
+    /// Where the gateway records.
+    pub(super) recordings: PathBuf,
+    /// Who can read it.
+    pub(super) auditors: [Identities; 2],
+    auditor_file: PathBuf,
     ca_file: PathBuf,
     /// Last, so that it is removed when nobody uses its files any more.
     pub(super) folder: Folder,
@@ -64,7 +70,11 @@ impl Setup {
         let chain = write("gateway.pem", own.certificate_pem())?;
         let key = write("gateway.key", own.key_pem())?;
         let secret = write("model.key", &stored_key)?;
-        let text = configuration(&gateway, &admin, &issuer, &upstream, &ca_file, &chain, &key, &secret);
+        let auditors = [Identities::generate(), Identities::generate()];
+        let auditor_file = write("auditor.key", &auditors[0].expose())?;
+        let recordings = folder.path().join("recordings");
+        let text = configuration(&gateway, &admin, &issuer, &upstream, &ca_file, &chain, &key, &secret)
+            + &recording(&recordings, &auditors);
         let config = write("staunch.toml", &text)?;
         Ok(Setup {
             issuer,
@@ -77,9 +87,20 @@ impl Setup {
             config,
             log: folder.path().join("gateway.log"),
             token_file: folder.path().join("token"),
+            recordings,
+            auditors,
+            auditor_file,
             ca_file,
             folder,
         })
+    }
+
+    /// Command lines to copy that read the recordings.
+    pub(super) fn read_recordings(&self) -> String {
+        let (recordings, auditor) = (self.recordings.display(), self.auditor_file.display());
+        format!(
+            "  export STAUNCH_RECORDINGS={recordings}\n  staunch sessions list\n  staunch sessions show SESSION --identity {auditor}"
+        )
     }
 
     /// A command line to copy.
@@ -103,6 +124,14 @@ fn free(port: Option<u16>) -> Result<SocketAddr, String> {
         Some(port) => bind(port).map_err(|e| format!("port {port}: {e}")),
         None => bind(PORT).or_else(|_| bind(0)).map_err(|e| format!("a port for the gateway: {e}")),
     }
+}
+
+fn recording(directory: &Path, auditors: &[Identities]) -> String {
+    let directory = toml::Value::String(directory.display().to_string());
+    let recipients: Vec<String> =
+        auditors.iter().flat_map(Identities::recipients).map(|one| one.to_string()).collect();
+    // Small, so that a demo takes little of the disk.
+    format!("\n[recording]\ndirectory = {directory}\nauditors = {recipients:?}\nsegment_size = \"4MiB\"\n")
 }
 
 #[expect(clippy::too_many_arguments, reason = "each is one line of the file")]

@@ -56,6 +56,8 @@ pub(super) fn walk(setup: &Setup, screen: &mut Screen<'_>, gateway: &mut dyn Run
     note(6, evidence(setup, screen, &token, gateway)?);
     screen.step(7, "A card number in the answer")?;
     note(7, masked(setup, screen, &token)?);
+    screen.step(8, "What auditors find")?;
+    note(8, recorded(setup, screen, &token, gateway)?);
     Ok(faults)
 }
 
@@ -164,6 +166,15 @@ fn masked(setup: &Setup, screen: &mut Screen<'_>, token: &str) -> Step {
     }
     screen.done("masked over eleven tokens, at equal length; the rest came as it was said")?;
     Ok(Ok(()))
+}
+
+fn recorded(setup: &Setup, screen: &mut Screen<'_>, token: &str, gateway: &mut dyn Running) -> Step {
+    let (log, _) = check!(logged_request(setup, gateway));
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    // The first: what was asked in step 2.
+    let mut chats = lines.filter(|line| line["event"] == "request" && line["path"] == "/v1/chat/completions");
+    let line = check!(chats.next().ok_or_else(|| String::from("the log has no line for the request")));
+    super::recorded::show(setup, screen, &line, token)
 }
 
 fn plaintext(setup: &Setup, screen: &mut Screen<'_>) -> Step {

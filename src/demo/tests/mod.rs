@@ -27,6 +27,7 @@ fn an_honest_gateway_passes_every_step() {
         "✓ the stored key arrived, the user's token did not",
         "✓ who, what and whether; neither the token nor the key",
         "✓ masked over eleven tokens, at equal length; the rest came as it was said",
+        "✓ recorded, verified, one byte flipped: found",
         "✓ every step was as told",
         "HTTP/1.1 400",
         "TLS 1.3",
@@ -46,6 +47,8 @@ fn each_broken_promise_is_found_in_its_step() {
         (Fault::LeaksToken, "step 5 was not as told: the user's token arrived at the upstream"),
         (Fault::LogsToken, "step 6 was not as told: the token or the stored key stands in the log"),
         (Fault::PassesCards, "step 7 was not as told: the card number did not arrive masked"),
+        (Fault::RecordsToken, "step 8 was not as told: the token or the stored key stands in the recording"),
+        (Fault::RecordsAnotherAnswer, "step 8 was not as told: the recording does not hold what was said"),
     ] {
         let (text, code) = tour(fault);
         assert_eq!(code, 1, "{fault:?}: {text}");

@@ -2,16 +2,22 @@
 
 use super::super::Files;
 use crate::mask::{Detector, Format, HoldLimit, Kind, Mode, Rule, Rules, Stream};
+use crate::names::SessionId;
+use crate::recording::format::frame::Plane;
+use crate::recording::keeper::{Origin, Recordings};
+use crate::recording::settings::Settings;
+use crate::recording::writer::{self as record, Recorder};
+use crate::tls::record::Suite;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 /// A promise that this stand-in breaks.
@@ -24,6 +30,8 @@ pub(super) enum Fault {
     LeaksToken,
     LogsToken,
     PassesCards,
+    RecordsToken,
+    RecordsAnotherAnswer,
     /// It was told to stop, and the plaintext request is one that it did not come to refuse.
     ToldToStop,
 }
@@ -45,6 +53,8 @@ struct Inner {
     jwks: (SocketAddr, Arc<ClientConfig>),
     server: Arc<ServerConfig>,
     log: PathBuf,
+    recordings: Recordings,
+    sessions: AtomicU64,
 }
 
 impl super::super::Running for StandIn {
@@ -103,6 +113,15 @@ impl StandIn {
             jwks: (address(&config["issuer"][0]["oidc"], "https://"), Arc::new(client)),
             server: Arc::new(server),
             log: files.log.to_owned(),
+            recordings: {
+                let section = &config["recording"];
+                let auditors = section["auditors"].as_array().unwrap();
+                let auditors = auditors.iter().map(|text| text.as_str().unwrap().parse().unwrap()).collect();
+                let mut settings = Settings::new(section["directory"].as_str().unwrap().into(), auditors);
+                settings.segment_size = 4 << 20;
+                Recordings::open(settings, &Origin::default()).unwrap()
+            },
+            sessions: AtomicU64::new(1),
         };
         let listener = TcpListener::bind(address(&config["listener"][0]["address"], "")).unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
@@ -148,7 +167,8 @@ impl Inner {
             }
             Some(claims) => {
                 self.forward(&mut client, &head, &body, token);
-                return self.log(&head, &claims, token);
+                let session = self.record(&head, &body, token);
+                return self.log(&head, &claims, token, session);
             }
         };
         let challenge = format!("Bearer realm=\"staunch\"{error}");
@@ -214,9 +234,28 @@ impl Inner {
         String::from_utf8(answer).unwrap()
     }
 
-    fn log(&self, head: &str, claims: &Value, token: &str) {
+    fn record(&self, head: &str, body: &[u8], token: &str) -> SessionId {
+        let session = SessionId(self.sessions.fetch_add(1, SeqCst));
+        let mut recorder = Recorder::new(self.recordings.archive().clone(), 0);
+        let mut tape = recorder.begin(session, 0, record::Mode::Strict).unwrap();
+        let mut take = |plane, text: &[u8]| {
+            recorder.seal(&mut tape, plane, Suite::Aes128Gcm).unwrap();
+            recorder.append_plaintext(&mut tape, plane, &[IoSlice::new(text)]).unwrap();
+        };
+        let seen =
+            if self.fault == Fault::RecordsToken { head.to_owned() } else { head.replace(token, "***") };
+        take(Plane::Up, &[seen.as_bytes(), b"\r\n", body].concat());
+        take(
+            Plane::Down,
+            if self.fault == Fault::RecordsAnotherAnswer { b"no answer" } else { b"data: [DONE]" },
+        );
+        recorder.end(tape).unwrap();
+        session
+    }
+
+    fn log(&self, head: &str, claims: &Value, token: &str, session: SessionId) {
         let path = head.split(' ').nth(1).unwrap();
-        let mut line = json!({"event": "request", "path": path, "subject": claims["sub"], "route": "model",
+        let mut line = json!({"event": "request", "session": session.to_string(), "path": path, "subject": claims["sub"], "route": "model",
             "verdict": "permitted", "method": "POST", "status": 200, "down_bytes": 1});
         if self.fault == Fault::LogsToken {
             line["token"] = token.into();
