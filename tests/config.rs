@@ -101,7 +101,7 @@ fn masks_that_cannot_be_held_or_that_nobody_uses_are_refused() {
         (r#"up = ["house"]"#, r#"up = ["horse"]"#, "there is no [[mask]] called \"horse\""),
         (r#"down = ["people", "house"]"#, r#"down = ["house"]"#, "mask `people` is used by no route"),
         (r#"hold_time = "5s""#, r#"hold_time = "5m""#, "hold_time is at most 60s"),
-        (r#"protocol = "http""#, r#"protocol = "raw""#, "mask is for routes of the protocol http"),
+        (r#"protocol = "http""#, r#"protocol = "raw""#, "mask is for routes of other protocols than raw"),
         (r#"on_hold_limit = "mask""#, r#"on_hold_limit = "drop""#, "is none of \"mask\", \"pass\""),
         (r#"down = ["people", "house"], up = ["house"], "#, "", "mask names no rules"),
     ];

@@ -170,8 +170,10 @@ impl Json {
                 self.bare.clear();
                 let whole = self.member.or_else(|| self.levels.last().and_then(|level| level.member));
                 // Words such as true and null cannot be overwritten, and are nobody's secret.
-                let whole = whole.filter(|_| byte == b'-' || byte.is_ascii_digit());
-                self.once.restart(Fill::Number, whole);
+                let is_number = byte == b'-' || byte.is_ascii_digit();
+                let whole = whole.filter(|_| is_number);
+                // What says that it is JSON and is none is looked at as well.
+                self.once.restart(if is_number { Fill::Number } else { Fill::Text }, whole);
                 return self.bare(&[byte], wire, rules, found);
             }
         }
@@ -384,7 +386,7 @@ impl Json {
     /// Takes a number or a word.
     fn bare(&mut self, bytes: &[u8], wire: u64, rules: &Rules, found: &mut Found) -> usize {
         let ends = |byte: &u8| {
-            matches!(byte, b',' | b'}' | b']' | b':' | b'"' | b' ' | b'\t' | b'\r' | b'\n' | b'{' | b'[')
+            matches!(byte, b',' | b'}' | b']' | b':' | b'"' | b'\t' | b'\r' | b'\n' | b'{' | b'[')
         };
         let end = bytes.iter().position(ends);
         let taken = end.unwrap_or(bytes.len());
@@ -405,8 +407,10 @@ impl Json {
         if [&b"index"[..], b"output_index", b"content_index"].iter().any(|name| self.path.ends_with(name))
             && let Some(level) = self.levels.last_mut().filter(|level| level.object)
         {
-            let index =
-                std::str::from_utf8(&self.bare).ok().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+            let index = std::str::from_utf8(&self.bare)
+                .ok()
+                .and_then(|text| text.trim_end().parse::<u64>().ok())
+                .unwrap_or(0);
             level.index = level.index.wrapping_mul(4_099).wrapping_add(index + 1);
         }
         self.value_over();
@@ -429,6 +433,16 @@ impl Json {
         self.levels.clear();
         self.path.clear();
         self.member = None;
+    }
+
+    /// A JSON text begins, whatever was before it. `whole`: all its values are overwritten, by this rule.
+    pub(super) fn begin_value(&mut self, whole: Option<u16>) {
+        self.state = State::Between;
+        self.escape.length = 0;
+        self.levels.clear();
+        self.path.clear();
+        self.texts.clear();
+        self.member = whole;
     }
 
     /// True between two JSON texts.

@@ -27,6 +27,34 @@ pub(super) enum Fill {
     Number,
     /// `1`: a number's first digit, for JSON has none that begins with another 0.
     First,
+    /// Digits become `0`, letters `x`, and all else stays: what has a syntax keeps it.
+    Words,
+    /// Digits become `1`: dates and times stay some.
+    Ones,
+    /// Hexadecimal digits become `1`: addresses and identifiers stay some.
+    Hex,
+    /// Zero bytes: numbers that are not written as text.
+    Zeros,
+}
+
+impl Fill {
+    /// Overwrites bytes.
+    pub(super) fn apply(self, bytes: &mut [u8]) {
+        let each = |bytes: &mut [u8], of: fn(u8) -> u8| bytes.iter_mut().for_each(|byte| *byte = of(*byte));
+        match self {
+            Fill::Text => bytes.fill(b'*'),
+            Fill::Number => bytes.fill(b'0'),
+            Fill::First => bytes.fill(b'1'),
+            Fill::Zeros => bytes.fill(0),
+            Fill::Ones => each(bytes, |byte| if byte.is_ascii_digit() { b'1' } else { byte }),
+            Fill::Hex => each(bytes, |byte| if byte.is_ascii_hexdigit() { b'1' } else { byte }),
+            Fill::Words => each(bytes, |byte| match byte {
+                b'0'..=b'9' => b'0',
+                b'a'..=b'z' | b'A'..=b'Z' | 0x80.. => b'x',
+                other => other,
+            }),
+        }
+    }
 }
 
 /// Bytes of the wire that are to be overwritten.
@@ -210,10 +238,14 @@ impl Lane {
                 let from = (self.base + hit.from as u64).max(candidate.forced.unwrap_or(0));
                 let to = self.base + hit.to as u64;
                 self.cut(candidate.rule, from, to, hit.keeps_shape, found);
-                if self.fill == Fill::Number && self.is_number_with_luhn_digit(at, hit.from, hit.to) {
-                    self.fill = Fill::First;
-                    self.cut(candidate.rule, from, from + 1, false, found);
-                    self.fill = Fill::Number;
+                if matches!(self.fill, Fill::Number | Fill::Words)
+                    && self.is_number_with_luhn_digit(at, hit.from, hit.to)
+                    && let Some(digit) = self.text[hit.from..hit.to].iter().position(u8::is_ascii_digit)
+                {
+                    let digit = from.max(self.base + (hit.from + digit) as u64);
+                    let fill = std::mem::replace(&mut self.fill, Fill::First);
+                    self.cut(candidate.rule, digit, digit + 1, false, found);
+                    self.fill = fill;
                 }
                 if to > self.covered {
                     self.covered = to;
@@ -230,10 +262,13 @@ impl Lane {
 
     /// True where a number would look like a card's still with noughts in this place.
     fn is_number_with_luhn_digit(&self, at: usize, from: usize, to: usize) -> bool {
-        let digits = self.text[at..].iter().take_while(|byte| byte.is_ascii_digit()).enumerate();
+        let in_number = |byte: &u8| byte.is_ascii_digit() || self.fill == Fill::Words && b" -".contains(byte);
+        let number = self.text[at..].iter().take_while(|byte| in_number(byte)).enumerate();
+        let digits = number.filter(|(_, byte)| byte.is_ascii_digit());
         let digit =
             |(place, byte): (usize, &u8)| if (from..to).contains(&(at + place)) { 0 } else { byte - b'0' };
-        has_luhn_digit(&digits.map(digit).collect::<Vec<u8>>())
+        let digits: Vec<u8> = digits.map(digit).collect();
+        !digits.is_empty() && has_luhn_digit(&digits)
     }
 
     /// Overwrites what belongs to values whose beginning was found.
@@ -283,7 +318,17 @@ impl Lane {
             }
             let wire = run.wire + (start - run.at);
             if self.fill == Fill::Number {
-                for (place, _) in bytes.iter().enumerate().filter(|(_, byte)| byte.is_ascii_digit()) {
+                for (place, byte) in bytes.iter().enumerate() {
+                    if !byte.is_ascii_digit() {
+                        // A number has nothing else in it than this; what goes on in words is none.
+                        let exponent =
+                            matches!(byte, b'e' | b'E') && place > 0 && bytes[place - 1].is_ascii_digit();
+                        if self.whole.is_none() && !exponent && !b"+-.,$ ".contains(byte) {
+                            let wire = wire + place as u64;
+                            found.cuts.push(Cut { wire, length: 1, fill: Fill::Text, rule });
+                        }
+                        continue;
+                    }
                     let at = start + place as u64;
                     let first = at == 0 || at == 1 && self.base == 0 && self.text[0] == b'-';
                     let fill = if first { Fill::First } else { Fill::Number };

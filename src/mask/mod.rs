@@ -27,8 +27,10 @@ mod sse;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod values;
 
 pub use detector::Detector;
 pub use pattern::{MAX_PATTERN, Pattern};
 pub use rules::{HoldLimit, MAX_HELD_BYTES, MIN_CREDENTIAL, Mode, OWN_CREDENTIAL, Rule, Rules};
 pub use stream::{Format, Kind, Passed, Span, Stream};
+pub use values::{Shape, Value};

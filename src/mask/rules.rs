@@ -29,6 +29,13 @@ pub enum Rule {
         /// Their names; compared without case.
         members: Vec<Box<str>>,
     },
+    /// Values of columns.
+    Columns {
+        /// Its name in logs and metrics.
+        name: Box<str>,
+        /// Their names; compared without case.
+        columns: Vec<Box<str>>,
+    },
     /// A stored credential of the route itself.
     Credential(Box<[u8]>),
 }
@@ -43,7 +50,7 @@ impl Rule {
     pub fn name(&self) -> &str {
         match self {
             Rule::Known(detector) => detector.name(),
-            Rule::Own { name, .. } | Rule::Members { name, .. } => name,
+            Rule::Own { name, .. } | Rule::Members { name, .. } | Rule::Columns { name, .. } => name,
             Rule::Credential(_) => OWN_CREDENTIAL,
         }
     }
@@ -53,7 +60,7 @@ impl Rule {
         match self {
             Rule::Known(detector) => detector.passes().into(),
             Rule::Own { anchor, .. } => format!("its anchor {:?}", String::from_utf8_lossy(anchor)),
-            Rule::Members { .. } => "nothing".into(),
+            Rule::Members { .. } | Rule::Columns { .. } => "nothing".into(),
             Rule::Credential(secret) => format!("its first {} bytes", credential_anchor(secret)),
         }
     }
@@ -64,6 +71,7 @@ impl Rule {
             Rule::Known(detector) => detector.misses().into(),
             Rule::Own { .. } => "values whose anchor is written otherwise".into(),
             Rule::Members { .. } => "members of anything but JSON, and true, false and null".into(),
+            Rule::Columns { .. } => "columns that a statement gives another name (PostgreSQL), COPY".into(),
             Rule::Credential(_) => "encodings of it (base64, percent)".into(),
         }
     }
@@ -166,7 +174,7 @@ impl Rules {
                 Rule::Own { anchor, .. } => {
                     anchors.push(Anchor { rule: number, text: anchor.clone(), what: What::Own });
                 }
-                Rule::Members { .. } => {}
+                Rule::Members { .. } | Rule::Columns { .. } => {}
                 Rule::Credential(secret) if secret.len() >= MIN_CREDENTIAL => {
                     let text = secret[..credential_anchor(secret)].into();
                     anchors.push(Anchor { rule: number, text, what: What::Credential });
@@ -199,6 +207,20 @@ impl Rules {
             _ => false,
         };
         self.rules.iter().position(names).map(|number| number as u16)
+    }
+
+    /// The rule for values of a column of this name, see [`super::Value::whole`].
+    pub fn column(&self, name: &[u8]) -> Option<u16> {
+        let names = |rule: &Rule| match rule {
+            Rule::Columns { columns, .. } => columns.iter().any(|c| c.as_bytes().eq_ignore_ascii_case(name)),
+            _ => false,
+        };
+        self.rules.iter().position(names).map(|number| number as u16)
+    }
+
+    /// True where values are overwritten by the names of their columns.
+    pub fn has_columns(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule, Rule::Columns { .. }))
     }
 
     /// Shows every anchor in `text` that ends behind `seen`: its rule, how it is read, and where.

@@ -12,6 +12,7 @@ use super::json::Json;
 use super::lane::{Fill, Found, Lane};
 use super::rules::{MAX_HELD_BYTES, Mode, Rules};
 use super::sse::Sse;
+use super::values::{Value, Values};
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,6 +29,8 @@ pub enum Format {
     Events,
     /// WebSocket frames.
     Frames,
+    /// Values that a protocol delimits, each begun with [`Stream::begin_value`].
+    Values,
 }
 
 /// What bytes are.
@@ -35,6 +38,8 @@ pub enum Format {
 pub enum Kind {
     /// The body's own.
     Payload,
+    /// The same, and a value ends behind it.
+    Last,
     /// Framing between: it passes in its place and is not looked at.
     Framing,
 }
@@ -64,6 +69,7 @@ enum Follower {
     Form(Box<Form>),
     Events(Box<Sse>),
     Frames(Box<Frames>),
+    Values(Box<Values>),
 }
 
 impl Follower {
@@ -92,6 +98,7 @@ impl Stream {
             Format::Form => Follower::Form(Box::new(Form::new())),
             Format::Events => Follower::Events(Box::new(Sse::new())),
             Format::Frames => Follower::Frames(Box::new(Frames::new())),
+            Format::Values => Follower::Values(Box::new(Values::new())),
         };
         let (found, held) = (Found::default(), Vec::new());
         Stream {
@@ -136,9 +143,9 @@ impl Stream {
             self.base += bytes.len() as u64;
             return Ok(Passed { held: 0, at_hand: bytes.len() });
         }
-        if kind == Kind::Payload {
+        if kind != Kind::Framing {
             self.pieces += 1;
-            self.feed(bytes, wire)?;
+            self.feed(bytes, wire, kind == Kind::Last)?;
         }
         self.overwrite(bytes, wire);
         let end = wire + bytes.len() as u64;
@@ -177,6 +184,7 @@ impl Stream {
             Follower::Form(form) => form.finish(rules, found),
             Follower::Events(sse) => sse.finish(rules, found),
             Follower::Frames(frames) => frames.finish(rules, found),
+            Follower::Values(values) => values.finish(rules, found),
         }
         self.overwrite(&mut [], self.base + self.held.len() as u64);
         self.hold = None;
@@ -193,6 +201,18 @@ impl Stream {
         self.overwrite(&mut [], end);
         let passes_to = self.passes_to(end);
         (passes_to - self.base) as usize
+    }
+
+    /// What comes next is a value of its own: of a row, of a parameter. [`Kind::Last`] ends it. Only with [`Format::Values`].
+    pub fn begin_value(&mut self, value: Value) {
+        if let Follower::Values(values) = &mut self.follower {
+            values.begin(value);
+        }
+    }
+
+    /// True when values were found that [`Stream::take_counts`] has not told.
+    pub fn has_found(&self) -> bool {
+        self.forced > 0 || !self.found.counts.is_empty()
     }
 
     /// Values that were found, by rule, since this was asked last.
@@ -215,7 +235,7 @@ impl Stream {
         &self.rules
     }
 
-    fn feed(&mut self, bytes: &[u8], wire: u64) -> Result<(), &'static str> {
+    fn feed(&mut self, bytes: &[u8], wire: u64, ends: bool) -> Result<(), &'static str> {
         let (rules, found) = (&*self.rules, &mut self.found);
         let fault = match &mut self.follower {
             Follower::Text(lane) => {
@@ -241,6 +261,10 @@ impl Stream {
                 frames.feed(bytes, wire, rules, found);
                 frames.fault()
             }
+            Follower::Values(values) => {
+                values.feed(bytes, wire, ends, rules, found);
+                values.fault()
+            }
         };
         match fault {
             Some(fault) if self.rules.mode == Mode::Mask => Err(fault),
@@ -265,13 +289,13 @@ impl Stream {
             let held = cut.wire.max(self.base)..end.min(wire);
             if held.start < held.end {
                 let place = (held.start - self.base) as usize..(held.end - self.base) as usize;
-                fill(&mut self.held[place.clone()], cut.fill);
+                cut.fill.apply(&mut self.held[place.clone()]);
                 self.follower.apply_key(&mut self.held[place], held.start);
             }
             let at_hand = cut.wire.max(wire)..end;
             if at_hand.start < at_hand.end {
                 let place = (at_hand.start - wire) as usize..(at_hand.end - wire) as usize;
-                fill(&mut bytes[place.clone()], cut.fill);
+                cut.fill.apply(&mut bytes[place.clone()]);
                 self.follower.apply_key(&mut bytes[place], at_hand.start);
             }
         }
@@ -287,6 +311,7 @@ impl Stream {
             (Follower::Form(form), _) => form.hold(),
             (Follower::Events(sse), _) => sse.hold(),
             (Follower::Frames(frames), _) => frames.hold(),
+            (Follower::Values(values), _) => values.hold(),
         };
         let hold = hold.filter(|hold| *hold < end);
         self.hold = hold.map(|wire| match self.hold {
@@ -303,6 +328,8 @@ impl Stream {
             Follower::Frames(frames) => frames.messages,
             Follower::Json(_, texts) => *texts,
             Follower::Text(_) | Follower::Form(_) => self.pieces,
+            // A value ends where its length says, and nobody can use a part of it.
+            Follower::Values(_) => 0,
         }
     }
 
@@ -320,6 +347,7 @@ impl Stream {
             Follower::Form(form) => form.force(passes, found),
             Follower::Events(sse) => sse.force(passes, found),
             Follower::Frames(frames) => frames.force(passes, found),
+            Follower::Values(values) => values.force(passes, found),
         };
     }
 }
@@ -349,12 +377,4 @@ pub struct Passed {
     pub held: usize,
     /// So many bytes at hand, behind those. More than 0 only if all that was held passes.
     pub at_hand: usize,
-}
-
-fn fill(bytes: &mut [u8], fill: Fill) {
-    bytes.fill(match fill {
-        Fill::Text => b'*',
-        Fill::Number => b'0',
-        Fill::First => b'1',
-    });
 }

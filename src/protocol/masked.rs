@@ -32,6 +32,15 @@ pub struct MaskReport {
     pub fault: Option<&'static str>,
 }
 
+/// The values of a database's session under masks.
+pub trait Masked {
+    /// What masks found: up, down.
+    fn streams(&mut self) -> [Option<&mut Stream>; 2];
+
+    /// True while something of this direction is held, or nothing of it passes any more.
+    fn is_holding(&self, direction: Direction) -> bool;
+}
+
 /// In place of a rule's section: a body cannot be masked, and nothing of it may pass.
 pub const UNMASKABLE: &str = "masking";
 
@@ -130,14 +139,11 @@ pub(super) fn pass(
     kind: Kind,
 ) -> Result<(), &'static str> {
     let passed = stream.take(&mut edit.rest_mut()[..n], kind)?;
-    if passed.held == 0 {
-        edit.keep(passed.at_hand);
-        edit.skip(n - passed.at_hand);
-    } else {
+    if passed.held > 0 {
         stream.release(passed.held, |bytes| edit.put_back(bytes));
-        edit.keep(passed.at_hand);
-        edit.skip(n - passed.at_hand);
     }
+    edit.keep(passed.at_hand);
+    edit.skip(n - passed.at_hand);
     Ok(())
 }
 

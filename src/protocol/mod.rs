@@ -20,6 +20,7 @@ pub mod redis;
 pub mod require_auth;
 pub mod sniff;
 pub mod statement;
+mod values;
 
 pub use edit::Edit;
 pub use fields::Fields;

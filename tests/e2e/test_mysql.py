@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import datetime
 import hashlib
 import pathlib
 import socket
@@ -10,6 +11,7 @@ import struct
 import tempfile
 import threading
 import time
+from decimal import Decimal
 
 import mysql.connector
 import pymysql
@@ -21,7 +23,7 @@ from support.gateway import KEY, Gateway
 from support.process import ends, free_port, run
 
 ROUTES = ["shop", "cut", "groups", "wrong", "down", "notls", "stranger", "files", "cert", "logged", "ed"]
-NAMES = [f"{name}.my.test" for name in ROUTES] + ["localhost"]
+NAMES = [f"{name}.my.test" for name in ROUTES] + ["localhost", "masked.my.test"]
 SSL = 1 << 11
 CHANGE_USER, QUERY, QUIT, PING = 0x11, 0x03, 0x01, 0x0E
 
@@ -79,8 +81,13 @@ class Database:
                 "cert", client_certificates="required", client_ca=self.world.ca,
                 certificate_identity={"name": "machines", "subject": ["dns"]}, allow=[{"issuer": "machines"}],
             ),
+            self.route("masked", mask={"down": ["all"], "up": ["up"]}, statements="256B", local_files=True),
         ]  # fmt: skip
-        config = self.world.config(*routes)
+        masks = [
+            {"name": "all", "detect": ["personal", "keys"], "columns": ["salary", "born"]},
+            {"name": "up", "detect": ["personal"]},
+        ]
+        config = self.world.config(*routes, mask=masks)
         config["mysql"] = {"version": "10.11.6-MariaDB", "route": "my-shop"}
         return config | more
 
@@ -701,3 +708,42 @@ def test_draining_tells_idle_clients_and_lets_busy_ones_finish(database, world, 
         with pytest.raises(pymysql.err.MySQLError):
             one(idle, "select 1")
     check_log(gateway)
+
+
+def test_rows_are_masked_in_text_and_in_binary_and_stay_of_their_types(gateway, database, world):
+    database.server.admin("create or replace table shop.people (name text, card bigint, salary decimal(9,2), born date)")
+    row = "('jane@example.com', 4111111111111111, 4711.50, '1985-03-12')"
+    database.server.admin(f"insert into shop.people values {row}, {row}")
+    columns = "name, card, salary as pay, born"
+    with connect(gateway, world, "masked") as connection, connection.cursor() as cursor:
+        cursor.execute(f"select {columns} from shop.people")
+        expected = ("jane************", 4111110000001111, Decimal("1000.00"), datetime.date(1111, 11, 11))
+        assert cursor.fetchall() == (expected, expected)
+        with pytest.raises(pymysql.err.MySQLError) as caught:
+            cursor.execute("select * from shop.`nobody@nowhere.example`")
+        assert "example" not in str(caught.value)
+        assert one(connection, "select 'still here'") == "still here"
+    line = gateway.line("session closed", route="my-masked")
+    assert line["masked"] >= 8, line
+
+
+def test_rows_of_prepared_statements_are_masked(database, world, start):
+    gateway = start(database.config(mysql={"version": "10.11.6-MariaDB", "route": "my-masked"}))
+    database.server.admin("create or replace table shop.staff (name text, salary int, born datetime, n bigint)")
+    database.server.admin("insert into shop.staff values ('jane@example.com', 4711, now(), 17), (null, 4711, null, 17)")
+    with connector(gateway, world, database="shop") as connection, connection.cursor(prepared=True) as cursor:
+        cursor.execute("select name, salary, n from staff where n = ? and 'a' = ?", (17, "a"))
+        assert cursor.fetchall() == [("jane************", 0, 17), (None, 0, 17)]
+
+
+def test_statements_and_files_are_masked_on_their_way_up(gateway, database, world, tmp_path):
+    rows = tmp_path / "rows.txt"
+    rows.write_text("jane@example.com\n4111 1111 1111 1111\n")
+    database.server.admin("create or replace table shop.kept (a text)")
+    with connect(gateway, world, "masked", local_infile=True, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute("insert into shop.kept values (%s) -- jane@example.com", ("4111111111111111",))
+        cursor.execute(f"load data local infile '{rows}' into table shop.kept")
+    kept = database.server.admin("select a from shop.kept").split("\n")
+    assert [row for row in kept if row] == ["4111110000001111", "jane@xxxxxxx.xxx", "4111 1100 0000 1111"], kept
+    gateway.line("session closed", route="my-masked")
+    assert "jane@example" not in gateway.process.text()

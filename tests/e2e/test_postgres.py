@@ -1,7 +1,9 @@
 """PostgreSQL through the gateway: a real server, psql, pgbench, psycopg."""
 
 import contextlib
+import datetime
 import hashlib
+import ipaddress
 import os
 import re
 import signal
@@ -10,6 +12,7 @@ import ssl
 import struct
 import threading
 import time
+from decimal import Decimal
 
 import psycopg
 import pytest
@@ -23,7 +26,7 @@ COPY_MIB = int(os.environ.get("STAUNCH_COPY_MIB", "100"))
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
 GSSENC_REQUEST = struct.pack("!II", 8, 80877104)
 ROUTES = ["scram", "md5", "clear", "trust", "wrong", "down", "notls", "cut", "groups", "cert", "either", "client", "unproven", "demanding"]
-NAMES = [f"{name}.pg.test" for name in ROUTES] + ["web.pg.test"]
+NAMES = [f"{name}.pg.test" for name in ROUTES] + ["web.pg.test", "masked.pg.test"]
 
 
 class Database:
@@ -90,9 +93,14 @@ class Database:
             ),
             # Where the identity has a place of its own, the client's name stays.
             {key: value for key, value in self.route("client").items() if key != "application_name"},
+            self.route("masked", mask={"down": ["all"], "up": ["up"]}, statements="256B"),
             web,
         ]  # fmt: skip
-        return self.world.config(*routes, **more)
+        masks = [
+            {"name": "all", "detect": ["personal", "keys"], "columns": ["salary", "born"], "members": ["pin"]},
+            {"name": "up", "detect": ["personal"]},
+        ]
+        return self.world.config(*routes, **{"mask": masks} | more)
 
     def stop(self):
         self.refuser.close()
@@ -772,3 +780,81 @@ def test_half_open_connections_are_gone_by_the_deadline(database, start, world):
     for connection in (*opened, waiting):
         assert ends(connection)
     assert time.monotonic() - began < 4
+
+
+# --- masks --------------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_masked_whatever_the_client_and_stay_of_their_types(database, to, gateway):
+    database.server.admin(
+        "create table people (name text, card bigint, salary numeric(9,2), born date, facts jsonb, address inet, tags text[])"
+    )
+    row = """'jane@example.com', 4111111111111111, 4711.50, '1985-03-12', '{"pin": 1234, "is": "4111-1111-1111-1111"}',
+        '10.20.30.40', array['4111 1111 1111 1111', 'b']"""
+    database.server.admin(f"insert into people select {row} from generate_series(1, 500)")
+    database.server.admin("grant select, insert on people to public")
+    expected = (
+        "jane************", 4111110000001111, 1000, datetime.date(1111, 11, 11),
+        {"is": "4111-11**-****-1111", "pin": 1000}, ipaddress.ip_address("10.20.11.11"),
+    )  # fmt: skip
+    for binary in False, True:
+        with connect(to("masked")) as connection, connection.cursor(binary=binary) as cursor:
+            # More than five times, so that the statement is prepared and described but once.
+            for _ in range(7):
+                rows = cursor.execute("select name, card, salary, born, facts, address from people").fetchall()
+                assert len(rows) == 500
+                if binary:
+                    # A number in binary is no text, and is overwritten where its column is named.
+                    rows = [(*row[:1], expected[1], *row[2:]) for row in rows]
+                    card, born, address = expected[1], datetime.date(2000, 1, 1), ipaddress.ip_address("10.20.30.40")
+                    assert set(map(str, rows)) == {str((expected[0], card, Decimal("0.00"), born, expected[4], address))}
+                else:
+                    assert set(map(str, rows)) == {str((*expected[:2], Decimal("1000.00"), *expected[3:]))}
+            tags = cursor.execute("select tags from people limit 1").fetchone()[0]
+            assert tags == (["4111 11** **** 1111", "b"] if binary else ["4111 1100 0000 1111", "b"]), tags
+    answer = psql(to("masked"), "select name, salary from people limit 1; select 'mail eve@example.com'")
+    assert answer.stdout == b"jane************|1000.00\nmail eve************\n", answer.stderr
+    line = gateway.line("session closed", route="pg-masked")
+    assert line["masked"] > 0, line
+    assert 'staunch_masked_total{route="pg-masked",direction="down",rule="columns-all"}' in gateway.metrics()
+
+
+def test_errors_and_notices_are_masked_and_the_session_goes_on(to):
+    with connect(to("masked")) as connection:
+        with pytest.raises(psycopg.errors.InvalidTextRepresentation) as caught:
+            connection.execute("select ('jane@' || 'example.com')::int")
+        assert "jane*" in str(caught.value) and "example" not in str(caught.value)
+        heard = []
+        connection.add_notice_handler(lambda notice: heard.append(notice.message_primary))
+        connection.execute("do $$ begin raise notice 'mail %', 'jane@' || 'example.com'; end $$")
+        assert heard == ["mail jane************"]
+        connection.execute("listen cards")
+        connection.execute("notify cards, 'jane@example.com'")
+        assert next(connection.notifies()).payload == "jane************"
+
+
+def test_statements_and_parameters_are_masked_on_their_way_up(database, to, gateway):
+    database.server.admin("create table kept (a text, b text); grant all on kept to public")
+    with connect(to("masked")) as connection:
+        connection.execute("insert into kept values ('4111 1111 1111 1111', 'x') -- not for jane@example.com")
+        connection.execute("insert into kept values (%s, %s)", ("jane@example.com", "4111111111111111"))
+        connection.execute('select 1 as "jane@example.com"')
+        with connection.cursor(binary=True) as cursor:
+            cursor.execute("insert into kept values (%b, %b)", ("jane@example.com", "4111111111111111"))
+        with connection.cursor() as cursor, cursor.copy("copy kept from stdin") as copy:
+            copy.write("c\t4111 11")
+            copy.write("11 1111 1111\n")
+    kept = database.server.admin("select a, b from kept").split()
+    assert kept == [*"4111 1100 0000 1111|x".split(), *2 * ["jane@xxxxxxx.xxx|4111110000001111"], *"c|4111 1100 0000 1111".split()], kept
+    lines = [line for line in gateway.lines() if line["event"] == "statement"]
+    assert any("jane@xxxxxxx.xxx" in line["text"] for line in lines), lines
+    assert "jane@example" not in gateway.process.text()
+
+
+def test_what_cannot_be_masked_ends_the_session_and_says_so(to, gateway):
+    for sql in "copy people to stdout", "copy (select 1) to stdout (format binary)":
+        with connect(to("masked")) as connection, connection.cursor() as cursor:
+            with pytest.raises(psycopg.OperationalError), cursor.copy(sql) as copy:
+                copy.read()
+    line = gateway.line("session closed", route="pg-masked", reason="unmaskable")
+    assert "COPY" in line["detail"], line

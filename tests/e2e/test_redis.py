@@ -19,7 +19,7 @@ from support.redis_server import Server, program
 # MiB of the large value.
 LARGE_MIB = int(os.environ.get("STAUNCH_VALUE_MIB", "100"))
 ROUTES = ["svc", "default", "wrong", "down", "cut", "groups", "cert", "either"]
-NAMES = [f"{name}.redis.test" for name in ROUTES]
+NAMES = [f"{name}.redis.test" for name in [*ROUTES, "masked"]]
 
 
 class Database:
@@ -54,6 +54,7 @@ class Database:
             self.route("wrong", inject={"user": "svc", "password": "{secret:stored}-wrong"}),
             self.route("down", port=free_port()),
             self.route("cut", on_expiry="cut"),
+            self.route("masked", mask={"down": ["all"]}),
             self.route("groups", inject=accounts, allow=[{"issuer": "corp"}]),
             self.route(
                 "cert", client_certificates="required", client_ca=self.world.ca, certificate_identity=machines,
@@ -64,7 +65,8 @@ class Database:
                 allow=[{"issuer": "machines", "subjects": ["ann.clients.test"]}, {"issuer": "corp", "groups": ["agents"]}],
             ),
         ]  # fmt: skip
-        return self.world.config(*routes, **more)
+        masks = [{"name": "all", "detect": ["personal", "keys"], "members": ["pin"]}]
+        return self.world.config(*routes, **{"mask": masks} | more)
 
     def stop(self):
         self.server.stop()
@@ -508,3 +510,24 @@ def test_a_server_that_dies_is_noticed(world, database, start, wire, tmp_path):
         assert one.rest().startswith(b"-ERR the connection")
     except (ssl.SSLError, ConnectionError):
         assert ends(one.tls)
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_replies_are_masked_and_what_is_stored_is_not(client, database, gateway, protocol):
+    one = client("masked", protocol=protocol)
+    one.set("card", "4111 1111 1111 1111")
+    one.hset("jane", mapping={"mail": "jane@example.com", "facts": '{"pin": 1234, "a": "b"}'})
+    assert one.get("card") == b"4111 11** **** 1111"
+    assert one.hgetall("jane") == {b"mail": b"jane************", b"facts": b'{"pin": 1000, "a": "b"}'}
+    with pytest.raises(redis.ResponseError) as caught:
+        one.eval("return redis.error_reply('for jane@example.com')", 0)
+    assert "jane*" in str(caught.value) and "example" not in str(caught.value)
+    with one.pubsub() as listener:
+        listener.subscribe("cards")
+        parts.until(lambda: listener.get_message(timeout=1))
+        one.publish("cards", "jane@example.com")
+        message = parts.until(lambda: listener.get_message(timeout=1))
+        assert message["data"] == b"jane************", message
+    one.close()
+    assert database.server.cli("get", "card").strip() == "4111 1111 1111 1111"
+    assert gateway.line("session closed", route="redis-masked")["masked"] > 0

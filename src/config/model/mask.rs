@@ -26,6 +26,10 @@ pub struct MaskRules {
     #[serde(default)]
     #[schemars(with = "Option<Vec<String>>")]
     pub members: Option<Spanned<Vec<Text>>>,
+    /// postgres, mysql: names of columns whose values are overwritten as a whole, compared without case, as results name them.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub columns: Option<Spanned<Vec<Text>>>,
 }
 
 /// A kind of value of your own: an anchor, which may pass, and what follows it, which is held and overwritten.

@@ -135,9 +135,9 @@ pub struct Route {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub statements: Option<Text>,
-    /// http: what is masked in the bodies of requests and answers. Default: nothing is looked at.
+    /// http, postgres, mysql, redis: what is masked in the bodies of requests and answers, in rows and statements, in replies. Default: nothing is looked at.
     ///
-    /// Cost: every byte of these bodies is scanned; what may become a value waits.
+    /// Cost: every byte of these is scanned; what may become a value waits.
     #[serde(default)]
     #[schemars(with = "Option<RouteMask>")]
     pub mask: Option<Spanned<RouteMask>>,

@@ -5,7 +5,7 @@ use crate::config::fault::Notes;
 use crate::config::model::{self, Text};
 use crate::config::summary::MaskSummary;
 use crate::credential::HeaderInjection;
-use crate::gateway::{RouteMask, RouteMasks, RouteProtocol};
+use crate::gateway::{Database, RouteMask, RouteMasks, RouteProtocol};
 use crate::mask::{Detector, HoldLimit, MIN_CREDENTIAL, Mode, Pattern, Rule, Rules};
 use crate::metrics::MaskCounters;
 use std::collections::BTreeSet;
@@ -37,8 +37,15 @@ pub(super) fn check_sets(sets: &[Spanned<model::MaskRules>], notes: &mut Notes<'
         }
         notes.list(&set.detect, "detect");
         notes.list(&set.members, "members");
-        if set.detect.is_none() && set.members.is_none() && set.pattern.is_empty() && !notes.lost {
-            notes.fault(span, format!("mask `{name}` has no rule; write detect, members or pattern"));
+        notes.list(&set.columns, "columns");
+        if set.detect.is_none()
+            && set.members.is_none()
+            && set.columns.is_none()
+            && set.pattern.is_empty()
+            && !notes.lost
+        {
+            notes
+                .fault(span, format!("mask `{name}` has no rule; write detect, members, columns or pattern"));
         }
         rules_of(set, Some(notes));
     }
@@ -87,6 +94,10 @@ fn rules_of(set: &model::MaskRules, mut notes: Option<&mut Notes<'_>>) -> Vec<Ru
         let members = members.get_ref().iter().map(|name| name.get_ref().as_str().into()).collect();
         rules.push(Rule::Members { name: format!("members-{}", set.name.get_ref()).into(), members });
     }
+    if let Some(columns) = &set.columns {
+        let columns = columns.get_ref().iter().map(|name| name.get_ref().as_str().into()).collect();
+        rules.push(Rule::Columns { name: format!("columns-{}", set.name.get_ref()).into(), columns });
+    }
     rules
 }
 
@@ -97,12 +108,22 @@ impl Context<'_> {
         route: &model::Route,
         protocol: Option<RouteProtocol>,
         inject: &[HeaderInjection],
+        database: Option<&Database>,
         notes: &mut Notes<'_>,
     ) -> Option<Option<RouteMasks>> {
         let Some(written) = &route.mask else { return Some(None) };
         let (span, written) = (written.span(), written.get_ref());
-        if protocol.is_some_and(|protocol| protocol != RouteProtocol::Http) {
-            notes.fault(span.clone(), "mask is for routes of the protocol http; remove it");
+        match (protocol, &written.up) {
+            (Some(RouteProtocol::Raw), _) => {
+                let advice = "what a raw route carries has no values that could be told apart; remove it";
+                notes
+                    .fault(span.clone(), format!("mask is for routes of other protocols than raw: {advice}"));
+            }
+            (Some(RouteProtocol::Redis), Some(up)) => {
+                let advice = "keys could not be told from values, and two masked keys may be the same";
+                notes.fault(up.span(), format!("a redis route masks replies only: {advice}; write down"));
+            }
+            _ => {}
         }
         if written.down.is_none() && written.up.is_none() && !notes.lost {
             notes.fault(span, "mask names no rules; write down = [\"NAME\"] or up = [\"NAME\"]");
@@ -133,7 +154,19 @@ impl Context<'_> {
             let secret = header.value.expose().split(|byte| *byte == b' ').next_back()?;
             (secret.len() >= MIN_CREDENTIAL).then(|| Rule::Credential(secret.into()))
         });
-        down.extend(credentials);
+        let passwords = database.iter().flat_map(|database| &database.accounts).filter_map(|account| {
+            let secret = account.password.as_ref()?.expose();
+            (secret.len() >= MIN_CREDENTIAL).then(|| Rule::Credential(secret.into()))
+        });
+        // Accounts may have one password, which is looked for once.
+        let mut known = BTreeSet::new();
+        for rule in credentials.chain(passwords) {
+            if let Rule::Credential(secret) = &rule
+                && known.insert(secret.clone())
+            {
+                down.push(rule);
+            }
+        }
         let hold = HoldLimit { events, time: time?, passes: passes? };
         let name = route.name.get_ref();
         let mut compile = |rules: Vec<Rule>, direction| {

@@ -83,7 +83,7 @@ impl<'a> Context<'a> {
         };
         let negotiation = negotiation(&route.upstream, protocol, notes);
         let keep_host = choice(&route.host.as_ref(), false, &[("upstream", false), ("keep", true)], notes);
-        let masks = self.masks(route, protocol, &inject, notes);
+        let masks = self.masks(route, protocol, &inject, database.as_deref(), notes);
         let timeouts = timeouts(&route.timeouts, notes);
         let dial_ahead = match &route.dial_ahead {
             Some(number) if *number.get_ref() > MOST_AHEAD => {

@@ -40,6 +40,11 @@ impl Commands {
         self.packets.is_between() && !self.packets.continued && !replies.wants_file
     }
 
+    /// True where the packet at hand, or the next between two, is a command.
+    pub fn is_at_command(&self, replies: &Replies) -> bool {
+        !self.packets.continued && !replies.wants_file
+    }
+
     /// True once the client said that it leaves.
     pub fn is_quit(&self) -> bool {
         self.quit

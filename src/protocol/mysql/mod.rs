@@ -15,6 +15,7 @@ pub mod commands;
 pub mod greeting;
 pub mod kill;
 pub mod login;
+pub mod masks;
 mod packets;
 pub mod replies;
 pub mod response;
@@ -26,7 +27,8 @@ pub use commands::Commands;
 pub use greeting::{Agreed, Greeting, ServerGreeting};
 pub use kill::Kill;
 pub use login::{Allowed, Login, LoginFault, Progress};
-pub use replies::Replies;
+pub use masks::Masks;
+pub use replies::{Replies, Role};
 pub use response::Response;
 pub use statements::Statements;
 

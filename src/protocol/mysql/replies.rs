@@ -26,6 +26,8 @@ pub struct Replies {
     /// CLIENT_LOCAL_FILES was.
     local_files: bool,
     awaited: VecDeque<Place>,
+    /// The commands whose answers those are.
+    commands: VecDeque<u8>,
     /// There were more commands ahead of their answers than are followed.
     lost: bool,
     /// The client is sending a file.
@@ -49,6 +51,26 @@ pub(super) enum Told {
     Error([u8; 5]),
     /// A statement was prepared under this number.
     Prepared(u32),
+    /// Anything else.
+    Other,
+}
+
+/// What a packet is that begins, for masks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The first of a result: an error, or how many columns there are.
+    Result,
+    /// It describes a column of the rows that follow.
+    Column,
+    /// A row, or what is behind the last.
+    Row {
+        /// Of a prepared statement.
+        binary: bool,
+    },
+    /// A row of a cursor, whose columns were described long ago.
+    Fetched,
+    /// A server's changes.
+    Replication,
     /// Anything else.
     Other,
 }
@@ -84,6 +106,7 @@ impl Replies {
             deprecate_eof: capabilities & DEPRECATE_EOF != 0,
             local_files: capabilities & super::capability::LOCAL_FILES != 0,
             awaited: VecDeque::new(),
+            commands: VecDeque::new(),
             lost: false,
             wants_file: false,
             sequence: 0,
@@ -132,7 +155,26 @@ impl Replies {
             // Once one was not queued, every answer behind it would be taken for another command's.
             _ if self.lost => {}
             MAX_AHEAD => self.lost = true,
-            _ => self.awaited.push_back(place),
+            _ => {
+                self.awaited.push_back(place);
+                self.commands.push_back(command);
+            }
+        }
+    }
+
+    /// What the packet is that begins here.
+    pub fn role(&self) -> Role {
+        match (self.awaited.front(), self.commands.front()) {
+            (Some(Place::Result), _) => Role::Result,
+            (Some(Place::Columns { rows: true, .. }), _) => Role::Column,
+            (Some(Place::Rows), Some(&command::STMT_FETCH)) => Role::Fetched,
+            (Some(Place::Rows), Some(&(command::STMT_EXECUTE | command::STMT_BULK_EXECUTE))) => {
+                Role::Row { binary: true }
+            }
+            (Some(Place::Rows), Some(&command::FIELD_LIST)) => Role::Other,
+            (Some(Place::Rows), _) => Role::Row { binary: false },
+            (Some(Place::Endless), _) => Role::Replication,
+            _ => Role::Other,
         }
     }
 
@@ -187,7 +229,10 @@ impl Replies {
         let next = self.after(place);
         match next {
             Some(next) => self.awaited[0] = next,
-            None => drop(self.awaited.pop_front()),
+            None => {
+                self.awaited.pop_front();
+                self.commands.pop_front();
+            }
         }
     }
 

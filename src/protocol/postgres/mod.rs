@@ -5,8 +5,11 @@
 //! It does not know SQL. After the login no message is changed, and of each only tag and length are looked at: the
 //! work is O(messages), not O(bytes).
 
+mod columns;
 pub mod frames;
 pub mod login;
+pub mod masks;
+mod prepared;
 pub mod startup;
 pub mod statements;
 #[cfg(test)]
@@ -15,6 +18,7 @@ pub mod work;
 
 pub use frames::{Ended, Frames};
 pub use login::{Allowed, Challenge, Login, LoginFault, Progress, Proof};
+pub use masks::Masks;
 pub use startup::{Opening, Startup, opening};
 pub use statements::Statements;
 pub use work::Work;

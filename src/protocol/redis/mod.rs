@@ -10,6 +10,7 @@
 
 pub mod command;
 pub mod commands;
+pub mod masks;
 pub mod replies;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ pub mod work;
 
 pub use command::{Login, Words, view, words};
 pub use commands::{Commands, Passed};
+pub use masks::{Masks, Payload};
 pub use replies::{Answer, LoginOf, Replies, Verdict};
 pub use work::Work;
 

@@ -1,5 +1,6 @@
 //! Where replies begin and end, and the gateway's own among them.
 
+use super::masks::{Payload, unmaskable};
 use super::work::Work;
 use super::{OK, encode, number, upstream};
 use crate::protocol::{Edit, Fault};
@@ -132,13 +133,18 @@ impl Replies {
 
     /// Lets replies pass to the end of the next, or of the input. True when there is no more input. A login's verdict is to
     /// be taken before the next call.
-    pub fn pass(&mut self, edit: &mut Edit<'_>, work: &mut Work) -> Result<bool, Fault> {
+    pub fn pass(
+        &mut self,
+        edit: &mut Edit<'_>,
+        work: &mut Work,
+        payload: &mut impl Payload,
+    ) -> Result<bool, Fault> {
         if edit.is_done() {
             return Ok(true);
         }
         if self.is_opaque {
             edit.insert(&std::mem::take(&mut self.held));
-            edit.keep(edit.rest().len());
+            payload.keep(edit, edit.rest().len()).map_err(unmaskable)?;
             return Ok(true);
         }
         let first = self.held.first().or(edit.rest().first()).copied();
@@ -149,10 +155,10 @@ impl Replies {
             Some(LoginOf::Auth | LoginOf::Hello) => matches!(first, Some(b'+' | b'-')),
         };
         if expected {
-            self.gather(edit, work)?;
+            self.gather(edit, work, payload)?;
         } else {
             let (taken, ended) = self.step(edit.rest())?;
-            edit.keep(taken);
+            payload.keep(edit, taken).map_err(unmaskable)?;
             if ended && !self.is_push {
                 work.down();
             }
@@ -161,7 +167,12 @@ impl Replies {
     }
 
     /// Holds a reply of one line back until all of it has come, and then decides whose it is.
-    fn gather(&mut self, edit: &mut Edit<'_>, work: &mut Work) -> Result<(), Fault> {
+    fn gather(
+        &mut self,
+        edit: &mut Edit<'_>,
+        work: &mut Work,
+        payload: &mut impl Payload,
+    ) -> Result<(), Fault> {
         let rest = edit.rest();
         let here = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
         self.held.extend_from_slice(&rest[..here]);
@@ -170,7 +181,7 @@ impl Replies {
         if !whole && self.held.len() <= MAX_LINE {
             return Ok(());
         }
-        let line = std::mem::take(&mut self.held);
+        let mut line = std::mem::take(&mut self.held);
         match self.login {
             Some(LoginOf::Gateway) => {
                 // Another reply than a line is none to AUTH.
@@ -209,6 +220,7 @@ impl Replies {
             let (taken, end) = self.step(&line[at..])?;
             (at, ended) = (at + taken, end);
         }
+        payload.line(&mut line).map_err(unmaskable)?;
         edit.insert(&line);
         if ended {
             work.down();

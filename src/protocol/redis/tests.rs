@@ -53,7 +53,7 @@ fn down(data: &[u8], step: usize, answers: &[Answer]) -> (Vec<u8>, Replies, Opti
         let (mut piece, mut out) = (piece.to_vec(), Vec::new());
         let mut edit = Edit::new(&mut piece, &mut out);
         let fault = loop {
-            match replies.pass(&mut edit, &mut work) {
+            match replies.pass(&mut edit, &mut work, &mut ()) {
                 Ok(true) => break None,
                 Ok(false) => {}
                 Err(fault) => break Some(fault.rule),
@@ -185,7 +185,7 @@ fn replies_pass_however_they_are_cut() {
         (b"+OK\r\n>1\r\n+x\r\n|1\r\n+a\r\n+b\r\n*2\r\n:1\r\n:2\r\n".to_vec(), Vec::new());
     let mut edit = Edit::new(&mut data, &mut out);
     let mut replies = Replies::new("5EC");
-    while !replies.pass(&mut edit, &mut work).unwrap() {}
+    while !replies.pass(&mut edit, &mut work, &mut ()).unwrap() {}
     assert!(!edit.diverged() && work.is_awaited(), "a push and an attribute answer nothing");
     work.down();
     assert!(work.is_idle());

@@ -104,6 +104,13 @@ pub enum Stop {
         /// What the log says beside the reason.
         detail: Option<&'static str>,
     },
+    /// Nothing more of what comes down may pass: a message is cut where it is.
+    Cut {
+        /// The reason that counts.
+        close: Close,
+        /// What the log says beside it.
+        detail: &'static str,
+    },
 }
 
 /// What a client is told at the end of its session.

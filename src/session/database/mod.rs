@@ -8,9 +8,11 @@ pub mod cancels;
 pub mod dialect;
 mod ending;
 pub(super) mod login;
+mod masks;
 mod statements;
 pub mod traffic;
 
 pub use dialect::{Dialect, Grant, Notice, Stop, Until};
+pub(super) use masks::Masks;
 pub(super) use statements::Statements;
 pub use traffic::DatabaseTraffic;

@@ -77,6 +77,10 @@ impl<D: Dialect> DatabaseTraffic<D> {
                 self.end.leave(close, notice);
                 self.detail = self.detail.or(detail);
             }
+            Stop::Cut { close, detail } => {
+                self.end.leave(close, Notice::Fault(detail));
+                self.detail = self.detail.or(Some(detail));
+            }
         }
     }
 
@@ -176,6 +180,10 @@ impl<D: Dialect> Traffic for DatabaseTraffic<D> {
                 Err(Stop::Fault(fault)) => {
                     self.fault = Some(fault);
                     return Err(Close::Protocol(Side::Upstream));
+                }
+                Err(Stop::Cut { close, detail }) => {
+                    self.detail = self.detail.or(Some(detail));
+                    return Err(close);
                 }
                 Err(stop) => self.stop(stop),
             }

@@ -5,7 +5,7 @@ use crate::names::{Direction, SessionId};
 use crate::protocol::Edit;
 use crate::protocol::mysql::{self, Commands, Replies, err, error};
 use crate::session::database::cancels::{CancelEntry, KillTarget};
-use crate::session::database::{Dialect, Grant, Notice, Statements, Stop, Until};
+use crate::session::database::{Dialect, Grant, Masks, Notice, Statements, Stop, Until};
 use crate::session::trail::Trail;
 use std::task::{Context, Poll};
 
@@ -17,6 +17,7 @@ pub(crate) struct Mysql {
     _kill: Option<CancelEntry<u32, KillTarget>>,
     /// Watches the statements, where the route wants them in the log.
     statements: Option<Box<Statements<mysql::Statements>>>,
+    masks: Option<Box<Masks<mysql::Masks>>>,
 }
 
 impl Mysql {
@@ -25,8 +26,10 @@ impl Mysql {
         capabilities: u32,
         kill: Option<CancelEntry<u32, KillTarget>>,
         statements: Option<Box<Statements<mysql::Statements>>>,
+        masks: Option<Box<Masks<mysql::Masks>>>,
     ) -> Self {
-        Mysql { up: Commands::default(), down: Replies::new(capabilities), _kill: kill, statements }
+        let (up, down) = (Commands::default(), Replies::new(capabilities));
+        Mysql { up, down, _kill: kill, statements, masks }
     }
 }
 
@@ -46,19 +49,30 @@ impl Dialect for Mysql {
             }
             let translated =
                 if self.up.is_between_commands(&self.down) { translate(edit, grant) } else { None };
+            let is_command = self.up.is_at_command(&self.down);
             match self.up.step(edit.rest(), &mut self.down) {
-                Ok(taken) => {
-                    if let Some(statements) = &mut self.statements {
-                        statements.up(&edit.rest()[..taken]);
+                Ok(taken) => match (translated, &mut self.masks, &mut self.statements) {
+                    (Some((length, packet)), _, statements) if length == taken => {
+                        statements.iter_mut().for_each(|statements| statements.up(&edit.rest()[..taken]));
+                        edit.skip(taken);
+                        edit.insert(&packet);
                     }
-                    match translated {
-                        Some((length, packet)) if length == taken => {
-                            edit.skip(taken);
-                            edit.insert(&packet);
+                    (_, None, statements) => {
+                        statements.iter_mut().for_each(|statements| statements.up(&edit.rest()[..taken]));
+                        edit.keep(taken);
+                    }
+                    (_, Some(masks), statements) => {
+                        // The log has what went up.
+                        let mut copy = statements.is_some().then(Vec::new);
+                        let masked = masks.pass(Direction::Up, |masks| {
+                            masks.pass_up(edit, taken, is_command, copy.as_mut())
+                        });
+                        if let (Some(statements), Some(copy)) = (statements, copy) {
+                            statements.up(&copy);
                         }
-                        _ => edit.keep(taken),
+                        masked?;
                     }
-                }
+                },
                 Err(fault) => return Poll::Ready(Err(Stop::Fault(fault))),
             }
         }
@@ -67,11 +81,15 @@ impl Dialect for Mysql {
 
     fn pass_down(&mut self, edit: &mut Edit<'_>, until: Until, _: &mut Grant) -> Result<(), Stop> {
         while !edit.is_done() {
+            let role = self.down.role();
             let taken = self.down.step(edit.rest()).map_err(Stop::Fault)?;
             if let Some(statements) = &mut self.statements {
                 statements.down(&edit.rest()[..taken]);
             }
-            edit.keep(taken);
+            match &mut self.masks {
+                None => edit.keep(taken),
+                Some(masks) => masks.pass(Direction::Down, |masks| masks.pass_down(edit, taken, role))?,
+            }
             match until {
                 Until::End => {}
                 Until::Idle if self.is_idle() => break,
@@ -83,10 +101,12 @@ impl Dialect for Mysql {
     }
 
     fn is_between(&self, direction: Direction) -> bool {
-        match direction {
-            Direction::Up => self.up.is_between(),
-            Direction::Down => self.down.is_between(),
-        }
+        let holds = self.masks.as_ref().is_some_and(|masks| masks.is_holding(direction));
+        !holds
+            && match direction {
+                Direction::Up => self.up.is_between(),
+                Direction::Down => self.down.is_between(),
+            }
     }
 
     fn is_idle(&self) -> bool {
@@ -116,5 +136,6 @@ impl Dialect for Mysql {
         if let Some(statements) = &mut self.statements {
             trail.set_statement_lines(statements.end());
         }
+        self.masks.iter().for_each(|masks| masks.finish(trail));
     }
 }

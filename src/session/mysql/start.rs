@@ -14,11 +14,11 @@ use crate::protocol::mysql::{
     self, Agreed, Allowed, Greeting, Login, LoginFault, Progress, Response, err, error, packet, write,
 };
 use crate::protocol::{Fault, RefusalReason};
-use crate::session::database::Statements;
 use crate::session::database::cancels::KillTarget;
 use crate::session::database::login::{
     self, DatabaseStart, Established, LoginDialect, LoginEnd, Refusal, UpstreamLogin, send,
 };
+use crate::session::database::{Masks, Statements};
 use crate::session::leg_close::{flush, read};
 use crate::session::stage::{Identified, Routed};
 use crate::session::trail::Trail;
@@ -193,7 +193,8 @@ impl LoginDialect for MysqlLogin {
         let kill = cancels.mysql.enter(&route.name, session.id.0 as u32, target);
         let watch = |limit| mysql::Statements::new(limit, agreed.flags);
         let statements = Statements::new(session, route, permit, watch);
-        let dialect = Mysql::new(agreed.flags, kill, statements);
+        let masks = Masks::new(route, mysql::Masks::new);
+        let dialect = Mysql::new(agreed.flags, kill, statements, masks);
         Ok(Established { dialect, down, up: Vec::new(), waiting: Vec::new() })
     }
 

@@ -5,7 +5,7 @@ use crate::names::{Culprit, Direction, SessionId};
 use crate::protocol::Edit;
 use crate::protocol::postgres::{self, CancelKey, Frames, TERMINATE, Work, fatal, sqlstate};
 use crate::session::database::cancels::{CancelEntry, CancelTarget};
-use crate::session::database::{Dialect, Grant, Notice, Statements, Stop, Until};
+use crate::session::database::{Dialect, Grant, Masks, Notice, Statements, Stop, Until};
 use crate::session::trail::Trail;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -19,15 +19,17 @@ pub(crate) struct Postgres {
     cancel: Option<CancelEntry<CancelKey, CancelTarget>>,
     /// Watches the statements, where the route wants them in the log.
     statements: Option<Box<Statements<postgres::Statements>>>,
+    masks: Option<Box<Masks<postgres::Masks>>>,
 }
 
 impl Postgres {
     pub(super) fn new(
         cancel: Option<CancelEntry<CancelKey, CancelTarget>>,
         statements: Option<Box<Statements<postgres::Statements>>>,
+        masks: Option<Box<Masks<postgres::Masks>>>,
     ) -> Self {
         let (up, down) = (Frames::new(Culprit::Client), Frames::new(Culprit::Upstream));
-        Postgres { up, down, work: Work::default(), cancel, statements }
+        Postgres { up, down, work: Work::default(), cancel, statements, masks }
     }
 }
 
@@ -48,10 +50,20 @@ impl Dialect for Postgres {
                 }
             }
         }
-        if let Some(statements) = &mut self.statements {
-            statements.up(&rest[..at]);
+        match (&mut self.masks, &mut self.statements) {
+            (None, statements) => {
+                statements.iter_mut().for_each(|statements| statements.up(&rest[..at]));
+                edit.keep(at);
+            }
+            (Some(masks), None) => masks.pass(Direction::Up, |masks| masks.pass_up(edit, at, None))?,
+            (Some(masks), Some(statements)) => {
+                // The log has what went up.
+                let mut copy = Vec::new();
+                let masked = masks.pass(Direction::Up, |masks| masks.pass_up(edit, at, Some(&mut copy)));
+                statements.up(&copy);
+                masked?;
+            }
         }
-        edit.keep(at);
         Poll::Ready(passed)
     }
 
@@ -78,15 +90,20 @@ impl Dialect for Postgres {
         if let Some(statements) = &mut self.statements {
             statements.down(&rest[..at]);
         }
-        edit.keep(at);
+        match &mut self.masks {
+            None => edit.keep(at),
+            Some(masks) => masks.pass(Direction::Down, |masks| masks.pass_down(edit, at))?,
+        }
         passed
     }
 
     fn is_between(&self, direction: Direction) -> bool {
-        match direction {
-            Direction::Up => self.up.is_between(),
-            Direction::Down => self.down.is_between(),
-        }
+        let holds = self.masks.as_ref().is_some_and(|masks| masks.is_holding(direction));
+        !holds
+            && match direction {
+                Direction::Up => self.up.is_between(),
+                Direction::Down => self.down.is_between(),
+            }
     }
 
     fn is_idle(&self) -> bool {
@@ -118,6 +135,7 @@ impl Dialect for Postgres {
         if let Some(statements) = &mut self.statements {
             trail.set_statement_lines(statements.end());
         }
+        self.masks.iter().for_each(|masks| masks.finish(trail));
     }
 
     fn cancel_work(&self) -> Option<Pin<Box<dyn Future<Output = ()>>>> {

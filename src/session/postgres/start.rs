@@ -14,11 +14,11 @@ use crate::protocol::postgres::{
     UNWILLING, fatal, only_3_0, opening, password, sqlstate,
 };
 use crate::protocol::{Fault, RefusalReason};
-use crate::session::database::Statements;
 use crate::session::database::cancels::CancelTarget;
 use crate::session::database::login::{
     self, DatabaseStart, Established, LoginDialect, LoginEnd, Refusal, UpstreamLogin, send,
 };
+use crate::session::database::{Masks, Statements};
 use crate::session::leg_close::{flush, read};
 use crate::session::stage::{Identified, Routed};
 use crate::session::state::Session;
@@ -223,7 +223,8 @@ impl LoginDialect for PostgresLogin {
             _ => None,
         };
         let statements = Statements::new(session, route, permit, postgres::Statements::new);
-        let dialect = Postgres::new(cancel, statements);
+        let masks = Masks::new(route, postgres::Masks::new);
+        let dialect = Postgres::new(cancel, statements, masks);
         Ok(Established { dialect, down, up: Vec::new(), waiting: Vec::new() })
     }
 

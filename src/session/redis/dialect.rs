@@ -19,12 +19,14 @@ use crate::credential::Account;
 use crate::names::{Direction, SessionId, Side};
 use crate::policy::{Identity, Permit};
 use crate::protocol::Edit;
+use crate::protocol::redis;
 use crate::protocol::redis::work::Kind;
 use crate::protocol::redis::{
     Answer, Commands, Login, LoginOf, Passed, Replies, Verdict, Work, encode, encode_auth, error,
 };
 use crate::session::authorise::{Denial, authorise_account};
-use crate::session::database::{Dialect, Grant, Notice, Stop, Until};
+use crate::session::database::{Dialect, Grant, Masks, Notice, Stop, Until};
+use crate::session::trail::Trail;
 use ring::rand::SecureRandom;
 use std::future::Future;
 use std::pin::Pin;
@@ -40,6 +42,7 @@ pub(crate) struct Redis {
     login: LoginState,
     /// Logins in a row that were refused.
     refused: usize,
+    masks: Option<Box<Masks<redis::Masks>>>,
 }
 
 /// A login in the middle of a session. What came behind it waits.
@@ -64,7 +67,7 @@ const NO_LOGIN_HERE: &str =
 
 impl Redis {
     /// `None` without randomness.
-    pub(super) fn new() -> Option<Self> {
+    pub(super) fn new(masks: Option<Box<Masks<redis::Masks>>>) -> Option<Self> {
         let mut random = [0; 16];
         ring::rand::SystemRandom::new().fill(&mut random).ok()?;
         let secret: String = random.iter().map(|byte| format!("{byte:02X}")).collect();
@@ -74,6 +77,7 @@ impl Redis {
             work: Work::default(),
             login: LoginState::None,
             refused: 0,
+            masks,
         })
     }
 
@@ -209,6 +213,7 @@ impl Dialect for Redis {
                 Ok(Passed::All) => {
                     if self.up.replicates() {
                         self.down.stop();
+                        self.masks.iter_mut().for_each(|masks| masks.stop());
                     }
                     return Poll::Ready(Ok(()));
                 }
@@ -220,7 +225,13 @@ impl Dialect for Redis {
 
     fn pass_down(&mut self, edit: &mut Edit<'_>, until: Until, grant: &mut Grant) -> Result<(), Stop> {
         while !edit.is_done() {
-            self.down.pass(edit, &mut self.work).map_err(Stop::Fault)?;
+            match &mut self.masks {
+                None => drop(self.down.pass(edit, &mut self.work, &mut ()).map_err(Stop::Fault)?),
+                Some(masks) => {
+                    let (down, work) = (&mut self.down, &mut self.work);
+                    masks.pass_replies(|masks| down.pass(edit, work, masks))?;
+                }
+            }
             if let Some(verdict) = self.down.take_verdict() {
                 self.decide_login(verdict, grant);
             }
@@ -242,7 +253,10 @@ impl Dialect for Redis {
     fn is_between(&self, direction: Direction) -> bool {
         match direction {
             Direction::Up => self.up.is_between() && matches!(self.login, LoginState::None),
-            Direction::Down => self.down.is_between(),
+            Direction::Down => {
+                let holds = self.masks.as_ref().is_some_and(|masks| masks.is_holding(direction));
+                self.down.is_between() && !holds
+            }
         }
     }
 
@@ -269,6 +283,10 @@ impl Dialect for Redis {
     // QUIT is a command like any other here: the server answers it, and ends the connection.
     fn has_quit(&self) -> bool {
         false
+    }
+
+    fn finish(&mut self, trail: &mut Trail) {
+        self.masks.iter().for_each(|masks| masks.finish(trail));
     }
 
     fn encode(&self, notice: &Notice, _: SessionId) -> Vec<u8> {

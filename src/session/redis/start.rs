@@ -9,9 +9,10 @@ use crate::dial::Application;
 use crate::gateway::Database;
 use crate::names::SessionId;
 use crate::policy::{Identity, Permit};
-use crate::protocol::redis::{Login, OK, RESET, encode_auth, error, view, words};
+use crate::protocol::redis::{self, Login, OK, RESET, encode_auth, error, view, words};
 use crate::protocol::{Fault, RefusalReason};
 use crate::session::authorise::{Denial, close_for_refusal};
+use crate::session::database::Masks;
 use crate::session::database::login::{
     DatabaseStart, Established, LoginDialect, LoginEnd, Refusal, UpstreamLogin,
 };
@@ -192,8 +193,9 @@ impl LoginDialect for RedisLogin {
         account: &Account,
         _: &Leg,
     ) -> Result<Established<Redis>, Close> {
-        let Some(mut dialect) = Redis::new() else { return Err(Close::Internal) };
         let DatabaseStart { session, route, login, .. } = start;
+        let masks = Masks::new(route, redis::Masks::new);
+        let Some(mut dialect) = Redis::new(masks) else { return Err(Close::Internal) };
         log_login(session, route, permit.identity(), Some(&account.user), LoginResult::Accepted);
         let (mut down, mut up) = (Vec::new(), Vec::new());
         match &login.command {

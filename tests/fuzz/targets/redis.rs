@@ -59,7 +59,7 @@ fn down(bytes: &[u8], step: usize, answers: usize) -> Option<(Vec<u8>, bool, boo
     for piece in bytes.chunks(step) {
         let (mut piece, mut out) = (piece.to_vec(), Vec::new());
         let mut edit = Edit::new(&mut piece, &mut out);
-        while !replies.pass(&mut edit, &mut work).ok()? {
+        while !replies.pass(&mut edit, &mut work, &mut ()).ok()? {
             replies.take_verdict();
         }
         replies.take_verdict();

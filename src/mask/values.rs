@@ -1,0 +1,116 @@
+//! Values that a protocol delimits: fields of rows, parameters, strings of replies. Each is a text of its own, and nothing of one
+//! is held beyond its end.
+
+use super::json::Json;
+use super::lane::{Fill, Found, Lane};
+use super::rules::Rules;
+
+/// How a value is read, and what its overwritten bytes become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// What it looks like.
+    pub shape: Shape,
+    /// All of it is overwritten, by the rule of this place ([`Rules::column`]).
+    pub whole: Option<u16>,
+}
+
+/// What a value looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// JSON where it begins as JSON does; else a text.
+    Text,
+    /// JSON.
+    Json,
+    /// A number in digits, which stays one.
+    Number,
+    /// A text with a syntax, which stays: digits become `0` and letters `x`.
+    Words,
+    /// A date or time in digits, which stays one.
+    Date,
+    /// An address or identifier in hexadecimal digits.
+    Hex,
+    /// A number that is not written as text.
+    Binary,
+}
+
+/// Follows values.
+#[derive(Debug)]
+pub(super) struct Values {
+    value: Value,
+    /// It is a JSON text; `None`: its first byte is to come.
+    is_json: Option<bool>,
+    lane: Lane,
+    json: Json,
+}
+
+impl Values {
+    pub(super) fn new() -> Self {
+        let value = Value { shape: Shape::Text, whole: None };
+        Values { value, is_json: Some(false), lane: Lane::new(Fill::Text), json: Json::new() }
+    }
+
+    pub(super) fn begin(&mut self, value: Value) {
+        let fill = match value.shape {
+            Shape::Text | Shape::Json => Fill::Text,
+            Shape::Number => Fill::Number,
+            Shape::Words => Fill::Words,
+            Shape::Date => Fill::Ones,
+            Shape::Hex => Fill::Hex,
+            Shape::Binary => Fill::Zeros,
+        };
+        self.value = value;
+        self.lane.restart(fill, value.whole);
+        self.is_json = match (value.shape, value.whole) {
+            (Shape::Json, _) => Some(true),
+            (Shape::Text, None) => None,
+            _ => Some(false),
+        };
+        if self.is_json == Some(true) {
+            self.json.begin_value(value.whole);
+        }
+    }
+
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        self.json.fault
+    }
+
+    pub(super) fn feed(&mut self, bytes: &[u8], wire: u64, ends: bool, rules: &Rules, found: &mut Found) {
+        let is_json = match (self.is_json, bytes.first()) {
+            (Some(known), _) => known,
+            (None, None) => false,
+            (None, Some(first)) => {
+                let is_json = matches!(first, b'{' | b'[');
+                if is_json {
+                    self.json.begin_value(None);
+                }
+                *self.is_json.insert(is_json)
+            }
+        };
+        if is_json {
+            self.json.feed(bytes, wire, rules, found);
+            if ends {
+                self.json.finish(rules, found);
+            }
+        } else {
+            self.lane.push(bytes, wire);
+            self.lane.scan(rules, ends, found);
+        }
+    }
+
+    pub(super) fn finish(&mut self, rules: &Rules, found: &mut Found) {
+        self.json.finish(rules, found);
+        self.lane.scan(rules, true, found);
+    }
+
+    pub(super) fn hold(&self) -> Option<u64> {
+        if self.is_json == Some(true) { self.json.hold() } else { self.lane.hold() }
+    }
+
+    pub(super) fn force(&mut self, passes: bool, found: &mut Found) -> u32 {
+        if self.is_json == Some(true) {
+            self.json.force(passes, found)
+        } else {
+            self.lane.force(passes, found)
+        }
+    }
+}
