@@ -1,6 +1,7 @@
 //! Values that a protocol delimits: fields of rows, parameters, strings of replies. Each is a text of its own, and nothing of one
 //! is held beyond its end.
 
+use super::blank::Blank;
 use super::json::Json;
 use super::lane::{Fill, Found, Lane};
 use super::rules::Rules;
@@ -36,17 +37,17 @@ pub enum Shape {
 /// Follows values.
 #[derive(Debug)]
 pub(super) struct Values {
-    value: Value,
     /// It is a JSON text; `None`: its first byte is to come.
     is_json: Option<bool>,
+    blank: Blank,
     lane: Lane,
     json: Json,
 }
 
 impl Values {
     pub(super) fn new() -> Self {
-        let value = Value { shape: Shape::Text, whole: None };
-        Values { value, is_json: Some(false), lane: Lane::new(Fill::Text), json: Json::new() }
+        let (lane, json) = (Lane::new(Fill::Text), Json::new());
+        Values { is_json: Some(false), blank: Blank::default(), lane, json }
     }
 
     pub(super) fn begin(&mut self, value: Value) {
@@ -58,7 +59,7 @@ impl Values {
             Shape::Hex => Fill::Hex,
             Shape::Binary => Fill::Zeros,
         };
-        self.value = value;
+        self.blank = Blank::default();
         self.lane.restart(fill, value.whole);
         self.is_json = match (value.shape, value.whole) {
             (Shape::Json, _) => Some(true),
@@ -75,16 +76,19 @@ impl Values {
     }
 
     pub(super) fn feed(&mut self, bytes: &[u8], wire: u64, ends: bool, rules: &Rules, found: &mut Found) {
-        let is_json = match (self.is_json, bytes.first()) {
-            (Some(known), _) => known,
-            (None, None) => false,
-            (None, Some(first)) => {
-                let is_json = matches!(first, b'{' | b'[');
-                if is_json {
-                    self.json.begin_value(None);
+        let (mut bytes, mut wire) = (bytes, wire);
+        let is_json = match self.is_json {
+            Some(known) => known,
+            // White space before it says nothing, whichever it is.
+            None => match self.blank.begins_json(&mut bytes, &mut wire) {
+                None => false,
+                Some(is_json) => {
+                    if is_json {
+                        self.json.begin_value(None);
+                    }
+                    *self.is_json.insert(is_json)
                 }
-                *self.is_json.insert(is_json)
-            }
+            },
         };
         if is_json {
             self.json.feed(bytes, wire, rules, found);

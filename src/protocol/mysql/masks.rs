@@ -6,7 +6,7 @@
 //! ```
 
 use super::Reader;
-use super::commands::command;
+use super::command;
 use super::replies::Role;
 use crate::mask::{Format, Rules, Shape, Stream, Value};
 use crate::names::Direction;
