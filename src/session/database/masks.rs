@@ -100,6 +100,6 @@ impl<M: Masked> Masks<M> {
 
     /// The session is over.
     pub(in crate::session) fn finish(&self, trail: &mut Trail) {
-        trail.masked(self.found);
+        trail.set_masked(self.found);
     }
 }
