@@ -9,6 +9,7 @@
 //! ```
 //! Keys and cookies are compared by their digests under a secret of the process, so that the time it takes tells nothing.
 
+use crate::policy::Identity;
 use crate::secret::Secret;
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, COOKIE};
@@ -50,6 +51,20 @@ pub struct Operator {
     pub role: Role,
     /// Their login, which the tokens of their forms belong to.
     pub(super) login: Option<[u8; 32]>,
+    /// Whom the issuer says that they are.
+    pub(super) identity: Option<Arc<Identity>>,
+}
+
+impl Operator {
+    /// Somebody whom no issuer names.
+    fn nameless(name: &str) -> Self {
+        Operator { name: name.into(), role: Role::Operate, login: None, identity: None }
+    }
+
+    /// Whoever has the key.
+    pub(super) fn with_key() -> Self {
+        Operator::nameless("key")
+    }
 }
 
 /// Why somebody is not let in.
@@ -86,8 +101,10 @@ pub(super) const LOGIN_LIFETIME: Duration = Duration::from_secs(8 * 3600);
 /// Logins at a time; the oldest makes room.
 const MAX_LOGINS: usize = 1_000;
 
-/// The cookie's name. Without the prefix `__Host-`, which browsers refuse where there is no TLS.
-pub(super) const COOKIE_NAME: &str = "staunch_admin";
+/// The cookie's name. The prefix keeps it from being set by other hosts and in clear; without TLS, browsers refuse it.
+pub(super) fn cookie_name(is_tls: bool) -> &'static str {
+    if is_tls { "__Host-staunch_admin" } else { "staunch_admin" }
+}
 
 /// Who may.
 pub struct Access {
@@ -95,22 +112,22 @@ pub struct Access {
     /// Somebody at loopback needs no proof.
     is_open: bool,
     secret: hmac::Key,
+    cookie: &'static str,
     logins: Mutex<HashMap<[u8; 32], Login>>,
 }
 
 struct Login {
-    name: Arc<str>,
-    role: Role,
+    operator: Operator,
     ends: Instant,
 }
 
 impl Access {
-    /// `key`: lets in whoever has it. `has_rules`: tokens let in, too.
-    pub fn new(key: Option<Arc<Secret>>, has_rules: bool) -> Self {
+    /// `key`: lets in whoever has it. `has_rules`: tokens let in, too. `is_tls`: the listener speaks TLS.
+    pub fn new(key: Option<Arc<Secret>>, has_rules: bool, is_tls: bool) -> Self {
         let is_open = key.is_none() && !has_rules;
         let secret = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
             .expect("the system has random numbers, or no TLS would work");
-        Access { key, is_open, secret, logins: Mutex::default() }
+        Access { key, is_open, secret, cookie: cookie_name(is_tls), logins: Mutex::default() }
     }
 
     /// True where people log in.
@@ -122,11 +139,11 @@ impl Access {
     pub(super) fn operator(&self, headers: &HeaderMap, peer: SocketAddr) -> Result<Operator, Stranger> {
         if headers.contains_key(AUTHORIZATION) {
             return match bearer(headers).is_some_and(|key| self.is_key(key)) {
-                true => Ok(Operator { name: "key".into(), role: Role::Operate, login: None }),
+                true => Ok(Operator::with_key()),
                 false => Err(Stranger::BadKey),
             };
         }
-        match cookie(headers) {
+        match cookie(headers, self.cookie) {
             Some(cookie) => match self.login_of(cookie) {
                 Err(Stranger::Expired) if self.is_open => self.nobody(peer),
                 found => found,
@@ -137,7 +154,7 @@ impl Access {
 
     fn nobody(&self, peer: SocketAddr) -> Result<Operator, Stranger> {
         match self.is_open && peer.ip().to_canonical().is_loopback() {
-            true => Ok(Operator { name: "loopback".into(), role: Role::Operate, login: None }),
+            true => Ok(Operator::nameless("loopback")),
             false => Err(Stranger::NoProof),
         }
     }
@@ -147,7 +164,7 @@ impl Access {
         let mut logins = self.logins.lock();
         logins.retain(|_, login| login.ends > Instant::now());
         let login = logins.get(&id).ok_or(Stranger::Expired)?;
-        Ok(Operator { name: login.name.clone(), role: login.role, login: Some(id) })
+        Ok(Operator { login: Some(id), ..login.operator.clone() })
     }
 
     /// True for the configured key.
@@ -156,9 +173,9 @@ impl Access {
     }
 
     /// Begins a login, and returns its cookie's value.
-    pub(super) fn log_in(&self, name: &str, role: Role, lifetime: Duration) -> String {
+    pub(super) fn log_in(&self, operator: Operator, lifetime: Duration) -> String {
         let cookie = random();
-        let login = Login { name: name.into(), role, ends: Instant::now() + lifetime.min(LOGIN_LIFETIME) };
+        let login = Login { operator, ends: Instant::now() + lifetime.min(LOGIN_LIFETIME) };
         let mut logins = self.logins.lock();
         logins.retain(|_, login| login.ends > Instant::now());
         if logins.len() >= MAX_LOGINS
@@ -189,6 +206,11 @@ impl Access {
         self.digest(self.form_token(operator).as_bytes()) == self.digest(token.as_bytes())
     }
 
+    /// A text that only this process can derive from `from`, another for each purpose.
+    pub(super) fn derive(&self, purpose: &str, from: &str) -> String {
+        URL_SAFE_NO_PAD.encode(self.digest(format!("{purpose}\0{from}").as_bytes()))
+    }
+
     fn digest(&self, text: &[u8]) -> [u8; 32] {
         hmac::sign(&self.secret, text).as_ref().try_into().expect("HMAC-SHA-256 has 32 bytes")
     }
@@ -208,10 +230,11 @@ pub(super) fn random() -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
+/// The value of a cookie.
+pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let all = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     all.flat_map(|list| list.split(';'))
-        .find_map(|one| one.trim().strip_prefix(COOKIE_NAME)?.strip_prefix('='))
+        .find_map(|one| one.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
 #[cfg(test)]
@@ -222,7 +245,11 @@ mod tests {
     const REMOTE: &str = "192.0.2.1:5";
 
     fn access(key: Option<&str>) -> Access {
-        Access::new(key.map(|key| Arc::new(Secret::new(key.as_bytes().to_vec()))), false)
+        Access::new(key.map(|key| Arc::new(Secret::new(key.as_bytes().to_vec()))), false, false)
+    }
+
+    fn viewer() -> Operator {
+        Operator { name: "ann".into(), role: Role::View, login: None, identity: None }
     }
 
     fn ask(access: &Access, peer: &str, headers: &[(&'static str, String)]) -> Result<Operator, Stranger> {
@@ -239,7 +266,7 @@ mod tests {
         assert_eq!(ask(&access(None), "[::ffff:127.0.0.1]:5", &[]).unwrap().role, Role::Operate);
         assert_eq!(ask(&access(None), REMOTE, &[]).unwrap_err(), Stranger::NoProof);
         assert_eq!(ask(&access(Some("k")), LOCAL, &[]).unwrap_err(), Stranger::NoProof);
-        assert_eq!(ask(&Access::new(None, true), LOCAL, &[]).unwrap_err(), Stranger::NoProof);
+        assert_eq!(ask(&Access::new(None, true, false), LOCAL, &[]).unwrap_err(), Stranger::NoProof);
     }
 
     #[test]
@@ -257,16 +284,16 @@ mod tests {
     #[test]
     fn a_login_lasts_until_it_ends_and_has_form_tokens_of_its_own() {
         let access = access(Some("key"));
-        let cookie = access.log_in("ann", Role::View, LOGIN_LIFETIME);
-        let with = |cookie: &str| vec![("cookie", format!("a=b; {COOKIE_NAME}={cookie}"))];
+        let cookie = access.log_in(viewer(), LOGIN_LIFETIME);
+        let with = |cookie: &str| vec![("cookie", format!("a=b; staunch_admin={cookie}"))];
         let ann = ask(&access, REMOTE, &with(&cookie)).unwrap();
         assert_eq!((&*ann.name, ann.role), ("ann", Role::View));
-        let other = ask(&access, REMOTE, &with(&access.log_in("ann", Role::View, LOGIN_LIFETIME))).unwrap();
+        let other = ask(&access, REMOTE, &with(&access.log_in(viewer(), LOGIN_LIFETIME))).unwrap();
         let token = access.form_token(&ann);
         assert!(access.is_form_token(&ann, &token) && !access.is_form_token(&other, &token));
         access.log_out(&ann);
         assert_eq!(ask(&access, REMOTE, &with(&cookie)).unwrap_err(), Stranger::Expired);
-        let short = access.log_in("ann", Role::View, Duration::ZERO);
+        let short = access.log_in(viewer(), Duration::ZERO);
         assert_eq!(ask(&access, REMOTE, &with(&short)).unwrap_err(), Stranger::Expired);
         assert_eq!(ask(&access, REMOTE, &with("x")).unwrap_err(), Stranger::Expired);
     }
@@ -274,7 +301,7 @@ mod tests {
     #[test]
     fn logins_are_bounded() {
         let access = access(Some("key"));
-        (0..MAX_LOGINS + 5).for_each(|_| drop(access.log_in("ann", Role::View, LOGIN_LIFETIME)));
+        (0..MAX_LOGINS + 5).for_each(|_| drop(access.log_in(viewer(), LOGIN_LIFETIME)));
         assert_eq!(access.logins.lock().len(), MAX_LOGINS);
     }
 }

@@ -19,6 +19,7 @@ mod fault;
 mod guard;
 mod list;
 mod live;
+mod oidc_login;
 pub mod orders;
 mod page;
 pub mod process;
@@ -30,6 +31,7 @@ mod token;
 mod view;
 
 use crate::gateway::Gateway;
+use crate::identify::oidc::LoginSettings;
 use crate::identify::signals::SignalSource;
 use crate::metrics::WorkerMetrics;
 use crate::names::RouteName;
@@ -51,6 +53,7 @@ use axum::serve::IncomingStream;
 use fault::Fault;
 use list::Query;
 use live::{Live, Row, Seen, bring_up_to_date};
+use oidc_login::OidcLogin;
 use signals::SeenEvents;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -98,6 +101,8 @@ pub struct Settings {
     pub view: Policy,
     /// Strangers from elsewhere than loopback get the metrics.
     pub is_public: bool,
+    /// Where operators log in by their browser.
+    pub login: Option<LoginSettings>,
 }
 
 /// What all requests share.
@@ -109,6 +114,7 @@ struct Admin {
     revocations: Option<PathBuf>,
     tokens: TokenRules,
     seen_events: SeenEvents,
+    oidc_login: Option<OidcLogin>,
     is_tls: bool,
     is_public: bool,
 }
@@ -130,12 +136,21 @@ async fn serve_within(
 ) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let Settings { key, hosts, revocations, tls, operate, view, is_public } = settings;
+    let Settings { key, hosts, revocations, tls, operate, view, is_public, login } = settings;
     let tokens = TokenRules::new(operate, view);
-    let (access, live, is_tls) = (Access::new(key, !tokens.is_empty()), Arc::default(), tls.is_some());
-    let seen_events = SeenEvents::default();
-    let admin =
-        Arc::new(Admin { state, access, live, hosts, revocations, tokens, seen_events, is_tls, is_public });
+    let is_tls = tls.is_some();
+    let admin = Arc::new(Admin {
+        state,
+        access: Access::new(key, !tokens.is_empty(), is_tls),
+        live: Arc::default(),
+        hosts,
+        revocations,
+        tokens,
+        seen_events: SeenEvents::default(),
+        oidc_login: login.map(OidcLogin::new),
+        is_tls,
+        is_public,
+    });
     let polls = signals::poll::run(admin.clone());
     let service = router(admin).into_make_service_with_connect_info::<Peer>();
     let listener = BoundedListener::new(listener, bounds);
@@ -283,6 +298,12 @@ impl Admin {
             Err(Stranger::BadKey) if !self.tokens.is_empty() => {
                 let token = access::bearer(headers).ok_or(Stranger::BadKey)?;
                 self.token_operator(token).await.map(|(operator, _)| operator)
+            }
+            // A login does not outlive the proof that it began with.
+            Ok(Operator { identity: Some(identity), .. })
+                if self.state.registry().revocations().cover(&identity, SystemTime::now) =>
+            {
+                Err(Stranger::Revoked)
             }
             known => known,
         }

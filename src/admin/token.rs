@@ -35,17 +35,32 @@ impl TokenRules {
         token: &[u8],
     ) -> Result<(Operator, SystemTime), Stranger> {
         let identity = self.identity(issuers, token).await?;
-        if revocations.cover(&identity, SystemTime::now) {
+        self.judge(revocations, &identity)
+    }
+
+    /// What somebody may whose identity is proven, and until when.
+    pub(super) fn judge(
+        &self,
+        revocations: &Revocations,
+        identity: &Arc<Identity>,
+    ) -> Result<(Operator, SystemTime), Stranger> {
+        if revocations.cover(identity, SystemTime::now) {
             return Err(Stranger::Revoked);
         }
         let may =
-            |policy: &Policy| policy.permit(&RouteName("admin".into()), &identity, SystemTime::now()).is_ok();
+            |policy: &Policy| policy.permit(&RouteName("admin".into()), identity, SystemTime::now()).is_ok();
         let role = match (may(&self.operate), may(&self.view)) {
             (true, _) => Role::Operate,
             (false, true) => Role::View,
             (false, false) => return Err(Stranger::NotAnOperator),
         };
-        Ok((Operator { name: identity.subject.clone(), role, login: None }, identity.expires))
+        let operator = Operator {
+            name: identity.subject.clone(),
+            role,
+            login: None,
+            identity: Some(identity.clone()),
+        };
+        Ok((operator, identity.expires))
     }
 
     async fn identity(&self, issuers: &Issuers, token: &[u8]) -> Result<Arc<Identity>, Stranger> {

@@ -5,6 +5,7 @@ use super::summary::Summary;
 use crate::acme::Plan;
 use crate::audit::{Format, Room};
 use crate::gateway::Gateway;
+use crate::identify::oidc::LoginSettings;
 use crate::policy::Policy;
 use crate::recording::settings::Settings;
 use crate::secret::Secret;
@@ -56,6 +57,8 @@ pub struct Admin {
     pub view: Policy,
     /// Strangers from elsewhere than loopback get the metrics.
     pub is_public: bool,
+    /// Where operators log in by their browser.
+    pub login: Option<LoginSettings>,
 }
 
 /// The log.

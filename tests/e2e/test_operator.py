@@ -362,6 +362,7 @@ def test_operators_come_over_tls_with_their_own_tokens_as_what_the_rules_say(wor
     # A browser: the log-in takes a token, the cookie is for TLS only, and a viewer's page has no form that gives orders.
     entered = ask("POST", "/login", data={"key": viewer})
     assert entered.status_code == 303 and "; Secure" in entered.headers["set-cookie"]
+    assert entered.headers["set-cookie"].startswith("__Host-staunch_admin=")
     cookie = {"Cookie": entered.headers["set-cookie"].partition(";")[0]}
     page = ask("GET", f"/sessions/{session['id']}", headers=cookie)
     assert page.status_code == 200 and "Client leg" in page.text and "End now" not in page.text

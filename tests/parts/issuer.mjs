@@ -19,6 +19,8 @@ const issuer = `https://127.0.0.1:${port}`;
 const known = JSON.parse(process.env.CLIENTS);
 // Programs of people: public clients, as RFC 8252 has them. <subject> is whatever name is typed in.
 const native = JSON.parse(process.env.NATIVE ?? "[]");
+// Websites: clients with a secret and one redirect URI.
+const web = JSON.parse(process.env.WEB ?? "[]");
 const group = (client) => client.clientId.split(".")[1];
 const audience = (client) => client.clientId.split(".")[2];
 const provider = new Provider(issuer, {
@@ -39,6 +41,15 @@ const provider = new Provider(issuer, {
         token_endpoint_auth_method: "none",
         grant_types: ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
         redirect_uris: ["http://127.0.0.1/callback"],
+        response_types: ["code"],
+        id_token_signed_response_alg: "ES256",
+      })),
+      web.map(({ id, redirect }) => ({
+        client_id: id,
+        client_secret: "web secret:/",
+        token_endpoint_auth_method: "client_secret_basic",
+        grant_types: ["authorization_code"],
+        redirect_uris: [redirect],
         response_types: ["code"],
         id_token_signed_response_alg: "ES256",
       })),

@@ -136,6 +136,37 @@ const scenarios = {
     return { led, wrong, inside, cookie: { httpOnly: cookie.httpOnly, sameSite: cookie.sameSite }, status, outside, expired };
   },
 
+  // A log-in at the issuer, which is another site; then a revocation of oneself.
+  async issuer() {
+    const page = await open();
+    await page.goto(base + "/routes");
+    const led = new URL(page.url()).pathname;
+    await page.click("text=Log in with corp");
+    const away = new URL(page.url()).origin;
+    // The issuer's own page loads nothing that its policy forbids to it.
+    errors.length = 0;
+    await page.fill("input[name=login]", "ann");
+    await page.fill("input[name=password]", "any");
+    await page.click("button[type=submit]");
+    await page.click("button[type=submit]");
+    await page.waitForURL(base + "/");
+    errors.length = 0;
+    const inside = await page.locator("h1").innerText();
+    const who = await page.locator(".operator span").innerText();
+    const cookies = (await page.context().cookies(base)).map(({ name, httpOnly, secure, sameSite, domain }) => ({ name, httpOnly, secure, sameSite, domain }));
+    const unsigned = await page.evaluate(async () => (await fetch("/revoke", {
+      method: "POST", body: new URLSearchParams({ subject: "ann" }),
+    })).status);
+    errors.length = 0;
+    await page.goto(base + "/revocations");
+    await page.fill("input[name=subject]", "ann");
+    await page.click("button.danger");
+    await page.goto(base + "/");
+    const outside = new URL(page.url()).pathname;
+    errors.length = 0;
+    return { led, away, inside, who, cookies, unsigned, outside };
+  },
+
   // Another site's page tries a form, a fetch, a frame.
   async foreign() {
     const page = await open();

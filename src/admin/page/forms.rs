@@ -1,7 +1,7 @@
 //! What a browser sends: orders by form, log-in and log-out. Each form carries a token that only our pages know.
 
 use super::{View, fault_page, frame, markup_response, see_other};
-use crate::admin::access::{COOKIE_NAME, LOGIN_LIFETIME, Operator, Role, Stranger};
+use crate::admin::access::{LOGIN_LIFETIME, Operator, Stranger, cookie_name};
 use crate::admin::fault::{Fault, Told};
 use crate::admin::orders::{self, RevokeRequest};
 use crate::admin::{Admin, Caller, Peer};
@@ -152,6 +152,9 @@ fn login(admin: &Admin, notice: Option<&str>) -> Markup {
         None,
         &html! {
             @if let Some(notice) = notice { p.fault role="alert" { (notice) } }
+            @if let Some(login) = &admin.oidc_login {
+                p { a.button href="/login/oidc" { "Log in with " (login.issuer()) } }
+            }
             @if admin.access.has_login() {
                 form.order method="post" action="/login" {
                     label { "Key, or a token as `staunch token` prints it " input type="password" name="key" autocomplete="current-password" required; }
@@ -175,25 +178,34 @@ pub(super) async fn log_in(
     let (operator, lifetime) = match admin.proven(proof).await {
         Ok(proven) => proven,
         Err(stranger) => {
-            // As many lines as anybody may cause who is not permitted.
-            if audit::admit_unpermitted(Remote(remote), false) {
-                line(OrderKind::Refused, "key", remote, Some(&format!("a log-in: {stranger}")));
-            }
+            admin.log_failed_login("key", remote, &stranger.to_string());
             let markup = login(&admin, Some(&stranger.to_string()));
             return (Fault::from(stranger).status, Extension(Told), markup_response(markup)).into_response();
         }
     };
-    line(OrderKind::Login, &operator.name, remote, Some(operator.role.name()));
-    let cookie = admin.access.log_in(&operator.name, operator.role, lifetime);
-    let cookie = cookie_line(&cookie, admin.is_tls, lifetime);
+    let cookie = admin.begin_login(operator, remote, lifetime);
     (StatusCode::SEE_OTHER, [(LOCATION, "/".to_owned()), (SET_COOKIE, cookie)]).into_response()
 }
 
 impl Admin {
+    /// Begins a login, writes its line, and returns the header that sets its cookie.
+    pub(super) fn begin_login(&self, operator: Operator, remote: SocketAddr, lifetime: Duration) -> String {
+        line(OrderKind::Login, &operator.name, remote, Some(operator.role.name()));
+        let cookie = self.access.log_in(operator, lifetime);
+        cookie_line(&cookie, self.is_tls, lifetime)
+    }
+
+    /// Writes that somebody could not log in: as many lines as anybody may cause who is not permitted.
+    pub(super) fn log_failed_login(&self, operator: &str, remote: SocketAddr, why: &str) {
+        if audit::admit_unpermitted(Remote(remote), false) {
+            line(OrderKind::Refused, operator, remote, Some(&format!("a log-in: {why}")));
+        }
+    }
+
     /// Whom a key or token proves, and for how long they may be logged in.
     async fn proven(&self, proof: &str) -> Result<(Operator, Duration), Stranger> {
         if self.access.is_key(proof.as_bytes()) {
-            return Ok((Operator { name: "key".into(), role: Role::Operate, login: None }, LOGIN_LIFETIME));
+            return Ok((Operator::with_key(), LOGIN_LIFETIME));
         }
         if self.tokens.is_empty() {
             return Err(Stranger::BadKey);
@@ -215,7 +227,8 @@ pub(super) async fn log_out(State(admin): State<Arc<Admin>>, caller: Caller, bod
 
 fn cookie_line(value: &str, is_tls: bool, lifetime: Duration) -> String {
     let (secure, seconds) = (if is_tls { "; Secure" } else { "" }, lifetime.as_secs());
-    format!("{COOKIE_NAME}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}")
+    let name = cookie_name(is_tls);
+    format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}")
 }
 
 fn line(order: OrderKind, operator: &str, remote: SocketAddr, reason: Option<&str>) {

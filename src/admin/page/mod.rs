@@ -1,6 +1,7 @@
 //! The live page: HTML that is whole without a script. The script only puts newer live parts in place of the old.
 
 mod forms;
+mod oidc;
 mod plot;
 mod session;
 mod sessions;
@@ -65,6 +66,8 @@ pub(super) fn router() -> Router<Arc<Admin>> {
 pub(super) fn open_router() -> Router<Arc<Admin>> {
     Router::new()
         .route("/login", get(forms::login_page).post(forms::log_in))
+        .route("/login/oidc", get(oidc::begin))
+        .route("/login/callback", get(oidc::callback))
         .route("/assets/{name}", get(asset))
         // Browsers ask for one by themselves.
         .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))

@@ -111,6 +111,30 @@ pub struct Admin {
     pub operate: Vec<OperatorRule>,
     /// Whose tokens let them look. Default: nobody's.
     pub view: Vec<OperatorRule>,
+    /// Where operators log in by their browser; `operate` and `view` say who may. Needs `certificate`. Default: they bring a token.
+    pub login: Option<OperatorLogin>,
+}
+
+/// Log-ins of operators at an issuer, by authorization code and PKCE.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct OperatorLogin {
+    /// Name of an issuer. Its ID tokens must tell the groups that `operate` and `view` ask for.
+    #[schemars(with = "String")]
+    pub issuer: Text,
+    /// The gateway's name at the issuer.
+    pub client_id: String,
+    /// Where the gateway's secret at the issuer stands. Default: it is a public client.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub client_secret: Option<Text>,
+    /// What is asked for. Default `openid profile email`.
+    #[serde(default)]
+    pub scope: Option<String>,
+    /// Where browsers reach this listener, without a path: `https://gateway-admin.example.com:9901`. The issuer must know
+    /// this with `/login/callback` as a redirect URI.
+    #[schemars(with = "String")]
+    pub url: Text,
 }
 
 /// Operators by their token: of this issuer, and in one of the groups, or one of the subjects, where these are given.

@@ -5,7 +5,9 @@ use super::listen::socket_address;
 use crate::config::fault::Notes;
 use crate::config::{Admin, model, secrets};
 use crate::gateway::Listener;
+use crate::identify::oidc::LoginSettings;
 use crate::names::IssuerName;
+use crate::net::https::HttpsUrl;
 use crate::policy::{Policy, Rule};
 use crate::tls::PostQuantum;
 use crate::tls::server::{ClientCertificates, ServerIdentity, ServerSettings, server_config};
@@ -61,6 +63,11 @@ impl Context<'_> {
                 Some(Arc::new(key))
             }
         };
+        let mut hosts = written.hosts.clone();
+        let login = match &written.login {
+            None => None,
+            Some(login) => Some(self.login(login, written, &mut hosts, notes)?),
+        };
         let tls = match &written.certificate {
             None => None,
             Some(pair) => Some(self.admin_tls(pair, notes)?),
@@ -68,13 +75,70 @@ impl Context<'_> {
         Some(Admin {
             address,
             key,
-            hosts: written.hosts.clone(),
+            hosts,
             revocations: written.revocations.as_ref().map(|path| self.base.join(path)),
             tls,
             operate: self.operators(&written.operate, notes),
             view: self.operators(&written.view, notes),
             is_public: written.unsafe_public_admin,
+            login,
         })
+    }
+
+    fn login(
+        &mut self,
+        written: &model::OperatorLogin,
+        admin: &model::Admin,
+        hosts: &mut Vec<String>,
+        notes: &mut Notes<'_>,
+    ) -> Option<LoginSettings> {
+        let issuer = self.known_issuer(&written.issuer, notes);
+        let span = written.url.span();
+        if admin.certificate.is_none() {
+            notes.fault(span.clone(), "log-ins by browser need TLS; write certificate = { … } in [admin]");
+        }
+        if admin.operate.is_empty() && admin.view.is_empty() {
+            notes.fault(span.clone(), "nobody may log in; write operate = [{ … }] or view = [{ … }]");
+        }
+        let url = written.url.get_ref().trim_end_matches('/');
+        let name = url.parse::<HttpsUrl>().ok().filter(|_| url.matches('/').count() == 2).map(|url| {
+            let host = url.host();
+            host.rsplit_once(':').map_or(host, |(name, _)| name).to_owned()
+        });
+        let fault = || format!("{url:?} is not where browsers reach this; write https://name[:port]");
+        let name = notes.take(span, name.ok_or_else(fault))?;
+        if !hosts.contains(&name) {
+            hosts.push(name);
+        }
+        let client_secret = match &written.client_secret {
+            None => None,
+            Some(text) => {
+                Some(Arc::new(notes.take(text.span(), secrets::read(text.get_ref(), self.base))?))
+            }
+        };
+        let scope = written.scope.clone().unwrap_or_else(|| "openid profile email".into());
+        if !scope.split(' ').any(|one| one == "openid") {
+            notes.fault(written.issuer.span(), "scope has no `openid`, without which there is no ID token");
+        }
+        Some(LoginSettings {
+            issuer,
+            client_id: written.client_id.clone(),
+            client_secret,
+            scope,
+            redirect: format!("{url}/login/callback"),
+        })
+    }
+
+    /// The issuer of this name, which must be there.
+    fn known_issuer(&mut self, written: &model::Text, notes: &mut Notes<'_>) -> IssuerName {
+        let name = written.get_ref();
+        self.used_issuers.insert(name.clone());
+        let issuer = IssuerName(name.as_str().into());
+        if !self.issuers.contains(&issuer) && !self.unread_issuers {
+            let advice = "write an [[issuer]] with this name";
+            notes.fault(written.span(), format!("there is no issuer `{name}`; {advice}"));
+        }
+        issuer
     }
 
     fn admin_tls(&self, written: &model::KeyPair, notes: &mut Notes<'_>) -> Option<Arc<ServerConfig>> {
@@ -96,20 +160,12 @@ impl Context<'_> {
     fn operators(&mut self, written: &[model::OperatorRule], notes: &mut Notes<'_>) -> Policy {
         let mut rules = Vec::new();
         for rule in written {
-            let name = rule.issuer.get_ref();
-            self.used_issuers.insert(name.clone());
-            let issuer = IssuerName(name.as_str().into());
-            if !self.issuers.contains(&issuer) && !self.unread_issuers {
-                notes.fault(
-                    rule.issuer.span(),
-                    format!("there is no issuer `{name}`; write an [[issuer]] with this name"),
-                );
-            }
+            let issuer = self.known_issuer(&rule.issuer, notes);
             let texts = |list: &[String]| list.iter().map(|text| text.as_str().into()).collect();
             let (groups, subjects) = (texts(&rule.groups), texts(&rule.subjects));
             if rule.groups.is_empty() && rule.subjects.is_empty() {
                 let advice = "write groups = [\"…\"] or subjects = [\"…\"]";
-                notes.fault(rule.issuer.span(), format!("this lets in everybody of `{name}`; {advice}"));
+                notes.fault(rule.issuer.span(), format!("this lets in everybody of `{issuer}`; {advice}"));
             }
             rules.push(Rule { issuer: Some(issuer), groups, subjects, ..Rule::default() });
         }

@@ -4,6 +4,7 @@
 //! and is believed only for the issuer's own host or a listed one.
 
 use super::keys::KeySetFault;
+use super::login::LoginEndpoints;
 use super::settings::{IssuerSettings, Setting};
 use crate::net::https::{self, Answer, HttpsClient, HttpsFault, HttpsUrl, Limits};
 use crate::secret::Secret;
@@ -42,6 +43,10 @@ pub(super) enum FetchFault {
     JwksScheme,
     #[error("jwks_uri is on a host that is neither the issuer's nor in jwks_hosts")]
     JwksHost,
+    #[error("an endpoint of the discovery document is not an https URL")]
+    EndpointScheme,
+    #[error("token_endpoint is on a host that is neither the issuer's nor in jwks_hosts")]
+    TokenHost,
     #[error(transparent)]
     Keys(#[from] KeySetFault),
 }
@@ -50,6 +55,13 @@ pub(super) enum FetchFault {
 struct Document {
     issuer: String,
     jwks_uri: String,
+}
+
+#[derive(Deserialize)]
+struct LoginDocument {
+    issuer: String,
+    authorization_endpoint: String,
+    token_endpoint: String,
 }
 
 impl KeySource {
@@ -91,6 +103,33 @@ impl KeySource {
             true => Ok(url),
             false => Err(FetchFault::JwksHost),
         }
+    }
+
+    /// Fetches the discovery document and takes from it where people log in. Tokens come from the hosts that may serve keys.
+    pub(super) async fn login_endpoints(&self, issuer: &str) -> Result<LoginEndpoints, FetchFault> {
+        let answer = self.get(&self.discovery).await?;
+        let document: LoginDocument =
+            serde_json::from_slice(answer.body.expose()).map_err(|_| FetchFault::Discovery)?;
+        if document.issuer != issuer {
+            return Err(FetchFault::OtherIssuer(""));
+        }
+        let https = |text: &str| text.parse::<HttpsUrl>().map_err(|()| FetchFault::EndpointScheme);
+        https(&document.authorization_endpoint)?;
+        let token = https(&document.token_endpoint)?;
+        match self.hosts.iter().any(|host| host == token.host()) {
+            true => Ok(LoginEndpoints { authorization: document.authorization_endpoint, token }),
+            false => Err(FetchFault::TokenHost),
+        }
+    }
+
+    /// Posts a form.
+    pub(super) async fn post(
+        &self,
+        url: &HttpsUrl,
+        headers: HeaderMap,
+        form: String,
+    ) -> Result<Answer, FetchFault> {
+        Ok(self.https.send(hyper::Method::POST, url, headers, form.into()).await?)
     }
 
     /// Fetches the keys.

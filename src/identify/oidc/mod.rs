@@ -13,6 +13,7 @@ mod explain;
 mod fault;
 mod jwt;
 mod keys;
+mod login;
 mod refresh;
 mod security_event;
 mod settings;
@@ -20,6 +21,7 @@ mod settings;
 mod tests;
 
 pub use fault::TokenFault;
+pub use login::{LoginCode, LoginEndpoints, LoginFault, LoginSettings};
 pub use security_event::{SecurityEvent, SecurityEventFault};
 pub use settings::{Algorithm, IssuerFault, IssuerSettings, Setting};
 

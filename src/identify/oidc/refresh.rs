@@ -61,7 +61,7 @@ impl Default for Limits {
 #[derive(Debug)]
 pub(super) struct Keeper {
     pub(super) settings: IssuerSettings,
-    source: KeySource,
+    pub(super) source: KeySource,
     limits: Limits,
     keys: ArcSwapOption<KeySet>,
     fetches: Mutex<FetchState>,

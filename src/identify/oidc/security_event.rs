@@ -76,16 +76,8 @@ impl Issuers {
         let keeper = self.keeper_of(&jwt)?;
         // What is refused in any case is not worth a fetch.
         let event = read(&jwt, keeper, audience, now)?;
-        let verified = match verify(&jwt, keeper, now) {
-            Err(TokenFault::UnknownKey | TokenFault::Unavailable) if keeper.may_ask() => {
-                keeper.ask().await;
-                verify(&jwt, keeper, now)
-            }
-            // The budget for fetches is spent: nothing is known of this key.
-            Err(TokenFault::UnknownKey) => Err(TokenFault::Unavailable),
-            verified => verified,
-        };
-        Ok(verified.map(|()| event)?)
+        verify_or_fetch(&jwt, keeper, now).await?;
+        Ok(event)
     }
 
     fn keeper_of(&self, jwt: &Jwt<'_>) -> Result<&Arc<Keeper>, TokenFault> {
@@ -125,6 +117,23 @@ fn read(
         events: events.ok_or(SecurityEventFault::Events)?,
         subject: jwt.claims.get("sub_id").cloned(),
     })
+}
+
+/// Verifies a signature, and waits once for keys that are not there.
+pub(super) async fn verify_or_fetch(
+    jwt: &Jwt<'_>,
+    keeper: &Keeper,
+    now: SystemTime,
+) -> Result<(), TokenFault> {
+    match verify(jwt, keeper, now) {
+        Err(TokenFault::UnknownKey | TokenFault::Unavailable) if keeper.may_ask() => {
+            keeper.ask().await;
+            verify(jwt, keeper, now)
+        }
+        // The budget for fetches is spent: nothing is known of this key.
+        Err(TokenFault::UnknownKey) => Err(TokenFault::Unavailable),
+        verified => verified,
+    }
 }
 
 fn verify(jwt: &Jwt<'_>, keeper: &Keeper, now: SystemTime) -> Result<(), TokenFault> {

@@ -29,7 +29,7 @@ def toml(value) -> str:
 class Gateway:
     scheme, trust = "http", True
 
-    def __init__(self, folder: pathlib.Path, config: dict, port: int | None = None, ready: int = 200, ca: str | None = None, **more):
+    def __init__(self, folder: pathlib.Path, config: dict, port: int | None = None, admin: int | None = None, ready: int = 200, ca: str | None = None, **more):
         """`ca`: the authority of the operator's listener, where that speaks TLS."""
         self.folder, self.config = folder, config
         if ca:
@@ -39,7 +39,7 @@ class Gateway:
         (folder / "stored.key").write_text(KEY + "\n")
         command = [BINARY, "serve", "--config", str(self.path), "--log-format", "json"]
         for attempt in range(3):
-            self.port, self.admin = port or free_port(), free_port()
+            self.port, self.admin = port or free_port(), admin or free_port()
             self.write(config)
             try:
                 self.process = Process(command, folder / "staunch.log", self.admin, **more)

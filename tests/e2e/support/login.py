@@ -96,13 +96,13 @@ class Browser:
     def __init__(self, world):
         self.http = httpx.Client(verify=ssl.create_default_context(cafile=world.ca), timeout=20)
 
-    def visit(self, url: str, name: str = "ann", code: str | None = None, abort: bool = False) -> str | None:
-        """The loopback address that it ends at; None if it ends at a page."""
+    def visit(self, url: str, name: str = "ann", code: str | None = None, abort: bool = False, stop: str = "http://") -> str | None:
+        """The address that it ends at, which begins with `stop` (plain http: loopback); None if it ends at a page."""
         answer = self.http.get(url)
         for _ in range(20):
             if answer.is_redirect:
                 target = urllib.parse.urljoin(str(answer.url), answer.headers["location"])
-                if target.startswith("http://"):
+                if target.startswith(stop):
                     return target
                 answer = self.http.get(target)
                 continue

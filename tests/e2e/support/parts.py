@@ -33,6 +33,11 @@ CLI_MINUTE = "cli.agents.staunch.63"
 CLI_HASTY = "cli.agents.staunch.600.3"
 
 
+# Where operators log in by their browser: who may give orders, who may look, who may nothing.
+OPERATORS = ["ops.agents.staunch.600", "look.visitors.staunch.600", "out.others.staunch.600"]
+WEB_SECRET = "web secret:/"
+
+
 def signing_key(kid: str) -> dict:
     numbers = ec.generate_private_key(ec.SECP256R1()).private_numbers()
     text = lambda n: base64.urlsafe_b64encode(n.to_bytes(32, "big")).rstrip(b"=").decode()
@@ -50,6 +55,8 @@ class Issuer:
         self.folder, self.authority, self.port = folder, authority, free_port()
         self.url = f"https://127.0.0.1:{self.port}"
         self.chain, self.key = authority.leaf("issuer", ["127.0.0.1"])
+        # The operator's listener of the gateway that people log in to.
+        self.operators_port = free_port()
         self.rotations = 0
         self.process = None
         self.rotate()
@@ -63,10 +70,12 @@ class Issuer:
 
     def start(self) -> None:
         clients = json.dumps([ANN, BRIEF, STRANGER, ELSEWHERE])
+        redirect = f"https://localhost:{self.operators_port}/login/callback"
+        web = json.dumps([{"id": name, "redirect": redirect} for name in OPERATORS])
         native = json.dumps([CLI, CLI_BRIEF, CLI_MINUTE, CLI_HASTY])
         command = ["node", str(PARTS / "issuer.mjs"), str(self.port), self.chain, self.key]
         command.append(str(self.folder / "jwks.json"))
-        env = os.environ | {"CLIENTS": clients, "NATIVE": native, "STAUNCH_TOOLS": str(TOOLS)}
+        env = os.environ | {"CLIENTS": clients, "NATIVE": native, "WEB": web, "STAUNCH_TOOLS": str(TOOLS)}
         self.process = Process(command, self.folder / "issuer.log", self.port, env)
 
     def stop(self) -> None:
