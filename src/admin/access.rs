@@ -233,8 +233,7 @@ pub(super) fn random() -> String {
 /// The value of a cookie.
 pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let all = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    all.flat_map(|list| list.split(';'))
-        .find_map(|one| one.trim().strip_prefix(name)?.strip_prefix('='))
+    all.flat_map(|list| list.split(';')).find_map(|one| one.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
 #[cfg(test)]

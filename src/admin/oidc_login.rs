@@ -209,7 +209,8 @@ mod tests {
         // What passes is asked of the issuer, which is none here.
         let asked = login.finish(&issuers, &access, &mine, &good).await;
         assert!(matches!(asked, Err(AttemptFault::Login(LoginFault::NoIssuer))), "{asked:?}");
-        let refused = login.finish(&issuers, &access, &mine, &format!("error=access_denied&state={state}")).await;
+        let refused =
+            login.finish(&issuers, &access, &mine, &format!("error=access_denied&state={state}")).await;
         assert_eq!(refused.unwrap_err().to_string(), "the issuer refused the log-in (access_denied)");
         let odd = login.finish(&issuers, &access, &mine, &format!("error=%3Cb%3E&state={state}")).await;
         assert_eq!(odd.unwrap_err().to_string(), "the issuer refused the log-in (error)");
@@ -220,7 +221,9 @@ mod tests {
         let (one, other) = (Access::new(None, true, true), Access::new(None, true, true));
         let mine = Derived::new(&one, "1.a");
         assert!(mine.state != mine.nonce && mine.nonce != mine.verifier && mine.state != mine.verifier);
-        assert!(mine.state != Derived::new(&one, "1.b").state && mine.state != Derived::new(&other, "1.a").state);
+        assert!(
+            mine.state != Derived::new(&one, "1.b").state && mine.state != Derived::new(&other, "1.a").state
+        );
         // RFC 7636 section 4.1: 43 to 128 characters.
         assert_eq!(mine.verifier.len(), 43);
     }

@@ -54,12 +54,8 @@ impl TokenRules {
             (false, true) => Role::View,
             (false, false) => return Err(Stranger::NotAnOperator),
         };
-        let operator = Operator {
-            name: identity.subject.clone(),
-            role,
-            login: None,
-            identity: Some(identity.clone()),
-        };
+        let operator =
+            Operator { name: identity.subject.clone(), role, login: None, identity: Some(identity.clone()) };
         Ok((operator, identity.expires))
     }
 

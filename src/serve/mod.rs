@@ -242,10 +242,11 @@ impl Running {
                 *self.state.certificates.lock() = loaded.summary.certificates();
                 *self.state.revocations.lock() = loaded.summary.revocations();
                 self.gateway.store(Arc::new(loaded.gateway));
-                self.workers.registry.authorise_again();
                 let listed = crl::RevokedSerials::of(&loaded.summary, &self.gateway.load());
                 let before = std::mem::replace(&mut *self.state.crl.lock(), listed.clone());
+                // First: authorised again, they would end as those whose permit has expired.
                 listed.end_sessions(&before, &self.workers.registry);
+                self.workers.registry.authorise_again();
                 tracing::info!("configuration reloaded");
                 true
             }

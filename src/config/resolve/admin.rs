@@ -112,9 +112,7 @@ impl Context<'_> {
         }
         let client_secret = match &written.client_secret {
             None => None,
-            Some(text) => {
-                Some(Arc::new(notes.take(text.span(), secrets::read(text.get_ref(), self.base))?))
-            }
+            Some(text) => Some(Arc::new(notes.take(text.span(), secrets::read(text.get_ref(), self.base))?)),
         };
         let scope = written.scope.clone().unwrap_or_else(|| "openid profile email".into());
         if !scope.split(' ').any(|one| one == "openid") {
