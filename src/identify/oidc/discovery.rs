@@ -4,7 +4,6 @@
 //! and is believed only for the issuer's own host or a listed one.
 
 use super::keys::KeySetFault;
-use super::login::LoginEndpoints;
 use super::settings::{IssuerSettings, Setting};
 use crate::net::https::{self, Answer, HttpsClient, HttpsFault, HttpsUrl, Limits};
 use crate::secret::Secret;
@@ -20,6 +19,15 @@ pub(super) struct KeySource {
     /// Hosts that may serve keys, as `host:port` in lower case; the issuer's own first.
     hosts: Vec<String>,
     https: HttpsClient,
+}
+
+/// Where people log in at an issuer.
+#[derive(Clone, Debug)]
+pub struct LoginEndpoints {
+    /// Where the browser is sent.
+    pub authorization: String,
+    /// Where the code is exchanged.
+    pub token: HttpsUrl,
 }
 
 /// A key set as fetched.

@@ -4,8 +4,9 @@
 use super::discovery::FetchFault;
 use super::fault::TokenFault;
 use super::jwt::Jwt;
+use super::refresh::Keeper;
 use super::security_event::verify_or_fetch;
-use super::{Issuers, Keeper};
+use super::settings::IssuerSettings;
 use crate::names::IssuerName;
 use crate::net::https::HttpsUrl;
 use crate::policy::Identity;
@@ -30,15 +31,6 @@ pub struct LoginSettings {
     pub scope: String,
     /// The URL to which the issuer sends browsers back.
     pub redirect: String,
-}
-
-/// Where people log in at an issuer.
-#[derive(Clone, Debug)]
-pub struct LoginEndpoints {
-    /// Where the browser is sent.
-    pub authorization: String,
-    /// Where the code is exchanged.
-    pub token: HttpsUrl,
 }
 
 /// Why nobody is logged in.
@@ -89,42 +81,22 @@ struct TokenAnswer {
     id_token: String,
 }
 
-impl Issuers {
-    /// Asks an issuer where people log in.
-    pub async fn login_endpoints(&self, issuer: &IssuerName) -> Result<LoginEndpoints, LoginFault> {
-        let keeper = self.keeper_named(issuer)?;
-        Ok(keeper.source.login_endpoints(&keeper.settings.url).await?)
+/// Exchanges a code, and returns whom the ID token proves.
+pub(super) async fn log_in(
+    keeper: &Keeper,
+    endpoint: &HttpsUrl,
+    code: &LoginCode<'_>,
+    now: SystemTime,
+) -> Result<Identity, LoginFault> {
+    let (headers, form) = token_request(code);
+    let answer = keeper.source.post(endpoint, headers, form).await?;
+    if answer.status != hyper::StatusCode::OK {
+        return Err(LoginFault::Code(answer.status.as_u16()));
     }
-
-    /// The URL of an issuer, as in `iss`.
-    pub fn issuer_url(&self, issuer: &IssuerName) -> Option<&str> {
-        self.keeper_named(issuer).ok().map(|keeper| keeper.settings.url.as_str())
-    }
-
-    /// Exchanges a code, and returns whom the ID token proves.
-    pub async fn log_in(
-        &self,
-        issuer: &IssuerName,
-        endpoint: &HttpsUrl,
-        code: &LoginCode<'_>,
-        now: SystemTime,
-    ) -> Result<Identity, LoginFault> {
-        let keeper = self.keeper_named(issuer)?;
-        let (headers, form) = token_request(code);
-        let answer = keeper.source.post(endpoint, headers, form).await?;
-        if answer.status != hyper::StatusCode::OK {
-            return Err(LoginFault::Code(answer.status.as_u16()));
-        }
-        let answer: TokenAnswer = serde_json::from_slice(answer.body.expose())
-            .map_err(|_| LoginFault::Issuer("it sends no ID token".into()))?;
-        let token = Secret::new(answer.id_token.into_bytes());
-        id_token(keeper, token.expose(), code.client_id, code.nonce, now).await
-    }
-
-    fn keeper_named(&self, issuer: &IssuerName) -> Result<&Arc<Keeper>, LoginFault> {
-        let keeper = self.list.iter().find(|keeper| keeper.settings.name == *issuer);
-        keeper.ok_or(LoginFault::NoIssuer)
-    }
+    let answer: TokenAnswer = serde_json::from_slice(answer.body.expose())
+        .map_err(|_| LoginFault::Issuer("it sends no ID token".into()))?;
+    let token = Secret::new(answer.id_token.into_bytes());
+    id_token(keeper, token.expose(), code.client_id, code.nonce, now).await
 }
 
 /// The request that exchanges a code (RFC 6749 section 4.1.3).
@@ -155,11 +127,8 @@ async fn id_token(
     if jwt.issuer()? != keeper.settings.url {
         return Err(TokenFault::UnknownIssuer.into());
     }
-    let settings = super::IssuerSettings {
-        audience: vec![client_id.to_owned()],
-        azp: Vec::new(),
-        ..keeper.settings.clone()
-    };
+    let settings =
+        IssuerSettings { audience: vec![client_id.to_owned()], azp: Vec::new(), ..keeper.settings.clone() };
     let identity = jwt.identity(&settings, now)?;
     if jwt.text("azp")?.is_some_and(|azp| azp != client_id) {
         return Err(TokenFault::AuthorizedParty.into());

@@ -20,13 +20,15 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use discovery::LoginEndpoints;
 pub use fault::TokenFault;
-pub use login::{LoginCode, LoginEndpoints, LoginFault, LoginSettings};
+pub use login::{LoginCode, LoginFault, LoginSettings};
 pub use security_event::{SecurityEvent, SecurityEventFault};
 pub use settings::{Algorithm, IssuerFault, IssuerSettings, Setting};
 
 use super::provider::{Identification, IdentityProvider, Refused};
 use crate::names::IssuerName;
+use crate::net::https::HttpsUrl;
 use crate::policy::{CLOCK_SKEW, Identity};
 use crate::protocol::RefusalReason;
 use cache::{RefusedToken, TokenCache, VerifiedToken};
@@ -302,6 +304,50 @@ impl Issuers {
             }
         });
         judged.map_err(|fault| self.refused(fault, token, now))
+    }
+}
+
+/// Security events, and people who log in.
+impl Issuers {
+    /// Whom a security event token says that it is from; nothing is verified.
+    pub fn security_event_issuer(&self, token: &[u8]) -> Result<IssuerName, SecurityEventFault> {
+        security_event::claimed_issuer(&self.list, token).map(|keeper| keeper.settings.name.clone())
+    }
+
+    /// Verifies a security event token that must be for one of `audience`. Waits once for keys that are not there.
+    pub async fn security_event(
+        &self,
+        token: &[u8],
+        audience: &[String],
+        now: SystemTime,
+    ) -> Result<SecurityEvent, SecurityEventFault> {
+        security_event::security_event(&self.list, token, audience, now).await
+    }
+
+    /// Asks an issuer where people log in.
+    pub async fn login_endpoints(&self, issuer: &IssuerName) -> Result<LoginEndpoints, LoginFault> {
+        let keeper = self.keeper(issuer).ok_or(LoginFault::NoIssuer)?;
+        Ok(keeper.source.login_endpoints(&keeper.settings.url).await?)
+    }
+
+    /// Exchanges a code, and returns whom the ID token proves.
+    pub async fn log_in(
+        &self,
+        issuer: &IssuerName,
+        endpoint: &HttpsUrl,
+        code: &LoginCode<'_>,
+        now: SystemTime,
+    ) -> Result<Identity, LoginFault> {
+        login::log_in(self.keeper(issuer).ok_or(LoginFault::NoIssuer)?, endpoint, code, now).await
+    }
+
+    /// The URL of an issuer, as in `iss`.
+    pub fn issuer_url(&self, issuer: &IssuerName) -> Option<&str> {
+        self.keeper(issuer).map(|keeper| keeper.settings.url.as_str())
+    }
+
+    fn keeper(&self, issuer: &IssuerName) -> Option<&Arc<Keeper>> {
+        self.list.iter().find(|keeper| keeper.settings.name == *issuer)
     }
 }
 

@@ -6,7 +6,7 @@
 use super::fault::TokenFault;
 use super::jwt::Jwt;
 use super::keys::Search;
-use super::{Issuers, Keeper};
+use super::refresh::Keeper;
 use crate::names::IssuerName;
 use crate::policy::CLOCK_SKEW;
 use serde_json::{Map, Value};
@@ -58,32 +58,30 @@ impl From<TokenFault> for SecurityEventFault {
     }
 }
 
-impl Issuers {
-    /// Whom a SET says that it is from; nothing is verified.
-    pub fn security_event_issuer(&self, token: &[u8]) -> Result<IssuerName, SecurityEventFault> {
-        let jwt = Jwt::parse_of(token, &[TYPE], "")?;
-        Ok(self.keeper_of(&jwt)?.settings.name.clone())
-    }
+/// The issuer that a SET says it is from; nothing is verified.
+pub(super) fn claimed_issuer<'a>(
+    list: &'a [Arc<Keeper>],
+    token: &[u8],
+) -> Result<&'a Arc<Keeper>, SecurityEventFault> {
+    let jwt = Jwt::parse_of(token, &[TYPE], "")?;
+    let url = jwt.issuer()?;
+    let keeper = list.iter().find(|keeper| keeper.settings.url == url);
+    Ok(keeper.ok_or(TokenFault::UnknownIssuer)?)
+}
 
-    /// Verifies a SET that must be for one of `audience`. Waits once for keys that are not there.
-    pub async fn security_event(
-        &self,
-        token: &[u8],
-        audience: &[String],
-        now: SystemTime,
-    ) -> Result<SecurityEvent, SecurityEventFault> {
-        let jwt = Jwt::parse_of(token, &[TYPE], "")?;
-        let keeper = self.keeper_of(&jwt)?;
-        // What is refused in any case is not worth a fetch.
-        let event = read(&jwt, keeper, audience, now)?;
-        verify_or_fetch(&jwt, keeper, now).await?;
-        Ok(event)
-    }
-
-    fn keeper_of(&self, jwt: &Jwt<'_>) -> Result<&Arc<Keeper>, TokenFault> {
-        let url = jwt.issuer()?;
-        self.list.iter().find(|keeper| keeper.settings.url == url).ok_or(TokenFault::UnknownIssuer)
-    }
+/// Verifies a SET of one of these issuers that must be for one of `audience`. Waits once for keys that are not there.
+pub(super) async fn security_event(
+    list: &[Arc<Keeper>],
+    token: &[u8],
+    audience: &[String],
+    now: SystemTime,
+) -> Result<SecurityEvent, SecurityEventFault> {
+    let keeper = claimed_issuer(list, token)?;
+    let jwt = Jwt::parse_of(token, &[TYPE], "")?;
+    // What is refused in any case is not worth a fetch.
+    let event = read(&jwt, keeper, audience, now)?;
+    verify_or_fetch(&jwt, keeper, now).await?;
+    Ok(event)
 }
 
 fn read(
