@@ -258,7 +258,37 @@ fn proxy_header(bytes: &[u8]) -> Result<(Option<SocketAddr>, usize), proxy_heade
             }
         }
     }
+    if !checksum_holds(&bytes[..length]) {
+        return Err(proxy_header::Error::Invalid);
+    }
     Ok((header.proxied_address().map(|address| address.source), length))
+}
+
+/// True unless a header of version 2 has a CRC32c that is not that of its bytes (PROXY protocol, section 2.2.3). In version 1,
+/// which is one line of text, there is none.
+fn checksum_holds(header: &[u8]) -> bool {
+    const CRC32C: u8 = 3;
+    const FIXED: usize = 16;
+    let addresses = match header.get(FIXED - 3).filter(|_| header[0] == b'\r').map(|family| family >> 4) {
+        Some(0) => 0,
+        Some(1) => 12,
+        Some(2) => 36,
+        Some(3) => 216,
+        _ => return true,
+    };
+    let mut at = FIXED + addresses;
+    while let Some(&[kind, high, low]) = header.get(at..).and_then(|rest| rest.first_chunk()) {
+        let value = at + 3..at + 3 + usize::from(u16::from_be_bytes([high, low]));
+        if kind == CRC32C {
+            let told =
+                header.get(value.clone()).and_then(|bytes| Some(u32::from_be_bytes(*bytes.first_chunk()?)));
+            let zeroed =
+                [&header[..value.start], &[0; 4], header.get(value.end..).unwrap_or_default()].concat();
+            return told == Some(crc32c::crc32c(&zeroed));
+        }
+        at = value.end;
+    }
+    true
 }
 
 /// The application protocol for both legs: what the client offers, the route allows and the upstream speaks.
@@ -368,6 +398,23 @@ mod tests {
         ];
         for options in wrong {
             assert_eq!(proxy_header(&version_2(1, options)), Err(Error::Invalid), "{options:x?}");
+        }
+    }
+
+    #[test]
+    fn a_checksum_is_held_against_the_header() {
+        // A checksum, an id, and what is known of TLS; the checksum was made bit by bit, by RFC 4960's polynomial.
+        let text =
+            b"\x21\x11\x00\x68\x7f\x00\x00\x01\xc0\xa8\x00\x01\x30\x39\x01\xbb\x03\x00\x04\x81\x21\x46\xe0\
+            \x05\x00\x041234\x20\x00\x4b\x07\x00\x00\x00\x00\x21\x00\x07TLSv1.3\x22\x00\x09localhost\
+            \x25\x00\x07RSA4096\x24\x00\x0aRSA-SHA256\x23\x00\x16TLS_AES_256_GCM_SHA384";
+        let whole = [SIGNATURE, text].concat();
+        assert_eq!(proxy_header(&whole), Ok((Some("127.0.0.1:12345".parse().unwrap()), whole.len())));
+        // The client's address, its port, the id, the checksum itself, and its length.
+        for at in [16, 25, 37, 31, 30] {
+            let mut other = whole.clone();
+            other[at] ^= 1;
+            assert_eq!(proxy_header(&other), Err(Error::Invalid), "byte {at}");
         }
     }
 
