@@ -65,16 +65,22 @@ impl<'a> Edit<'a> {
     }
 
     /// Lets the next `n` bytes pass.
+    #[inline]
     pub fn keep(&mut self, n: usize) {
         if self.diverged {
-            let kept = &self.data[self.at..self.at + n];
-            self.out.extend_from_slice(kept);
-            if let Some(view) = &mut self.view {
-                view.extend_from_slice(kept);
-            }
+            self.copy(n);
         }
         self.at += n;
         debug_assert!(self.at <= self.data.len());
+    }
+
+    /// Copies the next `n` bytes to where what differs from the input is put together.
+    fn copy(&mut self, n: usize) {
+        let kept = &self.data[self.at..self.at + n];
+        self.out.extend_from_slice(kept);
+        if let Some(view) = &mut self.view {
+            view.extend_from_slice(kept);
+        }
     }
 
     /// Takes the next `n` bytes out.

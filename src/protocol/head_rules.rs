@@ -149,9 +149,7 @@ pub fn check_http2_field(name: &[u8], value: &[u8]) -> Result<(), BrokenRule> {
 /// back the head that it got, with the stored credential in it (RFC 9110 section 9.3.8).
 pub fn barred_method(method: &[u8], fields: &Fields) -> Option<RefusalReason> {
     let barred = |method: &[u8]| BARRED.iter().any(|b| method.eq_ignore_ascii_case(b));
-    let overridden = |(name, value): (&[u8], &[u8])| {
-        OVERRIDES.iter().any(|o| is_alike(name, o)) && barred(value.trim_ascii())
-    };
+    let overridden = |(name, value): (&[u8], &[u8])| OVERRIDES.has(name) && barred(value.trim_ascii());
     (barred(method) || fields.iter().any(overridden)).then_some(RefusalReason::MethodNotAllowed)
 }
 
@@ -162,26 +160,49 @@ pub fn is_alike(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(&x, &y)| x == y || fold(x) == fold(y))
 }
 
+/// Names that are looked for in any spelling.
+struct Names {
+    names: &'static [&'static [u8]],
+    /// A bit for each length that one of them has: most names are none of them by this alone.
+    lengths: u64,
+}
+
+impl Names {
+    const fn new(names: &'static [&'static [u8]]) -> Self {
+        let (mut lengths, mut at) = (0, 0);
+        while at < names.len() {
+            lengths |= 1 << names[at].len();
+            at += 1;
+        }
+        Names { names, lengths }
+    }
+
+    /// True when some server could take `name` for one of them.
+    #[inline]
+    fn has(&self, name: &[u8]) -> bool {
+        let may = name.len() < 64 && self.lengths >> name.len() & 1 != 0;
+        may && self.names.iter().any(|n| is_alike(name, n))
+    }
+}
+
 /// True for what proxies say of clients; only the gateway may say it.
 pub fn is_forwarding(name: &[u8]) -> bool {
-    name.get(..12).is_some_and(|p| is_alike(p, b"x-forwarded-"))
-        || is_alike(name, b"forwarded")
-        || is_alike(name, b"x-real-ip")
+    name.get(..12).is_some_and(|p| is_alike(p, b"x-forwarded-")) || FORWARDING.has(name)
 }
 
 /// True for a field of a request that must not reach the upstream: what belongs to this connection, what the gateway takes out or
 /// says itself, and what a server could take for one of these or for the framing.
 pub fn stays_behind(name: &[u8], rewrite: &Rewrite<'_>) -> bool {
-    HOP.iter().any(|h| is_alike(name, h))
+    HOP.has(name)
         || is_forwarding(name)
-        || FRAMING.iter().any(|f| is_alike(name, f) && !name.eq_ignore_ascii_case(f))
+        || FRAMING.has(name) && !FRAMING.names.iter().any(|f| name.eq_ignore_ascii_case(f))
         || rewrite.strip.iter().any(|s| is_alike(name, s.as_bytes()))
         || rewrite.set.iter().any(|(s, _)| is_alike(name, s.as_bytes()))
 }
 
 /// True for a field that neither a trailer may carry nor a `Connection` option name (RFC 9110 sections 6.5.1 and 7.6.1).
 pub fn is_guarded(name: &[u8]) -> bool {
-    GUARDED.iter().any(|g| is_alike(name, g)) || is_forwarding(name)
+    GUARDED.has(name) || is_forwarding(name)
 }
 
 /// Checks a field of a trailer section: a recipient may merge it into the head, so what counts there must not arrive here.
@@ -214,7 +235,7 @@ const CONNECTION_SPECIFIC: [&[u8]; 5] =
 
 /// Between the client and the gateway only (RFC 9110 section 7.6.1). `Max-Forwards` counts proxies, and the gateway answers for the
 /// origin; passed on, it would make the next hop answer with what it was sent (RFC 9110 section 7.6.2).
-const HOP: [&[u8]; 8] = [
+const HOP: Names = Names::new(&[
     b"connection",
     b"keep-alive",
     b"proxy-connection",
@@ -223,16 +244,19 @@ const HOP: [&[u8]; 8] = [
     b"http2-settings",
     b"proxy-authorization",
     b"max-forwards",
-];
+]);
 
-const FRAMING: [&[u8]; 3] = [b"host", b"content-length", b"transfer-encoding"];
+/// What proxies say of clients, beside `X-Forwarded-…`.
+const FORWARDING: Names = Names::new(&[b"forwarded", b"x-real-ip"]);
+
+const FRAMING: Names = Names::new(&[b"host", b"content-length", b"transfer-encoding"]);
 
 const BARRED: [&[u8]; 3] = [b"CONNECT", b"TRACE", b"TRACK"];
 
 /// By these, frameworks let another method stand in for POST.
-const OVERRIDES: [&[u8]; 3] = [b"x-http-method-override", b"x-http-method", b"x-method-override"];
+const OVERRIDES: Names = Names::new(&[b"x-http-method-override", b"x-http-method", b"x-method-override"]);
 
-const GUARDED: [&[u8]; 12] = [
+const GUARDED: Names = Names::new(&[
     b"host",
     b"content-length",
     b"transfer-encoding",
@@ -245,7 +269,7 @@ const GUARDED: [&[u8]; 12] = [
     b"x-goog-api-key",
     b"x-request-id",
     b"max-forwards",
-];
+]);
 
 #[cfg(test)]
 mod tests {

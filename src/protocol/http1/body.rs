@@ -166,6 +166,7 @@ pub(super) fn unmaskable(rule: &'static str) -> Broken {
 
 impl Chunk {
     /// One byte of framing.
+    #[inline]
     fn step(&mut self, byte: u8, limits: &Limits) -> Result<(), Broken> {
         *self = match (&*self, byte) {
             (&Chunk::Size { digits, size }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
@@ -199,6 +200,7 @@ impl Chunk {
     }
 }
 
+#[inline]
 fn keep_up_to(edit: &mut Edit<'_>, left: &mut u64) -> u64 {
     let n = (edit.rest().len() as u64).min(*left);
     edit.keep(n as usize);
