@@ -17,6 +17,7 @@ mod cursor;
 mod detector;
 mod form;
 mod frames;
+mod grpc;
 mod json;
 mod keys;
 mod lane;

@@ -8,6 +8,7 @@
 
 use super::form::Form;
 use super::frames::Frames;
+use super::grpc::Grpc;
 use super::json::Json;
 use super::lane::{Fill, Found, Lane};
 use super::rules::{MAX_HELD_BYTES, Mode, Rules};
@@ -29,6 +30,8 @@ pub enum Format {
     Events,
     /// WebSocket frames.
     Frames,
+    /// gRPC messages.
+    Grpc,
     /// Values that a protocol delimits, each begun with [`Stream::begin_value`].
     Values,
 }
@@ -69,6 +72,7 @@ enum Follower {
     Form(Box<Form>),
     Events(Box<Sse>),
     Frames(Box<Frames>),
+    Grpc(Box<Grpc>),
     Values(Box<Values>),
 }
 
@@ -98,6 +102,7 @@ impl Stream {
             Format::Form => Follower::Form(Box::new(Form::new())),
             Format::Events => Follower::Events(Box::new(Sse::new())),
             Format::Frames => Follower::Frames(Box::new(Frames::new())),
+            Format::Grpc => Follower::Grpc(Box::new(Grpc::new())),
             Format::Values => Follower::Values(Box::new(Values::new())),
         };
         let (found, held) = (Found::default(), Vec::new());
@@ -184,6 +189,7 @@ impl Stream {
             Follower::Form(form) => form.finish(rules, found),
             Follower::Events(sse) => sse.finish(rules, found),
             Follower::Frames(frames) => frames.finish(rules, found),
+            Follower::Grpc(grpc) => grpc.finish(rules, found),
             Follower::Values(values) => values.finish(rules, found),
         }
         self.overwrite(&mut [], self.base + self.held.len() as u64);
@@ -261,6 +267,10 @@ impl Stream {
                 frames.feed(bytes, wire, rules, found);
                 frames.fault()
             }
+            Follower::Grpc(grpc) => {
+                grpc.feed(bytes, wire, rules, found);
+                grpc.fault
+            }
             Follower::Values(values) => {
                 values.feed(bytes, wire, ends, rules, found);
                 values.fault()
@@ -311,6 +321,7 @@ impl Stream {
             (Follower::Form(form), _) => form.hold(),
             (Follower::Events(sse), _) => sse.hold(),
             (Follower::Frames(frames), _) => frames.hold(),
+            (Follower::Grpc(grpc), _) => grpc.hold(),
             (Follower::Values(values), _) => values.hold(),
         };
         let hold = hold.filter(|hold| *hold < end);
@@ -328,6 +339,7 @@ impl Stream {
             Follower::Frames(frames) => frames.messages,
             Follower::Json(_, texts) => *texts,
             Follower::Text(_) | Follower::Form(_) => self.pieces,
+            Follower::Grpc(grpc) => grpc.messages,
             // A value ends where its length says, and nobody can use a part of it.
             Follower::Values(_) => 0,
         }
@@ -347,6 +359,7 @@ impl Stream {
             Follower::Form(form) => form.force(passes, found),
             Follower::Events(sse) => sse.force(passes, found),
             Follower::Frames(frames) => frames.force(passes, found),
+            Follower::Grpc(grpc) => grpc.force(passes),
             Follower::Values(values) => values.force(passes, found),
         };
     }

@@ -70,6 +70,10 @@ fn format(fields: &Fields) -> Result<Option<Format>, &'static str> {
         return Err("a body is in a character set that is not followed");
     }
     Ok(Some(match &essence[..] {
+        base64 if base64.starts_with(b"application/grpc-web-text") => {
+            return Err("gRPC messages in base64 cannot be masked");
+        }
+        grpc if grpc.starts_with(b"application/grpc") => Format::Grpc,
         b"text/event-stream" => Format::Events,
         b"application/json"
         | b"application/x-ndjson"
@@ -80,7 +84,6 @@ fn format(fields: &Fields) -> Result<Option<Format>, &'static str> {
         json if json.ends_with(b"+json") => Format::Json,
         b"application/x-www-form-urlencoded" => Format::Form,
         b"application/vnd.amazon.eventstream" => return Err("a body's framing has checksums (eventstream)"),
-        grpc if grpc.starts_with(b"application/grpc") => return Err("gRPC messages cannot be masked"),
         media if NOT_LOOKED_AT.iter().any(|kind| media.starts_with(kind)) => return Ok(None),
         _ => Format::Text,
     }))
@@ -122,8 +125,9 @@ const DIGESTS: [&str; 4] = ["content-digest", "repr-digest", "digest", "content-
 const NOT_LOOKED_AT: [&[u8]; 4] = [b"image/", b"audio/", b"video/", b"font/"];
 
 /// Fields of a request that must not go up where its answer is masked: what they ask for could not be.
-pub const ASKS_FOR_MORE: [&str; 6] = [
+pub const ASKS_FOR_MORE: [&str; 7] = [
     "accept-encoding",
+    "grpc-accept-encoding",
     "range",
     "if-range",
     "want-content-digest",

@@ -5,6 +5,7 @@ import ssl
 import time
 
 import anthropic
+import grpc
 import httpx
 import httpx2
 import openai
@@ -12,6 +13,7 @@ import pytest
 from support.gateway import KEY, staunch, toml
 from support.parts import until
 from test_http1 import curl
+from test_http2 import Grpc
 from websockets.sync.client import connect
 
 # One GPT token each: what a guard that looks at single deltas never sees.
@@ -149,3 +151,21 @@ def test_mask_try_shows_what_would_be_masked(world, tmp_path):
     assert "2 values; of 20 events, " in told and "card" in told, told
     checked = staunch("check", "-c", str(tmp_path / "gateway.toml"))
     assert "card             may pass: its first six digits" in checked.stdout.decode(), checked.stdout
+
+
+def test_grpc_messages_are_masked_and_a_compressed_one_ends_its_call_alone(world, start):
+    route = world.route("grpc", world.grpc_port, mask={"down": ["all"], "up": ["all"]})
+    gateway = start(world.config(route, mask=SETS))
+    with Grpc(gateway, world, world.issuer.token()) as rpc:
+        # Field 5 of a message in field 2; what follows reads as a letter. The server puts it into capitals.
+        message = b"\x12\x1a\x2a\x10jane@example.com\x4a\x06behind"
+        masked = b"\x12\x1a\x2a\x10JANE************\x4a\x06BEHIND"
+        assert list(rpc.chat(iter([message] * 3), metadata=rpc.metadata, timeout=10)) == [masked] * 3
+        answer = rpc.unary(b"4111111111111111", metadata=rpc.metadata, timeout=10)
+        assert answer.startswith(b"411111******1111|Bearer ") and KEY.encode() not in answer
+        for unmaskable in {"compression": grpc.Compression.Gzip}, {}:
+            with pytest.raises(grpc.RpcError):
+                rpc.unary(b"jane@example.com" * 3000, metadata=rpc.metadata, timeout=10, **unmaskable)
+        assert list(rpc.chat(iter([message]), metadata=rpc.metadata, timeout=10)) == [masked]
+    line = gateway.line("request", path="/test.Echo/Chat")
+    assert "email=3" in line["masked"], line

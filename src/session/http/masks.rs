@@ -23,8 +23,7 @@ impl HttpTraffic {
                 let other = request.fields.all("upgrade").any(other);
                 return other.then_some("what follows an upgrade to anything but WebSocket cannot be masked");
             }
-            Kind::Grpc => return Some("gRPC messages cannot be masked"),
-            Kind::Plain => {}
+            Kind::Grpc | Kind::Plain => {}
         }
         let up = masks.up.as_ref().filter(|_| !request.ends)?;
         format_of(&request.fields, &up.rules).err()

@@ -114,7 +114,7 @@ fn an_answer_that_cannot_be_masked_is_a_502_and_nothing_of_it_passes() {
     for field in [
         "Content-Encoding: gzip",
         "Content-Digest: sha-256=:x:",
-        "Content-Type: application/grpc",
+        "Content-Type: application/grpc-web-text",
         "Content-Type: application/vnd.amazon.eventstream",
         "Content-Range: bytes 0-9/10",
     ] {
