@@ -6,7 +6,7 @@ use super::{EvidenceFault, export, identities, list, replay, rewrap, show};
 use crate::names::SessionId;
 use crate::recording::directory::Directory;
 use crate::recording::keeper::requests::{Action, Request, ask};
-use crate::recording::reader::verify::{AREAS, Report, verify};
+use crate::recording::reader::verify::{AREAS, Report, hold_against_noted, verify};
 use serde_json::json;
 use std::io::Write;
 use std::path::PathBuf;
@@ -34,6 +34,9 @@ pub enum Command {
         /// The gateway's identity as you noted it: 32 hex digits.
         #[arg(long, value_name = "ID")]
         gateway: Option<Gateway>,
+        /// A copy of `log/checkpoint` that you kept elsewhere: what was in the log then must be in it now.
+        #[arg(long, value_name = "FILE")]
+        noted: Option<PathBuf>,
         /// Print the report as JSON.
         #[arg(long)]
         json: bool,
@@ -68,15 +71,23 @@ pub fn run(command: Command, out: &mut impl Write, told: &mut impl Write) -> Res
         Command::Show(arguments) => show::run(&arguments, out, told),
         Command::Replay(arguments) => replay::run(&arguments, out, told),
         Command::Export(arguments) => export::run(&arguments, out, told),
-        Command::Verify { place, identity, gateway, json } => {
+        Command::Verify { place, identity, gateway, noted, json } => {
             let identities = identity.as_deref().map(identities).transpose()?;
             let directory = Directory::read(&place.directory)?;
-            let report = verify(
+            let mut report = verify(
                 &directory,
                 identities.as_ref(),
                 gateway.map(|gateway| gateway.0),
                 &mut Verifying(Progress::new("verifying segment")),
             )?;
+            if let Some(file) = noted {
+                let text = std::fs::read_to_string(&file);
+                let why = |error: std::io::Error| EvidenceFault::File {
+                    path: file.clone(),
+                    why: error.to_string(),
+                };
+                hold_against_noted(&directory, &file, &text.map_err(why)?, &mut report);
+            }
             match json {
                 true => print_json(out, &directory, &report)?,
                 false => print_report(out, &directory, &report)?,

@@ -86,6 +86,8 @@ impl Log {
         {
             return Err(DirectoryFault::broken(&path, "not signed by the key of this epoch; an older log?"));
         }
+        // Those of the process before, which the next checkpoint needs no more.
+        let partial = partial_tiles(&edge, bundle.len()).map(|(path, _)| path).collect();
         let mut log = Log {
             folder,
             gateway,
@@ -95,7 +97,7 @@ impl Log {
             edge,
             bundle,
             unwritten: Vec::new(),
-            partial: Vec::new(),
+            partial,
             signed: size,
             next: None,
             clock: Clock::new(wall, floor),
@@ -165,18 +167,11 @@ impl Log {
         }
         self.unwritten.clear();
         let (size, mut partial) = (self.edge.size(), Vec::new());
-        for (level, hashes) in self.edge.levels().iter().enumerate().filter(|(_, hashes)| !hashes.is_empty())
-        {
-            let index = size >> (8 * (level as u32 + 1));
-            let path = tile_path(&level.to_string(), index, hashes.len());
+        for (path, hashes) in partial_tiles(&self.edge, self.bundle.len()) {
+            let bytes = hashes.map_or_else(|| encode_bundle(&self.bundle), <[Hash]>::concat);
             if !self.partial.contains(&path) {
-                write_tile(&self.folder, &path, &hashes.concat())?;
+                write_tile(&self.folder, &path, &bytes)?;
             }
-            partial.push(path);
-        }
-        if !self.bundle.is_empty() {
-            let path = tile_path("entries", size / WIDTH as u64, self.bundle.len());
-            write_tile(&self.folder, &path, &encode_bundle(&self.bundle))?;
             partial.push(path);
         }
         replace(&self.folder.join("checkpoint"), self.signed_note().as_bytes())?;
@@ -239,6 +234,18 @@ impl Log {
     pub fn release_reserve(&self) -> bool {
         std::fs::remove_file(self.folder.join("reserve")).is_ok()
     }
+}
+
+/// Paths of the tiles at the edge that are not full, with their hashes; without, of the bundle of `entries` entries.
+fn partial_tiles(edge: &Edge, entries: usize) -> impl Iterator<Item = (String, Option<&[Hash]>)> {
+    let size = edge.size();
+    let levels = edge.levels().iter().enumerate().filter(|(_, hashes)| !hashes.is_empty());
+    let tiles = levels.map(move |(level, hashes)| {
+        let index = size >> (8 * (level as u32 + 1));
+        (tile_path(&level.to_string(), index, hashes.len()), Some(&hashes[..]))
+    });
+    let bundle = (entries > 0).then(|| (tile_path("entries", size / WIDTH as u64, entries), None));
+    tiles.chain(bundle)
 }
 
 /// The key that an `epoch` entry names for this epoch.

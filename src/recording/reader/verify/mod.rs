@@ -5,9 +5,11 @@
 
 mod chunks;
 mod completeness;
+mod noted;
 mod report;
 mod walk;
 
+pub use noted::hold_against_noted;
 pub use report::{AREAS, Area, Finding, Report};
 
 use super::super::clock::system;
