@@ -441,6 +441,72 @@ fn a_worker_stays_awake_for_a_second_at_most() {
 }
 
 #[test]
+fn a_slip_of_the_first_hour_is_answered_with_what_to_write() {
+    let rule = r#"[{ issuer = "corp", groups = ["ml", "agents"] }]"#;
+    let table = [
+        ("[[route]]", "[route]", "a table stands here; write [[route]], with two brackets, for each of them"),
+        ("[[listener]]", "[listener]", "write [[listener]], with two brackets"),
+        ("[secrets]", "[[secrets]]", "a list stands here; write [secrets], with one bracket, once"),
+        (rule, r#"{ issuer = "corp" }"#, "a table stands here; write a list of them: [{ … }]"),
+        (rule, r#"["corp"]"#, "a text stands here; write a table"),
+        (r#"["ml", "agents"]"#, r#""ml""#, "a text stands here; write a list: [\"…\"]"),
+        (r#"audience = ["staunch"]"#, r#"audience = "staunch""#, "write a list: [\"…\"]"),
+        (r#"idle = "30m""#, "idle = 30", "a number stands here; write a duration in quotes, such as \"30s\""),
+        (r#"protocol = "http""#, r#"protocol = "https""#, "; write \"http\""),
+        (r#"protocol = "http""#, r#"protocol = "grpc""#, "; write \"http\""),
+        (r#"protocol = "http""#, r#"protocol = "PostgreSQL""#, "; write \"postgres\""),
+        (r#"protocol = "http""#, r#"protocol = "tcp""#, "; write \"raw\""),
+        ("[::]:8443", "localhost:8443", "write \"127.0.0.1:8443\""),
+        ("[::]:8443", ":8443", "write \"[::]:8443\""),
+        ("[::]:8443", "127.0.0.1:84433", "84433 is no port; there are 1 to 65535"),
+        (
+            "tls://api.openai.com:443",
+            "https://api.openai.com/v1",
+            "write \"tls://api.openai.com:443\"; paths",
+        ),
+        ("tls://api.openai.com:443", "api.openai.com:443", "write \"tls://api.openai.com:443\""),
+        ("tls://api.openai.com:443", "tls://api.openai.com", "write \"tls://api.openai.com:443\""),
+        (
+            r#"sni = "openai.gw.example.com""#,
+            r#"sni = "https://openai.gw.example.com""#,
+            "write \"openai.gw.example.com\"",
+        ),
+        (
+            r#"sni = "openai.gw.example.com""#,
+            r#"sni = "openai.gw.example.com:8443""#,
+            "write \"openai.gw.example.com\"",
+        ),
+        (r#"sni = "openai.gw.example.com""#, r#"sni = "10.0.0.5""#, "clients of an address send no name"),
+        ("oidc = ", "issuer = ", "unknown key `issuer`; the nearest key is `oidc`"),
+        ("upstream = ", "backend = ", "unknown key `backend`; the nearest key is `upstream`"),
+        ("sni = ", "hostname = ", "unknown key `hostname`; the nearest key is `sni`"),
+        (
+            "openai.gw.example.com",
+            "openai.example.org",
+            "not good for openai.example.org; it is for *.gw.example.com",
+        ),
+        (
+            r#"chain = "certs/gateway.pem""#,
+            r#"chain = "certs/gateway.key""#,
+            "no certificate in PEM but a private key; chain and key are swapped",
+        ),
+        (
+            r#"key = "certs/gateway.key""#,
+            r#"key = "certs/gateway.pem""#,
+            "no private key but a certificate; chain and key are swapped",
+        ),
+    ];
+    for (from, to, expected) in table {
+        let found = faults(from, to);
+        assert!(found.iter().any(|fault| fault.contains(expected)), "{from} -> {to}: {found:#?}");
+    }
+    let missing = staunch::config::load(Path::new("nowhere.toml")).err().unwrap().to_string();
+    assert!(missing.contains("`staunch init` writes one"), "{missing}");
+    let folder = staunch::config::load(root()).err().unwrap().to_string();
+    assert!(folder.contains("name the file in it"), "{folder}");
+}
+
+#[test]
 fn all_faults_of_a_file_come_in_one_run() {
     let found = faults("[limits]", "[nonsense]\nx = 1\n[limits]\nstreams = 0\nhead = \"big\"\n");
     for part in ["unknown key `nonsense`", "0 is out of range", "\"big\" is no size"] {

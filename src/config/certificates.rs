@@ -39,9 +39,33 @@ pub(super) fn chain(written: &str, base: &Path, now: SystemTime) -> Result<Chain
 
 /// Reads a private key: `credential:NAME`, or a file that only its owner and this service can read.
 pub(super) fn key(written: &str, base: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    let pem = Zeroizing::new(read_private(written, base)?);
-    PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|_| format!("{} holds no private key in PEM", shown(written, base)))
+    let shown = shown(written, base);
+    let swapped = |pem: &[u8]| holds(pem, "BEGIN CERTIFICATE") && !holds(pem, "PRIVATE KEY");
+    let pem = read_private(written, base).map_err(|why| match read_public(written, base) {
+        Ok(pem) if swapped(&pem) => {
+            format!("{shown} holds no private key but a certificate; chain and key are swapped")
+        }
+        _ => why,
+    })?;
+    let pem = Zeroizing::new(pem);
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
+        let advice = match () {
+            () if holds(&pem, "ENCRYPTED") => {
+                "; it has a passphrase, which nobody could type: openssl pkey -in OLD -out NEW"
+            }
+            () if swapped(&pem) => " but a certificate; chain and key are swapped",
+            () if pem.first() == Some(&DER) => "; it is DER: openssl pkey -inform DER -in OLD -out NEW",
+            () => "",
+        };
+        format!("{shown} holds no private key in PEM{advice}")
+    })
+}
+
+/// The first byte of a certificate or a key in DER: a SEQUENCE.
+const DER: u8 = 0x30;
+
+fn holds(pem: &[u8], words: &str) -> bool {
+    memchr::memmem::find(pem, words.as_bytes()).is_some()
 }
 
 /// What is written in a configuration, as an error names it.
@@ -92,7 +116,17 @@ fn from_pem(pem: &[u8], name: &str) -> Result<Vec<CertificateDer<'static>>, Stri
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match all {
         Ok(all) if !all.is_empty() => Ok(all),
-        _ => Err(format!("{name} holds no certificate in PEM")),
+        _ => {
+            let advice = match () {
+                () if holds(pem, "PRIVATE KEY") => " but a private key; chain and key are swapped",
+                () if holds(pem, "BEGIN CERTIFICATE REQUEST") => {
+                    " but a request for one, which an authority must sign"
+                }
+                () if pem.first() == Some(&DER) => "; it is DER: openssl x509 -inform DER -in OLD -out NEW",
+                () => "",
+            };
+            Err(format!("{name} holds no certificate in PEM{advice}"))
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! It opens files and no sockets. Faults are gathered in three rounds, each going on with what the one before could read:
 //! the text (`text`), the keys and types (`shape`, against the schema), the meaning (`resolve`).
 
+mod advice;
 mod brackets;
 mod certificates;
 mod fault;
@@ -30,7 +31,7 @@ use std::path::Path;
 pub fn load(path: &Path) -> Result<Loaded, Faults> {
     let faults = |list| Faults { path: path.to_owned(), list };
     let text = std::fs::read_to_string(path)
-        .map_err(|error| faults(vec![Fault { line: 0, text: error.to_string() }]))?;
+        .map_err(|error| faults(vec![Fault { line: 0, text: unreadable(path, &error) }]))?;
     let mut notes = Notes::new(&text);
     notes.is_open_to_others =
         std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o044 != 0);
@@ -45,6 +46,19 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
             Ok(loaded)
         }
         _ => Err(Faults { path: path.to_owned(), list: faults }),
+    }
+}
+
+/// Why a configuration cannot be read, and what to do.
+fn unreadable(path: &Path, error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::NotFound => format!("{error}; `staunch init` writes one, `--config FILE` names another"),
+        ErrorKind::IsADirectory => {
+            format!("{error}; name the file in it, such as {}", path.join("staunch.toml").display())
+        }
+        ErrorKind::InvalidData => "this is no text in UTF-8; a configuration is TOML".into(),
+        _ => error.to_string(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Unknown and missing keys and values of a wrong type, all of them, by what the JSON schema knows.
 
+use super::advice;
 use super::fault::{NO_SPAN, Notes};
+use super::model::{DURATION, SIZE};
 use serde_json::Value as Schema;
 use std::ops::Range;
 use toml::Spanned;
@@ -15,14 +17,35 @@ pub(super) fn check(table: &mut Spanned<DeTable<'_>>, schema: &Schema, notes: &m
     walk_table(table.get_mut(), 0..0, schema, schema, notes);
 }
 
-fn walk(value: &mut Spanned<DeValue<'_>>, schema: &Schema, root: &Schema, notes: &mut Notes<'_>) {
+/// `name`: of a key that stands in the file itself, in no table.
+fn walk(
+    name: Option<&str>,
+    value: &mut Spanned<DeValue<'_>>,
+    schema: &Schema,
+    root: &Schema,
+    notes: &mut Notes<'_>,
+) {
     let variants = variants(schema, root);
     let wanted: Vec<&str> =
         variants.iter().flat_map(|variant| types(variant)).filter(|t| *t != "null").collect();
     let (found, shown) = type_of(value.get_ref());
     if !wanted.is_empty() && !wanted.contains(&found) {
-        let wanted: Vec<&str> = wanted.into_iter().map(in_toml).collect();
-        notes.fault(value.span(), format!("{shown} stands here; write {}", wanted.join(" or ")));
+        let advice = match (name, found, items_are_tables(&variants)) {
+            (Some(name), "object", true) => format!("[[{name}]], with two brackets, for each of them"),
+            (Some(name), "array", false) if wanted == ["object"] => {
+                format!("[{name}], with one bracket, once")
+            }
+            (_, "object", true) => "a list of them: [{ … }]".into(),
+            (_, "string", _) if wanted.contains(&"array") && !items_are_tables(&variants) => {
+                "a list: [\"…\"]".into()
+            }
+            (_, "integer", _) => variants
+                .iter()
+                .find_map(|variant| unit(variant))
+                .map_or_else(|| in_words(&wanted), str::to_owned),
+            _ => in_words(&wanted),
+        };
+        notes.fault(value.span(), format!("{shown} stands here; write {advice}"));
         return *value = stand_in(schema, root);
     }
     let span = value.span();
@@ -30,7 +53,7 @@ fn walk(value: &mut Spanned<DeValue<'_>>, schema: &Schema, root: &Schema, notes:
         DeValue::Table(table) => walk_table(table, span, schema, root, notes),
         DeValue::Array(items) => {
             if let Some(of) = variants.into_iter().find_map(|variant| variant.get("items")) {
-                items.iter_mut().for_each(|item| walk(item, of, root, notes));
+                items.iter_mut().for_each(|item| walk(None, item, of, root, notes));
             }
         }
         DeValue::Integer(number) => {
@@ -58,17 +81,18 @@ fn walk_table(
     let Some(known) = variants.iter().find_map(|variant| variant.get("properties")?.as_object()) else {
         // A map with names of the user's own.
         if let Some(of) = variants.iter().find_map(|variant| variant.get("additionalProperties")) {
-            table.iter_mut().for_each(|(_, value)| walk(value, of, root, notes));
+            table.iter_mut().for_each(|(_, value)| walk(None, value, of, root, notes));
         }
         return;
     };
+    let is_file = std::ptr::eq(schema, root);
     for (key, value) in table.iter_mut() {
+        let name = Some(key.get_ref().as_ref()).filter(|_| is_file);
         match known.get(key.get_ref().as_ref()) {
-            Some(schema) => walk(value, schema, root, notes),
+            Some(schema) => walk(name, value, schema, root, notes),
             None => {
                 let name = key.get_ref();
-                let nearest = known.keys().min_by_key(|known| distance(known, name));
-                let near = nearest.filter(|near| distance(near, name) <= NEAR);
+                let near = advice::key(name, known.keys().map(String::as_str));
                 let hint = near.map(|near| format!("; the nearest key is `{near}`")).unwrap_or_default();
                 notes.fault(key.span(), format!("unknown key `{name}`{hint}"));
             }
@@ -136,9 +160,6 @@ fn most(schema: &Schema) -> Option<i128> {
     }
 }
 
-/// Changes between two names that may be a slip of the keyboard.
-const NEAR: usize = 3;
-
 fn types(schema: &Schema) -> Vec<&str> {
     match schema.get("type") {
         Some(Schema::String(one)) => vec![one],
@@ -160,6 +181,23 @@ fn type_of(value: &DeValue<'_>) -> (&'static str, &'static str) {
     }
 }
 
+/// What a text with a unit looks like.
+fn unit(schema: &Schema) -> Option<&'static str> {
+    match schema.get("pattern")?.as_str()? {
+        DURATION => Some("a duration in quotes, such as \"30s\""),
+        SIZE => Some("a size in quotes, such as \"16KiB\""),
+        _ => None,
+    }
+}
+
+fn items_are_tables(variants: &[&Schema]) -> bool {
+    variants.iter().any(|variant| variant.get("items").is_some_and(|items| items.get("$ref").is_some()))
+}
+
+fn in_words(wanted: &[&str]) -> String {
+    wanted.iter().map(|of| in_toml(of)).collect::<Vec<_>>().join(" or ")
+}
+
 fn in_toml(of: &str) -> &str {
     match of {
         "string" => "a text in quotes",
@@ -178,33 +216,5 @@ fn variants<'a>(schema: &'a Schema, root: &'a Schema) -> Vec<&'a Schema> {
     match schema.get("anyOf").and_then(Schema::as_array) {
         Some(all) => all.iter().flat_map(|one| variants(one, root)).collect(),
         None => vec![schema],
-    }
-}
-
-/// Edit distance (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn distance_counts_single_changes() {
-        assert_eq!(distance("listener", "listener"), 0);
-        assert_eq!(distance("listener", "listner"), 1);
-        assert_eq!(distance("", "abc"), 3);
     }
 }

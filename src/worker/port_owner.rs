@@ -7,7 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// A fault of listening that names the address, and the process that has it where that can be told.
 pub fn listen_fault(address: SocketAddr, error: io::Error) -> io::Error {
     let owner = match error.kind() {
-        io::ErrorKind::AddrInUse => format!(" by {}", owner(address)),
+        io::ErrorKind::AddrInUse => format!(" by {}; end it, or configure another port", owner(address)),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("; this machine has no such address: configure one that `ip addr` lists, or [::]:{}", address.port())
+        }
+        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE, as the systemd unit gives it, or configure another port".into()
+        }
         _ => String::new(),
     };
     io::Error::new(error.kind(), format!("{address}: {error}{owner}"))

@@ -290,7 +290,12 @@ impl Context<'_> {
         for name in sni {
             if !certificates::covers(&pair.chain[0], name) {
                 let path = self.base.join(chain.get_ref());
-                notes.fault(chain.span(), format!("{} is not good for {name}", path.display()));
+                let good = certificates::names(&pair.chain[0]).join(", ");
+                let good = if good.is_empty() { "no name at all".into() } else { good };
+                notes.fault(
+                    chain.span(),
+                    format!("{} is not good for {name}; it is for {good}", path.display()),
+                );
             }
         }
         let names = certificates::names(&pair.chain[0]);

@@ -1,6 +1,7 @@
 //! What the parts of a file share while they are resolved, and the reading of single values.
 
 use crate::acme::{Authority, Certificate, ChallengeKind};
+use crate::config::advice;
 use crate::config::fault::Notes;
 use crate::config::model;
 use crate::config::units;
@@ -87,8 +88,11 @@ pub(super) fn choice<T: Copy>(
     let Some(text) = written else { return Some(default) };
     let found = words.iter().find(|(word, _)| word == text.get_ref()).map(|(_, value)| *value);
     if found.is_none() {
-        let all: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-        notes.fault(text.span(), format!("{:?} is none of {}", text.get_ref(), all.join(", ")));
+        let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let meant =
+            advice::word(text.get_ref(), &all).map(|word| format!("; write {word:?}")).unwrap_or_default();
+        let all: Vec<String> = all.iter().map(|word| format!("{word:?}")).collect();
+        notes.fault(text.span(), format!("{:?} is none of {}{meant}", text.get_ref(), all.join(", ")));
     }
     found
 }

@@ -1,5 +1,6 @@
 //! What is listened on, and who is believed there.
 
+use crate::config::advice;
 use crate::config::fault::Notes;
 use crate::config::model::{self, Config};
 use crate::config::summary::RouteSummary;
@@ -141,9 +142,7 @@ pub(super) fn mysql_routes(config: &Config, routes: &[(Route, RouteSummary)], no
 }
 
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        format!("{text:?} is no address with a port; write for example \"0.0.0.0:443\" or \"[::]:443\"")
-    })
+    text.parse().map_err(|_| format!("{text:?} is no address with a port; {}", advice::address(text)))
 }
 
 pub(super) fn network(text: &str) -> Result<Network, String> {

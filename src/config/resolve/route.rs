@@ -5,6 +5,7 @@ use super::database::{idle_settings, negotiation};
 use super::masks;
 use super::plaintext;
 use crate::acme::Certificate;
+use crate::config::advice;
 use crate::config::certificates::{self, Revocations};
 use crate::config::fault::Notes;
 use crate::config::model::{self, OneOrMany, Text};
@@ -177,10 +178,7 @@ impl<'a> Context<'a> {
                 || host.contains('*')
                 || host.ends_with('.')
             {
-                notes.fault(
-                    span,
-                    format!("{text:?} is no DNS name; write \"name.example.com\" or \"*.example.com\""),
-                );
+                notes.fault(span, format!("{text:?} is no DNS name; {}", advice::name(&text)));
                 continue;
             }
             let others = self.sni.get(&name).map(Vec::as_slice).unwrap_or_default();

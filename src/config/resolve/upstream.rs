@@ -1,6 +1,7 @@
 //! Where a route leads, and with which certificates on both legs.
 
 use super::context::Context;
+use crate::config::advice;
 use crate::config::certificates;
 use crate::config::fault::Notes;
 use crate::config::model::{self, Text};
@@ -101,11 +102,7 @@ fn tls_address(text: &str) -> Result<(String, u16), String> {
         // Not repeated: a password may stand there.
         return Err("an upstream has no user and no password in its address; write \"tls://host:port\", and inject for the account".into());
     }
-    let wrong = || {
-        format!(
-            "{text:?} is no upstream; write \"tls://host:port\" (without TLS only on this machine: tcp:// or unix:)"
-        )
-    };
+    let wrong = || format!("{text:?} is no upstream; {}", advice::upstream(text));
     let (host, port) =
         text.strip_prefix("tls://").and_then(|rest| rest.rsplit_once(':')).ok_or_else(wrong)?;
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
