@@ -55,13 +55,16 @@ pub fn run(
 ) -> Result<u8, String> {
     let loaded = config::load(&arguments.config).map_err(|faults| faults.to_string())?;
     let name = &arguments.route;
-    let route = loaded.gateway.called(name).ok_or_else(|| format!("there is no route called {name:?}"))?;
+    let route = loaded.gateway.called(name).ok_or_else(|| {
+        let names: Vec<_> = loaded.summary.routes.iter().map(|route| route.name.as_str()).collect();
+        format!("there is no route called {name:?}; there are {}", names.join(", "))
+    })?;
     let masks = route.masks.as_deref();
     let mask = match arguments.direction {
         DirectionArgument::Down => masks.and_then(|masks| masks.down.as_ref()),
         DirectionArgument::Up => masks.and_then(|masks| masks.up.as_ref()),
     };
-    let mask = mask.ok_or_else(|| format!("route {name:?} masks nothing in that direction"))?;
+    let mask = mask.ok_or_else(|| format!("route {name:?} masks nothing in that direction; write mask = {{ down = [\"…\"], up = [\"…\"] }} on it, or try the other"))?;
     let body = read(&arguments.file).map_err(|fault| format!("{}: {fault}", arguments.file.display()))?;
     let format = match arguments.format {
         Shape::Auto => guess(&body),

@@ -38,9 +38,19 @@ struct Document {
 impl Issuer {
     /// Fetches and checks the discovery document.
     pub(super) async fn discover(url: &str, ca: Option<&Path>) -> Result<Issuer, Fault> {
+        if let Some((issuer, _)) = url.split_once("/.well-known/") {
+            return Err(Fault::Usage(format!(
+                "{url:?} is the issuer's document; write the issuer: {issuer:?}"
+            )));
+        }
         let place = format!("{}/.well-known/openid-configuration", url.trim_end_matches('/'));
         let place: HttpsUrl = place.parse().ok().filter(|_| !url.contains('?')).ok_or_else(|| {
-            Fault::Usage(format!("{url:?} is no issuer; write https://host[:port][/path], without a query"))
+            let meant = match url.split_once("://") {
+                Some(("http", rest)) => format!("\"https://{rest}\": an issuer's URL is always https"),
+                None if !url.contains([' ', '?', '@']) && url.contains('.') => format!("\"https://{url}\""),
+                _ => "https://host[:port][/path], without a query".into(),
+            };
+            Fault::Usage(format!("{url:?} is no issuer; write {meant}"))
         })?;
         let http = IssuerClient::new(ca).map_err(Fault::Machine)?;
         let document = Self::document(&http, place, url).await;

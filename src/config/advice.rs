@@ -135,7 +135,7 @@ pub(super) fn address(written: &str) -> String {
 }
 
 /// What to write in place of an upstream's address.
-pub(super) fn upstream(written: &str) -> String {
+pub(crate) fn upstream(written: &str) -> String {
     let usual = "write \"tls://host:port\" (without TLS only on this machine: tcp:// or unix:)".to_owned();
     let (scheme, rest, path) = parts(written);
     let port = match scheme {
@@ -176,7 +176,7 @@ pub(super) fn upstream(written: &str) -> String {
 }
 
 /// What to write in place of a name that clients ask for.
-pub(super) fn name(written: &str) -> String {
+pub(crate) fn name(written: &str) -> String {
     let usual = "write \"name.example.com\" or \"*.example.com\"".to_owned();
     let (_, rest, _) = parts(written);
     let host = match rest.rsplit_once(':') {

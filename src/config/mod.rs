@@ -3,7 +3,7 @@
 //! It opens files and no sockets. Faults are gathered in three rounds, each going on with what the one before could read:
 //! the text (`text`), the keys and types (`shape`, against the schema), the meaning (`resolve`).
 
-mod advice;
+pub(crate) mod advice;
 mod brackets;
 mod certificates;
 mod fault;

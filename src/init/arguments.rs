@@ -4,6 +4,9 @@ use super::kind::Kind;
 use crate::client::Reference;
 use std::path::PathBuf;
 
+/// What `--acme` alone means.
+pub(super) const LETS_ENCRYPT: &str = "letsencrypt";
+
 /// `staunch init`. Has no `Debug`: somebody may have written a secret itself in the place of its reference.
 #[derive(Default, clap::Args)]
 pub struct Arguments {
@@ -51,6 +54,15 @@ pub struct Arguments {
     /// The gateway's port. Default: one that is usual for the protocol.
     #[arg(long)]
     pub port: Option<u16>,
+    /// Order the certificate by ACME in place of a test certificate: from Let's Encrypt, or the authority with this directory.
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = LETS_ENCRYPT)]
+    pub acme: Option<String>,
+    /// Authorities that vouch for the server of `--acme`, in PEM, in place of the system's.
+    #[arg(long, value_name = "FILE", requires = "acme")]
+    pub acme_ca: Option<PathBuf>,
+    /// Where the authority of `--acme` may write to.
+    #[arg(long, value_name = "MAIL", requires = "acme")]
+    pub acme_contact: Option<String>,
     /// The client that people log in with, as the issuer knows it.
     #[arg(long, env = "STAUNCH_CLIENT_ID", value_name = "ID", default_value = "staunch-cli")]
     pub client_id: String,

@@ -26,40 +26,51 @@ pub(super) fn check_free(folder: &Path) -> Result<(), Fault> {
     }
 }
 
-/// Writes everything; what was written is removed again when something cannot be. Returns each file and what it is.
-pub(super) fn write(plan: &Plan) -> Result<Vec<(PathBuf, &'static str)>, Fault> {
-    let made = |what: &str, error: &dyn std::fmt::Display| Fault::Machine(format!("{what}: {error}"));
-    let ca = Ca::lasting("Staunch test authority", CERTIFICATE_LIFETIME)
-        .map_err(|error| made("its certificate authority", &error))?;
-    let leaf = ca.leaf(&[&plan.name]).map_err(|error| made("its certificate", &error))?;
+/// Writes everything. Returns each file and what it is, and the folder, which is removed again unless it is kept.
+pub(super) fn write(plan: &Plan) -> Result<(Vec<(PathBuf, &'static str)>, Folder), Fault> {
     let mut folder = Folder { path: plan.folder.clone(), made: Vec::new() };
     folder.make("", 0o755)?;
-    folder.write("ca.pem", 0o644, ca.pem().as_bytes())?;
-    folder.write("gateway.pem", 0o644, leaf.certificate_pem().as_bytes())?;
-    folder.write("gateway.key", 0o600, leaf.key_pem().as_bytes())?;
-    let mut written = vec![
-        (plan.configuration(), "the configuration, with comments"),
-        (plan.ca(), "a test authority, for clients to trust; its key was not kept"),
-        (folder.path.join("gateway.pem"), "the gateway's certificate"),
-        (folder.path.join("gateway.key"), "its key"),
-    ];
+    let mut written = vec![(plan.configuration(), "the configuration, with comments")];
+    if let Some(ca) = plan.ca() {
+        test_certificate(&mut folder, &plan.name)?;
+        written.extend([
+            (ca, "a test authority, for clients to trust; its key was not kept"),
+            (folder.path.join("gateway.pem"), "the gateway's certificate"),
+            (folder.path.join("gateway.key"), "its key"),
+        ]);
+    }
     if let (Some(secret), Some(name)) = (&plan.secret, plan.secret_file()) {
         folder.make("secrets", 0o700)?;
         folder.write(&name, 0o600, secret.expose())?;
         written.push((folder.path.join(&name), "the stored credential, for its owner alone"));
     }
     folder.write("staunch.toml", 0o644, template::configuration(plan).as_bytes())?;
-    folder.made.clear();
-    Ok(written)
+    Ok((written, folder))
+}
+
+/// A certificate of an authority that is made for it, for trying things out.
+fn test_certificate(folder: &mut Folder, name: &str) -> Result<(), Fault> {
+    let made = |what: &str, error: &dyn std::fmt::Display| Fault::Machine(format!("{what}: {error}"));
+    let ca = Ca::lasting("Staunch test authority", CERTIFICATE_LIFETIME)
+        .map_err(|error| made("its certificate authority", &error))?;
+    let leaf = ca.leaf(&[name]).map_err(|error| made("its certificate", &error))?;
+    folder.write("ca.pem", 0o644, ca.pem().as_bytes())?;
+    folder.write("gateway.pem", 0o644, leaf.certificate_pem().as_bytes())?;
+    folder.write("gateway.key", 0o600, leaf.key_pem().as_bytes())
 }
 
 /// A folder that is being filled; what was made in it goes when this is dropped too early.
-struct Folder {
+pub(super) struct Folder {
     path: PathBuf,
     made: Vec<PathBuf>,
 }
 
 impl Folder {
+    /// What was written stays.
+    pub(super) fn keep(mut self) {
+        self.made.clear();
+    }
+
     fn make(&mut self, name: &str, mode: u32) -> Result<(), Fault> {
         let path = self.path.join(name);
         match DirBuilder::new().recursive(name.is_empty()).mode(mode).create(&path) {

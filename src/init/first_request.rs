@@ -17,12 +17,21 @@ pub(super) fn advice(plan: &Plan, program: &str, with_login: bool) -> String {
     for (title, command) in steps {
         text += &format!("# {title}\n{command}\n\n");
     }
-    if !plan.is_local() {
-        text += &format!(
-            "{name} must lead here. Clients trust {ca} until your own certificate stands in the configuration.\n",
-            name = plan.name,
-            ca = plan.ca().display()
-        );
+    let name = &plan.name;
+    match plan.ca() {
+        _ if plan.is_local() => {}
+        Some(ca) => {
+            text += &format!(
+                "{name} must lead here. Clients trust {} until your own certificate stands in the configuration.\n",
+                ca.display()
+            );
+        }
+        None => {
+            let port = if plan.is_challenged_by_http() { 80 } else { 443 };
+            text += &format!(
+                "{name} must lead here, port {port} included, where the authority looks whose name it is.\n"
+            );
+        }
     }
     text
 }
@@ -37,41 +46,58 @@ fn login(plan: &Plan, program: &str) -> String {
     format!("{program} login --issuer {issuer} --client-id {}{ca}", quote(Path::new(&plan.client_id)))
 }
 
+/// Words that make a program trust the test authority, around its file; none where the certificate is ordered.
+fn trust(plan: &Plan, before: &str, after: &str) -> String {
+    plan.ca().map(|ca| format!("{before}{}{after}", quote(&ca))).unwrap_or_default()
+}
+
+/// What libpq is to trust.
+fn libpq_trust(plan: &Plan) -> String {
+    plan.ca().map_or_else(|| "system".into(), |ca| ca.display().to_string())
+}
+
 /// With the tool that everybody has.
 fn request(plan: &Plan, program: &str) -> (&'static str, String) {
-    let (ca, token) = (quote(&plan.ca()), format!("$({program} token)"));
+    let token = format!("$({program} token)");
     let (name, port) = (&plan.name, plan.port);
     let curl = |header: &str, more: &str, path: &str| {
-        format!("curl --cacert {ca} -H \"{header}{token}\" {more}https://{name}:{port}{path}")
+        let ca = trust(plan, "--cacert ", " ");
+        format!("curl {ca}-H \"{header}{token}\" {more}https://{name}:{port}{path}")
     };
     match plan.kind {
         Kind::OpenAi => ("curl", curl("Authorization: Bearer ", "", "/v1/models")),
         Kind::Anthropic => ("curl", curl("X-Api-Key: ", "-H 'anthropic-version: 2023-06-01' ", "/v1/models")),
         Kind::Azure => ("curl", curl("api-key: ", "", "/openai/v1/models")),
+        Kind::Gemini => ("curl", curl("Authorization: Bearer ", "", "/v1beta/models")),
         Kind::Ollama => ("curl", curl("Authorization: Bearer ", "", "/api/tags")),
         Kind::Grpc => (
             "grpcurl",
-            format!("grpcurl -cacert {ca} -H \"authorization: Bearer {token}\" {name}:{port} list"),
+            format!(
+                "grpcurl {}-H \"authorization: Bearer {token}\" {name}:{port} list",
+                trust(plan, "-cacert ", " ")
+            ),
         ),
         Kind::Postgres => (
             "psql",
             format!(
                 "PGPASSWORD={token} psql \"host={name} port={port} dbname=postgres user=me sslmode=verify-full sslrootcert={}\" \\\n  \
                  -c 'select current_user'",
-                plan.ca().display()
+                libpq_trust(plan)
             ),
         ),
         Kind::Mysql => (
             "mariadb",
             format!(
-                "mariadb --protocol=tcp --host {name} --port {port} --ssl-ca={ca} --ssl-verify-server-cert \\\n  \
-                 --user me --password=\"{token}\" -e 'select current_user()'"
+                "mariadb --protocol=tcp --host {name} --port {port} {ca}--ssl-verify-server-cert \\\n  \
+                 --user me --password=\"{token}\" -e 'select current_user()'",
+                ca = trust(plan, "--ssl-ca=", " ")
             ),
         ),
         Kind::Redis => (
             "redis-cli",
             format!(
-                "REDISCLI_AUTH={token} redis-cli --tls --cacert {ca} --sni {name} -h {name} -p {port} ping"
+                "REDISCLI_AUTH={token} redis-cli --tls {ca}--sni {name} -h {name} -p {port} ping",
+                ca = trust(plan, "--cacert ", " ")
             ),
         ),
         Kind::Raw => ("a local port", connect(plan, program)),
@@ -80,13 +106,15 @@ fn request(plan: &Plan, program: &str) -> (&'static str, String) {
 
 /// A plaintext port of this machine that leads to the route.
 fn connect(plan: &Plan, program: &str) -> String {
-    let ca = quote(&plan.ca());
-    format!("{program} connect --gateway {}:{} --ca {ca} {}", plan.name, plan.port, plan.kind.name())
+    let ca = trust(plan, "--ca ", " ");
+    format!("{program} connect --gateway {}:{} {ca}{}", plan.name, plan.port, plan.kind.name())
 }
 
 /// With the libraries that programs use.
 fn with_library(plan: &Plan, program: &str) -> Vec<(&'static str, String)> {
-    let (ca, token) = (quote(&plan.ca()), format!("$({program} token)"));
+    let token = format!("$({program} token)");
+    let (for_python, for_node) =
+        (trust(plan, "SSL_CERT_FILE=", " "), trust(plan, "NODE_EXTRA_CA_CERTS=", " "));
     let (name, port) = (&plan.name, plan.port);
     let base = format!("https://{name}:{port}");
     let python = |environment: &str, code: &str| format!("{environment} \\\n  python3 -c '{code}'");
@@ -100,14 +128,14 @@ fn with_library(plan: &Plan, program: &str) -> Vec<(&'static str, String)> {
                 (
                     "the Python SDK",
                     python(
-                        &format!("SSL_CERT_FILE={ca} {set}"),
+                        &format!("{for_python}{set}"),
                         "from openai import OpenAI; print(OpenAI().models.list())",
                     ),
                 ),
                 (
                     "the Node SDK",
                     node(
-                        &format!("NODE_EXTRA_CA_CERTS={ca} {set}"),
+                        &format!("{for_node}{set}"),
                         "import OpenAI from \"openai\"; console.log(await new OpenAI().models.list())",
                     ),
                 ),
@@ -119,23 +147,32 @@ fn with_library(plan: &Plan, program: &str) -> Vec<(&'static str, String)> {
                 (
                     "the Python SDK",
                     python(
-                        &format!("SSL_CERT_FILE={ca} {set}"),
+                        &format!("{for_python}{set}"),
                         "from anthropic import Anthropic; print(Anthropic().models.list())",
                     ),
                 ),
                 (
                     "the Node SDK",
                     node(
-                        &format!("NODE_EXTRA_CA_CERTS={ca} {set}"),
+                        &format!("{for_node}{set}"),
                         "import Anthropic from \"@anthropic-ai/sdk\"; console.log(await new Anthropic().models.list())",
                     ),
                 ),
             ]
         }
+        Kind::Gemini => vec![(
+            "the Python SDK",
+            python(
+                &format!("{for_python}TOKEN={token}"),
+                &format!(
+                    "import os; from google import genai; c = genai.Client(api_key=\"none\", http_options={{\"base_url\": \"{base}\", \"headers\": {{\"Authorization\": \"Bearer \" + os.environ[\"TOKEN\"]}}}}); print([m.name for m in c.models.list()])"
+                ),
+            ),
+        )],
         Kind::Ollama => vec![(
             "the Python library",
             python(
-                &format!("SSL_CERT_FILE={ca} TOKEN={token}"),
+                &format!("{for_python}TOKEN={token}"),
                 &format!(
                     "import os, ollama; print(ollama.Client(\"{base}\", headers={{\"Authorization\": \"Bearer \" + os.environ[\"TOKEN\"]}}).list())"
                 ),
@@ -144,9 +181,9 @@ fn with_library(plan: &Plan, program: &str) -> Vec<(&'static str, String)> {
         Kind::Grpc => vec![(
             "Python",
             format!(
-                "channel = grpc.secure_channel(\"{name}:{port}\", grpc.ssl_channel_credentials(open(\"{}\", \"rb\").read()))\n\
+                "channel = grpc.secure_channel(\"{name}:{port}\", grpc.ssl_channel_credentials({}))\n\
                  stub.Method(request, metadata=[(\"authorization\", f\"Bearer {{token}}\")])",
-                plan.ca().display()
+                plan.ca().map(|ca| format!("open(\"{}\", \"rb\").read()", ca.display())).unwrap_or_default()
             ),
         )],
         Kind::Postgres => vec![(
@@ -155,7 +192,7 @@ fn with_library(plan: &Plan, program: &str) -> Vec<(&'static str, String)> {
                 &format!("PGPASSWORD={token}"),
                 &format!(
                     "import psycopg; print(psycopg.connect(\"host={name} port={port} dbname=postgres user=me sslmode=verify-full sslrootcert={}\").execute(\"select current_user\").fetchone())",
-                    plan.ca().display()
+                    libpq_trust(plan)
                 ),
             ),
         )],
@@ -164,8 +201,8 @@ fn with_library(plan: &Plan, program: &str) -> Vec<(&'static str, String)> {
             python(
                 &format!("TOKEN={token}"),
                 &format!(
-                    "import os, pymysql; c = pymysql.connect(host=\"{name}\", port={port}, user=\"me\", password=os.environ[\"TOKEN\"], ssl={{\"ca\": \"{}\", \"check_hostname\": True}}).cursor(); c.execute(\"select current_user()\"); print(c.fetchone())",
-                    plan.ca().display()
+                    "import os, ssl, pymysql; c = pymysql.connect(host=\"{name}\", port={port}, user=\"me\", password=os.environ[\"TOKEN\"], ssl=ssl.create_default_context({})).cursor(); c.execute(\"select current_user()\"); print(c.fetchone())",
+                    plan.ca().map(|ca| format!("cafile=\"{}\"", ca.display())).unwrap_or_default()
                 ),
             ),
         )],
@@ -174,8 +211,8 @@ fn with_library(plan: &Plan, program: &str) -> Vec<(&'static str, String)> {
             python(
                 &format!("TOKEN={token}"),
                 &format!(
-                    "import os, redis; print(redis.Redis(host=\"{name}\", port={port}, ssl=True, ssl_ca_certs=\"{}\", password=os.environ[\"TOKEN\"]).ping())",
-                    plan.ca().display()
+                    "import os, redis; print(redis.Redis(host=\"{name}\", port={port}, ssl=True, {}password=os.environ[\"TOKEN\"]).ping())",
+                    plan.ca().map(|ca| format!("ssl_ca_certs=\"{}\", ", ca.display())).unwrap_or_default()
                 ),
             ),
         )],

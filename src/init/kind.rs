@@ -10,6 +10,8 @@ pub enum Kind {
     Anthropic,
     /// Azure OpenAI.
     Azure,
+    /// Gemini.
+    Gemini,
     /// Ollama on this machine, or elsewhere behind TLS.
     Ollama,
     /// A gRPC service.
@@ -28,10 +30,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of questions.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::OpenAi,
         Kind::Anthropic,
         Kind::Azure,
+        Kind::Gemini,
         Kind::Ollama,
         Kind::Grpc,
         Kind::Postgres,
@@ -46,6 +49,7 @@ impl Kind {
             Kind::OpenAi => "openai",
             Kind::Anthropic => "anthropic",
             Kind::Azure => "azure",
+            Kind::Gemini => "gemini",
             Kind::Ollama => "ollama",
             Kind::Grpc => "grpc",
             Kind::Postgres => "postgres",
@@ -58,7 +62,7 @@ impl Kind {
     /// The route's `protocol`.
     pub(super) fn protocol(self) -> &'static str {
         match self {
-            Kind::OpenAi | Kind::Anthropic | Kind::Azure | Kind::Ollama | Kind::Grpc => "http",
+            Kind::OpenAi | Kind::Anthropic | Kind::Azure | Kind::Gemini | Kind::Ollama | Kind::Grpc => "http",
             other => other.name(),
         }
     }
@@ -68,6 +72,7 @@ impl Kind {
         match self {
             Kind::OpenAi => Some("tls://api.openai.com:443"),
             Kind::Anthropic => Some("tls://api.anthropic.com:443"),
+            Kind::Gemini => Some("tls://generativelanguage.googleapis.com:443"),
             Kind::Ollama => Some("tcp://127.0.0.1:11434"),
             _ => None,
         }
@@ -80,6 +85,15 @@ impl Kind {
             Kind::Mysql => 3306,
             Kind::Redis => 6379,
             _ => 8443,
+        }
+    }
+
+    /// An upstream with the service's own port where it was left out: of databases, whose port everybody knows.
+    pub(super) fn with_port(self, upstream: String) -> String {
+        let is_bare = !upstream.is_empty() && !upstream.contains([':', '/', ' ']);
+        match self.own_port() {
+            port if is_bare && self.has_account() => format!("{upstream}:{port}"),
+            _ => upstream,
         }
     }
 
@@ -97,6 +111,7 @@ impl Kind {
             Kind::OpenAi | Kind::Ollama | Kind::Grpc => Some(("authorization", "Bearer {}")),
             Kind::Anthropic => Some(("x-api-key", "{}")),
             Kind::Azure => Some(("api-key", "{}")),
+            Kind::Gemini => Some(("x-goog-api-key", "{}")),
             _ => None,
         }
     }
@@ -108,7 +123,7 @@ impl Kind {
 
     /// True where nothing works without a stored credential.
     pub(super) fn needs_secret(self) -> bool {
-        self.has_account() || matches!(self, Kind::OpenAi | Kind::Anthropic | Kind::Azure)
+        self.has_account() || matches!(self, Kind::OpenAi | Kind::Anthropic | Kind::Azure | Kind::Gemini)
     }
 
     /// How the stored credential is called, and the end of its file's name.

@@ -35,12 +35,16 @@ pub async fn run(arguments: Arguments) -> Result<u8, Fault> {
     if let Some(note) = issuer::correct(&mut plan).await {
         say(&note);
     }
-    let written = files::write(&plan)?;
+    let (written, folder) = files::write(&plan)?;
     let mut text = String::new();
     for (path, what) in &written {
         text += &format!("{:<34} {what}\n", path.display().to_string());
     }
-    let loaded = config::load(&plan.configuration()).map_err(|faults| Fault::Usage(faults.to_string()))?;
+    let loaded = config::load(&plan.configuration()).map_err(|faults| {
+        let texts: Vec<_> = faults.list.iter().map(|fault| fault.text.as_str()).collect();
+        Fault::Usage(format!("{}; nothing was written", texts.join("\n")))
+    })?;
+    folder.keep();
     if !loaded.warnings.list.is_empty() {
         say(&loaded.warnings.as_warnings().to_string());
     }

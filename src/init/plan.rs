@@ -1,12 +1,13 @@
 //! What is to be written, with every question answered.
 
-use super::arguments::Arguments;
+use super::arguments::{Arguments, LETS_ENCRYPT};
 use super::kind::Kind;
 use super::question::Terminal;
 use crate::client::{Fault, login};
+use crate::config::advice;
 use crate::secret::Secret;
 use rustls::pki_types::ServerName;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf, absolute};
 
 /// What is to be written.
@@ -27,10 +28,23 @@ pub(super) struct Plan {
     pub(super) name: String,
     pub(super) port: u16,
     pub(super) client_id: String,
+    pub(super) acme: Option<Acme>,
+}
+
+/// How the certificate is ordered.
+pub(super) struct Acme {
+    /// `letsencrypt`, or a directory's URL.
+    pub(super) authority: String,
+    /// Who vouches for the directory's server.
+    pub(super) ca: Option<PathBuf>,
+    pub(super) contact: Option<String>,
 }
 
 /// What stands behind an issuer's name when its discovery document was copied in its place.
 const WELL_KNOWN: &str = "/.well-known/openid-configuration";
+
+/// The port on which authorities look for the answer to a TLS-ALPN-01 challenge.
+const HTTPS: u16 = 443;
 
 /// Ports that are tried where the usual one is taken.
 const PORTS_TRIED: u16 = 20;
@@ -62,6 +76,12 @@ impl Plan {
         let usage = |flag: &str, text: &str, read: fn(&str) -> Result<String, String>| {
             read(text).map_err(|why| Fault::Usage(format!("{flag}: {why}")))
         };
+        if arguments.acme.is_some() && is_local(&name) {
+            return Err(Fault::Usage(
+                "--acme: no authority issues for localhost; give --name NAME, which leads here in the DNS"
+                    .into(),
+            ));
+        }
         let kind = match protect {
             Some(kind) => kind,
             None => {
@@ -75,10 +95,11 @@ impl Plan {
             None => terminal.ask("Who issues your tokens (https://…)?", "", read_issuer)?,
         };
         let upstream = match (upstream, kind.usual_upstream()) {
-            (Some(text), _) => usage("--upstream", &text, read_upstream)?,
+            (Some(text), _) => usage("--upstream", &kind.with_port(text), read_upstream)?,
             (None, Some(usual)) => usual.to_owned(),
             (None, None) => {
-                terminal.ask(&format!("Where is it (such as {})?", kind.example()), "", read_upstream)?
+                let read = |text: &str| read_upstream(&kind.with_port(text.to_owned()));
+                terminal.ask(&format!("Where is it (such as {})?", kind.example()), "", read)?
             }
         };
         let user = match user {
@@ -107,24 +128,34 @@ impl Plan {
             false => arguments.group,
         };
         let name = usage("--name", &name, read_name)?;
-        let port = arguments.port.unwrap_or_else(|| port(kind, &name));
-        let here = |path: PathBuf| absolute(path).map_err(|error| Fault::Usage(error.to_string()));
+        let usual =
+            || if arguments.acme.is_some() && kind.protocol() == "http" { HTTPS } else { port(kind, &name) };
+        let port = arguments.port.unwrap_or_else(usual);
+        let acme = match arguments.acme {
+            Some(text) => Some(Acme {
+                authority: usage("--acme", &text, read_authority)?,
+                ca: arguments.acme_ca.map(|path| file("--acme-ca", path)).transpose()?,
+                contact: arguments.acme_contact,
+            }),
+            None => None,
+        };
         Ok(Plan {
             folder,
             kind,
             issuer,
-            issuer_ca: arguments.issuer_ca.map(here).transpose()?,
+            issuer_ca: arguments.issuer_ca.map(|path| file("--issuer-ca", path)).transpose()?,
             audience: arguments.audience,
             groups,
             subjects: arguments.subject,
             groups_claim: arguments.groups_claim,
             upstream,
-            upstream_ca: arguments.upstream_ca.map(here).transpose()?,
+            upstream_ca: arguments.upstream_ca.map(|path| file("--upstream-ca", path)).transpose()?,
             user,
             secret,
             name,
             port,
             client_id: arguments.client_id,
+            acme,
         })
     }
 
@@ -133,9 +164,14 @@ impl Plan {
         self.folder.join("staunch.toml")
     }
 
-    /// The authority that clients trust.
-    pub(super) fn ca(&self) -> PathBuf {
-        self.folder.join("ca.pem")
+    /// The test authority that clients trust; `None` where those of the system do.
+    pub(super) fn ca(&self) -> Option<PathBuf> {
+        self.acme.is_none().then(|| self.folder.join("ca.pem"))
+    }
+
+    /// True where authorities look for the challenge's answer on port 80, since port 443 is not this gateway's.
+    pub(super) fn is_challenged_by_http(&self) -> bool {
+        self.acme.is_some() && self.port != HTTPS
     }
 
     /// True when only this machine's programs reach the gateway.
@@ -165,6 +201,15 @@ impl Plan {
     }
 }
 
+/// A file that must be there, from anywhere.
+fn file(flag: &str, path: PathBuf) -> Result<PathBuf, Fault> {
+    match absolute(&path) {
+        Ok(path) if path.is_file() => Ok(path),
+        Ok(path) => Err(Fault::Usage(format!("{flag}: there is no file {}", path.display()))),
+        Err(error) => Err(Fault::Usage(format!("{flag}: {error}"))),
+    }
+}
+
 fn is_local(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
@@ -187,7 +232,20 @@ fn read_issuer(text: &str) -> Result<String, String> {
     let url = text.trim_end_matches(WELL_KNOWN);
     match url.strip_prefix("https://") {
         Some(rest) if !rest.is_empty() && !rest.contains(['?', '#', ' ']) => Ok(url.to_owned()),
+        None if !text.is_empty() && !text.contains([' ', '@']) => {
+            let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+            Err(format!("{text:?} is no issuer, whose URL is always https; write \"https://{rest}\""))
+        }
         _ => Err(format!("{text:?} is no issuer; write https://host[:port][/path]")),
+    }
+}
+
+fn read_authority(text: &str) -> Result<String, String> {
+    match text == LETS_ENCRYPT || text.starts_with("https://") {
+        true => Ok(text.to_owned()),
+        false => {
+            Err(format!("{text:?} is no authority; write {LETS_ENCRYPT}, or a directory's URL (https://…)"))
+        }
     }
 }
 
@@ -198,6 +256,10 @@ fn read_upstream(text: &str) -> Result<String, String> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("tls", text));
     let port = rest.trim_end_matches('/').rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
     match (scheme, port) {
+        ("tcp", Some((host, Ok(1..)))) if !is_loopback(host) => Err(format!(
+            "{text:?} has no TLS and is not on this machine; write \"tls://{}\"",
+            rest.trim_end_matches('/')
+        )),
         ("tls" | "tcp", Some((host, Ok(1..)))) if !host.is_empty() => {
             Ok(format!("{scheme}://{}", rest.trim_end_matches('/')))
         }
@@ -207,19 +269,29 @@ fn read_upstream(text: &str) -> Result<String, String> {
         ("https", Some((host, Ok(1..)))) if !host.is_empty() => {
             Ok(format!("tls://{}", rest.trim_end_matches('/')))
         }
-        _ => Err(format!(
-            "{text:?} is no upstream; write host:port, or without TLS tcp://127.0.0.1:PORT or unix:/path"
-        )),
+        // What stands before an `@` may be a password.
+        _ if text.contains('@') => {
+            Err("an upstream has no user and no password in its address; write host:port, and give \
+                                        --user and --secret"
+                .into())
+        }
+        _ => Err(format!("{text:?} is no upstream; {}", advice::upstream(text))),
     }
+}
+
+/// True for an address of this machine alone, as it must be written.
+fn is_loopback(host: &str) -> bool {
+    host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn read_name(text: &str) -> Result<String, String> {
     match ServerName::try_from(text) {
         Ok(ServerName::DnsName(_)) => Ok(text.to_ascii_lowercase()),
-        _ => Err(format!(
+        _ if text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() => Err(format!(
             "{text:?} is no DNS name, and clients of an address send none in their TLS handshake; write localhost, or \
              a name such as gw.example.com"
         )),
+        _ => Err(format!("{text:?} is no DNS name; {}", advice::name(text))),
     }
 }
 
@@ -272,9 +344,29 @@ mod tests {
         ] {
             assert_eq!(read_upstream(written).as_deref(), Ok(read), "{written}");
         }
-        for bad in ["pg.internal", "pg:0", "pg:x", "https://a/b", "http://a:1", ""] {
-            assert!(read_upstream(bad).is_err(), "{bad}");
+        for (bad, advice) in [
+            ("pg.internal", "write \"tls://pg.internal:443\""),
+            ("pg:0", "0 is no port"),
+            ("pg:x", "write"),
+            ("https://a.b/c", "write \"tls://a.b:443\"; paths are the clients' own"),
+            ("http://a:1", "write \"tls://a:443\""),
+            ("tcp://10.0.0.1:6379", "write \"tls://10.0.0.1:6379\""),
+            ("postgres://me:secret@pg/app", "give --user and --secret"),
+            ("", "write"),
+        ] {
+            let why = read_upstream(bad).unwrap_err();
+            assert!(why.contains(advice) && !why.contains("secret@"), "{bad}: {why}");
         }
-        assert!(read_name("127.0.0.1").is_err() && read_name("gw.example.com").is_ok());
+        assert_eq!(Kind::Postgres.with_port("pg.internal".into()), "pg.internal:5432");
+        assert_eq!(Kind::Grpc.with_port("grpc.internal".into()), "grpc.internal");
+        assert!(read_issuer("http://i").unwrap_err().contains("write \"https://i\""));
+        assert!(read_issuer("i.example.com/r").unwrap_err().contains("write \"https://i.example.com/r\""));
+        assert!(read_name("127.0.0.1").unwrap_err().contains("clients of an address"));
+        assert!(read_name("https://gw.example.com").unwrap_err().contains("write \"gw.example.com\""));
+        assert!(read_name("gw.example.com").is_ok());
+        assert!(
+            read_authority("letsencrypt").is_ok()
+                && read_authority("zerossl").unwrap_err().contains("directory")
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! The configuration as it is written: each line with what a reader would ask about it.
 
+use super::arguments::LETS_ENCRYPT;
 use super::kind::Kind;
 use super::plan::{Plan, text_of};
 
@@ -12,6 +13,7 @@ pub(super) fn configuration(plan: &Plan) -> String {
     );
     text += &listener(plan);
     text += &issuer(plan);
+    text += &acme(plan);
     text += &secrets(plan);
     text += &route(plan);
     text
@@ -31,7 +33,7 @@ fn listener(plan: &Plan) -> String {
         }
         Kind::Raw => {
             text += "# The name that `staunch connect --gateway` is given; it leads to every route.\n";
-            text += &format!("tunnel = {{ sni = {}, {} }}\n", quoted(&plan.name), CERTIFICATE);
+            text += &format!("tunnel = {{ sni = {}, {} }}\n", quoted(&plan.name), certificate(plan));
         }
         _ => {}
     }
@@ -69,8 +71,11 @@ fn route(plan: &Plan) -> String {
     text += &format!("protocol = \"{}\"\n", kind.protocol());
     text += &upstream(plan);
     if kind != Kind::Raw {
-        text += "# A test certificate: put your own in its place, and the authority is needed no more.\n";
-        text += &format!("{CERTIFICATE}\n");
+        text += match plan.acme {
+            None => "# A test certificate: put your own in its place, and the authority is needed no more.\n",
+            Some(_) => "# Ordered at the start and renewed in time; `check` and /readyz say how that goes.\n",
+        };
+        text += &format!("{}\n", certificate(plan));
     }
     let mut rule = "issuer = \"corp\"".to_owned();
     for (word, names) in [("groups", &plan.groups), ("subjects", &plan.subjects)] {
@@ -132,7 +137,40 @@ fn inject(plan: &Plan) -> String {
     }
 }
 
-const CERTIFICATE: &str = "certificate = { chain = \"gateway.pem\", key = \"gateway.key\" }";
+fn certificate(plan: &Plan) -> String {
+    let Some(acme) = &plan.acme else {
+        return "certificate = { chain = \"gateway.pem\", key = \"gateway.key\" }".into();
+    };
+    let authority = if acme.authority == LETS_ENCRYPT { LETS_ENCRYPT } else { OWN_AUTHORITY };
+    let challenge = if plan.is_challenged_by_http() { ", challenge = \"http-01\"" } else { "" };
+    format!("certificate = {{ acme = {}{challenge} }}", quoted(authority))
+}
+
+fn acme(plan: &Plan) -> String {
+    let Some(acme) = &plan.acme else { return String::new() };
+    let mut text =
+        line("\n[acme]\n", "state = \"acme\"", "account keys and certificates, this service's alone");
+    if let Some(contact) = &acme.contact {
+        text += &line(
+            "",
+            &format!("contact = {}", list(std::slice::from_ref(contact))),
+            "where the authority may write to",
+        );
+    }
+    if plan.is_challenged_by_http() {
+        text += &line("", "http = \"[::]:80\"", "answers challenges and nothing else");
+    }
+    if acme.authority != LETS_ENCRYPT {
+        text += &format!("\n[acme.authority.{OWN_AUTHORITY}]\ndirectory = {}\n", quoted(&acme.authority));
+        if let Some(ca) = &acme.ca {
+            text += &line("", &format!("ca = {}", quoted(&text_of(ca))), "who vouches for its server");
+        }
+    }
+    text
+}
+
+/// How the configuration calls an authority that is given by its directory.
+const OWN_AUTHORITY: &str = "own";
 
 /// The column in which remarks begin.
 const REMARKS: usize = 45;

@@ -46,7 +46,11 @@ impl FromStr for PlaceRequest {
             None => (text, None),
         };
         if route.is_empty() || !route.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
-            return Err(format!("{route:?} is no route name"));
+            let meant = route
+                .split_once(':')
+                .map(|(name, port)| format!("; write {name}={port}"))
+                .unwrap_or_default();
+            return Err(format!("{route:?} is no route name{meant}"));
         }
         let at = place.map_or(Ok(Wanted::Anywhere), str::parse)?;
         Ok(PlaceRequest { route: route.to_owned(), at })

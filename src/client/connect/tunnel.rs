@@ -69,6 +69,12 @@ impl Gateway {
         ca: Option<&Path>,
         profile: Profile,
     ) -> Result<Gateway, Fault> {
+        if let Some((_, rest)) = gateway.split_once("://") {
+            let name = rest.split('/').next().unwrap_or_default();
+            return Err(Fault::Usage(format!(
+                "--gateway {gateway:?}: a gateway has a name and a port, no URL; write {name}"
+            )));
+        }
         let usage = |what: &str| Fault::Usage(format!("--gateway {gateway:?}: {what}"));
         let (host, port) = match gateway.rsplit_once(':') {
             Some((host, port)) => (host, port.parse::<u16>().map_err(|_| usage("that is no port"))?),
