@@ -139,7 +139,7 @@ def test_a_model_service_answers_the_printed_requests(hour, models, kind, seen):
     if kind == "gemini":
         # It shows none of the models that this service has, but has asked it with the stored key.
         assert hour.type("With the Python SDK").startswith("[")
-        until(lambda: hour.gateway.text().count('"path":"/v1beta/models"') == 2)
+        until(lambda: hour.gateway.text().count('"event":"request"') == 2)
 
 
 KINDS = ["openai", "anthropic", "azure", "gemini", "ollama", "grpc", "postgres", "mysql", "redis", "raw"]
