@@ -248,6 +248,59 @@ async fn a_warning_other_than_user_canceled_is_fatal_in_tls13() {
     closed(&rig, "alert", "client", 1).await;
 }
 
+/// The alerts that RFC 8446 section 6.2 names for what a peer can do wrong once both legs stand, by version and by leg.
+#[tokio::test]
+async fn each_fault_of_an_established_leg_gets_its_own_alert_on_either_leg() {
+    const DECODE_ERROR: [u8; 2] = [2, 50];
+    const ILLEGAL_PARAMETER: [u8; 2] = [2, 47];
+    const KEY_UPDATE: u8 = 24;
+    const CLIENT_HELLO: u8 = 1;
+    const FINISHED: u8 = 20;
+    let both: &[(&str, Content, Vec<u8>, [u8; 2])] = &[
+        ("an alert of one byte", Content::Alert, vec![1], DECODE_ERROR),
+        ("an alert of three bytes", Content::Alert, vec![1, 0, 0], DECODE_ERROR),
+        ("a second handshake", Content::Handshake, vec![CLIENT_HELLO, 0, 0, 0], UNEXPECTED_MESSAGE),
+        ("a second Finished", Content::Handshake, vec![FINISHED, 0, 0, 1, 0], UNEXPECTED_MESSAGE),
+        ("no such message", Content::Handshake, vec![99, 0, 0, 0], UNEXPECTED_MESSAGE),
+        ("a message without end", Content::Handshake, vec![4, 0xff, 0xff, 0xff], DECODE_ERROR),
+    ];
+    let tls13: &[(&str, Content, Vec<u8>, [u8; 2])] = &[
+        ("a key update that asks for 2", Content::Handshake, vec![KEY_UPDATE, 0, 0, 1, 2], ILLEGAL_PARAMETER),
+        ("a key update of no byte", Content::Handshake, vec![KEY_UPDATE, 0, 0, 0], DECODE_ERROR),
+        ("a key update of two bytes", Content::Handshake, vec![KEY_UPDATE, 0, 0, 2, 0, 0], DECODE_ERROR),
+        (
+            "a key update that does not end its record",
+            Content::Handshake,
+            vec![KEY_UPDATE, 0, 0, 1, 0, KEY_UPDATE, 0, 0, 1, 0],
+            UNEXPECTED_MESSAGE,
+        ),
+    ];
+    for version in VERSIONS {
+        let kinds = both.iter().chain(tls13.iter().filter(|_| version == TLS13));
+        for (kind, content, body, expected) in kinds {
+            for of_client in [true, false] {
+                let wish = Wish { client: version, upstream: version, ..Wish::default() };
+                let rig = Rig::raw(wish).await;
+                let (mut client, mut upstream) = peers(&rig, None).await;
+                client.send(Content::Data, b"before").await;
+                assert_eq!(timeout(SOON, upstream.data(6)).await.unwrap(), b"before");
+                let (guilty, other) =
+                    if of_client { (&mut client, &mut upstream) } else { (&mut upstream, &mut client) };
+                guilty.send(*content, body).await;
+                let Ok(got) = timeout(SOON, guilty.alerts()).await else {
+                    panic!("{kind} is put up with, {version:?}")
+                };
+                assert_eq!(got, [*expected], "{kind} of the client: {of_client}, {version:?}");
+                let got = timeout(SOON, other.alerts()).await.unwrap();
+                assert!(
+                    !got.contains(&CLOSE_NOTIFY.to_vec()),
+                    "{kind} looks like an end to the other: {got:?}"
+                );
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn data_behind_close_notify_is_not_passed_on() {
     let rig = Rig::raw(Wish::default()).await;
