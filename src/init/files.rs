@@ -26,8 +26,11 @@ pub(super) fn check_free(folder: &Path) -> Result<(), Fault> {
     }
 }
 
+/// A file and what it is.
+pub(super) type Written = (PathBuf, &'static str);
+
 /// Writes everything. Returns each file and what it is, and the folder, which is removed again unless it is kept.
-pub(super) fn write(plan: &Plan) -> Result<(Vec<(PathBuf, &'static str)>, Folder), Fault> {
+pub(super) fn write(plan: &Plan) -> Result<(Vec<Written>, Folder), Fault> {
     let mut folder = Folder { path: plan.folder.clone(), made: Vec::new() };
     folder.make("", 0o755)?;
     let mut written = vec![(plan.configuration(), "the configuration, with comments")];
