@@ -11,7 +11,9 @@ import httpx
 import kubernetes_validate
 import pytest
 import yaml
+from support.acme import Pebble
 from support.gateway import BINARY, ROOT
+from support.parts import until
 from support.process import Process, free_port, run
 
 
@@ -96,6 +98,8 @@ def test_install_init_check_serve_upgrade_purge(world, packages, root, tmp_path)
     finally:
         assert process.stop() == 0, process.text()
 
+    first_stream_with_a_certificate_from_pebble(world, root, tmp_path)
+
     before = config.read_bytes()
     newer, _ = build(tmp_path, "9.9.9")
     shutil.copy(newer, root / "tmp/newer.deb")
@@ -108,6 +112,45 @@ def test_install_init_check_serve_upgrade_purge(world, packages, root, tmp_path)
     assert config.read_bytes() == before, "secrets and evidence outlive the program"
     assert not (root / "usr/bin/staunch").exists()
     assert not (root / "usr/share/doc/staunch").exists()
+
+
+def first_stream_with_a_certificate_from_pebble(world, root, tmp_path):
+    """From the installed package to an event stream under a certificate that an authority issued."""
+    (tmp_path / "pebble").mkdir()
+    port, admin = free_port(), free_port()
+    ca = Pebble(tmp_path / "pebble", world.authority, port, free_port())
+    etc = root / "etc/staunch/second"
+    try:
+        done = inside(
+            root, "staunch", "init", "/etc/staunch/second", "--protect", "openai", "--issuer", world.issuer.url, "--issuer-ca",
+            "/tmp/ca.pem", "--upstream", f"127.0.0.1:{world.hypercorn_port}", "--upstream-ca", "/tmp/ca.pem", "--secret",
+            "file:/tmp/model.key", "--name", "ai.gw.test", "--acme", ca.directory, "--acme-ca", "/tmp/ca.pem", "--port", "443",
+        )  # fmt: skip
+        assert done.returncode == 0, done.text
+        # Ports of this test's own; the state where the unit puts it.
+        config = etc / "staunch.toml"
+        text = config.read_text().replace("[::]:443", f"127.0.0.1:{port}").replace('"acme"  ', '"/var/lib/staunch/acme"  ')
+        config.write_text(f'{text}\n[admin]\naddress = "127.0.0.1:{admin}"\n')
+        assert inside(root, "install", "-d", "-o", "staunch", "-g", "staunch", "-m", "0700", "/var/lib/staunch").returncode == 0
+        assert inside(root, "chown", "-R", "root:staunch", "/etc/staunch").returncode == 0
+        assert inside(root, "chmod", "-R", "u=rwX,g=rX,o=", "/etc/staunch").returncode == 0
+        check = inside(root, "staunch", "check", "--config", "/etc/staunch/second/staunch.toml")
+        assert check.returncode == 0 and "none yet, own is asked" in check.text, check.text
+        serve = ["chroot", "--userspec=staunch:staunch", str(root), "/usr/bin/staunch", "serve", "--config", "/etc/staunch/second/staunch.toml"]
+        process = Process([*serve, "--log-format", "json"], tmp_path / "second.log", port)
+        try:
+            until(lambda: "certificate obtained" in process.text(), 30)
+            verify = ssl.create_default_context(cafile=ca.root(world.authority))
+            headers = {"Authorization": f"Bearer {world.issuer.token()}", "Host": "ai.gw.test"}
+            extensions = {"sni_hostname": "ai.gw.test"}
+            url = f"https://127.0.0.1:{port}/events?5"
+            with httpx.Client(verify=verify) as client, client.stream("GET", url, headers=headers, extensions=extensions) as answer:
+                lines = [line for line in answer.iter_lines() if line.startswith("data:")]
+                assert answer.status_code == 200 and len(lines) == 5, process.text()
+        finally:
+            assert process.stop() == 0, process.text()
+    finally:
+        ca.stop()
 
 
 def test_the_rpm_holds_what_the_deb_holds(packages):
