@@ -4,7 +4,9 @@
 //! numbered records, so that a lost, doubled or exchanged one changes the digest. An event carries the moment at which
 //! it was meant to be sent.
 
+use crate::options::MaskedText;
 use bytes::{Buf, BytesMut};
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What the upstream is to do.
@@ -79,11 +81,37 @@ impl Order {
 }
 
 const FILL: u8 = b'x';
+const PROSE: &str =
+    "The committee met on Tuesday and spoke for some 45 minutes about what the harbour needs. ";
+const VALUES: &str = "Pay 4111 1111 1111 1111 for jane.doe@example.com, call +49 30 901820 or 10.20.30.40.\n";
+/// Lines of prose between two values of a sparse text: 4 KiB.
+const LINES_APART: usize = 46;
+/// Blanks at a record's end, so that no value goes on in the number of the next.
+const MARGIN: usize = 32;
+
+/// The text of records; `None`: one byte over and over.
+static TEXT: OnceLock<MaskedText> = OnceLock::new();
+
+/// Records hold such a text from here on.
+pub(crate) fn fill_with(text: MaskedText) {
+    TEXT.get_or_init(|| text);
+}
 
 /// An empty record, to be numbered with [`number`].
 pub(crate) fn record(size: u32) -> Vec<u8> {
-    vec![FILL; size as usize]
+    let mut record = vec![FILL; size as usize];
+    let Some(text) = TEXT.get() else { return record };
+    let apart = if *text == MaskedText::Sparse { LINES_APART } else { 0 };
+    let line = |n: usize| if n % (apart + 1) == apart { VALUES } else { PROSE };
+    let room = (size as usize).saturating_sub(MARGIN + NUMBERED);
+    let text = (0..).flat_map(|n| line(n).bytes()).take(room);
+    let body = record.iter_mut().skip(NUMBERED);
+    body.zip(text.chain(std::iter::repeat(b' '))).for_each(|(byte, text)| *byte = text);
+    record
 }
+
+/// Bytes at a record's front that its number and a blank take.
+const NUMBERED: usize = 5;
 
 /// Writes the record's number into it, as far as it has room.
 pub(crate) fn number(record: &mut [u8], n: u32) {

@@ -333,6 +333,9 @@ pub(crate) fn free() -> Outcome<SocketAddr> {
     Err("no port is free from 18000 to 29999".into())
 }
 
+/// The set of rules of `--mask`.
+const MASKS: &str = "[[mask]]\nname = \"load\"\ndetect = [\"personal\", \"keys\"]\n";
+
 fn values(
     common: &Common,
     pki: &Pki,
@@ -360,6 +363,8 @@ fn values(
         ("workers", common.peer_cores.len().to_string()),
         ("busy_poll", common.busy_poll.clone().unwrap_or_else(|| "0ms".into())),
         ("busy_polling", common.busy_poll.as_ref().map_or("", |_| "busy-polling").to_owned()),
+        ("mask", common.mask.map_or("", |_| "mask = { down = [\"load\"] }").to_owned()),
+        ("masks", common.mask.map_or("", |_| MASKS).to_owned()),
         ("pq", pq.to_owned()),
         ("groups", groups.to_owned()),
         ("jwks", pki.issuer.jwks().to_string()),

@@ -9,7 +9,7 @@ use crate::peers::{self, Running};
 use crate::pki::Pki;
 use crate::report::{Growth, Report};
 use crate::work::{self, Site};
-use crate::{Outcome, account, looks, upstream};
+use crate::{Outcome, account, looks, order, upstream};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,6 +31,12 @@ pub(crate) async fn run(common: &Common, peer: Peer, shape: &Shape, bars: bool) 
     }
     if common.busy_poll.is_some() && !matches!(peer, Peer::Staunch | Peer::Haproxy | Peer::HaproxyJwt) {
         return Err(format!("{} has no busy polling", peer.name()).into());
+    }
+    if let Some(text) = common.mask {
+        if common.target.is_some() || peer != Peer::Staunch || is_raw(shape) {
+            return Err("--mask is for Staunch's http route, started by this run".into());
+        }
+        order::fill_with(text);
     }
     let people = if let Shape::Requests { identities, .. } = shape { *identities } else { 16 };
     let (door, running, upstream, _pki);

@@ -25,6 +25,15 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// What stands in bodies that are masked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MaskedText {
+    /// Prose, with a value in 4 KiB
+    Sparse,
+    /// A value in each line
+    Dense,
+}
+
 /// Options of every run.
 #[derive(Args, Clone)]
 pub(crate) struct Common {
@@ -62,6 +71,10 @@ pub(crate) struct Common {
     /// How long Staunch's workers stay awake without work (`busy_poll`), such as `1ms`; HAProxy polls without end
     #[arg(long, global = true, value_name = "DURATION")]
     pub(crate) busy_poll: Option<String>,
+    /// Staunch's http route masks personal data and keys in what comes down, which is such a text. Held against the same run
+    /// without it, this is what masks cost
+    #[arg(long, global = true, value_enum)]
+    pub(crate) mask: Option<MaskedText>,
     /// The Staunch to run. Default: the one beside this program
     #[arg(long, global = true)]
     pub(crate) staunch: Option<PathBuf>,
@@ -220,8 +233,8 @@ pub(crate) enum Command {
 }
 
 /// Options that say what is measured, and how it is reached.
-const REACHED: [&str; 10] =
-    ["peer", "target", "sni", "ca", "token", "path", "pq", "certificate", "resume", "busy_poll"];
+const REACHED: [&str; 11] =
+    ["peer", "target", "sni", "ca", "token", "path", "pq", "certificate", "resume", "busy_poll", "mask"];
 /// Options of whatever measures.
 const MEASURED: [&str; 6] = ["load_cores", "peer_cores", "staunch", "out", "plots", "awake"];
 
