@@ -46,6 +46,10 @@ impl Drop for Running {
 pub(crate) type Template = (&'static str, &'static str);
 
 const STAUNCH: Template = ("staunch.toml", include_str!("../peers/staunch.toml"));
+const STAUNCH_RECORDING: Template = (
+    "staunch-recording.toml",
+    concat!(include_str!("../peers/staunch.toml"), include_str!("../peers/recording.toml")),
+);
 const NGINX: Template = ("nginx.conf", include_str!("../peers/nginx.conf"));
 const HAPROXY: Template = ("haproxy.cfg", include_str!("../peers/haproxy.cfg"));
 const HAPROXY_JWT: Template = ("haproxy-jwt.cfg", include_str!("../peers/haproxy-jwt.cfg"));
@@ -61,7 +65,7 @@ pub(crate) fn program(peer: Peer, common: &Common) -> Result<PathBuf, String> {
     let own = std::env::current_exe().map_err(|e| format!("this program's own path: {e}"))?;
     match peer {
         Peer::Direct | Peer::Plain | Peer::Tls => Ok(own),
-        Peer::Staunch => {
+        Peer::Staunch | Peer::StaunchRecording => {
             let path = common.staunch.clone().unwrap_or_else(|| own.with_file_name("staunch"));
             let missing = || format!("{}: build it with `cargo build --release`", path.display());
             path.is_file().then(|| path.clone()).ok_or_else(missing)
@@ -98,6 +102,7 @@ pub(crate) fn start(peer: Peer, common: &Common, pki: &Pki, upstream: SocketAddr
         Peer::Direct => return Err("nothing is started for a direct run".into()),
         Peer::Plain | Peer::Tls => return built_in(peer, common, pki, upstream),
         Peer::Staunch => serves(&mut command, &program, configured(STAUNCH)?)?,
+        Peer::StaunchRecording => serves(&mut command, &program, configured(STAUNCH_RECORDING)?)?,
         Peer::Nginx => {
             let file = configured(NGINX)?;
             log = pki.file(&format!("nginx-{}-error.log", at.port()));
@@ -114,7 +119,7 @@ pub(crate) fn start(peer: Peer, common: &Common, pki: &Pki, upstream: SocketAddr
         Peer::Stunnel => _ = command.arg(configured(STUNNEL)?),
     }
     // Staunch says that it is ready once it has its issuer's keys; others listen when they are.
-    let probe: SocketAddr = if peer == Peer::Staunch { values["admin"].parse()? } else { at };
+    let probe: SocketAddr = if peer.is_staunch() { values["admin"].parse()? } else { at };
     launch(peer, common, pki, (command, program), (at, probe), log)
 }
 
@@ -258,7 +263,7 @@ pub(crate) fn program_of_template(
 fn ready(peer: Peer, probe: SocketAddr) -> bool {
     use std::io::{Read, Write};
     let Ok(mut tcp) = TcpStream::connect_timeout(&probe, Duration::from_millis(200)) else { return false };
-    if peer != Peer::Staunch {
+    if !peer.is_staunch() {
         return true;
     }
     let mut answer = String::new();

@@ -29,7 +29,9 @@ pub(crate) async fn run(common: &Common, peer: Peer, shape: &Shape, bars: bool) 
     if common.busy_poll.is_some() && common.target.is_some() {
         return Err("a target polls as it is configured: no --busy-poll with --target".into());
     }
-    if common.busy_poll.is_some() && !matches!(peer, Peer::Staunch | Peer::Haproxy | Peer::HaproxyJwt) {
+    if common.busy_poll.is_some()
+        && !matches!(peer, Peer::Staunch | Peer::StaunchRecording | Peer::Haproxy | Peer::HaproxyJwt)
+    {
         return Err(format!("{} has no busy polling", peer.name()).into());
     }
     if let Some(text) = common.mask {

@@ -30,7 +30,10 @@ pub(crate) async fn compare(
     if let Some(unknown) = work.iter().find(|name| !names.contains(&name.as_str())) {
         return Err(format!("no work is called {unknown:?}; there are {}", names.join(", ")).into());
     }
-    let asked = |one: &&works::Work| work.is_empty() || work.iter().any(|name| name == one.name);
+    let asked = |one: &&works::Work| match work {
+        [] => one.is_usual() || only.contains(&Peer::StaunchRecording),
+        names => names.iter().any(|name| name == one.name),
+    };
     if let Some(idle) = only.iter().find(|peer| !ALL.iter().filter(asked).any(|one| one.peers.contains(peer)))
     {
         return Err(format!("--peers {}: none of this work is done through it", idle.name()).into());

@@ -41,6 +41,16 @@ const DOORS: &[Peer] =
     &[Peer::Staunch, Peer::Tls, Peer::Nginx, Peer::Haproxy, Peer::Envoy, Peer::EnvoyJwt, Peer::Stunnel];
 const QUANTUM: &[Peer] = &[Peer::Staunch, Peer::Tls, Peer::Envoy, Peer::EnvoyJwt];
 
+/// With every session recorded, and with none, in turn.
+const RECORDED: &[Peer] = &[Peer::Staunch, Peer::StaunchRecording];
+
+impl Work {
+    /// Whether it is done although it is not named: what recording costs is asked for on its own.
+    pub(super) fn is_usual(&self) -> bool {
+        !self.peers.contains(&Peer::StaunchRecording)
+    }
+}
+
 /// `quick` divides the work by this.
 pub(crate) const QUICK: u32 = 10;
 
@@ -79,6 +89,14 @@ pub(super) fn calm(mut shape: Shape) -> Shape {
 pub(crate) fn bulk(protocol: Protocol, divide: u32) -> Shape {
     let records = 32_768 / divide;
     Shape::Bulk { connections: 4, record: 16_384, records, way: Way::Down, protocol, verify: false }
+}
+
+fn upwards(divide: u32) -> Shape {
+    let mut shape = bulk(Protocol::Raw, divide);
+    if let Shape::Bulk { way, .. } = &mut shape {
+        *way = Way::Up;
+    }
+    shape
 }
 
 /// Every row, in the order in which they are measured.
@@ -193,5 +211,50 @@ pub(super) const ALL: &[Work] = &[
             let connections = (8000 / divide).min(account::most_connections());
             Shape::Idle { connections, protocol: Protocol::Raw }
         },
+    },
+    Work {
+        name: "recording-bulk",
+        what: "recorded or not: bulk, 16 KiB records",
+        peers: RECORDED,
+        pq: Pq::Off,
+        resume: false,
+        measure: Measure::Cost,
+        shape: |divide| bulk(Protocol::Raw, divide),
+    },
+    Work {
+        name: "recording-upload",
+        what: "recorded or not: bulk upwards, sealed for the recording besides",
+        peers: RECORDED,
+        pq: Pq::Off,
+        resume: false,
+        measure: Measure::Cost,
+        shape: |divide| upwards(divide),
+    },
+    Work {
+        name: "recording-streams",
+        what: "recorded or not: 400 streams × 25 events/s of 120 B, raw",
+        peers: RECORDED,
+        pq: Pq::Off,
+        resume: false,
+        measure: Measure::Cost,
+        shape: |divide| streams(Protocol::Raw, 120, divide),
+    },
+    Work {
+        name: "recording-sse",
+        what: "recorded or not: 400 server-sent event streams × 25/s, tokens",
+        peers: RECORDED,
+        pq: Pq::Off,
+        resume: false,
+        measure: Measure::Cost,
+        shape: |divide| streams(Protocol::Http1, 0, divide),
+    },
+    Work {
+        name: "recording-latency",
+        what: "recorded or not: latency added to the raw streams, 99th percentile",
+        peers: RECORDED,
+        pq: Pq::Off,
+        resume: false,
+        measure: Measure::Latency,
+        shape: |divide| latencies(Protocol::Raw, 120, divide),
     },
 ];

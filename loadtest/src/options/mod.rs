@@ -139,6 +139,8 @@ pub(crate) enum Peer {
     Tls,
     /// Staunch: identity checked, credential injected, audit lines written
     Staunch,
+    /// The same, with every session recorded, strictly
+    StaunchRecording,
     /// nginx, stream module
     Nginx,
     /// HAProxy, mode tcp
@@ -154,6 +156,11 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
+    /// Whether it is a gateway of this repository.
+    pub(crate) fn is_staunch(self) -> bool {
+        matches!(self, Peer::Staunch | Peer::StaunchRecording)
+    }
+
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
     }
