@@ -4,7 +4,8 @@
 //!   Authorization: Bearer …       the configured key                           operate
 //!                                 a token of an issuer that the rules name     view or operate
 //!   Cookie staunch_admin=…        a login by either                            the same, until it ends
-//!   neither, from loopback        where no key and no rule is configured       operate
+//!   neither, from loopback        where no key and no rule is configured       operate (root, the gateway's own user),
+//!                                                                              view (other users of the machine)
 //!   neither                       log in first
 //! ```
 //! Keys and cookies are compared by their digests under a secret of the process, so that the time it takes tells nothing.
@@ -135,8 +136,13 @@ impl Access {
         !self.is_open
     }
 
-    /// Who sends a request.
-    pub(super) fn operator(&self, headers: &HeaderMap, peer: SocketAddr) -> Result<Operator, Stranger> {
+    /// Who sends a request. `is_own`: whether a connection from this machine is root's or the gateway's own user's.
+    pub(super) fn operator(
+        &self,
+        headers: &HeaderMap,
+        peer: SocketAddr,
+        is_own: impl FnOnce() -> bool,
+    ) -> Result<Operator, Stranger> {
         if headers.contains_key(AUTHORIZATION) {
             return match bearer(headers).is_some_and(|key| self.is_key(key)) {
                 true => Ok(Operator::with_key()),
@@ -145,18 +151,19 @@ impl Access {
         }
         match cookie(headers, self.cookie) {
             Some(cookie) => match self.login_of(cookie) {
-                Err(Stranger::Expired) if self.is_open => self.nobody(peer),
+                Err(Stranger::Expired) if self.is_open => self.nobody(peer, is_own),
                 found => found,
             },
-            None => self.nobody(peer),
+            None => self.nobody(peer, is_own),
         }
     }
 
-    fn nobody(&self, peer: SocketAddr) -> Result<Operator, Stranger> {
-        match self.is_open && peer.ip().to_canonical().is_loopback() {
-            true => Ok(Operator::nameless("loopback")),
-            false => Err(Stranger::NoProof),
+    fn nobody(&self, peer: SocketAddr, is_own: impl FnOnce() -> bool) -> Result<Operator, Stranger> {
+        if !self.is_open || !peer.ip().to_canonical().is_loopback() {
+            return Err(Stranger::NoProof);
         }
+        let role = if is_own() { Role::Operate } else { Role::View };
+        Ok(Operator { role, ..Operator::nameless("loopback") })
     }
 
     fn login_of(&self, cookie: &str) -> Result<Operator, Stranger> {
@@ -256,13 +263,15 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        access.operator(&map, peer.parse().unwrap())
+        access.operator(&map, peer.parse().unwrap(), || true)
     }
 
     #[test]
     fn loopback_is_open_only_where_nothing_is_configured() {
         assert_eq!(ask(&access(None), LOCAL, &[]).unwrap().role, Role::Operate);
         assert_eq!(ask(&access(None), "[::ffff:127.0.0.1]:5", &[]).unwrap().role, Role::Operate);
+        let neighbour = access(None).operator(&HeaderMap::new(), LOCAL.parse().unwrap(), || false).unwrap();
+        assert_eq!((&*neighbour.name, neighbour.role), ("loopback", Role::View));
         assert_eq!(ask(&access(None), REMOTE, &[]).unwrap_err(), Stranger::NoProof);
         assert_eq!(ask(&access(Some("k")), LOCAL, &[]).unwrap_err(), Stranger::NoProof);
         assert_eq!(ask(&Access::new(None, true, false), LOCAL, &[]).unwrap_err(), Stranger::NoProof);

@@ -2,12 +2,11 @@
 
 use super::fault::Fault;
 use super::live::bring_up_to_date;
-use super::orders::{self, Giver, RevokeRequest};
+use super::orders::{self, Giver, RevokeRequest, SessionOrder};
 use super::tables;
 use super::view::SessionView;
 use super::{Admin, Caller};
-use crate::audit::rfc3339;
-use crate::session::registry::Order;
+use crate::audit::{self, rfc3339};
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
@@ -26,10 +25,10 @@ type Answer = Result<Json<Value>, Fault>;
 pub(super) async fn index() -> Json<Value> {
     Json(json!({
         "get": [
-            "/api/sessions", "/api/sessions/{id}", "/api/refusals", "/api/routes", "/api/certificates",
+            "/api/sessions", "/api/sessions/{id}", "/api/sessions/{id}/activity", "/api/refusals", "/api/routes", "/api/certificates",
             "/api/revocations", "/api/metrics-summary"
         ],
-        "post": ["/api/sessions/{id}/end", "/api/sessions/{id}/drain", "/api/revoke", "/api/events/caep"],
+        "post": ["/api/sessions/{id}/end", "/api/sessions/{id}/drain", "/api/sessions/{id}/reauthorise", "/api/revoke", "/api/events/caep"],
     }))
 }
 
@@ -78,36 +77,33 @@ pub(super) async fn metrics_summary(State(admin): State<Arc<Admin>>) -> Json<Val
     }))
 }
 
-pub(super) async fn end(
+pub(super) async fn order(
     State(admin): State<Arc<Admin>>,
-    Path(id): Path<String>,
+    Path((id, order)): Path<(String, String)>,
     caller: Caller,
     headers: HeaderMap,
     body: axum::body::Bytes,
 ) -> Answer {
-    order(&admin, &id, &caller, &headers, &body, orders::END)
-}
-
-pub(super) async fn drain(
-    State(admin): State<Arc<Admin>>,
-    Path(id): Path<String>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: axum::body::Bytes,
-) -> Answer {
-    order(&admin, &id, &caller, &headers, &body, Order::Drain)
-}
-
-fn order(admin: &Admin, id: &str, caller: &Caller, headers: &HeaderMap, body: &[u8], order: Order) -> Answer {
-    let body = json_object(headers, body)?;
+    let order = SessionOrder::named(&order).ok_or_else(|| Fault::bad_request("there is no such order"))?;
+    let body = json_object(&headers, &body)?;
     let reason = match body.get("reason") {
         None | Some(Value::Null) => None,
         Some(Value::String(reason)) => Some(reason.as_str()),
         Some(_) => return Err(Fault::bad_request("reason is a text")),
     };
-    let id = orders::end(admin, &caller.giver(), id, order, reason)?;
-    let told = if order == Order::Drain { "drain" } else { "end" };
-    Ok(Json(json!({ "session": id.to_string(), "order": told })))
+    let id = orders::give(&admin, &caller.giver(), &id, order, reason)?;
+    Ok(Json(json!({ "session": id.to_string(), "order": order.name() })))
+}
+
+/// Requests and statements of a session that ended since it is watched, which asking begins.
+pub(super) async fn activity(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    caller: Caller,
+) -> Answer {
+    caller.giver().must_operate()?;
+    admin.one_session(&id).await?;
+    Ok(Json(json!({ "activity": audit::watch(orders::session_id(&id)?) })))
 }
 
 pub(super) async fn revoke(
@@ -144,7 +140,7 @@ fn json_object(headers: &HeaderMap, body: &[u8]) -> Result<Value, Fault> {
 /// Who gives the order, as orders take it.
 impl Caller {
     pub(super) fn giver(&self) -> Giver<'_> {
-        Giver { operator: &self.operator, remote: self.peer }
+        Giver { operator: &self.operator, remote: self.peer.address }
     }
 }
 

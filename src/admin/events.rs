@@ -37,11 +37,8 @@ pub(super) async fn events(
     tokio::spawn(async move {
         loop {
             // A login that ends ends what it looks at.
-            let still = admin.operator(&headers, caller.peer).await.is_ok();
-            let markup = match still {
-                true => view.live(&admin).await.into_string(),
-                false => return,
-            };
+            let Ok(operator) = admin.operator(&headers, &caller.peer).await else { return };
+            let markup = view.live(&admin, &operator).await.into_string();
             let text = serde_json::to_string(&markup).expect("a text is JSON");
             if sender.send(Bytes::from(format!("data: {text}\n\n"))).await.is_err() {
                 return;

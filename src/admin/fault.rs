@@ -36,7 +36,8 @@ impl Fault {
 
     /// The operator may look, no more.
     pub(super) fn view_only() -> Self {
-        let message = "this login may look and not give orders; log in as somebody with the role operate";
+        let message = "you may look and not give orders: log in as somebody with the role operate, or, at loopback without a key, come as root or \
+                       the gateway's own user";
         Fault::new(StatusCode::FORBIDDEN, "view_only", message)
     }
 

@@ -6,6 +6,7 @@
 
 use super::Admin;
 use super::fault::{Fault, Told};
+use super::orders::SessionOrder;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
@@ -52,7 +53,8 @@ fn takes_orders(path: &str) -> bool {
     matches!(path, "/revoke" | "/login" | "/logout" | "/events/caep")
         || path
             .strip_prefix("/sessions/")
-            .is_some_and(|rest| rest.ends_with("/end") || rest.ends_with("/drain"))
+            .and_then(|rest| rest.split_once('/'))
+            .is_some_and(|(_, order)| SessionOrder::named(order).is_some())
 }
 
 /// True for what another site's page sends. What browsers say of a request's origin nobody else can say in their place.

@@ -19,6 +19,7 @@ mod fault;
 mod guard;
 mod list;
 mod live;
+mod neighbour;
 mod oidc_login;
 pub mod orders;
 mod page;
@@ -57,7 +58,7 @@ use oidc_login::OidcLogin;
 use signals::SeenEvents;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 use token::TokenRules;
 use view::SessionView;
@@ -101,6 +102,8 @@ pub struct Settings {
     pub view: Policy,
     /// Strangers from elsewhere than loopback get the metrics.
     pub is_public: bool,
+    /// Every user of this machine may give orders from loopback, where nothing asks who comes.
+    pub is_shared_loopback: bool,
     /// Where operators log in by their browser.
     pub login: Option<LoginSettings>,
 }
@@ -117,6 +120,9 @@ struct Admin {
     oidc_login: Option<OidcLogin>,
     is_tls: bool,
     is_public: bool,
+    is_shared_loopback: bool,
+    /// Where this listens.
+    port: u16,
 }
 
 /// Serves the operator on `listener` until the task is dropped.
@@ -136,7 +142,8 @@ async fn serve_within(
 ) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let Settings { key, hosts, revocations, tls, operate, view, is_public, login } = settings;
+    let Settings { key, hosts, revocations, tls, operate, view, is_public, is_shared_loopback, login } =
+        settings;
     let tokens = TokenRules::new(operate, view);
     let is_tls = tls.is_some();
     let admin = Arc::new(Admin {
@@ -150,6 +157,8 @@ async fn serve_within(
         oidc_login: login.map(OidcLogin::new),
         is_tls,
         is_public,
+        is_shared_loopback,
+        port: listener.local_addr()?.port(),
     });
     let polls = signals::poll::run(admin.clone());
     let service = router(admin).into_make_service_with_connect_info::<Peer>();
@@ -171,8 +180,8 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api", get(api::index))
         .route("/api/sessions", get(api::sessions))
         .route("/api/sessions/{id}", get(api::session))
-        .route("/api/sessions/{id}/end", post(api::end))
-        .route("/api/sessions/{id}/drain", post(api::drain))
+        .route("/api/sessions/{id}/activity", get(api::activity))
+        .route("/api/sessions/{id}/{order}", post(api::order))
         .route("/api/refusals", get(api::refusals))
         .route("/api/routes", get(api::routes))
         .route("/api/certificates", get(api::certificates))
@@ -205,9 +214,9 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
 async fn metrics(State(admin): State<Arc<Admin>>, request: Request) -> Response {
     // Loopback and those who are told to be public are asked nothing, as scrapers have it.
     let peer = peer_of(&request);
-    if admin.is_tls && !admin.is_public && !peer.ip().to_canonical().is_loopback() {
+    if admin.is_tls && !admin.is_public && !peer.address.ip().to_canonical().is_loopback() {
         let headers = request.headers().clone();
-        if let Err(stranger) = admin.operator(&headers, peer).await {
+        if let Err(stranger) = admin.operator(&headers, &peer).await {
             return Fault::from(stranger).into_response();
         }
     }
@@ -218,7 +227,7 @@ async fn metrics(State(admin): State<Arc<Admin>>, request: Request) -> Response 
 #[derive(Clone, Debug)]
 struct Caller {
     operator: Operator,
-    peer: SocketAddr,
+    peer: Peer,
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {
@@ -233,7 +242,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 async fn authenticate(State(admin): State<Arc<Admin>>, mut request: Request, next: Next) -> Response {
     let peer = peer_of(&request);
     let headers = request.headers().clone();
-    match admin.operator(&headers, peer).await {
+    match admin.operator(&headers, &peer).await {
         Ok(operator) => {
             request.extensions_mut().insert(Caller { operator, peer });
             next.run(request).await
@@ -248,19 +257,29 @@ async fn authenticate(State(admin): State<Arc<Admin>>, mut request: Request, nex
     }
 }
 
-/// The address of a connection's other end.
-#[derive(Clone, Copy, Debug)]
-struct Peer(SocketAddr);
+/// A connection's other end.
+#[derive(Clone, Debug)]
+struct Peer {
+    address: SocketAddr,
+    /// Whether it belongs to root or to the gateway's user; asked once.
+    is_own: Arc<OnceLock<bool>>,
+}
 
-impl Connected<IncomingStream<'_, BoundedListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, BoundedListener>) -> Self {
-        Peer(*stream.remote_addr())
+impl Peer {
+    fn new(address: SocketAddr) -> Self {
+        Peer { address, is_own: Arc::default() }
     }
 }
 
-fn peer_of(request: &Request) -> SocketAddr {
+impl Connected<IncomingStream<'_, BoundedListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, BoundedListener>) -> Self {
+        Peer::new(*stream.remote_addr())
+    }
+}
+
+fn peer_of(request: &Request) -> Peer {
     let known = request.extensions().get::<ConnectInfo<Peer>>();
-    known.map_or(SocketAddr::from(([0, 0, 0, 0], 0)), |ConnectInfo(Peer(address))| *address)
+    known.map_or_else(|| Peer::new(SocketAddr::from(([0, 0, 0, 0], 0))), |ConnectInfo(peer)| peer.clone())
 }
 
 impl axum::serve::Listener for BoundedListener {
@@ -293,8 +312,12 @@ impl PageOfSessions {
 
 impl Admin {
     /// Who sends a request: by key, by login, by token, or from loopback.
-    async fn operator(&self, headers: &HeaderMap, peer: SocketAddr) -> Result<Operator, Stranger> {
-        match self.access.operator(headers, peer) {
+    async fn operator(&self, headers: &HeaderMap, peer: &Peer) -> Result<Operator, Stranger> {
+        let is_own = || {
+            let asked = || self.is_shared_loopback || neighbour::is_own(peer.address, self.port);
+            *peer.is_own.get_or_init(asked)
+        };
+        match self.access.operator(headers, peer.address, is_own) {
             Err(Stranger::BadKey) if !self.tokens.is_empty() => {
                 let token = access::bearer(headers).ok_or(Stranger::BadKey)?;
                 self.token_operator(token).await.map(|(operator, _)| operator)

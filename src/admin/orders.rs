@@ -64,12 +64,53 @@ pub(super) fn session_id(text: &str) -> Result<SessionId, Fault> {
     id.ok_or_else(|| Fault::bad_request("a session's id has 16 digits of lower-case hex, as in the log"))
 }
 
-/// Ends a session, or lets it finish what is under way.
-pub(super) fn end(
+/// An order to one session, named by the last part of its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SessionOrder {
+    /// End now.
+    End,
+    /// Finish what is under way, take nothing new.
+    Drain,
+    /// Ask the policy again.
+    Reauthorise,
+}
+
+impl SessionOrder {
+    const ALL: [SessionOrder; 3] = [SessionOrder::End, SessionOrder::Drain, SessionOrder::Reauthorise];
+
+    /// The word in its path and in the log.
+    pub(super) fn name(self) -> &'static str {
+        self.kind().name()
+    }
+
+    /// The order of this name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        SessionOrder::ALL.into_iter().find(|order| order.name() == name)
+    }
+
+    fn kind(self) -> OrderKind {
+        match self {
+            SessionOrder::End => OrderKind::End,
+            SessionOrder::Drain => OrderKind::Drain,
+            SessionOrder::Reauthorise => OrderKind::Reauthorise,
+        }
+    }
+
+    fn order(self) -> Order {
+        match self {
+            SessionOrder::End => Order::End(Close::Operator),
+            SessionOrder::Drain => Order::Drain,
+            SessionOrder::Reauthorise => Order::AuthoriseAgain,
+        }
+    }
+}
+
+/// Gives an order to a session.
+pub(super) fn give(
     admin: &Admin,
     giver: &Giver<'_>,
     id: &str,
-    order: Order,
+    order: SessionOrder,
     reason: Option<&str>,
 ) -> Result<SessionId, Fault> {
     giver.must_operate()?;
@@ -78,19 +119,12 @@ pub(super) fn end(
     if reason.is_some_and(|reason| reason.len() > MAX_REASON) {
         return Err(Fault::bad_request(format!("a reason has at most {MAX_REASON} bytes")));
     }
-    if !admin.state.registry().order(id, order) {
+    if !admin.state.registry().order(id, order.order()) {
         return Err(Fault::unknown_session(&id.to_string()));
     }
-    let kind = match order {
-        Order::End(_) => OrderKind::End,
-        Order::Drain | Order::AuthoriseAgain => OrderKind::Drain,
-    };
-    audit::order(&OrderLine { session: Some(id), reason, ..giver.line(kind) });
+    audit::order(&OrderLine { session: Some(id), reason, ..giver.line(order.kind()) });
     Ok(id)
 }
-
-/// The order to end a session now.
-pub(super) const END: Order = Order::End(Close::Operator);
 
 /// A revocation as it is asked for. All names that are given must fit.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]

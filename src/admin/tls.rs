@@ -63,6 +63,6 @@ impl axum::serve::Listener for TlsListener {
 
 impl Connected<IncomingStream<'_, TlsListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
-        Peer(*stream.remote_addr())
+        Peer::new(*stream.remote_addr())
     }
 }

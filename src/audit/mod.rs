@@ -69,7 +69,7 @@
 //! | `rule` | | event `session permitted`: somebody, or somebody else than before, may use the session; with `session`, `route` and the identity. The line of `allow`, from 0 |
 //! | `result` | | event `login`, one for each AUTH or HELLO of a Redis session whose token was verified: `accepted`, `not_permitted`, `refused_upstream`; with `session`, `route`, `database_user` and the identity |
 //! | `honeytoken` `action` | | event `alarm`, level `ERROR`: which honeytoken was shown, and whether its session is `cut` or `watch`ed; with `session`, `remote` and the identity |
-//! | `order` | | event `order`: an operator, or an issuer by its signals, ordered to `end` or `drain` a session or to `revoke`, or logged in (`login`), or was turned away (`refused`) |
+//! | `order` | | event `order`: an operator, or an issuer by its signals, ordered to `end`, `drain` or `reauthorise` a session or to `revoke`, or logged in (`login`), or was turned away (`refused`) |
 //! | `operator` `reason` | | event `order`: who ordered it (`loopback`, `key`, `issuer:NAME`, or the operator's subject), and why, in their words |
 //! | `sessions` `until` `token_id` `group` `serial` `email` `session_id` | | event `order`: live sessions that were ended; until when a revocation stands; whom it names, besides `subject` and `issuer` |
 //! | `statements` | c | how many lines of statements there are |
@@ -95,6 +95,7 @@ mod sink;
 mod statement;
 mod token;
 mod unpermitted;
+mod watch;
 
 pub use alarm::AlarmLine;
 pub(crate) use escape::{Escape, Style};
@@ -108,6 +109,7 @@ pub use recent::{Refusal, refusals};
 pub use sink::{BUFFER, Dropped, Guard, Room, Sink, WhenFull};
 pub use statement::StatementLine;
 pub use unpermitted::{LeftOut, Unpermitted};
+pub use watch::watch;
 
 use crate::names::Remote;
 use std::time::Instant;
@@ -153,6 +155,7 @@ pub fn opened(facts: &Opened<'_>) {
 
 /// A request is over. The line of a refused one may be left out: see [`Unpermitted`].
 pub fn request(facts: &RequestLine<'_>) {
+    watch::note(facts.id.session, facts);
     match facts.verdict {
         Verdict::Permitted { .. } => tracing::info!(name: "request", target: TARGET, facts = %facts),
         Verdict::Refused { .. } => {
@@ -187,6 +190,7 @@ pub fn left_out(lines: &LeftOut) {
 
 /// A statement of a database session has its result, or will have none.
 pub fn statement(facts: &StatementLine<'_>) {
+    watch::note(facts.session, facts);
     tracing::info!(name: "statement", target: TARGET, facts = %facts);
 }
 

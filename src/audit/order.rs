@@ -34,6 +34,8 @@ pub enum OrderKind {
     End,
     /// To let one session finish what is under way.
     Drain,
+    /// To have one session authorised again.
+    Reauthorise,
     /// To shut somebody out.
     Revoke,
     /// An operator logged in.
@@ -48,6 +50,7 @@ impl OrderKind {
         match self {
             OrderKind::End => "end",
             OrderKind::Drain => "drain",
+            OrderKind::Reauthorise => "reauthorise",
             OrderKind::Revoke => "revoke",
             OrderKind::Login => "login",
             OrderKind::Refused => "refused",

@@ -57,6 +57,8 @@ pub struct Admin {
     pub view: Policy,
     /// Strangers from elsewhere than loopback get the metrics.
     pub is_public: bool,
+    /// Every user of this machine may give orders from loopback, where nothing asks who comes.
+    pub is_shared_loopback: bool,
     /// Where operators log in by their browser.
     pub login: Option<LoginSettings>,
 }

@@ -155,8 +155,29 @@ impl Running {
         let bound = bound.and_then(|bound| inherited.expect_none().map(|()| bound));
         let bound = bound.map_err(system("cannot listen"))?;
         let addresses = bound.addresses();
-        let config::Admin { key, hosts, revocations, tls, operate, view, is_public, login, .. } = admin;
-        let settings = admin::Settings { key, hosts, revocations, tls, operate, view, is_public, login };
+        let config::Admin {
+            key,
+            hosts,
+            revocations,
+            tls,
+            operate,
+            view,
+            is_public,
+            is_shared_loopback,
+            login,
+            ..
+        } = admin;
+        let settings = admin::Settings {
+            key,
+            hosts,
+            revocations,
+            tls,
+            operate,
+            view,
+            is_public,
+            is_shared_loopback,
+            login,
+        };
         let admin = admin_listener.local_addr().ok();
         gateway.issuers.start(&tokio::runtime::Handle::current());
         let manager = acme.as_ref().map(start_acme).transpose().map_err(StartFault::Acme)?;

@@ -2,9 +2,11 @@
 
 import contextlib
 import hashlib
+import os
 import re
 import signal
 import socket
+import subprocess
 import threading
 import time
 
@@ -102,6 +104,55 @@ def test_a_live_stream_is_shown_with_both_legs_and_ended_with_a_reason(world, st
     assert (closed["reason"], closed["culprit"]) == ("operator", "gateway")
     assert operator.sessions() == []
     assert operator.post(f"/api/sessions/{session['id']}/end").json()["error"]["code"] == "unknown_session"
+
+
+def test_requests_are_shown_as_they_end_to_whoever_watches(world, start):
+    gateway = start(world.config(local(world, "operated-activity")))
+    operator, token = Operator(gateway), world.issuer.token()
+    with client(world) as http:
+        bearer = {"Authorization": f"Bearer {token}"}
+        assert http.get(f"https://localhost:{gateway.port}/look?secret=query-canary", headers=bearer).status_code == 200
+        [session] = operator.sessions()
+        place = f"/api/sessions/{session['id']}"
+        # What ended before anybody looked is in the log alone.
+        assert operator.get(f"{place}/activity") == {"activity": []}
+        for path in ("/look?secret=query-canary", "/missing"):
+            http.get(f"https://localhost:{gateway.port}{path}", headers=bearer)
+        shown = operator.get(f"{place}/activity")["activity"]
+        assert [(one["event"], one["method"], one["path"]) for one in shown] == [
+            ("request", "GET", "/missing"), ("request", "GET", "/look"),
+        ]  # fmt: skip
+        assert shown[1]["status"] == 200 and shown[1]["subject"] == parts.ANN and shown[1]["at"].endswith("Z")
+        assert "query-canary" not in str(shown) and token not in str(shown)
+        page = operator.http.get(f"/sessions/{session['id']}").text
+        assert "GET /missing" in page and "query-canary" not in page
+        # The policy says yes again: the session goes on.
+        answer = operator.post(f"{place}/reauthorise", reason="drill")
+        assert answer.json() == {"session": session["id"], "order": "reauthorise"}
+        assert gateway.line("order", order="reauthorise")["reason"] == "drill"
+        assert http.get(f"https://localhost:{gateway.port}/look", headers=bearer).status_code == 200
+    assert operator.http.post(f"{place}/activity", json={}).status_code == 405
+    assert operator.http.post(f"{place}/explode", json={}).status_code == 405
+    assert operator.http.get("/api/sessions/00000000000000ff/activity").status_code == 404
+
+
+def test_a_neighbour_on_the_machine_looks_and_gives_no_orders(world, start):
+    """Another user, who reaches the loopback port as everybody does."""
+    other = ["setpriv", "--reuid=65534", "--clear-groups"] if os.getuid() == 0 else ["sudo", "-n", "-u", "nobody"]
+    body = ["-H", "Content-Type: application/json", "-d", '{"subject": "ann"}']
+
+    def ask(gateway, path, *more, user=()):
+        command = [*user, "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", *more]
+        return subprocess.run([*command, f"http://127.0.0.1:{gateway.admin}{path}"], capture_output=True, text=True, timeout=20).stdout
+
+    gateway = start(world.config(local(world, "operated-neighbour")))
+    assert ask(gateway, "/api/revoke", *body) == "200"
+    assert ask(gateway, "/api/sessions", user=other) == "200"
+    assert ask(gateway, "/api/revoke", *body, user=other) == "403"
+    assert ask(gateway, "/revoke", "-d", "subject=ann", user=other) == "403"
+    assert gateway.line("order", order="refused")["reason"] == "the role is view"
+    gateway = start(world.config(local(world, "operated-shared")) | {"admin": {"loopback": "anyone"}})
+    assert ask(gateway, "/api/revoke", *body, user=other) == "200"
 
 
 def test_a_drain_lets_the_answer_finish(world, start):

@@ -3,11 +3,10 @@
 use super::{View, fault_page, frame, markup_response, see_other};
 use crate::admin::access::{LOGIN_LIFETIME, Operator, Stranger, cookie_name};
 use crate::admin::fault::{Fault, Told};
-use crate::admin::orders::{self, RevokeRequest};
+use crate::admin::orders::{self, RevokeRequest, SessionOrder};
 use crate::admin::{Admin, Caller, Peer};
 use crate::audit::{self, OrderKind, OrderLine};
 use crate::names::Remote;
-use crate::session::registry::Order;
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Path, State};
@@ -40,37 +39,30 @@ fn refused(admin: &Admin, caller: &Caller, fault: &Fault) -> Response {
     fault_page(fault, Some((&caller.operator, &admin.access.form_token(&caller.operator))))
 }
 
-pub(super) async fn end(
+pub(super) async fn order(
     State(admin): State<Arc<Admin>>,
-    Path(id): Path<String>,
+    Path((id, order)): Path<(String, String)>,
     caller: Caller,
     body: Bytes,
 ) -> Response {
-    order(&admin, &id, &caller, &body, orders::END).await
-}
-
-pub(super) async fn drain(
-    State(admin): State<Arc<Admin>>,
-    Path(id): Path<String>,
-    caller: Caller,
-    body: Bytes,
-) -> Response {
-    order(&admin, &id, &caller, &body, Order::Drain).await
-}
-
-async fn order(admin: &Admin, id: &str, caller: &Caller, body: &[u8], order: Order) -> Response {
-    let done = own_fields(admin, caller, body).and_then(|fields| {
+    let Some(order) = SessionOrder::named(&order) else { return StatusCode::NOT_FOUND.into_response() };
+    let done = own_fields(&admin, &caller, &body).and_then(|fields| {
         let reason = fields.get("reason").map(String::as_str);
-        orders::end(admin, &caller.giver(), id, order, reason)
+        orders::give(&admin, &caller.giver(), &id, order, reason)
     });
     match done {
-        Err(fault) => refused(admin, caller, &fault),
+        Err(fault) => refused(&admin, &caller, &fault),
         Ok(id) => {
             let told = match order {
-                Order::Drain => format!("Session {id} finishes what is under way and takes nothing new."),
-                _ => format!("Session {id} was ended."),
+                SessionOrder::End => format!("Session {id} was ended."),
+                SessionOrder::Drain => {
+                    format!("Session {id} finishes what is under way and takes nothing new.")
+                }
+                SessionOrder::Reauthorise => {
+                    format!("Session {id} is authorised again: it ends where policy permits it no more.")
+                }
             };
-            View::Sessions(String::new()).page(admin, &caller.operator, Some(&told)).await
+            View::Sessions(String::new()).page(&admin, &caller.operator, Some(&told)).await
         }
     }
 }
@@ -170,7 +162,7 @@ fn login(admin: &Admin, notice: Option<&str>) -> Markup {
 
 pub(super) async fn log_in(
     State(admin): State<Arc<Admin>>,
-    ConnectInfo(Peer(remote)): ConnectInfo<Peer>,
+    ConnectInfo(Peer { address: remote, .. }): ConnectInfo<Peer>,
     body: Bytes,
 ) -> Response {
     let fields = fields(&body);

@@ -9,7 +9,9 @@ mod tables;
 
 use super::access::{Operator, Role};
 use super::fault::{Fault, Told};
+use super::orders::session_id;
 use super::{Admin, Caller};
+use crate::audit;
 use axum::Extension;
 use axum::Router;
 use axum::extract::{Path, State};
@@ -56,8 +58,7 @@ pub(super) fn router() -> Router<Arc<Admin>> {
         .route("/certificates", get(page))
         .route("/revocations", get(page))
         .route("/traffic", get(page))
-        .route("/sessions/{id}/end", post(forms::end))
-        .route("/sessions/{id}/drain", post(forms::drain))
+        .route("/sessions/{id}/{order}", post(forms::order))
         .route("/revoke", post(forms::revoke))
         .route("/logout", post(forms::log_out))
 }
@@ -118,14 +119,19 @@ impl View {
     }
 
     /// The part that changes.
-    pub(super) async fn live(&self, admin: &Admin) -> Markup {
-        self.try_live(admin).await.unwrap_or_else(|fault| told(&fault))
+    pub(super) async fn live(&self, admin: &Admin, operator: &Operator) -> Markup {
+        self.try_live(admin, operator).await.unwrap_or_else(|fault| told(&fault))
     }
 
-    async fn try_live(&self, admin: &Admin) -> Result<Markup, Fault> {
+    async fn try_live(&self, admin: &Admin, operator: &Operator) -> Result<Markup, Fault> {
         Ok(match self {
             View::Sessions(query) => sessions::live(&admin.page_of_sessions(query).await?),
-            View::Session(id) => session::live(&admin.one_session(id).await?),
+            View::Session(id) => {
+                let view = admin.one_session(id).await?;
+                let watched = operator.role == Role::Operate;
+                let activity = if watched { Some(audit::watch(session_id(id)?)) } else { None };
+                session::live(&view, activity.as_deref())
+            }
             View::Refusals => tables::refusals(&super::tables::refusals()),
             View::Routes => tables::routes(&super::tables::routes(admin, &*admin.seen().await)),
             View::Certificates => {
@@ -142,7 +148,7 @@ impl View {
 
     /// The whole page. `notice`: what came of a form.
     pub(super) async fn page(&self, admin: &Admin, operator: &Operator, notice: Option<&str>) -> Response {
-        let live = self.try_live(admin).await;
+        let live = self.try_live(admin, operator).await;
         let status = live.as_ref().err().map_or(StatusCode::OK, |fault| fault.status);
         let operates = operator.role == Role::Operate;
         let token = admin.access.form_token(operator);

@@ -29,7 +29,7 @@ pub(super) async fn begin(State(admin): State<Arc<Admin>>) -> Response {
 /// Takes what a browser brings back from the issuer.
 pub(super) async fn callback(
     State(admin): State<Arc<Admin>>,
-    ConnectInfo(Peer(remote)): ConnectInfo<Peer>,
+    ConnectInfo(Peer { address: remote, .. }): ConnectInfo<Peer>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Response {

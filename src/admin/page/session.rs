@@ -1,10 +1,12 @@
 //! One session: who, where, both legs, and the forms that end it.
 
-use super::{badge, bytes, days, duration, time};
+use super::{badge, bytes, days, duration, scrolling, time};
 use crate::admin::view::{LegView, SessionView};
 use maud::{Markup, html};
+use serde_json::Value;
 
-pub(super) fn live(view: &SessionView) -> Markup {
+/// `activity`: lines of requests and statements, for those who may see them.
+pub(super) fn live(view: &SessionView, activity: Option<&[Value]>) -> Markup {
     html! {
         p { @for name in &view.badges { (badge(name)) " " } }
         div.legs {
@@ -44,6 +46,50 @@ pub(super) fn live(view: &SessionView) -> Markup {
                 (entry("Listener", html! { (view.listener) ", worker " (view.worker) }))
                 @if view.tunnel { (entry("Tunnel", html! { "yes" })) }
                 @if view.dialled_ahead { (entry("Upstream connection", html! { "dialled ahead" })) }
+            }
+        }
+        @if let Some(lines) = activity { (requests(lines)) }
+    }
+}
+
+/// Requests and statements that ended while somebody watches, the youngest first.
+fn requests(lines: &[Value]) -> Markup {
+    let text = |line: &Value, name: &str| line[name].as_str().unwrap_or_default().to_owned();
+    let what = |line: &Value| match line["event"].as_str() {
+        Some("request") => format!("{} {}", text(line, "method"), text(line, "path")),
+        _ => format!("{} {}", text(line, "kind"), text(line, "text")),
+    };
+    let result = |line: &Value| match line["status"].as_u64() {
+        Some(status) => status.to_string(),
+        None => {
+            [text(line, "result"), text(line, "tag"), text(line, "sqlstate"), text(line, "verdict")].join(" ")
+        }
+    };
+    let milliseconds = |line: &Value| line["duration_us"].as_f64().unwrap_or_default() / 1_000.0;
+    html! {
+        section aria-labelledby="activity" {
+            h2 #activity { "Requests and statements" }
+            @if lines.is_empty() {
+                p { "None has ended since this page is open." }
+            } @else {
+                (scrolling("Requests and statements", html! {
+                    table {
+                        thead { tr {
+                            @for head in ["Ended", "What", "Result", "Took", "Subject"] { th scope="col" { (head) } }
+                        } }
+                        tbody {
+                            @for line in lines {
+                                tr {
+                                    td { (time(&text(line, "at"))) }
+                                    td { code { (what(line)) } }
+                                    td { (result(line)) }
+                                    td.number { (format!("{:.1} ms", milliseconds(line))) }
+                                    td { (text(line, "subject")) }
+                                }
+                            }
+                        }
+                    }
+                }))
             }
         }
     }
@@ -106,6 +152,7 @@ pub(super) fn orders(id: &str, token: &str) -> Markup {
                 label { "Reason " input type="text" name="reason" maxlength="200" required; }
                 button.danger type="submit" { "End now" }
                 button type="submit" formaction={ "/sessions/" (id) "/drain" } { "Finish what is under way, then end" }
+                button type="submit" formaction={ "/sessions/" (id) "/reauthorise" } { "Ask the policy again" }
             }
             p { small { "An end is an audit line with your name and the reason." } }
         }

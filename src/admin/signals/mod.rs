@@ -82,7 +82,7 @@ impl From<SignalFault> for Rejection {
 /// Takes a pushed event.
 pub(super) async fn push(
     State(admin): State<Arc<Admin>>,
-    ConnectInfo(Peer(remote)): ConnectInfo<Peer>,
+    ConnectInfo(Peer { address: remote, .. }): ConnectInfo<Peer>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {

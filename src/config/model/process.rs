@@ -100,6 +100,10 @@ pub struct Admin {
     /// bytes at least. Default: whoever is at loopback may look and give orders.
     #[schemars(with = "Option<String>")]
     pub key: Option<Text>,
+    /// Who may give orders from loopback where there is neither `key` nor `operate` nor `view`: `owner` (root, and the user as whom
+    /// the gateway runs; other users of the machine look), or `anyone`. Default `owner`.
+    #[schemars(with = "Option<String>")]
+    pub loopback: Option<Text>,
     /// Names besides `localhost` and addresses under which browsers reach the page. Default: none.
     pub hosts: Vec<String>,
     /// A file in which revocations are kept over a restart; its folder must be writable. Default: a restart forgets them.

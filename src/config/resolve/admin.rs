@@ -1,6 +1,6 @@
 //! The operator's listener: where, over TLS or not, and who may look and give orders.
 
-use super::context::Context;
+use super::context::{Context, choice};
 use super::listen::socket_address;
 use crate::config::fault::Notes;
 use crate::config::{Admin, model, secrets};
@@ -81,6 +81,12 @@ impl Context<'_> {
             operate: self.operators(&written.operate, notes),
             view: self.operators(&written.view, notes),
             is_public: written.unsafe_public_admin,
+            is_shared_loopback: choice(
+                &written.loopback.as_ref(),
+                false,
+                &[("owner", false), ("anyone", true)],
+                notes,
+            )?,
             login,
         })
     }
