@@ -217,7 +217,7 @@ impl Log {
         Ok(())
     }
 
-    /// Keeps [`RESERVE`] bytes of the disk for the log: a full disk must not keep retention from saying what it deletes.
+    /// Keeps `RESERVE` bytes of the disk for the log: a full disk must not keep retention from saying what it deletes.
     pub fn reserve(&self) {
         let path = self.folder.join("reserve");
         if path.exists() {
