@@ -1043,6 +1043,12 @@ fn plausible_mistakes_are_warned_of_with_their_line() {
         ),
         (HEADER, r#"header = "x-tenant", value = "acme""#, ""),
         (
+            rule,
+            r#"{ issuer = "corp", subjects = ["ann "] }"#,
+            "21: \"ann \" in subjects is compared with its blanks",
+        ),
+        ("tls://api.openai.com:443", "tls://api.openai.com:80", "19: port 80 hardly speaks TLS"),
+        (
             "groups_claim = \"groups\" ",
             "groups_claim = \"\" ",
             "6: groups_claim is empty, so nobody has groups",

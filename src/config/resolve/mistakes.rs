@@ -102,7 +102,27 @@ fn of_route(route: &model::Route, config: &Config, notes: &mut Notes<'_>) {
         Some(Inject::One(one)) => vec![&**one],
         Some(Inject::Many(all)) => all.iter().map(Spanned::get_ref).collect(),
     };
+    let Some(upstream) = own.strip_prefix("tls://") else { return of_credentials(credentials, notes) };
+    if upstream.ends_with(":80") {
+        let text = "port 80 hardly speaks TLS, which this upstream must; write its TLS port, often 443";
+        notes.warn(route.upstream.span(), text);
+    }
+    of_credentials(credentials, notes);
+}
+
+fn of_credentials(credentials: Vec<&model::Credential>, notes: &mut Notes<'_>) {
     for credential in credentials {
+        let bare = credential.value.as_ref().filter(|value| {
+            let header = credential
+                .header
+                .as_ref()
+                .is_some_and(|name| name.get_ref().eq_ignore_ascii_case("authorization"));
+            header && value.get_ref().starts_with("{secret:")
+        });
+        if let Some(value) = bare {
+            let text = "authorization has a scheme before the secret, unless the secret holds it; write \"Bearer {secret:…}\"";
+            notes.warn(value.span(), text);
+        }
         let secret = |name: &Text| {
             let name = name.get_ref().to_ascii_lowercase();
             SECRET_HEADERS.iter().any(|part| name.contains(part))
@@ -180,5 +200,8 @@ fn of_text(text: &str, key: &str, span: &Range<usize>, notes: &mut Notes<'_>) {
             "{text:?} in {key} is compared as it stands, not as a pattern; write each one out, or leave {key} out"
         );
         notes.warn(span.clone(), text);
+    } else if text.trim() != text {
+        let meant = text.trim();
+        notes.warn(span.clone(), format!("{text:?} in {key} is compared with its blanks; write {meant:?}"));
     }
 }
