@@ -234,10 +234,16 @@ mod tests {
             resets_per_second: 33,
             records_per_key: u64::MAX,
         };
+        // On a busy machine the worker may be gone between the two orders: then nothing was handed over, and it is tried again.
+        assert!((0..50).any(|_| is_served_while_draining(&listener, limits)), "the worker was always gone");
+    }
+
+    /// False when the worker was gone before the socket was handed to it.
+    fn is_served_while_draining(listener: &Listener, limits: Limits) -> bool {
         let gateway =
             Gateway::new(vec![listener.clone()], Vec::new(), Issuers::new(Vec::new()).unwrap(), limits);
         let layout = Layout { count: 1, pin: false, busy_poll: Duration::ZERO };
-        let bound = Bound::bind(std::slice::from_ref(&listener), layout).unwrap();
+        let bound = Bound::bind(std::slice::from_ref(listener), layout).unwrap();
         let workers = Workers::start(bound, layout, Arc::new(ArcSwap::from_pointee(gateway)), None).unwrap();
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = TcpStream::connect(server.local_addr().unwrap()).unwrap();
@@ -249,12 +255,16 @@ mod tests {
         let handle = &workers.handles[0];
         handle.load.fetch_add(1, Relaxed);
         handle.orders.send(Order::Drain).unwrap();
-        handle.orders.send(Order::Take(tcp, Remote(remote), listener, admitted)).unwrap();
+        if handle.orders.send(Order::Take(tcp, Remote(remote), listener.clone(), admitted)).is_err() {
+            workers.join();
+            return false;
+        }
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
         workers.join();
+        true
     }
 }
