@@ -530,4 +530,5 @@ def test_replies_are_masked_and_what_is_stored_is_not(client, database, gateway,
         assert message["data"] == b"jane************", message
     one.close()
     assert database.server.cli("get", "card").strip() == "4111 1111 1111 1111"
-    assert gateway.line("session closed", route="redis-masked")["masked"] > 0
+    # Several connections were used, and not each of them had a value to mask.
+    parts.until(lambda: any(line["event"] == "session closed" and line.get("masked", 0) > 0 for line in gateway.lines()))
