@@ -18,7 +18,8 @@ static RULES: LazyLock<Arc<Rules>> = LazyLock::new(|| {
 /// One input: the format and how it is cut, then the body.
 pub fn run(data: &[u8]) {
     let [format, step, body @ ..] = data else { return };
-    let format = [Format::Text, Format::Json, Format::Events, Format::Form, Format::Frames][usize::from(*format) % 5];
+    let format =
+        [Format::Text, Format::Json, Format::Events, Format::Form, Format::Frames][usize::from(*format) % 5];
     let whole = masked(format, body, body.len().max(1));
     let cut = masked(format, body, usize::from(*step).max(1));
     assert_eq!(whole.is_some(), cut.is_some());
