@@ -3,6 +3,7 @@
 use super::arguments::LETS_ENCRYPT;
 use super::kind::Kind;
 use super::plan::{Plan, text_of};
+use std::path::Path;
 
 /// The whole file.
 pub(super) fn configuration(plan: &Plan) -> String {
@@ -148,8 +149,13 @@ fn certificate(plan: &Plan) -> String {
 
 fn acme(plan: &Plan) -> String {
     let Some(acme) = &plan.acme else { return String::new() };
-    let mut text =
-        line("\n[acme]\n", "state = \"acme\"", "account keys and certificates, this service's alone");
+    let mut text = match is_below_etc(&plan.folder) {
+        // No service may write there; the default is systemd's state directory.
+        true => "\n[acme]\n".to_owned(),
+        false => {
+            line("\n[acme]\n", "state = \"acme\"", "account keys and certificates, this service's alone")
+        }
+    };
     if let Some(contact) = &acme.contact {
         text += &line(
             "",
@@ -167,6 +173,10 @@ fn acme(plan: &Plan) -> String {
         }
     }
     text
+}
+
+fn is_below_etc(folder: &Path) -> bool {
+    std::path::absolute(folder).is_ok_and(|folder| folder.starts_with("/etc"))
 }
 
 /// How the configuration calls an authority that is given by its directory.

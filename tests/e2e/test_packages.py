@@ -129,7 +129,7 @@ def first_stream_with_a_certificate_from_pebble(world, root, tmp_path):
         assert done.returncode == 0, done.text
         # Ports of this test's own; the state where the unit puts it.
         config = etc / "staunch.toml"
-        text = config.read_text().replace("[::]:443", f"127.0.0.1:{port}").replace('"acme"  ', '"/var/lib/staunch/acme"  ')
+        text = config.read_text().replace("[::]:443", f"127.0.0.1:{port}")
         config.write_text(f'{text}\n[admin]\naddress = "127.0.0.1:{admin}"\n')
         assert inside(root, "install", "-d", "-o", "staunch", "-g", "staunch", "-m", "0700", "/var/lib/staunch").returncode == 0
         assert inside(root, "chown", "-R", "root:staunch", "/etc/staunch").returncode == 0
