@@ -73,6 +73,8 @@ pub(super) struct Found {
     pub(super) cuts: Vec<Cut>,
     /// Values, by rule.
     pub(super) counts: Vec<u32>,
+    /// Candidates of the text at hand: their rules, how they are read, and where.
+    fresh: Vec<(u16, Source, usize)>,
 }
 
 impl Found {
@@ -203,17 +205,18 @@ impl Lane {
         let mut open = std::mem::take(&mut self.open);
         open.retain_mut(|candidate| self.decide(candidate, rules, ended, found));
         self.open = open;
-        let mut fresh = Vec::new();
+        let mut fresh = std::mem::take(&mut found.fresh);
         rules.anchors(&self.text, self.seen, |rule, source, at| fresh.push((rule, source, at)));
         // In the order of the text: where rules overlap, the first counts.
         fresh.sort_by_key(|(_, _, at)| *at);
-        for (rule, source, at) in fresh {
+        for (rule, source, at) in fresh.drain(..) {
             let at = self.base + at as u64;
             let mut candidate = Open { rule, source, at, hold: None, forced: None };
             if self.decide(&mut candidate, rules, ended, found) {
                 self.open.push(candidate);
             }
         }
+        found.fresh = fresh;
         self.seen = self.text.len();
         self.give_up();
     }

@@ -115,7 +115,7 @@ pub struct Rules {
     literals: Option<AhoCorasick>,
     anchors: Vec<Anchor>,
     longest: usize,
-    digits: Vec<(u16, Read)>,
+    digits: Vec<Digits>,
     email: Option<u16>,
     ipv6: Option<u16>,
 }
@@ -132,8 +132,13 @@ enum What {
     Credential,
 }
 
-/// Reads a value, entered at its first digit.
-type Read = fn(&mut Cursor<'_>) -> Result<Hit, Stop>;
+/// A rule for values that are entered at a run of digits.
+struct Digits {
+    rule: u16,
+    /// Entered behind two letters, where no other rule is.
+    is_account: bool,
+    read: fn(&mut Cursor<'_>) -> Result<Hit, Stop>,
+}
 
 /// Where a candidate came from: how it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,12 +157,20 @@ impl Rules {
             let number = number as u16;
             match rule {
                 Rule::Known(detector) => match detector {
-                    Detector::Card => digits.push((number, personal::card as Read)),
-                    Detector::Iban => digits.push((number, personal::iban as Read)),
-                    Detector::Ssn => digits.push((number, personal::ssn as Read)),
-                    Detector::Phone => digits.push((number, personal::phone as Read)),
+                    Detector::Card => {
+                        digits.push(Digits { rule: number, is_account: false, read: personal::card })
+                    }
+                    Detector::Iban => {
+                        digits.push(Digits { rule: number, is_account: true, read: personal::iban })
+                    }
+                    Detector::Ssn => {
+                        digits.push(Digits { rule: number, is_account: false, read: personal::ssn })
+                    }
+                    Detector::Phone => {
+                        digits.push(Digits { rule: number, is_account: false, read: personal::phone })
+                    }
                     Detector::Ip => {
-                        digits.push((number, personal::ipv4 as Read));
+                        digits.push(Digits { rule: number, is_account: false, read: personal::ipv4 });
                         ipv6 = Some(number);
                     }
                     Detector::Email => email = Some(number),
@@ -245,8 +258,17 @@ impl Rules {
         }
         if !self.digits.is_empty() {
             each_number(text, seen, |at| {
-                for (number, (rule, _)) in self.digits.iter().enumerate() {
-                    found(*rule, Source::Digit(number as u8), at);
+                let readers = self.digits.iter().enumerate();
+                match at.checked_sub(1).map(|before| text[before]) {
+                    // An account's check digits stand behind its country, and no other number behind a letter.
+                    Some(b'A'..=b'Z' | b'a'..=b'z') => readers
+                        .filter(|(_, digits)| digits.is_account)
+                        .for_each(|(number, digits)| found(digits.rule, Source::Digit(number as u8), at)),
+                    Some(b'_') => {}
+                    before if is_plain(text, at, before) => {}
+                    _ => readers
+                        .filter(|(_, digits)| !digits.is_account)
+                        .for_each(|(number, digits)| found(digits.rule, Source::Digit(number as u8), at)),
                 }
             });
         }
@@ -262,7 +284,7 @@ impl Rules {
     ) -> (Result<Hit, Stop>, Option<usize>) {
         let mut cursor = Cursor::new(text, at, ended);
         let verdict = match source {
-            Source::Digit(number) => self.digits[usize::from(number)].1(&mut cursor),
+            Source::Digit(number) => (self.digits[usize::from(number)].read)(&mut cursor),
             Source::At => personal::email(&mut cursor),
             Source::Colon => personal::ipv6(&mut cursor),
             Source::Text(number) => {
@@ -288,31 +310,107 @@ impl Rules {
     }
 }
 
+/// True for a number that no rule but that for accounts can begin with, whatever follows: too short to be whole, and with nothing
+/// behind it that would let it go on.
+fn is_plain(text: &[u8], at: usize, before: Option<u8>) -> bool {
+    let rest = &text[at..];
+    let Some(length) = rest.iter().take(SHORTEST_WHOLE).position(|byte| !byte.is_ascii_digit()) else {
+        return false;
+    };
+    let goes_on = match rest[length] {
+        b' ' | b'-' | b'.' => rest.get(length + 1).is_none_or(u8::is_ascii_digit),
+        _ => false,
+    };
+    !goes_on && !matches!(before, Some(b'+' | b'('))
+}
+
+/// Digits of the shortest value without separators: a payment card.
+const SHORTEST_WHOLE: usize = 12;
+
 /// Shows the first digit of every run of digits that begins behind `seen`.
 fn each_number(text: &[u8], seen: usize, mut found: impl FnMut(usize)) {
     let mut at = seen;
+    let mut behind_digit = seen.checked_sub(1).is_some_and(|before| text[before].is_ascii_digit());
     while at < text.len() {
         // Blocks without a digit are passed over without a branch for each byte.
         if let Some(block) = text.get(at..at + 32) {
             let digits = block.iter().fold(0u8, |any, byte| any | u8::from(byte.wrapping_sub(b'0') < 10));
             if digits == 0 {
                 at += 32;
+                behind_digit = false;
                 continue;
             }
         }
-        let end = (at + 32).min(text.len());
-        for place in at..end {
-            if text[place].is_ascii_digit() && (place == 0 || !text[place - 1].is_ascii_digit()) {
-                found(place);
+        for _ in 0..4 {
+            let Some(eight) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) else { break };
+            let digits = digits_of(*eight);
+            let mut starts = digits & !(digits << 8 | u64::from(behind_digit) << 7);
+            while starts != 0 {
+                found(at + starts.trailing_zeros() as usize / 8);
+                starts &= starts - 1;
             }
+            behind_digit = digits >> 63 != 0;
+            at += 8;
         }
-        at = end;
+        if text.len() - at < 8 {
+            for (place, byte) in text.iter().enumerate().skip(at) {
+                let is_digit = byte.is_ascii_digit();
+                if is_digit && !behind_digit {
+                    found(place);
+                }
+                behind_digit = is_digit;
+            }
+            return;
+        }
     }
+}
+
+/// The highest bit of each byte that is a digit, the first byte lowest.
+fn digits_of(eight: [u8; 8]) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // Digits are 0 to 9 now; 0x76 more, and only they stay below 0x80. No byte carries into the next.
+    let bytes = u64::from_le_bytes(eight) ^ (0x30 * ONES);
+    let low = (bytes & (0x7f * ONES)) + 0x76 * ONES;
+    !(low | bytes) & (0x80 * ONES)
 }
 
 // Rules hold the route's credential.
 impl fmt::Debug for Rules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.rules.iter().map(Rule::name)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn numbers_are_found_where_they_begin(text in "[0-9a/:\u{ff} ]{0,90}", seen in 0usize..90) {
+            let text = text.as_bytes();
+            let seen = seen.min(text.len());
+            let mut found = Vec::new();
+            each_number(text, seen, |at| found.push(at));
+            let digit = |at: usize| text[at].is_ascii_digit();
+            let expected: Vec<usize> =
+                (seen..text.len()).filter(|&at| digit(at) && (at == 0 || !digit(at - 1))).collect();
+            prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn what_is_passed_over_is_no_value_whatever_follows(
+            before in "[ +(.,/:-]?", text in "[0-9]{1,13}[ .,x)-]{0,2}[0-9x ]{0,3}", rest in "[0-9 .x-]{0,30}",
+        ) {
+            let whole = format!("{before}{text}{rest}");
+            let at = before.len();
+            if is_plain(&whole.as_bytes()[..at + text.len()], at, before.bytes().last()) {
+                for read in [personal::card, personal::ssn, personal::phone, personal::ipv4] {
+                    let mut cursor = Cursor::new(whole.as_bytes(), at, true);
+                    prop_assert_eq!(read(&mut cursor).err(), Some(Stop::No));
+                }
+            }
+        }
     }
 }

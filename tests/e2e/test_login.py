@@ -289,7 +289,7 @@ def test_an_issuer_without_the_right_certificate_is_not_believed(world, home):
     told = home.run("login", "--no-browser", *arguments[:-2], code=1)
     assert f"issuer {world.issuer.url}" in told.stderr and "certificate" in told.stderr.lower()
     plain = [a.replace("https:", "http:") for a in arguments]
-    assert "write https://" in home.run("login", *plain, code=2).stderr
+    assert 'write "https://' in home.run("login", *plain, code=2).stderr
 
 
 @pytest.fixture

@@ -339,7 +339,6 @@ def test_what_was_seen_before_the_gateway_was_killed_is_recorded(world, place, t
         assert up.startswith(got), (mark, len(got), len(up))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
 def test_a_full_disk_refuses_new_sessions_and_ends_live_ones_with_nothing_unrecorded(world, place, start, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir(mode=0o700)

@@ -6,7 +6,7 @@ use crate::config::model::{self, OneOrMany};
 use crate::identify::certificate::CertificateMapping;
 use crate::names::IssuerName;
 use crate::policy::{OnExpiry, Policy, Rule};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use toml::Spanned;
 
@@ -127,7 +127,8 @@ impl Context<'_> {
                 );
             }
         }
-        if written.is_none() && known.len() > 1 {
+        let distinct: BTreeSet<&String> = known.iter().collect();
+        if written.is_none() && distinct.len() > 1 {
             notes.warn(
                 allow.issuer.span(),
                 format!(

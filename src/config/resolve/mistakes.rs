@@ -2,8 +2,10 @@
 
 use crate::config::fault::Notes;
 use crate::config::model::{self, Config, Inject, OneOrMany, Text, Upstream};
-use std::net::SocketAddr;
+use crate::config::units;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::time::Duration;
 use toml::Spanned;
 
 /// Issuers that give tokens to everybody: to name one alone permits the world.
@@ -28,10 +30,19 @@ const SECRET_BEGINNINGS: [&str; 10] =
 /// Bytes from which on a word of letters and digits is hardly a name any more.
 const LONG_WORD: usize = 32;
 
+/// A log-in by hand in a browser takes less.
+const LONG_DEADLINE: Duration = Duration::from_secs(120);
+
 /// Warns of all of them.
 pub(super) fn warn(config: &Config, notes: &mut Notes<'_>) {
     config.issuer.iter().for_each(|one| of_issuer(one.get_ref(), &one.span(), notes));
     config.listener.iter().for_each(|one| of_listener(one.get_ref(), config, notes));
+    let deadline = config.limits.permit_deadline.as_ref();
+    let long = |text: &&Text| units::duration(text.get_ref()).is_ok_and(|time| time > LONG_DEADLINE);
+    if let Some(deadline) = deadline.filter(long) {
+        let text = "whoever connects may keep a place for so long without saying who they are; seconds are meant, such as \"10s\"";
+        notes.warn(deadline.span(), text);
+    }
     for route in &config.route {
         of_route(route.get_ref(), config, notes);
         route.get_ref().allow.iter().for_each(|allow| of_rule(allow.get_ref(), &allow.span(), config, notes));
@@ -43,6 +54,16 @@ fn of_issuer(issuer: &model::Issuer, span: &Range<usize>, notes: &mut Notes<'_>)
         let text = "\"account\" is an audience that Keycloak gives to nearly every token of a realm; make one for this \
                     gateway, with an audience mapper, and name that";
         notes.warn(audience.span(), text);
+    }
+    let all = issuer.audience.get_ref();
+    for (place, audience) in all.iter().enumerate() {
+        let (text, meant) = (audience.get_ref(), audience.get_ref().trim());
+        if text != meant {
+            let text = format!("{text:?} is compared with its blanks; write {meant:?}");
+            notes.warn(audience.span(), text);
+        } else if all[..place].iter().any(|other| other.get_ref() == text) {
+            notes.warn(audience.span(), format!("{text:?} is named twice; remove one"));
+        }
     }
     if issuer.groups_claim.is_empty() {
         notes.warn(
@@ -96,6 +117,19 @@ fn of_route(route: &model::Route, config: &Config, notes: &mut Notes<'_>) {
         let text = "another route leads to the same upstream: with \"keep\" clients choose its virtual host, also that of the \
                     other route; write \"upstream\"";
         notes.warn(host.span(), text);
+    }
+    let local = |host: &str| {
+        let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        host.eq_ignore_ascii_case("localhost") || literal.is_ok_and(|address| address.is_loopback())
+    };
+    let target = own.split_once("://").map_or(&own[..], |(_, rest)| rest).rsplit_once(':');
+    let is_own = |listener: &Spanned<model::Listener>| {
+        let listened = listener.get_ref().address.get_ref().rsplit_once(':').map(|(_, port)| port);
+        target.is_some_and(|(host, port)| local(host) && listened == Some(port))
+    };
+    if config.listener.iter().any(is_own) {
+        let text = "this is a listener of the gateway's own: each session would come in once more; write the service's address";
+        notes.warn(route.upstream.span(), text);
     }
     let credentials: Vec<&model::Credential> = match route.inject.as_ref().map(Spanned::get_ref) {
         None => Vec::new(),
