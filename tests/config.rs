@@ -1029,11 +1029,7 @@ fn plausible_mistakes_are_warned_of_with_their_line() {
         ("tls://api.openai.com:443", "tls://localhost:8443", "19: this is a listener of the gateway's own"),
         ("tls://api.openai.com:443", "tls://[::1]:8443", "19: this is a listener of the gateway's own"),
         ("tls://api.openai.com:443", "tls://localhost:9443", ""),
-        (
-            r#"address = "[::]:8443""#,
-            "address = \"[::]:8443\"\n[limits]\npermit_deadline = \"1h\"",
-            "6: whoever connects may keep a place",
-        ),
+        ("permit_deadline = \"10s\"", "permit_deadline = \"1h\"", "28: whoever connects may keep a place"),
         (r#"audience = ["staunch"]"#, r#"audience = ["staunch", "api"]"#, "name the one that is meant"),
         ("https://idp.example.com", "https://idp.example.com/", "8: this issuer ends with a `/`"),
         ("https://idp.example.com", "https://accounts.google.com", ""),
