@@ -118,6 +118,12 @@ impl Frames {
             self.fault = Some("a WebSocket frame has an extension's bits, and none was agreed on");
             return;
         }
+        // What a message says before another begins within it would pass unseen.
+        let follows = self.message != Message::None;
+        if matches!(kind, 1 | 2) && follows || kind == 0 && !follows || matches!(kind, 3..=7 | 11..) {
+            self.fault = Some("a WebSocket frame stands where none of its kind may (RFC 6455 5.4)");
+            return;
+        }
         let masked = head[1] & 0x80 != 0;
         let length = match head[1] & 0x7f {
             126 => u64::from(u16::from_be_bytes([head[2], head[3]])),

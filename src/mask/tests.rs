@@ -294,6 +294,23 @@ fn a_message_that_begins_with_white_space_is_json_still() {
 }
 
 #[test]
+fn a_message_within_another_does_not_pass() {
+    let card = b"4111 1111 1111 1111 ";
+    let frame = |head: u8, text: &[u8]| [&[head, text.len() as u8], text].concat();
+    for (first, second) in
+        [(0x01, 0x81), (0x01, 0x82), (0x02, 0x81), (0x81, 0x80), (0x01, 0x83), (0x01, 0x8b)]
+    {
+        let mut wire = [frame(first, card), frame(second, card)].concat();
+        let mut stream = Stream::new(rules(), Format::Frames);
+        assert!(stream.take(&mut wire, Kind::Payload).is_err(), "{first:x} {second:x}");
+    }
+    // Control frames may stand within a message.
+    let wire = [frame(0x01, b"4111 1111 1111 "), frame(0x89, b""), frame(0x80, b"1111 ")].concat();
+    let out = pieces(&mut Stream::new(rules(), Format::Frames), &[&wire]).concat();
+    assert_eq!(out, [frame(0x01, b"4111 11** **** "), frame(0x89, b""), frame(0x80, b"1111 ")].concat());
+}
+
+#[test]
 fn form_fields_are_read_as_they_are_meant() {
     for (form, expected) in [
         ("mail=jane%40example.com&x=1", "mail=jane**************&x=1"),
