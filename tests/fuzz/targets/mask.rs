@@ -25,12 +25,20 @@ pub fn run(data: &[u8]) {
     assert_eq!(whole.is_some(), cut.is_some());
     if let (Some(whole), Some(cut)) = (whole, cut) {
         assert_eq!(whole.len(), body.len());
-        // A number's first digit becomes 1 and the others 0. What is no JSON has no numbers: there, either is as good.
-        let alike = |text: &[u8]| match format == Format::Json && !is_json(body) {
-            true => String::from_utf8_lossy(text).replace('1', "0"),
-            false => String::from_utf8_lossy(text).into_owned(),
+        // What is no JSON may hold halves of escapes, of which either reading is as good: only its length is held.
+        let is_whole = match format {
+            Format::Json => is_json(body),
+            Format::Events | Format::Frames => !body.contains(&b'\\'),
+            _ => true,
         };
-        assert_eq!(alike(&whole), alike(&cut));
+        if is_whole {
+            // A number's first digit becomes 1 and the others 0. What is no JSON has no numbers: there, either is as good.
+            let alike = |text: &[u8]| match format {
+                Format::Events | Format::Frames => String::from_utf8_lossy(text).replace('1', "0"),
+                _ => String::from_utf8_lossy(text).into_owned(),
+            };
+            assert_eq!(alike(&whole), alike(&cut));
+        }
         if format == Format::Json && is_json(body) {
             assert!(is_json(&whole), "{}", String::from_utf8_lossy(&whole));
         }
