@@ -3,6 +3,7 @@
 //! Processor time is the scheduler's own nanosecond count of every thread that lives. Limit: it forgets threads that
 //! have ended, so for a peer that makes a thread for each connection the kernel's tick count (10 ms) is read instead.
 
+use std::path::Path;
 use std::{fs, io};
 
 /// A process and the children it has now.
@@ -23,11 +24,31 @@ pub(crate) fn cpu_ns(pid: u32, threads_end: bool) -> io::Result<u64> {
     family(pid).into_iter().map(|pid| if threads_end { ticks(pid) } else { threads(pid) }).sum()
 }
 
+/// The part of [`cpu_ns`] that threads of the least urgent niceness had: they give way to whoever else has work.
+pub(crate) fn yielding_ns(pid: u32) -> io::Result<u64> {
+    family(pid).into_iter().map(|pid| threads_that(pid, gives_way)).sum()
+}
+
+/// The niceness is the 19th field of proc_pid_stat(5): the 17th behind the name.
+fn gives_way(task: &Path) -> bool {
+    const LEAST_URGENT: &str = "19";
+    let Ok(text) = fs::read_to_string(task.join("stat")) else { return false };
+    text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(16)) == Some(LEAST_URGENT)
+}
+
 fn threads(pid: u32) -> io::Result<u64> {
+    threads_that(pid, |_| true)
+}
+
+fn threads_that(pid: u32, wanted: impl Fn(&Path) -> bool) -> io::Result<u64> {
     let mut total = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = task?.path();
+        if !wanted(&task) {
+            continue;
+        }
         // A thread may end between the listing and the reading.
-        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        let Ok(text) = fs::read_to_string(task.join("schedstat")) else { continue };
         let first = text.split_whitespace().next().and_then(|n| n.parse::<u64>().ok());
         total += first.ok_or_else(|| io::Error::other("schedstat has no run time"))?;
     }

@@ -20,6 +20,7 @@ pub(crate) struct Looks<'a> {
     cores: Vec<usize>,
     started: Instant,
     cpu_before: u64,
+    yielding_before: u64,
     kib_before: u64,
     stolen_before: u64,
     all_open: bool,
@@ -42,12 +43,14 @@ impl<'a> Looks<'a> {
             cores,
             started,
             cpu_before: 0,
+            yielding_before: 0,
             kib_before: 0,
             stolen_before,
             all_open: false,
             samples: Vec::new(),
         };
         (looks.cpu_before, looks.kib_before) = (looks.cpu()?, looks.rss()?);
+        looks.yielding_before = looks.yielding()?;
         Ok(looks)
     }
 
@@ -61,6 +64,7 @@ impl<'a> Looks<'a> {
             second: self.seconds(),
             units: self.meter.units() as f64 / self.scale,
             cpu_seconds: self.cpu_seconds()?,
+            yielding_seconds: self.yielding()?.saturating_sub(self.yielding_before) as f64 / 1e9,
             rss_kib: self.rss()?,
             descriptors: self.running.map_or(Ok(0), |running| account::descriptors(running.pid()))?,
             stolen_ms,
@@ -80,6 +84,10 @@ impl<'a> Looks<'a> {
 
     fn cpu(&self) -> io::Result<u64> {
         self.running.map_or(Ok(0), |running| account::cpu_ns(running.pid(), running.threads_end))
+    }
+
+    fn yielding(&self) -> io::Result<u64> {
+        self.running.map_or(Ok(0), |running| account::yielding_ns(running.pid()))
     }
 
     fn rss(&self) -> io::Result<u64> {

@@ -79,6 +79,8 @@ pub(crate) struct Sample {
     pub(crate) units: f64,
     /// Of the peer, since the beginning.
     pub(crate) cpu_seconds: f64,
+    /// The part of it that threads had which give way to whoever else has work.
+    pub(crate) yielding_seconds: f64,
     pub(crate) rss_kib: u64,
     pub(crate) descriptors: u64,
     /// By the host, from the cores of load and peer together, since the beginning.
@@ -91,6 +93,12 @@ impl Report {
     /// Microseconds of processor time per unit, or seconds per GiB.
     pub(crate) fn cost(&self) -> Option<f64> {
         (self.units > 0.0).then(|| self.cpu_seconds.map(|cpu| cpu * self.scale() / self.units)).flatten()
+    }
+
+    /// The part of it that threads had which give way to whoever else has work. `None`: there were none.
+    pub(crate) fn yielding_cost(&self) -> Option<f64> {
+        let spent = self.samples.last()?.yielding_seconds;
+        (self.units > 0.0 && spent > 0.0).then(|| spent * self.scale() / self.units)
     }
 
     /// The same for the second half of the run alone, when all that was to begin has begun.
@@ -124,7 +132,8 @@ impl Report {
         line("done", format!("{:.3} {} in {:.2} s", self.units, self.unit, self.seconds));
         line("per second", format!("{:.1} {}", self.units / self.seconds, self.unit));
         if let Some(cost) = self.cost() {
-            line("processor time", format!("{cost:.3} {}", self.cost_unit()));
+            let part = self.yielding_cost().map(|part| format!(", of it {part:.3} when nobody else had work"));
+            line("processor time", format!("{cost:.3} {}{}", self.cost_unit(), part.unwrap_or_default()));
         }
         if let Some(memory) = &self.memory {
             let each = memory.kib_per_connection.map(|kib| format!(", {kib:.1} KiB for each"));

@@ -38,6 +38,9 @@ pub(crate) struct Figure {
     #[serde(default)]
     pub(crate) stolen_ms: u64,
     pub(crate) first_p50_us: Option<f64>,
+    /// The part of a cost that threads had which give way to whoever else has work.
+    #[serde(default)]
+    pub(crate) yielding: Option<f64>,
 }
 
 /// The medians of a row's rounds.
@@ -74,6 +77,7 @@ pub(super) fn row(work: &Work, reports: &BTreeMap<String, Vec<Report>>) -> Row {
             p99_us: over(&|r| r.latency_us.as_ref().map(|q| q.p99)),
             stolen_ms: reports.iter().filter_map(Report::stolen_ms).sum(),
             first_p50_us: over(&|r| r.first_us.as_ref().map(|q| q.p50)),
+            yielding: over(&|r| r.yielding_cost().filter(|_| work.measure == Measure::Cost)),
         };
         peers.insert(peer.clone(), figure);
     }

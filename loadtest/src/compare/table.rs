@@ -15,6 +15,9 @@ pub(super) fn text(row: &Row) -> String {
         if let Some(own) = own.filter(|_| figure.median > 0.0 && name != "staunch") {
             let _ = write!(text, "  staunch is {:.2} of it", own / figure.median);
         }
+        if let Some(yielding) = figure.yielding {
+            let _ = write!(text, "  of it {yielding:.3} when nobody else had work");
+        }
         let added = |f| row.added(figure, f);
         if let (Some(p50), Some(p99)) = (added(|f| f.p50_us), added(|f| f.p99_us)) {
             let _ = write!(text, "  whole run p50 {p50:.0} µs, p99 {p99:.0} µs");

@@ -122,5 +122,6 @@ fn figure(mut all: Vec<f64>) -> Figure {
         p99_us: None,
         stolen_ms: 0,
         first_p50_us: None,
+        yielding: None,
     }
 }
