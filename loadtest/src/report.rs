@@ -132,7 +132,8 @@ impl Report {
         line("done", format!("{:.3} {} in {:.2} s", self.units, self.unit, self.seconds));
         line("per second", format!("{:.1} {}", self.units / self.seconds, self.unit));
         if let Some(cost) = self.cost() {
-            let part = self.yielding_cost().map(|part| format!(", of it {part:.3} when nobody else had work"));
+            let part =
+                self.yielding_cost().map(|part| format!(", of it {part:.3} when nobody else had work"));
             line("processor time", format!("{cost:.3} {}{}", self.cost_unit(), part.unwrap_or_default()));
         }
         if let Some(memory) = &self.memory {
