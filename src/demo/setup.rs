@@ -7,6 +7,7 @@ use super::upstream::Upstream;
 use crate::recording::format::envelope::Identities;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Everything but the gateway.
 pub(super) struct Setup {
@@ -47,12 +48,15 @@ pub(super) const STRANGER: (&str, &str) = ("eve", "visitors");
 /// Whom tokens must be for.
 const AUDIENCE: &str = "staunch-demo";
 
+/// Of the authority and its certificates: longer than anybody watches a demo, short as such certificates are.
+const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
+
 /// The port that is tried first.
 const PORT: u16 = 8443;
 
 impl Setup {
     pub(super) fn new(port: Option<u16>) -> Result<Setup, String> {
-        let ca = Ca::new("Staunch demo").map_err(|e| format!("its certificate authority: {e}"))?;
+        let ca = Ca::lasting("Staunch demo", CERTIFICATE_LIFETIME).map_err(|e| format!("its certificate authority: {e}"))?;
         let leaf = |name: &str| ca.leaf(&[name]).map_err(|e| format!("a certificate for {name}: {e}"));
         let users = [PERMITTED, STRANGER]
             .map(|(subject, group)| User { subject: subject.into(), groups: vec![group.into()] });
