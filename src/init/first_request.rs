@@ -179,11 +179,15 @@ fn with_library(plan: &Plan, program: &str) -> Vec<(&'static str, String)> {
             ),
         )],
         Kind::Grpc => vec![(
-            "Python",
-            format!(
-                "channel = grpc.secure_channel(\"{name}:{port}\", grpc.ssl_channel_credentials({}))\n\
-                 stub.Method(request, metadata=[(\"authorization\", f\"Bearer {{token}}\")])",
-                plan.ca().map(|ca| format!("open(\"{}\", \"rb\").read()", ca.display())).unwrap_or_default()
+            "Python: a health check, where b\"\\x08\\x01\" is SERVING",
+            python(
+                &format!("TOKEN={token}"),
+                &format!(
+                    "import grpc, os; c = grpc.secure_channel(\"{name}:{port}\", grpc.ssl_channel_credentials({})); print(c.unary_unary(\"/grpc.health.v1.Health/Check\")(b\"\", metadata=[(\"authorization\", \"Bearer \" + os.environ[\"TOKEN\"])]))",
+                    plan.ca()
+                        .map(|ca| format!("open(\"{}\", \"rb\").read()", ca.display()))
+                        .unwrap_or_default()
+                ),
             ),
         )],
         Kind::Postgres => vec![(

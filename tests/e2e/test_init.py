@@ -1,6 +1,7 @@
 """`staunch init`: three commands from an issuer and a key to a first answer, for each kind of service; it never overwrites."""
 
 import contextlib
+import json
 import os
 import pty
 import re
@@ -16,12 +17,14 @@ import pytest
 from conftest import check_log
 from support import mariadb, parts, postgres, redis_server
 from support.acme import Pebble
-from support.gateway import BINARY, KEY
+from support.gateway import BINARY, KEY, ROOT
 from support.login import Browser, Home
 from support.parts import until
 from support.process import Process, free_port
 
-LIST = '{"object":"list","data":[{"id":"$http_authorization $http_x_api_key $http_api_key","object":"model"}],"models":[]}'
+SEEN = "$http_authorization $http_x_api_key $http_api_key"
+LIST = f'{{"object":"list","data":[{{"id":"{SEEN}","object":"model"}}],"models":[{{"model":"{SEEN}"}}]}}'
+TOOLS = ROOT / "tests/.tools"
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,7 @@ def models(world, tmp_path_factory):
     """Model services, which answer with the credential that they saw."""
     locations = "".join(
         f"location = {path} {{ default_type application/json; return 200 '{LIST}'; }}\n"
-        for path in ("/v1/models", "/openai/v1/models", "/api/tags")
+        for path in ("/v1/models", "/openai/v1/models", "/openai/models", "/api/tags")
     )
     gemini = '{"models":[{"name":"models/$http_x_goog_api_key"}]}'
     locations += f"location = /v1beta/models {{ default_type application/json; return 200 '{gemini}'; }}\n"
@@ -134,12 +137,41 @@ def test_a_model_service_answers_the_printed_requests(hour, models, kind, seen):
     hour.log_in()
     answer = hour.type("The first request, with curl")
     assert seen in answer and "eyJ" not in answer
-    if kind in ("openai", "azure"):
-        assert seen.split('"')[3] in hour.type("With the Python SDK")
-    if kind == "gemini":
-        # It shows none of the models that this service has, but has asked it with the stored key.
-        assert hour.type("With the Python SDK").startswith("[")
-        until(lambda: hour.gateway.text().count('"event":"request"') == 2)
+    (hour.folder / "node_modules").symlink_to(TOOLS / "node_modules")
+    credential = seen.split('"')[3].strip()
+    for library in LIBRARIES[kind]:
+        said = hour.type(f"With the {library}")
+        # google-genai shows none of the models that this service has, but has asked it with the stored key.
+        assert credential in said or (kind == "gemini" and said.startswith("[")), said
+    until(lambda: hour.gateway.text().count('"event":"request"') == 1 + len(LIBRARIES[kind]))
+
+
+LIBRARIES = {
+    "openai": ["Python SDK", "Node SDK"], "anthropic": ["Python SDK", "Node SDK"], "azure": ["Python SDK", "Node SDK"],
+    "gemini": ["Python SDK"], "ollama": ["Python library"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind, blocks", [("azure", 0), ("gemini", 1), ("ollama", 2)])
+def test_the_guide_of_models_shows_code_that_runs(hour, models, kind, blocks):
+    hour.init(kind, *key_of(hour), upstream=models)
+    hour.serve()
+    hour.log_in()
+    code = re.findall(r"^```python\n(.*?)^```", (ROOT / "config/models.md").read_text(), re.M | re.S)[blocks]
+    calls = code.count(".list()")
+    assert calls and "https://GW" in code
+    token = f"token = {hour.home.token()!r}\n"
+    environment = hour.home.env | {"SSL_CERT_FILE": str(hour.folder / "staunch/ca.pem")}
+    program = token + code.replace("GW", f"localhost:{hour.port}")
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+    def asked() -> list[int]:
+        lines = map(json.loads, hour.gateway.text().splitlines())
+        return [line["status"] for line in lines if line.get("event") == "request"]
+
+    until(lambda: len(asked()) == calls)
+    assert asked() == [200] * calls
 
 
 KINDS = ["openai", "anthropic", "azure", "gemini", "ollama", "grpc", "postgres", "mysql", "redis", "raw"]
@@ -268,7 +300,8 @@ def test_a_grpc_service_answers(hour, world):
     hour.init("grpc", *key_of(hour), upstream=f"127.0.0.1:{world.grpc_port}")
     hour.serve()
     hour.log_in()
-    assert f"localhost:{hour.port} list" in hour.command("The first request, with grpcurl")
+    assert hour.type("The first request, with grpcurl").split() == ["test.Echo"]
+    assert hour.type("With Python").strip() == r"b'\x08\x01'"
     authority = grpc.ssl_channel_credentials((hour.folder / "staunch/ca.pem").read_bytes())
     with grpc.secure_channel(f"localhost:{hour.port}", authority) as channel:
         unary = channel.unary_unary("/test.Echo/Unary")
