@@ -600,8 +600,9 @@ async fn a_connection_that_was_dialled_ahead_is_used_and_counted_once() {
 
 /// The value of the first sample that begins so; 0 when there is none.
 fn number(text: &str, sample: &str) -> u64 {
-    let line = text.lines().find(|line| line.starts_with(sample));
-    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_default()
+    // Of all routes.
+    let lines = text.lines().filter(|line| line.starts_with(sample.trim_end_matches('}')));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
 /// Waits until the metrics are as they should be: a session is counted a moment after its last byte.

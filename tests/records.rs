@@ -176,10 +176,13 @@ async fn peers(rig: &Rig, suite: Option<CipherSuite>) -> (Peer, Peer) {
 
 /// Waits until this many sessions were closed for this reason by this culprit.
 async fn closed(rig: &Rig, reason: &str, culprit: &str, count: u64) {
-    let line =
-        format!("staunch_sessions_closed_total{{reason=\"{reason}\",culprit=\"{culprit}\"}} {count}\n");
+    let line = format!("staunch_sessions_closed_total{{reason=\"{reason}\",culprit=\"{culprit}\",");
+    let is_counted = |text: &str| {
+        let all = text.lines().filter(|one| one.starts_with(&line));
+        all.filter_map(|one| one.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>() == count
+    };
     let seen = async {
-        while !staunch::metrics::render(&rig.workers.metrics, &Default::default()).contains(&line) {
+        while !is_counted(&staunch::metrics::render(&rig.workers.metrics, &Default::default())) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

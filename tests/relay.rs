@@ -327,8 +327,12 @@ async fn upload_until_blocked(
 
 /// Waits until a session was closed for this reason.
 async fn closed(rig: &Rig, reason: &str, culprit: &str) {
-    let line = format!("staunch_sessions_closed_total{{reason=\"{reason}\",culprit=\"{culprit}\"}} 1\n");
-    while !staunch::metrics::render(&rig.workers.metrics, &Default::default()).contains(&line) {
+    let line = format!("staunch_sessions_closed_total{{reason=\"{reason}\",culprit=\"{culprit}\",");
+    let is_counted = |text: &str| {
+        let all = text.lines().filter(|one| one.starts_with(&line));
+        all.filter_map(|one| one.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>() == 1
+    };
+    while !is_counted(&staunch::metrics::render(&rig.workers.metrics, &Default::default())) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

@@ -2,22 +2,26 @@
 //!
 //! Each worker owns one [`WorkerMetrics`] and is the only one that counts in it, so no cache line moves between
 //! cores on the data path; [`render()`] reads all of them, relaxed: a scrape may see a session's bytes before its
-//! close, never less than an earlier scrape. There is no label per user, path or address: their number is not bounded.
+//! close, never less than an earlier scrape. There is a label per
+//! route ([`RouteMetrics`]), and none per user, path or address: their number is not bounded.
 
 mod histogram;
 mod masking;
 mod render;
+mod route;
 mod signals;
 mod summary;
 
 pub use histogram::Histogram;
 pub use masking::MaskCounters;
 pub use render::{AcmeFacts, LogFacts, ProcessFacts, RecordingFacts, render};
+pub use route::RouteMetrics;
 pub use signals::{SignalOutcome, count_signal};
 pub use summary::{Quantiles, Totals, first_bytes, quantile, totals};
 
-use crate::close::{Close, Plaintext};
+use crate::close::Plaintext;
 use crate::names::{Culprit, Direction, SessionId, Side};
+use route::RouteTable;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -35,29 +39,19 @@ pub struct WorkerMetrics {
     handshakes_failed: [Counter; 2],
     plaintext_upstreams: Counter,
     key_updates: [Counter; 2],
-    permitted: Counter,
     alarms: Counter,
-    refused: [Counter; REFUSALS.len() + 1],
-    requests_begun: Counter,
-    /// By status class; index 0: ended without a response.
-    requests: [Counter; 6],
-    bytes: [Counter; 2],
-    records: [Counter; 2],
     relay_polls: Counter,
     stalls: Counter,
     is_stalled: AtomicBool,
     /// The session that was polled last; 0: none yet.
     polled_session: AtomicU64,
     sessions_opened: Counter,
-    /// Reason × culprit.
-    sessions_closed: [[Counter; CULPRITS.len()]; CLOSE_REASONS.len()],
     /// Upstream connections dialled ahead: given up, and used.
     dialled_ahead: [Counter; 2],
     tokens_hit: Counter,
     tokens_missed: Counter,
     handshake_seconds: [Histogram; 2],
-    dial_seconds: Histogram,
-    first_byte_seconds: Histogram,
+    routes: RouteTable,
 }
 
 /// Why an accept failed.
@@ -172,50 +166,9 @@ impl WorkerMetrics {
         self.handshakes_failed[side as usize].add(1);
     }
 
-    /// From the start of name resolution to a finished upstream handshake.
-    pub fn dialled(&self, took: Duration) {
-        self.dial_seconds.observe(took);
-    }
-
-    /// From a request's permit to the first byte of its response.
-    pub fn first_byte(&self, took: Duration) {
-        self.first_byte_seconds.observe(took);
-    }
-
     /// A honeytoken was shown.
     pub fn alarm(&self) {
         self.alarms.add(1);
-    }
-
-    /// A permit was given.
-    pub fn permitted(&self) {
-        self.permitted.add(1);
-    }
-
-    /// A request or connection was refused; `code` is one of [`REFUSALS`], anything else counts as `other`.
-    pub fn refused(&self, code: &'static str) {
-        self.refused[REFUSALS.iter().position(|c| *c == code).unwrap_or(REFUSALS.len())].add(1);
-    }
-
-    /// A permitted request is under way.
-    pub fn request_begun(&self) {
-        self.requests_begun.add(1);
-    }
-
-    /// A request that [`WorkerMetrics::request_begun`] counted is over; `None`: it ended without a response.
-    pub fn request(&self, status: Option<u16>) {
-        let class = status.map_or(0, |s| usize::from(s / 100));
-        self.requests[if class < self.requests.len() { class } else { 0 }].add(1);
-    }
-
-    /// Payload bytes that the relay moved.
-    pub fn bytes(&self, direction: Direction, n: u64) {
-        self.bytes[direction as usize].add(n);
-    }
-
-    /// TLS records that the relay moved.
-    pub fn records(&self, direction: Direction, n: u64) {
-        self.records[direction as usize].add(n);
     }
 
     /// The worker did not come back to its reactor for a second.
@@ -264,13 +217,6 @@ impl WorkerMetrics {
         self.sessions_opened.add(1);
     }
 
-    /// A session that [`WorkerMetrics::session_opened`] counted is over.
-    pub fn session_closed(&self, close: Close) {
-        let (reason, culprit) =
-            (index(&CLOSE_REASONS, &close.name()), index(&CULPRITS, &close.culprit().name()));
-        self.sessions_closed[reason][culprit].add(1);
-    }
-
     /// A token was found among those that were verified before.
     pub fn token_hit(&self) {
         self.tokens_hit.add(1);
@@ -289,14 +235,13 @@ impl WorkerMetrics {
     /// Sessions alive on this worker.
     pub fn sessions(&self) -> u64 {
         // The ends are read first: a session that begins and ends in between must not make the difference negative.
-        let closed: u64 = self.sessions_closed.iter().flatten().map(Counter::get).sum();
+        let closed: u64 = self.each_route().iter().map(|(_, route)| route.closed()).sum();
         self.sessions_opened.get().saturating_sub(closed)
     }
 
     /// Permitted requests under way on this worker.
     pub fn in_flight(&self) -> u64 {
-        let over: u64 = self.requests.iter().map(Counter::get).sum();
-        self.requests_begun.get().saturating_sub(over)
+        self.each_route().iter().map(|(_, route)| route.in_flight()).sum()
     }
 }
 

@@ -2,12 +2,13 @@
 
 use super::histogram::{BOUNDS, Snapshot};
 use super::masking::{self, Kind};
+use super::route::{ByRoute, RouteMetrics, by_route};
 use super::signals;
 use super::{
     AcceptFault, CLOSE_REASONS, CULPRITS, Counter, Histogram, LimitHit, PLAINTEXTS, REFUSALS, WorkerMetrics,
 };
 use crate::names::{IssuerName, RouteName};
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,10 +21,14 @@ pub struct ProcessFacts {
     pub started: Option<SystemTime>,
     /// Whether the last reload succeeded, and when it was. `None`: there was none.
     pub reload: Option<(bool, SystemTime)>,
+    /// The configured routes.
+    pub routes: Vec<RouteName>,
     /// When each route's certificate ends.
     pub certificates: Vec<(RouteName, SystemTime)>,
     /// How the orders of each certificate do that is ordered.
     pub acme: Vec<AcmeFacts>,
+    /// The issuers whose security events are obeyed.
+    pub signals: Vec<IssuerName>,
     /// How long ago each issuer's keys were fetched; `None` where they never were.
     pub key_ages: Vec<(IssuerName, Option<Duration>)>,
     /// Descriptors in use.
@@ -95,9 +100,9 @@ pub struct RecordingFacts {
     pub has_log: bool,
 }
 
-fn security_events(out: &mut Text) {
+fn security_events(out: &mut Text, configured: &[IssuerName]) {
     let mut is_begun = false;
-    signals::each(|issuer, outcome, count| {
+    signals::each(configured, |issuer, outcome, count| {
         if !std::mem::replace(&mut is_begun, true) {
             let help = "Security events that issuers sent, by issuer and what became of them.";
             out.family("security_events_total", "counter", help);
@@ -145,38 +150,8 @@ pub fn render(workers: &[Arc<WorkerMetrics>], process: &ProcessFacts) -> String 
         sum(&|w| &w.plaintext_upstreams),
     );
     out.single("alarms_total", "Sessions in which a honeytoken was shown.", sum(&|w| &w.alarms));
-    out.single(
-        "permitted_total",
-        "HTTP requests, and sessions of other protocols, that policy permitted.",
-        sum(&|w| &w.permitted),
-    );
-    out.family("refused_total", "counter", "Requests and raw connections that were refused, by reason.");
-    for (i, code) in REFUSALS.iter().chain(["other"].iter()).enumerate() {
-        out.sample("refused_total", &[("reason", code)], sum(&|w| &w.refused[i]));
-    }
-    out.family(
-        "requests_total",
-        "counter",
-        "Permitted requests that are over, by class of status; none: no response.",
-    );
-    for (i, class) in ["none", "1xx", "2xx", "3xx", "4xx", "5xx"].iter().enumerate() {
-        out.sample("requests_total", &[("status", class)], sum(&|w| &w.requests[i]));
-    }
-    out.family("requests_in_flight", "gauge", "Permitted requests under way.");
-    out.sample("requests_in_flight", &[], workers.iter().map(|w| w.in_flight()).sum());
-    for (name, help, pick) in [
-        (
-            "bytes_total",
-            "Payload bytes relayed, by direction.",
-            (|w, i| &w.bytes[i]) as fn(&WorkerMetrics, usize) -> &Counter,
-        ),
-        ("records_total", "TLS records relayed, by direction.", |w, i| &w.records[i]),
-    ] {
-        out.family(name, "counter", help);
-        for (i, direction) in DIRECTIONS.iter().enumerate() {
-            out.sample(name, &[("direction", direction)], sum(&|w| pick(w, i)));
-        }
-    }
+    let routes = by_route(workers, &process.routes);
+    traffic(&mut out, &routes);
     out.single(
         "worker_stalls_total",
         "How often a worker did not come back to its reactor for a second; the log names the session.",
@@ -188,16 +163,7 @@ pub fn render(workers: &[Arc<WorkerMetrics>], process: &ProcessFacts) -> String 
         sum(&|w| &w.relay_polls),
     );
     out.single("sessions_opened_total", "Sessions that began.", sum(&|w| &w.sessions_opened));
-    out.family("sessions_closed_total", "counter", "Sessions that ended, by reason and culprit.");
-    for (i, reason) in CLOSE_REASONS.iter().enumerate() {
-        for (j, culprit) in CULPRITS.iter().enumerate() {
-            // Most pairs cannot happen; only those that did are worth a series.
-            let n = sum(&|w| &w.sessions_closed[i][j]);
-            if n > 0 {
-                out.sample("sessions_closed_total", &[("reason", reason), ("culprit", culprit)], n);
-            }
-        }
-    }
+    ends(&mut out, &routes);
     out.family(
         "token_cache_total",
         "counter",
@@ -215,12 +181,95 @@ pub fn render(workers: &[Arc<WorkerMetrics>], process: &ProcessFacts) -> String 
         out.sample("dialled_ahead_total", &[("used", word)], n);
     }
     masks(&mut out);
-    out.family("dial_seconds", "histogram", "Name resolution, connect and TLS handshake with the upstream.");
-    out.histogram("dial_seconds", None, workers, &|w| &w.dial_seconds);
-    out.family("first_byte_seconds", "histogram", "From a request's permit to its response's first byte.");
-    out.histogram("first_byte_seconds", None, workers, &|w| &w.first_byte_seconds);
+    latencies(&mut out, &routes);
     facts(&mut out, process);
     out.0
+}
+
+/// What requests and sessions of other protocols came to, by route.
+fn traffic(out: &mut Text, routes: &ByRoute) {
+    let help = "HTTP requests, and sessions of other protocols, that policy permitted, by route.";
+    out.family("permitted_total", "counter", help);
+    for (route, counted) in routes {
+        out.sample("permitted_total", &[("route", &route.0)], sum(counted, |r| &r.permitted));
+    }
+    let help = "Requests and raw connections that were refused, by reason and route; without a route: before one was known.";
+    out.family("refused_total", "counter", help);
+    for (route, counted) in routes {
+        for (i, code) in REFUSALS.iter().chain(["other"].iter()).enumerate() {
+            let labels = [("reason", *code), ("route", &*route.0)];
+            out.sample("refused_total", &labels, sum(counted, |r| &r.refused[i]));
+        }
+    }
+    let help = "Permitted requests that are over, by class of status and route; none: no response.";
+    out.family("requests_total", "counter", help);
+    for (route, counted) in routes {
+        for (i, class) in ["none", "1xx", "2xx", "3xx", "4xx", "5xx"].iter().enumerate() {
+            let labels = [("status", *class), ("route", &*route.0)];
+            out.sample("requests_total", &labels, sum(counted, |r| &r.requests[i]));
+        }
+    }
+    out.family("requests_in_flight", "gauge", "Permitted requests under way, by route.");
+    for (route, counted) in routes {
+        let under_way = counted.iter().map(|one| one.in_flight()).sum();
+        out.sample("requests_in_flight", &[("route", &route.0)], under_way);
+    }
+    for (name, help, pick) in [
+        (
+            "bytes_total",
+            "Payload bytes relayed, by direction and route; of a live session at most 30 seconds late.",
+            (|r, i| &r.bytes[i]) as fn(&RouteMetrics, usize) -> &Counter,
+        ),
+        ("records_total", "TLS records relayed, by direction and route; as late as bytes.", |r, i| {
+            &r.records[i]
+        }),
+    ] {
+        out.family(name, "counter", help);
+        for (route, counted) in routes {
+            for (i, direction) in DIRECTIONS.iter().enumerate() {
+                let labels = [("direction", *direction), ("route", &*route.0)];
+                out.sample(name, &labels, sum(counted, |r| pick(r, i)));
+            }
+        }
+    }
+}
+
+fn ends(out: &mut Text, routes: &ByRoute) {
+    out.family("sessions_closed_total", "counter", "Sessions that ended, by reason, culprit and route.");
+    for (route, counted) in routes {
+        for (i, reason) in CLOSE_REASONS.iter().enumerate() {
+            for (j, culprit) in CULPRITS.iter().enumerate() {
+                // Most pairs cannot happen; only those that did are worth a series.
+                let n = sum(counted, |r| &r.sessions_closed[i][j]);
+                if n > 0 {
+                    let labels = [("reason", *reason), ("culprit", *culprit), ("route", &*route.0)];
+                    out.sample("sessions_closed_total", &labels, n);
+                }
+            }
+        }
+    }
+}
+
+fn latencies(out: &mut Text, routes: &ByRoute) {
+    for (name, help, pick) in [
+        (
+            "dial_seconds",
+            "Name resolution, connect and TLS handshake with the upstream, by route.",
+            (|r| &r.dial_seconds) as fn(&RouteMetrics) -> &Histogram,
+        ),
+        ("first_byte_seconds", "From a request's permit to its response's first byte, by route.", |r| {
+            &r.first_byte_seconds
+        }),
+    ] {
+        out.family(name, "histogram", help);
+        for (route, counted) in routes {
+            out.histogram(name, ("route", &route.0), counted, pick);
+        }
+    }
+}
+
+fn sum<'a>(counted: &'a [Arc<RouteMetrics>], pick: impl Fn(&'a RouteMetrics) -> &'a Counter) -> u64 {
+    counted.iter().map(|one| pick(one).get()).sum()
 }
 
 fn masks(out: &mut Text) {
@@ -278,7 +327,7 @@ fn handshakes(out: &mut Text, workers: &[Arc<WorkerMetrics>]) {
     }
     out.family("handshake_seconds", "histogram", "Duration of completed TLS handshakes, by leg.");
     for (i, leg) in SIDES.iter().enumerate() {
-        out.histogram("handshake_seconds", Some(("leg", leg)), workers, &|w| &w.handshake_seconds[i]);
+        out.histogram("handshake_seconds", ("leg", leg), workers, |w| &w.handshake_seconds[i]);
     }
 }
 
@@ -375,7 +424,7 @@ fn facts(out: &mut Text, process: &ProcessFacts) {
             }
         }
     }
-    security_events(out);
+    security_events(out, &process.signals);
     if let Some((success, at)) = process.reload {
         out.gauge(
             "reload_success",
@@ -418,6 +467,10 @@ impl Text {
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        self.sample_of(name, labels, value);
+    }
+
+    fn sample_of(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         let _ = write!(self.0, "staunch_{name}");
         for (i, (label, text)) in labels.iter().enumerate() {
             let _ = write!(self.0, "{}{label}=\"", if i == 0 { '{' } else { ',' });
@@ -435,26 +488,23 @@ impl Text {
         let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
     }
 
-    fn histogram(
+    fn histogram<T>(
         &mut self,
         name: &str,
-        label: Option<(&str, &str)>,
-        workers: &[Arc<WorkerMetrics>],
-        pick: &dyn Fn(&WorkerMetrics) -> &Histogram,
+        label: (&str, &str),
+        counted: &[Arc<T>],
+        pick: impl Fn(&T) -> &Histogram,
     ) {
         let mut total = Snapshot::default();
-        workers.iter().for_each(|w| pick(w).add_to(&mut total));
+        counted.iter().for_each(|one| pick(one).add_to(&mut total));
         let bounds = BOUNDS.iter().map(|(_, le)| *le).chain(["+Inf"]);
         let mut below = 0;
         for (le, n) in bounds.zip(total.buckets) {
             below += n;
-            let labels: Vec<_> = label.into_iter().chain([("le", le)]).collect();
-            self.sample(&format!("{name}_bucket"), &labels, below);
+            self.sample(&format!("{name}_bucket"), &[label, ("le", le)], below);
         }
-        let labels = label.map_or(String::new(), |(k, v)| format!("{{{k}=\"{v}\"}}"));
-        let seconds = total.sum as f64 / 1e9;
-        let _ = writeln!(self.0, "staunch_{name}_sum{labels} {seconds}");
-        let _ = writeln!(self.0, "staunch_{name}_count{labels} {below}");
+        self.sample_of(&format!("{name}_sum"), &[label], total.sum as f64 / 1e9);
+        self.sample(&format!("{name}_count"), &[label], below);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Counters of issuers' security events. Issuers come from the configuration, so the number of series is bounded.
 
+use crate::names::IssuerName;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +21,10 @@ pub enum SignalOutcome {
 }
 
 impl SignalOutcome {
+    /// All of them, in the order of their names.
+    pub(super) const ALL: [SignalOutcome; 4] =
+        [SignalOutcome::Ignored, SignalOutcome::Refused, SignalOutcome::Repeated, SignalOutcome::Revoked];
+
     fn name(self) -> &'static str {
         match self {
             SignalOutcome::Revoked => "revoked",
@@ -35,7 +40,13 @@ pub fn count_signal(issuer: &Arc<str>, outcome: SignalOutcome) {
     *COUNTERS.lock().entry((issuer.clone(), outcome.name())).or_default() += 1;
 }
 
-/// Shows every series: (issuer, outcome, value).
-pub(super) fn each(mut show: impl FnMut(&str, &str, u64)) {
-    COUNTERS.lock().iter().for_each(|((issuer, outcome), count)| show(issuer, outcome, *count));
+/// Shows every series: (issuer, outcome, value); those of `configured` issuers although nothing came from them yet.
+pub(super) fn each(configured: &[IssuerName], mut show: impl FnMut(&str, &str, u64)) {
+    let mut counters = COUNTERS.lock();
+    for issuer in configured {
+        for outcome in SignalOutcome::ALL {
+            counters.entry((issuer.0.clone(), outcome.name())).or_default();
+        }
+    }
+    counters.iter().for_each(|((issuer, outcome), count)| show(issuer, outcome, *count));
 }

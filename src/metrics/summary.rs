@@ -1,6 +1,7 @@
 //! The few figures that fit on one screen, summed over all workers.
 
 use super::histogram::{BOUNDS, Snapshot};
+use super::route::{RouteMetrics, by_route};
 use super::{CLOSE_REASONS, Histogram, REFUSALS, WorkerMetrics};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ pub struct Totals {
     pub refused: BTreeMap<&'static str, u64>,
     /// Sessions that ended, by reason.
     pub closed: BTreeMap<&'static str, u64>,
-    /// Bytes of sessions that are over.
+    /// Bytes that were relayed.
     pub up_bytes: u64,
     /// The same, down.
     pub down_bytes: u64,
@@ -51,8 +52,8 @@ pub struct Quantiles {
 }
 
 impl Quantiles {
-    fn of(workers: &[Arc<WorkerMetrics>], histogram: impl Fn(&WorkerMetrics) -> &Histogram) -> Self {
-        let buckets = sum(workers, histogram);
+    fn of<T>(counted: &[Arc<T>], histogram: impl Fn(&T) -> &Histogram) -> Self {
+        let buckets = sum(counted, histogram);
         let count = buckets.iter().sum();
         Quantiles { count, p50: quantile(&buckets, 0.5), p99: quantile(&buckets, 0.99) }
     }
@@ -64,22 +65,26 @@ pub fn totals(workers: &[Arc<WorkerMetrics>]) -> Totals {
     let handshakes = |worker: &WorkerMetrics, post_quantum: usize| -> u64 {
         worker.handshakes.iter().flatten().map(|by_kind| by_kind[post_quantum].get()).sum()
     };
+    let routes: Vec<_> = by_route(workers, &[]).into_values().flatten().collect();
+    let of_routes = |get: &dyn Fn(&RouteMetrics) -> u64| routes.iter().map(|route| get(route)).sum::<u64>();
     let post_quantum = all(&|w| handshakes(w, 1));
     Totals {
         accepted: all(&|w| w.accepted.get()),
         sessions: all(&WorkerMetrics::sessions),
         requests_in_flight: all(&WorkerMetrics::in_flight),
-        permitted: all(&|w| w.permitted.get()),
-        refused: counted(&REFUSALS, |n| all(&|w| w.refused[n].get())),
-        closed: counted(&CLOSE_REASONS, |n| all(&|w| w.sessions_closed[n].iter().map(|c| c.get()).sum())),
-        up_bytes: all(&|w| w.bytes[0].get()),
-        down_bytes: all(&|w| w.bytes[1].get()),
+        permitted: of_routes(&|r| r.permitted.get()),
+        refused: counted(&REFUSALS, |n| of_routes(&|r| r.refused[n].get())),
+        closed: counted(&CLOSE_REASONS, |n| {
+            of_routes(&|r| r.sessions_closed[n].iter().map(|c| c.get()).sum())
+        }),
+        up_bytes: of_routes(&|r| r.bytes[0].get()),
+        down_bytes: of_routes(&|r| r.bytes[1].get()),
         handshakes: all(&|w| handshakes(w, 0)) + post_quantum,
         handshakes_post_quantum: post_quantum,
         plaintext_upstreams: all(&|w| w.plaintext_upstreams.get()),
         handshake_seconds: Quantiles::of(workers, |w| &w.handshake_seconds[0]),
-        dial_seconds: Quantiles::of(workers, |w| &w.dial_seconds),
-        first_byte_seconds: Quantiles::of(workers, |w| &w.first_byte_seconds),
+        dial_seconds: Quantiles::of(&routes, |r| &r.dial_seconds),
+        first_byte_seconds: Quantiles::of(&routes, |r| &r.first_byte_seconds),
     }
 }
 
@@ -90,12 +95,13 @@ fn counted(words: &[&'static str], count: impl Fn(usize) -> u64) -> BTreeMap<&'s
 
 /// How many first bytes fell into each bucket.
 pub fn first_bytes(workers: &[Arc<WorkerMetrics>]) -> Vec<u64> {
-    sum(workers, |worker| &worker.first_byte_seconds)
+    let routes: Vec<_> = by_route(workers, &[]).into_values().flatten().collect();
+    sum(&routes, |route| &route.first_byte_seconds)
 }
 
-fn sum(workers: &[Arc<WorkerMetrics>], histogram: impl Fn(&WorkerMetrics) -> &Histogram) -> Vec<u64> {
+fn sum<T>(counted: &[Arc<T>], histogram: impl Fn(&T) -> &Histogram) -> Vec<u64> {
     let mut total = Snapshot::default();
-    workers.iter().for_each(|worker| histogram(worker).add_to(&mut total));
+    counted.iter().for_each(|one| histogram(one).add_to(&mut total));
     total.buckets.to_vec()
 }
 
@@ -122,8 +128,8 @@ mod tests {
     fn quantiles_are_the_bounds_of_their_buckets() {
         let worker = Arc::new(WorkerMetrics::default());
         assert_eq!(quantile(&first_bytes(std::slice::from_ref(&worker)), 0.5), None);
-        (0..99).for_each(|_| worker.first_byte(Duration::from_micros(200)));
-        worker.first_byte(Duration::from_millis(80));
+        (0..99).for_each(|_| worker.unrouted().first_byte(Duration::from_micros(200)));
+        worker.unrouted().first_byte(Duration::from_millis(80));
         let totals = totals(&[worker]);
         let Quantiles { count, p50, p99 } = totals.first_byte_seconds;
         assert_eq!((count, p50, p99), (100, Some(0.00025), Some(0.00025)));

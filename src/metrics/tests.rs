@@ -1,4 +1,5 @@
 use super::*;
+use crate::close::Close;
 use crate::names::{IssuerName, RouteName};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,22 +16,22 @@ fn workers_are_summed_and_only_sessions_and_accepts_tell_them_apart() {
     workers[1].accepted();
     workers[0].session_opened();
     workers[1].session_opened();
-    workers[1].session_closed(Close::NotTls(Plaintext::Ssh));
-    workers[0].bytes(Direction::Up, 10);
-    workers[1].bytes(Direction::Up, 32);
+    workers[1].unrouted().session_closed(Close::NotTls(Plaintext::Ssh));
+    workers[0].unrouted().bytes(Direction::Up, 10);
+    workers[1].unrouted().bytes(Direction::Up, 32);
     workers[1].not_tls(Plaintext::Ssh);
     let text = render(&workers, &ProcessFacts { version: "1.2.3", ..Default::default() });
     assert_eq!(line(&text, "staunch_accepted_total{worker=\"1\"}"), "staunch_accepted_total{worker=\"1\"} 2");
     assert_eq!(line(&text, "staunch_sessions{worker=\"0\"}"), "staunch_sessions{worker=\"0\"} 1");
     assert_eq!(line(&text, "staunch_sessions{worker=\"1\"}"), "staunch_sessions{worker=\"1\"} 0");
     assert_eq!(
-        line(&text, "staunch_bytes_total{direction=\"up\"}"),
-        "staunch_bytes_total{direction=\"up\"} 42"
+        line(&text, "staunch_bytes_total{direction=\"up\",route=\"\"}"),
+        "staunch_bytes_total{direction=\"up\",route=\"\"} 42"
     );
     assert_eq!(line(&text, "staunch_not_tls_total{kind=\"ssh\"}"), "staunch_not_tls_total{kind=\"ssh\"} 1");
     assert_eq!(
         line(&text, "staunch_sessions_closed_total"),
-        "staunch_sessions_closed_total{reason=\"not_tls\",culprit=\"client\"} 1"
+        "staunch_sessions_closed_total{reason=\"not_tls\",culprit=\"client\",route=\"\"} 1"
     );
     let others = text.lines().filter(|l| l.contains("worker=")).map(|l| l.split('{').next().unwrap());
     assert!(others.into_iter().all(|n| n == "staunch_accepted_total" || n == "staunch_sessions"));
@@ -40,7 +41,7 @@ fn workers_are_summed_and_only_sessions_and_accepts_tell_them_apart() {
 fn every_family_has_help_and_type_once_and_counters_end_in_total() {
     let worker = Arc::new(WorkerMetrics::default());
     worker.session_opened();
-    worker.session_closed(Close::Done);
+    worker.unrouted().session_closed(Close::Done);
     let facts = ProcessFacts {
         version: "0",
         started: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(7)),
@@ -103,25 +104,25 @@ fn histogram_buckets_are_cumulative_and_take_their_upper_bound() {
 #[test]
 fn a_refusal_with_a_code_nobody_knows_is_still_counted() {
     let worker = Arc::new(WorkerMetrics::default());
-    worker.refused("forbidden");
-    worker.refused("brand_new");
+    worker.unrouted().refused("forbidden");
+    worker.unrouted().refused("brand_new");
     let text = render(&[worker], &ProcessFacts::default());
-    assert!(text.contains("staunch_refused_total{reason=\"forbidden\"} 1\n"));
-    assert!(text.contains("staunch_refused_total{reason=\"other\"} 1\n"));
+    assert!(text.contains("staunch_refused_total{reason=\"forbidden\",route=\"\"} 1\n"));
+    assert!(text.contains("staunch_refused_total{reason=\"other\",route=\"\"} 1\n"));
 }
 
 #[test]
 fn requests_in_flight_are_those_begun_and_not_over() {
     let worker = Arc::new(WorkerMetrics::default());
-    (0..4).for_each(|_| worker.request_begun());
-    worker.request(Some(204));
-    worker.request(None);
-    worker.request(Some(999));
+    (0..4).for_each(|_| worker.unrouted().request_begun());
+    worker.unrouted().request(Some(204));
+    worker.unrouted().request(None);
+    worker.unrouted().request(Some(999));
     assert_eq!(worker.in_flight(), 1);
     let text = render(&[worker], &ProcessFacts::default());
-    assert!(text.contains("staunch_requests_total{status=\"2xx\"} 1\n"));
-    assert!(text.contains("staunch_requests_total{status=\"none\"} 2\n"));
-    assert!(text.contains("staunch_requests_in_flight 1\n"));
+    assert!(text.contains("staunch_requests_total{status=\"2xx\",route=\"\"} 1\n"));
+    assert!(text.contains("staunch_requests_total{status=\"none\",route=\"\"} 2\n"));
+    assert!(text.contains("staunch_requests_in_flight{route=\"\"} 1\n"));
 }
 
 #[test]
@@ -140,4 +141,65 @@ fn the_tables_of_words_match_the_vocabulary() {
     assert_eq!(kinds.map(Plaintext::name), PLAINTEXTS);
     let culprits = [Culprit::Client, Culprit::Upstream, Culprit::Gateway, Culprit::Nobody];
     assert_eq!(culprits.map(Culprit::name), CULPRITS);
+}
+
+#[test]
+fn what_was_counted_for_a_route_stands_under_its_name_and_configured_routes_begin_at_zero() {
+    let workers = [Arc::new(WorkerMetrics::default()), Arc::new(WorkerMetrics::default())];
+    let api = RouteName("api".into());
+    for worker in &workers {
+        worker.route(&api).refused("forbidden");
+        worker.route(&api).dialled(Duration::from_millis(1));
+        worker.route(&api).request_begun();
+    }
+    workers[1].route(&api).request(Some(200));
+    let facts = ProcessFacts { routes: vec![RouteName("new".into())], ..Default::default() };
+    let text = render(&workers, &facts);
+    for wanted in [
+        "staunch_refused_total{reason=\"forbidden\",route=\"api\"} 2\n",
+        "staunch_refused_total{reason=\"forbidden\",route=\"\"} 0\n",
+        "staunch_requests_total{status=\"2xx\",route=\"new\"} 0\n",
+        "staunch_requests_in_flight{route=\"api\"} 1\n",
+        "staunch_dial_seconds_count{route=\"api\"} 2\n",
+        "staunch_dial_seconds_sum{route=\"api\"} 0.002\n",
+        "staunch_bytes_total{direction=\"up\",route=\"new\"} 0\n",
+    ] {
+        assert!(text.contains(wanted), "{wanted} in\n{text}");
+    }
+    assert_eq!(totals(&workers).refused["forbidden"], 2);
+}
+
+#[test]
+fn what_the_process_tells_is_shown_as_it_is() {
+    let worker = Arc::new(WorkerMetrics::default());
+    worker.handed_off();
+    worker.worker_stalled();
+    worker.dialled_ahead(true);
+    (0..2).for_each(|_| worker.dialled_ahead(false));
+    MaskCounters::new("shown", "up", ["card"].into_iter()).unmaskable();
+    let recordings = RecordingFacts {
+        no_space: 3,
+        written_bytes: 5,
+        segments: 7,
+        has_space: true,
+        ..RecordingFacts::default()
+    };
+    let facts = ProcessFacts { memory: Some((11, 13)), recordings: Some(recordings), ..Default::default() };
+    let text = render(&[worker], &facts);
+    for wanted in [
+        "staunch_handed_off_total 1",
+        "staunch_worker_stalls_total 1",
+        "staunch_dialled_ahead_total{used=\"true\"} 1",
+        "staunch_dialled_ahead_total{used=\"false\"} 2",
+        "staunch_mask_unmaskable_total{route=\"shown\",direction=\"up\"} 1",
+        "staunch_memory_limit_bytes 11",
+        "staunch_memory_used_bytes 13",
+        "staunch_recording_refused_total 3",
+        "staunch_recording_written_bytes_total 5",
+        "staunch_recording_segments_total 7",
+        "staunch_recording_failing{what=\"space\"} 0",
+        "staunch_recording_failing{what=\"log\"} 1",
+    ] {
+        assert!(text.contains(&format!("{wanted}\n")), "{wanted} in\n{text}");
+    }
 }

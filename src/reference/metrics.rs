@@ -71,7 +71,7 @@ fn shown(labels: &BTreeMap<&str, BTreeSet<&str>>) -> String {
 
 /// True for values that stand for the names of a configuration.
 fn is_of_configuration(label: &str, value: &str) -> bool {
-    value == NAME || matches!(label, "worker" | "version")
+    value == NAME || value.is_empty() || matches!(label, "worker" | "version")
 }
 
 /// Stands for names of the configuration.
@@ -80,7 +80,7 @@ const NAME: &str = "NAME";
 /// A worker on which something of everything happened.
 fn worker() -> Arc<WorkerMetrics> {
     let worker = WorkerMetrics::default();
-    Close::ALL.into_iter().for_each(|reason| worker.session_closed(reason));
+    Close::ALL.into_iter().for_each(|reason| worker.route(&RouteName(NAME.into())).session_closed(reason));
     let counters = MaskCounters::new(NAME, "down", [NAME].into_iter());
     counters.found(0, 1);
     MaskCounters::new(NAME, "up", [NAME].into_iter());
@@ -96,6 +96,7 @@ fn facts() -> ProcessFacts {
         reload: Some((true, at)),
         certificates: vec![(route.clone(), at)],
         acme: vec![AcmeFacts { route, is_there: true, failures: 0, next_attempt: Some(at) }],
+        signals: vec![IssuerName(NAME.into())],
         key_ages: vec![(IssuerName(NAME.into()), Some(Duration::ZERO))],
         open_descriptors: Some(0),
         max_descriptors: Some(0),
@@ -115,7 +116,8 @@ mod tests {
         let table = table();
         for row in [
             "| `staunch_masked_total` | counter | `direction`: down, up; `route`; `rule` | Values that masks found, by route, direction and rule. |",
-            "| `staunch_dial_seconds` | histogram |  |",
+            "| `staunch_dial_seconds` | histogram | `route` |",
+            "| `staunch_security_events_total` | counter | `issuer`; `outcome`: ignored, refused, repeated, revoked |",
             "| `staunch_draining` | gauge |  |",
         ] {
             assert!(table.contains(row), "{row}\n{table}");

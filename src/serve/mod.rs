@@ -481,14 +481,18 @@ impl AdminState for State {
     }
 
     fn metrics(&self) -> String {
+        // By the next time, live sessions that move bytes have published what they moved.
+        self.registry().ask_for_counts();
         let gateway = self.gateway.load();
         let certificates = self.certificates();
         let facts = ProcessFacts {
             version: env!("CARGO_PKG_VERSION"),
             started: Some(self.started),
             reload: *self.reload.lock(),
+            routes: gateway.routes.iter().map(|route| route.name.clone()).collect(),
             certificates,
             acme: gateway.acme.certificates.iter().map(acme_facts).collect(),
+            signals: gateway.signals.iter().map(|source| source.issuer.clone()).collect(),
             key_ages: gateway.issuers.key_ages(),
             open_descriptors: process::open_descriptors(),
             max_descriptors: process::max_descriptors(),

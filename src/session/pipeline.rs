@@ -96,7 +96,7 @@ async fn go_through<C>(accepted: Box<Accepted>, mut course: Course, _counted: C)
             Box::pin(cancel.forward(&mut course.trail)).await
         }
     };
-    shared.metrics.session_closed(close);
+    course.trail.count_end(close, &shared);
     course.trail.write(id, close, &shared);
 }
 

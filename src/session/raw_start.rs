@@ -56,7 +56,7 @@ impl Start for RawStart {
             Err(denial) => {
                 session.identified(&identity);
                 trail.explain(denial.detail);
-                session.shared.metrics.refused(denial.why.code());
+                session.counters().refused(denial.why.code());
                 let full = denial.why == RefusalReason::Overloaded;
                 refuse(start.0.leg, if full { INTERNAL_ERROR } else { ACCESS_DENIED }).await;
                 Err(close_for_refusal(denial.why))

@@ -22,15 +22,16 @@
 use crate::audit;
 use crate::close::{Close, Stage};
 use crate::gateway::Route;
-use crate::names::{Reached, Remote, SessionId};
+use crate::metrics::RouteMetrics;
+use crate::names::{Direction, Reached, Remote, SessionId};
 use crate::policy::revocation::{Revocation, Revocations, TooMany};
 use crate::policy::{CLOCK_SKEW, Identity};
-use crate::relay::{Orders, OrdersFor, Progress};
+use crate::relay::{Orders, OrdersFor, Progress, Transferred};
 use crate::tls::handshake;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
@@ -189,7 +190,8 @@ impl Shard {
         let mut table = self.table.lock();
         let inbox = Mutex::new(Inbox { orders: table.standing, waker: None });
         let (facts, counts) = (Mutex::new(Facts::new(remote)), Counts::default());
-        let entry = Arc::new(Entry { id, accepted, listener, facts, counts, inbox });
+        let entry =
+            Arc::new(Entry { id, accepted, listener, facts, counters: OnceLock::new(), counts, inbox });
         let place = match table.free.pop() {
             Some(place) => {
                 table.places[place as usize] = Some(entry.clone());
@@ -342,8 +344,7 @@ impl Orders for &Registration {
 
     fn publish(&self, progress: Progress) {
         let counts = &self.entry.counts;
-        counts.up.store(progress.moved.up, Ordering::Relaxed);
-        counts.down.store(progress.moved.down, Ordering::Relaxed);
+        self.entry.count(&progress.moved);
         counts.requests.store(progress.requests, Ordering::Relaxed);
         counts.under_way.store(progress.under_way, Ordering::Relaxed);
     }
@@ -359,6 +360,8 @@ pub(super) struct Entry {
     pub(super) accepted: Instant,
     listener: SocketAddr,
     pub(super) facts: Mutex<Facts>,
+    /// Those of its route, once that is known.
+    pub(super) counters: OnceLock<Arc<RouteMetrics>>,
     counts: Counts,
     inbox: Mutex<Inbox>,
 }
@@ -373,11 +376,27 @@ struct Inbox {
 struct Counts {
     up: AtomicU64,
     down: AtomicU64,
+    records_up: AtomicU64,
+    records_down: AtomicU64,
     requests: AtomicU64,
     under_way: AtomicU32,
 }
 
 impl Entry {
+    /// Publishes what the session has moved, and counts for its route what that is more than before.
+    pub(super) fn count(&self, moved: &Transferred) {
+        let more = |published: &AtomicU64, now: u64| now - published.swap(now, Ordering::Relaxed).min(now);
+        let counts = &self.counts;
+        let (up, down) = (more(&counts.up, moved.up), more(&counts.down, moved.down));
+        let records_up = more(&counts.records_up, moved.records_up);
+        let records_down = more(&counts.records_down, moved.records_down);
+        let Some(route) = self.counters.get() else { return };
+        route.bytes(Direction::Up, up);
+        route.bytes(Direction::Down, down);
+        route.records(Direction::Up, records_up);
+        route.records(Direction::Down, records_down);
+    }
+
     /// Leaves an order, and returns whom to wake.
     fn take_order(&self, order: Order) -> Option<Waker> {
         let mut inbox = self.inbox.lock();

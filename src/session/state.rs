@@ -9,7 +9,7 @@ use crate::audit;
 use crate::close::Close;
 use crate::gateway::{Gateway, Listener, Route};
 use crate::identify::cache::TokenCache;
-use crate::metrics::WorkerMetrics;
+use crate::metrics::{RouteMetrics, WorkerMetrics};
 use crate::names::{IssuerName, Remote, SessionId};
 use crate::policy::honeytoken::Honeytoken;
 use crate::policy::{Identity, Permit};
@@ -166,6 +166,11 @@ impl Session {
         }
     }
 
+    /// The counters of its route.
+    pub(super) fn counters(&self) -> &Arc<RouteMetrics> {
+        self.entry.counters.get().unwrap_or_else(|| self.shared.metrics.unrouted())
+    }
+
     /// True inside a tunnel: the identity that opened it is the only one.
     pub fn is_tunnelled(&self) -> bool {
         self.tunnelled
@@ -189,7 +194,7 @@ impl Session {
 
     /// Counts a permit, and has a line in the log when it is somebody else's than the one before.
     pub(super) fn permitted(&self, permit: &Permit) {
-        self.shared.metrics.permitted();
+        self.counters().permitted();
         let identity = permit.identity();
         let mut last = self.last_permitted.borrow_mut();
         if last.as_ref().is_some_and(|last| Arc::ptr_eq(last, identity)) {

@@ -7,7 +7,7 @@ use super::state::{Session, WorkerState};
 use crate::audit;
 use crate::close::{Close, Stage};
 use crate::gateway::Route;
-use crate::names::{Direction, Reached, Remote, SessionId, Side};
+use crate::names::{Reached, Remote, SessionId, Side};
 use crate::protocol::postgres::Startup;
 use crate::relay::Transferred;
 use crate::tls::handshake;
@@ -133,6 +133,9 @@ impl Trail {
     /// The route is known. Writes the opening line, which for a database waits until it can tell who connects as whom.
     pub(super) fn set_route(&mut self, route: &Arc<Route>) {
         self.entry.facts.lock().route = Some(route.clone());
+        if let Some(session) = &self.session {
+            let _ = self.entry.counters.set(session.shared.metrics.route(&route.name));
+        }
         if !route.protocol.is_database() && audit::has_room_for_unpermitted(self.remote()) {
             self.open();
         }
@@ -166,7 +169,7 @@ impl Trail {
         self.spent.dial = Some(took);
         if let Some(session) = &self.session {
             let metrics = &session.shared.metrics;
-            metrics.dialled(took);
+            session.counters().dialled(took);
             // The opening of one that was dialled ahead was counted then.
             if !ahead {
                 upstream_opened(metrics, &facts, took);
@@ -181,10 +184,7 @@ impl Trail {
         self.moved = moved;
         let Some(session) = &self.session else { return };
         let metrics = &session.shared.metrics;
-        metrics.bytes(Direction::Up, moved.up);
-        metrics.bytes(Direction::Down, moved.down);
-        metrics.records(Direction::Up, moved.records_up);
-        metrics.records(Direction::Down, moved.records_down);
+        self.entry.count(&moved);
         metrics.relay_polls(moved.polls);
         (0..renewals.0).for_each(|_| metrics.key_update(Side::Client));
         (0..renewals.1).for_each(|_| metrics.key_update(Side::Upstream));
@@ -198,6 +198,11 @@ impl Trail {
     /// Notes how many requests came.
     pub(super) fn set_requests(&mut self, requests: u64) {
         self.requests = requests;
+    }
+
+    /// Counts the session's end for its route.
+    pub(super) fn count_end(&self, close: Close, shared: &WorkerState) {
+        self.entry.counters.get().unwrap_or_else(|| shared.metrics.unrouted()).session_closed(close);
     }
 
     /// Writes the closing line.

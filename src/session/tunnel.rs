@@ -110,7 +110,7 @@ async fn permitted(
 async fn refuse(session: &Session, mut leg: Leg, denial: Denial, trail: &mut Trail) -> Close {
     trail.explain(&denial.detail);
     denial.identity.iter().for_each(|identity| session.identified(identity));
-    session.shared.metrics.refused(denial.why.code());
+    session.counters().refused(denial.why.code());
     let mut answer = Vec::new();
     let id = RequestId { session: session.id, number: 0 };
     connect::not_opened(&mut answer, denial.why, id, super::http::http_date());

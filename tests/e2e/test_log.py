@@ -190,7 +190,7 @@ def test_a_log_that_takes_nothing_stops_new_work_and_nothing_else(world, pairs, 
         assert living.recv(100) == b"after"
     parts.until(lambda: '"event":"lines dropped"' in place.read())
     assert gateway.value('staunch_log_dropped_lines_total{kind="evidence"}') == 0
-    served = gateway.value('staunch_requests_total{status="2xx"}')
+    served = gateway.value('staunch_requests_total{status="2xx",route="app"}')
     parts.until(lambda: place.read().count('"verdict":"permitted"') == served)
     assert "panicked" not in place.read()
 

@@ -46,7 +46,9 @@ def expressions() -> list[str]:
 @pytest.fixture(scope="module")
 def exposed(world, tmp_path_factory) -> dict[str, dict[str, set]]:
     """Metric → label → values, as a gateway tells them of which somebody was revoked."""
-    gateway = Gateway(tmp_path_factory.mktemp("monitored"), world.config(local(world, "monitored")))
+    config = world.config(local(world, "monitored"))
+    config["issuer"][0]["signals"] = {"audience": ["https://gw.test/signals"]}
+    gateway = Gateway(tmp_path_factory.mktemp("monitored"), config)
     stream = Stream(world, gateway, world.issuer.token())
     assert Operator(gateway).post("/api/revoke", group="agents").json()["sessions"] == 1
     parts.until(lambda: stream.ended and "closed_total{" in gateway.metrics())

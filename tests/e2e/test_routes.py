@@ -55,4 +55,4 @@ def test_a_live_session_has_a_name_in_the_log_from_its_permit_on(world, start):
         lines = [one for one in web.lines() if one.get("event") == "session permitted"]
         assert len(lines) == 1 and lines[0]["route"] == "api", lines
         assert lines[0]["session"] == web.line("session opened")["session"]
-    assert "staunch_permitted_total 3" in web.metrics()
+    assert 'staunch_permitted_total{route="api"} 3' in web.metrics()

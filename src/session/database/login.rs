@@ -286,7 +286,7 @@ impl<L: LoginDialect> DatabaseStart<L> {
     pub(in crate::session) async fn deny(self: Box<Self>, denial: Denial, trail: &mut Trail) -> Close {
         trail.explain(&denial.detail);
         denial.identity.iter().for_each(|identity| self.session.identified(identity));
-        self.session.shared.metrics.refused(denial.why.code());
+        self.session.counters().refused(denial.why.code());
         self.end_with(Refusal::Denied(&denial)).await;
         close_for_refusal(denial.why)
     }
@@ -326,7 +326,7 @@ impl<L: LoginDialect> DatabaseStart<L> {
 
     /// Tells the client that there is no upstream for it.
     async fn refuse_upstream(self: Box<Self>, refusal: Refusal<'_, L::Fault>) -> Close {
-        self.session.shared.metrics.refused(RefusalReason::BadGateway.code());
+        self.session.counters().refused(RefusalReason::BadGateway.code());
         self.end_with(refusal).await;
         Close::Dial
     }
@@ -346,7 +346,7 @@ pub(in crate::session) async fn refuse_protocol_fault(
     trail: &mut Trail,
 ) -> Close {
     trail.explain(fault);
-    session.shared.metrics.refused(RefusalReason::BadRequest.code());
+    session.counters().refused(RefusalReason::BadRequest.code());
     end_leg_with(leg, message).await;
     Close::Protocol(Side::Client)
 }

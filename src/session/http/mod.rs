@@ -25,7 +25,7 @@ use crate::session::authorise::{self, Denial, Fetching, poll_verify};
 use crate::session::connected::Finish;
 use crate::session::expiry::Expiry;
 use crate::session::leg_close::LegClose;
-use crate::session::state::{Session, WorkerState};
+use crate::session::state::Session;
 use crate::session::trail::Trail;
 use crate::tls::leg::Leg;
 use std::rc::Rc;
@@ -198,10 +198,6 @@ impl HttpTraffic {
         self.requests
     }
 
-    fn shared(&self) -> &WorkerState {
-        &self.session.shared
-    }
-
     /// Takes policy, credential and whatever else a request meets from the configuration in force; between reloads this is
     /// a comparison of pointers.
     fn follow_configuration(&mut self) {
@@ -318,7 +314,7 @@ impl HttpTraffic {
         }
         let authority = self.route.authority.as_deref();
         http.permit(edit, &Rewrite { strip: &strip, set: &set, authority });
-        self.shared().metrics.request_begun();
+        self.session.counters().request_begun();
         self.session.permitted(&permit);
         let ends = permit.ends().map(Expiry::new);
         let started = Instant::now();
@@ -351,8 +347,7 @@ impl HttpTraffic {
             // Behind the answer: some clients read none after a GOAWAY.
             http.drain();
         }
-        let metrics = &self.shared().metrics;
-        metrics.refused(denial.why.code());
+        self.session.counters().refused(denial.why.code());
         let line = audit::RequestLine {
             id,
             remote: self.session.remote,
@@ -381,13 +376,12 @@ impl HttpTraffic {
         while let Some(event) = self.http.http().event() {
             match event {
                 Event::Response { key, status } => {
-                    let metrics = self.session.shared.metrics.clone();
                     if let Some(exchange) = self.exchanges.iter_mut().find(|e| e.key == key) {
                         let took = exchange.started.elapsed();
                         exchange.first_byte = Some(took);
                         exchange.status = Some(status);
                         exchange.answer_due = None;
-                        metrics.first_byte(took);
+                        self.session.counters().first_byte(took);
                     }
                 }
                 Event::Held => self.note_holds(),
@@ -420,7 +414,7 @@ impl HttpTraffic {
     }
 
     fn write_line(&self, exchange: &Exchange, up: u64, down: u64, how: Ended) {
-        self.shared().metrics.request(exchange.status);
+        self.session.counters().request(exchange.status);
         let line = audit::RequestLine {
             id: RequestId { session: self.session.id, number: exchange.key },
             remote: self.session.remote,

@@ -45,7 +45,7 @@ impl Cancel {
             Some(target) => Ok(Cancel { session, leg, target }),
             None => {
                 trail.explain("a CancelRequest with the key of no session of this route");
-                session.shared.metrics.refused(RefusalReason::Forbidden.code());
+                session.counters().refused(RefusalReason::Forbidden.code());
                 sleep(GUESS_COSTS).await;
                 close_leg(leg, true).await;
                 Err(Close::Refused)

@@ -143,7 +143,7 @@ impl Redis {
                 if let Some(identity) = &denial.identity {
                     log_login(&grant.session, &grant.route, identity, None, LoginResult::NotPermitted);
                 }
-                grant.session.shared.metrics.refused(denial.why.code());
+                grant.session.counters().refused(denial.why.code());
                 self.refuse(said(&denial), edit)
             }
         }

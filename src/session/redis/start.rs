@@ -247,7 +247,7 @@ async fn answer_denial(
     trail: &mut Trail,
 ) -> Result<Box<RedisStart>, Close> {
     trail.explain(&denial.detail);
-    start.session.shared.metrics.refused(denial.why.code());
+    start.session.counters().refused(denial.why.code());
     answer(start, &error(said(denial)), trail).await
 }
 
