@@ -11,6 +11,7 @@ mod render;
 mod route;
 mod signals;
 mod summary;
+mod words;
 
 pub use histogram::Histogram;
 pub use masking::MaskCounters;
@@ -18,12 +19,15 @@ pub use render::{AcmeFacts, LogFacts, ProcessFacts, RecordingFacts, render};
 pub use route::RouteMetrics;
 pub use signals::{SignalOutcome, count_signal};
 pub use summary::{Quantiles, Totals, first_bytes, quantile, totals};
+pub use words::REFUSALS;
 
 use crate::close::Plaintext;
-use crate::names::{Culprit, Direction, SessionId, Side};
+use crate::names::{Culprit, Direction, RouteName, SessionId, Side};
 use route::RouteTable;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+use words::{Counter, PLAINTEXTS, index};
 
 /// What one worker counted. Aligned to two cache lines, because processors fetch them in pairs.
 #[derive(Debug, Default)]
@@ -232,98 +236,28 @@ impl WorkerMetrics {
         self.tokens_missed.add(1);
     }
 
+    /// The counters of a route. Asked once for a session; who keeps them counts without a lock.
+    pub fn route(&self, name: &RouteName) -> Arc<RouteMetrics> {
+        self.routes.route(name)
+    }
+
+    /// The counters of what came before a route was known.
+    pub fn unrouted(&self) -> &Arc<RouteMetrics> {
+        self.routes.unrouted()
+    }
+
     /// Sessions alive on this worker.
     pub fn sessions(&self) -> u64 {
         // The ends are read first: a session that begins and ends in between must not make the difference negative.
-        let closed: u64 = self.each_route().iter().map(|(_, route)| route.closed()).sum();
+        let closed: u64 = self.routes.all().iter().map(|(_, route)| route.closed()).sum();
         self.sessions_opened.get().saturating_sub(closed)
     }
 
     /// Permitted requests under way on this worker.
     pub fn in_flight(&self) -> u64 {
-        self.each_route().iter().map(|(_, route)| route.in_flight()).sum()
+        self.routes.all().iter().map(|(_, route)| route.in_flight()).sum()
     }
 }
-
-/// A number that only grows.
-#[derive(Debug, Default)]
-struct Counter(AtomicU64);
-
-impl Counter {
-    fn add(&self, n: u64) {
-        self.0.fetch_add(n, Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-/// Where `word` stands in `words`; the last place takes what is not there, so that nothing goes uncounted.
-fn index(words: &[&str], word: &&str) -> usize {
-    words.iter().position(|w| w == word).unwrap_or(words.len() - 1)
-}
-
-/// Every code of a refusal, as in the client's answer and the log.
-pub const REFUSALS: [&str; 18] = [
-    "no_token",
-    "invalid_token",
-    "service_key",
-    "expired_token",
-    "two_tokens",
-    "forbidden",
-    "issuer_unavailable",
-    "bad_gateway",
-    "draining",
-    "overloaded",
-    "bad_request",
-    "head_too_large",
-    "method_not_allowed",
-    "bad_answer",
-    "upstream_timeout",
-    "misdirected",
-    "unmaskable",
-    "unmaskable_answer",
-];
-
-/// [`Close::name`] of every reason.
-const CLOSE_REASONS: [&str; 28] = [
-    "done",
-    "not_tls",
-    "deadline",
-    "handshake",
-    "no_route",
-    "no_certificate",
-    "wrong_protocol",
-    "refused",
-    "issuer_unavailable",
-    "dial",
-    "record",
-    "protocol",
-    "truncated",
-    "reset",
-    "alert",
-    "idle",
-    "stalled",
-    "expired",
-    "revoked",
-    "operator",
-    "drained",
-    "limit",
-    "log_full",
-    "evicted",
-    "key_limit",
-    "recording",
-    "unmaskable",
-    "internal",
-];
-
-/// [`Plaintext::name`] of every kind.
-const PLAINTEXTS: [&str; 8] =
-    ["http", "http2", "postgres", "postgres_cancel", "mysql", "ssh", "old_tls", "other"];
-
-/// [`Culprit::name`] of each.
-const CULPRITS: [&str; 4] = ["client", "upstream", "gateway", "nobody"];
 
 const _: () = {
     // The order of these declarations is what the arrays are indexed by.

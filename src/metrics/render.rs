@@ -2,11 +2,11 @@
 
 use super::histogram::{BOUNDS, Snapshot};
 use super::masking::{self, Kind};
-use super::route::{ByRoute, RouteMetrics, by_route};
+use super::route::RouteMetrics;
 use super::signals;
-use super::{
-    AcceptFault, CLOSE_REASONS, CULPRITS, Counter, Histogram, LimitHit, PLAINTEXTS, REFUSALS, WorkerMetrics,
-};
+use super::summary::{ByRoute, by_route};
+use super::words::{CLOSE_REASONS, CULPRITS, Counter, PLAINTEXTS, REFUSALS};
+use super::{AcceptFault, Histogram, LimitHit, WorkerMetrics};
 use crate::names::{IssuerName, RouteName};
 use std::fmt::{Display, Write};
 use std::sync::Arc;

@@ -3,7 +3,8 @@
 //! The label's values are the routes of the configuration and, for what came before a route was known, the empty name,
 //! which Prometheus treats as no label. A route that a reload takes away keeps its counters until the process ends.
 
-use super::{CLOSE_REASONS, CULPRITS, Counter, Histogram, REFUSALS, WorkerMetrics, index};
+use super::histogram::Histogram;
+use super::words::{CLOSE_REASONS, CULPRITS, Counter, REFUSALS, index};
 use crate::close::Close;
 use crate::names::{Direction, RouteName};
 use parking_lot::Mutex;
@@ -70,7 +71,7 @@ impl RouteMetrics {
         self.records[direction as usize].add(n);
     }
 
-    /// A session that [`WorkerMetrics::session_opened`] counted is over.
+    /// A session that `WorkerMetrics::session_opened` counted is over.
     pub fn session_closed(&self, close: Close) {
         let (reason, culprit) =
             (index(&CLOSE_REASONS, &close.name()), index(&CULPRITS, &close.culprit().name()));
@@ -102,37 +103,21 @@ impl Default for RouteTable {
     }
 }
 
-impl WorkerMetrics {
-    /// The counters of a route. Asked once for a session; who keeps them counts without a lock.
-    pub fn route(&self, name: &RouteName) -> Arc<RouteMetrics> {
-        let mut routes = self.routes.by_name.lock();
+impl RouteTable {
+    pub(super) fn route(&self, name: &RouteName) -> Arc<RouteMetrics> {
+        let mut routes = self.by_name.lock();
         if let Some(known) = routes.get(name) {
             return known.clone();
         }
         routes.entry(name.clone()).or_default().clone()
     }
 
-    /// The counters of what came before a route was known.
-    pub fn unrouted(&self) -> &Arc<RouteMetrics> {
-        &self.routes.unrouted
+    pub(super) fn unrouted(&self) -> &Arc<RouteMetrics> {
+        &self.unrouted
     }
 
     /// Every route that was counted for, by name; the empty one first.
-    pub(super) fn each_route(&self) -> Vec<(RouteName, Arc<RouteMetrics>)> {
-        let routes = self.routes.by_name.lock();
-        routes.iter().map(|(name, counters)| (name.clone(), counters.clone())).collect()
+    pub(super) fn all(&self) -> Vec<(RouteName, Arc<RouteMetrics>)> {
+        self.by_name.lock().iter().map(|(name, counters)| (name.clone(), counters.clone())).collect()
     }
-}
-
-/// The counters of all workers by route.
-pub(super) type ByRoute = BTreeMap<RouteName, Vec<Arc<RouteMetrics>>>;
-
-/// The counters of all workers by route; `configured` are there although nothing was counted for them yet.
-pub(super) fn by_route(workers: &[Arc<WorkerMetrics>], configured: &[RouteName]) -> ByRoute {
-    let mut routes: ByRoute = configured.iter().map(|name| (name.clone(), Vec::new())).collect();
-    routes.entry(RouteName("".into())).or_default();
-    for (name, counters) in workers.iter().flat_map(|worker| worker.each_route()) {
-        routes.entry(name).or_default().push(counters);
-    }
-    routes
 }

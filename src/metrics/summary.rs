@@ -1,8 +1,10 @@
 //! The few figures that fit on one screen, summed over all workers.
 
 use super::histogram::{BOUNDS, Snapshot};
-use super::route::{RouteMetrics, by_route};
-use super::{CLOSE_REASONS, Histogram, REFUSALS, WorkerMetrics};
+use super::route::RouteMetrics;
+use super::words::{CLOSE_REASONS, REFUSALS};
+use super::{Histogram, WorkerMetrics};
+use crate::names::RouteName;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -117,6 +119,19 @@ pub fn quantile(buckets: &[u64], share: f64) -> Option<f64> {
     // What is longer than the last bound is as long at least.
     let (nanos, _) = BOUNDS[bucket.min(BOUNDS.len() - 1)];
     Some(nanos as f64 / 1e9)
+}
+
+/// The counters of all workers by route.
+pub(super) type ByRoute = BTreeMap<RouteName, Vec<Arc<RouteMetrics>>>;
+
+/// The counters of all workers by route; `configured` are there although nothing was counted for them yet.
+pub(super) fn by_route(workers: &[Arc<WorkerMetrics>], configured: &[RouteName]) -> ByRoute {
+    let mut routes: ByRoute = configured.iter().map(|name| (name.clone(), Vec::new())).collect();
+    routes.entry(RouteName("".into())).or_default();
+    for (name, counters) in workers.iter().flat_map(|worker| worker.routes.all()) {
+        routes.entry(name).or_default().push(counters);
+    }
+    routes
 }
 
 #[cfg(test)]

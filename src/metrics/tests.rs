@@ -1,3 +1,4 @@
+use super::words::{CLOSE_REASONS, CULPRITS};
 use super::*;
 use crate::close::Close;
 use crate::names::{IssuerName, RouteName};
