@@ -56,7 +56,8 @@ const PORT: u16 = 8443;
 
 impl Setup {
     pub(super) fn new(port: Option<u16>) -> Result<Setup, String> {
-        let ca = Ca::lasting("Staunch demo", CERTIFICATE_LIFETIME).map_err(|e| format!("its certificate authority: {e}"))?;
+        let ca = Ca::lasting("Staunch demo", CERTIFICATE_LIFETIME)
+            .map_err(|e| format!("its certificate authority: {e}"))?;
         let leaf = |name: &str| ca.leaf(&[name]).map_err(|e| format!("a certificate for {name}: {e}"));
         let users = [PERMITTED, STRANGER]
             .map(|(subject, group)| User { subject: subject.into(), groups: vec![group.into()] });
