@@ -254,10 +254,10 @@ pub struct RouteMask {
 }
 
 impl RouteMasks {
-    /// The rules of both directions.
-    pub fn masking(&self) -> Masking {
+    /// The rules of both directions. `keep_spans`: where values are overwritten is wanted too.
+    pub fn masking(&self, keep_spans: bool) -> Masking {
         let rules = |mask: &Option<RouteMask>| mask.as_ref().map(|mask| mask.rules.clone());
-        Masking { up: rules(&self.up), down: rules(&self.down) }
+        Masking { up: rules(&self.up), down: rules(&self.down), keep_spans }
     }
 
     /// True where something is overwritten, not only counted.

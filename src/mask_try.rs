@@ -88,7 +88,7 @@ pub fn run(
     }
     let left = stream.finish();
     stream.release(left, |bytes| shown.extend_from_slice(bytes));
-    let spans = merged(stream.take_spans());
+    let spans = stream.take_spans();
     let fault = |fault: io::Error| fault.to_string();
     show(out, &shown, &spans, colour).map_err(fault)?;
     let (counts, _) = stream.take_counts();
@@ -142,22 +142,6 @@ fn split(body: &[u8], format: Format) -> Vec<&[u8]> {
             pieces
         }
     }
-}
-
-/// In order, what touches joined.
-fn merged(mut spans: Vec<Span>) -> Vec<Span> {
-    spans.sort_by_key(|span| span.offset);
-    let mut all: Vec<Span> = Vec::new();
-    for span in spans {
-        match all.last_mut() {
-            Some(last) if last.offset + last.length as u64 >= span.offset && last.rule == span.rule => {
-                let end = (span.offset + span.length as u64).max(last.offset + last.length as u64);
-                last.length = (end - last.offset) as usize;
-            }
-            _ => all.push(span),
-        }
-    }
-    all
 }
 
 fn show(out: &mut dyn Write, body: &[u8], spans: &[Span], colour: bool) -> io::Result<()> {

@@ -324,8 +324,9 @@ impl Lane {
                 for (place, byte) in bytes.iter().enumerate() {
                     if !byte.is_ascii_digit() {
                         // A number has nothing else in it than this; what goes on in words is none.
-                        let exponent =
-                            matches!(byte, b'e' | b'E') && place > 0 && bytes[place - 1].is_ascii_digit();
+                        let before = ((start - self.base) as usize + place).checked_sub(1);
+                        let exponent = matches!(byte, b'e' | b'E')
+                            && before.is_some_and(|before| self.text[before].is_ascii_digit());
                         if self.whole.is_none() && !exponent && !b"+-.,$ ".contains(byte) {
                             let wire = wire + place as u64;
                             found.cuts.push(Cut { wire, length: 1, fill: Fill::Text, rule });

@@ -24,6 +24,7 @@ mod lane;
 mod pattern;
 mod personal;
 mod rules;
+mod spans;
 mod sse;
 mod stream;
 #[cfg(test)]
@@ -33,5 +34,6 @@ mod values;
 pub use detector::Detector;
 pub use pattern::{MAX_PATTERN, Pattern};
 pub use rules::{HoldLimit, MAX_HELD_BYTES, MIN_CREDENTIAL, Mode, OWN_CREDENTIAL, Rule, Rules};
-pub use stream::{Format, Kind, Passed, Span, Stream};
+pub use spans::Span;
+pub use stream::{Format, Kind, Passed, Stream};
 pub use values::{Shape, Value};

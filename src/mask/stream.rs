@@ -12,10 +12,14 @@ use super::grpc::Grpc;
 use super::json::Json;
 use super::lane::{Fill, Found, Lane};
 use super::rules::{MAX_HELD_BYTES, Mode, Rules};
+use super::spans::{Span, Spans};
 use super::sse::Sse;
 use super::values::{Value, Values};
 use std::fmt;
 use std::sync::Arc;
+
+/// Spans that are kept of a body until they are wanted: what is kept is bounded by this and by one piece.
+const MANY_SPANS: usize = 256;
 
 /// How a body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +65,7 @@ pub struct Stream {
     /// Where what is held began when [`Stream::hold_changed`] was asked last.
     told: Option<u64>,
     /// What is overwritten, where that is wanted.
-    spans: Option<Vec<Span>>,
+    spans: Option<Box<Spans>>,
     /// Bytes at hand that passed between what was released and what was held behind them.
     skipped: u64,
 }
@@ -144,6 +148,11 @@ impl Stream {
     /// `Err`: the body cannot be followed, and nothing more of it may pass.
     pub fn take(&mut self, bytes: &mut [u8], kind: Kind) -> Result<Passed, &'static str> {
         let wire = self.base + self.held.len() as u64;
+        if kind == Kind::Framing
+            && let Some(spans) = &mut self.spans
+        {
+            spans.add_framing(wire, bytes.len() as u64, self.base);
+        }
         if kind == Kind::Framing && !self.is_holding() {
             self.base += bytes.len() as u64;
             return Ok(Passed { held: 0, at_hand: bytes.len() });
@@ -228,12 +237,18 @@ impl Stream {
 
     /// Keeps from now on what is overwritten, for [`Stream::take_spans`].
     pub fn keep_spans(&mut self) {
-        self.spans.get_or_insert_default();
+        let counts_framing = matches!(self.follower, Follower::Values(_));
+        self.spans.get_or_insert_with(|| Box::new(Spans::new(counts_framing)));
     }
 
-    /// What was overwritten since this was asked last.
+    /// True when so many spans were kept that they should be taken.
+    pub fn has_many_spans(&self) -> bool {
+        self.spans.as_ref().is_some_and(|spans| spans.len() >= MANY_SPANS)
+    }
+
+    /// What was overwritten since this was asked last, in order.
     pub fn take_spans(&mut self) -> Vec<Span> {
-        self.spans.as_mut().map(std::mem::take).unwrap_or_default()
+        self.spans.as_mut().map(|spans| spans.take()).unwrap_or_default()
     }
 
     /// The rules.
@@ -290,7 +305,7 @@ impl Stream {
         for cut in cuts.drain(..) {
             let end = cut.wire + cut.length as u64;
             if let Some(spans) = &mut self.spans {
-                spans.push(Span { rule: cut.rule.into(), offset: cut.wire, length: cut.length });
+                spans.add(&cut);
             }
             if !masks {
                 continue;
@@ -370,17 +385,6 @@ impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stream").field("held", &self.held.len()).finish_non_exhaustive()
     }
-}
-
-/// Bytes that were overwritten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// The rule, by its place among all.
-    pub rule: usize,
-    /// Where, in the bytes of the body and its framing.
-    pub offset: u64,
-    /// How many.
-    pub length: usize,
 }
 
 /// What passes after [`Stream::take`].

@@ -2,7 +2,7 @@
 
 use super::edit::Edit;
 use super::fields::Fields;
-use crate::mask::{Format, Kind, Mode, Rules, Stream};
+use crate::mask::{Format, Kind, Mode, Rules, Span, Stream};
 use crate::names::Direction;
 use std::sync::Arc;
 
@@ -13,9 +13,20 @@ pub struct Masking {
     pub up: Option<Arc<Rules>>,
     /// For the response's.
     pub down: Option<Arc<Rules>>,
+    /// Where values are overwritten is wanted too.
+    pub keep_spans: bool,
 }
 
-/// What was found in a body that is over.
+/// A body under these rules.
+pub(super) fn stream(keep_spans: bool, rules: Arc<Rules>, format: Format) -> Stream {
+    let mut stream = Stream::new(rules, format);
+    if keep_spans {
+        stream.keep_spans();
+    }
+    stream
+}
+
+/// What was found in a body: all that is not in a report before it. Most have one, once they are over.
 #[derive(Debug)]
 pub struct MaskReport {
     /// Which exchange.
@@ -28,6 +39,8 @@ pub struct MaskReport {
     pub counts: Vec<u32>,
     /// How many times something was held for too long.
     pub forced: u32,
+    /// Where, if that was wanted.
+    pub spans: Vec<Span>,
     /// Why the exchange was cut: its body could not be masked any more.
     pub fault: Option<&'static str>,
 }
@@ -151,16 +164,26 @@ pub(super) fn pass(
     Ok(())
 }
 
-/// What is left of a body that is over.
+/// What was found in a body that is over.
 pub(super) fn report(key: u32, direction: Direction, stream: &mut Stream) -> Option<MaskReport> {
     let (counts, forced) = stream.take_counts();
-    let any = forced > 0 || counts.iter().any(|count| *count > 0);
-    any.then(|| MaskReport { key, direction, rules: stream.rules().clone(), counts, forced, fault: None })
+    let spans = stream.take_spans();
+    let any = forced > 0 || !spans.is_empty() || counts.iter().any(|count| *count > 0);
+    let rules = stream.rules().clone();
+    any.then_some(MaskReport { key, direction, rules, counts, forced, spans, fault: None })
+}
+
+/// Where values are overwritten in a body that goes on, once that is much.
+pub(super) fn report_spans(key: u32, direction: Direction, stream: &mut Stream) -> Option<MaskReport> {
+    stream.has_many_spans().then(|| {
+        let (rules, spans) = (stream.rules().clone(), stream.take_spans());
+        MaskReport { key, direction, rules, counts: Vec::new(), forced: 0, spans, fault: None }
+    })
 }
 
 /// A body that cannot be masked any more.
 pub(super) fn fault(key: u32, direction: Direction, rules: Arc<Rules>, rule: &'static str) -> MaskReport {
-    MaskReport { key, direction, rules, counts: Vec::new(), forced: 0, fault: Some(rule) }
+    MaskReport { key, direction, rules, counts: Vec::new(), forced: 0, spans: Vec::new(), fault: Some(rule) }
 }
 
 #[cfg(test)]

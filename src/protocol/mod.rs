@@ -315,6 +315,8 @@ pub enum Event {
     },
     /// What masks hold is not what it was: [`Http::mask_due`] says something else.
     Held,
+    /// There is a [`Http::mask_report`] although its body is not over.
+    Masked,
     /// The exchange is over, in whichever way.
     Ended {
         /// Which exchange.
@@ -388,7 +390,7 @@ pub trait Http {
     /// The bodies of the withheld request and of its answer are masked by these rules, if it is permitted. Those that cannot be
     /// are refused by the session (the request) or with a 502 (the answer); HTTP/1.1 ends where one breaks off in its middle.
     fn mask(&mut self, masking: Masking);
-    /// The next body that was masked and is over, if anything was found in it. Its exchange's end is told later.
+    /// What was found next in a body that was masked. Asked after [`Event::Masked`] and before an exchange's end is dealt with.
     fn mask_report(&mut self) -> Option<MaskReport>;
     /// When the time is up for the oldest of what masks hold, on the machine's clock; and that clock. Asked after
     /// [`Event::Held`], when the time was told.

@@ -12,6 +12,7 @@ pub mod http;
 mod leg_close;
 pub mod legs;
 mod lingering;
+mod mask_spans;
 pub mod mysql;
 pub mod pipeline;
 pub mod plaintext;

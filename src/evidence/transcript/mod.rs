@@ -220,10 +220,23 @@ impl Conversation {
     }
 }
 
+/// Where masks overwrote what is shown.
+fn masked(time: u64, line: &Value) -> Item {
+    let plane = if line["direction"] == "up" { Plane::Up } else { Plane::Down };
+    let span = |span: &Value| json!({ "rule": span[0], "offset": span[1], "length": span[2] });
+    let spans: Vec<Value> = line["spans"].as_array().into_iter().flatten().map(span).collect();
+    let item = Item::new(time, Some(plane), "masked").with("mode", line["mode"].clone()).with("spans", spans);
+    match line.get("request") {
+        Some(request) => item.with("request", request.clone()),
+        None => item,
+    }
+}
+
 /// An audit line.
 fn fact(time: u64, line: &[u8]) -> Item {
     let item = Item::new(time, None, "fact");
     match serde_json::from_slice::<Value>(line) {
+        Ok(value) if value["event"] == "masked" => masked(time, &value),
         Ok(value @ Value::Object(_)) => item.with("line", value),
         _ => item.with("line", json!({ "text": String::from_utf8_lossy(line) })),
     }

@@ -30,6 +30,7 @@ pub fn render(out: &mut impl Write, item: &Item) -> io::Result<()> {
         "statement" if field("command").is_some() => format!("{}: {}", text("command"), text("text")),
         "statement" => text("text"),
         "command" => words(field("words")),
+        "masked" => masked(item),
         "end" => {
             format!("{} bytes down, {} up, {} lost", text("down_bytes"), text("up_bytes"), text("lost_bytes"))
         }
@@ -59,7 +60,7 @@ fn is_in_headline(kind: &str, name: &str) -> bool {
         "response" => matches!(name, "version" | "status" | "reason" | "number" | "stream"),
         "statement" => matches!(name, "text" | "command" | "number"),
         "command" => matches!(name, "words" | "number"),
-        "end" => true,
+        "end" | "masked" => true,
         "error" => matches!(name, "fields" | "number"),
         _ => matches!(name, "number" | "stream"),
     }
@@ -104,6 +105,19 @@ fn fact(line: &Value) -> String {
     let pairs: Vec<String> = rest.map(|(name, value)| format!("{name}={}", plain(value))).collect();
     let event = object.get("event").map(plain).unwrap_or_default();
     format!("{event} {}", pairs.join(" ")).trim().to_owned()
+}
+
+/// Where masks overwrote: `request 1: card 57+2, email 80+12`.
+fn masked(item: &Item) -> String {
+    let field = |name: &str| item.fields.get(name).map(plain).unwrap_or_default();
+    let request = match item.fields.get("request") {
+        Some(request) => format!("request {}: ", plain(request)),
+        None => String::new(),
+    };
+    let span = |span: &Value| format!("{} {}+{}", plain(&span["rule"]), span["offset"], span["length"]);
+    let spans = item.fields.get("spans").and_then(Value::as_array).into_iter().flatten().map(span);
+    let observed = if field("mode") == "observe" { " (observed, not overwritten)" } else { "" };
+    format!("{request}{}{observed}", spans.collect::<Vec<_>>().join(", "))
 }
 
 fn fields_line(value: &Value) -> String {

@@ -6,7 +6,7 @@ use super::head;
 use super::head_end::Broken;
 use super::{ClientReading, Http1, Life, Reply, UpstreamReading};
 use crate::mask::Kind::Payload;
-use crate::mask::{Rules, Stream};
+use crate::mask::Rules;
 use crate::names::Culprit;
 use crate::protocol::masked::{self, UNMASKABLE, check_upgrade, format_of};
 use crate::protocol::{Edit, Ended, Event, Fault, RefusalReason};
@@ -63,6 +63,8 @@ impl Http1 {
                     if done {
                         self.report_down();
                         self.answered();
+                    } else if self.keeps_spans {
+                        self.report_spans();
                     }
                 }
                 UpstreamReading::Tunnel => {
@@ -75,6 +77,9 @@ impl Http1 {
                                 self.events.push_back(Event::Held);
                             }
                             passed.map_err(|rule| self.upstream_fault(unmaskable(rule)))?;
+                            if self.keeps_spans {
+                                self.report_spans();
+                            }
                         }
                     }
                     if let Some(front) = self.exchanges.front_mut() {
@@ -172,7 +177,8 @@ impl Http1 {
         }
         self.events.push_back(Event::Response { key: exchange.key, status });
         if status == 101 {
-            let tunnel = |rules: Arc<Rules>, format| Box::new(Stream::new(rules, format));
+            let keeps = self.keeps_spans;
+            let tunnel = |rules: Arc<Rules>, format| Box::new(masked::stream(keeps, rules, format));
             if let (Some(rules), Some(format)) = (exchange.mask_down.take(), frames) {
                 self.tunnel.down = Some(tunnel(rules, format));
             }
@@ -188,9 +194,10 @@ impl Http1 {
             self.client = ClientReading::START;
         }
         self.upstream = match format {
-            Some((format, rules)) => {
-                UpstreamReading::Masked(answered.body, Box::new(Stream::new(rules, format)))
-            }
+            Some((format, rules)) => UpstreamReading::Masked(
+                answered.body,
+                Box::new(masked::stream(self.keeps_spans, rules, format)),
+            ),
             None => UpstreamReading::Body(answered.body),
         };
         Ok(())

@@ -73,6 +73,8 @@ pub struct Http1 {
     response: Fields,
     /// The rules for the withheld request, if it is permitted.
     masking: Masking,
+    /// Where masks overwrite is wanted.
+    keeps_spans: bool,
     mask_reports: VecDeque<MaskReport>,
     /// What masks look at in a tunnel.
     tunnel: TunnelMasks,
@@ -176,6 +178,7 @@ impl Http1 {
             guarded: Fields::default(),
             response: Fields::default(),
             masking: Masking::default(),
+            keeps_spans: false,
             mask_reports: VecDeque::new(),
             tunnel: TunnelMasks::default(),
             released_up: Vec::new(),
@@ -231,6 +234,27 @@ impl Http1 {
             (&mut self.upstream, self.exchanges.front())
         {
             self.mask_reports.extend(masked::report(front.key, Direction::Down, stream));
+        }
+    }
+
+    /// Tells where masks overwrote what goes on, once that is much.
+    fn report_spans(&mut self) {
+        let (Some(front), Some(back)) = (self.exchanges.front(), self.exchanges.back()) else { return };
+        let mut reports = Vec::new();
+        let mut report = |key, direction, stream: &mut Stream| {
+            reports.extend(masked::report_spans(key, direction, stream))
+        };
+        if let ClientReading::Masked(_, stream) = &mut self.client {
+            report(back.key, Direction::Up, stream);
+        }
+        if let UpstreamReading::Masked(_, stream) = &mut self.upstream {
+            report(front.key, Direction::Down, stream);
+        }
+        self.tunnel.up.iter_mut().for_each(|stream| report(front.key, Direction::Up, stream));
+        self.tunnel.down.iter_mut().for_each(|stream| report(front.key, Direction::Down, stream));
+        if !reports.is_empty() {
+            self.mask_reports.extend(reports);
+            self.events.push_back(Event::Masked);
         }
     }
 
@@ -320,7 +344,8 @@ impl Http for Http1 {
         }
         let body = std::mem::replace(&mut asked.body, Body::Done);
         let mut exchange = Exchange::new(self.request.key, &self.request, asked.close);
-        let Masking { up, down } = std::mem::take(&mut self.masking);
+        let Masking { up, down, keep_spans } = std::mem::take(&mut self.masking);
+        self.keeps_spans = keep_spans;
         exchange.mask_down = down;
         exchange.mask_up = up.clone().filter(|_| exchange.upgrade);
         self.exchanges.push_back(exchange);
@@ -332,7 +357,7 @@ impl Http for Http1 {
                     up.and_then(|rules| Some((format_of(&self.request.fields, &rules).ok()??, rules)));
                 self.client = match format {
                     Some((format, rules)) => {
-                        ClientReading::Masked(body, Box::new(Stream::new(rules, format)))
+                        ClientReading::Masked(body, Box::new(masked::stream(keep_spans, rules, format)))
                     }
                     None => ClientReading::Body(body),
                 };

@@ -60,6 +60,8 @@ impl Http1 {
                     if done {
                         self.report_up();
                         self.sent();
+                    } else if self.keeps_spans {
+                        self.report_spans();
                     }
                 }
                 ClientReading::Agreeing => return Ok(Up::Wait),
@@ -73,6 +75,9 @@ impl Http1 {
                                 self.events.push_back(Event::Held);
                             }
                             passed.map_err(|rule| self.tunnel_fault(rule))?;
+                            if self.keeps_spans {
+                                self.report_spans();
+                            }
                         }
                     }
                     if let Some(front) = self.exchanges.front_mut() {

@@ -5,7 +5,6 @@ use super::head::{self, Answered};
 use super::stream::{Masked, take_length};
 use super::up::{MAX_SETTINGS, after};
 use super::{Http2, MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD, Reading};
-use crate::mask;
 use crate::names::Direction;
 use crate::protocol::hpack::{TABLE, encode, encode_table_size};
 use crate::protocol::masked::{self, check_upgrade, format_of};
@@ -396,7 +395,8 @@ impl Http2 {
                     };
                     match format {
                         Ok(format) => {
-                            let mask = |format| Box::new(mask::Stream::new(rules, format));
+                            let keeps = self.keeps_spans;
+                            let mask = |format| Box::new(masked::stream(keeps, rules, format));
                             stream.mask_down = format.map(mask);
                         }
                         Err(rule) => {

@@ -44,8 +44,14 @@ impl Http2 {
                 Ok(passed) => {
                     mask.release(passed.held, |bytes| out.extend_from_slice(bytes));
                     out.extend_from_slice(&edit.rest()[..passed.at_hand]);
-                    if mask.hold_changed() {
+                    let (changed, report) =
+                        (mask.hold_changed(), masked::report_spans(frame.stream, direction, mask));
+                    if changed {
                         self.events.push_back(Event::Held);
+                    }
+                    if let Some(report) = report {
+                        self.mask_reports.push_back(report);
+                        self.events.push_back(Event::Masked);
                     }
                 }
                 Err(rule) => {

@@ -36,7 +36,7 @@ use super::{
 };
 use crate::mask;
 use crate::names::{Culprit, Direction, SessionId};
-use crate::protocol::masked::{MaskReport, Masking, format_of};
+use crate::protocol::masked::{self, MaskReport, Masking, format_of};
 use budget::Budget;
 use client_table::ClientTable;
 use frame::{CANCEL, HEAD, Head, MAX_FRAME};
@@ -115,6 +115,8 @@ pub struct Http2 {
     /// The rules for the withheld request, if it is permitted.
     masking: Masking,
     mask_reports: VecDeque<MaskReport>,
+    /// Where masks overwrite is wanted.
+    keeps_spans: bool,
     /// Frames with what masks let go of by the clock, on the way up.
     released_up: Vec<u8>,
     /// The upstream left while an answer was on its way.
@@ -229,6 +231,7 @@ impl Http2 {
             dead: false,
             masking: Masking::default(),
             mask_reports: VecDeque::new(),
+            keeps_spans: false,
             released_up: Vec::new(),
             cut: false,
         };
@@ -346,14 +349,15 @@ impl Http for Http2 {
         self.guarded.clear();
         let set = rewrite.set.iter().map(|(name, _)| *name);
         rewrite.strip.iter().copied().chain(set).for_each(|name| self.guarded.push(name.as_bytes(), b""));
-        let Masking { up, down } = std::mem::take(&mut self.masking);
+        let Masking { up, down, keep_spans } = std::mem::take(&mut self.masking);
+        self.keeps_spans = keep_spans;
         let mask_up = up.filter(|_| !self.request.ends).and_then(|rules| {
             // The session has refused those that cannot be masked.
             let format = match self.request.kind {
                 Kind::Upgrade => mask::Format::Frames,
                 _ => format_of(&self.request.fields, &rules).ok()??,
             };
-            Some(Box::new(mask::Stream::new(rules, format)))
+            Some(Box::new(masked::stream(keep_spans, rules, format)))
         });
         let stream = Stream {
             mask_answer: down,

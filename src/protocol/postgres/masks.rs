@@ -11,7 +11,7 @@ use super::prepared::Prepared;
 use crate::mask::{Format, Mode, Rules, Shape, Stream};
 use crate::names::Direction;
 use crate::protocol::Edit;
-use crate::protocol::masked::{Masked, Masking};
+use crate::protocol::masked::{self, Masked, Masking};
 use crate::protocol::values::{Heads, Layout, Need, Walk, text};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,8 +26,9 @@ pub struct Masks {
 impl Masks {
     /// With these rules.
     pub fn new(masking: Masking) -> Self {
+        let keep_spans = masking.keep_spans;
         let stream = |rules: &Option<Arc<Rules>>| {
-            rules.as_ref().map(|rules| Stream::new(rules.clone(), Format::Values))
+            rules.as_ref().map(|rules| masked::stream(keep_spans, rules.clone(), Format::Values))
         };
         let (up, down) = (stream(&masking.up), stream(&masking.down));
         let layout = Down {

@@ -3,7 +3,7 @@
 use super::upstream;
 use crate::mask::{Format, Kind, Shape, Stream};
 use crate::names::Direction;
-use crate::protocol::masked::{Masked, Masking};
+use crate::protocol::masked::{self, Masked, Masking};
 use crate::protocol::values::{Heads, Layout, Need, Walk, text};
 use crate::protocol::{Edit, Fault};
 
@@ -36,7 +36,7 @@ pub struct Masks {
 impl Masks {
     /// With these rules; what goes up is not masked.
     pub fn new(masking: Masking) -> Self {
-        let stream = masking.down.map(|rules| Stream::new(rules, Format::Values));
+        let stream = masking.down.map(|rules| masked::stream(masking.keep_spans, rules, Format::Values));
         Masks { down: Walk::new(Replies { step: Step::Start }, stream, Heads::None) }
     }
 

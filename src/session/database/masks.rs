@@ -7,12 +7,16 @@ use crate::names::Direction;
 use crate::protocol::Fault;
 use crate::protocol::masked::{Masked, Masking, UNMASKABLE};
 use crate::protocol::redis;
+use crate::session::mask_spans::record_spans;
+use crate::session::state::Session;
 use crate::session::trail::Trail;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// The masks with which a session began. A reload does not change them.
 pub(in crate::session) struct Masks<M> {
     masks: M,
+    session: Rc<Session>,
     route: Arc<Route>,
     found: u64,
 }
@@ -26,9 +30,14 @@ impl Masks<redis::Masks> {
 
 impl<M: Masked> Masks<M> {
     /// `None` where the route masks nothing.
-    pub(in crate::session) fn new(route: &Arc<Route>, make: impl FnOnce(Masking) -> M) -> Option<Box<Self>> {
-        let masking = route.masks.as_ref()?.masking();
-        Some(Box::new(Masks { masks: make(masking), route: route.clone(), found: 0 }))
+    pub(in crate::session) fn new(
+        session: &Rc<Session>,
+        route: &Arc<Route>,
+        make: impl FnOnce(Masking) -> M,
+    ) -> Option<Box<Self>> {
+        let masking = route.masks.as_ref()?.masking(session.recording().is_some());
+        let (session, route) = (session.clone(), route.clone());
+        Some(Box::new(Masks { masks: make(masking), session, route, found: 0 }))
     }
 
     /// True while a message of the gateway's own may not stand in this direction.
@@ -44,6 +53,7 @@ impl<M: Masked> Masks<M> {
     ) -> Result<(), Stop> {
         let passed = pass(&mut self.masks);
         self.count();
+        self.record_spans(false);
         let Err(detail) = passed else { return Ok(()) };
         self.of(direction).iter().for_each(|mask| mask.counters.unmaskable());
         Err(match direction {
@@ -98,8 +108,20 @@ impl<M: Masked> Masks<M> {
         }
     }
 
+    /// Records where values were overwritten. `all`: also if that is not much yet.
+    fn record_spans(&mut self, all: bool) {
+        for (direction, stream) in [Direction::Up, Direction::Down].into_iter().zip(self.masks.streams()) {
+            let Some(stream) = stream.filter(|stream| all || stream.has_many_spans()) else { continue };
+            let spans = stream.take_spans();
+            if !spans.is_empty() {
+                record_spans(&self.session, None, direction, stream.rules(), &spans);
+            }
+        }
+    }
+
     /// The session is over.
-    pub(in crate::session) fn finish(&self, trail: &mut Trail) {
+    pub(in crate::session) fn finish(&mut self, trail: &mut Trail) {
+        self.record_spans(true);
         trail.set_masked(self.found);
     }
 }

@@ -6,6 +6,7 @@ use crate::mask::Mode;
 use crate::names::Direction;
 use crate::protocol::Kind;
 use crate::protocol::masked::format_of;
+use crate::session::mask_spans::record_spans;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,13 +34,17 @@ impl HttpTraffic {
     pub(super) fn mask(&mut self) {
         let Some(masks) = &self.route.masks else { return };
         self.masks = true;
-        let masking = masks.masking();
+        let masking = masks.masking(self.session.recording().is_some());
         self.http.http().mask(masking);
     }
 
     /// Counts what masks found. Comes before the ends of exchanges are noticed.
     pub(super) fn notice_masks(&mut self) {
         while let Some(report) = self.http.http().mask_report() {
+            if !report.spans.is_empty() {
+                let (request, rules) = (Some(report.key), &report.rules);
+                record_spans(&self.session, request, report.direction, rules, &report.spans);
+            }
             let route = &self.route;
             // A reload may have changed the rules since, and their places.
             let of = |masks: &RouteMasks| {
@@ -64,6 +69,9 @@ impl HttpTraffic {
             if let Some(fault) = report.fault {
                 counters.iter().for_each(|counters| counters.unmaskable());
                 text = format!("unmaskable ({fault})");
+            }
+            if text.is_empty() {
+                continue;
             }
             if report.rules.mode == Mode::Observe {
                 text = format!("observed {text}");

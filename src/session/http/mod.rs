@@ -385,6 +385,7 @@ impl HttpTraffic {
                     }
                 }
                 Event::Held => self.note_holds(),
+                Event::Masked => self.notice_masks(),
                 Event::Ended { key, up, down, how } => {
                     if self.masks {
                         self.notice_masks();

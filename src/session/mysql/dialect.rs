@@ -136,6 +136,6 @@ impl Dialect for Mysql {
         if let Some(statements) = &mut self.statements {
             trail.set_statement_lines(statements.end());
         }
-        self.masks.iter().for_each(|masks| masks.finish(trail));
+        self.masks.iter_mut().for_each(|masks| masks.finish(trail));
     }
 }

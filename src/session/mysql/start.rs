@@ -193,7 +193,7 @@ impl LoginDialect for MysqlLogin {
         let kill = cancels.mysql.enter(&route.name, session.id.0 as u32, target);
         let watch = |limit| mysql::Statements::new(limit, agreed.flags);
         let statements = Statements::new(session, route, permit, watch);
-        let masks = Masks::new(route, mysql::Masks::new);
+        let masks = Masks::new(session, route, mysql::Masks::new);
         let dialect = Mysql::new(agreed.flags, kill, statements, masks);
         Ok(Established { dialect, down, up: Vec::new(), waiting: Vec::new() })
     }

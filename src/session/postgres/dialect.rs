@@ -135,7 +135,7 @@ impl Dialect for Postgres {
         if let Some(statements) = &mut self.statements {
             trail.set_statement_lines(statements.end());
         }
-        self.masks.iter().for_each(|masks| masks.finish(trail));
+        self.masks.iter_mut().for_each(|masks| masks.finish(trail));
     }
 
     fn cancel_work(&self) -> Option<Pin<Box<dyn Future<Output = ()>>>> {

@@ -223,7 +223,7 @@ impl LoginDialect for PostgresLogin {
             _ => None,
         };
         let statements = Statements::new(session, route, permit, postgres::Statements::new);
-        let masks = Masks::new(route, postgres::Masks::new);
+        let masks = Masks::new(session, route, postgres::Masks::new);
         let dialect = Postgres::new(cancel, statements, masks);
         Ok(Established { dialect, down, up: Vec::new(), waiting: Vec::new() })
     }

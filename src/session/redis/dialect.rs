@@ -286,7 +286,7 @@ impl Dialect for Redis {
     }
 
     fn finish(&mut self, trail: &mut Trail) {
-        self.masks.iter().for_each(|masks| masks.finish(trail));
+        self.masks.iter_mut().for_each(|masks| masks.finish(trail));
     }
 
     fn encode(&self, notice: &Notice, _: SessionId) -> Vec<u8> {

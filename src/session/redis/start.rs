@@ -194,7 +194,7 @@ impl LoginDialect for RedisLogin {
         _: &Leg,
     ) -> Result<Established<Redis>, Close> {
         let DatabaseStart { session, route, login, .. } = start;
-        let masks = Masks::new(route, redis::Masks::new);
+        let masks = Masks::new(session, route, redis::Masks::new);
         let Some(mut dialect) = Redis::new(masks) else { return Err(Close::Internal) };
         log_login(session, route, permit.identity(), Some(&account.user), LoginResult::Accepted);
         let (mut down, mut up) = (Vec::new(), Vec::new());

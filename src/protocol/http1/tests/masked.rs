@@ -9,7 +9,7 @@ fn masking(mode: Mode) -> Masking {
     let hold = HoldLimit { events: 64, time: Duration::from_secs(5), passes: false };
     let rules = Detector::all().map(Rule::Known).collect();
     let rules = Some(Arc::new(Rules::new(rules, mode, hold).unwrap()));
-    Masking { up: rules.clone(), down: rules }
+    Masking { up: rules.clone(), down: rules, keep_spans: false }
 }
 
 fn exchange(

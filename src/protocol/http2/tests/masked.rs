@@ -10,7 +10,7 @@ fn masking() -> Masking {
     let hold = HoldLimit { events: 64, time: Duration::from_secs(5), passes: false };
     let rules = Detector::all().map(Rule::Known).collect();
     let rules = Some(Arc::new(Rules::new(rules, Mode::Mask, hold).unwrap()));
-    Masking { up: rules.clone(), down: rules }
+    Masking { up: rules.clone(), down: rules, keep_spans: false }
 }
 
 /// Streams 1, 3, … are open, each masked.

@@ -12,7 +12,7 @@ fn masks(mode: Mode) -> Masks {
     let mut rules: Vec<Rule> = Detector::all().map(Rule::Known).collect();
     rules.push(Rule::Columns { name: "columns".into(), columns: vec!["salary".into()] });
     let rules = Arc::new(Rules::new(rules, mode, HOLD).unwrap());
-    Masks::new(Masking { up: Some(rules.clone()), down: Some(rules) })
+    Masks::new(Masking { up: Some(rules.clone()), down: Some(rules), keep_spans: false })
 }
 
 fn packet(number: u8, payload: &[u8]) -> Vec<u8> {

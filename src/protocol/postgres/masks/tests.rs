@@ -19,7 +19,7 @@ fn rules(columns: &[&str], mode: Mode) -> Arc<Rules> {
 
 fn masks(columns: &[&str]) -> Masks {
     let rules = rules(columns, Mode::Mask);
-    Masks::new(Masking { up: Some(rules.clone()), down: Some(rules) })
+    Masks::new(Masking { up: Some(rules.clone()), down: Some(rules), keep_spans: false })
 }
 
 fn message(tag: u8, body: &[u8]) -> Vec<u8> {
@@ -190,7 +190,8 @@ fn rows_whose_columns_nobody_described_do_not_pass_where_names_count() {
     by_name.pass_down(&mut Edit::new(&mut down.clone(), &mut Vec::new()), down.len()).unwrap_err();
     // Elsewhere each value is a text.
     assert_down(&[], &up, &down, &down);
-    let mut observed = Masks::new(Masking { up: None, down: Some(rules(&["salary"], Mode::Observe)) });
+    let mut observed =
+        Masks::new(Masking { up: None, down: Some(rules(&["salary"], Mode::Observe)), keep_spans: false });
     pass(&mut observed, Direction::Up, &up, &[]).unwrap();
     assert_eq!(pass(&mut observed, Direction::Down, &down, &[]).unwrap(), down);
 }

@@ -13,7 +13,7 @@ fn masks() -> Masks {
     let mut rules: Vec<Rule> = Detector::all().map(Rule::Known).collect();
     rules.push(Rule::Members { name: "members".into(), members: vec!["pin".into()] });
     let rules = Arc::new(Rules::new(rules, Mode::Mask, HOLD).unwrap());
-    Masks::new(Masking { up: None, down: Some(rules) })
+    Masks::new(Masking { up: None, down: Some(rules), keep_spans: false })
 }
 
 fn passed(wire: &[u8], cuts: &[usize]) -> Vec<u8> {

@@ -1,6 +1,12 @@
 //! Whole texts and every split of them.
 
+mod bodies;
+mod messages;
+mod spans;
+mod splits;
+
 use super::*;
+use bodies::{chat, contents, event_of};
 use proptest::prelude::*;
 use std::sync::Arc;
 use std::time::Duration;
@@ -161,177 +167,6 @@ fn a_number_never_begins_with_nought() {
     assert_eq!(json_of(r#"{"pin":1234,"Secret":[0.5,7]}"#), r#"{"pin":1000,"Secret":[1.0,1]}"#);
 }
 
-fn chat(index: u32, text: &str) -> String {
-    format!(
-        "data: {{\"id\":\"chatcmpl-4111111\",\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":{text:?}}}}}]}}\n\n"
-    )
-}
-
-/// The contents of the deltas of one choice.
-fn contents(stream: &str, index: u64) -> String {
-    let mut all = String::new();
-    for line in
-        stream.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|line| line.starts_with('{'))
-    {
-        let event: serde_json::Value = serde_json::from_str(line).expect(line);
-        for choice in event["choices"].as_array().unwrap().iter().filter(|choice| choice["index"] == index) {
-            all += choice["delta"]["content"].as_str().unwrap();
-        }
-    }
-    all
-}
-
-#[test]
-fn a_card_over_eleven_tokens_of_two_choices_arrives_masked_and_other_events_are_not_held() {
-    let tokens = ["Pay", " ", "411", "1", " ", "111", "1", " ", "111", "1", " ", "111", "1", " today", "."];
-    let mut events: Vec<String> = Vec::new();
-    for token in tokens {
-        events.push(chat(0, token));
-        events.push(chat(1, "other"));
-    }
-    events.push("data: [DONE]\n\n".into());
-    let parts: Vec<&[u8]> = events.iter().map(|event| event.as_bytes()).collect();
-    let out = pieces(&mut Stream::new(rules(), Format::Events), &parts);
-    for passed in 0..8 {
-        assert_eq!(out[passed], parts[passed], "passes at once");
-    }
-    let all = String::from_utf8(out.concat()).unwrap();
-    assert_eq!(all.len(), parts.concat().len());
-    assert_eq!(contents(&all, 0), "Pay 4111 11** **** 1111 today.");
-    assert_eq!(contents(&all, 1), "other".repeat(tokens.len()));
-    // A hold before the seventh digit would have been none: the sixth passes.
-    let until: Vec<u8> = out[..12].concat();
-    assert!(contents(String::from_utf8_lossy(&until).rsplit_once("\n\n").unwrap().0, 0).len() <= 11);
-}
-
-#[test]
-fn line_ends_comments_and_several_data_lines_are_followed() {
-    for end in ["\n", "\r\n", "\r"] {
-        let stream = [
-            "data: 4111 11",
-            "",
-            ": ping",
-            "",
-            "event: x",
-            "data:11 1111",
-            "",
-            "data:  1111",
-            "data: bye",
-            "",
-            "",
-        ]
-        .join(end);
-        let expected = stream.replace("data:11 1111", "data:** ****");
-        for at in 0..stream.len() {
-            let (a, b) = stream.as_bytes().split_at(at);
-            assert_eq!(masked_in(Format::Events, &[a, b]), expected, "{end:?} cut at {at}");
-        }
-    }
-}
-
-#[test]
-fn shapes_of_other_apis_are_joined() {
-    let shapes: [(&str, &str); 6] = [
-        (
-            "data: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"",
-            "\"}}\n\n",
-        ),
-        ("data: {\"type\":\"response.output_text.delta\",\"output_index\":0,\"delta\":\"", "\"}\r\n\r\n"),
-        ("data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"", "\"}]}}]}\n\n"),
-        ("{\"model\":\"m\",\"message\":{\"role\":\"assistant\",\"content\":\"", "\"},\"done\":false}\n"),
-        ("{\"response\":\"", "\",\"done\":false}\n"),
-        (
-            "data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"",
-            "\"}}]}}]}\n\n",
-        ),
-    ];
-    for (before, after) in shapes {
-        let format = if before.starts_with("data") { Format::Events } else { Format::Json };
-        let events =
-            ["GB82 WE", "ST 1234 56", "98 7654 3", "2", " ok"].map(|text| format!("{before}{text}{after}"));
-        let expected =
-            ["GB82 **", "** **** **", "** **** *", "*", " ok"].map(|text| format!("{before}{text}{after}"));
-        let parts: Vec<&[u8]> = events.iter().map(|event| event.as_bytes()).collect();
-        assert_eq!(masked_in(format, &parts), expected.concat());
-        let whole = events.concat();
-        let bytes: Vec<&[u8]> = whole.as_bytes().chunks(1).collect();
-        assert_eq!(masked_in(format, &bytes), expected.concat());
-    }
-}
-
-#[test]
-fn white_space_and_a_byte_order_mark_hide_no_event() {
-    let events = ["\u{feff}data: 4111 11", "11 1111", "1111"].map(|text| text.to_owned());
-    let stream =
-        format!("{}\n\ndata: {}\n\ndata: {}\n\n", events[0], events[1], format_args!(" {}", events[2]));
-    let expected = stream.replace("data: 11 1111", "data: ** ****");
-    let chat = |text: &str| {
-        format!("data: \t  {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":{text}}}}}]}}\n\n")
-    };
-    let tokens = [r#""\u0034111""#, r#"" 111""#, r#""1 11""#, r#""11 1111""#].map(chat).concat();
-    let masked = [r#""\u0034111""#, r#"" 11*""#, r#""* **""#, r#""** 1111""#].map(chat).concat();
-    for (stream, expected) in [(stream, expected), (tokens, masked)] {
-        assert_eq!(masked_in(Format::Events, &[stream.as_bytes()]), expected);
-        for at in 0..=stream.len() {
-            let (a, b) = stream.as_bytes().split_at(at);
-            assert_eq!(masked_in(Format::Events, &[a, b]), expected, "cut at {at}");
-        }
-    }
-}
-
-#[test]
-fn a_message_that_begins_with_white_space_is_json_still() {
-    let frame = |text: &str| [&[0x81, text.len() as u8][..], text.as_bytes()].concat();
-    let wire =
-        [r#" {"a":"\u0034111 1111 1111 1111"}"#, "  4111 1111", " ", "1111", " 1111"].map(frame).concat();
-    let expected =
-        [r#" {"a":"\u0034111 11** **** 1111"}"#, "  4111 11**", " ", "****", " 1111"].map(frame).concat();
-    for at in 0..=wire.len() {
-        let (a, b) = wire.split_at(at);
-        let out = pieces(&mut Stream::new(rules(), Format::Frames), &[a, b]).concat();
-        assert_eq!(out, expected, "cut at {at}");
-    }
-}
-
-#[test]
-fn a_message_within_another_does_not_pass() {
-    let card = b"4111 1111 1111 1111 ";
-    let frame = |head: u8, text: &[u8]| [&[head, text.len() as u8], text].concat();
-    for (first, second) in
-        [(0x01, 0x81), (0x01, 0x82), (0x02, 0x81), (0x81, 0x80), (0x01, 0x83), (0x01, 0x8b)]
-    {
-        let mut wire = [frame(first, card), frame(second, card)].concat();
-        let mut stream = Stream::new(rules(), Format::Frames);
-        assert!(stream.take(&mut wire, Kind::Payload).is_err(), "{first:x} {second:x}");
-    }
-    // Control frames may stand within a message.
-    let wire = [frame(0x01, b"4111 1111 1111 "), frame(0x89, b""), frame(0x80, b"1111 ")].concat();
-    let out = pieces(&mut Stream::new(rules(), Format::Frames), &[&wire]).concat();
-    assert_eq!(out, [frame(0x01, b"4111 11** **** "), frame(0x89, b""), frame(0x80, b"1111 ")].concat());
-}
-
-#[test]
-fn form_fields_are_read_as_they_are_meant() {
-    for (form, expected) in [
-        ("mail=jane%40example.com&x=1", "mail=jane**************&x=1"),
-        ("card=4111+1111%201111+1111&n=%3", "card=4111+11**%20****+1111&n=%3"),
-        ("password=hunt%65r22&a=%zz%4", "password=**********&a=%zz%4"),
-        ("%34111111111111111", "%3411111******1111"),
-    ] {
-        for at in 0..=form.len() {
-            let (a, b) = form.as_bytes().split_at(at);
-            assert_eq!(masked_in(Format::Form, &[a, b]), expected, "cut at {at}");
-        }
-    }
-}
-
-#[test]
-fn signed_thinking_passes_as_it_is() {
-    let event =
-        "data: {\"index\":0,\"delta\":{\"type\":\"thinking_delta\",\"thinking\":\"4111111111111111 \"}}\n\n";
-    assert_eq!(masked_in(Format::Events, &[event.as_bytes()]), event);
-}
-
 #[test]
 fn what_is_held_for_too_many_events_is_overwritten_as_it_comes_until_the_verdict() {
     let hold = HoldLimit { events: 2, ..HOLD };
@@ -404,62 +239,6 @@ fn framing_stays_in_its_place() {
         out.extend_from_slice(&bytes[..passed.at_hand]);
     }
     assert_eq!(out, b"4111 11** \r\na\r\n**** 1111 \r\n0\r\n\r\n");
-}
-
-/// A WebSocket frame; a client's has a key.
-fn ws(kind: u8, payload: &[u8], key: Option<[u8; 4]>) -> Vec<u8> {
-    let mark = if key.is_some() { 0x80 } else { 0 };
-    let mut frame = vec![kind];
-    match payload.len() {
-        short @ 0..126 => frame.push(mark | short as u8),
-        long => {
-            frame.push(mark | 126);
-            frame.extend_from_slice(&(long as u16).to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(key.as_ref().map_or(&[][..], |key| &key[..]));
-    let key = key.unwrap_or_default();
-    frame.extend(payload.iter().enumerate().map(|(n, byte)| byte ^ key[n % 4]));
-    frame
-}
-
-#[test]
-fn websocket_messages_are_overwritten_in_their_frames_under_the_client_s_key_too() {
-    let long = format!("{{\"pin\":\"{}\"}}", "7".repeat(130));
-    let masked_long = format!("{{\"pin\":\"{}\"}}", "*".repeat(130));
-    let frames: [(u8, &[u8], &[u8]); 9] = [
-        (
-            0x81,
-            b"{\"type\":\"response.text.delta\",\"delta\":\"4111 1111\"}",
-            b"{\"type\":\"response.text.delta\",\"delta\":\"4111 11**\"}",
-        ),
-        (0x89, b"4111111111111111", b"4111111111111111"),
-        (
-            0x81,
-            b"{\"type\":\"response.audio.delta\",\"delta\":\"QUJD\"}",
-            b"{\"type\":\"response.audio.delta\",\"delta\":\"QUJD\"}",
-        ),
-        (0x01, b"{\"type\":\"response.text.delta\",\"del", b"{\"type\":\"response.text.delta\",\"del"),
-        (0x80, b"ta\":\" 1111 1111\"}", b"ta\":\" **** 1111\"}"),
-        (0x82, b"4111111111111111", b"4111111111111111"),
-        (0x81, b"plain 4111 1111 1111 1111 text", b"plain 4111 11** **** 1111 text"),
-        (0x81, long.as_bytes(), masked_long.as_bytes()),
-        (0x88, b"", b""),
-    ];
-    for key in [None, Some([0x11, 0xfe, 0, 0x80])] {
-        let wire: Vec<u8> = frames.iter().flat_map(|(kind, from, _)| ws(*kind, from, key)).collect();
-        let expected: Vec<u8> = frames.iter().flat_map(|(kind, _, to)| ws(*kind, to, key)).collect();
-        for step in [1, 2, 3, 7, 50, wire.len()] {
-            let parts: Vec<&[u8]> = wire.chunks(step).collect();
-            assert_eq!(
-                pieces(&mut Stream::new(rules(), Format::Frames), &parts).concat(),
-                expected,
-                "step {step}"
-            );
-        }
-    }
-    let mut stream = Stream::new(rules(), Format::Frames);
-    assert!(stream.take(&mut ws(0xc1, b"deflated", None), Kind::Payload).is_err());
 }
 
 #[test]
@@ -535,63 +314,4 @@ proptest! {
         prop_assert!(serde_json::from_str::<serde_json::Value>(&out).is_ok());
         prop_assert_eq!(out.len(), value.len());
     }
-}
-
-fn event_of(token: &str) -> String {
-    let token = serde_json::to_string(token).unwrap();
-    format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":{token}}}}}]}}\n\n")
-}
-
-/// A field with a length, of protocol buffers.
-fn field(number: u8, content: &[u8]) -> Vec<u8> {
-    assert!(content.len() < 128);
-    [&[number << 3 | 2, content.len() as u8][..], content].concat()
-}
-
-fn grpc(message: &[u8]) -> Vec<u8> {
-    [&[0][..], &(message.len() as u32).to_be_bytes(), message].concat()
-}
-
-#[test]
-fn texts_in_grpc_messages_are_masked_field_by_field_however_they_are_cut() {
-    let of = |card: &[u8], mail: &[u8], key: &[u8]| {
-        // The tag behind the card reads as a digit, that behind the address as a letter, and the key's length as a digit.
-        let inner =
-            [field(5, card), field(6, b"x"), field(1, mail), field(9, b"more"), field(4, key)].concat();
-        let message = [&[0x08, 0x96, 0x01][..], &field(2, &inner), &field(3, b"plain")].concat();
-        [grpc(&message), grpc(b""), grpc(&field(1, &field(1, mail)))].concat()
-    };
-    let key = b"ghp_0123456789abcdefghijABCDEFGHIJ012345 is a secret";
-    let sent = of(b"4111111111111111", b"jane@example.com", key);
-    let masked =
-        of(b"411111******1111", b"jane************", b"ghp_************************************ is a secret");
-    for cut in 0..=sent.len() {
-        let parts = [&sent[..cut], &sent[cut..]];
-        let passed = pieces(&mut Stream::new(rules(), Format::Grpc), &parts).concat();
-        assert!(passed == masked, "cut at {cut}: {}", String::from_utf8_lossy(&passed));
-    }
-}
-
-#[test]
-fn grpc_messages_that_are_compressed_or_too_long_are_faults_and_what_comes_before_them_passes() {
-    let (fine, long) = (grpc(&field(1, b"jane@example.com")), MAX_HELD_BYTES as u32);
-    let mut compressed = fine.clone();
-    compressed[0] = 1;
-    for bad in [compressed.clone(), [&[0][..], &long.to_be_bytes(), b"x"].concat()] {
-        let mut stream = Stream::new(rules(), Format::Grpc);
-        assert!(stream.take(&mut fine.clone(), Kind::Payload).is_ok());
-        assert!(stream.take(&mut bad.clone(), Kind::Payload).is_err());
-        let mut observed = Stream::new(rules_with(HOLD, Mode::Observe), Format::Grpc);
-        assert_eq!(pieces(&mut observed, &[&bad, b"", &fine]).concat().len(), bad.len() + fine.len());
-    }
-}
-
-#[test]
-fn a_grpc_message_that_stops_in_its_middle_is_held_and_then_cut() {
-    let mut stream = Stream::new(rules(), Format::Grpc);
-    let mut half = grpc(&field(1, b"jane@example.com"))[..12].to_vec();
-    assert_eq!(stream.take(&mut half, Kind::Payload).unwrap(), Passed { held: 0, at_hand: 0 });
-    assert!(stream.due(0).is_some());
-    stream.expire(10_000);
-    assert!(stream.take(&mut [b'e'], Kind::Payload).is_err());
 }
