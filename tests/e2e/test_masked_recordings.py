@@ -185,8 +185,9 @@ def assert_database(place, route):
         (rule, first, length), (_, second, more) = spans(items, direction)[:2]
         at = plane.index(MASKED if direction == "down" else SYNTAX) + 7
         assert (rule, length, second - first, more) == ("card", 2, 3, 4), items
-        # What ends the login down: ReadyForQuery of PostgreSQL, the first packet of MySQL.
-        before = planes["down"].index(b"Z\0\0\0\x05I") + 6 if route == "pg" else 4 + planes["down"][0]
+        # What ends the login down: ReadyForQuery of PostgreSQL, the OK packet of MySQL.
+        down = planes["down"]
+        before = down.index(b"Z\0\0\0\x05I" if route == "pg" else b"\x07\0\0\x04\0") + (6 if route == "pg" else 11)
         assert at - first == (before if direction == "down" else 0), (at, first, before)
     shown = place.transcript(session)
     assert CARD.decode() not in shown and "← masked" in shown, shown
