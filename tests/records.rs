@@ -305,6 +305,21 @@ async fn each_fault_of_an_established_leg_gets_its_own_alert_on_either_leg() {
 }
 
 #[tokio::test]
+async fn tickets_that_an_upstream_sends_late_are_passed_by() {
+    // RFC 8446 section 4.6.1: a lifetime of a day, no age added, an empty nonce, a ticket of one byte, no extension.
+    let ticket = [4, 0, 0, 14, 0, 1, 0x51, 0x80, 0, 0, 0, 0, 0, 0, 1, 7, 0, 0];
+    let rig = Rig::raw(Wish { client: TLS13, upstream: TLS13, ..Wish::default() }).await;
+    let (mut client, mut upstream) = peers(&rig, None).await;
+    for round in 0..3 {
+        client.send(Content::Data, b"question").await;
+        assert_eq!(timeout(SOON, upstream.data(8)).await.unwrap(), b"question", "round {round}");
+        upstream.send(Content::Handshake, &ticket).await;
+        upstream.send(Content::Data, b"answer").await;
+        assert_eq!(timeout(SOON, client.data(6)).await.unwrap(), b"answer", "round {round}");
+    }
+}
+
+#[tokio::test]
 async fn data_behind_close_notify_is_not_passed_on() {
     let rig = Rig::raw(Wish::default()).await;
     let (mut client, mut upstream) = peers(&rig, None).await;

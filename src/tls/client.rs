@@ -1,5 +1,6 @@
 //! The upstream leg: one client configuration per route; the upstream's certificate is verified always.
 
+use super::renewal::Catch;
 use super::server::BuildError;
 use super::{PostQuantum, provider};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -42,6 +43,7 @@ pub fn client_config(settings: ClientSettings) -> Result<Arc<ClientConfig>, Buil
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
     config.enable_early_data = false;
     config.enable_secret_extraction = true;
+    config.key_log = Arc::new(Catch);
     Ok(Arc::new(config))
 }
 

@@ -11,12 +11,13 @@
 //! It waits as long as its caller lets it: the deadline is the session's.
 
 use super::handshake_queue;
-use super::leg::{Agreed, Leg};
+use super::leg::{Agreed, Leg, Tickets};
 use super::peer_certificate::PeerCertificate;
 use super::record::MAX_RECORD;
 use super::renewal::{CapturedSecrets, Renewal};
 use crate::names::Side;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::kernel::KernelConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{Acceptor, ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
@@ -344,6 +345,19 @@ trait Unbuffered {
     -> Result<(rustls::ExtractedSecrets, Agreed), rustls::Error>;
 }
 
+/// What later keys come from; `None` on TLS 1.2, whose keys are not renewed.
+fn renewal<D>(
+    side: Side,
+    caught: CapturedSecrets,
+    kernel: &KernelConnection<D>,
+) -> Result<Option<Box<Renewal>>, rustls::Error> {
+    let renewal = Renewal::new(side, caught, kernel.negotiated_cipher_suite());
+    if renewal.is_none() && kernel.protocol_version() == ProtocolVersion::TLSv1_3 {
+        return Err(rustls::Error::General("a handshake that told no secrets".into()));
+    }
+    Ok(renewal.map(Box::new))
+}
+
 impl Unbuffered for UnbufferedServerConnection {
     type Data = ServerConnectionData;
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
@@ -357,11 +371,7 @@ impl Unbuffered for UnbufferedServerConnection {
         caught: CapturedSecrets,
     ) -> Result<(rustls::ExtractedSecrets, Agreed), rustls::Error> {
         let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
-        let renewal = Renewal::new(caught, kernel.negotiated_cipher_suite());
-        if renewal.is_none() && kernel.protocol_version() == ProtocolVersion::TLSv1_3 {
-            return Err(rustls::Error::General("a handshake that told no secrets".into()));
-        }
-        Ok((secrets, Agreed::Server(renewal.map(Box::new))))
+        Ok((secrets, Agreed::Server(renewal(Side::Client, caught, &kernel)?)))
     }
 }
 
@@ -373,8 +383,14 @@ impl Unbuffered for UnbufferedClientConnection {
     fn common(&self) -> &CommonState {
         self
     }
-    fn into_parts(self, _: CapturedSecrets) -> Result<(rustls::ExtractedSecrets, Agreed), rustls::Error> {
+    fn into_parts(
+        self,
+        caught: CapturedSecrets,
+    ) -> Result<(rustls::ExtractedSecrets, Agreed), rustls::Error> {
         let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
-        Ok((secrets, Agreed::Client(Box::new(kernel))))
+        let renewal = renewal(Side::Upstream, caught, &kernel)?;
+        // TLS 1.2 gives its tickets within the handshake.
+        let tickets = if renewal.is_some() { Tickets::Awaited(Box::new(kernel)) } else { Tickets::Over };
+        Ok((secrets, Agreed::Client(renewal, tickets)))
     }
 }

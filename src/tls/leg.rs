@@ -12,7 +12,7 @@ mod control;
 
 pub use super::fault::LegFault;
 pub use super::outbox::{NotTaken, Tap};
-pub(super) use control::Agreed;
+pub(super) use control::{Agreed, Tickets};
 
 use super::outbox::{End, Outbox};
 use super::record::{Content, MAX_PLAINTEXT, MAX_RECORD, Opener, RecordFault, Secrets, Suite, record_length};
@@ -176,8 +176,13 @@ impl Leg {
             return Poll::Ready(read);
         }
         let mut buffer = ReadBuf::new(buffer);
-        ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buffer))?;
-        Poll::Ready(Ok(buffer.filled().len()))
+        match Pin::new(&mut self.tcp).poll_read(cx, &mut buffer) {
+            Poll::Ready(read) => Poll::Ready(read.map(|()| buffer.filled().len())),
+            Poll::Pending => {
+                self.agreed.forget_tickets();
+                Poll::Pending
+            }
+        }
     }
 
     /// Reads what the reactor was told to forget; `None` when there is nothing of that left.

@@ -1,12 +1,11 @@
-//! Later keys of a client leg (RFC 8446 section 7.2), from the secrets that its handshake agreed on.
+//! Later keys of a leg (RFC 8446 section 7.2), from the secrets that its handshake agreed on.
 //!
-//! rustls would renew them as well, but keeps 0.8 KiB for it and the client's certificates besides, more than all that an
+//! rustls would renew them as well, but keeps 0.8 KiB for it and the peer's certificates besides, more than all that an
 //! idle connection needs. What it hands over are keys; the secrets that later keys come from it tells to its key log only. So
 //! [`Catch`] stands there, asks for exactly these two and passes them to the handshake that is being driven, to nobody else.
-//!
-//! Upstream legs leave renewal to rustls: it takes their session tickets, and needs its state for that.
 
 use super::record::{Secrets, Suite, Version};
+use crate::names::Side;
 use rustls::crypto::tls13::OkmBlock;
 use rustls::{CipherSuite, KeyLog, SupportedCipherSuite, Tls13CipherSuite};
 use std::cell::RefCell;
@@ -78,7 +77,7 @@ impl KeyLog for Catch {
     }
 }
 
-/// What the keys of a client leg are renewed from.
+/// What the keys of a leg are renewed from.
 pub(super) struct Renewal {
     hash: &'static Tls13CipherSuite,
     suite: Suite,
@@ -103,7 +102,7 @@ impl Renewed {
 
 impl Renewal {
     /// `None` unless the suite is one of TLS 1.3 and both secrets were told.
-    pub(super) fn new(caught: CapturedSecrets, suite: SupportedCipherSuite) -> Option<Self> {
+    pub(super) fn new(peer: Side, caught: CapturedSecrets, suite: SupportedCipherSuite) -> Option<Self> {
         let hash = suite.tls13()?;
         let suite = match suite.suite() {
             CipherSuite::TLS13_AES_128_GCM_SHA256 => Suite::Aes128Gcm,
@@ -111,7 +110,12 @@ impl Renewal {
             CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => Suite::Chacha20Poly1305,
             _ => return None,
         };
-        Some(Renewal { hash, suite, rx: caught.client?, tx: caught.server? })
+        let (client, server) = (caught.client?, caught.server?);
+        let (rx, tx) = match peer {
+            Side::Client => (client, server),
+            Side::Upstream => (server, client),
+        };
+        Some(Renewal { hash, suite, rx, tx })
     }
 
     /// The secret that our present key comes from.
@@ -119,7 +123,7 @@ impl Renewal {
         self.tx.bytes()
     }
 
-    /// The client's next key.
+    /// The peer's next key.
     pub(super) fn next_rx(&mut self) -> Option<Renewed> {
         Self::next(self.hash, self.suite, &mut self.rx)
     }
@@ -225,18 +229,25 @@ mod tests {
             CipherSuite::TLS13_AES_256_GCM_SHA384,
             CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
         ] {
-            let (server, caught) = after_handshake(suite);
-            let mut ours = Renewal::new(caught, server.negotiated_cipher_suite().unwrap()).unwrap();
-            let (_, mut theirs) = server.dangerous_into_kernel_connection().unwrap();
-            for round in 0..3 {
-                let same = |ours: Renewed, theirs| {
-                    let theirs = Secrets::from_rustls(&theirs, rustls::ProtocolVersion::TLSv1_3).unwrap();
-                    let ours = ours.secrets();
-                    assert_eq!(ours.suite, theirs.suite);
-                    assert!(ours.key == theirs.key && ours.iv == theirs.iv, "{suite:?}, round {round}");
-                };
-                same(ours.next_rx().unwrap(), theirs.update_rx_secret().unwrap().1);
-                same(ours.next_tx().unwrap(), theirs.update_tx_secret().unwrap().1);
+            // As an upstream's peer we stand where the client stood: what the server sends by is what we receive by.
+            for peer in [Side::Client, Side::Upstream] {
+                let (server, caught) = after_handshake(suite);
+                let mut ours = Renewal::new(peer, caught, server.negotiated_cipher_suite().unwrap()).unwrap();
+                let (_, mut theirs) = server.dangerous_into_kernel_connection().unwrap();
+                for round in 0..3 {
+                    let same = |ours: Renewed, theirs| {
+                        let theirs = Secrets::from_rustls(&theirs, rustls::ProtocolVersion::TLSv1_3).unwrap();
+                        let ours = ours.secrets();
+                        assert_eq!(ours.suite, theirs.suite);
+                        let equal = ours.key == theirs.key && ours.iv == theirs.iv;
+                        assert!(equal, "{suite:?}, {peer:?}, round {round}");
+                    };
+                    let rx = theirs.update_rx_secret().unwrap().1;
+                    let tx = theirs.update_tx_secret().unwrap().1;
+                    let (rx, tx) = if peer == Side::Client { (rx, tx) } else { (tx, rx) };
+                    same(ours.next_rx().unwrap(), rx);
+                    same(ours.next_tx().unwrap(), tx);
+                }
             }
         }
     }
@@ -248,7 +259,7 @@ mod tests {
         let mut next = CapturedSecrets::default();
         next.gather();
         assert!(next.client.is_none() && next.server.is_none());
-        assert!(Renewal::new(next, server.negotiated_cipher_suite().unwrap()).is_none());
+        assert!(Renewal::new(Side::Client, next, server.negotiated_cipher_suite().unwrap()).is_none());
         for label in ["CLIENT_RANDOM", "EXPORTER_SECRET", "CLIENT_HANDSHAKE_TRAFFIC_SECRET"] {
             assert!(!Catch.will_log(label));
         }

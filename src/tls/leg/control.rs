@@ -6,7 +6,6 @@ use crate::tls::record::{Content, RecordFault, Secrets};
 use crate::tls::renewal::Renewal;
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
-use rustls::{ConnectionTrafficSecrets, ProtocolVersion};
 
 const CLOSE_NOTIFY: u8 = 0;
 const USER_CANCELED: u8 = 90;
@@ -27,11 +26,22 @@ const MAX_MESSAGE: usize = 65_536 + 512;
 
 /// What is kept of the handshake after it handed the keys over: for later keys, and as a client for tickets.
 pub(in crate::tls) enum Agreed {
-    /// `None` on TLS 1.2, whose keys are not renewed.
+    /// As a server. `None` on TLS 1.2, whose keys are not renewed.
     Server(Option<Box<Renewal>>),
-    Client(Box<KernelConnection<ClientConnectionData>>),
+    /// As a client: the same, and what takes session tickets.
+    Client(Option<Box<Renewal>>, Tickets),
     /// No TLS.
     Nothing,
+}
+
+/// What takes the session tickets of an upstream with TLS 1.3.
+///
+/// rustls keeps its state and the upstream's certificates for it, 1.2 KiB. Upstreams send tickets right after the handshake, so
+/// it is given up when nothing more can be read behind some. Any that come later are passed by.
+pub(in crate::tls) enum Tickets {
+    Awaited(Box<KernelConnection<ClientConnectionData>>),
+    Coming(Box<KernelConnection<ClientConnectionData>>),
+    Over,
 }
 
 impl Agreed {
@@ -39,7 +49,21 @@ impl Agreed {
     pub(super) fn sending_secret(&self) -> Option<&[u8]> {
         match self {
             Agreed::Server(renewal) => renewal.as_ref().map(|renewal| renewal.tx_secret()),
-            Agreed::Client(_) | Agreed::Nothing => None,
+            Agreed::Client(..) | Agreed::Nothing => None,
+        }
+    }
+
+    fn renewal(&mut self) -> Option<&mut Renewal> {
+        match self {
+            Agreed::Server(renewal) | Agreed::Client(renewal, _) => renewal.as_deref_mut(),
+            Agreed::Nothing => None,
+        }
+    }
+
+    /// Gives up what takes tickets if some came: for when there is nothing more to read.
+    pub(super) fn forget_tickets(&mut self) {
+        if let Agreed::Client(_, tickets @ Tickets::Coming(_)) = self {
+            *tickets = Tickets::Over;
         }
     }
 
@@ -48,17 +72,8 @@ impl Agreed {
         &mut self,
         use_key: impl FnOnce(&Secrets<'_>) -> Result<(), RecordFault>,
     ) -> Result<(), LegFault> {
-        match self {
-            Agreed::Server(renewal) => {
-                let renewed = renewal.as_mut().and_then(|renewal| renewal.next_rx()).ok_or(NO_UPDATE)?;
-                use_key(&renewed.secrets())?;
-            }
-            Agreed::Client(agreed) => {
-                use_key(&tls13(&agreed.update_rx_secret().map_err(|_| NO_UPDATE)?.1)?)?;
-            }
-            Agreed::Nothing => return Err(NO_UPDATE),
-        }
-        Ok(())
+        let renewed = self.renewal().and_then(Renewal::next_rx).ok_or(NO_UPDATE)?;
+        Ok(use_key(&renewed.secrets())?)
     }
 
     /// Passes the next sending key to `use_key`.
@@ -66,17 +81,21 @@ impl Agreed {
         &mut self,
         use_key: impl FnOnce(&Secrets<'_>) -> Result<(), RecordFault>,
     ) -> Result<(), LegFault> {
-        match self {
-            Agreed::Server(renewal) => {
-                let renewed = renewal.as_mut().and_then(|renewal| renewal.next_tx()).ok_or(NO_UPDATE)?;
-                use_key(&renewed.secrets())?;
+        let renewed = self.renewal().and_then(Renewal::next_tx).ok_or(NO_UPDATE)?;
+        Ok(use_key(&renewed.secrets())?)
+    }
+}
+
+impl Tickets {
+    fn take(&mut self, body: &[u8]) {
+        *self = match std::mem::replace(self, Tickets::Over) {
+            Tickets::Awaited(mut kernel) | Tickets::Coming(mut kernel) => {
+                // A ticket that rustls cannot use costs a full handshake next time, nothing else.
+                let _ = kernel.handle_new_session_ticket(body);
+                Tickets::Coming(kernel)
             }
-            Agreed::Client(agreed) => {
-                use_key(&tls13(&agreed.update_tx_secret().map_err(|_| NO_UPDATE)?.1)?)?;
-            }
-            Agreed::Nothing => return Err(NO_UPDATE),
+            Tickets::Over => Tickets::Over,
         }
-        Ok(())
     }
 }
 
@@ -131,12 +150,11 @@ impl Leg {
         let can_rekey = self.can_rekey();
         match (kind, &mut self.agreed) {
             (KEY_UPDATE, _) if can_rekey => self.key_update(body, last),
-            (NEW_SESSION_TICKET, Agreed::Client(agreed)) if can_rekey => {
-                // A ticket that rustls cannot use costs a full handshake next time, nothing else.
-                let _ = agreed.handle_new_session_ticket(body);
+            (NEW_SESSION_TICKET, Agreed::Client(_, tickets)) if can_rekey => {
+                tickets.take(body);
                 Ok(())
             }
-            (HELLO_REQUEST, Agreed::Client(_)) if !can_rekey && body.is_empty() => {
+            (HELLO_REQUEST, Agreed::Client(..)) if !can_rekey && body.is_empty() => {
                 self.tx.queue_control(Content::Alert, &[WARNING, NO_RENEGOTIATION], Occasion::Reply)
             }
             _ => Err(LegFault::Message("a handshake message that cannot stand here")),
@@ -198,7 +216,3 @@ impl Leg {
 }
 
 const NO_UPDATE: LegFault = LegFault::Message("a key update that the handshake state refuses");
-
-fn tls13(secret: &ConnectionTrafficSecrets) -> Result<Secrets<'_>, LegFault> {
-    Secrets::from_rustls(secret, ProtocolVersion::TLSv1_3).ok_or(NO_UPDATE)
-}
