@@ -104,11 +104,6 @@ impl IdentityProvider for CertificateMapping {
     }
 }
 
-/// True when a certificate's time is over. A handshake that is resumed does not verify the chain again.
-pub fn has_expired(leaf: &CertificateDer<'_>, now: SystemTime) -> bool {
-    X509Certificate::from_der(leaf).is_ok_and(|(_, read)| end(&read) < now)
-}
-
 fn end(certificate: &X509Certificate<'_>) -> SystemTime {
     let seconds = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
@@ -270,13 +265,6 @@ mod tests {
         }
         let plain = mapping(&all, &[]).identify(&leaf(Some("runner"), vec![])).unwrap();
         assert!(plain.claims.has("subject_from", "cn"));
-    }
-
-    #[test]
-    fn a_certificate_ends_when_it_says() {
-        let leaf = leaf(Some("x"), vec![]);
-        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        assert!(!has_expired(&leaf, at(2_209_075_200)) && has_expired(&leaf, at(2_209_075_201)));
     }
 
     #[test]

@@ -13,7 +13,6 @@ use super::trail::Trail;
 use crate::close::{Close, Plaintext};
 use crate::dial::{Application, H2, HTTP11, Negotiation};
 use crate::gateway::{Named, Route, RouteProtocol};
-use crate::identify::certificate::has_expired;
 use crate::metrics::LimitHit;
 use crate::names::{Remote, Side};
 use crate::protocol::postgres::ALPN as POSTGRESQL;
@@ -100,7 +99,7 @@ impl Accepted {
         let records_per_key = self.origin.gateway.limits.records_per_key;
         let config = server.offering(application.alpn());
         let established = handshake::accept(self.tcp, hello, config, records_per_key).await;
-        let Established { mut leg, facts, certificate, early } = established.map_err(|fault| {
+        let Established { mut leg, facts, early } = established.map_err(|fault| {
             if let Some(trouble) = acme::missing(&self.origin.gateway, &named) {
                 trail.explain(trouble);
                 return Close::NoCertificate;
@@ -109,7 +108,8 @@ impl Accepted {
             Close::Handshake(Side::Client)
         })?;
         // A handshake that is resumed does not look at the certificate again.
-        if certificate.as_ref().is_some_and(|leaf| has_expired(leaf, SystemTime::now())) {
+        let certificate = facts.peer_certificate.clone();
+        if certificate.as_ref().is_some_and(|leaf| leaf.has_expired(SystemTime::now())) {
             trail.explain("the client certificate has expired");
             leg.queue_alert(CERTIFICATE_EXPIRED);
             close_leg(leg, false).await;

@@ -124,7 +124,7 @@ pub(super) fn identify_certificate(session: &Session, route: &Route) -> Result<(
         return Ok(());
     };
     let mut cache = session.shared.tokens.borrow_mut();
-    match IdentityProvider::identify(mapping, &mut cache, leaf, SystemTime::now()) {
+    match IdentityProvider::identify(mapping, &mut cache, &leaf.der, SystemTime::now()) {
         Identification::Known(identity) => session.set_proven_identity(Some(identity)),
         Identification::Refused(refused) | Identification::Pending { otherwise: refused, .. } => {
             session.set_proven_identity(None);

@@ -15,8 +15,8 @@ use crate::policy::honeytoken::Honeytoken;
 use crate::policy::{Identity, Permit};
 use crate::recording::archive::RecordingFault;
 use crate::tls::leg::Leg;
+use crate::tls::peer_certificate::PeerCertificate;
 use arc_swap::{ArcSwap, Cache};
-use rustls::pki_types::CertificateDer;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -116,7 +116,7 @@ pub struct Session {
     pub(super) tunnelled: bool,
     entry: Arc<Entry>,
     /// The client's certificate, where it showed one that verified.
-    pub(super) certificate: Option<CertificateDer<'static>>,
+    pub(super) certificate: Option<Arc<PeerCertificate>>,
     recording: OnceCell<Recording>,
     proven_identity: RefCell<Option<Arc<Identity>>>,
     first_identity: OnceCell<Arc<Identity>>,
@@ -141,7 +141,7 @@ pub(super) struct Origin {
 }
 
 impl Session {
-    pub(super) fn new(origin: Origin, tunnelled: bool, certificate: Option<CertificateDer<'static>>) -> Self {
+    pub(super) fn new(origin: Origin, tunnelled: bool, certificate: Option<Arc<PeerCertificate>>) -> Self {
         let Origin { id, shared, gateway, listener, remote, crowded, entry } = origin;
         let (proven_identity, first_identity) = (RefCell::default(), OnceCell::new());
         let (last_permitted, other_identities) = (RefCell::default(), RefCell::default());

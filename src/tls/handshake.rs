@@ -86,8 +86,6 @@ pub struct Established {
     pub leg: Leg,
     /// What was agreed.
     pub facts: Facts,
-    /// The peer's verified certificate.
-    pub certificate: Option<CertificateDer<'static>>,
     /// Data that came together with the end of the handshake, already opened.
     pub early: Vec<u8>,
 }
@@ -178,7 +176,7 @@ pub fn none(tcp: TcpStream) -> Established {
         alpn: None,
         peer_certificate: None,
     };
-    Established { leg: Leg::plaintext(tcp), facts, certificate: None, early: Vec::new() }
+    Established { leg: Leg::plaintext(tcp), facts, early: Vec::new() }
 }
 
 async fn drive<C: Unbuffered>(
@@ -227,8 +225,7 @@ async fn drive<C: Unbuffered>(
         }
     }
     let certificate = connection.common().peer_certificates().and_then(|chain| chain.first());
-    let certificate = certificate.map(|leaf| leaf.clone().into_owned());
-    let facts = facts(connection.common(), certificate.as_ref()).ok_or(HandshakeFault::Unsupported)?;
+    let facts = facts(connection.common(), certificate).ok_or(HandshakeFault::Unsupported)?;
     let (secrets, agreed) = connection.into_parts(caught)?;
     let version = facts.version.ok_or(HandshakeFault::Unsupported)?;
     let leg = Leg::new(tcp, secrets, version, agreed, incoming, records_per_key);
@@ -236,7 +233,7 @@ async fn drive<C: Unbuffered>(
     // All that is left for a client of TLS 1.3 are session tickets, and it waits for none of them.
     leg.queue_handshake(&outgoing, (side, version) != (Side::Client, ProtocolVersion::TLSv1_3));
     leg.rx.closed = closed;
-    Ok(Established { leg, facts, certificate, early })
+    Ok(Established { leg, facts, early })
 }
 
 /// Sends the alert that rustls has ready after an error, as far as the peer takes it.

@@ -16,6 +16,8 @@ pub struct PeerCertificate {
     pub name: Box<str>,
     /// When it ends; `None` when that cannot be read.
     pub not_after: Option<SystemTime>,
+    /// As it stands on the wire.
+    pub der: CertificateDer<'static>,
 }
 
 /// Certificates that a thread remembers: of all upstreams, and of the clients that come often.
@@ -47,9 +49,15 @@ impl PeerCertificate {
         })
     }
 
-    fn read(sha256: [u8; 32], leaf: &[u8]) -> Self {
+    /// True when its time is over at `now`.
+    pub fn has_expired(&self, now: SystemTime) -> bool {
+        self.not_after.is_some_and(|end| end < now)
+    }
+
+    fn read(sha256: [u8; 32], leaf: &CertificateDer<'_>) -> Self {
+        let der = leaf.clone().into_owned();
         let Ok((_, certificate)) = X509Certificate::from_der(leaf) else {
-            return PeerCertificate { sha256, name: "unreadable".into(), not_after: None };
+            return PeerCertificate { sha256, name: "unreadable".into(), not_after: None, der };
         };
         let alternatives = certificate.subject_alternative_name().ok().flatten();
         let alternative =
@@ -66,7 +74,7 @@ impl PeerCertificate {
         name.truncate(name.floor_char_boundary(NAME_BYTES));
         let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok();
         let not_after = seconds.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
-        PeerCertificate { sha256, name: name.into(), not_after }
+        PeerCertificate { sha256, name: name.into(), not_after, der }
     }
 }
 
@@ -96,6 +104,9 @@ mod tests {
         assert_eq!(&*first.name, "a.example");
         assert_eq!(first.not_after, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(2_209_075_200)));
         assert_eq!(first.sha256, fingerprint(&der));
+        assert_eq!(first.der, der);
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        assert!(!first.has_expired(at(2_209_075_200)) && first.has_expired(at(2_209_075_201)));
         assert_eq!(&*PeerCertificate::of(&leaf(&[])).name, "common");
     }
 
