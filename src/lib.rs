@@ -22,7 +22,7 @@
 //!   5  main  config  worker  serve  admin  client  evidence  demo  init  mask_try  reference  wiring
 //!   4  session                                             sequencing only
 //!   3  relay  gateway                                      byte movement | shared handles
-//!   2  tls::{server,client,handshake,leg}  identify  credential  dial  recording  audit  acme  net  I/O
+//!   2  tls::{server,client,handshake,leg}  identify  credential  dial  recording  audit  acme  net  sandbox  I/O
 //!   1  tls::record  protocol  policy  mask                 pure: no tokio, no clock, no configuration
 //!   0  names  close  secret  metrics  system               vocabulary, and the system calls without a safe wrapper
 //! ```
@@ -51,6 +51,7 @@ pub mod protocol;
 pub mod recording;
 pub mod reference;
 pub mod relay;
+pub mod sandbox;
 pub mod secret;
 pub mod serve;
 pub mod session;

@@ -8,7 +8,8 @@ use staunch::evidence::{EvidenceFault, keygen, report, sessions};
 use staunch::init;
 use staunch::mask_try;
 use staunch::reference;
-use staunch::serve::{End, Overrides, Running, harden, without_core_dumps};
+use staunch::sandbox;
+use staunch::serve::{End, Overrides, Running, Sockets, StartFault, harden, without_core_dumps};
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -340,6 +341,15 @@ fn serve(path: &Path, overrides: &Overrides) -> u8 {
         Ok(loaded) => loaded,
         Err(faults) => return fault(&faults),
     };
+    let sockets = match Sockets::bind(&loaded, overrides.workers) {
+        Ok(sockets) => sockets,
+        Err(error) => return fault(&error),
+    };
+    // Before there is any other thread: what is in force here is in force for all that come.
+    let confinement = match sandbox::confine(loaded.sandbox.clone()) {
+        Ok(confinement) => confinement,
+        Err(why) => return fault(&StartFault::Sandbox(why)),
+    };
     let format = overrides.log_format.unwrap_or(loaded.log.format);
     let filter = overrides.log.as_deref().unwrap_or(&loaded.log.filter);
     // Not through the standard library's buffer: what was written and what was not must be known to the byte.
@@ -361,7 +371,7 @@ fn serve(path: &Path, overrides: &Overrides) -> u8 {
         Err(error) => return fault(&error),
     };
     let ended = runtime.block_on(async {
-        Running::start(path, loaded, overrides.workers, Some(guard.sink().clone()))?.run().await
+        Running::start(path, loaded, sockets, confinement, Some(guard.sink().clone()))?.run().await
     });
     // A look-up of an issuer's name that hangs in the system's resolver does not hold up the end.
     runtime.shutdown_background();

@@ -30,7 +30,7 @@ const LEVELS: [(u8, &[&str]); 6] = [
     ),
     (4, &["session"]),
     (3, &["relay", "gateway"]),
-    (2, &["tls", "identify", "credential", "dial", "recording", "audit", "acme", "net"]),
+    (2, &["tls", "identify", "credential", "dial", "recording", "audit", "acme", "net", "sandbox"]),
     (1, &["tls::record", "protocol", "policy", "mask"]),
     (0, &["names", "close", "secret", "metrics", "system"]),
 ];

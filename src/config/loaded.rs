@@ -8,6 +8,7 @@ use crate::gateway::Gateway;
 use crate::identify::oidc::LoginSettings;
 use crate::policy::Policy;
 use crate::recording::settings::Settings;
+use crate::sandbox::Plan as SandboxPlan;
 use crate::secret::Secret;
 use crate::worker::Layout;
 use crate::worker::memory::MemoryLimit;
@@ -32,6 +33,8 @@ pub struct Loaded {
     pub acme: Option<Plan>,
     /// Recordings; `None` where nothing is recorded.
     pub recording: Option<Settings>,
+    /// What the running gateway needs of the system.
+    pub sandbox: SandboxPlan,
     /// What `check` prints.
     pub summary: Summary,
     /// What works and is not right.

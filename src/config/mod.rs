@@ -22,6 +22,7 @@ pub use loaded::{Admin, Loaded, Log};
 pub use summary::{RouteSummary, Summary};
 pub use token_report::token_report;
 
+use crate::sandbox::Plan;
 use fault::Notes;
 use model::Config;
 use std::os::unix::fs::PermissionsExt;
@@ -35,8 +36,7 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
     let mut notes = Notes::new(&text);
     notes.is_open_to_others =
         std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o044 != 0);
-    let base = path.parent().unwrap_or(Path::new(""));
-    let loaded = text::read(&mut notes).and_then(|config| resolve::resolve(config, base, &mut notes));
+    let loaded = text::read(&mut notes).and_then(|config| resolve::resolve(config, path, &mut notes));
     let Notes { mut faults, mut warnings, .. } = notes;
     warnings.sort_by_key(|warning| warning.line);
     faults.sort_by_key(|fault| fault.line);
@@ -47,6 +47,13 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
         }
         _ => Err(Faults { path: path.to_owned(), list: faults }),
     }
+}
+
+/// What a gateway with this configuration needs of the system, without reading any file that it names; `None` where the text has
+/// faults.
+pub fn sandbox_plan(path: &Path) -> Option<Plan> {
+    let config = parse(&std::fs::read_to_string(path).ok()?).ok()?;
+    resolve::sandbox_plan(&config, path)
 }
 
 /// Why a configuration cannot be read, and what to do.

@@ -20,6 +20,8 @@ pub struct Summary {
     pub recordings: Option<(String, usize)>,
     /// Who issues tokens.
     pub issuers: Vec<String>,
+    /// What the running gateway may still do on its machine.
+    pub sandbox: String,
     /// Names that lead to every route.
     pub tunnels: Vec<TunnelSummary>,
     /// What clients can reach.
@@ -160,6 +162,7 @@ impl fmt::Display for Summary {
         if !self.issuers.is_empty() {
             writeln!(f, "believes    {}", self.issuers.join(", "))?;
         }
+        writeln!(f, "sandbox     {}", self.sandbox)?;
         for tunnel in &self.tunnels {
             writeln!(f, "\ntunnel {} on {}", tunnel.sni, tunnel.listener)?;
             if let Some(ends) = tunnel.certificate_not_after {

@@ -7,6 +7,9 @@ mod crl;
 mod log_watch;
 mod memory_watch;
 mod service_manager;
+mod sockets;
+
+pub use sockets::Sockets;
 
 use crate::acme::{Certificate, Manager, Plan};
 use crate::admin::{self, AdminState, process};
@@ -19,13 +22,14 @@ use crate::recording::archive::{Archive, Counters};
 use crate::recording::directory::DirectoryFault;
 use crate::recording::keeper::{Origin, Recordings};
 use crate::recording::settings::Settings;
+use crate::sandbox::Confinement;
 use crate::session::registry::Registry;
+use crate::worker::Workers;
 use crate::worker::memory::{MemoryLimit, Shortage};
-use crate::worker::{Bound, Layout, Workers, listen_fault};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -50,6 +54,9 @@ pub enum StartFault {
         /// What the system says.
         error: std::io::Error,
     },
+    /// The kernel does not confine the gateway as it is to.
+    #[error("{0}")]
+    Sandbox(String),
     /// Certificates cannot be ordered.
     #[error("certificates cannot be ordered: {0}")]
     Acme(String),
@@ -73,6 +80,7 @@ pub struct Overrides {
 /// A gateway that listens.
 pub struct Running {
     path: PathBuf,
+    confinement: Confinement,
     gateway: Arc<ArcSwap<Gateway>>,
     workers: Workers,
     /// Dropped after the workers: completes the log.
@@ -130,30 +138,31 @@ fn log_warnings(warnings: &Faults) {
     }
 }
 
+/// Says how far the kernel confines the gateway from here on.
+fn log_confinement(confinement: &Confinement) {
+    let (files, calls) = confinement.words();
+    if confinement.is_lacking() {
+        tracing::warn!(files, system_calls = calls, "sandbox");
+    } else {
+        tracing::info!(files, system_calls = calls, "sandbox");
+    }
+}
+
 impl Running {
-    /// Binds, starts workers, and starts what the current runtime keeps for the gateway.
+    /// Starts workers, and what the current runtime keeps for the gateway.
     pub fn start(
         path: &Path,
         loaded: Loaded,
-        workers: Option<usize>,
+        sockets: Sockets,
+        confinement: Confinement,
         sink: Option<Sink>,
     ) -> Result<Self, StartFault> {
-        let Loaded {
-            mut gateway, workers: written, admin, acme, summary, warnings, memory, recording, ..
-        } = loaded;
+        let Loaded { mut gateway, admin, acme, summary, warnings, memory, recording, .. } = loaded;
         log_warnings(&warnings);
+        log_confinement(&confinement);
+        let Sockets { layout, admin: admin_listener, bound } = sockets;
         let recordings = recording.map(|settings| open_recordings(path, settings)).transpose()?;
         let archive = recordings.as_ref().map(|recordings| recordings.archive().clone());
-        let layout = Layout { count: workers.unwrap_or(written.count), ..written };
-        let mut inherited = service_manager::inherited().map_err(system("cannot listen"))?;
-        let admin_listener = match inherited.take(admin.address) {
-            Some(listener) => Ok(listener),
-            None => TcpListener::bind(admin.address).map_err(|error| listen_fault(admin.address, error)),
-        };
-        let admin_listener = admin_listener.map_err(system("cannot listen for the operator"))?;
-        let bound = Bound::with_inherited(&gateway.listeners, layout, &mut inherited);
-        let bound = bound.and_then(|bound| inherited.expect_none().map(|()| bound));
-        let bound = bound.map_err(system("cannot listen"))?;
         let addresses = bound.addresses();
         let config::Admin {
             key,
@@ -224,7 +233,8 @@ impl Running {
         }
         service_manager::ready();
         let acme = Mutex::new(manager);
-        Ok(Running { path: path.to_owned(), gateway, workers, recordings, state, acme, addresses, admin })
+        let path = path.to_owned();
+        Ok(Running { path, confinement, gateway, workers, recordings, state, acme, addresses, admin })
     }
 
     /// Reads configuration and certificates again. The old ones stay when the new ones are bad.
@@ -238,6 +248,19 @@ impl Running {
     }
 
     fn take_configuration(&self) -> bool {
+        // Before it is read: what the kernel keeps from this process would look like a fault of the file's owner or mode.
+        let plan = config::sandbox_plan(&self.path);
+        let why = match plan {
+            None if self.confinement.is_blocked(&self.path) => {
+                Some(format!("this process may not read {}", self.path.display()))
+            }
+            None => None,
+            Some(plan) => self.confinement.restart_needed_for(&plan),
+        };
+        if let Some(why) = why {
+            tracing::error!("reload refused: {why}, which needs a restart (see [system] sandbox)");
+            return false;
+        }
         match config::load(&self.path) {
             Err(faults) => {
                 tracing::error!(%faults, "reload refused, the old configuration stays");

@@ -12,7 +12,7 @@ mod route;
 pub use acme::{Acme, AcmeAuthority};
 pub use mask::{MaskPattern, MaskRules, RouteMask};
 pub use parts::{DURATION, KeyPair, OneOrMany, SIZE, ServerCertificate, Text};
-pub use process::{Admin, Honeytoken, Limits, Log, OperatorLogin, OperatorRule, Workers};
+pub use process::{Admin, Honeytoken, Limits, Log, OperatorLogin, OperatorRule, System, Workers};
 pub use recording::{Record, Recording, Retention};
 pub use route::{
     Allow, CertificateIdentity, Credential, Inject, Route, SubjectGroups, Timeouts, Upstream, UpstreamTable,
@@ -64,6 +64,8 @@ pub struct Config {
     pub admin: Admin,
     /// The log.
     pub log: Log,
+    /// What the running gateway may still ask of the system.
+    pub system: System,
 }
 
 /// An address on which clients are served.

@@ -369,7 +369,7 @@ fn texts(written: &Spanned<OneOrMany>) -> Vec<(String, Range<usize>)> {
     }
 }
 
-fn state(written: Option<&Text>, base: &Path) -> PathBuf {
+pub(super) fn state(written: Option<&Text>, base: &Path) -> PathBuf {
     if let Some(text) = written {
         return base.join(text.get_ref());
     }

@@ -14,6 +14,7 @@ mod plaintext;
 mod process;
 mod recording;
 mod route;
+mod sandbox;
 mod signals;
 mod tunnel;
 mod upstream;
@@ -27,6 +28,7 @@ use crate::audit::BUFFER;
 use crate::gateway::Gateway;
 use crate::identify::oidc::{Algorithm, IssuerSettings, Issuers, Setting};
 use crate::names::IssuerName;
+use crate::sandbox::Plan;
 use crate::secret::Secret;
 use crate::worker::memory::MemoryLimit;
 use context::{AcmeContext, Context};
@@ -37,8 +39,14 @@ use std::path::Path;
 use std::time::SystemTime;
 use toml::Spanned;
 
+/// What the running gateway needs of the system; `None` where that cannot be read.
+pub(super) fn sandbox_plan(config: &Config, file: &Path) -> Option<Plan> {
+    sandbox::plan(config, file, &mut Notes::new(""))
+}
+
 /// Resolves a whole file. `None` when a part is missing without which nothing can be made.
-pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Option<Loaded> {
+pub(super) fn resolve(config: Config, file: &Path, notes: &mut Notes<'_>) -> Option<Loaded> {
+    let base = file.parent().unwrap_or(Path::new(""));
     let listeners = listeners(&config, notes);
     let settings = issuers(&config.issuer, base, notes);
     let secrets = read_secrets(&config.secrets, base, notes);
@@ -120,6 +128,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
     let mut recorded_routes = recording::routes(&config, recording.as_ref(), notes);
     let honeytokens = honeytoken::honeytokens(&config.honeytoken, notes);
     let signals = signals::signals(&config.issuer, &settings, base, notes);
+    let sandbox = sandbox::plan(&config, file, notes);
     let issuers_shown = settings.iter().map(|s| format!("{} ({})", s.name, s.url)).collect();
     if !notes.faults.is_empty() {
         return None;
@@ -133,13 +142,14 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
     }
     let (routes, summaries) = resolved.into_iter().unzip();
     let (tunnels, tunnel_summaries) = tunnels.into_iter().unzip();
-    let limits = limits?;
+    let (limits, sandbox) = (limits?, sandbox?);
     let summary = Summary {
         connections: limits.connections,
         memory_limit: memory.as_ref().map(|limit| limit.bytes),
         listeners: listeners.iter().map(|l| l.address.to_string()).collect(),
         recordings: recording.as_ref().map(|r| (r.directory.display().to_string(), r.auditors.len())),
         issuers: issuers_shown,
+        sandbox: sandbox.summary(),
         tunnels: tunnel_summaries,
         routes: summaries,
     };
@@ -156,6 +166,7 @@ pub(super) fn resolve(config: Config, base: &Path, notes: &mut Notes<'_>) -> Opt
         memory,
         acme: plan,
         recording,
+        sandbox,
         summary,
         warnings,
     })
