@@ -441,6 +441,18 @@ fn a_worker_stays_awake_for_a_second_at_most() {
 }
 
 #[test]
+fn an_absurd_number_of_workers_and_a_slip_in_the_filter_are_said() {
+    let with = |table: &str| faults("[limits]", &format!("{table}\n[limits]")).join("\n");
+    for table in
+        ["[workers]\ncount = 0", "[workers]\ncount = 4", "[log]\nfilter = \"warn,staunch::dial=debug\""]
+    {
+        assert_eq!(with(table), "", "{table}");
+    }
+    assert!(with("[workers]\ncount = 100000").contains("100000 is out of range; write 1 to 1024"));
+    assert!(with("[log]\nfilter = \"staunch=loud\"").contains("log filter 'staunch=loud' is not understood"));
+}
+
+#[test]
 fn a_slip_of_the_first_hour_is_answered_with_what_to_write() {
     let rule = r#"[{ issuer = "corp", groups = ["ml", "agents"] }]"#;
     let table = [
@@ -1029,6 +1041,8 @@ fn plausible_mistakes_are_warned_of_with_their_line() {
         ("tls://api.openai.com:443", "tls://localhost:8443", "19: this is a listener of the gateway's own"),
         ("tls://api.openai.com:443", "tls://[::1]:8443", "19: this is a listener of the gateway's own"),
         ("tls://api.openai.com:443", "tls://localhost:9443", ""),
+        ("[limits]", "[workers]\ncount = 1000\n[limits]", "28: 1000 threads take turns on the"),
+        ("[limits]", "[log]\nfilter = \"inof\"\n[limits]", "28: \"inof\" is no level"),
         ("permit_deadline = \"10s\"", "permit_deadline = \"1h\"", "28: whoever connects may keep a place"),
         (r#"audience = ["staunch"]"#, r#"audience = ["staunch", "api"]"#, "name the one that is meant"),
         ("https://idp.example.com", "https://idp.example.com/", "8: this issuer ends with a `/`"),

@@ -571,7 +571,7 @@ async fn a_key_is_renewed_while_more_data_than_any_reply_waits_for_a_slow_reader
 }
 
 /// Client offers, upstream speaks, both settle on: as if there were no gateway.
-const APPLICATION_PROTOCOLS: [(&[&str], &[&str], Option<&str>); 8] = [
+const APPLICATION_PROTOCOLS: [(&[&str], &[&str], Option<&str>); 10] = [
     (&["h2"], &["h2"], Some("h2")),
     (&["h2", "http/1.1"], &["http/1.1"], Some("http/1.1")),
     (&["private", "mqtt"], &["mqtt"], Some("mqtt")),
@@ -580,7 +580,9 @@ const APPLICATION_PROTOCOLS: [(&[&str], &[&str], Option<&str>); 8] = [
     (&["h2"], &[], None),
     (&[], &["h2"], None),
     (&[], &[], None),
-    // Names that anybody can make up are not asked for.
+    // Names that nobody has registered.
+    (&["acme-rpc/3"], &["acme-rpc/3"], Some("acme-rpc/3")),
+    (&["acme-rpc/4", "acme-rpc/3"], &["h2", "acme-rpc/3"], Some("acme-rpc/3")),
     (&["private"], &[], None),
 ];
 

@@ -97,7 +97,7 @@ impl Pipeline {
     }
 }
 
-fn targets(filter: &str) -> Result<Targets, SetupError> {
+pub(super) fn targets(filter: &str) -> Result<Targets, SetupError> {
     let targets: Targets =
         filter.parse().map_err(|e| SetupError::Filter { text: filter.into(), why: format!("{e}") })?;
     Ok(targets.with_target(TARGET, LevelFilter::INFO))

@@ -4,7 +4,7 @@ use super::application::Application;
 use super::fault::DialFault;
 use super::socket::ConnectDeadline;
 use super::upstream::Upstream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 impl Upstream {
@@ -45,6 +45,9 @@ impl Upstream {
                 Some(false) => continue,
                 None if is_unreachable => return Some(application),
                 None => {}
+            }
+            if !self.known.lock().may_ask(application, Instant::now()) {
+                continue;
             }
             match self.open(application, None, deadline, u64::MAX).await {
                 Ok(dialled) => {

@@ -78,22 +78,22 @@ impl Upstream {
             )) = &fault
             {
                 self.known.lock().learn(application, false);
-                return DialFault::Alpn(address, application.name());
+                return DialFault::Alpn(address, application);
             }
             DialFault::Tls(address, fault)
         })?;
         // A server without ALPN speaks HTTP/1.1 if it speaks HTTP (RFC 9113 section 3.3 wants ALPN for HTTP/2), and
         // PostgreSQL if it was asked for TLS in PostgreSQL's way; without that way it must name it.
-        let agreed = established.facts.alpn.as_deref();
         let may_be_silent = match application {
             Application::None | Application::Http1 | Application::Mysql(_) => true,
             Application::Http2 | Application::Named(_) => false,
             Application::Postgres => self.negotiation == Negotiation::Request,
         };
-        let speaks = agreed == Some(application.name()) || (agreed.is_none() && may_be_silent);
+        // One name was offered, so none but that one is agreed on.
+        let speaks = established.facts.alpn.is_some() || may_be_silent;
         self.known.lock().learn(application, speaks);
         if !speaks {
-            return Err(DialFault::Alpn(address, application.name()));
+            return Err(DialFault::Alpn(address, application));
         }
         Ok(Dialled { established, address: address.into(), mysql })
     }

@@ -1,5 +1,6 @@
 //! Why an upstream leg could not be opened.
 
+use super::application::Application;
 use crate::names::Reached;
 use crate::tls::explain::explain;
 use crate::tls::handshake::HandshakeFault;
@@ -37,7 +38,7 @@ pub enum DialFault {
     Greeting(Reached, String),
     /// The upstream agreed to another protocol than the one that the client speaks.
     #[error("{0} does not speak {1} any more")]
-    Alpn(SocketAddr, &'static str),
+    Alpn(SocketAddr, Application),
 }
 
 /// The setting that names authorities is the route's.

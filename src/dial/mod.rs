@@ -11,6 +11,7 @@
 //!
 //! One [`ConnectDeadline`] covers all of it: the question, the look-up of the name, every address that is tried, and TLS.
 
+mod alpn_name;
 mod alpn_probe;
 mod application;
 mod connect;
@@ -21,6 +22,7 @@ mod resolver;
 mod socket;
 mod upstream;
 
+pub use alpn_name::AlpnName;
 pub use application::{Application, H2, HTTP11, Negotiation};
 pub use fault::DialFault;
 pub use socket::{ConnectDeadline, KEEPALIVE, USER_TIMEOUT, set_options};

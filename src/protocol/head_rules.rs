@@ -15,6 +15,10 @@ pub struct BrokenRule {
     pub section: &'static str,
 }
 
+/// A field value that begins or ends with a blank. Its meaning is that of the value without them, so whoever sent it can be
+/// answered.
+pub const BLANKS: BrokenRule = BrokenRule { rule: "blanks around a field value", section: "RFC 9113 8.2.1" };
+
 fn broken<T>(rule: &'static str, section: &'static str) -> Result<T, BrokenRule> {
     Err(BrokenRule { rule, section })
 }
@@ -135,14 +139,21 @@ pub fn check_http2_field(name: &[u8], value: &[u8]) -> Result<(), BrokenRule> {
     if !is_token(name) || name.iter().any(u8::is_ascii_uppercase) {
         return broken("field name that is no lower-case token", "RFC 9113 8.2.1");
     }
-    let blank = |byte: Option<&u8>| byte.is_some_and(|b| matches!(b, b' ' | b'\t'));
-    if blank(value.first()) || blank(value.last()) {
-        return broken("blanks around a field value", "RFC 9113 8.2.1");
+    if without_blanks(value).len() != value.len() {
+        return Err(BLANKS);
     }
     if CONNECTION_SPECIFIC.contains(&name) || name == b"te" && !value.eq_ignore_ascii_case(b"trailers") {
         return broken("connection-specific field", "RFC 9113 8.2.2");
     }
     check_value(value)
+}
+
+/// The value without spaces and tabs at its ends.
+pub fn without_blanks(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
 
 /// Why nobody may have a request of this method: CONNECT makes an open proxy; TRACE, and the TRACK of old, make the upstream send

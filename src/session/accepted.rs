@@ -11,7 +11,7 @@ use super::stage::Secured;
 use super::state::{Origin, Session};
 use super::trail::Trail;
 use crate::close::{Close, Plaintext};
-use crate::dial::{Application, H2, HTTP11, Negotiation};
+use crate::dial::{AlpnName, Application, H2, HTTP11, Negotiation};
 use crate::gateway::{Named, Route, RouteProtocol};
 use crate::metrics::LimitHit;
 use crate::names::{Remote, Side};
@@ -77,7 +77,11 @@ impl Accepted {
             return Err(acme::answer(self.tcp, hello, config, records_per_key, trail).await);
         }
         let Some(named) = self.named(&hello) else {
-            trail.explain(if hello.sni.is_some() { "no route has this name" } else { "no name was sent" });
+            trail.explain(match (&hello.sni, &self.origin.listener.mysql) {
+                (Some(_), _) => "no route has this name",
+                (None, None) => "no name was sent, and the listener has no default_route",
+                (None, Some(_)) => "no name was sent, and the listener's mysql has no route",
+            });
             self.goodbye(&UNRECOGNIZED_NAME).await;
             return Err(Close::NoRoute);
         };
@@ -334,8 +338,9 @@ async fn application(route: &Route, hello: &Hello, negotiation: Negotiation) -> 
 /// no TLS upstream, nothing is said of it to either, as between a client and a server without ALPN.
 async fn application_of_raw(route: &Route, hello: &Hello) -> Application {
     let mut wanted: Vec<Application> = Vec::new();
-    for application in hello.alpn.iter().filter_map(|name| Application::registered(name)) {
-        if !wanted.contains(&application) {
+    for name in hello.alpn.iter().filter_map(|name| AlpnName::new(name)) {
+        let application = Application::Named(name);
+        if wanted.len() < MAX_OFFERED && !wanted.contains(&application) {
             wanted.push(application);
         }
     }
@@ -344,6 +349,9 @@ async fn application_of_raw(route: &Route, hello: &Hello) -> Application {
     }
     route.upstream.choose(&wanted, route.timeouts.connect).await.unwrap_or(Application::None)
 }
+
+/// Names of a client that a raw route's upstream is asked for; curl offers two, a browser three.
+const MAX_OFFERED: usize = 8;
 
 /// What is spoken on a tunnel's name: HTTP/1.1, under its own name or without one.
 fn application_of_tunnel(hello: &Hello, negotiation: Negotiation) -> Option<Application> {

@@ -1,8 +1,12 @@
 """Which service a request reaches: a browser that shares one connection among names, curl with another Host."""
 
 import base64
+import contextlib
 import hashlib
 import json
+import socket
+import ssl
+import threading
 
 import pytest
 from cryptography import x509
@@ -77,3 +81,47 @@ def test_trace_does_not_return_the_stored_credential(world, start, version, more
     gateway = start(world.config(world.route("app", world.hypercorn_port)))
     answer = curl(gateway, world, "app", "/look", version, "-i", *more, token=world.issuer.token())
     assert b" 405" in answer.stdout.split(b"\r\n")[0] and b'"code":"method_not_allowed"' in answer.stdout
+
+
+class Named:
+    """An upstream that answers with the name that TLS was begun with, and with the Host of the request."""
+
+    def __init__(self, world):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*world.upstream_pair)
+        context.sni_callback = lambda connection, name, _: self.names.append(name)
+        self.names, self.hosts = [], []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.context = context
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                plain, _ = self.listener.accept()
+                with contextlib.suppress(OSError), self.context.wrap_socket(plain, server_side=True) as secure:
+                    head = b""
+                    while b"\r\n\r\n" not in head and (piece := secure.recv(65536)):
+                        head += piece
+                    self.hosts += [line[6:].decode() for line in head.split(b"\r\n") if line.lower().startswith(b"host: ")]
+                    if head:
+                        secure.sendall(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")
+
+
+def test_the_upstreams_host_is_the_name_that_it_is_asked_for_by(world, start):
+    upstream = Named(world)
+    port = upstream.port
+    by_address = world.route("app", port, alpn="http/1.1")
+    by_name = by_address["upstream"] | {"sni": "localhost"}
+    for more, name, host in [
+        ({}, None, f"127.0.0.1:{port}"),
+        ({"upstream": by_name}, "localhost", f"localhost:{port}"),
+        ({"upstream": by_name, "host": "keep"}, "localhost", "app.gw.test:1"),
+    ]:
+        gateway = start(world.config(by_address | more))
+        answer = curl(gateway, world, "app", "/", "-H", "Host: app.gw.test:1", "-w", "%{http_code}", token=world.issuer.token())
+        assert answer.stdout.endswith(b"204"), answer
+        assert (upstream.names[-1], upstream.hosts[-1]) == (name, host), more
+        gateway.stop()
+    upstream.listener.close()

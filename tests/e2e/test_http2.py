@@ -123,3 +123,17 @@ def test_neither_secret_crosses_grpc(world, start):
         assert secret not in world.grpc.text(), "the upstream saw a token"
         assert secret not in gateway.process.text(), "a token is in the log"
     assert KEY not in gateway.process.text()
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_a_token_that_is_an_empty_variable_is_told_so(gateway, world, version):
+    answer = curl(gateway, world, "api", "/hello.txt", version, "-H", "Authorization: Bearer ", "-w", " %{http_code}")
+    assert answer.stdout.endswith(b" 401") and b'"code":"no_token"' in answer.stdout, answer
+    padded = ["-H", f"Authorization: Bearer {world.issuer.token()} "]
+    answer = curl(gateway, world, "api", "/hello.txt", version, *padded, "-w", " %{http_code}")
+    if version == "--http1.1":
+        assert answer.stdout == b"hello from nginx\n 200", answer
+    else:
+        # Malformed by RFC 9113 section 8.2.1, which HTTP/1.1 is not.
+        assert answer.stdout.endswith(b" 400") and b'"code":"bad_request"' in answer.stdout, answer
+        assert "blank" in gateway.line("request", refusal="bad_request")["detail"]

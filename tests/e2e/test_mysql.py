@@ -632,7 +632,7 @@ def test_no_name_at_all_is_refused_where_the_listener_has_no_route(database, wor
     gateway = start(database.config(mysql={"version": "10.11.6-MariaDB"}))
     answer = client(gateway, world, "-e", "select 1", token=world.issuer.token())
     assert answer.returncode == 1 and b"SSL" in answer.stderr, answer.stderr
-    assert gateway.line("session closed", reason="no_route")["detail"] == "no name was sent"
+    assert gateway.line("session closed", reason="no_route")["detail"] == "no name was sent, and the listener's mysql has no route"
     assert database.server.arrivals() == before
     with connect(gateway, world, "shop") as connection:
         assert one(connection, "select 1") == 1

@@ -32,6 +32,8 @@ def test_a_client_without_a_name_reaches_the_default_route_and_no_other(world, s
         raise AssertionError("a nameless client was served without a default route")
     except ssl.SSLError as error:
         assert "unrecognized" in str(error).lower()
+    ended = without.line("session closed", reason="no_route")
+    assert ended["detail"] == "no name was sent, and the listener has no default_route"
 
 
 def test_a_live_session_has_a_name_in_the_log_from_its_permit_on(world, start):

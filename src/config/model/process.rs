@@ -67,8 +67,9 @@ pub struct Limits {
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Workers {
-    /// How many; 0: one per core. Default 0.
-    pub count: usize,
+    /// How many; 0: one per core, at most 1024. Default 0.
+    #[schemars(with = "Option<usize>")]
+    pub count: Option<Spanned<usize>>,
     /// Whether each keeps to one core. Default true.
     pub pin: bool,
     /// How long a worker that has nothing to do keeps asking the kernel before it sleeps, at most `1s`, so that events wait for
@@ -81,7 +82,7 @@ pub struct Workers {
 
 impl Default for Workers {
     fn default() -> Self {
-        Workers { count: 0, pin: true, busy_poll: None }
+        Workers { count: None, pin: true, busy_poll: None }
     }
 }
 
@@ -206,7 +207,8 @@ pub struct Log {
     pub format: Option<Text>,
     /// Which diagnostics: `error`, `warn`, `info`, `debug`, or per module as in `warn,staunch::dial=debug`. Evidence lines
     /// are always written. Default `info`.
-    pub filter: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub filter: Option<Text>,
     /// Bytes of lines that may wait to be written before new work is refused. Work that was permitted before may say three times
     /// as much. Default `8MiB`, or a 128th
     /// of the memory that a control group allows; `16KiB` to `1GiB`.

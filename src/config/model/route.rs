@@ -87,7 +87,7 @@ pub struct Route {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub alpn: Option<Text>,
-    /// `upstream` (its host becomes `Host`) or `keep` (the client's). Default `upstream`.
+    /// `upstream` (`Host` becomes the upstream's `sni`, without one the host of its address) or `keep` (the client's). Default `upstream`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub host: Option<Text>,
@@ -197,7 +197,8 @@ pub struct UpstreamTable {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub pin: Option<Text>,
-    /// The name to ask for and to verify, where it is not the host of the address.
+    /// The name to ask for and to verify, where it is not the host of the address. On http routes `Host` becomes this name too, with
+    /// the port of the address.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub sni: Option<Text>,

@@ -1,7 +1,7 @@
 //! What holds for the whole process: limits, workers, the listener for the operator, the log.
 
 use super::context::duration;
-use crate::audit::{Format, Room, WhenFull};
+use crate::audit::{self, Format, Room, WhenFull};
 use crate::config::fault::Notes;
 use crate::config::{Log, model, units};
 use crate::gateway::Limits;
@@ -12,6 +12,10 @@ use std::time::Duration;
 const MOST_RECORDS: u64 = 1 << 24;
 /// A worker that stays awake longer never sleeps in practice, and nobody wants that by a slip of the unit.
 const MOST_BUSY_POLL: Duration = Duration::from_secs(1);
+/// More threads of the data path than any machine has cores.
+const MAX_WORKERS: usize = 1024;
+/// More than so many take turns on a core, and that is probably not meant.
+const WORKERS_PER_CORE: usize = 4;
 /// Descriptors for everything that is not a session.
 const SPARE_DESCRIPTORS: u64 = 512;
 /// Less would refuse work for a single burst, more would hide for minutes that nothing is written.
@@ -100,7 +104,21 @@ pub(super) fn layout(written: &model::Workers, notes: &mut Notes<'_>) -> Option<
             "a worker stays awake without work for 1s at most; write for example \"1ms\"",
         );
     }
-    Some(Layout { count: written.count, pin: written.pin, busy_poll })
+    let count = written.count.as_ref().map_or(0, |count| *count.get_ref());
+    if let Some(place) = written.count.as_ref().map(toml::Spanned::span) {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        if count > MAX_WORKERS {
+            let text = format!("{count} is out of range; write 1 to {MAX_WORKERS}, or 0 for one per core");
+            notes.fault(place, text);
+        } else if count > cores * WORKERS_PER_CORE {
+            let text = format!(
+                "{count} threads take turns on the {cores} cores of this machine, each with listeners and buffers of its own; \
+                 write 0 for one per core"
+            );
+            notes.warn(place, text);
+        }
+    }
+    Some(Layout { count, pin: written.pin, busy_poll })
 }
 
 /// `most`: bytes that may wait where nothing is written.
@@ -129,9 +147,16 @@ pub(super) fn log(written: &model::Log, most: usize, notes: &mut Notes<'_>) -> O
     if let Some(text) = written.buffer.as_ref().filter(|_| !LOG_BUFFER.contains(&buffer)) {
         notes.fault(text.span(), "buffer must lie between 16KiB and 1GiB");
     }
+    if let Some(filter) = &written.filter {
+        match audit::doubt_about_filter(filter.get_ref()) {
+            Ok(None) => {}
+            Ok(Some(doubt)) => notes.warn(filter.span(), doubt),
+            Err(fault) => notes.fault(filter.span(), fault.to_string()),
+        }
+    }
     Some(Log {
         format,
         room: Room::new(buffer, when_full),
-        filter: written.filter.clone().unwrap_or_else(|| "info".into()),
+        filter: written.filter.as_ref().map_or_else(|| "info".into(), |filter| filter.get_ref().clone()),
     })
 }

@@ -61,7 +61,6 @@ impl Context<'_> {
             None => Some(None),
         };
         let pq = self.pq(table.map_or(&None, |table| &table.pq), notes);
-        // Also where another name is verified: the host becomes the request's Host.
         let own_name = target.as_ref().and_then(|(host, _)| notes.take(span.clone(), server_name(host)));
         let name = match table.and_then(|table| table.sni.as_ref()) {
             Some(sni) => notes.take(sni.span(), server_name(sni.get_ref())),
@@ -89,7 +88,9 @@ impl Context<'_> {
         let ((host, port), _, name, pq, pin) = (target?, own_name?, name?, pq?, pin?);
         let settings = ClientSettings { roots: roots?, pin, certificate: certificate?, pq };
         let tls = notes.take(span, client_config(settings).map_err(|fault| fault.to_string()))?;
-        let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        // A server that has several names expects the one that TLS was begun with (RFC 9110 section 7.4).
+        let called = table.and_then(|table| table.sni.as_ref()).map_or(&host, |sni| sni.get_ref());
+        let shown = if called.contains(':') { format!("[{called}]") } else { called.clone() };
         let authority = if port == 443 { shown } else { format!("{shown}:{port}") };
         let upstream = Upstream::new(host, port, name, tls, pin.is_some()).with_dns_ttl(dns_ttl?);
         Some((upstream, pq, authority))

@@ -1,7 +1,7 @@
 //! Request heads and trailers: from decoded fields to a [`Request`], and back to a header block.
 
 use crate::protocol::head_rules::{self, BrokenRule, Repeated};
-use crate::protocol::{Fields, Kind, Request, Rewrite, hidden, hidden_query, hpack};
+use crate::protocol::{Fields, Kind, RefusalReason, Request, Rewrite, hidden, hidden_query, hpack};
 
 /// What a request's pseudo-header fields say that [`Request`] has no place for.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,9 @@ fn broken<T>(rule: &'static str) -> Result<T, BrokenRule> {
 }
 
 /// Reads a decoded head into `request`. The length of the body that it announces is held against DATA by the caller.
+///
+/// A head with [`head_rules::BLANKS`] is malformed as others are, but often an honest mistake (`Bearer ` before an empty variable):
+/// it is barred, so that an answer says what is wrong (RFC 9113 section 8.1.1 permits one).
 pub(super) fn read(decoded: &Fields, request: &mut Request) -> Result<Pseudo, BrokenRule> {
     let mut pseudo = Pseudo::default();
     let (mut method, mut path, mut authority) = (None, None, None);
@@ -27,7 +30,15 @@ pub(super) fn read(decoded: &Fields, request: &mut Request) -> Result<Pseudo, Br
     request.fields.clear();
     for (name, value) in decoded.iter() {
         let Some(bare) = name.strip_prefix(b":") else {
-            head_rules::check_http2_field(name, value)?;
+            let mut value = value;
+            if let Err(fault) = head_rules::check_http2_field(name, value) {
+                value = head_rules::without_blanks(value);
+                if fault != head_rules::BLANKS {
+                    return Err(fault);
+                }
+                head_rules::check_http2_field(name, value)?;
+                request.barred.get_or_insert(RefusalReason::BadRequest);
+            }
             request.fields.push(name, value);
             continue;
         };

@@ -508,7 +508,8 @@ impl Http2 {
             return self.reset_malformed(id, true);
         }
         if pseudo.protocol.is_none() {
-            self.request.barred = head_rules::barred_method(&self.request.method, &self.request.fields);
+            let barred = head_rules::barred_method(&self.request.method, &self.request.fields);
+            self.request.barred = barred.or(self.request.barred);
         }
         self.withheld = Some(pseudo);
         Ok(true)

@@ -73,6 +73,7 @@ pub struct HttpTraffic {
 /// Requests of a connection that are refused before any was permitted. Each costs a line in the log; a client that goes on has to
 /// connect again. As many as a browser sends at once with a token that has expired.
 const MAX_REFUSED: u32 = 64;
+const NO_TOKEN: &str = "no token in any slot of this route";
 
 /// Headers of which no recording holds the values, whichever of them the route takes tokens from.
 const CREDENTIALS: [&str; 5] =
@@ -228,8 +229,20 @@ impl HttpTraffic {
             return deny(RefusalReason::Forbidden, authorise::ROUTE_GONE);
         }
         let request = self.http.http_ref().request();
-        if let Some(why) = request.barred {
-            return deny(why, "no identity could have this");
+        match request.barred {
+            None => {}
+            Some(RefusalReason::BadRequest) => {
+                let is_known = self.session.proven_identity().is_some();
+                return match slots::find(&self.route.slots, &request.fields) {
+                    // `Bearer ` before a variable that is empty.
+                    Found::None if !is_known => deny(RefusalReason::NoToken, NO_TOKEN),
+                    _ => deny(
+                        RefusalReason::BadRequest,
+                        "a field value begins or ends with a blank (RFC 9113 8.2.1)",
+                    ),
+                };
+            }
+            Some(why) => return deny(why, "no identity could have this"),
         }
         // Inside a tunnel the route was named before, and programs send whatever name they reach it by.
         if !self.session.is_tunnelled()
@@ -253,7 +266,7 @@ impl HttpTraffic {
             Found::None => {
                 return match self.session.proven_identity() {
                     Some(identity) => Poll::Ready(Ok(identity)),
-                    None => deny(RefusalReason::NoToken, "no token in any slot of this route"),
+                    None => deny(RefusalReason::NoToken, NO_TOKEN),
                 };
             }
         };

@@ -108,7 +108,8 @@ fn malformed_heads_reset_their_stream_and_go_nowhere() {
         &[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("transfer-encoding", "chunked")],
         &[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("te", "gzip")],
         &[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("a", "b\r\nc: d")],
-        &[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("a", " b")],
+        &[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("a", " b\u{1} ")],
+        &[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("connection", " ")],
         &[(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "a"), ("host", "b")],
         &[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("content-length", "1x")],
     ];
@@ -142,6 +143,23 @@ fn malformed_heads_reset_their_stream_and_go_nowhere() {
             (RST_STREAM, &PROTOCOL_ERROR.to_be_bytes()[..]),
             "{head:?}"
         );
+    }
+}
+
+#[test]
+fn blanks_around_a_value_are_answered_and_go_nowhere() {
+    for (field, value) in [("authorization", "Bearer "), ("x-key", " b"), ("x-key", "b\t"), ("x-key", " \t ")]
+    {
+        let mut http = greeted();
+        let run = feed(&mut http, &get(1, &[("authorization", "Bearer good"), (field, value)]), 1_000);
+        assert_eq!((run.fault, run.up.len()), (None, 0), "{field}: {value:?}");
+        assert_eq!(http.request().fields.all(field).last(), Some(value.trim().as_bytes()));
+        assert_eq!(http.request().barred, Some(RefusalReason::BadRequest));
+        let answer = frames(&said(&mut http));
+        assert_eq!(answer[0].0.kind, HEADERS, "{field}: {value:?}");
+        assert!(fields(&answer[0].1).contains(&(":status".into(), "400".into())));
+        // The stream alone is refused.
+        assert_eq!(frames(&feed(&mut http, &get(3, &[("authorization", "Bearer good")]), 1_000).up).len(), 1);
     }
 }
 
