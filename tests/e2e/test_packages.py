@@ -1,16 +1,19 @@
 """Packages: what a new machine gets, does with it, keeps through an upgrade, and has left after a purge."""
 
+import json
 import os
 import pathlib
 import shutil
 import ssl
 import subprocess
+import sys
 import tomllib
 
 import httpx
 import kubernetes_validate
 import pytest
 import yaml
+from compose_spec import PyCompose
 from support.acme import Pebble
 from support.gateway import BINARY, ROOT
 from support.parts import until
@@ -35,7 +38,7 @@ def packages(tmp_path_factory):
 def root(tmp_path_factory):
     """A new Debian, with the essential packages and nothing else."""
     folder = tmp_path_factory.mktemp("root")
-    command = ["mmdebstrap", "--variant=essential", "--include=ca-certificates,passwd", "--quiet", "bookworm", str(folder / "debian")]
+    command = ["mmdebstrap", "--variant=essential", "--include=ca-certificates,curl,passwd", "--quiet", "bookworm", str(folder / "debian")]
     done = run(command, 240)
     assert done.returncode == 0, done.stderr.decode()
     return folder / "debian"
@@ -58,7 +61,13 @@ def test_install_init_check_serve_upgrade_purge(world, packages, root, tmp_path)
     assert account.isdigit() and etc.stat().st_mode & 0o777 == 0o750
     assert etc.stat().st_gid == int(inside(root, "id", "-g", "staunch").text)
 
-    # An own issuer and a service with an own authority: README's first steps.
+    # README's first commands, as they stand in what was installed.
+    walk = ["unshare", "--net", "--mount", sys.executable, str(ROOT / "tests/e2e/support/readme_walk.py"), str(root), str(tmp_path)]
+    done = run(walk, 60)
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout)["first answer"] < 60, done.stdout
+
+    # An own issuer and a service with an own authority, for the service's account.
     shutil.copy(world.ca, root / "tmp/ca.pem")
     (root / "tmp/model.key").write_text("sk-package-canary\n")
     (root / "tmp/model.key").chmod(0o600)
@@ -187,6 +196,59 @@ def test_completions_and_manual_pages_name_every_command(packages, tmp_path):
 PACKAGES = ROOT / "config/packages"
 
 
+def test_an_image_that_no_container_engine_built_serves_as_its_own_account(world, tmp_path):
+    for folder in (tmp_path, *tmp_path.parents):
+        if str(folder).startswith("/tmp/"):
+            folder.chmod(0o755)
+    done = run([str(PACKAGES / "image"), str(tmp_path / "image")], 120, env=os.environ | {"STAUNCH_BIN": BINARY})
+    assert done.returncode == 0, done.stderr.decode()
+    name = done.stdout.decode().strip()
+    assert run([str(PACKAGES / "image"), str(tmp_path / "image")], env=os.environ | {"STAUNCH_BIN": BINARY}).returncode == 1
+    assert run(["umoci", "unpack", "--image", name, str(tmp_path / "bundle")]).returncode == 0
+    # What a container engine would run, and where.
+    process = json.loads((tmp_path / "bundle/config.json").read_text())["process"]
+    root = tmp_path / "bundle/rootfs"
+    assert (process["user"]["uid"], process["user"]["gid"]) == (10443, 10443) and not (root / "bin").exists()
+    port, etc = free_port(), root / "etc/staunch"
+    chain, key = world.authority.leaf("image", ["localhost"])
+    for source, name in ((chain, "gateway.pem"), (key, "gateway.key"), (world.ca, "ca.pem")):
+        shutil.copy(source, etc / name)
+    (etc / "model.key").write_text("sk-image-canary")
+    for file in etc.iterdir():
+        os.chown(file, 10443, 10443)
+        file.chmod(0o600)
+    (etc / "staunch.toml").write_text(f"""
+        [[listener]]
+        address = "127.0.0.1:{port}"
+        [admin]
+        address = "127.0.0.1:{free_port()}"
+        [[issuer]]
+        name = "corp"
+        oidc = "{world.issuer.url}"
+        audience = ["staunch"]
+        ca = "ca.pem"
+        [secrets]
+        model = "file:model.key"
+        [[route]]
+        name = "model"
+        sni = "localhost"
+        protocol = "http"
+        upstream = {{ address = "tls://127.0.0.1:{world.nginx_port}", ca = "ca.pem" }}
+        certificate = {{ chain = "gateway.pem", key = "gateway.key" }}
+        allow = [{{ issuer = "corp", groups = ["agents"] }}]
+        inject = {{ header = "authorization", value = "Bearer {{secret:model}}" }}
+    """)
+    serve = [shutil.which("chroot"), "--userspec=10443:10443", str(root), *process["args"]]
+    gateway = Process(serve, tmp_path / "log", port, dict(one.split("=", 1) for one in process["env"]))
+    try:
+        headers = {"Authorization": f"Bearer {world.issuer.token()}"}
+        verify = ssl.create_default_context(cafile=world.ca)
+        answer = httpx.get(f"https://localhost:{port}/seen", headers=headers, verify=verify)
+        assert answer.status_code == 200 and "Bearer sk-image-canary" in answer.text, gateway.text()
+    finally:
+        assert gateway.stop() == 0, gateway.text()
+
+
 def test_the_manifests_hold_to_the_schemas_of_kubernetes():
     base = PACKAGES / "kubernetes/base"
     named = {name for name in os.listdir(base) if name.endswith(".yaml")} - {"kustomization.yaml"}
@@ -202,8 +264,14 @@ def test_the_manifests_hold_to_the_schemas_of_kubernetes():
     assert pod["terminationGracePeriodSeconds"] > 60 and 'drain = "60s"' in (base / "staunch.toml").read_text()
 
 
-def test_the_compose_file_names_what_is_there():
-    compose = yaml.safe_load((PACKAGES / "compose/compose.yaml").read_text())
+def test_the_compose_file_holds_to_its_schema_and_names_what_is_there():
+    text = (PACKAGES / "compose/compose.yaml").read_text()
+    PyCompose.from_yaml(text).validate()
+    for wrong in (text.replace("read_only:", "readonly:"), text.replace("service_started", "started")):
+        assert wrong != text
+        with pytest.raises(Exception, match="services.gateway"):
+            PyCompose.from_yaml(wrong)
+    compose = yaml.safe_load(text)
     stages = [line.split(" AS ")[1] for line in (PACKAGES / "Dockerfile").read_text().splitlines() if " AS " in line]
     for name, service in compose["services"].items():
         assert ("image" in service) != ("build" in service), name

@@ -14,15 +14,16 @@ const [port, chain, key, jwks] = process.argv.slice(2);
 const require = createRequire(pathToFileURL(`${process.env.STAUNCH_TOOLS}/package.json`));
 const { default: Provider } = await import(pathToFileURL(require.resolve("oidc-provider")).href);
 
-const issuer = `https://127.0.0.1:${port}`;
-// The client's name says what its tokens are like: <subject>.<group>.<audience>.<seconds>[.<seconds of a device code>]
+const issuer = process.env.ISSUER ?? `https://127.0.0.1:${port}`;
+// The client's name says what its tokens are like: <subject>.<group>.<audience>.<seconds>[.<seconds of a device code>]; a name
+// without dots stands for the usual.
 const known = JSON.parse(process.env.CLIENTS);
 // Programs of people: public clients, as RFC 8252 has them. <subject> is whatever name is typed in.
 const native = JSON.parse(process.env.NATIVE ?? "[]");
 // Websites: clients with a secret and one redirect URI.
 const web = JSON.parse(process.env.WEB ?? "[]");
-const group = (client) => client.clientId.split(".")[1];
-const audience = (client) => client.clientId.split(".")[2];
+const group = (client) => client.clientId.split(".")[1] ?? "agents";
+const audience = (client) => client.clientId.split(".")[2] ?? "staunch";
 const provider = new Provider(issuer, {
   jwks: { keys: JSON.parse(readFileSync(jwks)).keys },
   clients: known
@@ -73,7 +74,7 @@ const provider = new Provider(issuer, {
         audience: audience(client),
         scope: "use",
         accessTokenFormat: "jwt",
-        accessTokenTTL: Number(client.clientId.split(".")[3]),
+        accessTokenTTL: Number(client.clientId.split(".")[3] ?? 600),
         jwt: { sign: { alg: "ES256" } },
       }),
       useGrantedResource: () => true,
