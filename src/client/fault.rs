@@ -85,9 +85,20 @@ impl Refusal {
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.text.is_empty() {
-            true => f.write_str(&self.code),
-            false => write!(f, "{} ({})", self.code, self.text),
+        f.write_str(&self.code)?;
+        if !self.text.is_empty() {
+            write!(f, " ({})", self.text)?;
+        }
+        // What people get wrong, for the codes that say little (RFC 6749 section 5.2).
+        match self.code.as_str() {
+            "invalid_client" => {
+                f.write_str("; does it know --client-id, and does this client have a secret?")
+            }
+            "invalid_scope" => f.write_str("; what it offers goes into --scope"),
+            "unauthorized_client" | "unsupported_grant_type" => {
+                f.write_str("; the client must be registered for this way of logging in")
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -67,7 +67,10 @@ impl Issuer {
         let answer = http.get(&place).await?;
         if answer.status != StatusCode::OK {
             let status = answer.status.as_u16();
-            return Err(Offence::Unable(format!("it has no discovery document (status {status})")));
+            return Err(Offence::Unable(format!(
+                "it has no discovery document (status {status}); an issuer is what stands in a token's `iss`, path and all, \
+                 such as https://idp.example.com/realms/NAME"
+            )));
         }
         let Ok(document) = serde_json::from_slice::<Document>(answer.body.expose()) else {
             return broken("is not the JSON that OpenID Connect Discovery asks for".into());

@@ -34,13 +34,13 @@ fn is_http(first: &[u8]) -> bool {
     METHODS.iter().any(|method| first.starts_with(method))
 }
 
-/// What a plaintext HTTP client is told.
+/// What a plaintext HTTP client is told, in the form of all refusals: SDKs show nothing of other texts.
 pub const HTTP_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
-    content-type: text/plain; charset=utf-8\r\n\
-    content-length: 78\r\n\
+    content-type: application/json\r\n\
+    content-length: 121\r\n\
     connection: close\r\n\
     \r\n\
-    This port speaks TLS 1.2 or later only. Use https:// instead of http:// here.\n";
+    {\"error\":{\"code\":\"plaintext\",\"message\":\"This port speaks TLS 1.2 or later only. Use https:// instead of http:// here.\"}}\n";
 
 /// The fatal alert `unrecognized_name` in a plaintext record (RFC 6066 section 3).
 pub const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];

@@ -18,13 +18,12 @@ pub fn explain(error: &Error, ca: &str) -> String {
 pub fn explain_within(error: &(dyn std::error::Error + 'static), ca: &str) -> Option<String> {
     let mut next = Some(error);
     while let Some(error) = next {
-        let boxed = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let found =
-            error.downcast_ref::<Error>().or_else(|| boxed.and_then(|inner| inner.downcast_ref::<Error>()));
-        if let Some(found) = found {
+        if let Some(found) = error.downcast_ref::<Error>() {
             return Some(explain(found, ca));
         }
-        next = error.source();
+        // The source of an I/O error is the one behind what it holds.
+        let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = held.map_or_else(|| error.source(), |held| Some(held));
     }
     None
 }
@@ -44,6 +43,8 @@ mod tests {
         assert!(said.contains("UnknownIssuer") && said.ends_with("with `ca`"), "{said}");
         let boxed = std::io::Error::new(std::io::ErrorKind::InvalidData, unknown);
         assert!(explain_within(&boxed, "--ca FILE").unwrap().ends_with("with --ca FILE"));
+        let twice = std::io::Error::other(boxed);
+        assert!(explain_within(&twice, "--ca FILE").unwrap().ends_with("with --ca FILE"));
         assert_eq!(explain_within(&std::io::Error::other("x"), "`ca`"), None);
     }
 }

@@ -180,7 +180,16 @@ impl Stream for UnixStream {
 
 impl Place {
     pub(super) fn bind(request: &PlaceRequest) -> Result<Place, Fault> {
-        let fault = |shown: String| move |error: io::Error| Fault::Machine(format!("{shown}: {error}"));
+        let fault = |shown: String| {
+            move |error: io::Error| {
+                let advice = match error.kind() {
+                    io::ErrorKind::AddrInUse => "; write another port, or 0 for any that is free",
+                    io::ErrorKind::PermissionDenied => "; ports below 1024 are root's",
+                    _ => "",
+                };
+                Fault::Machine(format!("{shown}: {error}{advice}"))
+            }
+        };
         let tcp = |loopback: Loopback| {
             let address = Address::Tcp(loopback.address());
             Place { listener: Listener::Tcp(loopback), address }

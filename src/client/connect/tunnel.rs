@@ -197,7 +197,11 @@ fn read(answer: &[u8]) -> Result<Option<String>, String> {
     let said = serde_json::from_str::<serde_json::Value>(body).ok().and_then(|body| {
         let error = body.get("error")?;
         let (message, id) = (error.get("message")?.as_str()?, error.get("id")?.as_str()?);
-        Some(format!("{} ({}, request {})", message, error.get("code")?.as_str()?, id))
+        let code = error.get("code")?.as_str()?;
+        // Whoever may not know which routes there are is told the same for one that is not there.
+        let hint =
+            if code == "forbidden" { "; a route of another name is refused in the same words" } else { "" };
+        Some(format!("{message} ({code}, request {id}){hint}"))
     });
     Err(shown(&said.unwrap_or_else(|| format!("it answered {status:?}"))))
 }
@@ -213,7 +217,10 @@ mod tests {
         assert_eq!(read(b"HTTP/1.1 200 OK\r\n\r\n"), Ok(None));
         let body = r#"{"error":{"code":"forbidden","message":"No.","id":"a-0"}}"#;
         let refused = format!("HTTP/1.1 403 Forbidden\r\n\r\n{body}");
-        assert_eq!(read(refused.as_bytes()), Err("No. (forbidden, request a-0)".into()));
+        assert_eq!(
+            read(refused.as_bytes()),
+            Err("No. (forbidden, request a-0); a route of another name is refused in the same words".into())
+        );
         let other = read(b"HTTP/1.1 404 \x1b[2JNot Found\r\n\r\n<html>").unwrap_err();
         assert!(other.contains("404") && !other.contains('\x1b'), "{other}");
     }
