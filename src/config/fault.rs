@@ -66,6 +66,8 @@ pub(super) struct Notes<'a> {
     pub(super) lost: bool,
     /// True when users other than the file's owner can read it.
     pub(super) is_open_to_others: bool,
+    /// True when users other than the file's owner and group can change it.
+    pub(super) is_changed_by_others: bool,
 }
 
 impl<'a> Notes<'a> {
@@ -78,6 +80,7 @@ impl<'a> Notes<'a> {
             told: BTreeSet::new(),
             lost: false,
             is_open_to_others: false,
+            is_changed_by_others: false,
         }
     }
 

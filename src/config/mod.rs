@@ -34,8 +34,9 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| faults(vec![Fault { line: 0, text: unreadable(path, &error) }]))?;
     let mut notes = Notes::new(&text);
-    notes.is_open_to_others =
-        std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o044 != 0);
+    let mode = std::fs::metadata(path).map_or(0, |file| file.permissions().mode());
+    notes.is_open_to_others = mode & 0o044 != 0;
+    notes.is_changed_by_others = mode & 0o002 != 0;
     let loaded = text::read(&mut notes).and_then(|config| resolve::resolve(config, path, &mut notes));
     let Notes { mut faults, mut warnings, .. } = notes;
     warnings.sort_by_key(|warning| warning.line);

@@ -154,10 +154,44 @@ impl SubjectPattern {
                 (open(start.chars().next_back()) || open(end.chars().next()))
                     .then_some("has no boundary beside its *, so longer names fit, too")
             }
+            Form::Label(parent) if !parent[1..].contains('.') => {
+                Some("fits names of everybody below that ending; write the domain that is yours")
+            }
+            Form::Mailbox(domain) if PUBLIC_MAIL.contains(&&domain[1..]) => {
+                Some("fits everybody, as anybody gets an address there; write each one out")
+            }
+            Form::Exact(text) => match self.source {
+                SubjectSource::Uri => {
+                    let path = text.split_once("://").and_then(|(_, after)| after.split_once('/'));
+                    path.is_some_and(|(_, path)| !path.is_empty() && !is_plain_path(path)).then_some(
+                        "has an empty part, `.`, `..` or an escape in its path; write it as certificates have it",
+                    )
+                }
+                SubjectSource::Email => (!text.contains('@')).then_some("has no @, so it fits no address"),
+                SubjectSource::Dns => {
+                    let is_other = text.contains(['/', ':', '@', ' ']);
+                    is_other
+                        .then_some("is no DNS name, so it fits none; uri and email have keys of their own")
+                }
+                SubjectSource::CommonName => None,
+            },
             _ => None,
         }
     }
 }
+
+/// Where anybody gets an address.
+const PUBLIC_MAIL: [&str; 9] = [
+    "gmail.com",
+    "googlemail.com",
+    "outlook.com",
+    "hotmail.com",
+    "live.com",
+    "yahoo.com",
+    "icloud.com",
+    "proton.me",
+    "gmx.net",
+];
 
 /// The spelling by which names of a place are compared: host names and schemes have no case.
 fn canonical(source: SubjectSource, text: &str) -> String {

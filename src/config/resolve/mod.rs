@@ -133,7 +133,7 @@ pub(super) fn resolve(config: Config, file: &Path, notes: &mut Notes<'_>) -> Opt
     if !notes.faults.is_empty() {
         return None;
     }
-    mistakes::warn(&config, notes);
+    mistakes::warn(&config, base, notes);
     let issuers = notes.take(0..0, Issuers::new(settings).map_err(|fault| fault.to_string()))?;
     let mut resolved = resolved;
     for (route, summary) in &mut resolved {

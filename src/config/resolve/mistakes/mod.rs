@@ -1,24 +1,17 @@
 //! Plausible mistakes: what works, and is probably not meant. Reads what is written, and only warns.
 
+mod files;
+mod rules;
+
 use crate::config::fault::Notes;
 use crate::config::model::{self, Config, Inject, OneOrMany, Text, Upstream};
 use crate::config::units;
+use rules::{of_operators, of_rule, of_text};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 use toml::Spanned;
-
-/// Issuers that give tokens to everybody: to name one alone permits the world.
-const PUBLIC_ISSUERS: [&str; 8] = [
-    "https://token.actions.githubusercontent.com",
-    "https://accounts.google.com",
-    "https://gitlab.com",
-    "https://login.microsoftonline.com/common/v2.0",
-    "https://login.microsoftonline.com/consumers/v2.0",
-    "https://login.microsoftonline.com/organizations/v2.0",
-    "https://app.terraform.io",
-    "https://appleid.apple.com",
-];
 
 /// Parts of names of headers that carry secrets.
 const SECRET_HEADERS: [&str; 6] = ["authorization", "key", "token", "secret", "password", "cookie"];
@@ -34,7 +27,11 @@ const LONG_WORD: usize = 32;
 const LONG_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Warns of all of them.
-pub(super) fn warn(config: &Config, notes: &mut Notes<'_>) {
+pub(super) fn warn(config: &Config, base: &Path, notes: &mut Notes<'_>) {
+    files::warn(config, base, notes);
+    of_admin(&config.admin, notes);
+    of_limits(config, notes);
+    config.honeytoken.iter().for_each(|one| of_honeytoken(one, config, notes));
     config.issuer.iter().for_each(|one| of_issuer(one.get_ref(), &one.span(), notes));
     config.listener.iter().for_each(|one| of_listener(one.get_ref(), config, notes));
     let deadline = config.limits.permit_deadline.as_ref();
@@ -46,6 +43,73 @@ pub(super) fn warn(config: &Config, notes: &mut Notes<'_>) {
     for route in &config.route {
         of_route(route.get_ref(), config, notes);
         route.get_ref().allow.iter().for_each(|allow| of_rule(allow.get_ref(), &allow.span(), config, notes));
+    }
+}
+
+/// Where the operator's listener is without `address`.
+const ADMIN: &str = "127.0.0.1:9901";
+
+/// Ports and the protocol of ours that stands behind them nearly always.
+const PORTS: [(&str, &str); 4] =
+    [("5432", "postgres"), ("6432", "postgres"), ("3306", "mysql"), ("6379", "redis")];
+
+fn of_admin(admin: &model::Admin, notes: &mut Notes<'_>) {
+    for rule in admin.operate.iter().chain(&admin.view) {
+        of_operators(rule, notes);
+    }
+    if let Some(anyone) = admin.loopback.as_ref().filter(|text| text.get_ref() == "anyone") {
+        let text = "every account and every program of this machine may end sessions; write \"owner\", or set `key` or `operate`";
+        notes.warn(anyone.span(), text);
+    }
+}
+
+fn of_limits(config: &Config, notes: &mut Notes<'_>) {
+    let limits = &config.limits;
+    let public = config.listener.iter().find(|one| !is_local(one.get_ref()));
+    let Some(public) = public else { return };
+    if limits.half_open_per_address == Some(0) && limits.half_open.is_none_or(|limit| limit == 0) {
+        let text = "half_open_per_address = 0 lifts the limit of connections that have not said who they are, and with it that of \
+                    all of them together: one client can hold every place here; leave it out, or give half_open a number";
+        notes.warn(public.get_ref().address.span(), text);
+    } else if limits.half_open == Some(0) {
+        let text = "half_open = 0 lifts the limit of connections that have not said who they are: some clients can hold every \
+                    place here; leave it out";
+        notes.warn(public.get_ref().address.span(), text);
+    }
+}
+
+/// An alarm that somebody sets off by working.
+fn of_honeytoken(token: &model::Honeytoken, config: &Config, notes: &mut Notes<'_>) {
+    let Some(subject) = &token.subject else { return };
+    let names = |allow: &model::Allow| {
+        let subjects = allow.subjects.iter().flat_map(|list| list.get_ref());
+        token.issuer.as_ref().is_none_or(|issuer| issuer == allow.issuer.get_ref())
+            && subjects.into_iter().any(|one| one == subject)
+    };
+    let rules = config.route.iter().flat_map(|route| &route.get_ref().allow);
+    if rules.into_iter().any(|rule| names(rule.get_ref())) {
+        let text = format!(
+            "a rule permits subject {subject:?}, whose every use is an alarm; name somebody who does not exist"
+        );
+        notes.warn(token.name.span(), text);
+    }
+}
+
+fn is_local(listener: &model::Listener) -> bool {
+    listener.address.get_ref().parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
+}
+
+/// True for networks that hold more than any operator's own: a share of all addresses that has no private ones around it.
+fn is_nearly_everybody(network: &str) -> bool {
+    let Some((address, bits)) = network.split_once('/') else { return false };
+    let (Ok(address), Ok(bits)) = (address.parse::<IpAddr>(), bits.parse::<u8>()) else { return false };
+    match address {
+        IpAddr::V4(_) => bits < 8,
+        IpAddr::V6(v6) => {
+            let is_private = v6.is_unique_local() || v6.is_unicast_link_local();
+            let is_all_of_v4 = v6.to_ipv4_mapped().is_some() && (96..104).contains(&bits);
+            is_all_of_v4 || (bits < 19 && !(is_private && bits >= 7))
+        }
     }
 }
 
@@ -63,7 +127,19 @@ fn of_issuer(issuer: &model::Issuer, span: &Range<usize>, notes: &mut Notes<'_>)
             notes.warn(audience.span(), text);
         } else if all[..place].iter().any(|other| other.get_ref() == text) {
             notes.warn(audience.span(), format!("{text:?} is named twice; remove one"));
+        } else {
+            of_text(text, "audience", &audience.span(), notes);
         }
+    }
+    for azp in issuer.azp.iter().flat_map(|list| list.get_ref()) {
+        of_text(azp, "azp", issuer.azp.as_ref().map_or(span, |_| span), notes);
+    }
+    if let Some(why) = rules::chosen_by_people(&issuer.groups_claim) {
+        let text = format!(
+            "groups_claim is {:?}, {why}; name the claim that the issuer fills with groups",
+            issuer.groups_claim
+        );
+        notes.warn(span.clone(), text);
     }
     if issuer.groups_claim.is_empty() {
         notes.warn(
@@ -79,8 +155,7 @@ fn of_issuer(issuer: &model::Issuer, span: &Range<usize>, notes: &mut Notes<'_>)
 
 fn of_listener(listener: &model::Listener, config: &Config, notes: &mut Notes<'_>) {
     for network in &listener.proxy_protocol_from {
-        let bits = network.get_ref().split_once('/').and_then(|(_, bits)| bits.parse::<u8>().ok());
-        if bits.is_some_and(|bits| bits < 8) {
+        if is_nearly_everybody(network.get_ref()) {
             let text = format!(
                 "{} is nearly everybody: whoever connects says which address it has, in the log and for the limits per \
                  address; name the balancer's own, such as \"10.0.0.5/32\"",
@@ -89,11 +164,10 @@ fn of_listener(listener: &model::Listener, config: &Config, notes: &mut Notes<'_
             notes.warn(network.span(), text);
         }
     }
-    let local = |one: &model::Listener| {
-        one.address.get_ref().parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
-    };
-    let others = config.listener.iter().any(|other| local(other.get_ref()));
-    if let (Some(tunnel), None, false, true) = (&listener.tunnel, &listener.routes, local(listener), others) {
+    let others = config.listener.iter().any(|other| is_local(other.get_ref()));
+    if let (Some(tunnel), None, false, true) =
+        (&listener.tunnel, &listener.routes, is_local(listener), others)
+    {
         let text = "this tunnel can be reached from elsewhere and leads to every route, those too that only the loopback \
                     listener was to serve; name those that are meant: routes = [\"…\"] on this listener";
         notes.warn(tunnel.get_ref().sni.span(), text);
@@ -131,6 +205,30 @@ fn of_route(route: &model::Route, config: &Config, notes: &mut Notes<'_>) {
         let text = "this is a listener of the gateway's own: each session would come in once more; write the service's address";
         notes.warn(route.upstream.span(), text);
     }
+    let operator = config.admin.address.as_ref().map_or(ADMIN, |text| text.get_ref());
+    let operator = operator.rsplit_once(':').map(|(_, port)| port);
+    if target.is_some_and(|(host, port)| local(host) && operator == Some(port)) {
+        let text = "this is the operator's listener: whoever this route lets in comes from loopback there; leave it out";
+        notes.warn(route.upstream.span(), text);
+    }
+    let protocol = route.protocol.get_ref().as_str();
+    let usual = target.and_then(|(_, port)| PORTS.iter().find(|(usual, _)| *usual == port));
+    if let Some((port, usual)) = usual.filter(|(_, usual)| *usual != protocol && protocol != "raw") {
+        let text = format!(
+            "port {port} nearly always speaks {usual}; write protocol = {usual:?}, or the right port"
+        );
+        notes.warn(route.protocol.span(), text);
+    }
+    let any = route.hosts.as_ref().filter(|hosts| match hosts.get_ref() {
+        OneOrMany::One(text) => text == "any",
+        OneOrMany::Many(all) => all.iter().any(|text| text.get_ref() == "any"),
+    });
+    if let (Some(hosts), true) = (any, route.host.as_ref().is_some_and(|text| text.get_ref() == "keep")) {
+        let text = "with host = \"keep\", clients reach every virtual host of the upstream by its name; list the names that are \
+                    meant, or leave `host` out";
+        notes.warn(hosts.span(), text);
+    }
+    of_grace(route, notes);
     let credentials: Vec<&model::Credential> = match route.inject.as_ref().map(Spanned::get_ref) {
         None => Vec::new(),
         Some(Inject::One(one)) => vec![&**one],
@@ -142,6 +240,19 @@ fn of_route(route: &model::Route, config: &Config, notes: &mut Notes<'_>) {
         notes.warn(route.upstream.span(), text);
     }
     of_credentials(credentials, notes);
+}
+
+/// Longer than a token lives: expiry then ends nothing.
+const LONG_GRACE: Duration = Duration::from_secs(3600);
+
+fn of_grace(route: &model::Route, notes: &mut Notes<'_>) {
+    let Some(text) = &route.on_expiry else { return };
+    let grace = text.get_ref().strip_prefix("grace").map(str::trim).map(units::duration);
+    if grace.is_some_and(|time| time.is_ok_and(|time| time > LONG_GRACE)) {
+        let text = "for so long somebody works on whose token has expired, also once the issuer has shut them out; write minutes, \
+                    such as \"grace 5m\"";
+        notes.warn(route.on_expiry.as_ref().map_or(0..0, Spanned::span), text);
+    }
 }
 
 fn of_credentials(credentials: Vec<&model::Credential>, notes: &mut Notes<'_>) {
@@ -186,56 +297,4 @@ fn looks_like_a_secret(value: &str) -> bool {
     SECRET_BEGINNINGS.iter().any(|start| lower.starts_with(start))
         || (value.len() >= LONG_WORD
             && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+/=".contains(&byte)))
-}
-
-fn of_rule(allow: &model::Allow, span: &Range<usize>, config: &Config, notes: &mut Notes<'_>) {
-    let issuer =
-        config.issuer.iter().find(|issuer| issuer.get_ref().name.get_ref() == allow.issuer.get_ref());
-    let open = allow.groups.is_none() && allow.subjects.is_none() && allow.claims.is_none();
-    if let (Some(issuer), true) = (issuer, open) {
-        let url = issuer.get_ref().oidc.get_ref().trim_end_matches('/');
-        if PUBLIC_ISSUERS.contains(&url) {
-            let text = format!(
-                "everybody in the world gets tokens of {url}; say whose are meant, such as claims = {{ repository_owner = \
-                 \"…\" }} or {{ hd = \"example.com\" }}"
-            );
-            notes.warn(span.clone(), text);
-        }
-    }
-    for (list, key) in [(&allow.groups, "groups"), (&allow.subjects, "subjects")] {
-        for text in list.iter().flat_map(|list| list.get_ref()) {
-            of_text(text, key, list.as_ref().map_or(span, |_| span), notes);
-        }
-    }
-    let Some(claims) = &allow.claims else { return };
-    for (name, values) in claims.get_ref() {
-        let values: Vec<&str> = match values {
-            OneOrMany::One(value) => vec![value],
-            OneOrMany::Many(all) => all.iter().map(|text| text.get_ref().as_str()).collect(),
-        };
-        values.into_iter().for_each(|value| of_text(value, name, &claims.span(), notes));
-    }
-    if claims.get_ref().contains_key("email") && !claims.get_ref().contains_key("email_verified") {
-        let text = "at many issuers people choose their e-mail address; add email_verified = \"true\", or name subjects";
-        notes.warn(claims.span(), text);
-    }
-}
-
-/// What looks like a pattern is compared as it stands.
-fn of_text(text: &str, key: &str, span: &Range<usize>, notes: &mut Notes<'_>) {
-    let regular = text.starts_with('^') || text.ends_with('$') || text.contains(".*") || text.contains("(?");
-    if text.is_empty() {
-        notes.warn(
-            span.clone(),
-            format!("{key} names \"\", which nobody has; leave {key} out where anybody is meant"),
-        );
-    } else if regular || text.contains('*') {
-        let text = format!(
-            "{text:?} in {key} is compared as it stands, not as a pattern; write each one out, or leave {key} out"
-        );
-        notes.warn(span.clone(), text);
-    } else if text.trim() != text {
-        let meant = text.trim();
-        notes.warn(span.clone(), format!("{text:?} in {key} is compared with its blanks; write {meant:?}"));
-    }
 }
