@@ -31,7 +31,7 @@ fn is_module(target: &str) -> bool {
 }
 
 /// The rooms of the gateway, by `lib.rs`.
-const MODULES: [&str; 29] = [
+const MODULES: [&str; 30] = [
     "acme",
     "admin",
     "audit",
@@ -55,6 +55,7 @@ const MODULES: [&str; 29] = [
     "recording",
     "reference",
     "relay",
+    "sandbox",
     "secret",
     "serve",
     "session",
