@@ -384,7 +384,9 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
                     next = next.min(at);
                 }
             }
-            if let Some(limit) = self.traffic.idle_limit() {
+            // A peer that pauses while there is something for it is not idle: how long it may, `stall` says.
+            let is_stalled = self.up.stalled_since().or(self.down.stalled_since()).is_some();
+            if let Some(limit) = self.traffic.idle_limit().filter(|_| !is_stalled) {
                 if self.moved + limit <= now {
                     return Err(Ended::new(Close::Idle));
                 }

@@ -1,5 +1,6 @@
 """PostgreSQL through the gateway: a real server, psql, pgbench, psycopg."""
 
+import concurrent.futures
 import contextlib
 import datetime
 import hashlib
@@ -241,6 +242,25 @@ def test_copy_of_a_large_table_both_ways(to):
             for data in copy:
                 received.update(data)
     assert sent.digest() == received.digest()
+
+
+def test_a_copy_outlives_a_reader_that_pauses_and_stall_alone_decides(database, start, to):
+    patient = database.route("scram", timeouts={"idle": "2s", "stall": "60s"})
+    strict = database.route("md5", "svc_md5", timeouts={"stall": "2s"})
+    gateway = start(database.config(route=[patient, strict], mask=[]))
+
+    def copy(route):
+        parameters = " ".join(f"{key}={value}" for key, value in to(route, gateway=gateway).items())
+        rows = "copy (select repeat('x', 99) from generate_series(1, 500000)) to stdout"
+        command = ["sh", "-c", 'psql "$1" -c "$2" | (sleep 8; wc -l)', "sh", parameters, rows]
+        return run(command, 60).stdout.strip()
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        whole, cut = pool.map(copy, ["scram", "md5"])
+    assert whole == b"500000"
+    assert int(cut) < 500000
+    assert gateway.line("session closed", route="pg-md5")["reason"] == "stalled"
+    assert gateway.line("session closed", route="pg-scram")["reason"] == "done"
 
 
 def test_large_values_both_ways(to):

@@ -354,7 +354,8 @@ pub struct Timeouts {
     /// models think for minutes.
     #[schemars(with = "Option<Duration>")]
     pub response: Option<Text>,
-    /// Nothing moves either way: raw bytes, tunnels, a response that is awaited. Default `1h`.
+    /// Nothing moves either way, and nothing waits for a peer that does not read (`stall`): raw bytes, tunnels, a response that is
+    /// awaited. Default `1h`.
     #[schemars(with = "Option<Duration>")]
     pub idle: Option<Text>,
     /// A peer reads nothing although there is something for it. Default `2m`.

@@ -57,7 +57,7 @@ class Gateway:
     def write(self, config: dict) -> None:
         config = dict(config)
         listener = {"address": f"127.0.0.1:{self.port}"}
-        for key in ("tunnel", "mysql", "proxy_protocol_from", "default_route"):
+        for key in ("tunnel", "mysql", "proxy_protocol_from", "default_route", "postgres_cancel_in_clear"):
             if value := config.pop(key, None):
                 listener[key] = value
         config = {"listener": [listener]} | config
