@@ -266,6 +266,18 @@ async fn an_upstream_that_dies_in_mid_response_does_not_look_like_an_end() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_breaks_its_framing_in_mid_response_does_not_look_like_an_end() {
+    let http = Http::start(Wish::default()).await;
+    let (mut client, mut upstream, _) = timeout(SOON, http.exchange(&ask(&http, "GET", ""))).await.unwrap();
+    let begun = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n";
+    upstream.write_all(begun.as_bytes()).await.unwrap();
+    assert_eq!(read_exactly(&mut client, begun.len()).await, begun);
+    upstream.write_all(b"+2\r\nok\r\n0\r\n\r\n").await.unwrap();
+    let ended = timeout(SOON, client.read(&mut [0; 1])).await.unwrap();
+    assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+}
+
+#[tokio::test]
 async fn expiry_drains_by_default_and_cuts_where_told() {
     for (on_expiry, cut) in [(OnExpiry::Drain, false), (OnExpiry::Cut, true)] {
         let http = Http::start(Wish { on_expiry, ..Wish::default() }).await;

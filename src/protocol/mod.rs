@@ -431,6 +431,8 @@ pub trait Http {
     fn drain(&mut self);
     /// Ends one exchange now: RST_STREAM both ways. `false` where the protocol can only cut the connection (HTTP/1.1).
     fn cut(&mut self, key: Key) -> bool;
+    /// An answer was cut in its middle by nothing but the end of the connection, which must not look like one.
+    fn is_cut(&self) -> bool;
     /// Exchanges under way: permitted and not yet over.
     fn in_flight(&self) -> usize;
     /// True when the connection is to be closed once what `wants_down` tells of was sent

@@ -57,7 +57,8 @@ pub(super) fn parse_request(head: &[u8], limits: &Limits, request: &mut Request)
     request.authority.extend_from_slice(host.unwrap_or_default());
     let origin = origin_form(target.as_bytes(), method, host)?;
     request.target.clear();
-    if !origin.starts_with(b"/") && origin != b"*" {
+    // Of an absolute target whose path is empty (RFC 9112 section 3.2.1).
+    if origin.len() < target.len() && !origin.starts_with(b"/") && origin != b"*" {
         request.target.push(b'/');
     }
     request.target.extend_from_slice(origin);

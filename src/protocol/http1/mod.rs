@@ -549,6 +549,10 @@ impl Http for Http1 {
         false
     }
 
+    fn is_cut(&self) -> bool {
+        self.cut
+    }
+
     fn in_flight(&self) -> usize {
         self.exchanges.iter().filter(|e| matches!(e.reply, Reply::FromUpstream)).count()
     }

@@ -500,6 +500,11 @@ impl Http for Http2 {
         true
     }
 
+    fn is_cut(&self) -> bool {
+        // Its stream is reset.
+        false
+    }
+
     fn in_flight(&self) -> usize {
         // A frame that has begun is finished before anything is closed.
         self.streams.len() + self.queue.len() + usize::from(!self.upstream.at_boundary())

@@ -504,7 +504,9 @@ impl Finish for HttpTraffic {
         };
         let answered = why.is_some_and(|why| http.upstream_lost(why));
         // With nothing under way, closing cuts nothing.
-        let (idle, tunnel) = (answered || http.in_flight() == 0, http.is_tunnel());
+        let is_fault = matches!(close, Close::Protocol(_)) || close.culprit() == Culprit::Gateway;
+        let is_cut = (is_fault || close.culprit() == Culprit::Upstream) && http.is_cut();
+        let (idle, tunnel) = (answered || http.in_flight() == 0 && !is_cut, http.is_tunnel());
         if self.wants(Direction::Down) {
             // A 400, a 502, a GOAWAY.
             let mut out = Vec::new();
