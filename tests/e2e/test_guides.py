@@ -114,3 +114,82 @@ def test_every_command_and_flag_in_a_guide_exists(path, commands):
         flags = [word.split("=")[0] for word in words if word.startswith("--")]
         wrong += [call] if name not in commands else [f"{flag} of {call}" for flag in flags if not re.search(rf"{flag}\b", commands[name])]
     assert not wrong, wrong
+
+
+def shell_lines(path) -> list[str]:
+    """Each line that a guide would have typed in, continuations joined."""
+    found, language, line = [], None, ""
+    for text in path.read_text().splitlines():
+        if language is None:
+            opened = re.fullmatch(r"```(\w*)", text)
+            language = opened[1] if opened else None
+        elif text.startswith("```"):
+            language = None
+        elif language in ("console", "sh", "bash", ""):
+            line += text.strip()
+            if line.endswith("\\"):
+                line = line[:-1]
+                continue
+            typed = language == "sh" or re.match(r"\$ |sudo |staunch |curl |docker |kubectl |token=|[A-Z]+=\$", line)
+            if typed and line and not re.match(r"#|if |fi$|then", line):
+                found.append(re.sub(r"\s+", " ", line.removeprefix("$ ")))
+            line = ""
+    return found
+
+
+# What a line looks like → the test that runs it, or one of the same shape with names and ports of its own.
+RUN = [
+    (r"staunch init |staunch serve --config staunch/|curl --cacert staunch/ca.pem", "test_packages.py::test_install_init_check_serve_upgrade_purge"),
+    (r"staunch serve --config", "test_init.py::test_a_model_service_answers_the_printed_requests"),
+    (r"(sudo )?staunch check --config", "test_packages.py::test_install_init_check_serve_upgrade_purge"),
+    (r"staunch login --issuer", "test_login.py::test_a_browser_login_gives_a_token_that_the_gateway_takes"),
+    (r"staunch logout", "test_login.py::test_logout_revokes_and_removes"),
+    (r"export OPENAI_|OPENAI_BASE_URL=|ANTHROPIC_BASE_URL=", "test_init.py::test_a_model_service_answers_the_printed_requests"),
+    (r"staunch connect .*model --exec python3 team", "test_autogen.py::test_a_team_without_tls_and_token_through_connect"),
+    (r"staunch connect .*agents=|python3 -c 'import asyncio; from autogen_ext|python3 worker.py", "test_autogen.py::test_the_distributed_runtime_crosses_two_gateways"),
+    (r"staunch connect .*--exec", "test_connect.py::test_exec_runs_a_program_that_finds_its_routes"),
+    (r"staunch connect ", "test_connect.py::test_each_route_is_printed_with_what_uses_it"),
+    (r"cargo run --release -- demo", "test_life.py::test_the_demo_is_as_told"),
+    (r"curl -H \"Authorization: token", "test_http1.py::test_a_websocket_echoes_and_is_refused_without_a_token"),
+    (r"curl -s http://127.0.0.1:9901/api/sessions/|curl -s http://127.0.0.1:9901/api/sessions\?", "test_operator.py::test_a_live_stream_is_shown_with_both_legs_and_ended_with_a_reason"),
+    (r"curl -s http://127.0.0.1:9901/api/revoke", "test_operator.py::test_a_revoked_token_ends_its_session_and_gets_none_again"),
+    (r"staunch revoke|staunch top", "test_operator.py::test_the_command_line_revokes_and_shows_both_legs"),
+    (r"staunch mask try", "test_masking.py::test_mask_try_shows_what_would_be_masked"),
+    (r"mariadb ", "test_mysql.py::test_mariadbs_client_sends_the_token_as_its_password"),
+    (r"export PGPASSWORD|psql |PGPASSWORD=\$\(staunch", "test_postgres.py::test_psql_gets_in_as_the_stored_user_and_the_server_knows_who_it_is"),
+    (r"openssl s_client", "test_tls.py::test_client_certificates_decide"),
+    (r"REDISCLI_AUTH", "test_redis.py::test_redis_cli_gets_in_as_the_stored_user"),
+    (r"cd segments|ssh-keygen .*segment|sed '/\^\$/q'|grep \"\^— staunch/|openssl pkeyutl|len=", "test_recording_drills.py::test_the_commands_of_the_format_s_page_verify_it_without_staunch"),
+    (r"export STAUNCH_RECORDINGS|staunch sessions (list|show|replay|export)", "test_recording_protocols.py::test_all_of_it_verifies_replays_and_exports"),
+    (r"cp recordings/log/checkpoint|staunch sessions verify .*--noted", "test_recording_drills.py::test_an_older_log_is_found_by_a_checkpoint_that_was_noted"),
+    (r"staunch sessions verify", "test_recording.py::test_verification_is_good_and_no_secret_stands_in_any_file"),
+    (r"staunch evidence|cd evidence-|ssh-keygen .*report|jq -r .facts", "test_recording_drills.py::test_a_report_s_figures_are_counted_again"),
+    (r"staunch audit keygen", "test_recording.py::test_http_1_1_is_recorded_as_the_client_saw_it_without_its_secrets"),
+]  # fmt: skip
+# What no test runs, and the words with which its guide says so; `None` where it is no command of a user's of the gateway.
+NOT_RUN = [
+    (r"docker |kubectl |token=|curl --cacert ca.pem .*model.localhost|PGPASSWORD=\$token", "never run"),
+    (r"sudo (apt|systemctl|editor)", "never run"),
+    (r"mysql --host", "never run"),
+    (r"staunch sessions rewrap", None),
+    (r"tests/run|cargo build|pip install|python host.py|cp |curl -s -H|jq -r .value", None),
+]
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
+def test_every_line_to_be_typed_is_run_by_a_test_or_said_to_be_never_run(path):
+    for line in shell_lines(path):
+        if any(re.match(pattern, line) for pattern, _ in RUN):
+            continue
+        said = [words for pattern, words in NOT_RUN if re.match(pattern, line)]
+        assert said, f"no test is named for: {line}"
+        assert said[0] is None or said[0] in path.read_text(), f"{path.name} does not say that this was never run: {line}"
+
+
+def test_lines_are_found_and_the_tests_that_are_named_exist():
+    lines = [line for path in GUIDES for line in shell_lines(path)]
+    assert len(lines) >= 80
+    for pattern, name in RUN:
+        file, test = name.split("::")
+        assert re.search(rf"^def {test}\(", (ROOT / "tests/e2e" / file).read_text(), re.M), name
+        assert any(re.match(pattern, line) for line in lines), f"no guide has {pattern}"
