@@ -290,10 +290,41 @@ def test_postgres_mysql_and_redis_answer_the_printed_commands(world, tmp_path_fa
             hour.log_in()
             assert answer in hour.type(f"The first request, with {tool}"), kind
             assert (answer if answer != "PONG" else "True") in hour.type(f"With {library}"), kind
+            for driver, program in NODE.get(kind, {}).items():
+                done = of_the_guide(hour, kind, program)
+                assert done.returncode == 0 and answer in done.stdout, f"{driver}\n{done.stdout}{done.stderr}"
         finally:
             hour.stop()
     for server in (database, shop, cache):
         server.stop()
+
+
+# What stands around the lines for Node in the guides; `LINE` is the guide's own.
+NODE = {
+    "mysql": {
+        "mysql2": 'import mysql2 from "mysql2/promise"; const c = await LINE;'
+        ' console.log((await c.query("select current_user()"))[0]); await c.end();'
+    },
+    "redis": {
+        "node-redis": 'import { createClient } from "redis"; const c = LINE; await c.connect(); console.log(await c.ping()); await c.close();',
+        "ioredis": 'import Redis from "ioredis"; const c = LINE; console.log(await c.ping()); c.disconnect();',
+    },
+}  # fmt: skip
+
+
+def of_the_guide(hour, kind: str, program: str) -> subprocess.CompletedProcess:
+    """Runs the guide's line for Node, with this test's name and port."""
+    begins = "createClient(" if "createClient }" in program else "new Redis(" if "ioredis" in program else "mysql2.createConnection("
+    guide = (ROOT / f"config/{kind}.md").read_text()
+    line = next(line for line in guide.splitlines() if line.startswith(begins)).split("  //")[0]
+    line = re.sub(r"[a-z]+\.gw\.example\.com", "localhost", line)
+    line = re.sub(r"port: \d+", f"port: {hour.port}", line)
+    (hour.folder / "node_modules").unlink(missing_ok=True)
+    (hour.folder / "node_modules").symlink_to(TOOLS / "node_modules")
+    environment = hour.home.env | {"NODE_EXTRA_CA_CERTS": str(hour.folder / "staunch/ca.pem")}
+    text = f"const token = {json.dumps(hour.home.token())};" + program.replace("LINE", line)
+    command = ["node", "--input-type=module", "-e", text]
+    return subprocess.run(command, cwd=hour.folder, env=environment, capture_output=True, text=True, timeout=60)
 
 
 def test_a_grpc_service_answers(hour, world):

@@ -53,11 +53,13 @@ pub const PROMISED: u32 = LONG_PASSWORD
     | MEANT;
 
 /// Flags with which a client would read or write packets of another form than it was promised, each with what to do.
-const OTHER_FRAMING: [(u32, &str); 4] = [
+///
+/// Not attributes of queries (1 << 27): mysql2 asks every server for them and goes by what was offered, and whoever would send them all
+/// the same is answered a syntax error by the server.
+const OTHER_FRAMING: [(u32, &str); 3] = [
     (1 << 5, "a client that compresses, which was not offered; connect without compression"),
     (1 << 25, "a client that leaves out metadata of results, which was not offered"),
     (1 << 26, "a client that compresses with zstd, which was not offered; connect without compression"),
-    (1 << 27, "a client that sends attributes of queries, which was not offered"),
 ];
 
 /// The rule that a client breaks which wants packets of another form than it was promised.
