@@ -50,6 +50,6 @@ pub(super) fn explain(error: Error, client: &AcmeClient) -> Fault {
 }
 
 /// What may stand in a log line of texts that the other side chose.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TEXT).collect()
 }

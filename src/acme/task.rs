@@ -4,7 +4,7 @@ use super::account;
 use super::certificate::{Issued, Slot, Status};
 use super::challenge::Challenges;
 use super::client::AcmeClient;
-use super::fault::Fault;
+use super::fault::{Fault, clean};
 use super::order::OrderContext;
 use super::schedule::{Life, random, retry_delay};
 use super::settings::{Authority, Settings};
@@ -123,7 +123,15 @@ async fn ask(
     let at = issued.life.renewal_within(window.0, window.1, random());
     let names = settings.name_texts().join(", ");
     let at_seconds = at.map(seconds);
-    tracing::info!(names, authority = authority.name, at = at_seconds, "certificate renewal suggested");
+    // For the operator (RFC 9773 section 4.2): a page that says why, as when many certificates are to be revoked.
+    let explanation = info.explanation_url.as_deref().map(clean);
+    tracing::info!(
+        names,
+        authority = authority.name,
+        at = at_seconds,
+        explanation,
+        "certificate renewal suggested"
+    );
     Some((Some(Suggestion { window, at }), period))
 }
 

@@ -6,7 +6,7 @@ use crate::client::Fault;
 use crate::demo::ca::Ca;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,7 +31,8 @@ pub(super) type Written = (PathBuf, &'static str);
 
 /// Writes everything. Returns each file and what it is, and the folder, which is removed again unless it is kept.
 pub(super) fn write(plan: &Plan) -> Result<(Vec<Written>, Folder), Fault> {
-    let mut folder = Folder { path: plan.folder.clone(), made: Vec::new() };
+    let mut folder =
+        Folder { path: plan.folder.clone(), readers: service_group(&plan.folder), made: Vec::new() };
     folder.make("", 0o755)?;
     let mut written = vec![(plan.configuration(), "the configuration, with comments")];
     if let Some(ca) = plan.ca() {
@@ -62,9 +63,31 @@ fn test_certificate(folder: &mut Folder, name: &str) -> Result<(), Fault> {
     folder.write("gateway.key", 0o600, leaf.key_pem().as_bytes())
 }
 
+/// The group of the service's account, where root writes below `/etc` for it: there it can read and change nothing.
+pub(super) fn service_group(folder: &Path) -> Option<u32> {
+    if !template::is_below_etc(folder) || !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    group_number(&fs::read_to_string(GROUPS).ok()?, SERVICE_GROUP)
+}
+
+/// A group's number, of lines `name:password:number:members`.
+fn group_number(groups: &str, name: &str) -> Option<u32> {
+    let mut lines = groups.lines().map(|line| line.split(':'));
+    lines.find_map(|mut fields| (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten())
+}
+
+const GROUPS: &str = "/etc/group";
+/// As the packages call it.
+const SERVICE_GROUP: &str = "staunch";
+/// What a group that may read is given of what the owner has: read and search.
+const GROUP_READS: u32 = 0o050;
+
 /// A folder that is being filled; what was made in it goes when this is dropped too early.
 pub(super) struct Folder {
     path: PathBuf,
+    /// A group that can read what is written.
+    readers: Option<u32>,
     made: Vec<PathBuf>,
 }
 
@@ -77,10 +100,19 @@ impl Folder {
     fn make(&mut self, name: &str, mode: u32) -> Result<(), Fault> {
         let path = self.path.join(name);
         match DirBuilder::new().recursive(name.is_empty()).mode(mode).create(&path) {
-            Ok(()) => self.made.push(path),
+            Ok(()) => self.made.push(path.clone()),
             Err(error) => return Err(Fault::Machine(format!("{}: {error}", path.display()))),
         }
-        Ok(())
+        self.give_to_readers(&path, mode)
+    }
+
+    /// Lets the service's group read what root has, and nobody else.
+    fn give_to_readers(&self, path: &Path, mode: u32) -> Result<(), Fault> {
+        let Some(group) = self.readers else { return Ok(()) };
+        let for_group = (mode >> 3) & GROUP_READS;
+        let given = std::os::unix::fs::chown(path, None, Some(group))
+            .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o700 | for_group)));
+        given.map_err(|error| Fault::Machine(format!("{}: {error}", path.display())))
     }
 
     fn write(&mut self, name: &str, mode: u32, bytes: &[u8]) -> Result<(), Fault> {
@@ -89,7 +121,8 @@ impl Folder {
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).map_err(fault)?;
         self.made.push(path.clone());
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(fault)
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(fault)?;
+        self.give_to_readers(&path, mode)
     }
 }
 
@@ -99,5 +132,18 @@ impl Drop for Folder {
             // Only what is empty: somebody else may have put something there.
             let _ = if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_found_by_its_whole_name() {
+        let groups = "root:x:0:\nstaunch-old:x:7:\nstaunch:x:998:ann,bob\nbroken\n";
+        assert_eq!(group_number(groups, "staunch"), Some(998));
+        assert_eq!(group_number(groups, "staun"), None);
+        assert_eq!(group_number("staunch:x\nstaunch:x:no:\n", "staunch"), None);
     }
 }

@@ -1,5 +1,6 @@
 //! What to type next: each command as it stands can be copied.
 
+use super::files::service_group;
 use super::kind::Kind;
 use super::plan::Plan;
 use std::path::Path;
@@ -37,6 +38,10 @@ pub(super) fn advice(plan: &Plan, program: &str, with_login: bool) -> String {
 }
 
 fn start(plan: &Plan, program: &str) -> String {
+    // The unit of the packages reads this file and no other.
+    if plan.folder == Path::new("/etc/staunch") && service_group(&plan.folder).is_some() {
+        return "systemctl enable --now staunch".into();
+    }
     format!("{program} serve --config {}", quote(&plan.configuration()))
 }
 

@@ -175,7 +175,8 @@ fn acme(plan: &Plan) -> String {
     text
 }
 
-fn is_below_etc(folder: &Path) -> bool {
+/// True where a service's configuration stands.
+pub(super) fn is_below_etc(folder: &Path) -> bool {
     std::path::absolute(folder).is_ok_and(|folder| folder.starts_with("/etc"))
 }
 

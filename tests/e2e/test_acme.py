@@ -243,6 +243,20 @@ def test_renewal_follows_the_authoritys_suggestion_names_what_it_replaces_and_cu
     assert b"hello from nginx" in request(stream, world, "api.gw.test")
     suggested = [line for line in gateway.lines() if line.get("message") == "certificate renewal suggested"]
     assert suggested and suggested[0]["authority"] == "small"
+    assert suggested[0]["explanation"].startswith("https://ca.test/why") and "\x1b" not in suggested[0]["explanation"]
+
+
+def test_a_second_gateway_with_the_same_state_is_kept_out_and_the_first_goes_on(world, start, small, tmp_path):
+    port = free_port()
+    ca = small(port)
+    gateway = start(config(world, tmp_path, {"small": ca.directory}, ordered(world, "api", "small")), port=port)
+    text = gateway.path.read_text().replace(str(port), str(free_port())).replace(str(gateway.admin), str(free_port()))
+    second = gateway.folder / "second.toml"
+    second.write_text(text)
+    done = staunch("serve", "--config", str(second))
+    assert done.returncode == 1 and b"another gateway orders certificates with this directory" in done.stderr, done.stderr
+    assert staunch("check", "--config", str(second)).returncode == 0, "it only reads"
+    assert serial(port, "api.gw.test", ca.root) and len(ca.asked) == 1
 
 
 def test_short_lives_are_renewed_at_half_without_a_suggestion(world, start, small, tmp_path):

@@ -73,19 +73,21 @@ def test_install_init_check_serve_upgrade_purge(world, packages, root, tmp_path)
     (root / "tmp/model.key").chmod(0o600)
     port, admin = free_port(), free_port()
     command = [
-        "staunch", "init", "/etc/staunch/first", "--protect", "openai", "--issuer", world.issuer.url,
+        "staunch", "init", "/etc/staunch", "--protect", "openai", "--issuer", world.issuer.url,
         "--issuer-ca", "/tmp/ca.pem", "--upstream", f"127.0.0.1:{world.nginx_port}", "--upstream-ca", "/tmp/ca.pem",
         "--secret", "file:/tmp/model.key", "--name", "localhost",
     ]  # fmt: skip
     done = inside(root, *command)
-    assert done.returncode == 0, done.text
-    config = next((etc / "first").glob("*.toml"))
-    name = "/" + str(config.relative_to(root))
+    assert done.returncode == 0 and "systemctl enable --now staunch" in done.text, done.text
+    # As the unit wants it: root's files, the service's group, nobody else.
+    config, name = etc / "staunch.toml", "/etc/staunch/staunch.toml"
+    for path in [etc, *etc.rglob("*")]:
+        is_open = path.stat().st_mode & 0o777
+        assert (path.stat().st_uid, path.stat().st_gid) == (0, etc.stat().st_gid) and is_open == (0o750 if path.is_dir() else 0o640), path
     assert inside(root, "staunch", "check", "--config", name).returncode == 0
+    again = inside(root, *command)
+    assert again.returncode == 2 and "nothing is overwritten" in again.text
 
-    # As the unit does it: root's files, the service's group, the service's account.
-    assert inside(root, "chown", "-R", "root:staunch", "/etc/staunch").returncode == 0
-    assert inside(root, "chmod", "-R", "u=rwX,g=rX,o=", "/etc/staunch").returncode == 0
     text = config.read_text()
     lines = []
     for line in text.splitlines():
@@ -99,7 +101,7 @@ def test_install_init_check_serve_upgrade_purge(world, packages, root, tmp_path)
     serve = ["chroot", f"--userspec=staunch:staunch", str(root), "/usr/bin/staunch", "serve", "--config", name]
     process = Process([*serve, "--log-format", "json"], tmp_path / "log", port)
     try:
-        authority = next((etc / "first").glob("*ca*.pem"))
+        authority = etc / "ca.pem"
         verify = ssl.create_default_context(cafile=str(authority))
         headers = {"Authorization": f"Bearer {world.issuer.token()}"}
         answer = httpx.get(f"https://localhost:{port}/seen", headers=headers, verify=verify)
@@ -141,8 +143,6 @@ def first_stream_with_a_certificate_from_pebble(world, root, tmp_path):
         text = config.read_text().replace("[::]:443", f"127.0.0.1:{port}")
         config.write_text(f'{text}\n[admin]\naddress = "127.0.0.1:{admin}"\n')
         assert inside(root, "install", "-d", "-o", "staunch", "-g", "staunch", "-m", "0700", "/var/lib/staunch").returncode == 0
-        assert inside(root, "chown", "-R", "root:staunch", "/etc/staunch").returncode == 0
-        assert inside(root, "chmod", "-R", "u=rwX,g=rX,o=", "/etc/staunch").returncode == 0
         check = inside(root, "staunch", "check", "--config", "/etc/staunch/second/staunch.toml")
         assert check.returncode == 0 and "none yet, own is asked" in check.text, check.text
         serve = ["chroot", "--userspec=staunch:staunch", str(root), "/usr/bin/staunch", "serve", "--config", "/etc/staunch/second/staunch.toml"]

@@ -368,5 +368,5 @@ class SmallAuthority:
             raise Problem("serverInternal", status=500)
         now = datetime.datetime.now(datetime.UTC)
         start, end = ((now + datetime.timedelta(seconds=s)).isoformat().replace("+00:00", "Z") for s in self.window)
-        text = {"suggestedWindow": {"start": start, "end": end}}
+        text = {"suggestedWindow": {"start": start, "end": end}, "explanationURL": "https://ca.test/why\x1b[2J"}
         return 200, {"Retry-After": "21600"}, json.dumps(text).encode()
