@@ -78,6 +78,24 @@
 //! | `dialled_ahead` | c | `true` where the upstream connection stood before it was asked for |
 //! | `client_*` `upstream_*` | c | one leg each: `peer` address, `version`, `cipher`, `group`, `resumed`, `alpn`, `certificate` (SHA-256 of the peer's, hex), `verified` ([`Verified::name`]) |
 //! | `upstream_version` | o | only on a route whose upstream has no TLS: [`NO_TLS`], as in the closing line |
+//!
+//! Diagnostics (event `log`) have a `message`, whose words may change, and some of these fields, besides those above where they fit:
+//!
+//! | field | in lines about | meaning |
+//! |---|---|---|
+//! | `address` `workers` | listeners | where the gateway listens, or where accepting pauses; with how many workers |
+//! | `errno` | listeners | the system's error for which accepting pauses |
+//! | `limit` `others` | limits | which limit closed a connection at once; how many more since the last such line |
+//! | `bytes` `connections` `used` | memory | what a control group allows; how many connections that is; what is used now |
+//! | `line` `text` | the configuration | a warning of `staunch check`, and its line |
+//! | `faults` | reloads | why the old configuration stays |
+//! | `files` `system_calls` | the sandbox | what the process can still reach, and call |
+//! | `issuer` `host` `keys` | issuers | keys that were fetched: whose, where, how many |
+//! | `fault` `known_keys` `retry_seconds` | issuers, recordings | why something failed; whether earlier keys serve on; when it is tried again |
+//! | `names` `authority` `account` | certificates by ACME | for which names, at which authority, with which account there |
+//! | `not_after` `at` `explanation` | certificates by ACME | until when a new one is good, when the authority suggests a renewal (both in seconds since 1970), and its page about that |
+//! | `failures` `retry_in` `error` | certificates by ACME | failed orders in a row, seconds to the next, and what the authority said |
+//! | `panic` | faults of the gateway itself | what happened, and where in the program |
 
 mod alarm;
 mod clock;

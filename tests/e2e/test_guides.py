@@ -193,3 +193,41 @@ def test_lines_are_found_and_the_tests_that_are_named_exist():
         file, test = name.split("::")
         assert re.search(rf"^def {test}\(", (ROOT / "tests/e2e" / file).read_text(), re.M), name
         assert any(re.match(pattern, line) for line in lines), f"no guide has {pattern}"
+
+
+def arguments(text: str) -> list[str]:
+    """What stands between the commas of a macro's call, up to the parenthesis that closes it."""
+    found, depth, quoted, position = [""], 0, False, 0
+    while position < len(text) and depth >= 0:
+        character = text[position]
+        if quoted and character == "\\":
+            found[-1] += text[position : position + 2]
+            position += 2
+            continue
+        quoted ^= character == '"'
+        depth += 0 if quoted else (character in "([{") - (character in ")]}")
+        if character == "," and not quoted and depth == 0:
+            found.append("")
+        elif depth >= 0:
+            found[-1] += character
+        position += 1
+    return [argument.strip() for argument in found]
+
+
+def test_every_field_that_the_program_logs_is_in_the_reference():
+    fields = set()
+    for path in (ROOT / "src").rglob("*.rs"):
+        code = re.sub(r"^\s*//.*$", "", path.read_text(), flags=re.M).split("#[cfg(test)]")[0]
+        for call in re.finditer(r"tracing::(?:info|warn|error)!\(", code):
+            said = arguments(code[call.end() :])
+            # Lines of evidence carry all their facts in one: the first table.
+            if "target: TARGET" in said:
+                continue
+            for argument in said:
+                if argument.startswith('"'):
+                    break
+                field = re.match(r"[%?]?(?:\w+\.)*(\w+)(?:\s*=|$)", argument)
+                fields |= {field[1]} if field and not argument.startswith(("target:", "parent:")) else set()
+    reference = (ROOT / "config/reference.md").read_text().split("## Log fields")[1].split("## Metrics")[0]
+    assert len(fields) >= 25
+    assert not [field for field in sorted(fields) if f"`{field}`" not in reference]
