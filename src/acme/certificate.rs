@@ -148,7 +148,7 @@ impl Issued {
     }
 
     /// The first of these names that it is not good for.
-    pub(super) fn lacks<'a>(&self, names: &'a [Name]) -> Option<&'a Name> {
+    pub(super) fn missing_name<'a>(&self, names: &'a [Name]) -> Option<&'a Name> {
         let leaf = webpki::EndEntityCert::try_from(self.leaf()).ok();
         let is_good_for = |name: &Name| {
             let text = match name {
@@ -205,9 +205,9 @@ mod tests {
             Issued::from_pem(format!("{}{}", leaf.key_pem(), leaf.certificate_pem()).as_bytes()).unwrap();
         let dns = |name: &str| Name::Dns(name.into());
         let (good, other) = (Name::Ip("192.0.2.7".parse().unwrap()), Name::Ip("192.0.2.8".parse().unwrap()));
-        assert_eq!(issued.lacks(&[dns("a.example"), dns("*.b.example"), good.clone()]), None);
-        assert_eq!(issued.lacks(&[good.clone(), dns("*.a.example")]), Some(&dns("*.a.example")));
-        assert_eq!(issued.lacks(&[good, other.clone()]), Some(&other));
+        assert_eq!(issued.missing_name(&[dns("a.example"), dns("*.b.example"), good.clone()]), None);
+        assert_eq!(issued.missing_name(&[good.clone(), dns("*.a.example")]), Some(&dns("*.a.example")));
+        assert_eq!(issued.missing_name(&[good, other.clone()]), Some(&other));
     }
 
     #[test]

@@ -174,7 +174,7 @@ async fn order(
     let pem = context_at(&authority.directory).order(replaces).await?;
     let issued = Issued::from_pem(pem.expose())
         .map_err(|why| Fault::own(format!("what was issued cannot be used: {why}")))?;
-    if let Some(name) = issued.lacks(&settings.names) {
+    if let Some(name) = issued.missing_name(&settings.names) {
         return Err(Fault::own(format!("what was issued is not good for {name}")));
     }
     Ok((pem, issued))

@@ -114,7 +114,7 @@ fn next(profile: &Profile) -> String {
 /// Text that an issuer chose, safe for a terminal: no control or invisible characters, no JWT, not endless.
 pub(super) fn shown(text: &str) -> String {
     let mut out = String::new();
-    let escape = Escape { style: Style::Human, limit: MOST_SHOWN, is_cut: false };
+    let escape = Escape { style: Style::Human, limit: MAX_SHOWN_BYTES, is_cut: false };
     if !escape.write(&mut out, text.as_bytes()) {
         out.push('…');
     }
@@ -122,4 +122,4 @@ pub(super) fn shown(text: &str) -> String {
 }
 
 /// Bytes of an issuer's text that are shown; some issuers put a whole support page there.
-const MOST_SHOWN: usize = 400;
+const MAX_SHOWN_BYTES: usize = 400;

@@ -47,7 +47,7 @@ pub async fn run_in(store: &Store, arguments: Arguments) -> Result<(), Fault> {
     // From a file that something else renews nothing is kept; that there was a login is.
     store.keep_tokens(&profile, tokens.as_ref().unwrap_or(&Tokens::default()), &lock)?;
     store.keep_settings(&profile, &settings, &lock)?;
-    say(&told(&settings, tokens.as_ref()));
+    say(&describe_login(&settings, tokens.as_ref()));
     Ok(())
 }
 
@@ -104,7 +104,7 @@ fn person(tokens: &Tokens) -> String {
 const MAX_ANSWER: u64 = 64;
 
 /// The sentence at the end.
-fn told(settings: &Settings, tokens: Option<&Tokens>) -> String {
+fn describe_login(settings: &Settings, tokens: Option<&Tokens>) -> String {
     let (settings, tokens) = match (settings, tokens) {
         (Settings::Issuer(settings), Some(tokens)) => (settings, tokens),
         (Settings::TokenFile(path), _) => return format!("Tokens come from {} from now on.", path.display()),

@@ -33,14 +33,14 @@ pub struct Arguments {
 /// Prints what the token says, and what the gateway says to it. Never the token.
 pub async fn run(arguments: &Arguments) -> Result<(), Fault> {
     let token = fresh(&arguments.profile).await?.token;
-    print(&told(text(&token), &arguments.groups_claim, SystemTime::now()))?;
+    print(&describe_token(text(&token), &arguments.groups_claim, SystemTime::now()))?;
     let (Some(route), Some(gateway)) = (&arguments.route, &arguments.gateway) else { return Ok(()) };
     let protocol = try_route(gateway, arguments.ca.as_deref(), arguments.profile.clone(), route).await?;
     print(&format!("route     {route} is open ({protocol})\n"))
 }
 
 /// What a token says, a line each.
-fn told(token: &str, groups_claim: &str, now: SystemTime) -> String {
+fn describe_token(token: &str, groups_claim: &str, now: SystemTime) -> String {
     let Some(claims) = Claims::of(token) else {
         return "This is no token (JWT) but a key of a service's, perhaps; gateways take a token of your issuer.\n".into();
     };
@@ -84,14 +84,14 @@ mod tests {
     fn a_token_says_who_for_whom_and_for_how_long() {
         let claims = r#"{"sub":"ann","iss":"https://i","aud":["a","b"],"realm":{"roles":["ml"]},"exp":1600}"#;
         let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
-        let said = told(&token, "realm.roles", UNIX_EPOCH + Duration::from_secs(1_000));
+        let said = describe_token(&token, "realm.roles", UNIX_EPOCH + Duration::from_secs(1_000));
         for line in
             ["subject   ann", "issuer    https://i", "audience  a, b", "groups    ml", "good for  600 s"]
         {
             assert!(said.contains(line), "{said}");
         }
-        assert!(told(&token, "groups", UNIX_EPOCH).contains("no claim \"groups\""));
-        let key = told("sk-live-123", "groups", UNIX_EPOCH);
+        assert!(describe_token(&token, "groups", UNIX_EPOCH).contains("no claim \"groups\""));
+        let key = describe_token("sk-live-123", "groups", UNIX_EPOCH);
         assert!(key.contains("token of your issuer") && !key.contains("sk-live"));
     }
 }

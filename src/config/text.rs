@@ -9,7 +9,7 @@ use std::ops::Range;
 use toml::de::DeTable;
 
 /// Lines that cannot be read before the rest is left for the next run. A file in another format is nothing else.
-const MOST_BAD_LINES: usize = 32;
+const MAX_BAD_LINES: usize = 32;
 
 /// Reads the file's text; notes what is wrong with it and goes on without. `None` when nothing of it could be understood.
 pub(super) fn read(notes: &mut Notes<'_>) -> Option<Config> {
@@ -42,7 +42,7 @@ fn close_brackets(notes: &mut Notes<'_>, schema: &serde_json::Value) {
 /// the key does not call it missing. `None` when there is too much of it.
 fn go_around_bad_lines(notes: &mut Notes<'_>) -> Option<()> {
     let mut last = 0;
-    for _ in 0..MOST_BAD_LINES {
+    for _ in 0..MAX_BAD_LINES {
         let mut text = notes.text().to_owned();
         let place = |error: &toml::de::Error| error.span().unwrap_or(0..0).start;
         // They come in the order in which the parser found them, which is not that of the lines.
@@ -119,6 +119,6 @@ mod tests {
     #[test]
     fn a_file_of_another_kind_ends_soon() {
         let told = faults(&"{ \"a\": 1 }\n- b\n".repeat(1000));
-        assert!((1..=MOST_BAD_LINES).contains(&told.len()), "{}", told.len());
+        assert!((1..=MAX_BAD_LINES).contains(&told.len()), "{}", told.len());
     }
 }
