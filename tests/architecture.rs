@@ -36,11 +36,12 @@ const LEVELS: [(u8, &[&str]); 6] = [
 ];
 
 /// Imports between modules of one level that are wanted, each with its reason.
-const EXCEPTIONS: [(&str, &str, &str); 18] = [
+const EXCEPTIONS: [(&str, &str, &str); 19] = [
     ("acme", "net", "authorities are asked by the one HTTPS client"),
     ("acme", "tls", "a challenge is answered by a TLS configuration"),
     ("dial", "tls", "dialling ends in a TLS handshake"),
     ("net", "tls", "the HTTPS client verifies servers as dialling does"),
+    ("recording", "net", "witnesses and time-stamping authorities are asked by the one HTTPS client"),
     ("identify", "net", "issuers' keys are fetched by the one HTTPS client"),
     ("metrics", "names", "counters are kept by side and direction"),
     ("metrics", "close", "counters are kept by close reason"),

@@ -27,7 +27,6 @@ pub mod process;
 pub mod revoked;
 mod signals;
 mod tables;
-mod tls;
 mod token;
 mod view;
 
@@ -37,6 +36,7 @@ use crate::identify::signals::SignalSource;
 use crate::metrics::WorkerMetrics;
 use crate::names::RouteName;
 use crate::net::bounded::{BoundedConnection, BoundedListener, Bounds};
+use crate::net::tls_listener::TlsListener;
 use crate::policy::Policy;
 use crate::secret::Secret;
 use crate::session::registry::Registry;
@@ -166,7 +166,7 @@ async fn serve_within(
     let served = async {
         match tls {
             None => axum::serve(listener, service).await,
-            Some(config) => axum::serve(tls::TlsListener::new(listener, config), service).await,
+            Some(config) => axum::serve(TlsListener::new(listener, config), service).await,
         }
     };
     tokio::select! {
@@ -268,6 +268,12 @@ struct Peer {
 impl Peer {
     fn new(address: SocketAddr) -> Self {
         Peer { address, is_own: Arc::default() }
+    }
+}
+
+impl Connected<IncomingStream<'_, TlsListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
+        Peer::new(*stream.remote_addr())
     }
 }
 

@@ -8,6 +8,8 @@ use crate::gateway::Gateway;
 use crate::identify::oidc::LoginSettings;
 use crate::policy::Policy;
 use crate::recording::settings::Settings;
+use crate::recording::witness::client::AskedWitness;
+use crate::recording::witness::memory::ServedWitness;
 use crate::sandbox::Plan as SandboxPlan;
 use crate::secret::Secret;
 use crate::worker::Layout;
@@ -35,6 +37,10 @@ pub struct Loaded {
     pub recording: Option<Settings>,
     /// What the running gateway needs of the system.
     pub sandbox: SandboxPlan,
+    /// Witnesses that are asked to cosign the log of recordings.
+    pub witnesses: Vec<AskedWitness>,
+    /// This gateway as a witness of others.
+    pub witness: Option<ServedWitness>,
     /// What `check` prints.
     pub summary: Summary,
     /// What works and is not right.

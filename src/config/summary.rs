@@ -18,6 +18,10 @@ pub struct Summary {
     pub listeners: Vec<String>,
     /// Where sessions are recorded, and for how many auditors.
     pub recordings: Option<(String, usize)>,
+    /// Who cosigns the log of recordings.
+    pub witnesses: Vec<String>,
+    /// Where others' logs are witnessed, and how many.
+    pub witnesses_logs: Option<(String, usize)>,
     /// Who issues tokens.
     pub issuers: Vec<String>,
     /// What the running gateway may still do on its machine.
@@ -158,6 +162,12 @@ impl fmt::Display for Summary {
         }
         if let Some((directory, auditors)) = &self.recordings {
             writeln!(f, "records     into {directory}, for {auditors} auditors")?;
+        }
+        if !self.witnesses.is_empty() {
+            writeln!(f, "witnessed   by {}", self.witnesses.join(", "))?;
+        }
+        if let Some((address, logs)) = &self.witnesses_logs {
+            writeln!(f, "witnesses   {logs} logs on {address}")?;
         }
         if !self.issuers.is_empty() {
             writeln!(f, "believes    {}", self.issuers.join(", "))?;

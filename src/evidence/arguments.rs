@@ -4,10 +4,12 @@ use super::EvidenceFault;
 use super::progress::Progress;
 use crate::names::SessionId;
 use crate::recording::format::segment::GatewayId;
+use crate::recording::log::note::{Purpose, Verifier};
 use crate::recording::reader::{Observer, ReadFault};
 use std::io::Write;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Where recordings stand.
 #[derive(Debug, Clone, clap::Args)]
@@ -40,6 +42,32 @@ impl FromStr for Gateway {
         let plain = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let id = plain.then(|| u128::from_str_radix(text, 16).ok()).flatten();
         id.map(|id| Gateway(GatewayId(id.to_be_bytes()))).ok_or_else(|| "write 32 hex digits".into())
+    }
+}
+
+/// A witness's public key, or the file that has it.
+#[derive(Clone, Debug)]
+pub struct WitnessKey(pub Verifier);
+
+impl FromStr for WitnessKey {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = if text.contains('+') { None } else { std::fs::read_to_string(text).ok() };
+        let key = Verifier::parse(read.as_deref().unwrap_or(text));
+        let key = key.filter(|key| key.purpose() == Purpose::Cosignatures);
+        key.map(WitnessKey)
+            .ok_or_else(|| "write the key that stands in the witness's witness.pub, or that file".into())
+    }
+}
+
+/// How long: `90s`, `30m`, `2h`, `7d`.
+#[derive(Clone, Copy, Debug)]
+pub struct Period(pub Duration);
+
+impl FromStr for Period {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        super::when::period(text).map(Period).ok_or_else(|| "write for example 90s, 30m, 2h, 7d".into())
     }
 }
 

@@ -1,19 +1,20 @@
 //! `staunch sessions`: list, show, replay, export, verify, rewrap, hold, release, erase.
 
-use super::arguments::{Gateway, Place, Session, Verifying};
+use super::arguments::{Gateway, Period, Place, Session, Verifying, WitnessKey};
 use super::progress::Progress;
 use super::{EvidenceFault, export, identities, list, replay, rewrap, show};
 use crate::names::SessionId;
 use crate::recording::directory::Directory;
 use crate::recording::keeper::requests::{Action, Request, ask};
-use crate::recording::reader::verify::{AREAS, Report, hold_against_noted, verify};
+use crate::recording::reader::verify::{
+    AREAS, Report, Witnessed, hold_against_noted, hold_against_witnesses, verify,
+};
 use serde_json::json;
 use std::io::Write;
 use std::path::PathBuf;
 
 /// `staunch sessions …`.
 #[derive(Debug, clap::Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one")]
 pub enum Command {
     /// List sessions, the oldest first. Needs no key.
     List(list::Arguments),
@@ -37,6 +38,15 @@ pub enum Command {
         /// A copy of `log/checkpoint` that you kept elsewhere: what was in the log then must be in it now.
         #[arg(long, value_name = "FILE")]
         noted: Option<PathBuf>,
+        /// A witness of the log: its public key, as its `witness.pub` has it, or that file. Give several.
+        #[arg(long, value_name = "KEY")]
+        witness: Vec<WitnessKey>,
+        /// How many of these witnesses must have cosigned the log. Default: all of them.
+        #[arg(long, value_name = "N", requires = "witness")]
+        witnesses_required: Option<usize>,
+        /// How much later than the newest cosignature the log may have entries.
+        #[arg(long, value_name = "DURATION", default_value = "1h", requires = "witness")]
+        witnessed_within: Period,
         /// Print the report as JSON.
         #[arg(long)]
         json: bool,
@@ -71,7 +81,22 @@ pub fn run(command: Command, out: &mut impl Write, told: &mut impl Write) -> Res
         Command::Show(arguments) => show::run(&arguments, out, told),
         Command::Replay(arguments) => replay::run(&arguments, out, told),
         Command::Export(arguments) => export::run(&arguments, out, told),
-        Command::Verify { place, identity, gateway, noted, json } => {
+        Command::Verify {
+            place,
+            identity,
+            gateway,
+            noted,
+            witness,
+            witnesses_required,
+            witnessed_within,
+            json,
+        } => {
+            let witnesses: Vec<_> = witness.into_iter().map(|key| key.0).collect();
+            let required = witnesses_required.unwrap_or(witnesses.len());
+            if required > witnesses.len() {
+                let why = format!("{required} witnesses are required and {} named", witnesses.len());
+                return Err(EvidenceFault::Usage(why));
+            }
             let identities = identity.as_deref().map(identities).transpose()?;
             let directory = Directory::read(&place.directory)?;
             let mut report = verify(
@@ -87,6 +112,11 @@ pub fn run(command: Command, out: &mut impl Write, told: &mut impl Write) -> Res
                     why: error.to_string(),
                 };
                 hold_against_noted(&directory, &file, &text.map_err(why)?, &mut report);
+            }
+            if !witnesses.is_empty() {
+                let wanted = Witnessed { witnesses, required, within: witnessed_within.0 };
+                let last_entry = report.last_entry;
+                hold_against_witnesses(&directory, &wanted, last_entry, &mut report);
             }
             match json {
                 true => print_json(out, &directory, &report)?,

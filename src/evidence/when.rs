@@ -1,6 +1,7 @@
 //! Points in time as a person writes them.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 /// A point in time, ns since 1970: RFC 3339, a date, or how long ago (`30m`, `2h`, `7d`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,11 +26,17 @@ impl std::fmt::Display for When {
 
 const SECOND: u64 = 1_000_000_000;
 
-fn parse(text: &str, now: u64) -> Option<u64> {
+/// How long `90s`, `30m`, `2h` and `7d` are.
+pub(super) fn period(text: &str) -> Option<Duration> {
     let units = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
-    if let Some((count, seconds)) = units.iter().find_map(|(unit, s)| Some((text.strip_suffix(*unit)?, s))) {
-        let count: u64 = count.parse().ok()?;
-        return Some(now.saturating_sub(count.checked_mul(seconds * SECOND)?));
+    let (count, seconds) = units.iter().find_map(|(unit, s)| Some((text.strip_suffix(*unit)?, s)))?;
+    count.parse::<u64>().ok()?.checked_mul(*seconds).map(Duration::from_secs)
+}
+
+fn parse(text: &str, now: u64) -> Option<u64> {
+    if text.ends_with(['s', 'm', 'h', 'd']) {
+        let ago = period(text)?.as_nanos();
+        return Some(now.saturating_sub(u64::try_from(ago).ok()?));
     }
     let (date, time) = text.split_once(['T', ' ', 't']).unwrap_or((text, ""));
     let mut parts = date.split('-');

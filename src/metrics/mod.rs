@@ -15,7 +15,7 @@ mod words;
 
 pub use histogram::Histogram;
 pub use masking::MaskCounters;
-pub use render::{AcmeFacts, LogFacts, ProcessFacts, RecordingFacts, render};
+pub use render::{AcmeFacts, LogFacts, ProcessFacts, RecordingFacts, WitnessFacts, render};
 pub use route::RouteMetrics;
 pub use signals::{SignalOutcome, count_signal};
 pub use summary::{Quantiles, Totals, first_bytes, quantile, totals};

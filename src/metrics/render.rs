@@ -78,7 +78,7 @@ pub struct LogFacts {
 }
 
 /// How recordings do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordingFacts {
     /// Sessions that were recorded.
     pub recorded: u64,
@@ -98,6 +98,21 @@ pub struct RecordingFacts {
     pub has_space: bool,
     /// False while the log cannot be written or signed.
     pub has_log: bool,
+    /// Witnesses that are asked to cosign the log.
+    pub witnesses: Vec<WitnessFacts>,
+}
+
+/// How a witness of the log of recordings does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WitnessFacts {
+    /// The name of its key.
+    pub name: String,
+    /// Entries of the log that it has cosigned.
+    pub size: u64,
+    /// When it has cosigned last, seconds since 1970; 0: never.
+    pub time: u64,
+    /// Requests that it cosigned, refused, and did not answer.
+    pub requests: [u64; 3],
 }
 
 fn security_events(out: &mut Text, configured: &[IssuerName]) {
@@ -352,6 +367,30 @@ fn recordings(out: &mut Text, facts: &RecordingFacts) {
     out.family("recording_failing", "gauge", "1 while something of recordings fails, by what.");
     out.sample("recording_failing", &[("what", "space")], u64::from(!facts.has_space));
     out.sample("recording_failing", &[("what", "log")], u64::from(!facts.has_log));
+    if !facts.witnesses.is_empty() {
+        witnesses(out, &facts.witnesses);
+    }
+}
+
+fn witnesses(out: &mut Text, witnesses: &[WitnessFacts]) {
+    let help = "Requests for a cosignature of the log of recordings, by witness and what became of them.";
+    out.family("recording_witness_requests_total", "counter", help);
+    for witness in witnesses {
+        for (outcome, count) in ["cosigned", "refused", "silent"].into_iter().zip(witness.requests) {
+            let labels = [("witness", witness.name.as_str()), ("outcome", outcome)];
+            out.sample("recording_witness_requests_total", &labels, count);
+        }
+    }
+    let help = "Entries of the log of recordings that a witness has cosigned.";
+    out.family("recording_witness_entries", "gauge", help);
+    for witness in witnesses {
+        out.sample("recording_witness_entries", &[("witness", &witness.name)], witness.size);
+    }
+    let help = "When a witness has cosigned last; 0: never.";
+    out.family("recording_witness_last_timestamp_seconds", "gauge", help);
+    for witness in witnesses {
+        out.sample("recording_witness_last_timestamp_seconds", &[("witness", &witness.name)], witness.time);
+    }
 }
 
 fn log(out: &mut Text, log: &LogFacts) {

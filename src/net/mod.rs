@@ -2,3 +2,4 @@
 
 pub mod bounded;
 pub mod https;
+pub mod tls_listener;

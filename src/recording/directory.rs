@@ -11,10 +11,9 @@
 //! ```
 
 pub use super::files::{DirectoryFault, check_private};
-use super::files::{make_folders, private_options, replace};
+use super::files::{lock, make_folders, replace};
 use super::format::segment::GatewayId;
 use super::log::keys::create_keys;
-use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -34,14 +33,7 @@ impl Directory {
             make_folders(&folder)?;
             check_private(&folder)?;
         }
-        let path = root.join("lock");
-        let lock = private_options().create(true).truncate(false).open(&path);
-        let lock = lock.map_err(DirectoryFault::io(&path))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(DirectoryFault::InUse(root.to_owned())),
-            Err(error) => return Err(DirectoryFault::Io { path, error: error.into() }),
-        }
+        let lock = lock(root)?;
         let path = root.join("gateway");
         if !path.try_exists().map_err(DirectoryFault::io(&path))? {
             let gateway = create_keys(&root.join("log"))?;

@@ -1,6 +1,7 @@
 //! Files that belong to this process's user alone, written whole.
 
-use std::fs::{DirBuilder, OpenOptions};
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -68,6 +69,18 @@ pub fn check_private(path: &Path) -> Result<(), DirectoryFault> {
 /// Makes a folder and those above it, for this process's user alone.
 pub(super) fn make_folders(path: &Path) -> Result<(), DirectoryFault> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(DirectoryFault::io(path))
+}
+
+/// Takes a folder's lock for this process; the system releases it when the process ends, however it does.
+pub(super) fn lock(folder: &Path) -> Result<File, DirectoryFault> {
+    let path = folder.join("lock");
+    let lock = private_options().create(true).truncate(false).open(&path);
+    let lock = lock.map_err(DirectoryFault::io(&path))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(DirectoryFault::InUse(folder.to_owned())),
+        Err(error) => Err(DirectoryFault::Io { path, error: error.into() }),
+    }
 }
 
 /// Options for files that belong to this process's user alone.

@@ -1,7 +1,9 @@
 //! Metrics: what the admin listener renders for a gateway that has something of everything.
 
 use crate::close::Close;
-use crate::metrics::{AcmeFacts, MaskCounters, ProcessFacts, RecordingFacts, WorkerMetrics, render};
+use crate::metrics::{
+    AcmeFacts, MaskCounters, ProcessFacts, RecordingFacts, WitnessFacts, WorkerMetrics, render,
+};
 use crate::names::{IssuerName, RouteName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -102,7 +104,10 @@ fn facts() -> ProcessFacts {
         max_descriptors: Some(0),
         resident_bytes: Some(0),
         memory: Some((0, 0)),
-        recordings: Some(RecordingFacts::default()),
+        recordings: Some(RecordingFacts {
+            witnesses: vec![WitnessFacts { name: NAME.into(), ..WitnessFacts::default() }],
+            ..RecordingFacts::default()
+        }),
         ..ProcessFacts::default()
     }
 }

@@ -10,6 +10,7 @@ mod service_manager;
 mod sockets;
 
 pub use sockets::Sockets;
+mod witness;
 
 use crate::acme::{Certificate, Manager, Plan};
 use crate::admin::{self, AdminState, process};
@@ -22,6 +23,7 @@ use crate::recording::archive::{Archive, Counters};
 use crate::recording::directory::DirectoryFault;
 use crate::recording::keeper::{Origin, Recordings};
 use crate::recording::settings::Settings;
+use crate::recording::witness::client::{AskedWitness, Witnesses};
 use crate::sandbox::Confinement;
 use crate::session::registry::Registry;
 use crate::worker::Workers;
@@ -46,6 +48,9 @@ pub enum StartFault {
     /// The directory of recordings cannot be used.
     #[error("recordings: {0}")]
     Recordings(#[from] DirectoryFault),
+    /// The directory of a witness cannot be used.
+    #[error("witness: {0}")]
+    Witness(#[source] DirectoryFault),
     /// A port, a signal, a thread could not be had.
     #[error("{what}: {error}")]
     System {
@@ -85,6 +90,8 @@ pub struct Running {
     workers: Workers,
     /// Dropped after the workers: completes the log.
     recordings: Option<Recordings>,
+    /// Others' logs that are witnessed here.
+    witness: Option<witness::Serving>,
     state: Arc<State>,
     acme: Mutex<Option<Manager>>,
     /// Where clients are served, ports filled in.
@@ -157,10 +164,13 @@ impl Running {
         confinement: Confinement,
         sink: Option<Sink>,
     ) -> Result<Self, StartFault> {
-        let Loaded { mut gateway, admin, acme, summary, warnings, memory, recording, .. } = loaded;
+        let Loaded {
+            mut gateway, admin, acme, summary, warnings, memory, recording, witnesses, witness, ..
+        } = loaded;
         log_warnings(&warnings);
         log_confinement(&confinement);
         let Sockets { layout, admin: admin_listener, bound } = sockets;
+        let witness = witness.map(witness::Serving::start).transpose()?;
         let recordings = recording.map(|settings| open_recordings(path, settings)).transpose()?;
         let archive = recordings.as_ref().map(|recordings| recordings.archive().clone());
         let addresses = bound.addresses();
@@ -210,6 +220,7 @@ impl Running {
             draining: AtomicBool::new(false),
             sink,
             memory: memory.clone(),
+            witnesses: Mutex::new(ask_witnesses(archive.as_deref(), witnesses)),
             archive,
         });
         tokio::spawn(admin::serve(admin_listener, state.clone(), settings));
@@ -233,8 +244,18 @@ impl Running {
         }
         service_manager::ready();
         let acme = Mutex::new(manager);
-        let path = path.to_owned();
-        Ok(Running { path, confinement, gateway, workers, recordings, state, acme, addresses, admin })
+        Ok(Running {
+            path: path.to_owned(),
+            confinement,
+            gateway,
+            workers,
+            recordings,
+            witness,
+            state,
+            acme,
+            addresses,
+            admin,
+        })
     }
 
     /// Reads configuration and certificates again. The old ones stay when the new ones are bad.
@@ -275,10 +296,15 @@ impl Running {
                 false
             }
             Ok(mut loaded) => {
-                if let Err(why) = self.adopt_acme(&mut loaded) {
+                let adopted = self.adopt_witness(&loaded).and_then(|()| self.adopt_acme(&mut loaded));
+                if let Err(why) = adopted {
                     tracing::error!("reload refused: {why}");
                     return false;
                 }
+                let witnesses = std::mem::take(&mut loaded.witnesses);
+                // The old tasks end first: two that ask one witness would take each other's answers for a conflict.
+                *self.state.witnesses.lock() = Witnesses::default();
+                *self.state.witnesses.lock() = ask_witnesses(self.state.archive.as_deref(), witnesses);
                 log_warnings(&loaded.warnings);
                 let old = self.gateway.load_full();
                 loaded.gateway.issuers.adopt(&old.issuers);
@@ -294,6 +320,15 @@ impl Running {
                 tracing::info!("configuration reloaded");
                 true
             }
+        }
+    }
+
+    /// Witnesses the logs that are configured now.
+    fn adopt_witness(&self, loaded: &Loaded) -> Result<(), String> {
+        match (&self.witness, &loaded.witness) {
+            (None, None) => Ok(()),
+            (Some(serving), Some(settings)) => serving.adopt(settings),
+            _ => Err("[witness] came or went, which needs a restart".into()),
         }
     }
 
@@ -372,6 +407,16 @@ impl Running {
     }
 }
 
+/// Begins to ask the witnesses of the log, where there is one.
+fn ask_witnesses(archive: Option<&Archive>, witnesses: Vec<AskedWitness>) -> Witnesses {
+    match archive {
+        Some(archive) => {
+            Witnesses::start(&archive.settings().directory, witnesses, &tokio::runtime::Handle::current())
+        }
+        None => Witnesses::default(),
+    }
+}
+
 /// Opens the directory of recordings; the log says by which configuration.
 fn open_recordings(path: &Path, settings: Settings) -> Result<Recordings, StartFault> {
     let text = std::fs::read(path).map_err(system("cannot read the configuration again"))?;
@@ -400,7 +445,7 @@ impl Stop {
 }
 
 /// The counters of recordings.
-fn recording_facts(archive: &Archive) -> RecordingFacts {
+fn recording_facts(archive: &Archive, witnesses: &Witnesses) -> RecordingFacts {
     let Counters { recorded, unrecorded, no_space, damaged, lost_bytes, written, closed, .. } =
         &archive.counters;
     RecordingFacts {
@@ -413,6 +458,7 @@ fn recording_facts(archive: &Archive) -> RecordingFacts {
         segments: closed.load(Relaxed),
         has_space: archive.has_space(),
         has_log: archive.has_log(),
+        witnesses: witnesses.statuses().into_iter().map(witness::facts).collect(),
     }
 }
 
@@ -432,6 +478,8 @@ struct State {
     sink: Option<Sink>,
     memory: Option<MemoryLimit>,
     archive: Option<Arc<Archive>>,
+    /// Those that are asked to cosign the log of recordings.
+    witnesses: Mutex<Witnesses>,
 }
 
 fn acme_facts((route, certificate): &(crate::names::RouteName, Arc<Certificate>)) -> AcmeFacts {
@@ -522,7 +570,10 @@ impl AdminState for State {
             resident_bytes: process::resident_bytes(),
             memory: self.memory.as_ref().map(|limit| (limit.bytes, limit.used().unwrap_or(0))),
             log: self.sink.as_ref().map_or_else(LogFacts::default, Sink::facts),
-            recordings: self.archive.as_deref().map(recording_facts),
+            recordings: self
+                .archive
+                .as_deref()
+                .map(|archive| recording_facts(archive, &self.witnesses.lock())),
             draining: self.draining.load(Relaxed),
         };
         render(&self.metrics, &facts)

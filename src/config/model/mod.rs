@@ -13,7 +13,7 @@ pub use acme::{Acme, AcmeAuthority};
 pub use mask::{MaskPattern, MaskRules, RouteMask};
 pub use parts::{DURATION, KeyPair, OneOrMany, SIZE, ServerCertificate, Text};
 pub use process::{Admin, Honeytoken, Limits, Log, OperatorLogin, OperatorRule, System, Workers};
-pub use recording::{Record, Recording, Retention};
+pub use recording::{AskedWitness, Record, Recording, Retention, Witness};
 pub use route::{
     Allow, CertificateIdentity, Credential, Inject, Route, SubjectGroups, Timeouts, Upstream, UpstreamTable,
 };
@@ -58,6 +58,9 @@ pub struct Config {
     /// Recordings of sessions. Default: nothing is recorded.
     #[schemars(with = "Option<Recording>")]
     pub recording: Option<Spanned<Recording>>,
+    /// This gateway as a witness of other gateways' logs of recordings. Default: it is none.
+    #[schemars(with = "Option<Witness>")]
+    pub witness: Option<Spanned<Witness>>,
     /// Threads.
     pub workers: Workers,
     /// The operator's HTTP.

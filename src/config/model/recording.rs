@@ -1,6 +1,6 @@
 //! Recordings.
 
-use super::parts::{Duration, Size, Text};
+use super::parts::{Duration, KeyPair, Size, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
@@ -55,6 +55,55 @@ pub struct Recording {
     #[serde(default)]
     #[schemars(with = "Vec<Retention>")]
     pub retention: Vec<Spanned<Retention>>,
+    /// Witnesses that cosign the log (c2sp.org/tlog-witness): other gateways, or others that speak the protocol. They show
+    /// when the log was rolled back or forked. Default: none.
+    #[serde(default)]
+    #[schemars(with = "Vec<AskedWitness>")]
+    pub witness: Vec<Spanned<AskedWitness>>,
+}
+
+/// A witness that is asked to cosign the log of recordings.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct AskedWitness {
+    /// Its public key: what stands in `witness.pub` of a gateway, or what its operator says (`name+id+key`, Ed25519).
+    #[schemars(with = "String")]
+    pub key: Text,
+    /// Where it takes checkpoints, without `/add-checkpoint`: `https://witness.example.com:9443`.
+    #[schemars(with = "String")]
+    pub url: Text,
+    /// The authority of its certificate, in a PEM file. Default: the system's.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub ca: Option<Text>,
+    /// Between two requests. Default `10s`.
+    ///
+    /// Cost: a connection with TLS each time the log has grown.
+    #[serde(default)]
+    #[schemars(with = "Option<Duration>")]
+    pub interval: Option<Text>,
+}
+
+/// This gateway as a witness of other gateways' logs (c2sp.org/tlog-witness), on a listener of its own.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Witness {
+    /// Address and port. In clear only on loopback, for a proxy in front of it.
+    #[schemars(with = "String")]
+    pub address: Text,
+    /// Where its key stands, and what it has seen; a directory of its own, that nobody else can read or change.
+    #[schemars(with = "String")]
+    pub directory: Text,
+    /// The name of its key, which stands in each cosignature: `gw.example.com/witness`.
+    #[schemars(with = "String")]
+    pub name: Text,
+    /// Its certificate. Default: in clear, on loopback.
+    #[serde(default)]
+    pub certificate: Option<KeyPair>,
+    /// Public keys of the logs that it witnesses: what stands in `log/log.pub` of their recordings. Default: none.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub logs: Vec<Text>,
 }
 
 /// How long recordings of some routes are kept. What is held is kept longer.

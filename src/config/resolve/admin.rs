@@ -70,7 +70,7 @@ impl Context<'_> {
         };
         let tls = match &written.certificate {
             None => None,
-            Some(pair) => Some(self.admin_tls(pair, notes)?),
+            Some(pair) => Some(self.http_tls(pair, notes)?),
         };
         Some(Admin {
             address,
@@ -145,7 +145,12 @@ impl Context<'_> {
         issuer
     }
 
-    fn admin_tls(&self, written: &model::KeyPair, notes: &mut Notes<'_>) -> Option<Arc<ServerConfig>> {
+    /// TLS of a listener for HTTP/1.1 outside the data path.
+    pub(super) fn http_tls(
+        &self,
+        written: &model::KeyPair,
+        notes: &mut Notes<'_>,
+    ) -> Option<Arc<ServerConfig>> {
         let pair = self.pair(&written.chain, &written.key, notes)?;
         let settings = ServerSettings {
             identity: ServerIdentity::Fixed { chain: pair.chain, key: pair.key },

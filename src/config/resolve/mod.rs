@@ -18,6 +18,7 @@ mod sandbox;
 mod signals;
 mod tunnel;
 mod upstream;
+mod witness;
 
 use super::fault::{Faults, Notes};
 use super::loaded::Loaded;
@@ -87,6 +88,7 @@ pub(super) fn resolve(config: Config, file: &Path, notes: &mut Notes<'_>) -> Opt
     let tunnels = context.tunnels(&config.listener, &listeners, notes);
     let plan = context.acme_plan(&config.acme, notes);
     let admin = context.admin(&config.admin, &listeners, notes);
+    let witness = context.witness(config.witness.as_ref(), notes);
     let Context { used_secrets, used_issuers, used_masks, acme, .. } = context;
     masks::check_sets(&config.mask, notes);
     for set in &config.mask {
@@ -125,6 +127,7 @@ pub(super) fn resolve(config: Config, file: &Path, notes: &mut Notes<'_>) -> Opt
     let limits = limits(&config.limits, room, notes);
     let workers = layout(&config.workers, notes);
     let recording = config.recording.as_ref().and_then(|section| recording::settings(section, base, notes));
+    let witnesses = witness::asked(config.recording.as_ref(), base, notes);
     let mut recorded_routes = recording::routes(&config, recording.as_ref(), notes);
     let honeytokens = honeytoken::honeytokens(&config.honeytoken, notes);
     let signals = signals::signals(&config.issuer, &settings, base, notes);
@@ -148,6 +151,8 @@ pub(super) fn resolve(config: Config, file: &Path, notes: &mut Notes<'_>) -> Opt
         memory_limit: memory.as_ref().map(|limit| limit.bytes),
         listeners: listeners.iter().map(|l| l.address.to_string()).collect(),
         recordings: recording.as_ref().map(|r| (r.directory.display().to_string(), r.auditors.len())),
+        witnesses: witnesses.iter().map(|asked| asked.key.name().to_owned()).collect(),
+        witnesses_logs: witness.as_ref().map(|own| (own.address.to_string(), own.logs.len())),
         issuers: issuers_shown,
         sandbox: sandbox.summary(),
         tunnels: tunnel_summaries,
@@ -167,6 +172,8 @@ pub(super) fn resolve(config: Config, file: &Path, notes: &mut Notes<'_>) -> Opt
         acme: plan,
         recording,
         sandbox,
+        witnesses,
+        witness,
         summary,
         warnings,
     })

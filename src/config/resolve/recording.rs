@@ -221,7 +221,7 @@ fn size(written: &Option<model::Text>, default: u64, notes: &mut Notes<'_>) -> O
 }
 
 /// Refuses a directory that others can read or change; one that is missing needs a place where nobody else can make it.
-fn check_directory(path: &Path) -> Result<(), String> {
+pub(super) fn check_directory(path: &Path) -> Result<(), String> {
     if path.exists() {
         return check_private(path).map_err(|fault| fault.to_string());
     }

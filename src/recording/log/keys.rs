@@ -46,16 +46,16 @@ pub fn read_public(folder: &Path) -> Result<Verifier, DirectoryFault> {
     Verifier::parse(&text).ok_or_else(|| DirectoryFault::broken(&path, "not a public key"))
 }
 
-pub(super) fn write_key(path: &Path, epoch: u64, seed: &[u8; 32]) -> Result<(), DirectoryFault> {
+pub(in super::super) fn write_key(path: &Path, epoch: u64, seed: &[u8; 32]) -> Result<(), DirectoryFault> {
     let text = Zeroizing::new(format!("{epoch} {}\n", super::super::hex(seed)));
     replace(path, text.as_bytes())
 }
 
-pub(super) fn read_key(path: &Path) -> Result<(u64, Zeroizing<[u8; 32]>), DirectoryFault> {
+pub(in super::super) fn read_key(path: &Path) -> Result<(u64, Zeroizing<[u8; 32]>), DirectoryFault> {
     let text = Zeroizing::new(std::fs::read_to_string(path).map_err(DirectoryFault::io(path))?);
     let parsed = text.trim().split_once(' ').and_then(|(epoch, seed)| {
         let seed = Zeroizing::new(super::super::unhex(seed)?);
         Some((epoch.parse().ok()?, Zeroizing::new(<[u8; 32]>::try_from(&**seed).ok()?)))
     });
-    parsed.ok_or_else(|| DirectoryFault::broken(path, "not a private key of the log"))
+    parsed.ok_or_else(|| DirectoryFault::broken(path, "not a private key"))
 }

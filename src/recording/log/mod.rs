@@ -4,6 +4,7 @@
 //!   checkpoint               the newest signed checkpoint: by the log key and by the epoch key
 //!   tile/…, tile/entries/…   hashes and entries
 //!   epochs/<n>               the last checkpoint of epoch n, signed by its key: covers the entry that names key n + 1
+//!   witnesses/<key id>       the newest checkpoint that each witness has cosigned
 //!   log.key  epoch.key       private keys (0600); the epoch's is overwritten when the next begins, every 15 minutes
 //!   log.pub  log.pem  allowed_signers   the public log key for staunch, openssl and ssh-keygen
 //! ```
@@ -15,6 +16,7 @@
 pub mod entry;
 pub mod keys;
 pub mod note;
+pub mod proof;
 pub mod sshsig;
 pub mod store;
 #[cfg(test)]

@@ -318,19 +318,37 @@ fn encode_bundle(entries: &[String]) -> Vec<u8> {
     out
 }
 
-/// Reads the file of a tile that holds `width` items at least: the full one, or the partial one.
+/// How often a tile is looked for: the gateway replaces the one at the edge each second, while others read.
+const READ_ATTEMPTS: usize = 8;
+
+/// Reads the file of a tile that holds `width` items at least: the full one, or a partial one that is wide enough.
 fn read_tile(
     folder: &Path,
     level: &str,
     index: u64,
     width: usize,
 ) -> Result<(PathBuf, Vec<u8>), DirectoryFault> {
-    let mut path = folder.join(tile_path(level, index, WIDTH));
-    if !path.exists() && width < WIDTH {
-        path = folder.join(tile_path(level, index, width));
+    let full = folder.join(tile_path(level, index, WIDTH));
+    let exact = folder.join(tile_path(level, index, width));
+    for _ in 0..READ_ATTEMPTS {
+        let wider = if width < WIDTH { wider_tile(&exact, width) } else { None };
+        for path in [Some(&exact), wider.as_ref(), Some(&full)].into_iter().flatten() {
+            match std::fs::read(path) {
+                Ok(bytes) => return Ok((path.clone(), bytes)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(DirectoryFault::Io { path: path.clone(), error }),
+            }
+        }
     }
-    let bytes = std::fs::read(&path).map_err(DirectoryFault::io(&path))?;
-    Ok((path, bytes))
+    Err(DirectoryFault::Io { path: exact, error: io::ErrorKind::NotFound.into() })
+}
+
+/// The partial tile beside `exact` that has more items: what the next checkpoint put in its place.
+fn wider_tile(exact: &Path, width: usize) -> Option<PathBuf> {
+    let found = std::fs::read_dir(exact.parent()?).ok()?.flatten();
+    let widths = found.filter_map(|file| file.file_name().to_str()?.parse::<usize>().ok());
+    let wider = widths.filter(|other| (width + 1..WIDTH).contains(other)).min()?;
+    Some(exact.with_file_name(wider.to_string()))
 }
 
 /// The first `width` entries of a bundle.
@@ -352,7 +370,12 @@ pub(super) fn read_bundle(folder: &Path, index: u64, width: usize) -> Result<Vec
     Ok(entries)
 }
 
-fn read_hashes(folder: &Path, level: usize, index: u64, width: usize) -> Result<Vec<Hash>, DirectoryFault> {
+pub(super) fn read_hashes(
+    folder: &Path,
+    level: usize,
+    index: u64,
+    width: usize,
+) -> Result<Vec<Hash>, DirectoryFault> {
     let (path, bytes) = read_tile(folder, &level.to_string(), index, width)?;
     let (hashes, _) = bytes.as_chunks::<32>();
     match hashes.get(..width) {

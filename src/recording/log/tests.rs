@@ -3,12 +3,12 @@
 use super::super::directory::Directory;
 use super::super::writer::tests::CLOCK;
 use super::keys::{epoch_name, origin, read_public};
-use super::note::{SignedCheckpoint, Signer, Verifier};
+use super::note::{Checkpoint, SignedCheckpoint, Signer};
 use super::store::{Log, read_leaves};
 use super::tree;
-use super::tree::consistency;
+use super::tree::{Hash, consistency, root as root_of};
 use super::verify::verify;
-use super::witness::{Refusal, Witness};
+use super::witness::{AddCheckpoint, Refusal, Witness};
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -294,24 +294,113 @@ fn a_witness_that_saw_a_log_refuses_its_fork() {
         let leaves = read_leaves(&root.join("log"), note.checkpoint.size).unwrap();
         (note, leaves)
     };
+    let request = |old, proof: &[Hash], note: &SignedCheckpoint| AddCheckpoint {
+        old,
+        proof: proof.to_vec(),
+        note: note.clone(),
+    };
     let mut witness = Witness::new(read_public(&root.join("log")).unwrap(), None);
-    witness.add_checkpoint(0, &[], &note(&root).0).unwrap();
+    let (first, _) = note(&root);
+    witness.check(&request(0, &[], &first)).unwrap();
+    witness.remember(first.checkpoint);
     grow(&mut log, 5, 20);
     let (new, leaves) = note(&root);
     let proof = consistency(&leaves, 7);
-    assert_eq!(witness.add_checkpoint(5, &proof, &new), Err(Refusal::Conflict(7)));
-    assert_eq!(witness.add_checkpoint(7, &[], &new), Err(Refusal::Forked));
-    witness.add_checkpoint(7, &proof, &new).unwrap();
+    assert_eq!(witness.check(&request(5, &proof, &new)), Err(Refusal::Conflict(7)));
+    assert_eq!(witness.check(&request(7, &[], &new)), Err(Refusal::Forked));
+    assert_eq!(witness.check(&request(99, &proof, &new)), Err(Refusal::Older));
+    witness.check(&request(7, &proof, &new)).unwrap();
+    witness.remember(new.checkpoint);
     drop((directory, log));
     // The copy goes on by itself, with the same keys.
     let (_directory, mut log) = open(&fork);
     grow(&mut log, 100, 130);
     let (forked, leaves) = note(&fork);
-    for old in 1..=30 {
-        let proof = consistency(&leaves, old);
-        assert!(witness.add_checkpoint(old as u64, &proof, &forked).is_err(), "{old}");
+    for old in 0..=forked.checkpoint.size {
+        let proof = consistency(&leaves, old as usize);
+        assert!(witness.check(&request(old, &proof, &forked)).is_err(), "{old}");
     }
-    assert_eq!(witness.seen().unwrap().size, 22);
-    let stranger = Verifier::new("x".into(), Signer::new("x".into(), &[1; 32]).verifier().key()).unwrap();
-    assert_eq!(Witness::new(stranger, None).add_checkpoint(0, &[], &new), Err(Refusal::NotSigned));
+    let key = Signer::new("x".into(), &[1; 32]);
+    let stranger = Witness::new(key.verifier(), None);
+    assert_eq!(stranger.check(&request(0, &[], &forked)), Err(Refusal::Unknown));
+    let empty = |root| {
+        SignedCheckpoint::parse(&Checkpoint { origin: "x".into(), size: 0, root }.sign(&[&key])).unwrap()
+    };
+    assert_eq!(stranger.check(&request(0, &[], &empty([0; 32]))), Err(Refusal::Forked));
+    assert_eq!(stranger.check(&request(0, &[], &empty(root_of(&[])))), Ok(()));
+}
+
+#[test]
+fn a_request_for_a_cosignature_is_read_as_the_specification_has_it() {
+    let key = Signer::new("example.com/behind-the-sofa".into(), &[3; 32]);
+    let note =
+        Checkpoint { origin: "example.com/behind-the-sofa".into(), size: 9, root: [1; 32] }.sign(&[&key]);
+    let body = AddCheckpoint::body(4, &[[2; 32], [3; 32]], &note);
+    assert!(body.starts_with("old 4\nAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=\n"), "{body}");
+    let read = AddCheckpoint::parse(&body).unwrap();
+    assert_eq!((read.old, read.proof), (4, vec![[2; 32], [3; 32]]));
+    assert_eq!(AddCheckpoint::parse(&AddCheckpoint::body(0, &[], &note)).unwrap().proof, Vec::<Hash>::new());
+    let long = vec![[0; 32]; 64];
+    for bad in [
+        "",
+        &note,
+        &body.replacen("old 4", "old 04", 1),
+        &body.replacen("old 4", "old -4", 1),
+        &body.replacen("old 4", "new 4", 1),
+        &body.replacen("AgI", "Ag", 1),
+        &body.replacen("\n\n", "\n", 1),
+        &AddCheckpoint::body(4, &long, &note),
+    ] {
+        assert!(AddCheckpoint::parse(bad).is_none(), "{bad}");
+    }
+}
+
+#[test]
+fn proofs_from_tiles_are_those_of_all_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_directory, mut log) = open(folder.path().join("r").as_path());
+    let tiles = folder.path().join("r/log");
+    for (from, to) in [(0, 40), (40, 254), (254, 270), (270, 700)] {
+        grow(&mut log, from, to);
+        let size = log.size();
+        let leaves = read_leaves(&tiles, size).unwrap();
+        for old in 0..=size {
+            let proof = super::proof::consistency(&tiles, old, size).unwrap();
+            assert_eq!(proof, consistency(&leaves, old as usize), "{old} {size}");
+        }
+    }
+    std::fs::remove_file(tiles.join("tile/0/001")).unwrap();
+    assert!(super::proof::consistency(&tiles, 300, log.size()).is_err());
+}
+
+#[test]
+fn whoever_reads_while_the_gateway_signs_finds_every_tile() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("r");
+    let (directory, mut log) = open(&root);
+    grow(&mut log, 0, 3);
+    let note = std::fs::read(root.join("log/checkpoint")).unwrap();
+    // What was read a moment ago, while the edge has moved on: within its tile, and beyond it.
+    for (from, to) in [(3, 200), (200, 300)] {
+        grow(&mut log, from, to);
+        let now = std::fs::read(root.join("log/checkpoint")).unwrap();
+        std::fs::write(root.join("log/checkpoint"), &note).unwrap();
+        assert_eq!(faults(&root), Vec::<String>::new());
+        std::fs::write(root.join("log/checkpoint"), &now).unwrap();
+    }
+    drop(log);
+    drop(directory);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (_directory, mut log) = open(&root);
+            for n in 300..700 {
+                grow(&mut log, n, n + 1);
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            assert_eq!(faults(&root), Vec::<String>::new());
+        }
+    });
 }

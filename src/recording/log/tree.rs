@@ -23,7 +23,7 @@ pub fn leaf(entry: &[u8]) -> Hash {
     hash(&[&[0], entry])
 }
 
-fn node(left: &Hash, right: &Hash) -> Hash {
+pub(super) fn node(left: &Hash, right: &Hash) -> Hash {
     hash(&[&[1], left, right])
 }
 

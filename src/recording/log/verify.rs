@@ -46,7 +46,10 @@ pub fn verify(directory: &Directory, mut take: impl FnMut(u64, &str)) -> Verifie
     log
 }
 
-fn read_checkpoint(directory: &Directory) -> Result<(PathBuf, SignedCheckpoint), DirectoryFault> {
+/// The newest checkpoint, whose signatures are not checked yet, and its file.
+pub(in super::super) fn read_checkpoint(
+    directory: &Directory,
+) -> Result<(PathBuf, SignedCheckpoint), DirectoryFault> {
     let path = directory.log().join("checkpoint");
     let text = std::fs::read_to_string(&path).map_err(DirectoryFault::io(&path))?;
     let signed = SignedCheckpoint::parse(&text);

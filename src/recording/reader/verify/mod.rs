@@ -8,9 +8,11 @@ mod completeness;
 mod noted;
 mod report;
 mod walk;
+mod witnessed;
 
 pub use noted::hold_against_noted;
 pub use report::{AREAS, Area, Finding, Report};
+pub use witnessed::{Witnessed, hold_against_witnesses};
 
 use super::super::clock::system;
 use super::super::directory::{Directory, DirectoryFault};
@@ -64,6 +66,7 @@ pub fn verify(
     completeness::totals(&mut report, &sessions, &view);
     completeness::runs(directory, &mut report, &view, &first_in);
     report.sessions = sessions.len() as u64;
+    report.last_entry = view.last_time;
     report.findings.sort_by(|a, b| (a.area, &a.place.file).cmp(&(b.area, &b.place.file)));
     limits(&mut report, identities.is_some(), expected.is_some(), view.last_time);
     Ok(report)

@@ -1,10 +1,11 @@
 //! The log held against a checkpoint that was noted elsewhere, as a witness does: what was signed then must stand there now.
 
-use super::super::super::directory::Directory;
+use super::super::super::directory::{Directory, DirectoryFault};
 use super::super::super::log::keys::{origin, read_public};
 use super::super::super::log::note::SignedCheckpoint;
-use super::super::super::log::store::read_leaves;
-use super::super::super::log::{tree, verify::checkpoint_size};
+use super::super::super::log::store::read_entries;
+use super::super::super::log::tree::{Edge, Hash, leaf};
+use super::super::super::log::verify::read_checkpoint;
 use super::super::segment::ReadFault;
 use super::report::{Area, Report, of_log};
 use std::path::Path;
@@ -28,26 +29,52 @@ pub fn hold_against_noted(directory: &Directory, file: &Path, text: &str, report
         );
         return report.add(Area::Integrity, true, fault(why));
     }
-    let leaves = checkpoint_size(directory).and_then(|size| read_leaves(&folder, size));
-    let leaves = match leaves {
-        Ok(leaves) => leaves,
-        Err(why) => return report.add(Area::Integrity, true, of_log(&why)),
-    };
+    hold_against(directory, file, &noted, report);
+}
+
+/// Holds the log against a checkpoint of it whose signatures are checked; false where it does not continue it.
+pub(super) fn hold_against(
+    directory: &Directory,
+    file: &Path,
+    noted: &SignedCheckpoint,
+    report: &mut Report,
+) -> bool {
+    let fault = |reason: String| ReadFault { file: file.to_owned(), offset: 0, reason };
     let size = noted.checkpoint.size;
-    let before = usize::try_from(size).ok().and_then(|size| leaves.get(..size));
-    match before.map(tree::root) {
-        None => {
-            let why = format!("the log had {size} entries when this was noted, and has {} now", leaves.len());
-            report.add(Area::Completeness, true, fault(why));
+    let roots = read_checkpoint(directory).and_then(|(_, now)| {
+        let now = now.checkpoint.size;
+        Ok((now, if size <= now { Some(root_of_first(&directory.log(), size)?) } else { None }))
+    });
+    let (now, root) = match roots {
+        Ok(found) => found,
+        Err(why) => {
+            report.add(Area::Integrity, true, of_log(&why));
+            return false;
         }
+    };
+    let (area, is_good, why) = match root {
+        None => (
+            Area::Completeness,
+            false,
+            format!("the log had {size} entries when this was noted, and has {now} now"),
+        ),
         Some(root) if root != noted.checkpoint.root => {
             let why =
                 format!("the log's first {size} entries are not those that were signed when this was noted");
-            report.add(Area::Integrity, true, fault(why));
+            (Area::Integrity, false, why)
         }
         Some(_) => {
-            let why = format!("the log continues what was noted: {size} entries then, {} now", leaves.len());
-            report.add(Area::Completeness, false, fault(why));
+            let why = format!("the log continues what was noted: {size} entries then, {now} now");
+            (Area::Completeness, true, why)
         }
-    }
+    };
+    report.add(area, !is_good, fault(why));
+    is_good
+}
+
+/// The root over the log's first `size` entries.
+fn root_of_first(folder: &Path, size: u64) -> Result<Hash, DirectoryFault> {
+    let mut edge = Edge::default();
+    read_entries(folder, size, |_, line| drop(edge.push(leaf(line.as_bytes()))))?;
+    Ok(edge.root())
 }

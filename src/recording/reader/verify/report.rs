@@ -45,6 +45,8 @@ pub struct Report {
     pub opened: u64,
     /// Sessions whose secrets are erased, and the log's entry that says so.
     pub erased: BTreeMap<u64, u64>,
+    /// Time of the log's last entry, ns since 1970.
+    pub last_entry: u64,
     /// What this does not prove.
     pub limits: Vec<String>,
 }

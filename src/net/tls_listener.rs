@@ -1,9 +1,6 @@
-//! The operator's listener over TLS: handshakes go on side by side, and take as long as a request head may.
+//! A bounded listener over TLS: handshakes go on side by side, and take as long as a request head may.
 
-use super::Peer;
-use crate::net::bounded::{BoundedConnection, BoundedListener};
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
+use super::bounded::{BoundedConnection, BoundedListener};
 use rustls::ServerConfig;
 use std::io;
 use std::net::SocketAddr;
@@ -17,14 +14,14 @@ use tokio_rustls::server::TlsStream;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections whose handshakes are complete.
-pub(super) struct TlsListener {
+pub struct TlsListener {
     connections: Receiver<(TlsStream<BoundedConnection>, SocketAddr)>,
     address: io::Result<SocketAddr>,
 }
 
 impl TlsListener {
     /// Accepts on `listener` until this is dropped.
-    pub(super) fn new(mut listener: BoundedListener, config: Arc<ServerConfig>) -> Self {
+    pub fn new(mut listener: BoundedListener, config: Arc<ServerConfig>) -> Self {
         let (sender, connections) = channel(1);
         let address = listener.local_addr();
         let acceptor = TlsAcceptor::from(config);
@@ -58,11 +55,5 @@ impl axum::serve::Listener for TlsListener {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.address.as_ref().copied().map_err(|error| io::Error::new(error.kind(), error.to_string()))
-    }
-}
-
-impl Connected<IncomingStream<'_, TlsListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
-        Peer::new(*stream.remote_addr())
     }
 }
