@@ -28,7 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Bytes held of a session before its permit, both planes and facts together. An honest client is sent some refusals and the
-/// settings of HTTP/2.
+/// settings of HTTP/2. Beyond it bytes are let go, since who is not permitted leaves none: its session goes on to be refused,
+/// and can be permitted no more. Of facts as many are kept again, and the rest is counted.
 const MAX_HELD: usize = 64 * 1024;
 
 /// Between two looks whether a segment is old enough to be closed.
@@ -93,12 +94,30 @@ struct Held {
     down: Vec<Vec<u8>>,
     up: Vec<u8>,
     facts: Vec<String>,
+    /// Facts beyond the limit.
+    lost_facts: u64,
+    /// Bytes were let go.
+    is_incomplete: bool,
 }
 
 impl Held {
-    fn size(&self) -> usize {
-        let bytes = self.down.iter().map(Vec::len).sum::<usize>() + self.up.len();
-        bytes + self.facts.iter().map(String::len).sum::<usize>()
+    fn bytes(&self) -> usize {
+        self.down.iter().map(Vec::len).sum::<usize>() + self.up.len()
+    }
+
+    /// Lets the bytes go when there are too many.
+    fn limit(&mut self) {
+        self.is_incomplete |= self.bytes() > MAX_HELD;
+        if self.is_incomplete {
+            (self.down, self.up) = (Vec::new(), Vec::new());
+        }
+    }
+
+    fn hold_fact(&mut self, line: String) {
+        match self.facts.iter().map(String::len).sum::<usize>() + line.len() > MAX_HELD {
+            true => self.lost_facts += 1,
+            false => self.facts.push(line),
+        }
     }
 }
 
@@ -119,6 +138,8 @@ impl Recording {
                     down: vec![Vec::new()],
                     up: Vec::new(),
                     facts: Vec::new(),
+                    lost_facts: 0,
+                    is_incomplete: false,
                 }))
             }
             // A client leg has TLS.
@@ -135,6 +156,8 @@ impl Recording {
     pub(super) fn begin(&self, opened: impl FnOnce() -> String) -> Result<(), RecordingFault> {
         let mut state = self.0.borrow_mut();
         match &state.phase {
+            // It stays unrecorded and unpermitted; its lines are recorded at its end.
+            Phase::Held(held) if held.is_incomplete => Err(RecordingFault::TooLong),
             Phase::Held(_) => state.begin(&opened(), true),
             Phase::Taping(_) => Ok(()),
             Phase::Broken(_, fault) => Err(*fault),
@@ -148,8 +171,8 @@ impl Recording {
         // What is not taken breaks the recording, which ends the session with its next byte.
         let _ = match &mut state.phase {
             Phase::Held(held) => {
-                held.facts.push(line());
-                state.check_held()
+                held.hold_fact(line());
+                Ok(())
             }
             Phase::Taping(_) => state.tape(|recorder, tape| recorder.fact(tape, line().as_bytes())),
             Phase::Broken(..) | Phase::Over => Ok(()),
@@ -171,7 +194,8 @@ impl Recording {
         match &mut state.phase {
             Phase::Held(held) => {
                 held.up.extend_from_slice(plaintext);
-                state.check_held()
+                held.limit();
+                Ok(())
             }
             _ => state.tape(|recorder, tape| {
                 recorder.append_plaintext(tape, Plane::Up, &[IoSlice::new(plaintext)])?;
@@ -247,6 +271,11 @@ impl State {
         let mut recorder = self.recorder.borrow_mut();
         recorder.fact(tape, opened.as_bytes())?;
         held.facts.iter().try_for_each(|line| recorder.fact(tape, line.as_bytes()))?;
+        if held.lost_facts > 0 {
+            let (session, lost) = (self.session, held.lost_facts);
+            let line = format!("{{\"event\":\"facts lost\",\"session\":\"{session}\",\"facts\":{lost}}}");
+            recorder.fact(tape, line.as_bytes())?;
+        }
         if !with_bytes {
             return Ok(());
         }
@@ -271,14 +300,6 @@ impl State {
             }
         }
         recorder.flush()
-    }
-
-    /// Ends what holds too much.
-    fn check_held(&mut self) -> Result<(), NotTaken> {
-        match &self.phase {
-            Phase::Held(held) if held.size() > MAX_HELD => self.fail(None, RecordingFault::TooLong),
-            _ => Ok(()),
-        }
     }
 
     /// Records something of a session that is permitted.
@@ -322,7 +343,7 @@ impl Tap for DownTap {
         match &mut state.phase {
             Phase::Held(held) => {
                 held.hold_down(records);
-                state.check_held()
+                Ok(())
             }
             _ => state.tape(|recorder, tape| {
                 recorder.append(tape, Plane::Down, &[IoSlice::new(records)])?;
@@ -336,7 +357,7 @@ impl Tap for DownTap {
         match &mut state.phase {
             Phase::Held(held) => {
                 held.hold_down(data);
-                state.check_held()
+                Ok(())
             }
             _ => state.tape(|recorder, tape| {
                 recorder.append_plaintext(tape, Plane::Down, &[IoSlice::new(data)])?;
@@ -349,7 +370,10 @@ impl Tap for DownTap {
         let mut state = self.0.0.borrow_mut();
         match &mut state.phase {
             Phase::Held(held) => {
-                held.down.push(Vec::new());
+                // A key can be renewed as often as the client likes.
+                if !held.is_incomplete {
+                    held.down.push(Vec::new());
+                }
                 Ok(())
             }
             _ => state.tape(|recorder, tape| recorder.rekey(tape, Plane::Down)),
@@ -363,6 +387,7 @@ impl Held {
             Some(last) => last.extend_from_slice(bytes),
             None => self.down.push(bytes.to_vec()),
         }
+        self.limit();
     }
 }
 

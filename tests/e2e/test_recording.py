@@ -137,6 +137,27 @@ def test_who_is_never_permitted_leaves_facts_and_no_bytes(place, world):
     assert (request["refusal"], line["reason"]) == ("no_token", "refused")
 
 
+def test_who_is_refused_for_long_is_refused_on_and_its_lines_are_recorded(place, world):
+    """More than is held before a permit: nothing of the session is hidden, and it cannot be permitted any more."""
+    url, names = f"https://127.0.0.1:{place.gateway.port}", {"sni_hostname": "api.gw.test"}
+    with httpx.Client(verify=ssl.create_default_context(cafile=world.ca)) as client:
+
+        def get(path, **headers):
+            return client.get(f"{url}/{path}", headers={"host": "api.gw.test", "x-filler": "f" * 4_000} | headers, extensions=names).status_code
+
+        assert [get("first-of-many")] + [get(f"refused-{n}") for n in range(40)] == [401] * 41
+        # What would be forwarded now could not be recorded from its beginning.
+        assert get("after-all", authorization=f"Bearer {world.issuer.token()}") == 503
+        assert get("last-of-many") == 401
+    session = until(lambda: [s for s in place.recordings.sessions(route="api", requests="43") if s["state"] == "complete"])[-1]
+    assert (session["up_bytes"], session["down_bytes"]) == (0, 0), session
+    facts = place.recordings.facts(session)
+    paths = [fact.get("path", "") for fact in facts]
+    assert "/first-of-many" in paths and "/after-all" in paths and "/last-of-many" in paths, paths
+    assert facts[-1]["reason"] == "refused", facts[-1]
+    assert place.recordings.verify("--identity", place.recordings.identity).returncode == 0
+
+
 def test_http_2_is_recorded_with_its_heads_decoded(place, world):
     token = world.issuer.token()
     sent = ["-H", f"Cookie: session={COOKIE}", "--data", "second-body"]

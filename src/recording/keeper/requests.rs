@@ -16,9 +16,9 @@ use super::super::log::entry::{Entry, word};
 use super::super::log::store::{Log, read_entries};
 use super::super::reader::{SegmentFile, key_places};
 use crate::names::SessionId;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// What is asked for a session.
@@ -101,53 +101,111 @@ pub(super) fn read_held(directory: &Directory, log: &mut Log) -> Result<HashSet<
     Ok(held(lines.iter().map(String::as_str)))
 }
 
-/// Answers the requests that wait.
-pub(super) fn serve(directory: &Directory, log: &mut Log) -> Result<(), DirectoryFault> {
-    let folder = directory.requests();
-    for file in std::fs::read_dir(&folder).map_err(DirectoryFault::io(&folder))? {
-        let path = file.map_err(DirectoryFault::io(&folder))?.path();
-        if path.extension().is_none_or(|extension| extension != "ask") {
-            continue;
-        }
-        let text = std::fs::read_to_string(&path).map_err(DirectoryFault::io(&path))?;
-        let entry = Entry::parse(text.trim());
-        let done = match (entry.as_ref().map(|entry| (entry.verb, entry)), Request::parse(&text)) {
-            (Some(("report", report)), _) => enter_report(log, report.get("sha256").unwrap_or_default()),
-            (Some(("rewrap", rewrap)), _) => enter_rewrap(log, rewrap),
-            (_, None) => Err("not a request".to_owned()),
-            (_, Some(request)) => perform(directory, log, &request),
-        };
-        let answer = match done {
-            Ok(done) => format!("done {done}"),
-            Err(why) => format!("refused {why}"),
-        };
-        replace(&path.with_extension("answer"), format!("{answer}\n").as_bytes())?;
-        std::fs::remove_file(&path).map_err(DirectoryFault::io(&path))?;
+/// Requests whose entries the log has and could not sign yet, by file: they are answered once it could.
+#[derive(Default)]
+pub(super) struct Requests {
+    unsigned: HashMap<PathBuf, u64>,
+}
+
+/// Why a request is not done.
+#[derive(Debug)]
+enum Undone {
+    /// And never will be.
+    Refused(String),
+    /// Its entry is in the log, and cannot be signed now.
+    Unsigned(DirectoryFault),
+}
+
+impl Undone {
+    fn refused(fault: DirectoryFault) -> Self {
+        Undone::Refused(fault.to_string())
     }
-    Ok(())
+
+    /// What it is where nobody tries again: an entry that is not signed is lost with the process.
+    fn text(self) -> String {
+        match self {
+            Undone::Refused(why) => why,
+            Undone::Unsigned(fault) => fault.to_string(),
+        }
+    }
+}
+
+impl Requests {
+    /// Answers the requests that wait. What is in the log and not signed is neither done nor refused: it goes on waiting.
+    pub(super) fn serve(&mut self, directory: &Directory, log: &mut Log) -> Result<(), DirectoryFault> {
+        let folder = directory.requests();
+        for file in std::fs::read_dir(&folder).map_err(DirectoryFault::io(&folder))? {
+            let path = file.map_err(DirectoryFault::io(&folder))?.path();
+            if path.extension().is_none_or(|extension| extension != "ask") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).map_err(DirectoryFault::io(&path))?;
+            let mut entered = self.unsigned.get(&path).copied();
+            let done = serve_one(directory, log, &text, &mut entered);
+            let answer = match done {
+                Ok(done) => format!("done {done}"),
+                Err(Undone::Refused(why)) => format!("refused {why}"),
+                Err(Undone::Unsigned(fault)) => {
+                    self.unsigned.extend(entered.map(|entered| (path, entered)));
+                    return Err(fault);
+                }
+            };
+            replace(&path.with_extension("answer"), format!("{answer}\n").as_bytes())?;
+            self.unsigned.remove(&path);
+            std::fs::remove_file(&path).map_err(DirectoryFault::io(&path))?;
+        }
+        Ok(())
+    }
+}
+
+fn serve_one(
+    directory: &Directory,
+    log: &mut Log,
+    text: &str,
+    entered: &mut Option<u64>,
+) -> Result<String, Undone> {
+    let entry = Entry::parse(text.trim());
+    match (entry.as_ref().map(|entry| (entry.verb, entry)), Request::parse(text)) {
+        (Some(("report", report)), _) => enter_report(log, report.get("sha256").unwrap_or_default(), entered),
+        (Some(("rewrap", rewrap)), _) => enter_rewrap(log, rewrap, entered),
+        (_, None) => Err(Undone::Refused("not a request".to_owned())),
+        (_, Some(request)) => try_perform(directory, log, &request, entered),
+    }
+}
+
+/// Has a line in the log, signed; gives its number. `entered`: where it stands since an earlier try.
+fn enter(log: &mut Log, line: &str, entered: &mut Option<u64>) -> Result<u64, Undone> {
+    let number = match *entered {
+        Some(number) => number,
+        None => {
+            log.append(line).map_err(Undone::refused)?;
+            log.size() - 1
+        }
+    };
+    *entered = Some(number);
+    log.checkpoint().map_err(Undone::Unsigned)?;
+    Ok(number)
 }
 
 /// Enters the SHA-256 of a report into the log, and signs it: as a line of `sha256sum`.
-fn enter_report(log: &mut Log, sha256: &str) -> Result<String, String> {
+fn enter_report(log: &mut Log, sha256: &str, entered: &mut Option<u64>) -> Result<String, Undone> {
     if super::super::unhex(sha256).is_none_or(|bytes| bytes.len() != 32) {
-        return Err("a report has a SHA-256 of 64 hex digits".into());
+        return Err(Undone::Refused("a report has a SHA-256 of 64 hex digits".into()));
     }
-    let told = |fault: DirectoryFault| fault.to_string();
-    log.append(&format!("report sha256={sha256}")).map_err(told)?;
-    let number = log.size() - 1;
-    log.checkpoint().map_err(told)?;
+    let number = enter(log, &format!("report sha256={sha256}"), entered)?;
     Ok(format!("entry {number}\n{}", log.sign_report(format!("{sha256}  report.json\n").as_bytes())))
 }
 
 /// Enters that somebody who can open segments seals their keys to others.
-fn enter_rewrap(log: &mut Log, rewrap: &Entry<'_>) -> Result<String, String> {
+fn enter_rewrap(log: &mut Log, rewrap: &Entry<'_>, entered: &mut Option<u64>) -> Result<String, Undone> {
     let recipients = rewrap.get("recipients").unwrap_or_default();
-    recipients.split(',').try_for_each(|text| text.parse::<Recipient>().map(drop))?;
-    let segments = rewrap.number("segments").ok_or("how many segments are sealed again is missing")?;
-    let told = |fault: DirectoryFault| fault.to_string();
-    log.append(&format!("rewrap segments={segments} recipients={recipients}")).map_err(told)?;
-    log.checkpoint().map_err(told)?;
-    Ok(format!("entry {}", log.size() - 1))
+    let read = recipients.split(',').try_for_each(|text| text.parse::<Recipient>().map(drop));
+    read.map_err(Undone::Refused)?;
+    let segments = rewrap.number("segments");
+    let segments =
+        segments.ok_or_else(|| Undone::Refused("how many segments are sealed again is missing".into()))?;
+    let number = enter(log, &format!("rewrap segments={segments} recipients={recipients}"), entered)?;
+    Ok(format!("entry {number}"))
 }
 
 /// Has it entered into the log that the keys of segments are sealed to others, by the gateway or here. The inner error is a
@@ -163,9 +221,8 @@ pub fn note_rewrap(
         Ok(directory) => {
             let mut log = Log::open(&directory, super::super::clock::system)?;
             let entry = Entry::parse(&line);
-            Ok(entry
-                .ok_or_else(|| "not an entry".to_owned())
-                .and_then(|entry| enter_rewrap(&mut log, &entry)))
+            let entry = entry.ok_or_else(|| "not an entry".to_owned());
+            Ok(entry.and_then(|entry| enter_rewrap(&mut log, &entry, &mut None).map_err(Undone::text)))
         }
         Err(DirectoryFault::InUse(_)) => ask_gateway(&Directory::read(root)?, &line),
         Err(fault) => Err(fault),
@@ -178,7 +235,7 @@ pub fn sign_report(root: &Path, sha256: &str) -> Result<Result<String, String>, 
     let done = match Directory::open(root) {
         Ok(directory) => {
             let mut log = Log::open(&directory, super::super::clock::system)?;
-            enter_report(&mut log, sha256)
+            enter_report(&mut log, sha256, &mut None).map_err(Undone::text)
         }
         Err(DirectoryFault::InUse(_)) => ask_gateway(&directory, &format!("report sha256={sha256}"))?,
         Err(fault) => return Err(fault),
@@ -191,11 +248,19 @@ pub fn sign_report(root: &Path, sha256: &str) -> Result<Result<String, String>, 
 
 /// Does what is asked, or says why not.
 pub fn perform(directory: &Directory, log: &mut Log, request: &Request) -> Result<String, String> {
-    let told = |fault: DirectoryFault| fault.to_string();
+    try_perform(directory, log, request, &mut None).map_err(Undone::text)
+}
+
+fn try_perform(
+    directory: &Directory,
+    log: &mut Log,
+    request: &Request,
+    entered: &mut Option<u64>,
+) -> Result<String, Undone> {
+    let refuse = |why: String| Err(Undone::Refused(why));
     let session = request.session;
-    let held = read_held(directory, log).map_err(told)?;
     let mut places = Vec::new();
-    for number in directory.segments().map_err(told)? {
+    for number in directory.segments().map_err(Undone::refused)? {
         let path = directory.segment(number, "seg");
         // One that cannot be read hides no other.
         let found = SegmentFile::open(&path).map(|file| key_places(file, session)).unwrap_or_default();
@@ -204,30 +269,38 @@ pub fn perform(directory: &Directory, log: &mut Log, request: &Request) -> Resul
         }
     }
     if places.is_empty() {
-        return Err(format!("no segment holds session {session}"));
+        return refuse(format!("no segment holds session {session}"));
     }
-    let entry = match (request.action, held.contains(&session)) {
-        (Action::Erase, true) => return Err(format!("session {session} is held; release it first")),
-        (Action::Hold, true) => return Err(format!("session {session} is held already")),
-        (Action::Release, false) => return Err(format!("session {session} is not held")),
-        (Action::Erase, false) => {
-            let open = places.iter().find(|(number, _)| !directory.segment(*number, "sum").exists());
-            if let Some((number, _)) = open {
-                let why = "is not complete yet; try again when it is, at the latest after the segment's age";
-                return Err(format!("segment {number} {why}"));
+    // Of what is entered already it was decided before.
+    if entered.is_none() {
+        let held = read_held(directory, log).map_err(Undone::refused)?;
+        match (request.action, held.contains(&session)) {
+            (Action::Erase, true) => return refuse(format!("session {session} is held; release it first")),
+            (Action::Hold, true) => return refuse(format!("session {session} is held already")),
+            (Action::Release, false) => return refuse(format!("session {session} is not held")),
+            (Action::Erase, false) => {
+                let open = places.iter().find(|(number, _)| !directory.segment(*number, "sum").exists());
+                if let Some((number, _)) = open {
+                    let why =
+                        "is not complete yet; try again when it is, at the latest after the segment's age";
+                    return refuse(format!("segment {number} {why}"));
+                }
             }
-            let numbers: Vec<String> = places.iter().map(|(number, _)| number.to_string()).collect();
-            format!("{} segments={}", request.line(), numbers.join(","))
+            (Action::Hold, false) | (Action::Release, true) => {}
         }
-        _ => request.line(),
+    }
+    let numbers: Vec<String> = places.iter().map(|(number, _)| number.to_string()).collect();
+    let line = match request.action {
+        Action::Erase => format!("{} segments={}", request.line(), numbers.join(",")),
+        Action::Hold | Action::Release => request.line(),
     };
-    log.append(&entry).map_err(told)?;
-    let number = log.size() - 1;
-    log.checkpoint().map_err(told)?;
+    let number = enter(log, &line, entered)?;
     // Only now: an entry without its erasure can be repeated, an erasure without its entry looks like a theft.
     if request.action == Action::Erase {
         for (segment, entries) in &places {
-            erase(directory, *segment, entries).map_err(told)?;
+            let told =
+                |fault| format!("entry {number} says that it is erased, and it is not: {fault}; ask again");
+            erase(directory, *segment, entries).map_err(|fault| Undone::Refused(told(fault)))?;
         }
     }
     Ok(format!("entry {number}"))

@@ -4,7 +4,8 @@ use super::super::archive::{Archive, Progress};
 use super::super::files::{DirectoryFault, replace};
 use super::super::log::store::Log;
 use super::super::settings::Durability;
-use super::{requests, retention::Retention};
+use super::requests::Requests;
+use super::retention::Retention;
 use parking_lot::Mutex;
 use rustix::fs::{Advice, fadvise, fdatasync};
 use std::num::NonZeroU64;
@@ -29,6 +30,7 @@ pub(in super::super) struct Signer {
     heartbeat: Instant,
     retention_at: Instant,
     retention: Retention,
+    requests: Requests,
     /// Sums of complete segments whose entries are in the log, and not published yet.
     unpublished: Vec<(u64, [u8; 32])>,
 }
@@ -37,8 +39,16 @@ impl Signer {
     pub(in super::super) fn new(archive: Arc<Archive>, log: Log) -> Self {
         let now = Instant::now();
         let retention = Retention::default();
-        let unpublished = Vec::new();
-        Signer { archive, log, epoch_since: now, heartbeat: now, retention_at: now, retention, unpublished }
+        Signer {
+            archive,
+            log,
+            epoch_since: now,
+            heartbeat: now,
+            retention_at: now,
+            retention,
+            requests: Requests::default(),
+            unpublished: Vec::new(),
+        }
     }
 
     /// What one second asks for. A log that cannot be written is tried again in the next.
@@ -63,7 +73,7 @@ impl Signer {
         for progress in open {
             self.enter_chunk(&progress);
         }
-        requests::serve(&self.archive.directory, &mut self.log)?;
+        self.requests.serve(&self.archive.directory, &mut self.log)?;
         let now = Instant::now();
         if now.duration_since(self.retention_at) >= RETENTION_INTERVAL {
             self.retention_at = now;

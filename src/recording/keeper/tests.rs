@@ -248,3 +248,40 @@ fn the_threads_sign_hash_and_stop() {
     assert!(entries(&directory).last().unwrap().starts_with("stop "));
     assert!(Directory::open(&root).is_ok(), "the lock is released");
 }
+
+#[test]
+fn a_request_whose_entry_cannot_be_signed_yet_is_answered_when_it_is() {
+    let mut bench = Bench::new(|_| {});
+    record(&mut bench, 1..4);
+    bench.signer.turn();
+    let directory = bench.directory();
+    let blocked = directory.log().join("checkpoint.new");
+    let ask = |name: &str, line: &str| {
+        let path = directory.requests().join(format!("{name}.ask"));
+        std::fs::write(&path, line).unwrap();
+        (path.clone(), path.with_extension("answer"))
+    };
+    for (name, verb) in [("a", "hold"), ("b", "release"), ("c", "erase")] {
+        std::fs::create_dir(&blocked).unwrap();
+        let (asked, answer) = ask(name, &format!("{verb} session=0000000000000002 reason=a_case"));
+        for _ in 0..3 {
+            bench.signer.turn();
+            assert!(asked.exists() && !answer.exists(), "{verb}: neither done nor refused");
+        }
+        std::fs::remove_dir(&blocked).unwrap();
+        bench.signer.turn();
+        let text = std::fs::read_to_string(&answer).unwrap();
+        assert!(!asked.exists() && text.starts_with("done entry "), "{verb}: {text}");
+        let number: usize = text.trim().rsplit(' ').next().unwrap().parse().unwrap();
+        let lines = entries(&directory);
+        assert!(lines[number].starts_with(&format!("{verb} session=0000000000000002 ")), "{}", lines[number]);
+        assert_eq!(lines.iter().filter(|line| line.starts_with(verb)).count(), 1, "{verb} once");
+    }
+    // What was never entered is refused, and stays so.
+    let (_, answer) = ask("d", "release session=0000000000000002 reason=a_case");
+    bench.signer.turn();
+    assert!(std::fs::read_to_string(&answer).unwrap().starts_with("refused "));
+    let found = report(&bench);
+    assert_eq!(found.faults().collect::<Vec<_>>(), Vec::<&super::super::reader::verify::Finding>::new());
+    assert!(found.erased.contains_key(&2));
+}
