@@ -291,6 +291,11 @@ allow = [{ issuer = "corp", groups = ["ml"] }]
 "#;
     let keep = GOOD.replacen("protocol = \"http\"", "protocol = \"http\"\nhost = \"keep\"", 1);
     let local = GOOD.replace(LISTENER, "address = \"127.0.0.1:8443\"");
+    let database = |user: &str| {
+        let route =
+            second.replace("\"http\"", "\"postgres\"").replace("api.example.com:443", "pg.example.com:5432");
+        format!("{GOOD}{route}inject = {{ user = \"{user}\", password = \"{{secret:model-key}}\" }}\n")
+    };
     let tunnel = "\n[[listener]]\naddress = \"[::]:9443\"\ntunnel = { sni = \"tunnel.gw.example.com\", certificate = { chain = \
                   \"gateway.pem\", key = \"gateway.key\" } }\n";
     let limits = |text: &str| GOOD.replace(ADMIN, &format!("[limits]\n{text}\n{ADMIN}"));
@@ -300,6 +305,12 @@ allow = [{ issuer = "corp", groups = ["ml"] }]
         (keep.replace("host = \"keep\"", "host = \"keep\"\nhosts = \"any\""), "reach every virtual host"),
         (format!("{local}{tunnel}"), "leads to every route"),
         (limits("half_open_per_address = 0"), "one client can hold every place"),
+        (database("postgres"), "may do everything at most servers"),
+        (database("ROOT"), "all whom this route permits share it"),
+        (
+            format!("{GOOD}{}", second.replace("api.example.com:443", "pg.example.com:5432")),
+            "nearly always speaks postgres",
+        ),
         (limits("half_open = 0"), "some clients can hold every place"),
         (limits("permit_deadline = \"10m\""), "whoever connects may keep a place"),
         (
@@ -311,6 +322,7 @@ allow = [{ issuer = "corp", groups = ["ml"] }]
         let said = told(folder.path(), &text);
         assert!(said.iter().any(|one| one.contains(words)), "{words}: {said:?}");
     }
+    assert!(told(folder.path(), &database("svc_ro")).is_empty());
     assert!(told(folder.path(), &keep).is_empty(), "alone it is none");
     assert!(told(folder.path(), &GOOD.replace(ADMIN, trap)).is_empty(), "nobody is permitted by that name");
 }

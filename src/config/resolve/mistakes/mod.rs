@@ -255,8 +255,21 @@ fn of_grace(route: &model::Route, notes: &mut Notes<'_>) {
     }
 }
 
+/// Accounts of databases that may do everything, as they are called from the start.
+const SUPERUSERS: [&str; 8] =
+    ["postgres", "root", "admin", "rdsadmin", "cloudsqladmin", "azure_superuser", "mysql.sys", "mariadb.sys"];
+
 fn of_credentials(credentials: Vec<&model::Credential>, notes: &mut Notes<'_>) {
     for credential in credentials {
+        let is_superuser = |text: &&Text| SUPERUSERS.contains(&text.get_ref().to_ascii_lowercase().as_str());
+        if let Some(user) = credential.user.as_ref().filter(is_superuser) {
+            let text = format!(
+                "{:?} may do everything at most servers, and all whom this route permits share it; write an account that has the \
+                 rights which they need",
+                user.get_ref()
+            );
+            notes.warn(user.span(), text);
+        }
         let bare = credential.value.as_ref().filter(|value| {
             let header = credential
                 .header
