@@ -17,6 +17,16 @@ pub struct Masking {
     pub keep_spans: bool,
 }
 
+impl Masking {
+    /// The values of a database's session: up, down.
+    pub(super) fn streams(&self) -> [Option<Stream>; 2] {
+        [&self.up, &self.down].map(|rules| {
+            let rules = rules.as_ref()?.clone();
+            Some(stream(self.keep_spans, rules, Format::Values))
+        })
+    }
+}
+
 /// A body under these rules.
 pub(super) fn stream(keep_spans: bool, rules: Arc<Rules>, format: Format) -> Stream {
     let mut stream = Stream::new(rules, format);

@@ -4,8 +4,9 @@
 //! bytes. Nothing is held between two messages. What does not read as the layout says is a fault, before the next byte passes.
 
 use super::Edit;
-use super::masked;
+use super::masked::{self, Masked};
 use crate::mask::{Kind, Mode, Stream, Value};
+use crate::names::Direction;
 
 /// What a message goes on with.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,8 @@ pub(super) enum Need {
     TextLine(Value),
     /// So many bytes of a value that goes on in later messages.
     Part(usize, Value),
+    /// The rest of the message, of a value that goes on in later messages.
+    PartToEnd(Value),
     /// The end of a value that went on over messages.
     PartsEnd,
     /// The rest of the message, which nobody looks at.
@@ -84,8 +87,8 @@ impl Heads {
     }
 }
 
-/// Longest that is gathered: names, descriptions of columns, formats.
-const MAX_SHOWN: usize = 64 * 1024 + 64;
+/// Longest that is gathered: names, descriptions of columns, formats, types of parameters.
+const MAX_SHOWN: usize = 128 * 1024 + 64;
 const LONGEST_PACKET: usize = 0xff_ffff;
 /// Where values go on over messages, what is held of one may wait for its sender.
 const MALFORMED: &str = "a message does not read as its protocol says, so that its values cannot be masked";
@@ -114,7 +117,27 @@ pub(super) struct Walk<L> {
     broken: bool,
 }
 
-impl<L: Layout> Walk<L> {
+/// Both directions of a session, and what both know.
+pub struct Walks<U, D, C> {
+    pub(super) up: Walk<U>,
+    pub(super) down: Walk<D>,
+    pub(super) context: C,
+}
+
+impl<U, D, C> Masked for Walks<U, D, C> {
+    fn streams(&mut self) -> [Option<&mut Stream>; 2] {
+        [self.up.stream(), self.down.stream()]
+    }
+
+    fn is_holding(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Up => self.up.is_holding(),
+            Direction::Down => self.down.is_holding(),
+        }
+    }
+}
+
+impl<L> Walk<L> {
     pub(super) fn new(layout: L, stream: Option<Stream>, heads: Heads) -> Self {
         Walk {
             layout,
@@ -146,7 +169,9 @@ impl<L: Layout> Walk<L> {
     pub(super) fn is_holding(&self) -> bool {
         self.stream.as_ref().is_some_and(|stream| self.broken || stream.is_holding())
     }
+}
 
+impl<L: Layout> Walk<L> {
     /// Lets the next `n` bytes go through. `copy` is appended what passes. `Err`: nothing more may pass.
     pub(super) fn pass(
         &mut self,
@@ -231,7 +256,7 @@ impl<L: Layout> Walk<L> {
                     self.prepare(need?);
                 }
                 (false, 0) if self.continues => self.at_head = true,
-                (false, 0) if matches!(self.need, Need::Rest | Need::ToEnd(_)) => {
+                (false, 0) if matches!(self.need, Need::Rest | Need::ToEnd(_) | Need::PartToEnd(_)) => {
                     self.layout.end(context)?;
                     self.at_head = true;
                 }
@@ -250,7 +275,9 @@ impl<L: Layout> Walk<L> {
             Need::Value(_, value) | Need::Text(value) | Need::TextLine(value) | Need::ToEnd(value) => {
                 stream.begin_value(value)
             }
-            Need::Part(_, value) if !std::mem::replace(&mut self.in_parts, true) => stream.begin_value(value),
+            Need::Part(_, value) | Need::PartToEnd(value) if !std::mem::replace(&mut self.in_parts, true) => {
+                stream.begin_value(value)
+            }
             _ => {}
         }
     }
@@ -327,6 +354,12 @@ impl<L: Layout> Walk<L> {
                 }
                 self.need = Need::Part(left - used, value);
                 Ok((used, used == left))
+            }
+            Need::PartToEnd(_) => {
+                if budget > 0 {
+                    self.take(edit, budget, Kind::Payload)?;
+                }
+                Ok((budget, false))
             }
             Need::PartsEnd => {
                 if std::mem::take(&mut self.in_parts) {

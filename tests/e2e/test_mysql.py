@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import datetime
+import io
 import hashlib
 import pathlib
 import socket
@@ -734,6 +735,24 @@ def test_rows_of_prepared_statements_are_masked(database, world, start):
     with connector(gateway, world, database="shop") as connection, connection.cursor(prepared=True) as cursor:
         cursor.execute("select name, salary, n from staff where n = ? and 'a' = ?", (17, "a"))
         assert cursor.fetchall() == [("jane************", 0, 17), (None, 0, 17)]
+
+
+def test_parameters_of_prepared_statements_are_masked_on_their_way_up(database, world, start):
+    gateway = start(database.config(mysql={"version": "10.11.6-MariaDB", "route": "my-masked"}))
+    database.server.admin("create or replace table shop.given (n bigint, a text, b text, c blob, d datetime)")
+    card, born = "4111 1111 1111 1111", datetime.datetime(1985, 3, 12, 1, 2, 3)
+    with connector(gateway, world, database="shop") as connection, connection.cursor(prepared=True) as cursor:
+        for _ in range(2):
+            values = (4111111111111111, card, None, b"mail jane@example.com", born)
+            cursor.execute("insert into given values (?, ?, ?, ?, ?)", values)
+        # Long data: in packets of their own, ahead of the execution.
+        cursor.execute("insert into given values (?, ?, ?, ?, ?)", (1, io.BytesIO(card.encode() * 999), card, b"", born))
+        connection.commit()
+    kept = [row.split("\t") for row in database.server.admin("select * from shop.given").split("\n") if row]
+    masked, at = "4111 1100 0000 1111", "1985-03-12 01:02:03"
+    assert kept[:2] == [["4111111111111111", masked, "NULL", "mail jane@xxxxxxx.xxx", at]] * 2, kept
+    assert kept[2] == ["1", masked * 999, masked, "", at], kept[2]
+    gateway.line("session closed", route="my-masked")
 
 
 def test_statements_and_files_are_masked_on_their_way_up(gateway, database, world, tmp_path):

@@ -7,28 +7,22 @@
 
 use super::Reader;
 use super::command;
+use super::prepared::Prepared;
 use super::replies::Role;
-use crate::mask::{Format, Rules, Shape, Stream, Value};
-use crate::names::Direction;
+use crate::mask::{Rules, Shape, Value};
 use crate::protocol::Edit;
-use crate::protocol::masked::{self, Masked, Masking};
-use crate::protocol::values::{Heads, Layout, Need, Walk, text};
+use crate::protocol::masked::Masking;
+use crate::protocol::values::{Heads, Layout, Need, Walk, Walks, text};
 use std::sync::Arc;
 
 /// Both directions of a session under masks.
-pub struct Masks {
-    up: Walk<Up>,
-    down: Walk<Down>,
-}
+pub type Masks = Walks<Up, Down, Shared>;
 
 impl Masks {
     /// With these rules.
     pub fn new(masking: Masking) -> Self {
-        let keep_spans = masking.keep_spans;
-        let stream = |rules: &Option<Arc<Rules>>| {
-            rules.as_ref().map(|rules| masked::stream(keep_spans, rules.clone(), Format::Values))
-        };
-        let (up, down) = (stream(&masking.up), stream(&masking.down));
+        let follows = masking.up.is_some();
+        let [up, down] = masking.streams();
         let layout = Down {
             rules: masking.down,
             columns: Vec::new(),
@@ -37,7 +31,11 @@ impl Masks {
             length: 0,
             step: DownStep::Rest,
         };
-        Masks { up: Walk::new(Up, up, Heads::Mysql), down: Walk::new(layout, down, Heads::Mysql) }
+        Walks {
+            up: Walk::new(Up::new(), up, Heads::Mysql),
+            down: Walk::new(layout, down, Heads::Mysql),
+            context: Shared { prepared: Prepared::default(), is_command: false, role: Role::Other, follows },
+        }
     }
 
     /// Lets the next `n` bytes go up, of one packet. `is_command`: it is one, where it begins here.
@@ -45,53 +43,225 @@ impl Masks {
         &mut self,
         edit: &mut Edit<'_>,
         n: usize,
-        mut is_command: bool,
+        is_command: bool,
         copy: Option<&mut Vec<u8>>,
     ) -> Result<(), &'static str> {
-        self.up.pass(&mut is_command, edit, n, copy)
+        self.context.is_command = is_command;
+        self.up.pass(&mut self.context, edit, n, copy)
     }
 
     /// Lets the next `n` bytes go down, of one packet. `role`: what it is, where it begins here.
-    pub fn pass_down(&mut self, edit: &mut Edit<'_>, n: usize, mut role: Role) -> Result<(), &'static str> {
-        self.down.pass(&mut role, edit, n, None)
+    pub fn pass_down(&mut self, edit: &mut Edit<'_>, n: usize, role: Role) -> Result<(), &'static str> {
+        self.context.role = role;
+        self.down.pass(&mut self.context, edit, n, None)
     }
 }
 
-impl Masked for Masks {
-    fn streams(&mut self) -> [Option<&mut Stream>; 2] {
-        [self.up.stream(), self.down.stream()]
-    }
-
-    fn is_holding(&self, direction: Direction) -> bool {
-        match direction {
-            Direction::Up => self.up.is_holding(),
-            Direction::Down => self.down.is_holding(),
-        }
-    }
+/// What both directions know.
+pub struct Shared {
+    prepared: Prepared,
+    /// The packet that goes up is a command, where it begins.
+    is_command: bool,
+    /// What the packet is that comes down, where it begins.
+    role: Role,
+    /// What goes up is looked at.
+    follows: bool,
 }
 
 /// What the client sends.
-struct Up;
+pub struct Up {
+    step: UpStep,
+    /// The statement that is executed, or whose long data come.
+    statement: u32,
+    /// The parameter whose long data are coming.
+    long: Option<(u32, u16)>,
+    nulls: Vec<u8>,
+    types: Vec<u8>,
+    next: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UpStep {
+    Rest,
+    Command,
+    /// This command, behind long data that are over.
+    Behind(u8),
+    Execute,
+    Nulls,
+    NewTypes,
+    Types,
+    Length,
+    DateLength,
+    Parameter,
+    LongData,
+    LongDataBehind(u16),
+    Reset,
+    Close,
+}
 
 impl Layout for Up {
-    type Context = bool;
+    type Context = Shared;
 
-    fn begin(&mut self, is_command: &mut bool, head: &[u8]) -> Result<Need, &'static str> {
+    fn begin(&mut self, shared: &mut Shared, head: &[u8]) -> Result<Need, &'static str> {
         let length = u32::from_le_bytes([head[0], head[1], head[2], 0]) as usize;
-        Ok(match (*is_command, length) {
-            (true, 0) => Need::Rest,
-            (true, _) => Need::Bytes(1),
+        let (step, need) = match (shared.is_command, length) {
+            (true, 0) => (UpStep::Rest, Need::Rest),
+            (true, _) => (UpStep::Command, Need::Bytes(1)),
             // A file comes in packets of any size, and an empty one behind them.
-            (false, 0) => Need::PartsEnd,
-            (false, length) => Need::Part(length, text(Shape::Words)),
+            (false, 0) => (UpStep::Rest, Need::PartsEnd),
+            (false, _) => (UpStep::Rest, Need::PartToEnd(text(Shape::Words))),
+        };
+        self.step = step;
+        Ok(need)
+    }
+
+    fn next(&mut self, shared: &mut Shared, shown: &[u8], _: usize) -> Result<Need, &'static str> {
+        let prepared = &mut shared.prepared;
+        let (step, need) = match self.step {
+            UpStep::Rest => (UpStep::Rest, Need::Rest),
+            UpStep::Command if self.long.is_some() && shown[0] != command::STMT_SEND_LONG_DATA => {
+                self.long = None;
+                (UpStep::Behind(shown[0]), Need::PartsEnd)
+            }
+            UpStep::Command => self.command(shown[0], prepared)?,
+            UpStep::Behind(command) => self.command(command, prepared)?,
+            UpStep::Execute => {
+                self.statement = prepared.id(number(shown))?;
+                match prepared.statement(self.statement)?.parameters {
+                    0 => (UpStep::Rest, Need::Rest),
+                    parameters => (UpStep::Nulls, Need::Bytes(parameters.div_ceil(8))),
+                }
+            }
+            UpStep::Nulls => {
+                self.nulls = shown.to_vec();
+                (UpStep::NewTypes, Need::Bytes(1))
+            }
+            UpStep::NewTypes if shown[0] != 0 => {
+                (UpStep::Types, Need::Bytes(2 * prepared.statement(self.statement)?.parameters))
+            }
+            UpStep::NewTypes => return self.first_parameter(prepared),
+            UpStep::Types => {
+                prepared.statement(self.statement)?.types = shown.iter().step_by(2).copied().collect();
+                return self.first_parameter(prepared);
+            }
+            UpStep::Length => (UpStep::Parameter, Need::Value(parameter_length(shown)?, text(Shape::Words))),
+            UpStep::DateLength => (UpStep::Parameter, Need::Pass(parameter_length(shown)?)),
+            UpStep::Parameter => {
+                self.next += 1;
+                return self.parameter(prepared);
+            }
+            UpStep::LongData => {
+                self.statement = prepared.id(number(shown))?;
+                let parameter = u16::from_le_bytes([shown[4], shown[5]]);
+                let this = Some((self.statement, parameter));
+                match std::mem::replace(&mut self.long, this) {
+                    long if long == this => (UpStep::Rest, Need::PartToEnd(text(Shape::Words))),
+                    None => self.begin_long(parameter, prepared)?,
+                    Some(_) => (UpStep::LongDataBehind(parameter), Need::PartsEnd),
+                }
+            }
+            UpStep::LongDataBehind(parameter) => self.begin_long(parameter, prepared)?,
+            UpStep::Reset => {
+                // What it does not know it refuses.
+                prepared.id(number(shown)).into_iter().for_each(|id| prepared.reset(id));
+                (UpStep::Rest, Need::Rest)
+            }
+            UpStep::Close => {
+                prepared.id(number(shown)).into_iter().for_each(|id| prepared.close(id));
+                (UpStep::Rest, Need::Rest)
+            }
+        };
+        self.step = step;
+        Ok(need)
+    }
+}
+
+impl Up {
+    fn new() -> Self {
+        let (nulls, types) = (Vec::new(), Vec::new());
+        Up { step: UpStep::Rest, statement: 0, long: None, nulls, types, next: 0 }
+    }
+
+    fn command(&self, command: u8, prepared: &mut Prepared) -> Result<(UpStep, Need), &'static str> {
+        Ok(match command {
+            command::QUERY => (UpStep::Rest, Need::ToEnd(text(Shape::Words))),
+            command::STMT_PREPARE => {
+                prepared.ask();
+                (UpStep::Rest, Need::ToEnd(text(Shape::Words)))
+            }
+            // The statement, flags, a count.
+            command::STMT_EXECUTE => (UpStep::Execute, Need::Bytes(4 + 1 + 4)),
+            command::STMT_SEND_LONG_DATA => (UpStep::LongData, Need::Bytes(4 + 2)),
+            command::STMT_RESET => (UpStep::Reset, Need::Bytes(4)),
+            command::STMT_CLOSE => (UpStep::Close, Need::Bytes(4)),
+            command::STMT_BULK_EXECUTE => return Err("parameters of a bulk execution cannot be masked"),
+            command::RESET_CONNECTION => {
+                prepared.clear();
+                (UpStep::Rest, Need::Rest)
+            }
+            _ => (UpStep::Rest, Need::Rest),
         })
     }
 
-    fn next(&mut self, _: &mut bool, shown: &[u8], _: usize) -> Result<Need, &'static str> {
-        Ok(match shown {
-            [command::QUERY | command::STMT_PREPARE] => Need::ToEnd(text(Shape::Words)),
-            _ => Need::Rest,
-        })
+    /// The first long data of a parameter.
+    fn begin_long(&self, parameter: u16, prepared: &mut Prepared) -> Result<(UpStep, Need), &'static str> {
+        match prepared.statement(self.statement)?.long.insert(parameter) {
+            true => Ok((UpStep::Rest, Need::PartToEnd(text(Shape::Words)))),
+            // Its value was taken for whole.
+            false => Err("long data of several parameters by turns"),
+        }
+    }
+
+    fn first_parameter(&mut self, prepared: &mut Prepared) -> Result<Need, &'static str> {
+        let statement = prepared.statement(self.statement)?;
+        if statement.types.len() != statement.parameters {
+            return Err("a statement is executed whose parameters have no types");
+        }
+        self.types.clone_from(&statement.types);
+        self.next = 0;
+        self.parameter(prepared)
+    }
+
+    /// The next parameter that stands in the packet.
+    fn parameter(&mut self, prepared: &mut Prepared) -> Result<Need, &'static str> {
+        let statement = prepared.statement(self.statement)?;
+        let stands = |at: &usize| {
+            let is_null = self.nulls[at / 8] >> (at % 8) & 1 == 1;
+            !is_null && !u16::try_from(*at).is_ok_and(|at| statement.long.contains(&at))
+        };
+        let Some(next) = (self.next..self.types.len()).find(stands) else {
+            statement.long.clear();
+            self.step = UpStep::Rest;
+            return Ok(Need::Rest);
+        };
+        self.next = next;
+        let (step, need) = match self.types[next] {
+            kind::TINY => (UpStep::Parameter, Need::Pass(1)),
+            kind::SHORT | kind::YEAR => (UpStep::Parameter, Need::Pass(2)),
+            kind::LONG | kind::INT24 | kind::FLOAT => (UpStep::Parameter, Need::Pass(4)),
+            kind::LONGLONG | kind::DOUBLE => (UpStep::Parameter, Need::Pass(8)),
+            kind::DATE | kind::TIME | kind::DATETIME | kind::TIMESTAMP => (UpStep::DateLength, Need::Counted),
+            kind::DECIMAL | kind::VARCHAR | kind::BIT | kind::JSON..=kind::GEOMETRY => {
+                (UpStep::Length, Need::Counted)
+            }
+            // Servers do not agree on how long one is.
+            _ => return Err("a parameter of a type that is not known"),
+        };
+        self.step = step;
+        Ok(need)
+    }
+}
+
+fn number(shown: &[u8]) -> u32 {
+    u32::from_le_bytes([shown[0], shown[1], shown[2], shown[3]])
+}
+
+/// The length of a parameter. Servers read four bytes of eight, and what no client writes as something else.
+fn parameter_length(shown: &[u8]) -> Result<usize, &'static str> {
+    match shown {
+        [0xfb | 0xff, ..] => Err("a parameter's length is malformed"),
+        [0xfe, _, _, _, _, more @ ..] if more != [0; 4] => Err("a parameter that is too long"),
+        shown => length(shown).ok_or("a parameter's length is malformed"),
     }
 }
 
@@ -104,7 +274,7 @@ struct Column {
 }
 
 /// What the server sends.
-struct Down {
+pub struct Down {
     rules: Option<Arc<Rules>>,
     columns: Vec<Column>,
     /// Which values of the binary row at hand are NULL.
@@ -122,6 +292,9 @@ enum DownStep {
     First {
         result: bool,
     },
+    /// The first byte of the answer to COM_STMT_PREPARE.
+    Prepared,
+    PreparedOk,
     ErrorCode,
     Column,
     /// The first byte of a row.
@@ -139,14 +312,16 @@ enum DownStep {
 }
 
 impl Layout for Down {
-    type Context = Role;
+    type Context = Shared;
 
-    fn begin(&mut self, role: &mut Role, head: &[u8]) -> Result<Need, &'static str> {
+    fn begin(&mut self, shared: &mut Shared, head: &[u8]) -> Result<Need, &'static str> {
         self.length = u32::from_le_bytes([head[0], head[1], head[2], 0]) as usize;
-        let (step, need) = match *role {
+        let (step, need) = match shared.role {
+            // Where only what goes up is masked, the answers to COM_STMT_PREPARE count still.
+            Role::Prepared if shared.follows && self.length > 0 => (DownStep::Prepared, Need::Bytes(1)),
             _ if self.rules.is_none() || self.length == 0 => (DownStep::Rest, Need::Rest),
             Role::Result => (DownStep::First { result: true }, Need::Bytes(1)),
-            Role::Other => (DownStep::First { result: false }, Need::Bytes(1)),
+            Role::Other | Role::Prepared => (DownStep::First { result: false }, Need::Bytes(1)),
             Role::Column => (DownStep::Column, Need::Bytes(self.length)),
             Role::Row { binary } => (DownStep::Row { binary }, Need::Bytes(1)),
             Role::Fetched => return Err("rows of a cursor that is fetched from cannot be masked"),
@@ -156,10 +331,22 @@ impl Layout for Down {
         Ok(need)
     }
 
-    fn next(&mut self, role: &mut Role, shown: &[u8], _: usize) -> Result<Need, &'static str> {
-        let _ = role;
+    fn next(&mut self, shared: &mut Shared, shown: &[u8], _: usize) -> Result<Need, &'static str> {
         let (step, need) = match self.step {
             DownStep::Rest => (DownStep::Rest, Need::Rest),
+            DownStep::Prepared if shown[0] == 0 => (DownStep::PreparedOk, Need::Bytes(4 + 2 + 2)),
+            DownStep::PreparedOk => {
+                let parameters = u16::from_le_bytes([shown[6], shown[7]]);
+                shared.prepared.answer(Some((number(shown), parameters)));
+                (DownStep::Rest, Need::Rest)
+            }
+            DownStep::Prepared => {
+                shared.prepared.answer(None);
+                match shown[0] {
+                    0xff => (DownStep::ErrorCode, Need::Bytes(self.length.min(3) - 1)),
+                    _ => (DownStep::Rest, Need::Rest),
+                }
+            }
             DownStep::First { .. } | DownStep::Row { .. } if shown[0] == 0xff => {
                 (DownStep::ErrorCode, Need::Bytes(self.length.min(3) - 1))
             }
@@ -287,9 +474,12 @@ mod kind {
     pub(super) const TIME: u8 = 11;
     pub(super) const DATETIME: u8 = 12;
     pub(super) const YEAR: u8 = 13;
+    pub(super) const VARCHAR: u8 = 15;
     pub(super) const BIT: u8 = 16;
     pub(super) const JSON: u8 = 245;
     pub(super) const NEWDECIMAL: u8 = 246;
+    #[cfg(test)]
+    pub(super) const BLOB: u8 = 252;
     pub(super) const GEOMETRY: u8 = 255;
 }
 

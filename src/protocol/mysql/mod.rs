@@ -17,6 +17,7 @@ pub mod kill;
 pub mod login;
 pub mod masks;
 mod packets;
+mod prepared;
 pub mod replies;
 pub mod response;
 pub mod statements;

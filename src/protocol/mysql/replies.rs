@@ -60,6 +60,8 @@ pub(super) enum Told {
 pub enum Role {
     /// The first of a result: an error, or how many columns there are.
     Result,
+    /// The first of the answer to COM_STMT_PREPARE: an error, or what the statement consists of.
+    Prepared,
     /// It describes a column of the rows that follow.
     Column,
     /// A row, or what is behind the last.
@@ -166,6 +168,7 @@ impl Replies {
     pub fn role(&self) -> Role {
         match (self.awaited.front(), self.commands.front()) {
             (Some(Place::Result), _) => Role::Result,
+            (Some(Place::Prepared), _) => Role::Prepared,
             (Some(Place::Columns { rows: true, .. }), _) => Role::Column,
             (Some(Place::Rows), Some(&command::STMT_FETCH)) => Role::Fetched,
             (Some(Place::Rows), Some(&(command::STMT_EXECUTE | command::STMT_BULK_EXECUTE))) => {

@@ -8,29 +8,20 @@
 
 use super::columns::{Column, read_of};
 use super::prepared::Prepared;
-use crate::mask::{Format, Mode, Rules, Shape, Stream};
-use crate::names::Direction;
+use crate::mask::{Mode, Rules, Shape};
 use crate::protocol::Edit;
-use crate::protocol::masked::{self, Masked, Masking};
-use crate::protocol::values::{Heads, Layout, Need, Walk, text};
+use crate::protocol::masked::Masking;
+use crate::protocol::values::{Heads, Layout, Need, Walk, Walks, text};
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// Both directions of a session under masks.
-pub struct Masks {
-    up: Walk<Up>,
-    down: Walk<Down>,
-    prepared: Prepared,
-}
+pub type Masks = Walks<Up, Down, Prepared>;
 
 impl Masks {
     /// With these rules.
     pub fn new(masking: Masking) -> Self {
-        let keep_spans = masking.keep_spans;
-        let stream = |rules: &Option<Arc<Rules>>| {
-            rules.as_ref().map(|rules| masked::stream(keep_spans, rules.clone(), Format::Values))
-        };
-        let (up, down) = (stream(&masking.up), stream(&masking.down));
+        let [up, down] = masking.streams();
         let layout = Down {
             by_name: masking.down.as_ref().is_some_and(|rules| rules.has_columns()),
             up: masking.up.as_ref().is_some_and(|rules| rules.mode == Mode::Mask),
@@ -40,14 +31,11 @@ impl Masks {
             elements: None,
             step: DownStep::Rest,
         };
-        Masks {
-            up: Walk::new(
-                Up { step: UpStep::Rest, left: 0, formats: Vec::new(), calls: false },
-                up,
-                Heads::Postgres,
-            ),
+        let asks = Up { step: UpStep::Rest, left: 0, formats: Vec::new(), calls: false };
+        Walks {
+            up: Walk::new(asks, up, Heads::Postgres),
             down: Walk::new(layout, down, Heads::Postgres),
-            prepared: Prepared::default(),
+            context: Prepared::default(),
         }
     }
 
@@ -58,30 +46,17 @@ impl Masks {
         n: usize,
         copy: Option<&mut Vec<u8>>,
     ) -> Result<(), &'static str> {
-        self.up.pass(&mut self.prepared, edit, n, copy)
+        self.up.pass(&mut self.context, edit, n, copy)
     }
 
     /// Lets the next `n` bytes go down. `Err`: nothing more may pass.
     pub fn pass_down(&mut self, edit: &mut Edit<'_>, n: usize) -> Result<(), &'static str> {
-        self.down.pass(&mut self.prepared, edit, n, None)
-    }
-}
-
-impl Masked for Masks {
-    fn streams(&mut self) -> [Option<&mut Stream>; 2] {
-        [self.up.stream(), self.down.stream()]
-    }
-
-    fn is_holding(&self, direction: Direction) -> bool {
-        match direction {
-            Direction::Up => self.up.is_holding(),
-            Direction::Down => self.down.is_holding(),
-        }
+        self.down.pass(&mut self.context, edit, n, None)
     }
 }
 
 /// What the client sends.
-struct Up {
+pub struct Up {
     step: UpStep,
     /// Parameters, or formats, that are to come.
     left: usize,
@@ -229,7 +204,7 @@ impl Up {
 }
 
 /// What the upstream sends.
-struct Down {
+pub struct Down {
     /// `None`: nothing is masked on the way down.
     rules: Option<Arc<Rules>>,
     /// Some are by the names of columns.

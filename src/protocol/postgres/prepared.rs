@@ -50,7 +50,7 @@ enum Asked {
 
 /// Follows statements from their preparation to their rows.
 #[derive(Default)]
-pub(super) struct Prepared {
+pub struct Prepared {
     statements: HashMap<Box<[u8]>, Rc<Statement>>,
     portals: HashMap<Box<[u8]>, Rc<Portal>>,
     asked: VecDeque<Asked>,

@@ -1,9 +1,9 @@
 //! Values in Redis' replies, shown to masks: strings, errors, numbers.
 
 use super::upstream;
-use crate::mask::{Format, Kind, Shape, Stream};
+use crate::mask::{Kind, Shape, Stream};
 use crate::names::Direction;
-use crate::protocol::masked::{self, Masked, Masking};
+use crate::protocol::masked::{Masked, Masking};
 use crate::protocol::values::{Heads, Layout, Need, Walk, text};
 use crate::protocol::{Edit, Fault};
 
@@ -36,7 +36,7 @@ pub struct Masks {
 impl Masks {
     /// With these rules; what goes up is not masked.
     pub fn new(masking: Masking) -> Self {
-        let stream = masking.down.map(|rules| masked::stream(masking.keep_spans, rules, Format::Values));
+        let [_, stream] = masking.streams();
         Masks { down: Walk::new(Replies { step: Step::Start }, stream, Heads::None) }
     }
 

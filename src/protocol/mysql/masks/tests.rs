@@ -2,16 +2,22 @@
 
 use super::*;
 use crate::mask::{Detector, HoldLimit, Mode, Rule};
+use crate::names::Direction;
+use crate::protocol::masked::Masked;
 use crate::protocol::mysql::{Commands, Replies};
 use proptest::prelude::*;
 use std::time::Duration;
 
 const HOLD: HoldLimit = HoldLimit { events: 64, time: Duration::from_secs(5), passes: false };
 
-fn masks(mode: Mode) -> Masks {
+fn rules(mode: Mode) -> Arc<Rules> {
     let mut rules: Vec<Rule> = Detector::all().map(Rule::Known).collect();
     rules.push(Rule::Columns { name: "columns".into(), columns: vec!["salary".into()] });
-    let rules = Arc::new(Rules::new(rules, mode, HOLD).unwrap());
+    Arc::new(Rules::new(rules, mode, HOLD).unwrap())
+}
+
+fn masks(mode: Mode) -> Masks {
+    let rules = rules(mode);
     Masks::new(Masking { up: Some(rules.clone()), down: Some(rules), keep_spans: false })
 }
 
@@ -78,13 +84,15 @@ fn run(
 
 fn assert_down(command: &[u8], down: &[u8], expected: &[u8]) {
     for cut in 0..=down.len() {
-        let mut masks = masks(Mode::Mask);
+        let mut masks = Masks::new(Masking { down: Some(rules(Mode::Mask)), ..Masking::default() });
         let (_, passed) = run(&mut masks, command, down, &[cut]).unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(passed == expected, "cut at {cut}: {:?}\n{:?}", text(&passed), text(expected));
         assert!(!masks.is_holding(Direction::Down));
     }
 }
+
+mod parameters;
 
 const QUERY: &[u8] = b"\x09\0\0\0\x03select 1";
 const EXECUTE: &[u8] = b"\x0a\0\0\0\x17\x01\0\0\0\0\x01\0\0\0";

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::mask::{Detector, HoldLimit, Rule};
+use crate::names::Direction;
+use crate::protocol::masked::Masked;
 use proptest::prelude::*;
 use std::time::Duration;
 
