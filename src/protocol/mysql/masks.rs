@@ -105,6 +105,8 @@ impl Layout for Up {
     fn begin(&mut self, shared: &mut Shared, head: &[u8]) -> Result<Need, &'static str> {
         let length = u32::from_le_bytes([head[0], head[1], head[2], 0]) as usize;
         let (step, need) = match (shared.is_command, length) {
+            // Where nothing of it is masked, what was prepared is not known.
+            _ if !shared.follows => (UpStep::Rest, Need::Rest),
             (true, 0) => (UpStep::Rest, Need::Rest),
             (true, _) => (UpStep::Command, Need::Bytes(1)),
             // A file comes in packets of any size, and an empty one behind them.
