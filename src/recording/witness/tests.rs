@@ -43,7 +43,7 @@ fn what_was_cosigned_is_remembered_over_a_restart_and_a_reload() {
     let place = folder.path().join("w");
     let memory = open(&place);
     assert_eq!(refusal(memory.add_checkpoint(&request(&directory, 0))), Refusal::Unknown);
-    memory.set_logs(&[log.clone()]).unwrap();
+    memory.set_logs(std::slice::from_ref(&log)).unwrap();
     assert_eq!(refusal(memory.add_checkpoint("old 0\n\nnonsense\n")), Refusal::Malformed);
     let hash = origin_hash(log.name());
     assert_eq!(memory.checkpoint(&hash), None);
@@ -60,13 +60,13 @@ fn what_was_cosigned_is_remembered_over_a_restart_and_a_reload() {
     // Neither a reload without the log nor a restart makes it forget.
     memory.set_logs(&[]).unwrap();
     assert_eq!(refusal(memory.add_checkpoint(&request(&directory, 0))), Refusal::Unknown);
-    memory.set_logs(&[log.clone()]).unwrap();
+    memory.set_logs(std::slice::from_ref(&log)).unwrap();
     assert_eq!(refusal(memory.add_checkpoint(&request(&directory, 0))), Refusal::Conflict(7));
     let key = memory.verifier();
     drop(memory);
     let memory = open(&place);
     assert_eq!(memory.verifier(), key);
-    memory.set_logs(&[log.clone()]).unwrap();
+    memory.set_logs(std::slice::from_ref(&log)).unwrap();
     grow(&directory, 4);
     assert_eq!(refusal(memory.add_checkpoint(&request(&directory, 0))), Refusal::Conflict(7));
     memory.add_checkpoint(&request(&directory, 7)).unwrap();
@@ -83,7 +83,7 @@ fn a_memory_that_cannot_be_read_or_written_cosigns_nothing() {
     let log = read_public(&directory.log()).unwrap();
     let place = folder.path().join("w");
     let memory = open(&place);
-    memory.set_logs(&[log.clone()]).unwrap();
+    memory.set_logs(std::slice::from_ref(&log)).unwrap();
     let file = place.join("logs").join(origin_hash(log.name()));
     // A folder where the file is written first: no space, no right.
     std::fs::create_dir(place.join("logs").join(format!("{}.new", origin_hash(log.name())))).unwrap();
@@ -96,7 +96,7 @@ fn a_memory_that_cannot_be_read_or_written_cosigns_nothing() {
     let text = std::fs::read_to_string(&file).unwrap();
     for bad in ["", "nonsense", &text.replacen("\n7\n", "\n6\n", 1)] {
         std::fs::write(&file, bad).unwrap();
-        let fault = open(&place).set_logs(&[log.clone()]).unwrap_err().to_string();
+        let fault = open(&place).set_logs(std::slice::from_ref(&log)).unwrap_err().to_string();
         assert!(fault.contains("not cosigned by this witness"), "{fault}");
     }
 }
