@@ -48,6 +48,7 @@ const EXCEPTIONS: [(&str, &str, &str); 19] = [
     ("serve", "config", "serving begins with a configuration, and reloads it"),
     ("mask_try", "config", "masks are tried as the configuration has them"),
     ("serve", "worker", "serving starts the workers"),
+    ("admin", "evidence", "the page shows transcripts as `staunch sessions show` prints them"),
     ("serve", "admin", "serving starts the operator's listener"),
     ("config", "worker", "the configuration says how workers are laid out"),
     ("reference", "config", "the reference lists the keys of the configuration's schema"),

@@ -3,6 +3,7 @@
 use super::fault::Fault;
 use super::live::bring_up_to_date;
 use super::orders::{self, Giver, RevokeRequest, SessionOrder};
+use super::recordings::{PER_PAGE, RecordingQuery};
 use super::tables;
 use super::view::SessionView;
 use super::{Admin, Caller};
@@ -15,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::SystemTime;
+use zeroize::Zeroizing;
 
 /// Bytes of a request's body.
 pub(super) const MAX_BODY: usize = 16 << 10;
@@ -26,9 +28,11 @@ pub(super) async fn index() -> Json<Value> {
     Json(json!({
         "get": [
             "/api/sessions", "/api/sessions/{id}", "/api/sessions/{id}/activity", "/api/refusals", "/api/routes", "/api/certificates",
-            "/api/revocations", "/api/metrics-summary"
+            "/api/revocations", "/api/recordings", "/api/recordings/{id}", "/api/metrics-summary"
         ],
-        "post": ["/api/sessions/{id}/end", "/api/sessions/{id}/drain", "/api/sessions/{id}/reauthorise", "/api/revoke", "/api/events/caep"],
+        "post": ["/api/sessions/{id}/end", "/api/sessions/{id}/drain", "/api/sessions/{id}/reauthorise", "/api/revoke",
+            "/api/recordings/{id}/transcript", "/api/events/caep"
+        ],
     }))
 }
 
@@ -63,6 +67,41 @@ pub(super) async fn certificates(State(admin): State<Arc<Admin>>) -> Json<Value>
 
 pub(super) async fn revocations(State(admin): State<Arc<Admin>>) -> Json<Value> {
     Json(json!({ "revocations": tables::revocations(&admin) }))
+}
+
+pub(super) async fn recordings(State(admin): State<Arc<Admin>>, RawQuery(text): RawQuery) -> Answer {
+    let query = RecordingQuery::parse(text.as_deref().unwrap_or_default())?;
+    let listing = admin.recordings().await?;
+    let (rows, matching) = query.choose(&listing.recordings);
+    Ok(Json(json!({
+        "recorded": listing.recordings.len(),
+        "matching": matching,
+        "page": query.page,
+        "pages": matching.div_ceil(PER_PAGE).max(1),
+        "recordings": rows,
+        "faults": listing.faults,
+    })))
+}
+
+pub(super) async fn recording(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer {
+    Ok(Json(json!(admin.recording(&id).await?)))
+}
+
+/// What was said in a recorded session, opened with the auditor's key in the body.
+pub(super) async fn transcript(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: axum::body::Bytes,
+) -> Answer {
+    let identity = match json_object(&headers, &body)?["identity"].take() {
+        Value::String(identity) => Zeroizing::new(identity),
+        _ => return Err(Fault::bad_request("identity is a text: the auditor's key, AGE-SECRET-KEY-1…")),
+    };
+    let transcript = orders::transcript(&admin, &caller.giver(), &id, identity).await?;
+    let items: Vec<_> = transcript.items.iter().map(crate::evidence::transcript::Item::to_json).collect();
+    Ok(Json(json!({ "session": id, "items": items, "cut": transcript.is_cut, "faults": transcript.faults })))
 }
 
 pub(super) async fn metrics_summary(State(admin): State<Arc<Admin>>) -> Json<Value> {

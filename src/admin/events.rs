@@ -30,8 +30,8 @@ pub(super) async fn events(
 ) -> Response {
     let wanted = form_urlencoded::parse(query.as_deref().unwrap_or_default().as_bytes())
         .find_map(|(name, value)| (name == "view").then(|| value.into_owned()));
-    let Some(view) = wanted.as_deref().and_then(View::of) else {
-        return super::Fault::bad_request("view is the path of a page").into_response();
+    let Some(view) = wanted.as_deref().and_then(View::of).filter(View::is_live) else {
+        return super::Fault::bad_request("view is the path of a page that changes").into_response();
     };
     let (sender, receiver) = channel(1);
     tokio::spawn(async move {

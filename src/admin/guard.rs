@@ -51,6 +51,7 @@ pub(super) async fn guard(State(admin): State<Arc<Admin>>, request: Request, nex
 fn takes_orders(path: &str) -> bool {
     let path = path.strip_prefix("/api").unwrap_or(path);
     matches!(path, "/revoke" | "/login" | "/logout" | "/events/caep")
+        || path.strip_prefix("/recordings/").is_some_and(|rest| rest.ends_with("/transcript"))
         || path
             .strip_prefix("/sessions/")
             .and_then(|rest| rest.split_once('/'))

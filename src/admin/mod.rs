@@ -5,6 +5,7 @@
 //!   access    who looks: loopback, a key, a login; view or operate
 //!   page      HTML, whole without a script      ┐
 //!   api       the same as JSON                  ├▶ live: one snapshot of the registry a second, shared by all who look
+//!   recordings  read from their directory, opened by a key for one answer
 //!   events    the page's live part, each second ┘
 //!   orders    end, drain, revoke: each a line of the log
 //!   signals   security events of issuers, which revoke
@@ -24,6 +25,7 @@ mod oidc_login;
 pub mod orders;
 mod page;
 pub mod process;
+mod recordings;
 pub mod revoked;
 mod signals;
 mod tables;
@@ -55,6 +57,7 @@ use fault::Fault;
 use list::Query;
 use live::{Live, Row, Seen, bring_up_to_date};
 use oidc_login::OidcLogin;
+use recordings::RecordingList;
 use signals::SeenEvents;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -83,6 +86,8 @@ pub trait AdminState: Send + Sync + 'static {
     fn certificates(&self) -> Vec<(RouteName, SystemTime)>;
     /// The issuers whose security events are obeyed.
     fn signals(&self) -> Vec<Arc<SignalSource>>;
+    /// Where recordings are; `None` where nothing is recorded.
+    fn recordings(&self) -> Option<PathBuf>;
 }
 
 /// How the operator's listener is set up.
@@ -113,6 +118,7 @@ struct Admin {
     state: Arc<dyn AdminState>,
     access: Access,
     live: Arc<Live>,
+    recordings: RecordingList,
     hosts: Vec<String>,
     revocations: Option<PathBuf>,
     tokens: TokenRules,
@@ -150,6 +156,7 @@ async fn serve_within(
         state,
         access: Access::new(key, !tokens.is_empty(), is_tls),
         live: Arc::default(),
+        recordings: RecordingList::default(),
         hosts,
         revocations,
         tokens,
@@ -187,6 +194,9 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/certificates", get(api::certificates))
         .route("/api/revocations", get(api::revocations))
         .route("/api/revoke", post(api::revoke))
+        .route("/api/recordings", get(api::recordings))
+        .route("/api/recordings/{id}", get(api::recording))
+        .route("/api/recordings/{id}/transcript", post(api::transcript))
         .route("/api/metrics-summary", get(api::metrics_summary));
     let pages = page::router().route("/events", get(events::events));
     let known = api.merge(pages).layer(from_fn_with_state(admin.clone(), authenticate));
@@ -426,6 +436,10 @@ mod tests {
 
         fn signals(&self) -> Vec<Arc<SignalSource>> {
             Vec::new()
+        }
+
+        fn recordings(&self) -> Option<PathBuf> {
+            None
         }
     }
 

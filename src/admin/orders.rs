@@ -3,6 +3,7 @@
 use super::Admin;
 use super::access::{Operator, Role};
 use super::fault::Fault;
+use super::recordings::Transcript;
 use crate::audit::{self, OrderKind, OrderLine, rfc3339};
 use crate::close::Close;
 use crate::names::SessionId;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use zeroize::Zeroizing;
 
 /// Bytes of a reason.
 pub(super) const MAX_REASON: usize = 300;
@@ -124,6 +126,18 @@ pub(super) fn give(
     }
     audit::order(&OrderLine { session: Some(id), reason, ..giver.line(order.kind()) });
     Ok(id)
+}
+
+/// What was said in a recorded session. Whoever looks may ask: the key is what opens it. Each answer is a line of the log.
+pub(super) async fn transcript(
+    admin: &Admin,
+    giver: &Giver<'_>,
+    id: &str,
+    identity: Zeroizing<String>,
+) -> Result<Transcript, Fault> {
+    let transcript = admin.transcript(id, identity).await?;
+    audit::order(&OrderLine { session: Some(session_id(id)?), ..giver.line(OrderKind::Transcript) });
+    Ok(transcript)
 }
 
 /// A revocation as it is asked for. All names that are given must fit.

@@ -38,6 +38,8 @@ pub enum OrderKind {
     Reauthorise,
     /// To shut somebody out.
     Revoke,
+    /// Somebody with an auditor's key read what was said in a recorded session.
+    Transcript,
     /// An operator logged in.
     Login,
     /// Somebody could not log in, or may not give orders.
@@ -52,6 +54,7 @@ impl OrderKind {
             OrderKind::Drain => "drain",
             OrderKind::Reauthorise => "reauthorise",
             OrderKind::Revoke => "revoke",
+            OrderKind::Transcript => "transcript",
             OrderKind::Login => "login",
             OrderKind::Refused => "refused",
         }

@@ -120,6 +120,11 @@ pub struct Archive {
 }
 
 impl Archive {
+    /// Where the recordings are.
+    pub fn root(&self) -> &std::path::Path {
+        self.directory.root()
+    }
+
     /// Shares an open directory whose highest segment is `last`, with stamps later than `floor`.
     pub(super) fn new(
         directory: Directory,

@@ -541,6 +541,10 @@ impl AdminState for State {
         self.gateway.load().signals.clone()
     }
 
+    fn recordings(&self) -> Option<PathBuf> {
+        Some(self.archive.as_deref()?.root().to_owned())
+    }
+
     fn certificates(&self) -> Vec<(crate::names::RouteName, SystemTime)> {
         let gateway = self.gateway.load();
         let mut certificates = self.certificates.lock().clone();

@@ -9,7 +9,8 @@ import pytest
 from support import parts
 from support.parts import PARTS, TOOLS
 from support.process import run
-from test_life import local
+from support.recordings import Auditors
+from test_life import client, local
 from test_operator import KEY, Operator, Stream
 
 
@@ -67,6 +68,69 @@ def test_a_login_by_key_has_forms_of_its_own_and_ends(world, start, tmp_path):
     assert seen["status"] == 403 and seen["outside"] == "/login" and "has expired" in seen["expired"]
     assert gateway.line("order", order="login")["operator"] == "key"
     assert gateway.line("order", order="refused")["reason"] .startswith("a log-in: the key is not")
+
+
+@pytest.fixture
+def recorded(world, start, tmp_path):
+    """A gateway that has recorded a request of ann's, and the auditors' keys."""
+    auditors = Auditors(tmp_path / "auditors")
+    gateway = start(world.config(local(world, "shown-recorded"), recording=auditors.section()))
+    with client(world) as http:
+        headers = {"Authorization": f"Bearer {world.issuer.token()}"}
+        assert http.post(f"https://localhost:{gateway.port}/look", headers=headers, content=b"what was said").status_code == 200
+    closed = gateway.line("session closed", route="app")
+    keys = [next(line for line in open(file) if line.startswith("AGE-SECRET-KEY-1")).strip() for file in auditors.files]
+    yield gateway, closed["session"], keys
+
+
+def test_recordings_are_found_and_read_with_a_key_that_stays_nowhere(recorded, tmp_path):
+    gateway, session, (right, _) = recorded
+    stranger = Auditors(tmp_path / "strangers")
+    wrong = next(line for line in open(stranger.files[0]) if line.startswith("AGE-SECRET-KEY-1")).strip()
+    seen = browse("recordings", f"http://127.0.0.1:{gateway.admin}", tmp_path, f"{wrong} {right}")
+    assert seen.pop("found") == [], "under axe"
+    for how in ("script", "plain"):
+        one = seen[how]
+        assert session in one["list"] and "ann" in one["list"] and "No recording to show" in one["filtered"]
+        assert "session opened" in one["one"] and "what was said" not in one["one"].split("Transcript")[0], one["one"]
+        assert "opens nothing of this recording" in one["refused"]
+        assert "POST" in one["opened"] and "what was said" in one["opened"], one["opened"]
+        assert not one["kept"] and "what was said" not in one["after"].split("Transcript")[0]
+    assert len([line for line in gateway.lines() if line["event"] == "order" and line["order"] == "transcript"]) == 3
+    said = gateway.process.text()
+    assert right not in said and wrong not in said and right[20:40] not in said
+
+
+def test_recordings_have_json_twins_and_clear_faults(recorded):
+    gateway, session, (right, _) = recorded
+    operator = Operator(gateway)
+    listed = operator.get("/api/recordings?q=app")
+    assert [one["session"] for one in listed["recordings"]] == [session] and listed["matching"] == 1
+    one = operator.get(f"/api/recordings/{session}")
+    assert one["subject"].startswith("ann") and one["facts"][0]["event"] == "session opened"
+    assert right not in json.dumps(one)
+    path = f"/api/recordings/{session}/transcript"
+    items = operator.post(path, identity=right).json()["items"]
+    assert [item["kind"] for item in items if item["kind"] in ("request", "response")] == ["request", "response"], items
+    for path, body, status, code in [
+        (path, {"identity": "AGE-SECRET-KEY-1NONSENSE"}, 400, "bad_identity"),
+        (path, {"identity": 7}, 400, "bad_request"),
+        (path, {}, 400, "bad_request"),
+        ("/api/recordings/0000000000000000/transcript", {"identity": right}, 404, "unknown_recording"),
+        ("/api/recordings/..%2f..%2fetc/transcript", {"identity": right}, 400, "bad_request"),
+    ]:
+        answer = operator.post(path, **body)
+        assert answer.status_code == status, (path, answer.text)
+        assert answer.json()["error"]["code"] == code
+        assert right not in answer.text
+    assert operator.http.get("/api/recordings?page=0").status_code == 400
+    assert operator.http.get("/events?view=/recordings").status_code == 400
+
+
+def test_without_recordings_the_page_says_so(shown):
+    answer = Operator(shown[0]).http.get("/recordings")
+    assert answer.status_code == 200 and "nothing is recorded here" in answer.text
+    assert Operator(shown[0]).http.get("/api/recordings").json()["error"]["code"] == "no_recordings"
 
 
 FOREIGN = """<!doctype html><title>trying</title><body><script>

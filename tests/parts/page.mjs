@@ -34,7 +34,7 @@ const violations = async (page) => {
   return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 120)).join(" | ")}`);
 };
 
-const PAGES = ["/", "/refusals", "/routes", "/certificates", "/revocations", "/traffic", "/login"];
+const PAGES = ["/", "/refusals", "/routes", "/certificates", "/revocations", "/recordings", "/traffic", "/login"];
 
 const scenarios = {
   // What stands there without a script, and that its forms work.
@@ -99,6 +99,45 @@ const scenarios = {
       }
     }
     return { found };
+  },
+
+  // A recording is found, read without a key, and opened with one that stays nowhere; without JavaScript, too.
+  async recordings() {
+    const [wrong, right] = key.split(" "), seen = {};
+    for (const javaScriptEnabled of [true, false]) {
+      const page = await open({ javaScriptEnabled });
+      await page.goto(base + "/recordings");
+      const list = await page.locator("main").innerText();
+      await page.fill("input[name=q]", "nobody at all");
+      await page.click("form.filter button");
+      const filtered = await page.locator("main").innerText();
+      await page.goto(base + "/recordings?q=ann");
+      await page.click("tbody th a");
+      const one = await page.locator("main").innerText();
+      const open_with = async (identity) => {
+        await page.fill("input[name=identity]", identity);
+        await page.click("form.order button");
+        return await page.locator("main").innerText();
+      };
+      const refused = await open_with(wrong);
+      errors.length = 0;
+      await page.goBack();
+      const opened = await open_with(right);
+      const kept = (await page.content()).includes(right) || (await page.context().cookies()).length > 0;
+      await page.screenshot({ path: join(out, `transcript-${javaScriptEnabled}.png`), fullPage: true });
+      await page.click("text=To the recording");
+      const after = await page.locator("main").innerText();
+      seen[javaScriptEnabled ? "script" : "plain"] = { list, filtered, one, refused, opened, kept, after };
+      if (javaScriptEnabled) {
+        // The page's policy forbids the tester's script.
+        const session = await page.context().newCDPSession(page);
+        await session.send("Page.setBypassCSP", { enabled: true });
+        await open_with(right);
+        await page.addScriptTag({ path: axe });
+        seen.found = (await page.evaluate(() => window.axe.run())).violations.map(({ id }) => id);
+      }
+    }
+    return seen;
   },
 
   // One session of the demo, for the README.

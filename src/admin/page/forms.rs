@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 type Fields = HashMap<String, String>;
 
@@ -63,6 +64,33 @@ pub(super) async fn order(
                 }
             };
             View::Sessions(String::new()).page(&admin, &caller.operator, Some(&told)).await
+        }
+    }
+}
+
+/// Shows what was said in a recorded session. The key that opens it comes with the form and is dropped with its answer.
+pub(super) async fn transcript(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    caller: Caller,
+    body: Bytes,
+) -> Response {
+    let fields = own_fields(&admin, &caller, &body);
+    let identity = fields.map(|mut fields| Zeroizing::new(fields.remove("identity").unwrap_or_default()));
+    let shown = match identity {
+        Ok(identity) => orders::transcript(&admin, &caller.giver(), &id, identity).await,
+        Err(fault) => Err(fault),
+    };
+    match shown {
+        Err(fault) => refused(&admin, &caller, &fault),
+        Ok(transcript) => {
+            let token = admin.access.form_token(&caller.operator);
+            let body = html! {
+                p { a href={ "/recordings/" (id) } { "To the recording" } }
+                (super::recordings::transcript(&transcript))
+            };
+            let title = format!("Recording of session {id}");
+            markup_response(frame(&title, "/recordings", Some((&caller.operator, &token)), &body))
         }
     }
 }

@@ -3,6 +3,7 @@
 mod forms;
 mod oidc;
 mod plot;
+mod recordings;
 mod session;
 mod sessions;
 mod tables;
@@ -10,6 +11,7 @@ mod tables;
 use super::access::{Operator, Role};
 use super::fault::{Fault, Told};
 use super::orders::session_id;
+use super::recordings::RecordingQuery;
 use super::{Admin, Caller};
 use crate::audit;
 use axum::Extension;
@@ -36,15 +38,20 @@ pub(super) enum View {
     Certificates,
     Revocations,
     Traffic,
+    /// With their query.
+    Recordings(String),
+    /// By its session's id.
+    Recording(String),
 }
 
 /// The pages that the navigation leads to.
-const PAGES: [(&str, &str); 6] = [
+const PAGES: [(&str, &str); 7] = [
     ("/", "Sessions"),
     ("/refusals", "Refusals"),
     ("/routes", "Routes"),
     ("/certificates", "Certificates"),
     ("/revocations", "Revocations"),
+    ("/recordings", "Recordings"),
     ("/traffic", "Traffic"),
 ];
 
@@ -58,6 +65,9 @@ pub(super) fn router() -> Router<Arc<Admin>> {
         .route("/certificates", get(page))
         .route("/revocations", get(page))
         .route("/traffic", get(page))
+        .route("/recordings", get(page))
+        .route("/recordings/{id}", get(page))
+        .route("/recordings/{id}/transcript", post(forms::transcript))
         .route("/sessions/{id}/{order}", post(forms::order))
         .route("/revoke", post(forms::revoke))
         .route("/logout", post(forms::log_out))
@@ -102,8 +112,17 @@ impl View {
             "/certificates" => View::Certificates,
             "/revocations" => View::Revocations,
             "/traffic" => View::Traffic,
+            "/recordings" => View::Recordings(query.to_owned()),
+            _ if path.starts_with("/recordings/") => {
+                View::Recording(path.strip_prefix("/recordings/").filter(|id| !id.contains('/'))?.to_owned())
+            }
             _ => View::Session(path.strip_prefix("/sessions/").filter(|id| !id.contains('/'))?.to_owned()),
         })
+    }
+
+    /// Whether it changes while somebody looks. What was recorded does not.
+    pub(super) fn is_live(&self) -> bool {
+        !matches!(self, View::Recordings(_) | View::Recording(_))
     }
 
     fn title(&self) -> String {
@@ -115,6 +134,8 @@ impl View {
             View::Certificates => "Certificates".into(),
             View::Revocations => "Revocations".into(),
             View::Traffic => "Traffic".into(),
+            View::Recordings(_) => "Recordings".into(),
+            View::Recording(id) => format!("Recording of session {id}"),
         }
     }
 
@@ -138,6 +159,17 @@ impl View {
                 tables::certificates(&super::tables::certificates(admin, &*admin.seen().await))
             }
             View::Revocations => tables::revocations(&super::tables::revocations(admin)),
+            View::Recordings(query) => {
+                let query = RecordingQuery::parse(query)?;
+                match admin.recordings().await {
+                    // The page is there, as the navigation says.
+                    Err(fault) if fault.status == StatusCode::NOT_FOUND => {
+                        html! { p { (fault.message) "." } }
+                    }
+                    listing => recordings::list(&query, &*listing?),
+                }
+            }
+            View::Recording(id) => recordings::one(&admin.recording(id).await?),
             View::Traffic => {
                 let seen = admin.seen().await;
                 let totals = crate::metrics::totals(admin.state.workers());
@@ -154,21 +186,23 @@ impl View {
         let token = admin.access.form_token(operator);
         let before = match self {
             View::Sessions(query) => sessions::controls(query),
+            View::Recordings(query) => recordings::controls(query),
             _ => html! {},
         };
         let after = match (self, &live) {
             (View::Session(id), Ok(_)) if operates => session::orders(id, &token),
+            (View::Recording(id), Ok(_)) => recordings::key_form(id, &token),
             (View::Revocations, _) if operates => forms::revoke_form(&token),
             _ => html! {},
         };
         let body = html! {
             @if let Some(notice) = notice { p.notice role="status" { (notice) } }
             (before)
-            p.state #state data-live="1" {
+            @if self.is_live() { p.state #state data-live="1" {
                 span #age { "as of this page's loading" }
                 noscript { " · without JavaScript, reload for newer figures" }
                 button #pause type="button" hidden { "Pause" }
-            }
+            } }
             div #live { (live.unwrap_or_else(|fault| told(&fault))) }
             (after)
         };
@@ -185,6 +219,7 @@ impl View {
             View::Certificates => "/certificates",
             View::Revocations => "/revocations",
             View::Traffic => "/traffic",
+            View::Recordings(_) | View::Recording(_) => "/recordings",
         }
     }
 }
@@ -262,7 +297,9 @@ fn badge(name: &str) -> Markup {
         "TLS 1.3" => "good",
         "post-quantum" => "best",
         "TLS 1.2" => "fair",
-        "plaintext hop" => "bad",
+        "plaintext hop" | "gaps" | "erased" => "bad",
+        "complete" => "good",
+        "unfinished" | "held" => "fair",
         _ => "plain",
     };
     html! { span class={ "badge " (class) } { (name) } }
@@ -324,7 +361,8 @@ mod tests {
     fn places_lead_to_pages() {
         assert_eq!(View::of("/?q=a"), Some(View::Sessions("q=a".into())));
         assert_eq!(View::of("/sessions/00ff"), Some(View::Session("00ff".into())));
-        for unknown in ["/nothing", "/sessions/a/b", "", "/events"] {
+        assert_eq!(View::of("/recordings/00ff"), Some(View::Recording("00ff".into())));
+        for unknown in ["/nothing", "/sessions/a/b", "/recordings/a/transcript", "", "/events"] {
             assert_eq!(View::of(unknown), None, "{unknown}");
         }
     }

@@ -42,7 +42,7 @@ pub(super) fn live(view: &SessionView, activity: Option<&[Value]>) -> Markup {
                 (entry("Up", html! { (bytes(view.up_bytes as f64)) ", " (bytes(view.up_rate)) "/s" }))
                 (entry("Down", html! { (bytes(view.down_bytes as f64)) ", " (bytes(view.down_rate)) "/s" }))
                 (entry("Requests", html! { (view.requests) ", " (view.under_way) " under way" }))
-                (entry("Recording", html! { @if view.recorded { "recorded" } @else { "not recorded" } }))
+                (entry("Recording", html! { @if view.recorded { a href={ "/recordings/" (view.id) } { "recorded" } } @else { "not recorded" } }))
                 (entry("Listener", html! { (view.listener) ", worker " (view.worker) }))
                 @if view.tunnel { (entry("Tunnel", html! { "yes" })) }
                 @if view.dialled_ahead { (entry("Upstream connection", html! { "dialled ahead" })) }
