@@ -1,60 +1,9 @@
-//! `staunch top`: the live sessions of a gateway in a terminal, as its page shows them.
+//! Sessions as text, for both ways of showing them.
 
-use super::fault::Fault;
-use super::operator::Place;
 use crate::audit::printable;
 use serde_json::Value;
-use std::io::Write;
-use std::time::Duration;
 
-/// What is shown.
-#[derive(clap::Args)]
-pub struct Arguments {
-    /// Print the table once and end.
-    #[arg(long)]
-    once: bool,
-    /// By what: age, up, down, rate, requests, route, subject or remote.
-    #[arg(long, default_value = "rate")]
-    sort: String,
-    /// Part of a session's subject, route, address, name or id.
-    #[arg(long, short)]
-    query: Option<String>,
-    /// Sessions to show at most.
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    rows: u16,
-    #[command(flatten)]
-    place: Place,
-}
-
-/// How often the table is new.
-const EVERY: Duration = Duration::from_secs(1);
-
-/// Puts the cursor at the start of an empty screen.
-const CLEAR: &str = "\x1b[H\x1b[2J";
-
-/// Prints the table, again and again unless `once`, until nobody reads it.
-pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Fault> {
-    let client = arguments.place.client()?;
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    query.append_pair("sort", &arguments.sort).append_pair("per_page", &arguments.rows.to_string());
-    // Numbers from the largest, names from the first.
-    let names = ["route", "subject", "remote"];
-    query.append_pair("order", if names.contains(&&*arguments.sort) { "asc" } else { "desc" });
-    if let Some(text) = &arguments.query {
-        query.append_pair("q", text);
-    }
-    let path = format!("/api/sessions?{}", query.finish());
-    loop {
-        let text = table(client.address(), &client.get(&path)?);
-        let text = if arguments.once { text } else { format!("{CLEAR}{text}") };
-        if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() || arguments.once {
-            return Ok(());
-        }
-        std::thread::sleep(EVERY);
-    }
-}
-
-const HEADS: [&str; 10] =
+pub(super) const HEADS: [&str; 10] =
     ["SESSION", "WHO", "ROUTE", "CLIENT LEG", "UPSTREAM LEG", "AGE", "UP", "DOWN", "RATE", "REQ"];
 
 /// Characters of a column at most.
@@ -63,7 +12,7 @@ const WIDTH: usize = 30;
 /// Columns whose figures stand at the right.
 const FIRST_NUMBER: usize = 5;
 
-fn table(address: &str, answer: &Value) -> String {
+pub(super) fn table(address: &str, answer: &Value) -> String {
     let sessions = answer["sessions"].as_array().map(Vec::as_slice).unwrap_or_default();
     let rows: Vec<[String; HEADS.len()]> = sessions.iter().map(row).collect();
     let mut widths = HEADS.map(str::len);
@@ -87,7 +36,7 @@ fn table(address: &str, answer: &Value) -> String {
     text
 }
 
-fn row(session: &Value) -> [String; HEADS.len()] {
+pub(super) fn row(session: &Value) -> [String; HEADS.len()] {
     let word = |value: &Value| {
         let text = printable(value.as_str().unwrap_or("–"));
         match text.char_indices().nth(WIDTH) {
@@ -138,6 +87,37 @@ fn bytes(n: f64) -> String {
         unit += 1;
     }
     if unit == 0 || n >= 100.0 { format!("{n:.0}{}", units[unit]) } else { format!("{n:.1}{}", units[unit]) }
+}
+
+/// One session, a fact a line.
+pub(super) fn detail_lines(session: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    collect(session, "", &mut lines);
+    lines
+}
+
+fn collect(value: &Value, name: &str, lines: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (field, value) in fields {
+                let name = if name.is_empty() { field.clone() } else { format!("{name} {field}") };
+                collect(value, &name, lines);
+            }
+        }
+        Value::Array(words) => {
+            let words: Vec<_> = words.iter().map(text).collect();
+            lines.push(format!("{:<30} {}", name.replace('_', " "), words.join(", ")));
+        }
+        value => lines.push(format!("{:<30} {}", name.replace('_', " "), text(value))),
+    }
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => printable(text),
+        Value::Null => "–".into(),
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]
