@@ -36,7 +36,7 @@ const LEVELS: [(u8, &[&str]); 6] = [
 ];
 
 /// Imports between modules of one level that are wanted, each with its reason.
-const EXCEPTIONS: [(&str, &str, &str); 19] = [
+const EXCEPTIONS: [(&str, &str, &str); 20] = [
     ("acme", "net", "authorities are asked by the one HTTPS client"),
     ("acme", "tls", "a challenge is answered by a TLS configuration"),
     ("dial", "tls", "dialling ends in a TLS handshake"),
