@@ -25,6 +25,7 @@ mod oidc_login;
 pub mod orders;
 mod page;
 pub mod process;
+mod recorded_sessions;
 mod recordings;
 pub mod revoked;
 mod signals;

@@ -3,9 +3,7 @@
 //! Reading is work for files, done beside the other requests, one reader at a time. The list is kept for a few seconds; a key
 //! is used for the one answer to the request that brought it, and kept nowhere.
 
-use super::Admin;
 use super::fault::Fault;
-use super::orders::session_id;
 use crate::audit::rfc3339;
 use crate::evidence::transcript::{Conversation, Item, Limits, render};
 use crate::names::SessionId;
@@ -18,13 +16,12 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
-use std::path::PathBuf;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
-use zeroize::Zeroizing;
 
 /// How long a list of all recordings is shown before the directory is read again.
-const LIST_KEPT: Duration = Duration::from_secs(10);
+pub(super) const LIST_KEPT: Duration = Duration::from_secs(10);
 
 /// Recordings of one page of the list.
 pub(super) const PER_PAGE: usize = 50;
@@ -91,7 +88,7 @@ impl RecordingView {
 
 /// All recordings, the youngest first.
 pub(super) struct Listing {
-    at: Instant,
+    pub(super) at: Instant,
     pub(super) recordings: Vec<RecordingView>,
     /// What could not be read.
     pub(super) faults: Vec<String>,
@@ -100,7 +97,7 @@ pub(super) struct Listing {
 /// The last list.
 #[derive(Default)]
 pub(super) struct RecordingList {
-    last: tokio::sync::Mutex<Option<Arc<Listing>>>,
+    pub(super) last: tokio::sync::Mutex<Option<Arc<Listing>>>,
 }
 
 /// The query of the list.
@@ -176,84 +173,7 @@ impl Transcript {
     }
 }
 
-impl Admin {
-    fn recordings_root(&self) -> Result<PathBuf, Fault> {
-        self.state.recordings().ok_or_else(|| {
-            let message = "nothing is recorded here: [recording] names no directory";
-            Fault::new(StatusCode::NOT_FOUND, "no_recordings", message)
-        })
-    }
-
-    /// All recordings, as they were a few seconds ago at most.
-    pub(super) async fn recordings(&self) -> Result<Arc<Listing>, Fault> {
-        let root = self.recordings_root()?;
-        let mut last = self.recordings.last.lock().await;
-        if let Some(known) = last.as_ref().filter(|known| known.at.elapsed() < LIST_KEPT) {
-            return Ok(known.clone());
-        }
-        let listing = Arc::new(read(move || read_list(&root)).await?);
-        *last = Some(listing.clone());
-        Ok(listing)
-    }
-
-    async fn recording_view(&self, id: &str) -> Result<(SessionId, RecordingView), Fault> {
-        let session = session_id(id)?;
-        let listing = self.recordings().await?;
-        let found = listing.recordings.iter().find(|one| one.session == id).cloned();
-        found.map(|view| (session, view)).ok_or_else(|| {
-            let message = format!("no recording of session {id} is here");
-            Fault::new(StatusCode::NOT_FOUND, "unknown_recording", message)
-        })
-    }
-
-    /// What is known of one recording without a key.
-    pub(super) async fn recording(&self, id: &str) -> Result<OneRecording, Fault> {
-        let (session, view) = self.recording_view(id).await?;
-        let (root, segments) = (self.recordings_root()?, view.segments.clone());
-        let facts = read(move || {
-            let mut facts = Vec::new();
-            play_segments(&Directory::read(&root)?, &segments, session, None, |_, event| {
-                if let Event::Fact(line) = event
-                    && facts.len() < MAX_FACTS
-                    && let Ok(line) = serde_json::from_slice(&line)
-                {
-                    facts.push(line);
-                }
-            });
-            Ok(facts)
-        });
-        Ok(OneRecording { view, facts: facts.await? })
-    }
-
-    /// What was said, opened with the key in `identity`, which is dropped with this call.
-    pub(super) async fn transcript(
-        &self,
-        id: &str,
-        identity: Zeroizing<String>,
-    ) -> Result<Transcript, Fault> {
-        let identities = Identities::parse(&identity).map_err(|why| {
-            let message =
-                format!("the key {why}; paste the auditor's identity as `staunch audit keygen` wrote it");
-            Fault::new(StatusCode::BAD_REQUEST, "bad_identity", message)
-        })?;
-        let (session, view) = self.recording_view(id).await?;
-        let root = self.recordings_root()?;
-        let (transcript, is_opened) = read(move || {
-            let directory = Directory::read(&root)?;
-            Ok(read_transcript(&directory, &view.segments, session, &identities))
-        })
-        .await?;
-        match is_opened {
-            true => Ok(transcript),
-            false => {
-                let message = "this key opens nothing of this recording: it is another auditor's, or the keys were erased";
-                Err(Fault::new(StatusCode::FORBIDDEN, "wrong_identity", message))
-            }
-        }
-    }
-}
-
-fn read_list(root: &std::path::Path) -> Result<Listing, DirectoryFault> {
+pub(super) fn read_list(root: &std::path::Path) -> Result<Listing, DirectoryFault> {
     let directory = Directory::read(root)?;
     let mut facts = FactsBySession::default();
     let (sessions, faults) = list(&directory, None, &mut facts)?;
@@ -271,8 +191,26 @@ fn read_list(root: &std::path::Path) -> Result<Listing, DirectoryFault> {
     Ok(Listing { at: Instant::now(), recordings, faults })
 }
 
+/// The audit lines of one recording that anybody may read.
+pub(super) fn read_facts(
+    root: &std::path::Path,
+    segments: &[u64],
+    session: SessionId,
+) -> Result<Vec<Value>, DirectoryFault> {
+    let mut facts = Vec::new();
+    play_segments(&Directory::read(root)?, segments, session, None, |_, event| {
+        if let Event::Fact(line) = event
+            && facts.len() < MAX_FACTS
+            && let Ok(line) = serde_json::from_slice(&line)
+        {
+            facts.push(line);
+        }
+    });
+    Ok(facts)
+}
+
 /// True: the key opened something.
-fn read_transcript(
+pub(super) fn read_transcript(
     directory: &Directory,
     segments: &[u64],
     session: SessionId,
@@ -313,7 +251,7 @@ impl Observer for FactsBySession {
 }
 
 /// Reads files where that holds nobody up.
-async fn read<T: Send + 'static>(
+pub(super) async fn read<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, DirectoryFault> + Send + 'static,
 ) -> Result<T, Fault> {
     let done = tokio::task::spawn_blocking(work).await;
