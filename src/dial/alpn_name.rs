@@ -30,7 +30,7 @@ impl AlpnName {
         &self.bytes[..usize::from(self.length)]
     }
 
-    /// True for a name of [`REGISTERED`].
+    /// True for a name of the list of registered names.
     pub fn is_registered(&self) -> bool {
         REGISTERED.iter().any(|known| known.as_bytes() == self.as_bytes())
     }
