@@ -99,7 +99,8 @@ enum Action {
     Login(Box<login::Arguments>),
     /// Print a token that is good now, renewed if less than a minute is left of it.
     ///
-    /// Standard output has the token and nothing else: PGPASSWORD=$(staunch token) psql …
+    /// Standard output has the token and nothing else: PGPASSWORD=$(staunch token) psql …, or, where it would stand in a
+    /// command line, a header field with it: staunch token --header | curl -H @- …
     /// Exits 1 when there is none, and says on standard error what to do.
     Token(token::Arguments),
     /// Say as whom this login speaks to gateways: subject, issuer, audience, groups. With --route, ask the gateway, too.

@@ -23,6 +23,21 @@ pub struct Arguments {
     /// Which token, in place of what the login chose.
     #[arg(long = "use", value_name = "WHICH")]
     pub token_use: Option<TokenUse>,
+    /// Print it as a header field, `Authorization: Bearer …` unless another is named, for `curl -H @-`: what stands in a
+    /// command line is seen by everybody on the machine.
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = AUTHORIZATION)]
+    pub header: Option<String>,
+}
+
+const AUTHORIZATION: &str = "Authorization";
+
+/// What stands before the token.
+fn prefix(header: Option<&str>) -> String {
+    match header {
+        None => String::new(),
+        Some(name) if name.eq_ignore_ascii_case(AUTHORIZATION) => format!("{name}: Bearer "),
+        Some(name) => format!("{name}: "),
+    }
 }
 
 /// Prints the token alone on standard output.
@@ -33,9 +48,13 @@ pub async fn run(arguments: &Arguments) -> Result<(), Fault> {
         say(&format!("staunch: warning: {fault}"));
     }
     let mut out = io::stdout().lock();
-    let printed =
-        out.write_all(fresh.token.expose()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
-    printed.map_err(|error| Fault::Machine(format!("standard output: {error}")))
+    let mut print = || {
+        out.write_all(prefix(arguments.header.as_deref()).as_bytes())?;
+        out.write_all(fresh.token.expose())?;
+        out.write_all(b"\n")?;
+        out.flush()
+    };
+    print().map_err(|error| Fault::Machine(format!("standard output: {error}")))
 }
 
 /// A token is renewed when less than this is left of it: enough to be typed, sent and checked, with clocks that differ.

@@ -112,8 +112,9 @@ impl Setup {
     pub(super) fn curl(&self) -> String {
         let port = self.gateway.port();
         format!(
-            "  curl --no-buffer --cacert {ca} --resolve {NAME}:{port}:127.0.0.1 \\\n    \
-             -H \"Authorization: Bearer $(cat {token})\" -H 'Content-Type: application/json' \\\n    \
+            "  sed 's/^/Authorization: Bearer /' {token} | \\\n  \
+             curl --no-buffer --cacert {ca} --resolve {NAME}:{port}:127.0.0.1 \\\n    \
+             -H @- -H 'Content-Type: application/json' \\\n    \
              -d '{{\"model\":\"demo-1\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}' \\\n    \
              https://{NAME}:{port}/v1/chat/completions",
             ca = self.ca_file.display(),

@@ -65,20 +65,21 @@ fn libpq_trust(plan: &Plan) -> String {
 fn request(plan: &Plan, program: &str) -> (&'static str, String) {
     let token = format!("$({program} token)");
     let (name, port) = (&plan.name, plan.port);
+    // Never in a command line, which every account of the machine can read.
     let curl = |header: &str, more: &str, path: &str| {
         let ca = trust(plan, "--cacert ", " ");
-        format!("curl {ca}-H \"{header}{token}\" {more}https://{name}:{port}{path}")
+        format!("{program} token --header{header} | curl {ca}-H @- {more}https://{name}:{port}{path}")
     };
     match plan.kind {
-        Kind::OpenAi => ("curl", curl("Authorization: Bearer ", "", "/v1/models")),
-        Kind::Anthropic => ("curl", curl("X-Api-Key: ", "-H 'anthropic-version: 2023-06-01' ", "/v1/models")),
-        Kind::Azure => ("curl", curl("api-key: ", "", "/openai/v1/models")),
-        Kind::Gemini => ("curl", curl("Authorization: Bearer ", "", "/v1beta/models")),
-        Kind::Ollama => ("curl", curl("Authorization: Bearer ", "", "/api/tags")),
+        Kind::OpenAi => ("curl", curl("", "", "/v1/models")),
+        Kind::Anthropic => ("curl", curl(" x-api-key", "-H 'anthropic-version: 2023-06-01' ", "/v1/models")),
+        Kind::Azure => ("curl", curl(" api-key", "", "/openai/v1/models")),
+        Kind::Gemini => ("curl", curl("", "", "/v1beta/models")),
+        Kind::Ollama => ("curl", curl("", "", "/api/tags")),
         Kind::Grpc => (
             "grpcurl",
             format!(
-                "grpcurl {}-H \"authorization: Bearer {token}\" {name}:{port} list",
+                "TOKEN={token} grpcurl {}-expand-headers -H 'authorization: Bearer ${{TOKEN}}' {name}:{port} list",
                 trust(plan, "-cacert ", " ")
             ),
         ),
@@ -93,8 +94,8 @@ fn request(plan: &Plan, program: &str) -> (&'static str, String) {
         Kind::Mysql => (
             "mariadb",
             format!(
-                "mariadb --protocol=tcp --host {name} --port {port} {ca}--ssl-verify-server-cert \\\n  \
-                 --user me --password=\"{token}\" -e 'select current_user()'",
+                "MYSQL_PWD={token} mariadb --protocol=tcp --host {name} --port {port} {ca}--ssl-verify-server-cert \\\n  \
+                 --user me -e 'select current_user()'",
                 ca = trust(plan, "--ssl-ca=", " ")
             ),
         ),

@@ -139,7 +139,7 @@ def shell_lines(path) -> list[str]:
 
 # What a line looks like → the test that runs it, or one of the same shape with names and ports of its own.
 RUN = [
-    (r"staunch init |staunch serve --config staunch/|curl --cacert staunch/ca.pem", "test_packages.py::test_install_init_check_serve_upgrade_purge"),
+    (r"staunch init |staunch serve --config staunch/|staunch token --header", "test_packages.py::test_install_init_check_serve_upgrade_purge"),
     (r"staunch serve --config", "test_init.py::test_a_model_service_answers_the_printed_requests"),
     (r"(sudo )?staunch check --config", "test_packages.py::test_install_init_check_serve_upgrade_purge"),
     (r"staunch login --issuer", "test_login.py::test_a_browser_login_gives_a_token_that_the_gateway_takes"),
@@ -150,12 +150,12 @@ RUN = [
     (r"staunch connect .*--exec", "test_connect.py::test_exec_runs_a_program_that_finds_its_routes"),
     (r"staunch connect ", "test_connect.py::test_each_route_is_printed_with_what_uses_it"),
     (r"cargo run --release -- demo", "test_life.py::test_the_demo_is_as_told"),
-    (r"curl -H \"Authorization: token", "test_http1.py::test_a_websocket_echoes_and_is_refused_without_a_token"),
+    (r"echo \"Authorization: token", "test_http1.py::test_a_websocket_echoes_and_is_refused_without_a_token"),
     (r"curl -s http://127.0.0.1:9901/api/sessions/|curl -s http://127.0.0.1:9901/api/sessions\?", "test_operator.py::test_a_live_stream_is_shown_with_both_legs_and_ended_with_a_reason"),
     (r"curl -s http://127.0.0.1:9901/api/revoke", "test_operator.py::test_a_revoked_token_ends_its_session_and_gets_none_again"),
     (r"staunch revoke|staunch top", "test_operator.py::test_the_command_line_revokes_and_shows_both_legs"),
     (r"staunch mask try", "test_masking.py::test_mask_try_shows_what_would_be_masked"),
-    (r"mariadb ", "test_mysql.py::test_mariadbs_client_sends_the_token_as_its_password"),
+    (r"MYSQL_PWD=\S+ token\) mariadb ", "test_mysql.py::test_mariadbs_client_sends_the_token_as_its_password"),
     (r"export PGPASSWORD|psql |PGPASSWORD=\$\(staunch", "test_postgres.py::test_psql_gets_in_as_the_stored_user_and_the_server_knows_who_it_is"),
     (r"openssl s_client", "test_tls.py::test_client_certificates_decide"),
     (r"REDISCLI_AUTH", "test_redis.py::test_redis_cli_gets_in_as_the_stored_user"),
@@ -168,9 +168,9 @@ RUN = [
 ]  # fmt: skip
 # What no test runs, and the words with which its guide says so; `None` where it is no command of a user's of the gateway.
 NOT_RUN = [
-    (r"docker |kubectl |token=|curl --cacert ca.pem .*model.localhost|PGPASSWORD=\$token", "never run"),
+    (r"docker |kubectl |token=|echo .*model.localhost|PGPASSWORD=\$token", "never run"),
     (r"sudo (apt|systemctl|editor)", "never run"),
-    (r"mysql --host", "never run"),
+    (r"MYSQL_PWD=\S+ token\) mysql --host", "never run"),
     (r"staunch sessions rewrap", None),
     (r"tests/run|cargo build|pip install|python host.py|cp |curl -s -H|jq -r .value", None),
 ]
@@ -184,6 +184,16 @@ def test_every_line_to_be_typed_is_run_by_a_test_or_said_to_be_never_run(path):
         said = [words for pattern, words in NOT_RUN if re.match(pattern, line)]
         assert said, f"no test is named for: {line}"
         assert said[0] is None or said[0] in path.read_text(), f"{path.name} does not say that this was never run: {line}"
+
+
+# A token as an argument of a program: everybody on the machine reads it in /proc. `echo` and `export` are the shell's own.
+ARGUMENT = re.compile(r"(?<!\S)(?!echo |export )(?:\S*/)?(?:curl|grpcurl|mariadb|mysql|psql|redis-cli|mongosh)\b[^|]*(?:\$\(staunch token|\$\(cat |\$TOKEN|\$token)")
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
+def test_no_line_puts_a_token_into_a_command_line(path):
+    assert ARGUMENT.search('$ curl -H "Authorization: Bearer $(staunch token)" https://a'), "nothing would be found"
+    assert not [line for line in path.read_text().splitlines() if ARGUMENT.search(line)]
 
 
 def test_lines_are_found_and_the_tests_that_are_named_exist():

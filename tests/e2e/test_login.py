@@ -76,6 +76,9 @@ def test_a_browser_login_gives_a_token_that_the_gateway_takes(world, home, start
     assert claims(token)["sub"] == "ann" and claims(token)["aud"] == "staunch"
     assert look(world, gateway, token).status_code == 200
     assert gateway.line("request", subject="ann")["verdict"] == "permitted"
+    # For `curl -H @-`: what stands in a command line is seen by everybody on the machine.
+    assert home.run("token", "--header").stdout == f"Authorization: Bearer {token}\n"
+    assert home.run("token", "--header", "x-api-key").stdout == f"x-api-key: {token}\n"
     assert home.token() == token, "a token that is still good is kept"
     assert modes(home.state) == {
         "staunch": 0o700, "default.lock": 0o600, "default.profile.json": 0o600, "default.tokens.json": 0o600,

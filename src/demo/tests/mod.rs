@@ -121,8 +121,8 @@ fn without_once_it_prints_a_command_and_waits_for_the_gateway() {
     let code = run(&options, &mut out, |files| StandIn::start(files, Fault::None));
     let text = String::from_utf8(out).unwrap();
     assert_eq!(code, stand_in::ENDED_WITH, "{text}");
-    let curl = &text[text.find("  curl ").unwrap_or_else(|| panic!("no curl line in\n{text}"))..];
-    for part in ["--cacert /", "--resolve model.localhost:", "Bearer $(cat /", "/v1/chat/completions"] {
+    let curl = &text[text.find("  sed ").unwrap_or_else(|| panic!("no curl line in\n{text}"))..];
+    for part in ["--cacert /", "--resolve model.localhost:", "Bearer /' /", "-H @-", "/v1/chat/completions"] {
         assert!(curl.contains(part), "no '{part}' in {curl}");
     }
 }
