@@ -183,6 +183,7 @@ fn what_the_process_tells_is_shown_as_it_is() {
         written_bytes: 5,
         segments: 7,
         has_space: true,
+        witnesses: vec![WitnessFacts { name: "w".into(), size: 17, requests: [19, 23, 29], time: 31 }],
         ..RecordingFacts::default()
     };
     let facts = ProcessFacts { memory: Some((11, 13)), recordings: Some(recordings), ..Default::default() };
@@ -198,6 +199,9 @@ fn what_the_process_tells_is_shown_as_it_is() {
         "staunch_recording_refused_total 3",
         "staunch_recording_written_bytes_total 5",
         "staunch_recording_segments_total 7",
+        "staunch_recording_witness_requests_total{witness=\"w\",outcome=\"refused\"} 23",
+        "staunch_recording_witness_entries{witness=\"w\"} 17",
+        "staunch_recording_witness_last_timestamp_seconds{witness=\"w\"} 31",
         "staunch_recording_failing{what=\"space\"} 0",
         "staunch_recording_failing{what=\"log\"} 1",
     ] {

@@ -131,7 +131,7 @@ def test_the_page_with_many_sessions(world, start):
     upstream.start()
     parts.until(lambda: port.value, 20)
     pair = world.authority.leaf("measured", ["ann.clients.test"])
-    limits = {"half_open_per_address": 0, "connections": SESSIONS + 100}
+    limits = {"half_open_per_address": 0, "connections": SESSIONS * 6 // 5 + 100}
     gateway = start(raw_config(world, raw_route(world, port.value)) | {"limits": limits})
     operator, context = Operator(gateway), client_context(world, pair)
     run = spawn.Process(target=clients, args=(gateway.port, world.ca, pair, opened, last, ended), daemon=True)
