@@ -229,6 +229,11 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
         }
     }
 
+    /// Counts what the client said and what was queued for the upstream before the relay was there.
+    pub fn count_first(&mut self, bytes: u64) {
+        self.up.bytes += bytes;
+    }
+
     /// Shows to `tap` what the client says from now on. Without a tap none of this costs anything.
     pub fn set_client_tap(&mut self, tap: Box<dyn ClientTap>) {
         self.up.tap = Some(tap);

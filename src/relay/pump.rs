@@ -42,7 +42,7 @@ pub(super) struct Half {
 impl Half {
     /// Starts with plaintext that the traffic has not seen.
     pub(super) fn new(waiting: Vec<u8>) -> Self {
-        Half { waiting, ..Half::default() }
+        Half { bytes: waiting.len() as u64, waiting, ..Half::default() }
     }
 
     /// True while the traffic may say something of its own: the half is live, and it has something to say.

@@ -21,6 +21,8 @@ pub struct ConnectedTo<T> {
     pub(super) stall: Duration,
     /// Plaintext that was dealt with and goes up first.
     pub(super) first: Vec<u8>,
+    /// Bytes of the client's that became `first`.
+    pub(super) first_bytes: u64,
     /// Plaintext from the client that was not dealt with.
     pub(super) waiting: Vec<u8>,
     /// Plaintext that the upstream sent right behind its handshake.
@@ -112,9 +114,10 @@ impl<T: Traffic> ConnectedTo<T> {
         registration: &'r Registration,
         recording: Option<&Recording>,
     ) -> Result<Relay<T, &'r Registration>, LegFault> {
-        let Self { client, mut upstream, traffic, stall, first, waiting, early } = *self;
+        let Self { client, mut upstream, traffic, stall, first, first_bytes, waiting, early } = *self;
         upstream.queue(&first)?;
         let mut relay = Relay::new(client, upstream, traffic, registration, stall, waiting, early);
+        relay.count_first(first_bytes);
         recording.into_iter().for_each(|recording| relay.set_client_tap(recording.client_tap()));
         Ok(relay)
     }

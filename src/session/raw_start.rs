@@ -75,6 +75,7 @@ impl Start for RawStart {
                 early: from_upstream,
                 stall: route.timeouts.stall,
                 traffic: Raw::new(session, route, &permit),
+                first_bytes: early.len() as u64,
                 first: early,
                 waiting: Vec::new(),
             })),

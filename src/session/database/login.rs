@@ -240,6 +240,8 @@ impl<L: LoginDialect> Start for DatabaseStart<L> {
             stall: route.timeouts.stall,
             traffic: DatabaseTraffic::new(dialect, Grant::new(session, route, permit, account)),
             first: up,
+            // The gateway's own words, in place of the client's login.
+            first_bytes: 0,
             waiting,
         }))
     }

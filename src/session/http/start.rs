@@ -31,6 +31,8 @@ pub struct HttpStart {
     plain: Vec<u8>,
     /// Plaintext for the upstream, once there is one: what HTTP/2 says before its first request.
     first: Vec<u8>,
+    /// Bytes of the client's that became `first`.
+    first_bytes: u64,
     /// When the client is told that it took too long.
     give_up_at: Instant,
     /// Why the last request was refused.
@@ -97,6 +99,7 @@ impl HttpStart {
             traffic,
             plain,
             first,
+            first_bytes: 0,
             give_up_at,
             last_refusal: None,
         }))
@@ -172,7 +175,11 @@ impl HttpStart {
 
     /// Moves what an edit dealt with from `plain` to `first`.
     fn gather(&mut self, taken: usize, diverged: bool, out: &[u8]) {
-        self.first.extend_from_slice(if diverged { out } else { &self.plain[..taken] });
+        let first = if diverged { out } else { &self.plain[..taken] };
+        if !first.is_empty() {
+            self.first_bytes += taken as u64;
+            self.first.extend_from_slice(first);
+        }
         self.plain.drain(..taken);
     }
 
@@ -258,6 +265,7 @@ impl Start for HttpStart {
             traffic: start.traffic,
             stall: start.route.timeouts.stall,
             first: start.first,
+            first_bytes: start.first_bytes,
             waiting: start.plain,
         }))
     }
