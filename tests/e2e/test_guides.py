@@ -162,6 +162,7 @@ RUN = [
     (r"cd segments|ssh-keygen .*segment|sed '/\^\$/q'|grep \"\^— staunch/|openssl pkeyutl|len=", "test_recording_drills.py::test_the_commands_of_the_format_s_page_verify_it_without_staunch"),
     (r"export STAUNCH_RECORDINGS|staunch sessions (list|show|replay|export)", "test_recording_protocols.py::test_all_of_it_verifies_replays_and_exports"),
     (r"cp recordings/log/checkpoint|staunch sessions verify .*--noted", "test_recording_drills.py::test_an_older_log_is_found_by_a_checkpoint_that_was_noted"),
+    (r"curl -s \"https://gw-2.example.com:9443/", "test_recording_witness.py::test_a_gateway_s_log_is_cosigned_by_another_and_the_cosignature_is_the_specification_s"),
     (r"staunch sessions verify", "test_recording.py::test_verification_is_good_and_no_secret_stands_in_any_file"),
     (r"staunch evidence|cd evidence-|ssh-keygen .*report|jq -r .facts", "test_recording_drills.py::test_a_report_s_figures_are_counted_again"),
     (r"staunch audit keygen", "test_recording.py::test_http_1_1_is_recorded_as_the_client_saw_it_without_its_secrets"),
@@ -187,7 +188,7 @@ def test_every_line_to_be_typed_is_run_by_a_test_or_said_to_be_never_run(path):
 
 
 # A token as an argument of a program: everybody on the machine reads it in /proc. `echo` and `export` are the shell's own.
-ARGUMENT = re.compile(r"(?<!\S)(?!echo |export )(?:\S*/)?(?:curl|grpcurl|mariadb|mysql|psql|redis-cli|mongosh)\b[^|]*(?:\$\(staunch token|\$\(cat |\$TOKEN|\$token)")
+ARGUMENT = re.compile(r"(?<!\S)(?!echo |export )(?:\S*/)?(?:curl|grpcurl|mariadb|mysql|psql|redis-cli|mongosh)\b[^|]*(?:\$\(staunch token|\$\(cat [^)]*token|\$TOKEN|\$token)")
 
 
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)

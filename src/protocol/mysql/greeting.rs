@@ -2,7 +2,7 @@
 
 use super::capability::{LOCAL_FILES, PLUGIN_AUTH, PROMISED, SSL};
 use super::{Reader, SECTION};
-use crate::names::Culprit;
+use crate::names::{Culprit, SessionId};
 use crate::protocol::Fault;
 
 /// The greeting that clients of a listener get, before the server that they want is known.
@@ -132,4 +132,23 @@ pub fn version(text: &str) -> Option<Box<str>> {
     // As MariaDB's own servers write it.
     let mariadb = text.contains("MariaDB") && !text.starts_with(VERSION_PREFIX);
     Some(if mariadb { format!("{VERSION_PREFIX}{text}").into() } else { text.into() })
+}
+
+/// The thread id that the gateway gives a session's client. Clients show it to people and put it into KILL; some read it as a
+/// signed number (MariaDB Connector/J 2.7), so that it has 31 bits.
+pub fn thread_id(session: SessionId) -> u32 {
+    session.0 as u32 & (u32::MAX >> 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thread_ids_are_the_same_read_as_signed_numbers() {
+        for session in [0, 1, 0x8000_0001, 0xe19d_b376, u64::MAX] {
+            assert!(i32::try_from(thread_id(SessionId(session))).is_ok(), "{session:x}");
+        }
+        assert_ne!(thread_id(SessionId(1)), thread_id(SessionId(2)));
+    }
 }

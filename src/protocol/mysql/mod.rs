@@ -25,7 +25,7 @@ pub mod statements;
 mod tests;
 
 pub use commands::Commands;
-pub use greeting::{Agreed, Greeting, ServerGreeting};
+pub use greeting::{Agreed, Greeting, ServerGreeting, thread_id};
 pub use kill::Kill;
 pub use login::{Allowed, Login, LoginFault, Progress};
 pub use masks::Masks;

@@ -6,7 +6,7 @@ use crate::names::{Culprit, SessionId, Side};
 use crate::protocol::mysql::Greeting;
 use crate::protocol::mysql::greeting::SCRAMBLE;
 use crate::protocol::mysql::response::{First, first};
-use crate::protocol::mysql::{err, error, packet, write};
+use crate::protocol::mysql::{err, error, packet, thread_id, write};
 use crate::session::database::cancels::Cancels;
 use crate::session::leg_close::{LINGER, discard_input};
 use crate::session::trail::Trail;
@@ -47,7 +47,7 @@ pub(in crate::session) async fn agree_on_tls(
     trail: &mut Trail,
 ) -> Result<(), Close> {
     let mut packet_of_ours = Vec::new();
-    write(&mut packet_of_ours, 0, &greeting.payload(id.0 as u32, &scramble()?, true));
+    write(&mut packet_of_ours, 0, &greeting.payload(thread_id(id), &scramble()?, true));
     tcp.write_all(&packet_of_ours).await.map_err(|_| Close::Reset(Side::Client))?;
     let asked = loop {
         match packet(bytes, Culprit::Client) {

@@ -51,7 +51,7 @@ pub(in crate::session) async fn first(
         let mut greeting = Vec::new();
         let local_files = routed.route.database.as_ref().is_some_and(|database| database.local_files);
         let greeting_here = Greeting { local_files, ..Greeting::default() };
-        let payload = greeting_here.payload(routed.session.id.0 as u32, &scramble()?, false);
+        let payload = greeting_here.payload(mysql::thread_id(routed.session.id), &scramble()?, false);
         write(&mut greeting, 0, &payload);
         send(&mut routed.leg, &greeting, trail).await?;
         1
@@ -190,7 +190,7 @@ impl LoginDialect for MysqlLogin {
         let cancels = &session.shared.cancels;
         cancels.note_version(&route.name, &agreed.greeting.version);
         let target = KillTarget::new(permit.identity(), agreed.greeting.thread);
-        let kill = cancels.mysql.enter(&route.name, session.id.0 as u32, target);
+        let kill = cancels.mysql.enter(&route.name, mysql::thread_id(session.id), target);
         let watch = |limit| mysql::Statements::new(limit, agreed.flags);
         let statements = Statements::new(session, route, permit, watch);
         let masks = Masks::new(session, route, mysql::Masks::new);
