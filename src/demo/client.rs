@@ -34,7 +34,7 @@ impl Client {
     pub(super) fn new(roots: RootCertStore) -> Result<Client, String> {
         let settings = ClientSettings { roots, pin: None, certificate: None, pq: PostQuantum::Prefer };
         let mut config: ClientConfig =
-            client_config(settings).map_err(|e| format!("the client's TLS: {e}"))?.as_ref().clone();
+            client_config(settings).map_err(|e| format!("the client's TLS: {e}"))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -223,7 +223,7 @@ pub fn system_authorities() -> Result<RootCertStore, String> {
 
 fn tls_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, String> {
     let settings = ClientSettings { roots, pin: None, certificate: None, pq: PostQuantum::Prefer };
-    client_config(settings).map_err(|fault| fault.to_string())
+    client_config(settings).map(Arc::new).map_err(|fault| fault.to_string())
 }
 
 /// Why there was no connection.

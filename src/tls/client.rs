@@ -23,7 +23,7 @@ pub struct ClientSettings {
 }
 
 /// Makes the client configuration of one route, with a session cache of its own. ALPN is chosen per dial.
-pub fn client_config(settings: ClientSettings) -> Result<Arc<ClientConfig>, BuildError> {
+pub fn client_config(settings: ClientSettings) -> Result<ClientConfig, BuildError> {
     let provider = provider(settings.pq).ok_or(BuildError::PostQuantum)?;
     let versions: &[_] = match settings.pq {
         PostQuantum::Require => &[&rustls::version::TLS13],
@@ -42,6 +42,12 @@ pub fn client_config(settings: ClientSettings) -> Result<Arc<ClientConfig>, Buil
     };
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
     config.enable_early_data = false;
+    Ok(config)
+}
+
+/// The same for upstream legs, whose records are opened and sealed by this gateway's own code.
+pub fn leg_config(settings: ClientSettings) -> Result<Arc<ClientConfig>, BuildError> {
+    let mut config = client_config(settings)?;
     config.enable_secret_extraction = true;
     config.key_log = Arc::new(Catch);
     Ok(Arc::new(config))

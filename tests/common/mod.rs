@@ -30,7 +30,7 @@ use staunch::protocol::mysql::Greeting;
 use staunch::protocol::require_auth::POSTGRES_METHODS;
 use staunch::secret::Secret;
 use staunch::tls::PostQuantum;
-use staunch::tls::client::{ClientSettings, client_config};
+use staunch::tls::client::{ClientSettings, leg_config};
 use staunch::tls::server::{
     ClientCertificates, ServerIdentity, ServerSettings, ServerVariants, server_config,
 };
@@ -340,7 +340,7 @@ impl Rig {
         show_logs();
         let authority = Authority::new();
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let tls = client_config(ClientSettings {
+        let tls = leg_config(ClientSettings {
             roots: authority.roots(),
             pin: None,
             certificate: None,

@@ -85,6 +85,17 @@ def check_log(gateway):
     assert "panicked" not in text
 
 
+def recorded_place(make, world, tmp_path_factory, name):
+    """The place of a module's recordings, from its folder, which is its owner's alone, to its gateway's clean end."""
+    folder = tmp_path_factory.mktemp(name)
+    folder.chmod(0o700)
+    place = make(world, folder)
+    yield place
+    assert place.gateway.stop() == 0, place.gateway.process.text()
+    check_log(place.gateway)
+    place.stop()
+
+
 @pytest.fixture
 def start(tmp_path):
     """Starts gateways that are stopped, and must drain cleanly, at the test's end."""

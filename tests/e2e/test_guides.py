@@ -188,7 +188,7 @@ def test_every_line_to_be_typed_is_run_by_a_test_or_said_to_be_never_run(path):
 
 
 # A token as an argument of a program: everybody on the machine reads it in /proc. `echo` and `export` are the shell's own.
-ARGUMENT = re.compile(r"(?<!\S)(?!echo |export )(?:\S*/)?(?:curl|grpcurl|mariadb|mysql|psql|redis-cli|mongosh)\b[^|]*(?:\$\(staunch token|\$\(cat [^)]*token|\$TOKEN|\$token)")
+ARGUMENT = re.compile(r"(?<!\S)(?!echo |export )(?:\S*/)?(?:curl|grpcurl|mariadb|mysql|psql|redis-cli|mongosh)\b[^|]*(?:\$\(\S*staunch token|\$\(cat [^)]*token|\$TOKEN|\$token)")
 
 
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)

@@ -21,6 +21,7 @@ from support.gateway import BINARY, KEY, ROOT
 from support.login import Browser, Home
 from support.parts import until
 from support.process import Process, free_port
+from test_guides import ARGUMENT
 
 SEEN = "$http_authorization $http_x_api_key $http_api_key"
 LIST = f'{{"object":"list","data":[{{"id":"{SEEN}","object":"model"}}],"models":[{{"model":"{SEEN}"}}]}}'
@@ -90,6 +91,7 @@ class Hour:
 
     def type(self, title: str) -> str:
         """What a printed command answers."""
+        assert not ARGUMENT.search(self.command(title)), "a token in a command line"
         path = f"{os.path.dirname(sys.executable)}:{self.home.env['PATH']}"
         done = subprocess.run(
             ["bash", "-c", self.command(title)], cwd=self.folder, env=self.home.env | {"PATH": path}, timeout=60,

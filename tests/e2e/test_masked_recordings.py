@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import websockets.sync.client
-from conftest import check_log
+from conftest import recorded_place
 from support import mariadb, postgres
 from support.gateway import KEY, Gateway
 from support.parts import until
@@ -82,13 +82,7 @@ class Place(Protocols):
 
 @pytest.fixture(scope="module")
 def place(world, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("masked")
-    os.chmod(folder, 0o700)
-    place = Place(world, folder)
-    yield place
-    assert place.gateway.stop() == 0, place.gateway.process.text()
-    check_log(place.gateway)
-    place.stop()
+    yield from recorded_place(Place, world, tmp_path_factory, "masked")
 
 
 def spans(items, direction):

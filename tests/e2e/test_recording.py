@@ -14,7 +14,7 @@ import time
 import httpx
 import pytest
 import test_tunnel
-from conftest import check_log
+from conftest import recorded_place
 from support import mariadb, parts, postgres
 from support.gateway import KEY, Gateway
 from support.parts import until
@@ -70,13 +70,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(world, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("recorded")
-    os.chmod(folder, 0o700)
-    place = Place(world, folder)
-    yield place
-    assert place.gateway.stop() == 0, place.gateway.process.text()
-    check_log(place.gateway)
-    place.stop()
+    yield from recorded_place(Place, world, tmp_path_factory, "recorded")
 
 
 def closed(place, **where):

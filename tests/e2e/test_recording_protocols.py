@@ -12,7 +12,7 @@ import hpack
 import hyperframe.frame
 import pytest
 import websockets.sync.client
-from conftest import check_log
+from conftest import recorded_place
 from support import mariadb, parts, plaintext, postgres
 from support.bridge import Bridge
 from support.gateway import KEY, Gateway
@@ -107,13 +107,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(world, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("protocols")
-    os.chmod(folder, 0o700)
-    place = Place(world, folder)
-    yield place
-    assert place.gateway.stop() == 0, place.gateway.process.text()
-    check_log(place.gateway)
-    place.stop()
+    yield from recorded_place(Place, world, tmp_path_factory, "protocols")
 
 
 def hidden(said: bytes, *secrets: str) -> bytes:

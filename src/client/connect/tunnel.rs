@@ -7,7 +7,6 @@ use crate::net::https;
 use crate::tls::PostQuantum;
 use crate::tls::client::{ClientSettings, client_config};
 use crate::tls::explain::explain;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::io;
 use std::path::Path;
@@ -85,8 +84,7 @@ impl Gateway {
         let roots =
             ca.map_or_else(https::system_authorities, https::pem_authorities).map_err(Fault::Usage)?;
         let settings = ClientSettings { roots, pin: None, certificate: None, pq: PostQuantum::Prefer };
-        let tls = client_config(settings).map_err(|error| Fault::Machine(format!("TLS: {error}")))?;
-        let mut tls: ClientConfig = (*tls).clone();
+        let mut tls = client_config(settings).map_err(|error| Fault::Machine(format!("TLS: {error}")))?;
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let has_port = connect_to.is_some() || gateway.contains(':');
         let or_at = (!has_port).then(|| format!("{host}:{EXAMPLE_PORT}"));

@@ -8,7 +8,7 @@ use crate::config::model::{self, Text};
 use crate::config::units;
 use crate::dial::{DEFAULT_DNS_TTL, Upstream};
 use crate::tls::PostQuantum;
-use crate::tls::client::{ClientSettings, client_config};
+use crate::tls::client::{ClientSettings, leg_config};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use rustls::RootCertStore;
@@ -87,7 +87,7 @@ impl Context<'_> {
         }
         let ((host, port), _, name, pq, pin) = (target?, own_name?, name?, pq?, pin?);
         let settings = ClientSettings { roots: roots?, pin, certificate: certificate?, pq };
-        let tls = notes.take(span, client_config(settings).map_err(|fault| fault.to_string()))?;
+        let tls = notes.take(span, leg_config(settings).map_err(|fault| fault.to_string()))?;
         // A server that has several names expects the one that TLS was begun with (RFC 9110 section 7.4).
         let called = table.and_then(|table| table.sni.as_ref()).map_or(&host, |sni| sni.get_ref());
         let shown = if called.contains(':') { format!("[{called}]") } else { called.clone() };
