@@ -74,11 +74,11 @@ def place(world, tmp_path_factory):
 
 
 def closed(place, **where):
-    """The one session with these values, once it is over."""
+    """The newest session with these values, once it is over: not the one before it while it is not."""
 
     def find():
-        found = [session for session in place.recordings.sessions(**where) if session["state"] == "complete"]
-        return found[-1] if found else None
+        found = place.recordings.sessions(**where)
+        return found[-1] if found and all(session["state"] == "complete" for session in found) else None
 
     return until(find)
 
