@@ -160,8 +160,10 @@ def test_pebble_issues_a_wildcard_by_dns_and_the_records_are_removed(world, star
     start(config(world, tmp_path, {"pebble": ca.directory}, route, dns_hook=[str(hook)]), port=port)
     serial(port, "any.gw.test", ca.root(world.authority))
     calls = (tmp_path / "calls").read_text().split()
-    assert calls[0::3] == ["present", "cleanup"] and set(calls[1::3]) == {"_acme-challenge.gw.test"}
-    assert calls[2] == calls[5]
+    # An order that fails on a busy machine is tried again: each time the record goes that was made.
+    orders = len(calls) // 6
+    assert orders >= 1 and calls[0::3] == ["present", "cleanup"] * orders, calls
+    assert set(calls[1::3]) == {"_acme-challenge.gw.test"} and calls[2::6] == calls[5::6], calls
 
 
 def test_without_an_authority_the_gateway_runs_says_what_is_wrong_and_tries_again(world, start, small, tmp_path):
