@@ -36,7 +36,7 @@ const LEVELS: [(u8, &[&str]); 6] = [
 ];
 
 /// Imports between modules of one level that are wanted, each with its reason.
-const EXCEPTIONS: [(&str, &str, &str); 20] = [
+const EXCEPTIONS: [(&str, &str, &str); 21] = [
     ("acme", "net", "authorities are asked by the one HTTPS client"),
     ("acme", "tls", "a challenge is answered by a TLS configuration"),
     ("dial", "tls", "dialling ends in a TLS handshake"),
@@ -50,6 +50,7 @@ const EXCEPTIONS: [(&str, &str, &str); 20] = [
     ("serve", "worker", "serving starts the workers"),
     ("admin", "evidence", "the page shows transcripts as `staunch sessions show` prints them"),
     ("serve", "admin", "serving starts the operator's listener"),
+    ("config", "admin", "the configuration says how the operator's listener is set up"),
     ("config", "worker", "the configuration says how workers are laid out"),
     ("reference", "config", "the reference lists the keys of the configuration's schema"),
     ("close", "names", "a close reason names its culprit"),

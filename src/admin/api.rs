@@ -12,14 +12,10 @@ use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::SystemTime;
 use zeroize::Zeroizing;
-
-/// Bytes of a request's body.
-pub(super) const MAX_BODY: usize = 16 << 10;
 
 type Answer = Result<Json<Value>, Fault>;
 
@@ -193,16 +189,5 @@ impl Admin {
         bring_up_to_date(&mut rows).await;
         let row = rows.first().ok_or_else(unknown)?;
         Ok(SessionView::new(row, SystemTime::now()))
-    }
-}
-
-/// A body that is longer than any order.
-pub(super) async fn too_large(response: Response) -> Response {
-    match response.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            let message = format!("an order has at most {MAX_BODY} bytes");
-            Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message).into_response()
-        }
-        _ => response,
     }
 }

@@ -2,16 +2,20 @@
 
 use super::access::Stranger;
 use axum::Extension;
-use axum::http::StatusCode;
+use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+
+/// Bytes of a request's body.
+pub(super) const MAX_BODY: usize = 16 << 10;
 
 /// Marks an answer that says what is wrong in its own words.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Told;
 
-/// An answer that is none.
-#[derive(Debug)]
+/// An answer that is none. It is told as JSON; the guard shows it as a page to whoever asks for pages.
+#[derive(Clone, Debug)]
 pub(super) struct Fault {
     pub(super) status: StatusCode,
     pub(super) code: &'static str,
@@ -41,6 +45,12 @@ impl Fault {
         Fault::new(StatusCode::FORBIDDEN, "view_only", message)
     }
 
+    /// The request names a host that is not this one.
+    pub(super) fn foreign_host() -> Self {
+        let message = "the Host must be localhost, an address, or one of [admin] hosts";
+        Fault::new(StatusCode::MISDIRECTED_REQUEST, "foreign_host", message)
+    }
+
     /// Another site's page sent it.
     pub(super) fn foreign_origin() -> Self {
         let message = "this comes from a page of another site; open the live page itself";
@@ -51,6 +61,58 @@ impl Fault {
     pub(super) fn foreign_form() -> Self {
         let message = "the form is not of this login, or too old; load the page again and repeat";
         Fault::new(StatusCode::FORBIDDEN, "foreign_form", message)
+    }
+}
+
+impl Fault {
+    /// What a status says for which the server's own machinery, below the handlers, has no words.
+    pub(super) fn of_status(status: StatusCode) -> Option<Self> {
+        let (code, message) = match status {
+            StatusCode::BAD_REQUEST => ("bad_request", "the request cannot be read".to_owned()),
+            StatusCode::NOT_FOUND => {
+                let there = "there are /, /api, /healthz, /readyz and /metrics";
+                ("not_found", format!("there is nothing at this address; {there}"))
+            }
+            StatusCode::METHOD_NOT_ALLOWED => (
+                "method_not_allowed",
+                "this address does not take that method; `Allow` names those it takes".into(),
+            ),
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                ("too_large", format!("an order has at most {} bytes", MAX_BODY))
+            }
+            _ => return None,
+        };
+        Some(Fault::new(status, code, message))
+    }
+}
+
+/// The same answer in words that its reader understands: a fault as a page where pages are asked for, as JSON elsewhere.
+pub(super) fn clear_answer(
+    response: Response,
+    as_page: impl FnOnce(&Fault) -> Response,
+    wants_page: bool,
+) -> Response {
+    let known = response.extensions().get::<Fault>().cloned();
+    let is_told = known.is_some() || response.extensions().get::<Told>().is_some();
+    let fault = match known {
+        Some(fault) if wants_page => fault,
+        None if !is_told => match Fault::of_status(response.status()) {
+            Some(fault) => fault,
+            None => return response,
+        },
+        _ => return response,
+    };
+    let mut told = if wants_page { as_page(&fault) } else { fault.into_response() };
+    keep_headers(response.headers(), told.headers_mut());
+    told
+}
+
+/// What says how to ask better.
+fn keep_headers(from: &HeaderMap, to: &mut HeaderMap) {
+    for name in [ALLOW, RETRY_AFTER, WWW_AUTHENTICATE] {
+        if let Some(value) = from.get(&name) {
+            to.insert(name, value.clone());
+        }
     }
 }
 
@@ -77,10 +139,11 @@ impl From<Stranger> for Fault {
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
         let body = axum::Json(json!({ "error": { "code": self.code, "message": self.message } }));
-        let mut response = (self.status, Extension(Told), body).into_response();
-        if self.status == StatusCode::UNAUTHORIZED {
+        let status = self.status;
+        let mut response = (status, Extension(Told), Extension(self), body).into_response();
+        if status == StatusCode::UNAUTHORIZED {
             let challenge = axum::http::HeaderValue::from_static(r#"Bearer realm="staunch admin""#);
-            response.headers_mut().insert(axum::http::header::WWW_AUTHENTICATE, challenge);
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
         response
     }

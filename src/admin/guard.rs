@@ -5,13 +5,13 @@
 //! changes something needs a content type that no foreign page can send, or the token of a form of ours.
 
 use super::Admin;
-use super::fault::{Fault, Told};
+use super::fault::{Fault, clear_answer};
 use super::orders::SessionOrder;
-use axum::body::Body;
+use super::page;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY,
+    STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -22,21 +22,17 @@ use std::sync::Arc;
 /// Turns away what no operator sends, and marks every answer.
 pub(super) async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let is_post = *request.method() == Method::POST && takes_orders(request.uri().path());
-    let mut response = if !is_post && !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let allow = [(axum::http::header::ALLOW, "GET, HEAD")];
-        (StatusCode::METHOD_NOT_ALLOWED, allow, "only GET and HEAD\n").into_response()
+    let wants_page = wants_page(request.headers(), request.uri().path());
+    let response = if !is_post && !matches!(*request.method(), Method::GET | Method::HEAD) {
+        ([(ALLOW, "GET, HEAD")], StatusCode::METHOD_NOT_ALLOWED).into_response()
     } else if !request.headers().get(HOST).is_some_and(|host| is_own(host, &admin.hosts)) {
-        let text = "The Host must be localhost, an address, or one of [admin] hosts.\n";
-        (StatusCode::MISDIRECTED_REQUEST, text).into_response()
+        Fault::foreign_host().into_response()
     } else if is_foreign(request.headers(), is_post) {
         Fault::foreign_origin().into_response()
     } else {
         next.run(request).await
     };
-    if response.status() == StatusCode::NOT_FOUND && response.extensions().get::<Told>().is_none() {
-        let told = "there are /, /api, /healthz, /readyz and /metrics\n";
-        *response.body_mut() = Body::from(told);
-    }
+    let mut response = clear_answer(response, |fault| page::fault_page(fault, None), wants_page);
     for (name, value) in ANSWER_HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
@@ -45,6 +41,12 @@ pub(super) async fn guard(State(admin): State<Arc<Admin>>, request: Request, nex
         response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, value);
     }
     response
+}
+
+/// True for a browser that goes somewhere: what it is told should be a page.
+fn wants_page(headers: &HeaderMap, path: &str) -> bool {
+    let accepts = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    accepts.contains("text/html") && !path.starts_with("/api") && path != "/events"
 }
 
 /// The paths that take POST.

@@ -33,6 +33,7 @@ mod tables;
 mod token;
 mod view;
 
+use crate::audit::{self, OrderLine};
 use crate::gateway::Gateway;
 use crate::identify::oidc::LoginSettings;
 use crate::identify::signals::SignalSource;
@@ -50,7 +51,7 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Request, St
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::IncomingStream;
@@ -87,6 +88,8 @@ pub trait AdminState: Send + Sync + 'static {
     fn certificates(&self) -> Vec<(RouteName, SystemTime)>;
     /// The issuers whose security events are obeyed.
     fn signals(&self) -> Vec<Arc<SignalSource>>;
+    /// Enters an order into the log of recordings, where there is one.
+    fn enter_order(&self, order: &OrderLine<'_>);
     /// Where recordings are; `None` where nothing is recorded.
     fn recordings(&self) -> Option<PathBuf>;
 }
@@ -209,8 +212,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/events/caep", post(signals::push))
         .merge(page::open_router())
         .merge(known)
-        .layer(DefaultBodyLimit::max(api::MAX_BODY))
-        .layer(map_response(api::too_large))
+        .layer(DefaultBodyLimit::max(fault::MAX_BODY))
         .layer(from_fn_with_state(admin.clone(), guard::guard))
         .with_state(admin)
 }
@@ -369,6 +371,12 @@ impl Admin {
         Ok(PageOfSessions { query, seen, rows, matching })
     }
 
+    /// Writes that an order was given: into the log, and into that of the recordings.
+    fn note_order(&self, order: &OrderLine<'_>) {
+        audit::order(order);
+        self.state.enter_order(order);
+    }
+
     /// Names of issuers and certificate authorities.
     fn issuer_names(&self) -> Vec<Arc<str>> {
         let gateway = self.state.gateway();
@@ -438,6 +446,8 @@ mod tests {
         fn signals(&self) -> Vec<Arc<SignalSource>> {
             Vec::new()
         }
+
+        fn enter_order(&self, _: &OrderLine<'_>) {}
 
         fn recordings(&self) -> Option<PathBuf> {
             None

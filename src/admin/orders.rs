@@ -124,7 +124,7 @@ pub(super) fn give(
     if !admin.state.registry().order(id, order.order()) {
         return Err(Fault::unknown_session(&id.to_string()));
     }
-    audit::order(&OrderLine { session: Some(id), reason, ..giver.line(order.kind()) });
+    admin.note_order(&OrderLine { session: Some(id), reason, ..giver.line(order.kind()) });
     Ok(id)
 }
 
@@ -136,7 +136,7 @@ pub(super) async fn transcript(
     identity: Zeroizing<String>,
 ) -> Result<Transcript, Fault> {
     let transcript = admin.transcript(id, identity).await?;
-    audit::order(&OrderLine { session: Some(session_id(id)?), ..giver.line(OrderKind::Transcript) });
+    admin.note_order(&OrderLine { session: Some(session_id(id)?), ..giver.line(OrderKind::Transcript) });
     Ok(transcript)
 }
 
@@ -247,7 +247,12 @@ pub(super) fn shut_out(
         .map_err(|fault| Fault::new(StatusCode::SERVICE_UNAVAILABLE, "too_many", fault.to_string()))?;
     let standing = registry.revocations().list(now).into_iter().find(|one| one.target == target);
     let until = standing.map_or(wanted, |one| one.until);
-    audit::order(&OrderLine { target: Some(&target), until: Some(until), sessions: Some(sessions), ..line });
+    admin.note_order(&OrderLine {
+        target: Some(&target),
+        until: Some(until),
+        sessions: Some(sessions),
+        ..line
+    });
     Ok((sessions, until))
 }
 

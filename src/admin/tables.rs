@@ -1,12 +1,13 @@
 //! Refusals, routes, certificates and revocations as they are shown.
 
 use super::Admin;
-use super::live::Seen;
+use super::live::{Row, Seen};
 use super::view::{CertificateView, days_left};
 use crate::audit::{self, rfc3339};
+use crate::metrics::{Dials, Quantiles, dials};
 use crate::policy::OnExpiry;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
 /// Somebody who was turned away.
@@ -57,8 +58,26 @@ pub(super) struct RouteView {
     pub(super) sessions: usize,
     pub(super) up_rate: f64,
     pub(super) down_rate: f64,
-    /// The last time that the upstream could not be reached, among the refusals that are remembered.
+    /// Whether the upstream was reached the last time that somebody wanted it: `reached`, `unreachable`, `not_dialled`.
+    pub(super) health: &'static str,
+    /// When it was.
+    pub(super) last_dialled: Option<String>,
+    pub(super) dial: DialView,
+    /// The last time that the upstream could not be reached.
     pub(super) last_dial_fault: Option<DialFaultView>,
+    /// Days that the certificate is good that the gateway shows.
+    pub(super) certificate_days_left: Option<i64>,
+    /// The same of the upstream's, among live sessions: the first that ends.
+    pub(super) upstream_certificate_days_left: Option<i64>,
+}
+
+/// How long it took to reach an upstream, its handshake included, since the gateway started.
+#[derive(Serialize)]
+pub(super) struct DialView {
+    /// Seconds.
+    #[serde(flatten)]
+    pub(super) seconds: Quantiles,
+    pub(super) failed: u64,
 }
 
 /// An upstream that could not be reached.
@@ -78,17 +97,20 @@ pub(super) fn routes(admin: &Admin, seen: &Seen) -> Vec<RouteView> {
             faults.entry(route).or_insert(fault);
         }
     }
-    let mut traffic: BTreeMap<&str, (usize, f64, f64)> = BTreeMap::new();
+    let now = SystemTime::now();
+    let own: HashMap<_, _> = admin.state.certificates().into_iter().collect();
+    let mut dialled = dials(admin.state.workers());
+    let mut traffic: BTreeMap<&str, RouteTraffic> = BTreeMap::new();
     for row in &seen.rows {
         if let Some(route) = &row.snapshot.facts.route {
-            let (sessions, up, down) = traffic.entry(&route.name.0).or_default();
-            *sessions += 1;
-            *up += row.up_rate;
-            *down += row.down_rate;
+            traffic.entry(&route.name.0).or_default().add(row);
         }
     }
-    let view = |route: &std::sync::Arc<crate::gateway::Route>| {
-        let (sessions, up_rate, down_rate) = traffic.get(&*route.name.0).copied().unwrap_or_default();
+    let mut view = |route: &std::sync::Arc<crate::gateway::Route>| {
+        let RouteTraffic { sessions, up_rate, down_rate, upstream_ends } =
+            traffic.get(&*route.name.0).copied().unwrap_or_default();
+        let dials = dialled.remove(&route.name);
+        let last_dial_fault = last_dial_fault(dials.as_ref(), faults.get(&route.name).cloned());
         RouteView {
             name: route.name.to_string(),
             protocol: route.protocol.name(),
@@ -107,10 +129,52 @@ pub(super) fn routes(admin: &Admin, seen: &Seen) -> Vec<RouteView> {
             sessions,
             up_rate: up_rate.round(),
             down_rate: down_rate.round(),
-            last_dial_fault: faults.get(&route.name).cloned(),
+            health: health(dials.as_ref()),
+            last_dialled: dials.as_ref().and_then(|dials| dials.reached_at).map(rfc3339),
+            last_dial_fault,
+            dial: match dials {
+                Some(Dials { seconds, failed, .. }) => DialView { seconds, failed },
+                None => DialView { seconds: Quantiles { count: 0, p50: None, p99: None }, failed: 0 },
+            },
+            certificate_days_left: own.get(&route.name).map(|end| days_left(*end, now)),
+            upstream_certificate_days_left: upstream_ends.map(|end| days_left(end, now)),
         }
     };
-    gateway.routes.iter().map(view).collect()
+    gateway.routes.iter().map(&mut view).collect()
+}
+
+/// What live sessions of a route come to.
+#[derive(Clone, Copy, Default)]
+struct RouteTraffic {
+    sessions: usize,
+    up_rate: f64,
+    down_rate: f64,
+    /// When the first of the upstream's certificates ends.
+    upstream_ends: Option<SystemTime>,
+}
+
+impl RouteTraffic {
+    fn add(&mut self, row: &Row) {
+        self.sessions += 1;
+        self.up_rate += row.up_rate;
+        self.down_rate += row.down_rate;
+        let upstream = row.snapshot.facts.upstream.as_ref();
+        let end = upstream.and_then(|(leg, _)| leg.peer_certificate.as_ref()?.not_after);
+        self.upstream_ends = self.upstream_ends.into_iter().chain(end).min();
+    }
+}
+
+fn health(dials: Option<&Dials>) -> &'static str {
+    match dials.map(|dials| (dials.reached_at, dials.unreached_at)) {
+        None | Some((None, None)) => "not_dialled",
+        Some((reached, unreached)) if unreached > reached => "unreachable",
+        Some(_) => "reached",
+    }
+}
+
+/// When an upstream could not be reached last, in the words of the refusal where that is remembered.
+fn last_dial_fault(dials: Option<&Dials>, told: Option<DialFaultView>) -> Option<DialFaultView> {
+    told.or_else(|| Some(DialFaultView { at: rfc3339(dials?.unreached_at?), detail: None }))
 }
 
 /// A certificate and how long it is good.
@@ -131,9 +195,8 @@ pub(super) struct CertificateRow {
 /// The gateway's certificates, and those of live sessions' peers; those that end first, first.
 pub(super) fn certificates(admin: &Admin, seen: &Seen) -> Vec<CertificateRow> {
     let now = SystemTime::now();
-    let route_of = |row: &super::live::Row| {
-        row.snapshot.facts.route.as_ref().map_or(String::new(), |route| route.name.to_string())
-    };
+    let route_of =
+        |row: &Row| row.snapshot.facts.route.as_ref().map_or(String::new(), |route| route.name.to_string());
     let own = admin.state.certificates().into_iter().map(|(route, end)| CertificateRow {
         shown_by: "gateway",
         sessions: seen.rows.iter().filter(|row| route_of(row) == *route.0).count(),

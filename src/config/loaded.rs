@@ -3,21 +3,16 @@
 use super::fault::Faults;
 use super::summary::Summary;
 use crate::acme::Plan;
+use crate::admin;
 use crate::audit::{Format, Room};
 use crate::gateway::Gateway;
-use crate::identify::oidc::LoginSettings;
-use crate::policy::Policy;
 use crate::recording::settings::Settings;
 use crate::recording::witness::client::AskedWitness;
 use crate::recording::witness::memory::ServedWitness;
 use crate::sandbox::Plan as SandboxPlan;
-use crate::secret::Secret;
 use crate::worker::Layout;
 use crate::worker::memory::MemoryLimit;
-use rustls::ServerConfig;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
 
 /// A configuration without faults.
 pub struct Loaded {
@@ -52,24 +47,8 @@ pub struct Loaded {
 pub struct Admin {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Lets in whoever has it; without, whoever is at loopback.
-    pub key: Option<Arc<Secret>>,
-    /// Names besides `localhost` and addresses under which the page is reached.
-    pub hosts: Vec<String>,
-    /// Where revocations are kept over a restart.
-    pub revocations: Option<PathBuf>,
-    /// TLS, where it has any.
-    pub tls: Option<Arc<ServerConfig>>,
-    /// Whose tokens let them give orders.
-    pub operate: Policy,
-    /// Whose tokens let them look.
-    pub view: Policy,
-    /// Strangers from elsewhere than loopback get the metrics.
-    pub is_public: bool,
-    /// Every user of this machine may give orders from loopback, where nothing asks who comes.
-    pub is_shared_loopback: bool,
-    /// Where operators log in by their browser.
-    pub login: Option<LoginSettings>,
+    /// Who may come, and how.
+    pub settings: admin::Settings,
 }
 
 /// The log.

@@ -18,7 +18,7 @@ pub use masking::MaskCounters;
 pub use render::{AcmeFacts, LogFacts, ProcessFacts, RecordingFacts, WitnessFacts, render};
 pub use route::RouteMetrics;
 pub use signals::{SignalOutcome, count_signal};
-pub use summary::{Quantiles, Totals, first_bytes, quantile, totals};
+pub use summary::{Dials, Quantiles, Totals, dials, first_bytes, quantile, totals};
 pub use words::REFUSALS;
 
 use crate::close::Plaintext;

@@ -10,7 +10,8 @@ use crate::names::{Direction, RouteName};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
 
 /// What one worker counted for one route.
 #[derive(Debug, Default)]
@@ -26,6 +27,11 @@ pub struct RouteMetrics {
     /// Reason × culprit.
     pub(super) sessions_closed: [[Counter; CULPRITS.len()]; CLOSE_REASONS.len()],
     pub(super) dial_seconds: Histogram,
+    pub(super) dials_failed: Counter,
+    /// When the upstream was reached last.
+    pub(super) reached_at: Moment,
+    /// When it could not be, the last time.
+    pub(super) unreached_at: Moment,
     pub(super) first_byte_seconds: Histogram,
 }
 
@@ -33,6 +39,13 @@ impl RouteMetrics {
     /// From the start of name resolution to a finished upstream handshake.
     pub fn dialled(&self, took: Duration) {
         self.dial_seconds.observe(took);
+        self.reached_at.set_now();
+    }
+
+    /// The upstream could not be reached, or does not verify.
+    pub fn dial_failed(&self) {
+        self.dials_failed.add(1);
+        self.unreached_at.set_now();
     }
 
     /// From a request's permit to the first byte of its response.
@@ -85,6 +98,22 @@ impl RouteMetrics {
     pub(super) fn in_flight(&self) -> u64 {
         let over: u64 = self.requests.iter().map(Counter::get).sum();
         self.requests_begun.get().saturating_sub(over)
+    }
+}
+
+/// A time in milliseconds since 1970; 0: never.
+#[derive(Debug, Default)]
+pub(super) struct Moment(AtomicU64);
+
+impl Moment {
+    fn set_now(&self) {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        self.0.store(since.map_or(0, |since| since.as_millis() as u64), Relaxed);
+    }
+
+    pub(super) fn get(&self) -> Option<SystemTime> {
+        let millis = self.0.load(Relaxed);
+        (millis > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
     }
 }
 

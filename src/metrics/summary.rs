@@ -8,6 +8,7 @@ use crate::names::RouteName;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Sums since the process began; durations in seconds.
 #[derive(Debug, Serialize)]
@@ -88,6 +89,30 @@ pub fn totals(workers: &[Arc<WorkerMetrics>]) -> Totals {
         dial_seconds: Quantiles::of(&routes, |r| &r.dial_seconds),
         first_byte_seconds: Quantiles::of(&routes, |r| &r.first_byte_seconds),
     }
+}
+
+/// How the upstream of a route was reached since the process began.
+#[derive(Debug)]
+pub struct Dials {
+    /// How long it took.
+    pub seconds: Quantiles,
+    /// How often it could not be reached, or did not verify.
+    pub failed: u64,
+    /// When it was reached last.
+    pub reached_at: Option<SystemTime>,
+    /// When it could not be, the last time.
+    pub unreached_at: Option<SystemTime>,
+}
+
+/// How upstreams were reached, by route.
+pub fn dials(workers: &[Arc<WorkerMetrics>]) -> BTreeMap<RouteName, Dials> {
+    let of_route = |counters: &[Arc<RouteMetrics>]| Dials {
+        seconds: Quantiles::of(counters, |route| &route.dial_seconds),
+        failed: counters.iter().map(|route| route.dials_failed.get()).sum(),
+        reached_at: counters.iter().filter_map(|route| route.reached_at.get()).max(),
+        unreached_at: counters.iter().filter_map(|route| route.unreached_at.get()).max(),
+    };
+    by_route(workers, &[]).into_iter().map(|(name, counters)| (name, of_route(&counters))).collect()
 }
 
 /// What is not zero, by its word.

@@ -3,7 +3,7 @@
 //! New handshakes are refused by the list itself. So the revocation that ends live sessions stands only for as long as a
 //! session may be between its handshake, which the old list let pass, and its permit.
 
-use crate::audit::{self, OrderKind, OrderLine};
+use crate::audit::{OrderKind, OrderLine};
 use crate::config::Summary;
 use crate::gateway::Gateway;
 use crate::policy::revocation::{Revocation, Target};
@@ -33,8 +33,13 @@ impl RevokedSerials {
         RevokedSerials(all)
     }
 
-    /// Ends live sessions of certificates that were not on the lists before.
-    pub(super) fn end_sessions(&self, before: &RevokedSerials, registry: &Registry) {
+    /// Ends live sessions of certificates that were not on the lists before. `note`: writes each order down.
+    pub(super) fn end_sessions(
+        &self,
+        before: &RevokedSerials,
+        registry: &Registry,
+        note: impl Fn(&OrderLine<'_>),
+    ) {
         let now = SystemTime::now();
         for (authority, serial) in self.0.difference(&before.0) {
             let target =
@@ -48,7 +53,7 @@ impl RevokedSerials {
                     return;
                 }
             };
-            audit::order(&OrderLine {
+            note(&OrderLine {
                 order: OrderKind::Revoke,
                 operator: "crl",
                 remote: None,

@@ -6,6 +6,7 @@
 mod crl;
 mod log_watch;
 mod memory_watch;
+mod order_entry;
 mod service_manager;
 mod sockets;
 
@@ -14,7 +15,7 @@ mod witness;
 
 use crate::acme::{Certificate, Manager, Plan};
 use crate::admin::{self, AdminState, process};
-use crate::audit::{Format, Sink};
+use crate::audit::{self, Format, OrderLine, Sink};
 use crate::close::Close;
 use crate::config::{self, Faults, Loaded};
 use crate::gateway::Gateway;
@@ -174,29 +175,7 @@ impl Running {
         let recordings = recording.map(|settings| open_recordings(path, settings)).transpose()?;
         let archive = recordings.as_ref().map(|recordings| recordings.archive().clone());
         let addresses = bound.addresses();
-        let config::Admin {
-            key,
-            hosts,
-            revocations,
-            tls,
-            operate,
-            view,
-            is_public,
-            is_shared_loopback,
-            login,
-            ..
-        } = admin;
-        let settings = admin::Settings {
-            key,
-            hosts,
-            revocations,
-            tls,
-            operate,
-            view,
-            is_public,
-            is_shared_loopback,
-            login,
-        };
+        let settings = admin.settings;
         let admin = admin_listener.local_addr().ok();
         gateway.issuers.start(&tokio::runtime::Handle::current());
         let manager = acme.as_ref().map(start_acme).transpose().map_err(StartFault::Acme)?;
@@ -315,7 +294,10 @@ impl Running {
                 let listed = crl::RevokedSerials::of(&loaded.summary, &self.gateway.load());
                 let before = std::mem::replace(&mut *self.state.crl.lock(), listed.clone());
                 // First: authorised again, they would end as those whose permit has expired.
-                listed.end_sessions(&before, &self.workers.registry);
+                listed.end_sessions(&before, &self.workers.registry, |order| {
+                    audit::order(order);
+                    self.state.enter_order(order);
+                });
                 self.workers.registry.authorise_again();
                 tracing::info!("configuration reloaded");
                 true
@@ -539,6 +521,12 @@ impl AdminState for State {
 
     fn signals(&self) -> Vec<Arc<crate::identify::signals::SignalSource>> {
         self.gateway.load().signals.clone()
+    }
+
+    fn enter_order(&self, order: &OrderLine<'_>) {
+        if let Some(archive) = &self.archive {
+            archive.enter_order(order_entry::line(order));
+        }
     }
 
     fn recordings(&self) -> Option<PathBuf> {

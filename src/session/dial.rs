@@ -53,6 +53,7 @@ pub(super) async fn dial_with_greeting(
         Err(fault) => {
             tracing::warn!(route = %route.name, session = %session.id, %fault, "dial failed");
             session.shared.metrics.handshake_failed(Side::Upstream);
+            session.counters().dial_failed();
             trail.explain(&fault);
             Err("the upstream cannot be reached or does not verify")
         }

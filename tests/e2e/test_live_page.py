@@ -3,10 +3,12 @@
 import http.server
 import json
 import os
+import re
 import threading
 
 import pytest
 from support import parts
+from support.gateway import staunch
 from support.parts import PARTS, TOOLS
 from support.process import run
 from support.recordings import Auditors
@@ -131,6 +133,39 @@ def test_without_recordings_the_page_says_so(shown):
     answer = Operator(shown[0]).http.get("/recordings")
     assert answer.status_code == 200 and "nothing is recorded here" in answer.text
     assert Operator(shown[0]).http.get("/api/recordings").json()["error"]["code"] == "no_recordings"
+
+
+def test_log_ins_and_orders_stand_in_the_log_of_recordings(world, start, tmp_path):
+    """Each kill and login is an audit line, and an entry of the log that auditors verify."""
+    auditors, key = Auditors(tmp_path / "auditors"), tmp_path / "admin.key"
+    key.touch(mode=0o600)
+    key.write_text(KEY)
+    config = world.config(local(world, "shown-logged"), recording=auditors.section())
+    gateway = start(config | {"admin": {"key": f"file:{key}"}})
+    operator = Operator(gateway, Authorization=f"Bearer {KEY}")
+    stream = Stream(world, gateway, world.issuer.token())
+    [session] = operator.sessions()
+    assert operator.http.post("/login", data={"key": KEY}).status_code == 303
+    assert operator.http.post("/login", data={"key": "wrong"}).status_code == 401
+    assert operator.post(f"/api/sessions/{session['id']}/drain").status_code == 200
+    assert operator.post(f"/api/sessions/{session['id']}/end", reason="looked wrong\ntime=0").status_code == 200
+    parts.until(lambda: stream.ended and not operator.sessions())
+    assert operator.post("/api/revoke", subject=parts.ANN, issuer="corp", reason="stolen laptop").status_code == 200
+    assert gateway.stop() == 0
+    recordings = gateway.path.parent / "recordings"
+    log = b"".join(file.read_bytes() for file in sorted((recordings / "log").rglob("*")) if file.is_file())
+    entered = [re.sub(rb" time=\d+.*", b"", line).decode() for line in re.findall(rb"order what=[ -~]+", log)]
+    assert set(entered) == {
+        "order what=login operator=key reason=operate",
+        f"order what=drain operator=key session={session['id']}",
+        f"order what=end operator=key session={session['id']} reason=looked_wrong_time_0",
+        f"order what=revoke operator=key sessions=0 subject={parts.ANN} issuer=corp reason=stolen_laptop",
+    }, entered
+    assert [line["order"] for line in gateway.lines() if line["event"] == "order"] == [
+        "login", "refused", "drain", "end", "revoke",
+    ]  # fmt: skip
+    verified = staunch("sessions", "verify", "--directory", str(recordings))
+    assert verified.returncode == 0, verified.stdout
 
 
 FOREIGN = """<!doctype html><title>trying</title><body><script>

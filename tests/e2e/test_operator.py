@@ -14,6 +14,7 @@ import httpx
 import pytest
 from support import parts
 from support.gateway import staunch
+from support.process import free_port
 from test_life import client, local
 from test_tls import Sink, client_context, connect, echo, raw_config, raw_route
 
@@ -323,6 +324,29 @@ def test_faults_have_clear_answers(world, start):
     # Probes and scrapers need no key.
     assert gateway.get("/readyz") == 200 and gateway.get("/metrics") == 200
     assert KEY not in gateway.process.text()
+
+
+def test_routes_tell_the_health_of_their_upstreams_and_what_ends_when(world, start):
+    chain, key = world.authority.leaf("unhealthy", ["localhost"])
+    nobody = world.route("app", free_port(), sni="localhost", certificate={"chain": chain, "key": key})
+    gateway = start(world.config(nobody))
+    [route] = Operator(gateway).get("/api/routes")["routes"]
+    assert (route["health"], route["dial"]["count"], route["last_dial_fault"]) == ("not_dialled", 0, None)
+    assert look(world, gateway, world.issuer.token()).status_code == 502
+    [route] = Operator(gateway).get("/api/routes")["routes"]
+    assert (route["health"], route["dial"]["failed"], route["last_dialled"]) == ("unreachable", 1, None)
+    assert "cannot be reached" in route["last_dial_fault"]["detail"] or "refused" in route["last_dial_fault"]["detail"].lower()
+    gateway = start(world.config(local(world, "healthy")))
+    operator, stream = Operator(gateway), Stream(world, gateway, world.issuer.token())
+    [route] = operator.get("/api/routes")["routes"]
+    assert (route["health"], route["dial"]["count"], route["dial"]["failed"]) == ("reached", 1, 0)
+    assert 0 < route["dial"]["p50"] <= route["dial"]["p99"] < 10 and route["last_dialled"].endswith("Z")
+    assert route["certificate_days_left"] > 0 and route["upstream_certificate_days_left"] > 0
+    page = operator.http.get("/routes").text
+    assert "reached" in page and "99 of 100" in page and "upstream’s" in page
+    [session] = operator.sessions()
+    operator.post(f"/api/sessions/{session['id']}/end")
+    parts.until(lambda: stream.ended)
 
 
 def test_a_short_or_readable_key_is_refused(world, tmp_path):

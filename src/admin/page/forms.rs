@@ -210,7 +210,7 @@ pub(super) async fn log_in(
 impl Admin {
     /// Begins a login, writes its line, and returns the header that sets its cookie.
     pub(super) fn begin_login(&self, operator: Operator, remote: SocketAddr, lifetime: Duration) -> String {
-        line(OrderKind::Login, &operator.name, remote, Some(operator.role.name()));
+        self.note_order(&line(OrderKind::Login, &operator.name, remote, Some(operator.role.name())));
         let cookie = self.access.log_in(operator, lifetime);
         cookie_line(&cookie, self.is_tls, lifetime)
     }
@@ -218,7 +218,7 @@ impl Admin {
     /// Writes that somebody could not log in: as many lines as anybody may cause who is not permitted.
     pub(super) fn log_failed_login(&self, operator: &str, remote: SocketAddr, why: &str) {
         if audit::admit_unpermitted(Remote(remote), false) {
-            line(OrderKind::Refused, operator, remote, Some(&format!("a log-in: {why}")));
+            audit::order(&line(OrderKind::Refused, operator, remote, Some(&format!("a log-in: {why}"))));
         }
     }
 
@@ -251,16 +251,12 @@ fn cookie_line(value: &str, is_tls: bool, lifetime: Duration) -> String {
     format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}")
 }
 
-fn line(order: OrderKind, operator: &str, remote: SocketAddr, reason: Option<&str>) {
+fn line<'a>(
+    order: OrderKind,
+    operator: &'a str,
+    remote: SocketAddr,
+    reason: Option<&'a str>,
+) -> OrderLine<'a> {
     let (session, target, until, sessions) = (None, None, None, None);
-    audit::order(&OrderLine {
-        order,
-        operator,
-        remote: Some(remote),
-        session,
-        target,
-        until,
-        sessions,
-        reason,
-    });
+    OrderLine { order, operator, remote: Some(remote), session, target, until, sessions, reason }
 }

@@ -286,7 +286,7 @@ fn told(fault: &Fault) -> Markup {
 }
 
 /// The page of a fault.
-fn fault_page(fault: &Fault, operator: Option<(&Operator, &str)>) -> Response {
+pub(super) fn fault_page(fault: &Fault, operator: Option<(&Operator, &str)>) -> Response {
     let markup = frame("This did not work", "", operator, &told(fault));
     (fault.status, Extension(Told), markup_response(markup)).into_response()
 }
@@ -297,8 +297,8 @@ fn badge(name: &str) -> Markup {
         "TLS 1.3" => "good",
         "post-quantum" => "best",
         "TLS 1.2" => "fair",
-        "plaintext hop" | "gaps" | "erased" => "bad",
-        "complete" => "good",
+        "plaintext hop" | "gaps" | "erased" | "unreachable" => "bad",
+        "complete" | "reached" => "good",
         "unfinished" | "held" => "fair",
         _ => "plain",
     };
@@ -329,6 +329,11 @@ fn duration(seconds: f64) -> String {
         3_600..86_400 => format!("{} h {} min", whole / 3_600, whole % 3_600 / 60),
         _ => format!("{} d {} h", whole / 86_400, whole % 86_400 / 3_600),
     }
+}
+
+/// A short time as people read it.
+fn seconds(value: f64) -> String {
+    if value < 1.0 { format!("{} ms", value * 1_000.0) } else { format!("{value} s") }
 }
 
 /// A time without its microseconds.

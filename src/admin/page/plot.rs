@@ -1,6 +1,6 @@
 //! Plots of the last minutes as SVG, which needs no script.
 
-use super::bytes;
+use super::{bytes, seconds};
 use crate::admin::live::Point;
 use crate::metrics::{Quantiles, Totals};
 use maud::{Markup, html};
@@ -60,10 +60,6 @@ fn latency(name: &str, of: &Quantiles) -> Markup {
             td.number { (show(of.p99)) }
         }
     }
-}
-
-fn seconds(value: f64) -> String {
-    if value < 1.0 { format!("{} ms", value * 1_000.0) } else { format!("{value} s") }
 }
 
 /// One line over time. The last point stands at the right.

@@ -1,6 +1,6 @@
 //! Refusals, routes, certificates and revocations.
 
-use super::{badge, bytes, days, scrolling, time};
+use super::{badge, bytes, days, scrolling, seconds, time};
 use crate::admin::tables::{CertificateRow, RefusalView, RevocationView, RouteView};
 use maud::{Markup, html};
 
@@ -40,8 +40,17 @@ pub(super) fn refusals(all: &[RefusalView]) -> Markup {
 }
 
 pub(super) fn routes(all: &[RouteView]) -> Markup {
-    let heads =
-        ["Route", "Names", "Upstream", "Rules", "On expiry", "Sessions", "Up", "Down", "Last dial fault"];
+    let heads = [
+        "Route",
+        "Names",
+        "Upstream",
+        "Health",
+        "Dial time",
+        "Certificates",
+        "Sessions",
+        "Traffic",
+        "Policy",
+    ];
     table(
         "Routes",
         &heads,
@@ -56,21 +65,44 @@ pub(super) fn routes(all: &[RouteView]) -> Markup {
                         @if one.pinned { (badge("pinned")) }
                         @if !one.recorded { (badge("not recorded")) }
                     }
-                    td.number { (one.rules) }
-                    td { (one.on_expiry) }
-                    td.number { (one.sessions) }
-                    td.number { (bytes(one.up_rate)) "/s" }
-                    td.number { (bytes(one.down_rate)) "/s" }
+                    td { (health(one)) }
                     td {
-                        @match &one.last_dial_fault {
-                            Some(fault) => { (time(&fault.at)) br; (fault.detail.as_deref().unwrap_or("")) }
-                            None => { "none" }
+                        @match (one.dial.seconds.p50, one.dial.seconds.p99) {
+                            (Some(half), Some(most)) => { (seconds(half)) " half, " (seconds(most)) " 99 of 100" }
+                            _ => { "–" }
                         }
+                        br; small { (one.dial.seconds.count) " dials, " (one.dial.failed) " failed" }
+                    }
+                    td {
+                        (days(one.certificate_days_left))
+                        br; small { "upstream’s: " (days(one.upstream_certificate_days_left)) }
+                    }
+                    td.number { (one.sessions) }
+                    td.number { (bytes(one.up_rate)) "/s up" br; (bytes(one.down_rate)) "/s down" }
+                    td {
+                        (one.rules) @if one.rules == 1 { " rule" } @else { " rules" }
+                        br; small { "on expiry: " (one.on_expiry) }
                     }
                 }
             }
         },
     )
+}
+
+/// Whether the upstream was reached when it was wanted last, and what was wrong the last time that it was not.
+fn health(route: &RouteView) -> Markup {
+    let word = match route.health {
+        "unreachable" => "unreachable",
+        "reached" => "reached",
+        _ => "not dialled yet",
+    };
+    html! {
+        (badge(word))
+        @if let Some(at) = &route.last_dialled { br; small { "last reached " (time(at)) } }
+        @if let Some(fault) = &route.last_dial_fault {
+            br; small { "last fault " (time(&fault.at)) @if let Some(detail) = &fault.detail { ": " (detail) } }
+        }
+    }
 }
 
 pub(super) fn certificates(all: &[CertificateRow]) -> Markup {

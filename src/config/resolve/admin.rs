@@ -2,6 +2,7 @@
 
 use super::context::{Context, choice};
 use super::listen::socket_address;
+use crate::admin::Settings;
 use crate::config::fault::Notes;
 use crate::config::{Admin, model, secrets};
 use crate::gateway::Listener;
@@ -72,8 +73,7 @@ impl Context<'_> {
             None => None,
             Some(pair) => Some(self.http_tls(pair, notes)?),
         };
-        Some(Admin {
-            address,
+        let settings = Settings {
             key,
             hosts,
             revocations: written.revocations.as_ref().map(|path| self.base.join(path)),
@@ -88,7 +88,8 @@ impl Context<'_> {
                 notes,
             )?,
             login,
-        })
+        };
+        Some(Admin { address, settings })
     }
 
     fn login(

@@ -131,14 +131,14 @@ pub(super) fn timeline(population: &Population, (from, to): (u64, u64)) -> Value
     json!({ "width_s": width / 1_000_000_000, "points": points.collect::<Vec<_>>() })
 }
 
-/// Holds, releases, erasures, keys sealed to others, deletions, starts, and silences of the log.
+/// Holds, releases, erasures, keys sealed to others, orders of operators, deletions, starts, and silences of the log.
 pub(super) fn events(log: &LogView, (from, to): (u64, u64)) -> Value {
     let is_in = |time: u64| time >= from && time < to;
     let orders = log.orders.iter().filter(|(_, time, _)| is_in(*time)).filter_map(|(number, at, line)| {
         let entry = Entry::parse(line)?;
         Some(json!({
-            "entry": number, "time": time(*at), "what": entry.verb, "session": entry.get("session"),
-            "reason": entry.get("reason").or(entry.get("recipients")),
+            "entry": number, "time": time(*at), "what": entry.get("what").unwrap_or(entry.verb), "session": entry.get("session"),
+            "reason": entry.get("reason").or(entry.get("recipients")), "operator": entry.get("operator"),
         }))
     });
     let runs = log.runs.iter().filter(|run| run.times.0 < to && run.times.1 >= from).map(|run| {

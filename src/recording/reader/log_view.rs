@@ -32,7 +32,7 @@ pub struct LogView {
     pub runs: Vec<Run>,
     /// Sessions that are held.
     pub held: HashSet<SessionId>,
-    /// Holds, releases, erasures, and keys that were sealed to others: entry, time, line.
+    /// Holds, releases, erasures, keys that were sealed to others, and orders of operators: entry, time, line.
     pub orders: Vec<(u64, u64, String)>,
     /// Times between two entries that are too far from each other, while the gateway ran.
     pub silences: Vec<(u64, u64)>,
@@ -92,7 +92,7 @@ impl LogView {
             self.silences.push((self.last_time, time));
         }
         self.last_time = time;
-        if matches!(entry.verb, "hold" | "release" | "erase" | "rewrap") {
+        if matches!(entry.verb, "hold" | "release" | "erase" | "rewrap" | "order") {
             self.orders.push((number, time, line.to_owned()));
         }
         take_entry(self, number, &entry);
