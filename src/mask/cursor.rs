@@ -16,10 +16,37 @@ pub(super) struct Hit {
     pub(super) from: usize,
     /// One past the last byte that is overwritten.
     pub(super) to: usize,
-    /// Spaces, dots, dashes and brackets between digits stay, so that the shape can be seen.
-    pub(super) keeps_shape: bool,
+    /// What of it stays.
+    pub(super) keeps: Keeps,
     /// The value goes on behind `to`, as far as this says.
     pub(super) rest: Option<Rest>,
+}
+
+/// What of a value stays that is overwritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keeps {
+    Nothing,
+    /// Spaces, dots, dashes and brackets between digits, so that the shape can be seen.
+    Separators,
+    /// Ends of lines, and dashes, of which only labels have some.
+    Lines,
+}
+
+impl Keeps {
+    /// True for a byte that stays.
+    pub(super) fn has(self, byte: u8) -> bool {
+        match self {
+            Keeps::Nothing => false,
+            // Nothing else that is not ASCII stands between digits.
+            Keeps::Separators => {
+                matches!(
+                    byte,
+                    b' ' | b'-' | b'.' | b'(' | b')' | b'/' | b':' | b'\r' | b'\n' | b'\t' | 0x80..
+                )
+            }
+            Keeps::Lines => matches!(byte, b'\r' | b'\n' | b'-'),
+        }
+    }
 }
 
 /// How far a value goes whose beginning is known.
@@ -29,6 +56,8 @@ pub(super) enum Rest {
     Class(Class),
     /// Up to the line that ends a private key.
     PrivateKey,
+    /// Up to this byte, or to the line's end.
+    Until(u8),
 }
 
 /// A set of bytes that values consist of.
@@ -60,6 +89,15 @@ impl Class {
     }
 }
 
+/// What stands between the digits of a number: a space, a dash or a dot, in ASCII or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Separator {
+    /// The byte of ASCII that it is or stands for.
+    pub(super) kind: u8,
+    /// Bytes of it.
+    pub(super) length: usize,
+}
+
 /// A place in a text.
 pub(super) struct Cursor<'a> {
     text: &'a [u8],
@@ -71,38 +109,46 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
+    #[inline]
     pub(super) fn new(text: &'a [u8], at: usize, ended: bool) -> Self {
         Cursor { text, at, ended, hold: None }
     }
 
+    #[inline]
     pub(super) fn at(&self) -> usize {
         self.at
     }
 
+    #[inline]
     pub(super) fn text(&self) -> &'a [u8] {
         self.text
     }
 
     /// The byte `back` before the place, counted from 1; `None` before the text's beginning.
+    #[inline]
     pub(super) fn behind(&self, back: usize) -> Option<u8> {
         self.at.checked_sub(back).map(|at| self.text[at])
     }
 
     /// True where no word stands directly before the place.
+    #[inline]
     pub(super) fn starts_word(&self) -> bool {
         !self.behind(1).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     }
 
     /// The hold point: what stands before it may have passed already.
+    #[inline]
     pub(super) fn hold_here(&mut self) {
         self.hold.get_or_insert(self.at);
     }
 
     /// The next byte; `None` at the end of the whole text.
+    #[inline]
     pub(super) fn peek(&self) -> Result<Option<u8>, Stop> {
         self.peek_at(0)
     }
 
+    #[inline]
     pub(super) fn peek_at(&self, ahead: usize) -> Result<Option<u8>, Stop> {
         match self.text.get(self.at + ahead) {
             Some(byte) => Ok(Some(*byte)),
@@ -111,25 +157,60 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn skip(&mut self, bytes: usize) {
         self.at += bytes;
     }
 
     /// Takes the next byte if it is one of these.
+    #[inline]
     pub(super) fn take_one_of(&mut self, bytes: &[u8]) -> Result<Option<u8>, Stop> {
         let byte = self.peek()?.filter(|byte| bytes.contains(byte));
         self.at += usize::from(byte.is_some());
         Ok(byte)
     }
 
+    /// The separator that is next, if it is one of these or what typesetters put in their place.
+    #[inline]
+    pub(super) fn separator(&self, of: &[u8]) -> Result<Option<Separator>, Stop> {
+        match self.text.get(self.at) {
+            Some(b'0'..=b'9') => Ok(None),
+            _ => self.separator_at(0, of),
+        }
+    }
+
+    pub(super) fn separator_at(&self, ahead: usize, of: &[u8]) -> Result<Option<Separator>, Stop> {
+        let Some(byte) = self.peek_at(ahead)? else { return Ok(None) };
+        if byte.is_ascii() {
+            return Ok(of.contains(&byte).then_some(Separator { kind: byte, length: 1 }));
+        }
+        let separator = match byte {
+            // A space that does not break a line.
+            0xc2 if self.peek_at(ahead + 1)? == Some(0xa0) => Separator { kind: b' ', length: 2 },
+            0xe2 if self.peek_at(ahead + 1)? == Some(0x80) => match self.peek_at(ahead + 2)? {
+                // Spaces of other widths, U+2000 to U+200A and U+202F; dashes, U+2010 to U+2015.
+                Some(0x80..=0x8a | 0xaf) => Separator { kind: b' ', length: 3 },
+                Some(0x90..=0x95) => Separator { kind: b'-', length: 3 },
+                _ => return Ok(None),
+            },
+            // A minus sign.
+            0xe2 if self.peek_at(ahead + 1)? == Some(0x88) && self.peek_at(ahead + 2)? == Some(0x92) => {
+                Separator { kind: b'-', length: 3 }
+            }
+            _ => return Ok(None),
+        };
+        Ok(of.contains(&separator.kind).then_some(separator))
+    }
+
     /// Takes a digit if one is next.
+    #[inline]
     pub(super) fn take_digit(&mut self) -> Result<Option<u8>, Stop> {
         let byte = self.peek()?.filter(u8::is_ascii_digit);
         self.at += usize::from(byte.is_some());
         Ok(byte.map(|byte| byte - b'0'))
     }
 
-    /// Takes exactly so many digits.
+    /// Takes exactly so many digits, and says what number they are.
     pub(super) fn digits(&mut self, count: usize) -> Result<u32, Stop> {
         let mut value = 0;
         for _ in 0..count {
@@ -176,6 +257,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// True where no word goes on. A dot or a comma with a digit behind it is a number that goes on.
+    #[inline]
     pub(super) fn number_ends(&self) -> Result<bool, Stop> {
         Ok(match self.peek()? {
             None => true,

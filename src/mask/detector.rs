@@ -64,7 +64,7 @@ const ABOUT: [About; 20] = [
         Detector::Card,
         "card",
         "its first six digits; its last four are shown",
-        "numbers without Luhn's digit, or grouped by anything but single spaces or dashes",
+        "numbers without Luhn's digit, or grouped by anything but single spaces or dashes of any width",
     ),
     about(
         Detector::Iban,
@@ -72,12 +72,7 @@ const ABOUT: [About; 20] = [
         "its country and check digits",
         "numbers of mixed case, or whose check digits are wrong",
     ),
-    about(
-        Detector::Email,
-        "email",
-        "what stands before its @",
-        "addresses with a quoted local part, or at a host without a dot",
-    ),
+    about(Detector::Email, "email", "what stands before its @", "addresses at a host without a dot"),
     about(Detector::Ssn, "ssn", "its area number", "numbers without separators"),
     about(
         Detector::Phone,
@@ -94,18 +89,28 @@ const ABOUT: [About; 20] = [
     about(
         Detector::Aws,
         "aws",
-        "its prefix (AKIA, ASIA, aws_secret_access_key=)",
+        "its prefix (AKIA, ASIA), or its name (SecretAccessKey, aws_session_token …)",
         "secret access keys without their name",
     ),
-    about(Detector::Gcp, "gcp", "its prefix (AIza, ya29., GOCSPX-)", "what has no such prefix"),
-    about(Detector::Azure, "azure", "its name (AccountKey=, SharedAccessKey=)", "keys without their name"),
+    about(Detector::Gcp, "gcp", "its prefix (AIza, ya29., GOCSPX-, 1//0)", "what has no such prefix"),
+    about(
+        Detector::Azure,
+        "azure",
+        "its name (AccountKey, SharedAccessKey, sig=), or an application's first characters up to Q~",
+        "keys without their name",
+    ),
     about(
         Detector::Github,
         "github",
         "its prefix (ghp_, gho_, ghu_, ghs_, ghr_, github_pat_)",
         "what has no such prefix",
     ),
-    about(Detector::Gitlab, "gitlab", "its prefix (glpat-, gldt-, glrt-, glptt-)", "what has no such prefix"),
+    about(
+        Detector::Gitlab,
+        "gitlab",
+        "its prefix (glpat-, gldt-, glrt-, glptt-, glcbt- …)",
+        "what has no such prefix",
+    ),
     about(
         Detector::Slack,
         "slack",
@@ -121,20 +126,25 @@ const ABOUT: [About; 20] = [
     about(Detector::Openai, "openai", "sk-", "what has no such prefix"),
     about(Detector::Anthropic, "anthropic", "sk-ant-", "what has no such prefix"),
     about(Detector::HuggingFace, "huggingface", "hf_", "what has no such prefix"),
+    about(Detector::Jwt, "jwt", "eyJ", "tokens whose header is longer than 1 KiB"),
     about(
-        Detector::Jwt,
-        "jwt",
-        "eyJ",
-        "encrypted tokens (JWE), and tokens whose header is longer than 1 KiB",
+        Detector::PrivateKey,
+        "private-key",
+        "its label, -----BEGIN … PRIVATE KEY-----",
+        "keys that are not in PEM or of age",
     ),
-    about(Detector::PrivateKey, "private-key", "-----BEGIN", "keys that are not in PEM"),
     about(
         Detector::Password,
         "password",
-        "the user's name, or password=",
+        "the user's name, or the setting's (password, passwd, pwd, passphrase)",
         "passwords that no URL and no such name goes before",
     ),
-    about(Detector::Authorization, "authorization", "Bearer or Basic", "credentials without that word"),
+    about(
+        Detector::Authorization,
+        "authorization",
+        "Bearer, Basic or Token, or the name (api_key, client_secret, access_token …)",
+        "credentials without such a word",
+    ),
 ];
 
 /// Names of groups of detectors in the configuration.

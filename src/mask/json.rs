@@ -4,7 +4,7 @@
 //! looked at. Depth is bounded; what is deeper is a fault.
 
 use super::lane::{Fill, Found, Lane};
-use super::rules::Rules;
+use super::rules::{Member, Rules};
 
 /// Members that carry a piece of a text which goes on in the next event. Each has a text of its own for every `index`,
 /// `output_index`, `content_index` and `type` that stand before it.
@@ -63,7 +63,7 @@ pub(super) struct Json {
     path: Vec<u8>,
     name: Vec<u8>,
     /// The rule for the value of the member that is read.
-    member: Option<u16>,
+    member: Option<Member>,
     escape: Escape,
     /// A text that is whole in one string or number.
     once: Lane,
@@ -99,7 +99,7 @@ struct Level {
     /// An object: a member's name is next.
     at_name: bool,
     path: usize,
-    member: Option<u16>,
+    member: Option<Member>,
     index: u64,
 }
 
@@ -171,7 +171,7 @@ impl Json {
                 let whole = self.member.or_else(|| self.levels.last().and_then(|level| level.member));
                 // Words such as true and null cannot be overwritten, and are nobody's secret.
                 let is_number = byte == b'-' || byte.is_ascii_digit();
-                let whole = whole.filter(|_| is_number);
+                let whole = whole.filter(|member| is_number && member.nested).map(|member| member.rule);
                 // What says that it is JSON and is none is looked at as well.
                 self.once.restart(if is_number { Fill::Number } else { Fill::Text }, whole);
                 return self.bare(&[byte], wire, rules, found);
@@ -190,7 +190,8 @@ impl Json {
         }
         let above = self.levels.last();
         let index = above.map_or(0, |level| level.index);
-        let member = self.member.take().or_else(|| above.and_then(|level| level.member));
+        let member = self.member.take().filter(|member| member.nested);
+        let member = member.or_else(|| above.and_then(|level| level.member));
         self.levels.push(Level { object, at_name: object, path: self.path.len(), member, index });
     }
 
@@ -206,7 +207,7 @@ impl Json {
             None => self.place(),
         };
         if place == Place::Once {
-            self.once.restart(Fill::Text, whole);
+            self.once.restart(Fill::Text, whole.map(|member| member.rule));
         }
         self.state = State::Text(place);
     }
@@ -442,7 +443,7 @@ impl Json {
         self.levels.clear();
         self.path.clear();
         self.texts.clear();
-        self.member = whole;
+        self.member = whole.map(|rule| Member { rule, nested: true });
     }
 
     /// True between two JSON texts.

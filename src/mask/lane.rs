@@ -6,7 +6,7 @@
 //!   runs   decoded bytes -> wire: as they are, or one escape for several
 //! ```
 
-use super::cursor::{Class, Rest, Stop};
+use super::cursor::{Keeps, Rest, Stop};
 use super::personal::has_luhn_digit;
 use super::rules::{Rules, Source};
 
@@ -196,7 +196,7 @@ impl Lane {
             if self.base == 0 && self.seen == 0 && to > 0 {
                 found.count(rule);
             }
-            self.cut(rule, from, to, false, found);
+            self.cut(rule, from, to, Keeps::Nothing, found);
             self.seen = self.text.len();
             self.give_up();
             return;
@@ -232,7 +232,7 @@ impl Lane {
                 if let (Some(forced), Some(hold)) = (&mut candidate.forced, candidate.hold) {
                     let from = hold.max(*forced);
                     *forced = self.end();
-                    self.cut(candidate.rule, from, self.end(), false, found);
+                    self.cut(candidate.rule, from, self.end(), Keeps::Nothing, found);
                 }
                 true
             }
@@ -240,14 +240,14 @@ impl Lane {
                 // What was held for too long has passed, overwritten.
                 let from = (self.base + hit.from as u64).max(candidate.forced.unwrap_or(0));
                 let to = self.base + hit.to as u64;
-                self.cut(candidate.rule, from, to, hit.keeps_shape, found);
+                self.cut(candidate.rule, from, to, hit.keeps, found);
                 if matches!(self.fill, Fill::Number | Fill::Words)
                     && self.is_number_with_luhn_digit(at, hit.from, hit.to)
                     && let Some(digit) = self.text[hit.from..hit.to].iter().position(u8::is_ascii_digit)
                 {
                     let digit = from.max(self.base + (hit.from + digit) as u64);
                     let fill = std::mem::replace(&mut self.fill, Fill::First);
-                    self.cut(candidate.rule, digit, digit + 1, false, found);
+                    self.cut(candidate.rule, digit, digit + 1, Keeps::Nothing, found);
                     self.fill = fill;
                 }
                 if to > self.covered {
@@ -270,8 +270,8 @@ impl Lane {
         let digits = number.filter(|(_, byte)| byte.is_ascii_digit());
         let digit =
             |(place, byte): (usize, &u8)| if (from..to).contains(&(at + place)) { 0 } else { byte - b'0' };
-        let digits: Vec<u8> = digits.map(digit).collect();
-        !digits.is_empty() && has_luhn_digit(&digits)
+        let mut digits = digits.map(digit).peekable();
+        digits.peek().is_some() && has_luhn_digit(digits)
     }
 
     /// Overwrites what belongs to values whose beginning was found.
@@ -281,7 +281,8 @@ impl Lane {
             let from = going.at;
             let text = &self.text[(from - self.base) as usize..];
             let (length, over) = match going.rest {
-                Rest::Class(class) => run_of(text, class),
+                Rest::Class(class) => run_of(text, |byte| class.has(byte)),
+                Rest::Until(last) => run_of(text, |byte| byte != last && !is_line_end(byte)),
                 Rest::PrivateKey => {
                     let mut dash = going.dash;
                     let end = text.iter().position(|byte| {
@@ -295,14 +296,15 @@ impl Lane {
             };
             going.at += length as u64;
             self.covered = self.covered.max(going.at);
-            self.cut(going.rule, from, going.at, going.rest == Rest::PrivateKey, found);
+            let keeps = if going.rest == Rest::PrivateKey { Keeps::Lines } else { Keeps::Nothing };
+            self.cut(going.rule, from, going.at, keeps, found);
             !over
         });
         self.rests.append(&mut rests);
     }
 
-    /// Overwrites decoded text where it lies. `keeps_shape`: but not what separates it.
-    fn cut(&self, rule: u16, from: u64, to: u64, keeps_shape: bool, found: &mut Found) {
+    /// Overwrites decoded text where it lies, but not what it `keeps`.
+    fn cut(&self, rule: u16, from: u64, to: u64, keeps: Keeps, found: &mut Found) {
         if from >= to {
             return;
         }
@@ -314,7 +316,7 @@ impl Lane {
                 continue;
             }
             if run.escape > 0 {
-                if !(keeps_shape && bytes.iter().all(|byte| is_separator(*byte))) {
+                if !bytes.iter().all(|byte| keeps.has(*byte)) {
                     found.cuts.push(Cut { wire: run.wire, length: run.escape.into(), fill: self.fill, rule });
                 }
                 continue;
@@ -342,11 +344,9 @@ impl Lane {
             }
             let mut at = 0;
             while at < bytes.len() {
-                let length = match keeps_shape {
-                    true => {
-                        bytes[at..].iter().position(|byte| is_separator(*byte)).unwrap_or(bytes.len() - at)
-                    }
-                    false => bytes.len() - at,
+                let length = match keeps {
+                    Keeps::Nothing => bytes.len() - at,
+                    _ => bytes[at..].iter().position(|byte| keeps.has(*byte)).unwrap_or(bytes.len() - at),
                 };
                 if length > 0 {
                     found.cuts.push(Cut { wire: wire + at as u64, length, fill: self.fill, rule });
@@ -376,7 +376,7 @@ impl Lane {
             forced += 1;
             if !passes {
                 open.forced = Some(end);
-                self.cut(open.rule, hold, end, false, found);
+                self.cut(open.rule, hold, end, Keeps::Nothing, found);
             }
             !passes
         });
@@ -407,11 +407,11 @@ impl Lane {
     }
 }
 
-fn run_of(text: &[u8], class: Class) -> (usize, bool) {
-    let length = text.iter().position(|byte| !class.has(*byte));
-    (length.unwrap_or(text.len()), length.is_some())
+fn is_line_end(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
 }
 
-fn is_separator(byte: u8) -> bool {
-    matches!(byte, b' ' | b'-' | b'.' | b'(' | b')' | b'/' | b':' | b'\r' | b'\n' | b'\t')
+fn run_of(text: &[u8], goes_on: impl Fn(u8) -> bool) -> (usize, bool) {
+    let length = text.iter().position(|byte| !goes_on(*byte));
+    (length.unwrap_or(text.len()), length.is_some())
 }

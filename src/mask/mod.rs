@@ -13,6 +13,7 @@
 //! to (`tests.rs`, and the fuzz target).
 
 mod blank;
+mod credential;
 mod cursor;
 mod detector;
 mod form;
@@ -21,6 +22,8 @@ mod grpc;
 mod json;
 mod keys;
 mod lane;
+mod literals;
+mod numbers;
 mod pattern;
 mod personal;
 mod rules;

@@ -1,6 +1,6 @@
 //! Rules of the operator's own: a literal anchor that may pass, and a bounded regular expression for what follows it.
 
-use super::cursor::{Cursor, Hit, Stop};
+use super::cursor::{Cursor, Hit, Keeps, Stop};
 use regex_automata::dfa::{Automaton, StartKind, dense};
 use regex_automata::nfa::thompson;
 use regex_automata::util::primitives::StateID;
@@ -83,6 +83,6 @@ impl Pattern {
             }
         }
         let to = longest.ok_or(Stop::No)?;
-        Ok(Hit { from, to, keeps_shape: false, rest: None })
+        Ok(Hit { from, to, keeps: Keeps::Nothing, rest: None })
     }
 }

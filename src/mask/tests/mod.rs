@@ -1,6 +1,7 @@
 //! Whole texts and every split of them.
 
 mod bodies;
+mod forms;
 mod messages;
 mod spans;
 mod splits;

@@ -1,0 +1,80 @@
+//! Addresses of the Internet Protocol.
+
+use super::{hit, starts_number};
+use crate::mask::cursor::{Cursor, Hit, Keeps, Stop};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// An IPv4 address. The first two numbers may pass.
+pub(in crate::mask) fn ipv4(cursor: &mut Cursor<'_>) -> Result<Hit, Stop> {
+    if !starts_number(cursor) || matches!(cursor.behind(1), Some(b'.' | b'-')) {
+        return Err(Stop::No);
+    }
+    let from = cursor.at();
+    for group in 0..4 {
+        if group > 0 && cursor.take_one_of(b".")?.is_none() {
+            return Err(Stop::No);
+        }
+        if group == 2 {
+            cursor.hold_here();
+        }
+        let start = cursor.at();
+        while cursor.take_digit()?.is_some() {
+            if cursor.at() - start > 3 {
+                return Err(Stop::No);
+            }
+        }
+    }
+    let text = std::str::from_utf8(&cursor.text()[from..cursor.at()]).map_err(|_| Stop::No)?;
+    let address = Ipv4Addr::from_str(text).map_err(|_| Stop::No)?;
+    if address.octets()[0] == 0 || !cursor.number_ends()? {
+        return Err(Stop::No);
+    }
+    hit(cursor, cursor.at(), Keeps::Separators)
+}
+
+/// An IPv6 address, entered at its first colon. The first two groups may pass.
+pub(in crate::mask) fn ipv6(cursor: &mut Cursor<'_>) -> Result<Hit, Stop> {
+    let mut back = 0;
+    while cursor.behind(back + 1).is_some_and(|byte| byte.is_ascii_hexdigit()) {
+        back += 1;
+        if back > 4 {
+            return Err(Stop::No);
+        }
+    }
+    if cursor.behind(back + 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || b":_.".contains(&byte)) {
+        return Err(Stop::No);
+    }
+    let from = cursor.at() - back;
+    let (mut colons, mut length) = (0, back);
+    loop {
+        match cursor.peek()? {
+            Some(b':') => {
+                colons += 1;
+                cursor.skip(1);
+                if colons == 2 {
+                    cursor.hold_here();
+                }
+            }
+            Some(byte) if byte.is_ascii_hexdigit() || byte == b'.' => cursor.skip(1),
+            _ => break,
+        }
+        length += 1;
+        if length > 46 {
+            return Err(Stop::No);
+        }
+    }
+    let text = &cursor.text()[from..cursor.at()];
+    let length = text.iter().rposition(|byte| byte.is_ascii_hexdigit()).map_or(0, |last| last + 1);
+    let text = &text[..length];
+    if cursor.peek()?.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        return Err(Stop::No);
+    }
+    let digits = text.iter().filter(|byte| byte.is_ascii_hexdigit()).count();
+    if digits < 5 || !text.iter().any(u8::is_ascii_digit) {
+        return Err(Stop::No);
+    }
+    let text = std::str::from_utf8(text).map_err(|_| Stop::No)?;
+    Ipv6Addr::from_str(text).map_err(|_| Stop::No)?;
+    hit(cursor, from + length, Keeps::Separators)
+}
