@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Why a session cannot be recorded any further, or not at all.
@@ -115,6 +115,8 @@ pub struct Archive {
     /// Has every reservation fail.
     #[cfg(test)]
     pub(super) is_full: std::sync::atomic::AtomicBool,
+    /// Bytes that sessions hold before their permits.
+    pub held: Arc<AtomicUsize>,
     /// 1 while the log cannot be written.
     pub(super) log_failing: AtomicU64,
 }
@@ -147,6 +149,7 @@ impl Archive {
             without_spare: AtomicU64::new(0),
             #[cfg(test)]
             is_full: Default::default(),
+            held: Arc::default(),
             log_failing: AtomicU64::new(0),
         })
     }

@@ -25,12 +25,20 @@ use std::cell::RefCell;
 use std::io::IoSlice;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// Bytes held of a session before its permit, both planes and facts together. An honest client is sent some refusals and the
 /// settings of HTTP/2. Beyond it bytes are let go, since who is not permitted leaves none: its session goes on to be refused,
 /// and can be permitted no more. Of facts as many are kept again, and the rest is counted.
 const MAX_HELD: usize = 64 * 1024;
+
+/// Bytes held of all sessions of the process before their permits. Beyond it, [`MAX_HELD`] of a session is [`MIN_HELD`]: who
+/// opens many connections to be refused on takes no memory, and none of the room of those that say what an honest client says.
+const MAX_HELD_IN_ALL: usize = 256 << 20;
+/// An honest client's request and a few refusals fit.
+const MIN_HELD: usize = 8 * 1024;
 
 /// Between two looks whether a segment is old enough to be closed.
 const TICK: Duration = Duration::from_secs(1);
@@ -98,19 +106,41 @@ struct Held {
     lost_facts: u64,
     /// Bytes were let go.
     is_incomplete: bool,
+    share: HeldShare,
 }
 
 impl Held {
+    fn new(suite: Suite, down_secret: Option<(TrafficSecret, u64)>, in_all: Arc<AtomicUsize>) -> Self {
+        Held {
+            suite,
+            down_secret,
+            down: vec![Vec::new()],
+            up: Vec::new(),
+            facts: Vec::new(),
+            lost_facts: 0,
+            is_incomplete: false,
+            share: HeldShare { in_all, own: 0 },
+        }
+    }
+
     fn bytes(&self) -> usize {
         self.down.iter().map(Vec::len).sum::<usize>() + self.up.len()
     }
 
     /// Lets the bytes go when there are too many.
     fn limit(&mut self) {
-        self.is_incomplete |= self.bytes() > MAX_HELD;
+        let bytes = self.bytes();
+        let limit = if self.share.set(bytes) > MAX_HELD_IN_ALL { MIN_HELD } else { MAX_HELD };
+        self.is_incomplete |= bytes > limit;
         if self.is_incomplete {
             (self.down, self.up) = (Vec::new(), Vec::new());
+            self.share.set(0);
         }
+    }
+
+    fn hold_up(&mut self, plaintext: &[u8]) {
+        self.up.extend_from_slice(plaintext);
+        self.limit();
     }
 
     fn hold_fact(&mut self, line: String) {
@@ -118,6 +148,29 @@ impl Held {
             true => self.lost_facts += 1,
             false => self.facts.push(line),
         }
+    }
+}
+
+/// A session's part of what is held in all.
+struct HeldShare {
+    in_all: Arc<AtomicUsize>,
+    own: usize,
+}
+
+impl HeldShare {
+    /// Counts `bytes` as this session's; gives what is held in all.
+    fn set(&mut self, bytes: usize) -> usize {
+        let before = std::mem::replace(&mut self.own, bytes);
+        match bytes >= before {
+            true => self.in_all.fetch_add(bytes - before, Relaxed) + (bytes - before),
+            false => self.in_all.fetch_sub(before - bytes, Relaxed) - (before - bytes),
+        }
+    }
+}
+
+impl Drop for HeldShare {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 
@@ -132,15 +185,8 @@ impl Recording {
         let phase = match leg.sending() {
             Some(sending) => {
                 let secret = sending.secret.and_then(|secret| TrafficSecret::new(sending.suite, secret));
-                Phase::Held(Box::new(Held {
-                    suite: sending.suite,
-                    down_secret: secret.map(|secret| (secret, sending.number)),
-                    down: vec![Vec::new()],
-                    up: Vec::new(),
-                    facts: Vec::new(),
-                    lost_facts: 0,
-                    is_incomplete: false,
-                }))
+                let secret = secret.map(|secret| (secret, sending.number));
+                Phase::Held(Box::new(Held::new(sending.suite, secret, worker.archive.held.clone())))
             }
             // A client leg has TLS.
             None => Phase::Broken(None, RecordingFault::NotRecords),
@@ -193,8 +239,7 @@ impl Recording {
         let mut state = self.0.borrow_mut();
         match &mut state.phase {
             Phase::Held(held) => {
-                held.up.extend_from_slice(plaintext);
-                held.limit();
+                held.hold_up(plaintext);
                 Ok(())
             }
             _ => state.tape(|recorder, tape| {
@@ -397,5 +442,37 @@ struct UpTap(Recording);
 impl ClientTap for UpTap {
     fn take(&mut self, plaintext: &[u8]) -> Result<(), NotTaken> {
         self.0.client_said(plaintext)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(in_all: &Arc<AtomicUsize>) -> Held {
+        Held::new(Suite::Aes128Gcm, None, in_all.clone())
+    }
+
+    #[test]
+    fn a_session_holds_little_while_many_hold_much_and_gives_back_what_it_held() {
+        let in_all = Arc::new(AtomicUsize::new(0));
+        let (mut one, mut other) = (held(&in_all), held(&in_all));
+        one.hold_up(&[0; MAX_HELD]);
+        assert!(!one.is_incomplete && in_all.load(Relaxed) == MAX_HELD);
+        one.hold_down(&[0]);
+        assert!(one.is_incomplete && one.up.capacity() == 0 && in_all.load(Relaxed) == 0, "let go");
+        // Others hold all that there is.
+        in_all.store(MAX_HELD_IN_ALL, Relaxed);
+        other.hold_down(&[0; MIN_HELD - 1]);
+        other.hold_up(&[0]);
+        assert!(!other.is_incomplete, "an honest client is not hurt");
+        other.hold_up(&[0]);
+        assert!(other.is_incomplete);
+        assert_eq!(in_all.load(Relaxed), MAX_HELD_IN_ALL);
+        let mut third = held(&in_all);
+        third.hold_up(&[0; 100]);
+        assert_eq!(in_all.load(Relaxed), MAX_HELD_IN_ALL + 100);
+        drop(third);
+        assert_eq!(in_all.load(Relaxed), MAX_HELD_IN_ALL, "permitted or ended, it holds nothing");
     }
 }
