@@ -70,6 +70,10 @@ class Recordings:
     def hold_none_of(self, *secrets: str) -> None:
         """No file holds one of these."""
         for path in self.files():
-            bytes_ = path.read_bytes()
+            try:
+                bytes_ = path.read_bytes()
+            except FileNotFoundError:
+                # A tile of the log that a fuller one has replaced meanwhile, which holds its hashes.
+                continue
             for secret in secrets:
                 assert secret.encode() not in bytes_, (path, secret)
