@@ -95,6 +95,7 @@
 //! | `names` `authority` `account` | certificates by ACME | for which names, at which authority, with which account there |
 //! | `not_after` `at` `explanation` | certificates by ACME | until when a new one is good, when the authority suggests a renewal (both in seconds since 1970), and its page about that |
 //! | `failures` `retry_in` `error` | certificates by ACME | failed orders in a row, seconds to the next, and what the authority said |
+//! | `url` | time-stamps of recordings | which authority is asked |
 //! | `logs` `witness` | witnesses | how many logs are witnessed; which witness refuses, or does not answer |
 //! | `panic` | faults of the gateway itself | what happened, and where in the program |
 

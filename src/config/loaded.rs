@@ -7,6 +7,7 @@ use crate::admin;
 use crate::audit::{Format, Room};
 use crate::gateway::Gateway;
 use crate::recording::settings::Settings;
+use crate::recording::timestamp::client::TimestampSettings;
 use crate::recording::witness::client::AskedWitness;
 use crate::recording::witness::memory::ServedWitness;
 use crate::sandbox::Plan as SandboxPlan;
@@ -34,6 +35,8 @@ pub struct Loaded {
     pub sandbox: SandboxPlan,
     /// Witnesses that are asked to cosign the log of recordings.
     pub witnesses: Vec<AskedWitness>,
+    /// The authority that time-stamps the log of recordings.
+    pub timestamp: Option<TimestampSettings>,
     /// This gateway as a witness of others.
     pub witness: Option<ServedWitness>,
     /// What `check` prints.

@@ -20,6 +20,8 @@ pub struct Summary {
     pub recordings: Option<(String, usize)>,
     /// Who cosigns the log of recordings.
     pub witnesses: Vec<String>,
+    /// Where the log of recordings is time-stamped.
+    pub timestamps: Option<String>,
     /// Where others' logs are witnessed, and how many.
     pub witnesses_logs: Option<(String, usize)>,
     /// Who issues tokens.
@@ -165,6 +167,9 @@ impl fmt::Display for Summary {
         }
         if !self.witnesses.is_empty() {
             writeln!(f, "witnessed   by {}", self.witnesses.join(", "))?;
+        }
+        if let Some(url) = &self.timestamps {
+            writeln!(f, "timestamps  by {url}")?;
         }
         if let Some((address, logs)) = &self.witnesses_logs {
             writeln!(f, "witnesses   {logs} logs on {address}")?;

@@ -4,14 +4,16 @@ use super::arguments::{Gateway, Period, Place, Session, Verifying, WitnessKey};
 use super::progress::Progress;
 use super::{EvidenceFault, export, identities, list, replay, rewrap, show};
 use crate::names::SessionId;
+use crate::net::https::pem_authorities;
 use crate::recording::directory::Directory;
 use crate::recording::keeper::requests::{Action, Request, ask};
 use crate::recording::reader::verify::{
-    AREAS, Report, Witnessed, hold_against_noted, hold_against_witnesses, verify,
+    AREAS, Report, Stamped, Witnessed, hold_against_noted, hold_against_timestamps, hold_against_witnesses,
+    verify,
 };
 use serde_json::json;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `staunch sessions …`.
 #[derive(Debug, clap::Subcommand)]
@@ -47,6 +49,12 @@ pub enum Command {
         /// How much later than the newest cosignature the log may have entries.
         #[arg(long, value_name = "DURATION", default_value = "1h", requires = "witness")]
         witnessed_within: Period,
+        /// The authority that the log's time-stamps must lead to, a PEM file.
+        #[arg(long, value_name = "FILE")]
+        timestamp_ca: Option<PathBuf>,
+        /// How much later than the newest time-stamp the log may have entries.
+        #[arg(long, value_name = "DURATION", default_value = "2h", requires = "timestamp_ca")]
+        stamped_within: Period,
         /// Print the report as JSON.
         #[arg(long)]
         json: bool,
@@ -89,6 +97,8 @@ pub fn run(command: Command, out: &mut impl Write, told: &mut impl Write) -> Res
             witness,
             witnesses_required,
             witnessed_within,
+            timestamp_ca,
+            stamped_within,
             json,
         } => {
             let witnesses: Vec<_> = witness.into_iter().map(|key| key.0).collect();
@@ -97,6 +107,7 @@ pub fn run(command: Command, out: &mut impl Write, told: &mut impl Write) -> Res
                 let why = format!("{required} witnesses are required and {} named", witnesses.len());
                 return Err(EvidenceFault::Usage(why));
             }
+            let wanted = timestamp_ca.as_deref().map(|path| stamped(path, stamped_within)).transpose()?;
             let identities = identity.as_deref().map(identities).transpose()?;
             let directory = Directory::read(&place.directory)?;
             let mut report = verify(
@@ -105,6 +116,7 @@ pub fn run(command: Command, out: &mut impl Write, told: &mut impl Write) -> Res
                 gateway.map(|gateway| gateway.0),
                 &mut Verifying(Progress::new("verifying segment")),
             )?;
+            hold_against_timestamps(&directory, wanted.as_ref(), &mut report);
             if let Some(file) = noted {
                 let text = std::fs::read_to_string(&file);
                 let why = |error: std::io::Error| EvidenceFault::File {
@@ -129,6 +141,13 @@ pub fn run(command: Command, out: &mut impl Write, told: &mut impl Write) -> Res
         Command::Release(ordered) => order(out, Action::Release, ordered),
         Command::Erase(ordered) => order(out, Action::Erase, ordered),
     }
+}
+
+/// What is demanded of time-stamps.
+fn stamped(path: &Path, within: Period) -> Result<Stamped, EvidenceFault> {
+    let why = |why| EvidenceFault::File { path: path.to_owned(), why };
+    let roots = pem_authorities(path).map_err(why)?;
+    Ok(Stamped { authorities: roots.roots, within: within.0 })
 }
 
 fn order(out: &mut impl Write, action: Action, ordered: Ordered) -> Result<u8, EvidenceFault> {

@@ -15,7 +15,7 @@ mod words;
 
 pub use histogram::Histogram;
 pub use masking::MaskCounters;
-pub use render::{AcmeFacts, LogFacts, ProcessFacts, RecordingFacts, WitnessFacts, render};
+pub use render::{AcmeFacts, LogFacts, ProcessFacts, RecordingFacts, TimestampFacts, WitnessFacts, render};
 pub use route::RouteMetrics;
 pub use signals::{SignalOutcome, count_signal};
 pub use summary::{Dials, Quantiles, Totals, dials, first_bytes, quantile, totals};

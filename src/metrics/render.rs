@@ -100,6 +100,19 @@ pub struct RecordingFacts {
     pub has_log: bool,
     /// Witnesses that are asked to cosign the log.
     pub witnesses: Vec<WitnessFacts>,
+    /// Time-stamps of the log; `None`: nobody is asked for them.
+    pub timestamps: Option<TimestampFacts>,
+}
+
+/// How time-stamps of the log of recordings do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TimestampFacts {
+    /// Entries of the log that are stamped.
+    pub size: u64,
+    /// The newest one's time, seconds since 1970.
+    pub time: u64,
+    /// Requests that were stamped, whose answer did not count, and that had no answer.
+    pub requests: [u64; 3],
 }
 
 /// How a witness of the log of recordings does.
@@ -370,6 +383,23 @@ fn recordings(out: &mut Text, facts: &RecordingFacts) {
     if !facts.witnesses.is_empty() {
         witnesses(out, &facts.witnesses);
     }
+    if let Some(facts) = &facts.timestamps {
+        timestamps(out, facts);
+    }
+}
+
+fn timestamps(out: &mut Text, facts: &TimestampFacts) {
+    let help = "Requests for a time-stamp of the log of recordings, by what became of them.";
+    out.family("recording_timestamp_requests_total", "counter", help);
+    for (outcome, count) in ["stamped", "refused", "silent"].into_iter().zip(facts.requests) {
+        out.sample("recording_timestamp_requests_total", &[("outcome", outcome)], count);
+    }
+    let name = "recording_timestamp_entries";
+    out.family(name, "gauge", "Entries of the log of recordings that are time-stamped.");
+    out.sample(name, &[], facts.size);
+    let name = "recording_timestamp_last_timestamp_seconds";
+    out.family(name, "gauge", "The newest time-stamp's time; 0: none since the start.");
+    out.sample(name, &[], facts.time);
 }
 
 fn witnesses(out: &mut Text, witnesses: &[WitnessFacts]) {

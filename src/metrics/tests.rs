@@ -184,6 +184,7 @@ fn what_the_process_tells_is_shown_as_it_is() {
         segments: 7,
         has_space: true,
         witnesses: vec![WitnessFacts { name: "w".into(), size: 17, requests: [19, 23, 29], time: 31 }],
+        timestamps: Some(TimestampFacts { size: 37, time: 41, requests: [43, 47, 53] }),
         ..RecordingFacts::default()
     };
     let facts = ProcessFacts { memory: Some((11, 13)), recordings: Some(recordings), ..Default::default() };
@@ -202,6 +203,9 @@ fn what_the_process_tells_is_shown_as_it_is() {
         "staunch_recording_witness_requests_total{witness=\"w\",outcome=\"refused\"} 23",
         "staunch_recording_witness_entries{witness=\"w\"} 17",
         "staunch_recording_witness_last_timestamp_seconds{witness=\"w\"} 31",
+        "staunch_recording_timestamp_requests_total{outcome=\"refused\"} 47",
+        "staunch_recording_timestamp_entries 37",
+        "staunch_recording_timestamp_last_timestamp_seconds 41",
         "staunch_recording_failing{what=\"space\"} 0",
         "staunch_recording_failing{what=\"log\"} 1",
     ] {

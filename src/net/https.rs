@@ -118,11 +118,13 @@ impl HttpsClient {
         };
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls.as_ref().clone())
-            .https_only()
-            .enable_http1()
-            .wrap_connector(tcp);
+        let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls.as_ref().clone());
+        let connector = match request.uri().scheme_str() {
+            // Of an URL that may be one of http alone.
+            Some("http") => connector.https_or_http(),
+            _ => connector.https_only(),
+        };
+        let connector = connector.enable_http1().wrap_connector(tcp);
         let client: Client<_, Full<Bytes>> =
             Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
         let response =
@@ -140,7 +142,7 @@ impl HttpsClient {
 
 const JSON: hyper::header::HeaderValue = hyper::header::HeaderValue::from_static("application/json");
 
-/// An https URL without user information or fragment.
+/// An https URL without user information or fragment (an http one only by [`HttpsUrl::parse_with_http`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpsUrl {
     uri: Uri,
@@ -151,6 +153,17 @@ impl HttpsUrl {
     /// `host:port`, the host in lower case.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// An https URL, or one of http: for questions that anybody may see, and answers that are signed by themselves.
+    pub fn parse_with_http(url: &str) -> Option<Self> {
+        match url.strip_prefix("http://") {
+            None => url.parse().ok(),
+            Some(rest) => {
+                let HttpsUrl { host, .. } = format!("https://{rest}").parse().ok()?;
+                Some(HttpsUrl { uri: url.parse().ok()?, host })
+            }
+        }
     }
 
     /// The whole URL.
@@ -263,6 +276,16 @@ mod tests {
             "",
         ] {
             assert_eq!(host(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_http_url_is_one_only_where_answers_are_signed_by_themselves() {
+        let text = |url: &str| HttpsUrl::parse_with_http(url).map(|url| url.text());
+        assert_eq!(text("http://tsa.example/a?b").as_deref(), Some("http://tsa.example/a?b"));
+        assert_eq!(text("https://tsa.example/").as_deref(), Some("https://tsa.example/"));
+        for bad in ["ftp://tsa.example/", "http://", "http://a@b/", "http://tsa.example:x/", "tsa.example"] {
+            assert_eq!(text(bad), None, "{bad}");
         }
     }
 

@@ -2,7 +2,8 @@
 
 use crate::close::Close;
 use crate::metrics::{
-    AcmeFacts, MaskCounters, ProcessFacts, RecordingFacts, WitnessFacts, WorkerMetrics, render,
+    AcmeFacts, MaskCounters, ProcessFacts, RecordingFacts, TimestampFacts, WitnessFacts, WorkerMetrics,
+    render,
 };
 use crate::names::{IssuerName, RouteName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -106,6 +107,7 @@ fn facts() -> ProcessFacts {
         memory: Some((0, 0)),
         recordings: Some(RecordingFacts {
             witnesses: vec![WitnessFacts { name: NAME.into(), ..WitnessFacts::default() }],
+            timestamps: Some(TimestampFacts::default()),
             ..RecordingFacts::default()
         }),
         ..ProcessFacts::default()

@@ -19,11 +19,14 @@ use crate::audit::{self, Format, OrderLine, Sink};
 use crate::close::Close;
 use crate::config::{self, Faults, Loaded};
 use crate::gateway::Gateway;
-use crate::metrics::{AcmeFacts, LogFacts, ProcessFacts, RecordingFacts, WorkerMetrics, render};
+use crate::metrics::{
+    AcmeFacts, LogFacts, ProcessFacts, RecordingFacts, TimestampFacts, WorkerMetrics, render,
+};
 use crate::recording::archive::{Archive, Counters};
 use crate::recording::directory::DirectoryFault;
 use crate::recording::keeper::{Origin, Recordings};
 use crate::recording::settings::Settings;
+use crate::recording::timestamp::client::{TimestampSettings, TimestampStatus, Timestamps};
 use crate::recording::witness::client::{AskedWitness, Witnesses};
 use crate::sandbox::Confinement;
 use crate::session::registry::Registry;
@@ -166,7 +169,17 @@ impl Running {
         sink: Option<Sink>,
     ) -> Result<Self, StartFault> {
         let Loaded {
-            mut gateway, admin, acme, summary, warnings, memory, recording, witnesses, witness, ..
+            mut gateway,
+            admin,
+            acme,
+            summary,
+            warnings,
+            memory,
+            recording,
+            witnesses,
+            timestamp,
+            witness,
+            ..
         } = loaded;
         log_warnings(&warnings);
         log_confinement(&confinement);
@@ -200,6 +213,7 @@ impl Running {
             sink,
             memory: memory.clone(),
             witnesses: Mutex::new(ask_witnesses(archive.as_deref(), witnesses)),
+            timestamps: Mutex::new(ask_timestamps(archive.as_ref(), timestamp)),
             archive,
         });
         tokio::spawn(admin::serve(admin_listener, state.clone(), settings));
@@ -284,6 +298,8 @@ impl Running {
                 // The old tasks end first: two that ask one witness would take each other's answers for a conflict.
                 *self.state.witnesses.lock() = Witnesses::default();
                 *self.state.witnesses.lock() = ask_witnesses(self.state.archive.as_deref(), witnesses);
+                *self.state.timestamps.lock() =
+                    ask_timestamps(self.state.archive.as_ref(), loaded.timestamp.take());
                 log_warnings(&loaded.warnings);
                 let old = self.gateway.load_full();
                 loaded.gateway.issuers.adopt(&old.issuers);
@@ -399,6 +415,16 @@ fn ask_witnesses(archive: Option<&Archive>, witnesses: Vec<AskedWitness>) -> Wit
     }
 }
 
+/// Begins to ask for time-stamps of the log, where there is one and somebody to ask.
+fn ask_timestamps(archive: Option<&Arc<Archive>>, settings: Option<TimestampSettings>) -> Timestamps {
+    match archive.zip(settings) {
+        Some((archive, settings)) => {
+            Timestamps::start(archive.clone(), settings, &tokio::runtime::Handle::current())
+        }
+        None => Timestamps::default(),
+    }
+}
+
 /// Opens the directory of recordings; the log says by which configuration.
 fn open_recordings(path: &Path, settings: Settings) -> Result<Recordings, StartFault> {
     let text = std::fs::read(path).map_err(system("cannot read the configuration again"))?;
@@ -427,7 +453,7 @@ impl Stop {
 }
 
 /// The counters of recordings.
-fn recording_facts(archive: &Archive, witnesses: &Witnesses) -> RecordingFacts {
+fn recording_facts(archive: &Archive, witnesses: &Witnesses, timestamps: &Timestamps) -> RecordingFacts {
     let Counters { recorded, unrecorded, no_space, damaged, lost_bytes, written, closed, .. } =
         &archive.counters;
     RecordingFacts {
@@ -441,6 +467,11 @@ fn recording_facts(archive: &Archive, witnesses: &Witnesses) -> RecordingFacts {
         has_space: archive.has_space(),
         has_log: archive.has_log(),
         witnesses: witnesses.statuses().into_iter().map(witness::facts).collect(),
+        timestamps: timestamps.status().map(|TimestampStatus { size, time, requests }| TimestampFacts {
+            size,
+            time,
+            requests,
+        }),
     }
 }
 
@@ -462,6 +493,8 @@ struct State {
     archive: Option<Arc<Archive>>,
     /// Those that are asked to cosign the log of recordings.
     witnesses: Mutex<Witnesses>,
+    /// Asks for time-stamps of the log of recordings.
+    timestamps: Mutex<Timestamps>,
 }
 
 fn acme_facts((route, certificate): &(crate::names::RouteName, Arc<Certificate>)) -> AcmeFacts {
@@ -565,7 +598,7 @@ impl AdminState for State {
             recordings: self
                 .archive
                 .as_deref()
-                .map(|archive| recording_facts(archive, &self.witnesses.lock())),
+                .map(|archive| recording_facts(archive, &self.witnesses.lock(), &self.timestamps.lock())),
             draining: self.draining.load(Relaxed),
         };
         render(&self.metrics, &facts)

@@ -162,6 +162,8 @@ RUN = [
     (r"cd segments|ssh-keygen .*segment|sed '/\^\$/q'|grep \"\^— staunch/|openssl pkeyutl|len=", "test_recording_drills.py::test_the_commands_of_the_format_s_page_verify_it_without_staunch"),
     (r"export STAUNCH_RECORDINGS|staunch sessions (list|show|replay|export)", "test_recording_protocols.py::test_all_of_it_verifies_replays_and_exports"),
     (r"cp recordings/log/checkpoint|staunch sessions verify .*--noted", "test_recording_drills.py::test_an_older_log_is_found_by_a_checkpoint_that_was_noted"),
+    (r"staunch sessions verify --directory recordings --timestamp-ca ", "test_recording_timestamps.py::test_the_log_is_stamped_and_openssl_says_the_same"),
+    (r"(cd recordings/log/timestamps|openssl ts -)", "test_recording_timestamps.py::test_the_log_is_stamped_and_openssl_says_the_same"),
     (r"curl -s \"https://gw-2.example.com:9443/", "test_recording_witness.py::test_a_gateway_s_log_is_cosigned_by_another_and_the_cosignature_is_the_specification_s"),
     (r"staunch sessions verify", "test_recording.py::test_verification_is_good_and_no_secret_stands_in_any_file"),
     (r"staunch evidence|cd evidence-|ssh-keygen .*report|jq -r .facts", "test_recording_drills.py::test_a_report_s_figures_are_counted_again"),

@@ -208,6 +208,8 @@ ELSEWHERE = {
     "recording_written_bytes_total": "src/metrics/tests.rs", "recording_segments_total": "src/metrics/tests.rs",
     "recording_witness_requests_total": "src/metrics/tests.rs", "recording_witness_entries": "src/metrics/tests.rs",
     "recording_witness_last_timestamp_seconds": "src/metrics/tests.rs",
+    "recording_timestamp_requests_total": "src/metrics/tests.rs", "recording_timestamp_entries": "src/metrics/tests.rs",
+    "recording_timestamp_last_timestamp_seconds": "src/metrics/tests.rs",
     "recording_failing": "tests/e2e/test_recording.py", "acme_certificate": "tests/e2e/test_acme.py",
     "acme_failures": "tests/e2e/test_acme.py", "acme_next_attempt_seconds": "tests/e2e/test_acme.py",
     "worker_stalls_total": "src/metrics/tests.rs", "handed_off_total": "src/metrics/tests.rs",

@@ -60,6 +60,33 @@ pub struct Recording {
     #[serde(default)]
     #[schemars(with = "Vec<AskedWitness>")]
     pub witness: Vec<Spanned<AskedWitness>>,
+    /// An authority that time-stamps the log (RFC 3161), so that nobody can date what was recorded back. Default: none.
+    #[serde(default)]
+    #[schemars(with = "Option<Timestamp>")]
+    pub timestamp: Option<Spanned<Timestamp>>,
+}
+
+/// An authority that time-stamps the log of recordings (RFC 3161).
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Timestamp {
+    /// Where it takes queries: `http://timestamp.example.com`. It learns a SHA-256, and its answer is signed, so that http
+    /// serves as well as https.
+    #[schemars(with = "String")]
+    pub url: Text,
+    /// The authority that its signatures lead to, in a PEM file; the root is enough where answers hold the rest.
+    #[schemars(with = "String")]
+    pub authority: Text,
+    /// The authority of its server's certificate, in a PEM file, for https. Default: the system's.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub ca: Option<Text>,
+    /// Between two requests at least. Default `1h`.
+    ///
+    /// Cost: about 7 KB on the disk for each, 60 MB a year with the default.
+    #[serde(default)]
+    #[schemars(with = "Option<Duration>")]
+    pub interval: Option<Text>,
 }
 
 /// A witness that is asked to cosign the log of recordings.

@@ -128,6 +128,7 @@ pub(super) fn resolve(config: Config, file: &Path, notes: &mut Notes<'_>) -> Opt
     let workers = layout(&config.workers, notes);
     let recording = config.recording.as_ref().and_then(|section| recording::settings(section, base, notes));
     let witnesses = witness::asked(config.recording.as_ref(), base, notes);
+    let timestamp = witness::timestamp(config.recording.as_ref(), base, notes);
     let mut recorded_routes = recording::routes(&config, recording.as_ref(), notes);
     let honeytokens = honeytoken::honeytokens(&config.honeytoken, notes);
     let signals = signals::signals(&config.issuer, &settings, base, notes);
@@ -152,6 +153,7 @@ pub(super) fn resolve(config: Config, file: &Path, notes: &mut Notes<'_>) -> Opt
         listeners: listeners.iter().map(|l| l.address.to_string()).collect(),
         recordings: recording.as_ref().map(|r| (r.directory.display().to_string(), r.auditors.len())),
         witnesses: witnesses.iter().map(|asked| asked.key.name().to_owned()).collect(),
+        timestamps: timestamp.as_ref().map(|authority| authority.url.text()),
         witnesses_logs: witness.as_ref().map(|own| (own.address.to_string(), own.logs.len())),
         issuers: issuers_shown,
         sandbox: sandbox.summary(),
@@ -173,6 +175,7 @@ pub(super) fn resolve(config: Config, file: &Path, notes: &mut Notes<'_>) -> Opt
         recording,
         sandbox,
         witnesses,
+        timestamp,
         witness,
         summary,
         warnings,

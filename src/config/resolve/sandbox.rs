@@ -48,6 +48,10 @@ pub(super) fn plan(config: &Config, file: &Path, notes: &mut Notes<'_>) -> Optio
     if let Some(recording) = &config.recording {
         files.plan.owned.insert(base.join(recording.get_ref().directory.get_ref()));
         recording.get_ref().witness.iter().for_each(|witness| files.public(&witness.get_ref().ca));
+        if let Some(timestamp) = recording.get_ref().timestamp.as_ref().map(|written| written.get_ref()) {
+            files.public(&timestamp.ca);
+            files.plan.read.insert(base.join(timestamp.authority.get_ref()));
+        }
     }
     if let Some(witness) = config.witness.as_ref().map(|witness| witness.get_ref()) {
         files.plan.owned.insert(base.join(witness.directory.get_ref()));

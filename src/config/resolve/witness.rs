@@ -1,4 +1,4 @@
-//! Witnesses: those that are asked, and this gateway as one.
+//! Those outside who vouch for the log: witnesses and a time-stamping authority; and this gateway as a witness.
 
 use super::context::{Context, duration};
 use super::recording::check_directory;
@@ -6,6 +6,7 @@ use crate::config::fault::Notes;
 use crate::config::model;
 use crate::net::https::{HttpsClient, HttpsUrl, pem_authorities};
 use crate::recording::log::note::{Purpose, Verifier, is_key_name};
+use crate::recording::timestamp::client::{self, TimestampSettings};
 use crate::recording::witness::client::{AskedWitness, LIMITS};
 use crate::recording::witness::memory::ServedWitness;
 use std::net::SocketAddr;
@@ -55,6 +56,39 @@ pub(super) fn asked(
         found.push(AskedWitness { key, url, client, interval });
     }
     found
+}
+
+/// An hour of the log can be dated back at most; public authorities ask for no more requests than they need.
+const TIMESTAMP_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Resolves the time-stamping authority.
+pub(super) fn timestamp(
+    section: Option<&Spanned<model::Recording>>,
+    base: &Path,
+    notes: &mut Notes<'_>,
+) -> Option<TimestampSettings> {
+    let written = section?.get_ref().timestamp.as_ref()?.get_ref();
+    let url = HttpsUrl::parse_with_http(written.url.get_ref()).ok_or_else(|| {
+        let url = written.url.get_ref();
+        format!("{url:?} is no URL of an authority; write for example \"http://timestamp.example.com\"")
+    });
+    let url = notes.take(written.url.span(), url);
+    let authorities = pem_authorities(&base.join(written.authority.get_ref()));
+    let authorities = notes.take(written.authority.span(), authorities).map(|roots| roots.roots);
+    let client = match &written.ca {
+        None => Some(HttpsClient::with_system_authorities(client::LIMITS)),
+        Some(ca) => {
+            let roots = pem_authorities(&base.join(ca.get_ref()));
+            let client = roots.and_then(|roots| HttpsClient::with_authorities(roots, client::LIMITS));
+            notes.take(ca.span(), client)
+        }
+    };
+    let interval = duration(&written.interval, TIMESTAMP_INTERVAL, notes);
+    if let Some(text) = written.interval.as_ref().filter(|_| interval.is_some_and(|time| time < MIN_INTERVAL))
+    {
+        notes.fault(text.span(), "interval must be 1s at least: the log is signed once a second");
+    }
+    Some(TimestampSettings { url: url?, client: client?, authorities: authorities?, interval: interval? })
 }
 
 impl Context<'_> {

@@ -29,7 +29,7 @@ use crate::recording::clock;
 use crate::recording::directory::Directory;
 use crate::recording::keeper::requests::sign_report;
 use crate::recording::reader::log_view::LogView;
-use crate::recording::reader::verify::{AREAS, Report, verify};
+use crate::recording::reader::verify::{AREAS, Report, hold_against_timestamps, verify};
 use population::Population;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
@@ -87,12 +87,13 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
     }
     let identities = arguments.identity.as_deref().map(identities).transpose()?;
     let directory = Directory::read(&arguments.directory)?;
-    let verdict = verify(
+    let mut verdict = verify(
         &directory,
         identities.as_ref(),
         arguments.gateway.map(|gateway| gateway.0),
         &mut Verifying(Progress::new("verifying segment")),
     )?;
+    hold_against_timestamps(&directory, None, &mut verdict);
     let log = LogView::read(&directory)?;
     let population = Population::read(&directory, &log, (arguments.from.0, to), arguments.route.as_deref())?;
     population.faults.iter().try_for_each(|fault| writeln!(told, "{fault}"))?;

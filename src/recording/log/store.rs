@@ -426,6 +426,12 @@ pub(super) fn read_checked_bundle(
     Ok((first, bundle))
 }
 
+/// The last of the first `size` entries, of which there is one at least.
+pub fn read_last_entry(folder: &Path, size: u64) -> Result<String, DirectoryFault> {
+    let (_, mut bundle) = read_checked_bundle(folder, bundles(size).saturating_sub(1), size)?;
+    bundle.pop().ok_or_else(|| DirectoryFault::broken(folder, "the log has no entry"))
+}
+
 /// Calls `take` with each of the first `size` entries; checks them against their tiles on the way.
 pub fn read_entries(
     folder: &Path,

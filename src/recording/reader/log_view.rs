@@ -30,6 +30,8 @@ pub struct LogView {
     pub erased: HashMap<SessionId, (u64, BTreeSet<u64>)>,
     /// Each from a `start` entry to the next.
     pub runs: Vec<Run>,
+    /// Time-stamps: entries that each covers, and the SHA-256 of the authority's answer.
+    pub timestamps: BTreeMap<u64, [u8; 32]>,
     /// Sessions that are held.
     pub held: HashSet<SessionId>,
     /// Holds, releases, erasures, keys that were sealed to others, and orders of operators: entry, time, line.
@@ -160,6 +162,7 @@ fn take_entry(view: &mut LogView, number: u64, entry: &Entry<'_>) -> Option<()> 
             let segment = view.segments.entry(entry.number("segment")?).or_default();
             (segment.retired, segment.retired_sessions) = (true, entry.number("sessions"));
         }
+        "timestamp" => drop(view.timestamps.insert(entry.number("size")?, entry.hash("sha256")?)),
         "hold" => drop(view.held.insert(entry.session()?)),
         "release" => drop(view.held.remove(&entry.session()?)),
         "erase" => {

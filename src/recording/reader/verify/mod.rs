@@ -7,11 +7,13 @@ mod chunks;
 mod completeness;
 mod noted;
 mod report;
+mod timestamped;
 mod walk;
 mod witnessed;
 
 pub use noted::hold_against_noted;
 pub use report::{AREAS, Area, Finding, Report};
+pub use timestamped::{Stamped, hold_against_timestamps};
 pub use witnessed::{Witnessed, hold_against_witnesses};
 
 use super::super::clock::system;
@@ -67,6 +69,7 @@ pub fn verify(
     completeness::runs(directory, &mut report, &view, &first_in);
     report.sessions = sessions.len() as u64;
     report.last_entry = view.last_time;
+    report.timestamps = std::mem::take(&mut view.timestamps);
     report.findings.sort_by(|a, b| (a.area, &a.place.file).cmp(&(b.area, &b.place.file)));
     limits(&mut report, identities.is_some(), expected.is_some(), view.last_time);
     Ok(report)

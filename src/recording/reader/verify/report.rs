@@ -47,6 +47,8 @@ pub struct Report {
     pub erased: BTreeMap<u64, u64>,
     /// Time of the log's last entry, ns since 1970.
     pub last_entry: u64,
+    /// Time-stamps that the log tells of: entries that each covers, and the SHA-256 of the answer.
+    pub timestamps: BTreeMap<u64, [u8; 32]>,
     /// What this does not prove.
     pub limits: Vec<String>,
 }
