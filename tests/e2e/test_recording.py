@@ -16,9 +16,9 @@ import pytest
 import test_tunnel
 from conftest import recorded_place
 from support import mariadb, parts, postgres
-from support.gateway import KEY, Gateway
+from support.gateway import BINARY, KEY, Gateway
 from support.parts import until
-from support.process import run
+from support.process import Process, free_port, run
 from support.recordings import Auditors, Recordings
 from support.redis_server import Server as RedisServer
 from support.redis_server import program
@@ -277,6 +277,21 @@ def dial(world, place, gateway):
     tcp = socket.create_connection(("127.0.0.1", gateway.port), timeout=10)
     # An end without close_notify must be an error here, not an end.
     return context.wrap_socket(tcp, server_hostname="raw.gw.test", suppress_ragged_eofs=False)
+
+
+def test_recordings_are_made_beside_a_configuration_that_is_named_without_a_folder(place, tmp_path):
+    text, admin = place.gateway.path.read_text(), free_port()
+    text = text.replace(f":{place.gateway.port}", f":{free_port()}").replace(f":{place.gateway.admin}", f":{admin}")
+    (tmp_path / "staunch.toml").write_text(text)
+    (tmp_path / "stored.key").write_text("a stored key")
+    (tmp_path / "stored.key").chmod(0o600)
+    tmp_path.chmod(0o700)
+    checked = run([BINARY, "check", "--config", "staunch.toml"], cwd=tmp_path)
+    assert checked.returncode == 0, checked
+    gateway = Process([BINARY, "serve", "--config", "staunch.toml"], tmp_path / "log", admin, cwd=tmp_path)
+    until(lambda: (tmp_path / "recordings/log/checkpoint").exists())
+    assert gateway.stop() == 0, gateway.text()
+    assert Recordings(tmp_path / "recordings", place.auditors.files[0]).verify().returncode == 0
 
 
 def test_a_byte_that_is_changed_is_found_and_named(world, place, start):

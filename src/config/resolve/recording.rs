@@ -11,7 +11,7 @@ use crate::recording::settings::{Durability, RetentionClass, RouteRecording, Set
 use crate::recording::writer::Mode;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use toml::Spanned;
 
 const SEGMENT_SIZES: std::ops::RangeInclusive<u64> = (4 << 20)..=(4 << 30);
@@ -93,6 +93,15 @@ pub(super) fn routes(
             .iter()
             .filter_map(|text| notes.take(text.span(), hidden_name(text.get_ref())))
             .collect();
+        if let Some(written) = route.redact.as_ref().filter(|_| !redact.is_empty()) {
+            let protocol = route.protocol.get_ref().as_str();
+            if matches!(protocol, "raw" | "postgres" | "mysql" | "redis") {
+                let what = format!(
+                    "redact hides headers and parameters of HTTP requests, and a {protocol} route has none; remove it"
+                );
+                notes.fault(written.span(), what);
+            }
+        }
         let extra = route.redact.as_ref().map(Spanned::span).or(route.retention.as_ref().map(Spanned::span));
         let Some(mode) = wanted else {
             // What cannot be read may be what has it recorded.
@@ -225,8 +234,13 @@ pub(super) fn check_directory(path: &Path) -> Result<(), String> {
     if path.exists() {
         return check_private(path).map_err(|fault| fault.to_string());
     }
-    let parent = path.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
-    let found = std::fs::metadata(&parent).map_err(|error| format!("{}: {error}", parent.display()))?;
+    let parent = match path.parent() {
+        None => Path::new("/"),
+        // Beside a configuration that is named without a folder.
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+    };
+    let found = std::fs::metadata(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
     match found.permissions().mode() & 0o022 {
         0 => Ok(()),
         _ => Err(format!(
@@ -268,8 +282,9 @@ mod tests {
     }
 
     fn file(section: &str, route: &str) -> String {
+        let protocol = if route.contains("protocol") { "" } else { "protocol = \"raw\"\n" };
         format!(
-            "[recording]\n{section}\n[[route]]\nname = \"a\"\nprotocol = \"raw\"\nupstream = \"tls://a:1\"\nallow = []\n{route}\n"
+            "[recording]\n{section}\n[[route]]\nname = \"a\"\n{protocol}upstream = \"tls://a:1\"\nallow = []\n{route}\n"
         )
     }
 
@@ -300,8 +315,7 @@ mod tests {
         let folder = private();
         let classes = "durability = \"1s\"\nrecord = false\n[[recording.retention]]\nname = \"short\"\nage = \"30d\"\n\
             [[recording.retention]]\nname = \"long\"\nsize = \"100GiB\"\n";
-        let route =
-            "record = \"async\"\nredact = [\"Cookie\", \"?Token\"]\nretention = \"long\"\npq = \"require\"";
+        let route = "protocol = \"http\"\nrecord = \"async\"\nredact = [\"Cookie\", \"?Token\"]\nretention = \"long\"\npq = \"require\"";
         let got = resolve(&file(&whole(classes), route), folder.path());
         assert_eq!(got.faults, Vec::<String>::new());
         let settings = got.settings.unwrap();
@@ -333,7 +347,8 @@ mod tests {
             (file(&whole("record = \"sometimes\""), ""), "4: record is"),
             (file(&whole(""), "retention = \"long\""), "there is no [[recording.retention]] `long`"),
             (file(&whole(""), "redact = [\"a b\"]"), "is no name of a header"),
-            (file(&whole("record = false"), "redact = [\"cookie\"]"), "has no effect"),
+            (file(&whole("record = false"), "protocol = \"http\"\nredact = [\"cookie\"]"), "has no effect"),
+            (file(&whole(""), "redact = [\"?key\"]"), "and a raw route has none"),
             (file(&whole(""), "record = false\nretention = \"x\""), "has no effect"),
             (file("directory = \"r\"", ""), "auditors"),
             ("[[route]]\nname = \"a\"\nprotocol = \"raw\"\nupstream = \"tls://a:1\"\nallow = []\nrecord = \"strict\"\n".into(), "6: there is no [recording] section"),
@@ -345,6 +360,13 @@ mod tests {
         }
         let single = format!("{}\nunsafe_single_auditor = true", one(&format!("\"{ONE}\"")));
         assert_eq!(resolve(&file(&single, ""), folder.path()).faults, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_directory_beside_a_configuration_that_is_named_without_a_folder_is_made_there() {
+        // Whether others may write here is the machine's.
+        let checked = super::check_directory(Path::new("recordings-that-are-not-there"));
+        assert!(checked.is_ok() || checked.is_err_and(|why| why.contains("mkdir -m 700")));
     }
 
     #[test]
