@@ -18,6 +18,45 @@ const KEPT: usize = 512;
 /// In place of an escape's length: the text stands nowhere on the wire.
 const NOWHERE: u8 = u8::MAX;
 
+/// Where a text came from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin<'a> {
+    /// It stands there as it is.
+    Wire(u64),
+    /// It is what these stretches of the wire stand for together.
+    Escape(&'a [Fragment]),
+}
+
+impl Origin<'_> {
+    /// Where the text is that stands `ahead` bytes further.
+    pub(super) fn skip(self, ahead: usize) -> Self {
+        match self {
+            Origin::Wire(wire) => Origin::Wire(wire + ahead as u64),
+            escape => escape,
+        }
+    }
+}
+
+/// A stretch of an escape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fragment {
+    pub(super) wire: u64,
+    /// At most [`Fragment::MAX`].
+    pub(super) length: u8,
+}
+
+impl Fragment {
+    /// Bytes of one.
+    pub(super) const MAX: u8 = 128;
+}
+
+/// A stretch of the wire that repeats a text which stands elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Copied {
+    pub(super) at: Fragment,
+    pub(super) fill: Fill,
+}
+
 /// What overwritten bytes become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fill {
@@ -102,6 +141,8 @@ pub(super) struct Lane {
     fill: Fill,
     /// Up to here values were overwritten, and count once.
     covered: u64,
+    /// Some runs are copies.
+    has_copies: bool,
 }
 
 /// Decoded bytes and where they came from.
@@ -112,6 +153,8 @@ struct Run {
     wire: u64,
     /// 0: as they are. Else the bytes of the one escape that they all came from.
     escape: u8,
+    /// This is a copy of what stands elsewhere, and is overwritten so.
+    copied: Option<Fill>,
 }
 
 /// A candidate without a verdict.
@@ -146,6 +189,7 @@ impl Lane {
             whole: None,
             fill,
             covered: 0,
+            has_copies: false,
         }
     }
 
@@ -156,7 +200,7 @@ impl Lane {
         self.open.clear();
         self.rests.clear();
         (self.base, self.seen, self.covered) = (0, 0, 0);
-        (self.whole, self.fill) = (whole, fill);
+        (self.whole, self.fill, self.has_copies) = (whole, fill, false);
     }
 
     fn end(&self) -> u64 {
@@ -173,20 +217,52 @@ impl Lane {
             Some(run) if run.escape == 0 && run.wire + run.length == wire && run.at + run.length == at => {
                 run.length += length;
             }
-            _ => self.runs.push(Run { at, length, wire, escape: 0 }),
+            _ => self.runs.push(Run { at, length, wire, escape: 0, copied: None }),
         }
         self.text.extend_from_slice(bytes);
     }
 
+    /// Appends text.
+    pub(super) fn append(&mut self, bytes: &[u8], origin: Origin<'_>) {
+        match origin {
+            Origin::Wire(wire) => self.push(bytes, wire),
+            Origin::Escape(fragments) => {
+                for fragment in fragments {
+                    self.push_run(bytes.len(), *fragment, None);
+                }
+                self.text.extend_from_slice(bytes);
+            }
+        }
+    }
+
     /// Appends text that one escape stands for.
-    pub(super) fn push_escape(&mut self, bytes: &[u8], wire: u64, escape: u8) {
-        self.runs.push(Run { at: self.end(), length: bytes.len() as u64, wire, escape });
-        self.text.extend_from_slice(bytes);
+    pub(super) fn push_escape(&mut self, bytes: &[u8], wire: u64, length: u8) {
+        self.append(bytes, Origin::Escape(&[Fragment { wire, length }]));
     }
 
     /// Appends text that stands nowhere on the wire, before what stands at `wire`.
     pub(super) fn push_joint(&mut self, bytes: &[u8], wire: u64) {
         self.push_escape(bytes, wire, NOWHERE);
+    }
+
+    /// The last `length` bytes of the text stand there as well: what is overwritten of them is overwritten there, all of it.
+    pub(super) fn push_copies(&mut self, length: usize, copies: &[Copied]) {
+        let at = self.end() - length as u64;
+        self.has_copies |= !copies.is_empty();
+        for copied in copies.iter().filter(|_| length > 0) {
+            let (wire, escape) = (copied.at.wire, copied.at.length);
+            self.runs.push(Run { at, length: length as u64, wire, escape, copied: Some(copied.fill) });
+        }
+    }
+
+    fn push_run(&mut self, length: usize, fragment: Fragment, copied: Option<Fill>) {
+        let (at, length) = (self.end(), length as u64);
+        self.runs.push(Run { at, length, wire: fragment.wire, escape: fragment.length, copied });
+    }
+
+    /// What is overwritten from here on becomes this.
+    pub(super) fn set_fill(&mut self, fill: Fill) {
+        self.fill = fill;
     }
 
     /// Looks at what is new. `ended`: nothing follows.
@@ -309,7 +385,14 @@ impl Lane {
             return;
         }
         let first = self.runs.partition_point(|run| run.at + run.length <= from);
-        for run in self.runs[first..].iter().take_while(|run| run.at < to) {
+        for run in &self.runs[first..] {
+            if run.at >= to {
+                // Copies stand behind all pieces of what they repeat.
+                match run.copied.is_none() && !self.has_copies {
+                    true => break,
+                    false => continue,
+                }
+            }
             let (start, end) = (run.at.max(from), (run.at + run.length).min(to));
             let bytes = &self.text[(start - self.base) as usize..(end - self.base) as usize];
             if run.escape == NOWHERE {
@@ -317,7 +400,8 @@ impl Lane {
             }
             if run.escape > 0 {
                 if !bytes.iter().all(|byte| keeps.has(*byte)) {
-                    found.cuts.push(Cut { wire: run.wire, length: run.escape.into(), fill: self.fill, rule });
+                    let fill = run.copied.unwrap_or(self.fill);
+                    found.cuts.push(Cut { wire: run.wire, length: run.escape.into(), fill, rule });
                 }
                 continue;
             }

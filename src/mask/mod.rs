@@ -32,6 +32,7 @@ mod sse;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod text;
 mod values;
 
 pub use detector::Detector;

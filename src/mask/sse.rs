@@ -178,10 +178,10 @@ impl Sse {
         self.json.hold().into_iter().chain(self.text.hold()).chain(self.blank.hold()).min()
     }
 
-    pub(super) fn force(&mut self, passes: bool, found: &mut Found) -> u32 {
+    pub(super) fn force(&mut self, passes: bool, rules: &Rules, found: &mut Found) -> u32 {
         if self.blank.hold().is_some() {
             self.begin(false);
         }
-        self.json.force(passes, found) + self.text.force(passes, found)
+        self.json.force(passes, rules, found) + self.text.force(passes, found)
     }
 }

@@ -367,15 +367,15 @@ impl Stream {
     }
 
     fn force(&mut self) {
-        let (passes, found) = (self.rules.hold.passes, &mut self.found);
+        let (rules, passes, found) = (&*self.rules, self.rules.hold.passes, &mut self.found);
         self.forced += match &mut self.follower {
             Follower::Text(lane) => lane.force(passes, found),
-            Follower::Json(json, _) => json.force(passes, found),
+            Follower::Json(json, _) => json.force(passes, rules, found),
             Follower::Form(form) => form.force(passes, found),
-            Follower::Events(sse) => sse.force(passes, found),
-            Follower::Frames(frames) => frames.force(passes, found),
+            Follower::Events(sse) => sse.force(passes, rules, found),
+            Follower::Frames(frames) => frames.force(passes, rules, found),
             Follower::Grpc(grpc) => grpc.force(passes),
-            Follower::Values(values) => values.force(passes, found),
+            Follower::Values(values) => values.force(passes, rules, found),
         };
     }
 }

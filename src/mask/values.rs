@@ -110,9 +110,9 @@ impl Values {
         if self.is_json == Some(true) { self.json.hold() } else { self.lane.hold() }
     }
 
-    pub(super) fn force(&mut self, passes: bool, found: &mut Found) -> u32 {
+    pub(super) fn force(&mut self, passes: bool, rules: &Rules, found: &mut Found) -> u32 {
         if self.is_json == Some(true) {
-            self.json.force(passes, found)
+            self.json.force(passes, rules, found)
         } else {
             self.lane.force(passes, found)
         }

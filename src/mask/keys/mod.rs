@@ -61,8 +61,8 @@ pub(super) fn setting(cursor: &mut Cursor<'_>) -> Result<Hit, Stop> {
     let sign = cursor.take_one_of(b"=:")?.ok_or(Stop::No)?;
     cursor.take_one_of(b"=>")?;
     take_spaces(cursor)?;
-    let (quote, escaped) = take_quote(cursor)?;
     cursor.hold_here();
+    let (quote, escaped) = take_quote(cursor)?;
     let from = cursor.at();
     let until = match quote {
         // Its end is written as its beginning was.

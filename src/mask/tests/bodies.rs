@@ -1,5 +1,6 @@
 //! Bodies: events in the shapes of APIs, lines, form fields.
 
+use super::messages::ws;
 use super::*;
 
 pub(super) fn chat(index: u32, text: &str) -> String {
@@ -176,4 +177,255 @@ fn signed_thinking_passes_as_it_is() {
 pub(super) fn event_of(token: &str) -> String {
     let token = serde_json::to_string(token).unwrap();
     format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":{token}}}}}]}}\n\n")
+}
+
+/// Every piece of `events`, joined: the texts at this pointer whose event has `index` where the other pointer leads.
+fn joined(stream: &str, text: &str, index: Option<(&str, u64)>) -> String {
+    let lines = stream.lines().filter_map(|line| line.strip_prefix("data: "));
+    let events = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).expect(line));
+    let of_index = |event: &serde_json::Value| {
+        index.is_none_or(|(at, index)| event.pointer(at).and_then(serde_json::Value::as_u64) == Some(index))
+    };
+    events.filter(of_index).filter_map(|event| event.pointer(text)?.as_str().map(str::to_owned)).collect()
+}
+
+#[test]
+fn an_index_behind_the_text_tells_texts_apart_too() {
+    // What Azure sends, what sorts its members, and Gemini.
+    type Event = fn(&str, u64) -> String;
+    let shapes: [(Event, &str, &str); 4] = [
+        (
+            |text, n| {
+                format!(
+                    "{{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null,\"index\":{n}}}]}}"
+                )
+            },
+            "/choices/0/delta/content",
+            "/choices/0/index",
+        ),
+        (
+            |text, n| {
+                format!(
+                    "{{\"delta\":{{\"text\":\"{text}\",\"type\":\"text_delta\"}},\"index\":{n},\"type\":\"content_block_delta\"}}"
+                )
+            },
+            "/delta/text",
+            "/index",
+        ),
+        (
+            |text, n| {
+                format!(
+                    "{{\"content_index\":{n},\"delta\":\"{text}\",\"output_index\":0,\"type\":\"response.output_text.delta\"}}"
+                )
+            },
+            "/delta",
+            "/content_index",
+        ),
+        (
+            |text, n| {
+                format!(
+                    "{{\"candidates\":[{{\"content\":{{\"parts\":[{{\"text\":\"{text}\"}}]}},\"index\":{n}}}]}}"
+                )
+            },
+            "/candidates/0/content/parts/0/text",
+            "/candidates/0/index",
+        ),
+    ];
+    let text = "pay 4111 1111 1111 1111 now";
+    for (event, at, index) in shapes {
+        for size in 1..text.len() {
+            let mut stream = String::new();
+            for piece in text.as_bytes().chunks(size) {
+                let piece = std::str::from_utf8(piece).unwrap();
+                stream += &format!("data: {}\n\ndata: {}\n\n", event(piece, 0), event("7 ", 1));
+            }
+            let out = masked_in(Format::Events, &[stream.as_bytes()]);
+            assert_eq!(joined(&out, at, Some((index, 0))), "pay 4111 11** **** 1111 now", "{at} by {size}");
+            assert!(!joined(&out, at, Some((index, 1))).contains('*'));
+            let bytes: Vec<&[u8]> = stream.as_bytes().chunks(7).collect();
+            assert_eq!(masked_in(Format::Events, &bytes), out);
+        }
+    }
+}
+
+#[test]
+fn the_final_event_that_repeats_the_whole_text_is_masked_as_its_pieces_were() {
+    let text = "Pay 4111 1111 1111 1111, mail jane@example.com.";
+    let masked = masked(text);
+    for size in 1..12 {
+        let mut stream = String::new();
+        for piece in text.as_bytes().chunks(size) {
+            let piece = std::str::from_utf8(piece).unwrap();
+            stream += &format!(
+                "event: response.output_text.delta\ndata: {{\"type\":\"response.output_text.delta\",\"item_id\":\"m\",\"output_index\":0,\"content_index\":0,\"delta\":\"{piece}\"}}\n\n"
+            );
+        }
+        stream += &format!(
+            "data: {{\"type\":\"response.output_text.done\",\"output_index\":0,\"content_index\":0,\"text\":\"{text}\"}}\n\n"
+        );
+        stream += &format!(
+            "data: {{\"type\":\"response.completed\",\"response\":{{\"output\":[{{\"content\":[{{\"type\":\"output_text\",\"text\":\"{text}\"}}]}}]}}}}\n\n"
+        );
+        let out = masked_in(Format::Events, &[stream.as_bytes()]);
+        assert_eq!(joined(&out, "/delta", None), masked);
+        assert_eq!(joined(&out, "/text", None), masked);
+        assert_eq!(joined(&out, "/response/output/0/content/0/text", None), masked);
+    }
+}
+
+#[test]
+fn json_within_a_text_stays_json_and_its_members_and_escapes_count() {
+    let inner = r#"{"card":4111111111111111,"note":"m\u0061il jane@example.com \"x\"","pin":"1234","more":[{"pin":77}]}"#;
+    let expected = r#"{"card":4111110000001111,"note":"m\u0061il jane************ \"x\"","pin":"****","more":[{"pin":10}]}"#;
+    let string = |text: &str| serde_json::to_string(text).unwrap();
+    // In one string, twice within each other, and as the result of a tool.
+    for wrap in [
+        |text: String| format!("{{\"arguments\":{text}}}"),
+        |text: String| format!("{{\"a\":{}}}", serde_json::to_string(&format!("[{text}]")).unwrap()),
+        |text: String| {
+            format!(
+                "{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{{\"content\":[{{\"type\":\"text\",\"text\":{text}}}]}}}}"
+            )
+        },
+    ] {
+        let (sent, wanted) = (wrap(string(inner)), wrap(string(expected)));
+        for at in 0..=sent.len() {
+            let (before, behind) = sent.as_bytes().split_at(at);
+            assert_eq!(masked_in(Format::Json, &[before, behind]), wanted, "cut at {at}");
+        }
+    }
+    // In pieces: arguments of a tool, an answer in a given schema.
+    let shapes: [(&str, &str, &str); 4] = [
+        (
+            "{\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":",
+            "}}]}}]}",
+            "/choices/0/delta/tool_calls/0/function/arguments",
+        ),
+        ("{\"choices\":[{\"index\":0,\"delta\":{\"content\":", "}}]}", "/choices/0/delta/content"),
+        (
+            "{\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":",
+            "}}",
+            "/delta/partial_json",
+        ),
+        ("{\"type\":\"response.function_call_arguments.delta\",\"output_index\":0,\"delta\":", "}", "/delta"),
+    ];
+    for (before, after, at) in shapes {
+        for size in 1..inner.len() {
+            let event = |piece: &[u8]| {
+                format!("data: {before}{}{after}\n\n", string(std::str::from_utf8(piece).unwrap()))
+            };
+            let stream: String = inner.as_bytes().chunks(size).map(event).collect();
+            let out = masked_in(Format::Events, &[stream.as_bytes()]);
+            assert_eq!(joined(&out, at, None), expected, "{at} by {size}");
+        }
+    }
+}
+
+#[test]
+fn a_text_that_begins_as_json_does_and_is_none_is_read_as_text() {
+    for text in [
+        "[prod] postgres://bob:s3cr3t@db/x and 4111 1111 1111 1111",
+        "[2026-11-28] host 192.168.10.250:80, mail jane@example.com",
+        "{user: 'jane@example.com', password: 'hunter22', at: 2001:db8::8a2e:370:7334}",
+        "[4111 1111 1111 1111]",
+        "[1] see -----BEGIN RSA PRIVATE KEY-----\nMIIabc=\n-----END RSA PRIVATE KEY-----",
+        "{\"a\":1} trailing postgres://bob:s3cr3t@db/x",
+    ] {
+        let expected = masked(text);
+        assert_ne!(expected, text);
+        for format in [Format::Json, Format::Text] {
+            for at in 0..=text.len() {
+                let (before, behind) = text.as_bytes().split_at(at);
+                assert_eq!(masked_in(format, &[before, behind]), expected, "{format:?} cut at {at}");
+            }
+        }
+        let frame = ws(0x81, text.as_bytes(), None);
+        let passed = pieces(&mut Stream::new(rules(), Format::Frames), &[&frame]).concat();
+        assert_eq!(passed, ws(0x81, expected.as_bytes(), None));
+    }
+    // Behind a line that is none, lines of JSON are JSON again.
+    let lines = "[oops\n{\"pin\":1234}\n)]}',\n{\"pin\":\"x\"}\n\u{1e}{\"pin\":\"y\"}\n";
+    assert_eq!(
+        masked_in(Format::Json, &[lines.as_bytes()]),
+        lines.replace("1234", "1000").replace("\"x\"", "\"*\"").replace("\"y\"", "\"*\"")
+    );
+}
+
+#[test]
+fn tokens_with_their_probabilities_repeat_no_value() {
+    let tokens = ["Pay ", "411", "1", " ", "111", "1", " ", "111", "1", " ", "111", "1", " now"];
+    let masked = ["Pay ", "411", "1", " ", "11*", "*", " ", "***", "*", " ", "111", "1", " now"];
+    let bytes = |text: &str| format!("{:?}", text.as_bytes());
+    let overwritten = |text: &str| {
+        let digits = |byte: &u8| format!("1{}", "0".repeat(byte.to_string().len() - 1));
+        format!("[{}]", text.as_bytes().iter().map(digits).collect::<Vec<_>>().join(", "))
+    };
+    let logprobs = |token: &str, bytes: &str, top: &str| {
+        format!(
+            "[{{\"token\":\"{token}\",\"logprob\":-0.5,\"bytes\":{bytes},\"top_logprobs\":[{{\"token\":\"{top}\",\"logprob\":-0.5,\"bytes\":{bytes}}}]}}]"
+        )
+    };
+    let sorted = |token: &str, bytes: &str, top: &str| {
+        format!(
+            "[{{\"bytes\":{bytes},\"logprob\":-0.5,\"token\":\"{token}\",\"top_logprobs\":[{{\"bytes\":{bytes},\"token\":\"{top}\"}}]}}]"
+        )
+    };
+    let chat = |text: &str, logprobs: &str| {
+        format!(
+            "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"logprobs\":{{\"content\":{logprobs},\"refusal\":null}},\"finish_reason\":null}}]}}\n\n"
+        )
+    };
+    let responses = |text: &str, logprobs: &str| {
+        format!(
+            "data: {{\"type\":\"response.output_text.delta\",\"output_index\":0,\"delta\":\"{text}\",\"logprobs\":{logprobs}}}\n\n"
+        )
+    };
+    for wrap in [chat, responses] {
+        for of in [logprobs, sorted] {
+            let sent: String =
+                tokens.iter().map(|token| wrap(token, &of(token, &bytes(token), token))).collect();
+            let wanted: String = tokens
+                .iter()
+                .zip(masked)
+                .map(|(token, masked)| match token == &masked {
+                    true => wrap(token, &of(token, &bytes(token), token)),
+                    false => wrap(masked, &of(masked, &overwritten(token), &"*".repeat(token.len()))),
+                })
+                .collect();
+            for size in [1, 2, 7, 50, 333, sent.len()] {
+                let parts: Vec<&[u8]> = sent.as_bytes().chunks(size).collect();
+                let out = masked_in(Format::Events, &parts);
+                for (out, wanted) in out.lines().zip(wanted.lines()) {
+                    assert_eq!(out, wanted, "by {size}");
+                }
+            }
+        }
+    }
+    // All in one answer.
+    let all = |of: &dyn Fn(usize) -> String| {
+        let tokens: Vec<String> =
+            (0..tokens.len()).map(|n| of(n).trim_matches(['[', ']']).to_owned()).collect();
+        format!(
+            "{{\"choices\":[{{\"index\":0,\"message\":{{\"content\":\"x\"}},\"logprobs\":{{\"content\":[{}]}}}}]}}",
+            tokens.join(",")
+        )
+    };
+    let sent = all(&|n| format!("[{{\"token\":\"{}\",\"bytes\":null}}]", tokens[n]));
+    let wanted = all(&|n| format!("[{{\"token\":\"{}\",\"bytes\":null}}]", masked[n]));
+    assert_eq!(masked_in(Format::Json, &[sent.as_bytes()]), wanted);
+}
+
+#[test]
+fn a_long_text_that_goes_on_is_not_held_for_its_event_s_end() {
+    let text = format!("{} 4111 1111 1111 1111 {}", "word ".repeat(4_000), "more ".repeat(4_000));
+    let body = format!("{{\"model\":\"m\",\"response\":\"{text}\",\"done\":true}}");
+    let parts: Vec<&[u8]> = body.as_bytes().chunks(1_000).collect();
+    let mut stream = Stream::new(rules(), Format::Json);
+    let out = pieces(&mut stream, &parts);
+    assert!(out[5..].iter().take(10).chain(&out[30..35]).all(|piece| piece.len() == 1_000));
+    assert_eq!(
+        String::from_utf8(out.concat()).unwrap(),
+        body.replace("1 1111 1111 1111", "1 11** **** 1111")
+    );
+    assert_eq!(stream.take_counts().1, 0, "nothing was held for too long");
 }

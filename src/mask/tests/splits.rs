@@ -167,3 +167,84 @@ fn an_exponent_in_what_is_no_json_does_not_depend_on_where_it_is_cut() {
         }
     }
 }
+
+/// Bodies that are nearly of a format: its marks, values, parts of values and names that have a meaning.
+fn nearly() -> impl Strategy<Value = Vec<u8>> {
+    let mark = prop::sample::select(vec![
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"",
+        ":",
+        ",",
+        "\\",
+        "\\\"",
+        "\\u00",
+        "34",
+        "\\ud83d",
+        "\\ude00",
+        "data: ",
+        "\n",
+        "\n\n",
+        "\r",
+        " ",
+        "e",
+        "-",
+        "true",
+        "{\"choices\":[{\"index\":0,\"delta\":{\"content\":\"",
+        "\"}}]}\n\n",
+        "{\"pin\":",
+        "\"token\":\"",
+        "\"logprobs\":{\"content\":[{",
+        "\"bytes\":[52,",
+        "password=",
+        "%4",
+        "+",
+        "\u{1e}",
+        "\u{feff}",
+        "4111 11",
+        "11 1111",
+        " 1111",
+        "@example.com",
+        "é",
+        "\u{a0}",
+    ]);
+    let part = prop_oneof![
+        4 => mark.prop_map(|mark| mark.as_bytes().to_vec()),
+        1 => (0..SAMPLES.len()).prop_map(|n| SAMPLES[n].0.as_bytes().to_vec()),
+        1 => (0..SAMPLES.len(), 0..48usize).prop_map(|(n, at)| SAMPLES[n].0.as_bytes()[..at.min(SAMPLES[n].0.len())].to_vec()),
+        1 => prop::collection::vec(any::<u8>(), 0..6),
+    ];
+    prop::collection::vec(part, 0..16).prop_map(|parts| parts.concat())
+}
+
+/// What passes of a body; `None` where it cannot be followed.
+fn passed(format: Format, parts: &[&[u8]]) -> Option<Vec<u8>> {
+    let (mut stream, mut all) = (Stream::new(rules(), format), Vec::new());
+    for part in parts {
+        let mut part = part.to_vec();
+        let passed = stream.take(&mut part, Kind::Payload).ok()?;
+        stream.release(passed.held, |bytes| all.extend_from_slice(bytes));
+        all.extend_from_slice(&part[..passed.at_hand]);
+    }
+    let held = stream.finish();
+    stream.release(held, |bytes| all.extend_from_slice(bytes));
+    Some(all)
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_body_is_it_comes_to_the_same_however_it_is_cut(
+        body in nearly(), frame in any::<bool>(), sizes in prop::collection::vec(1..24usize, 1..8),
+    ) {
+        let body = if frame { ws(0x81, &body, Some([1, 2, 3, 4])) } else { body };
+        for format in [Format::Text, Format::Json, Format::Events, Format::Form, Format::Frames] {
+            let whole = passed(format, &[&body]);
+            if let Some(whole) = &whole {
+                prop_assert_eq!(whole.len(), body.len());
+            }
+            prop_assert_eq!(passed(format, &cut(&body, &sizes)), whole, "{:?} {}", format, String::from_utf8_lossy(&body));
+        }
+    }
+}
