@@ -19,6 +19,11 @@ impl Claims {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok().map(Claims)
     }
 
+    /// True when the claim of this exact name is there, whatever it holds.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_str()
     }

@@ -1,14 +1,13 @@
 //! `staunch login`: one of four ways to a token.
 
-use super::claims::Claims;
 use super::fault::{Fault, shown};
 use super::grant::Client;
 use super::issuer::Issuer;
-use super::secrets::text;
 use super::settings::{IssuerSettings, Method, Settings, TokenUse};
 use super::store::{Store, Tokens};
 use super::terminal::say;
 use super::{code, device, token_file};
+use crate::identify::oidc::Mistaken;
 use std::io::{self, BufRead, IsTerminal, Read};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -28,10 +27,8 @@ pub async fn run_in(store: &Store, arguments: Arguments) -> Result<(), Fault> {
     let tokens = match &settings {
         Settings::TokenFile(path) => {
             let (token, _) = token_file::read(path)?;
-            if Claims::of(text(&token)).is_none() {
-                say(
-                    "Note: what the file holds is no JWT but a key of a service's, perhaps; gateways take a token of your issuer and nothing else.",
-                );
+            if let Some(mistaken) = Mistaken::of(token.expose()) {
+                say(&format!("Note: the file holds {mistaken}: {}.", mistaken.remedy()));
             }
             None
         }
@@ -127,12 +124,14 @@ fn describe_login(settings: &Settings, tokens: Option<&Tokens>) -> String {
         TokenUse::Access => &tokens.access,
         TokenUse::Id => &tokens.id,
     };
-    let note = match token.as_ref().is_some_and(|token| Claims::of(text(token)).is_some()) {
-        true => "",
-        false => {
-            "\nNote: this access token is no JWT, and gateways take nothing else. Ask for one with --audience or \
-             --resource, or show the ID token with --use id."
+    let note = match token.as_ref().map(|token| Mistaken::of(token.expose())) {
+        Some(None) => String::new(),
+        Some(Some(mistaken @ Mistaken::Encrypted)) => {
+            format!("\nNote: this is {mistaken}, which gateways do not take: {}.", mistaken.remedy())
         }
+        _ => "\nNote: this access token is no JWT, and gateways take nothing else. Ask for one with --audience or \
+              --resource, or show the ID token with --use id."
+            .into(),
     };
     format!(
         "Logged in as {who} at {}. The {} is good {left}{renewed}.{note}",

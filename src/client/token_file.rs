@@ -3,6 +3,7 @@
 use super::claims::Claims;
 use super::fault::Fault;
 use super::secrets::{check_access, text, trimmed};
+use crate::identify::oidc::Mistaken;
 use crate::secret::Secret;
 use std::fs::File;
 use std::io::Read;
@@ -20,9 +21,13 @@ pub(super) fn read(path: &Path) -> Result<(Secret, Option<SystemTime>), Fault> {
     check_access(&file, path, 0o022)?;
     let mut bytes = Vec::new();
     file.by_ref().take(MAX_BYTES).read_to_end(&mut bytes).map_err(|error| fault(&error.to_string()))?;
-    let token = trimmed(bytes)
-        .filter(|token| token.expose().iter().all(u8::is_ascii_graphic))
-        .ok_or_else(|| fault("it does not hold a token and nothing else"))?;
+    let mistaken = Mistaken::of(bytes.trim_ascii());
+    let token =
+        trimmed(bytes).filter(|token| token.expose().iter().all(u8::is_ascii_graphic)).ok_or_else(|| {
+            let what =
+                mistaken.map(|mistaken| format!(": {mistaken}; {}", mistaken.remedy())).unwrap_or_default();
+            fault(&format!("it does not hold a token and nothing else{what}"))
+        })?;
     let expires = Claims::of(text(&token)).and_then(|claims| claims.expires());
     match expires.is_some_and(|expires| expires <= SystemTime::now()) {
         true => Err(fault("its token has expired; see to what writes the file")),

@@ -6,6 +6,7 @@ use super::fault::{Fault, shown};
 use super::profile::Profile;
 use super::secrets::text;
 use super::token::fresh;
+use crate::identify::oidc::Mistaken;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -41,8 +42,11 @@ pub async fn run(arguments: &Arguments) -> Result<(), Fault> {
 
 /// What a token says, a line each.
 fn describe_token(token: &str, groups_claim: &str, now: SystemTime) -> String {
+    if let Some(mistaken) = Mistaken::of(token.as_bytes()) {
+        return format!("This is {mistaken}: {}.\n", mistaken.remedy());
+    }
     let Some(claims) = Claims::of(token) else {
-        return "This is no token (JWT) but a key of a service's, perhaps; gateways take a token of your issuer.\n".into();
+        return "This is no token that can be read: was it cut or changed on the way?\n".into();
     };
     let mut out = String::new();
     for (what, claim) in [
@@ -55,6 +59,9 @@ fn describe_token(token: &str, groups_claim: &str, now: SystemTime) -> String {
         let values = claims.texts(claim);
         let all = match values.is_empty() {
             true if claim == "azp" => continue,
+            true if claims.has(claim) => {
+                format!("none (the claim {claim:?} holds no text and no list of texts)")
+            }
             true => format!("none (the token has no claim {claim:?})"),
             false => values.iter().map(|value| shown(value)).collect::<Vec<_>>().join(", "),
         };
@@ -63,7 +70,7 @@ fn describe_token(token: &str, groups_claim: &str, now: SystemTime) -> String {
     let left = claims.expires().map(|until| until.duration_since(now).map_or(0, |left| left.as_secs()));
     out + &match left {
         Some(seconds) => format!("good for  {seconds} s\n"),
-        None => "good for  ever, it says, which no gateway takes: it has no exp\n".into(),
+        None => "good for  unknown: it has no exp (seconds since 1970), and no gateway takes that\n".into(),
     }
 }
 

@@ -37,7 +37,9 @@ fn report(loaded: &Loaded, token: &[u8], now: SystemTime) -> (String, bool) {
         Ok(identity) => std::sync::Arc::new(identity),
         Err(refused) => {
             line(&format!("refused on every route ({}): {}", refused.why.code(), refused.detail));
-            line(refused.why.message());
+            for (what, value) in loaded.gateway.issuers.claims_shown(token) {
+                line(&format!("{what:<9} {value}"));
+            }
             return (text, false);
         }
     };
@@ -45,7 +47,11 @@ fn report(loaded: &Loaded, token: &[u8], now: SystemTime) -> (String, bool) {
     line(&format!("subject   {}", identity.subject));
     line(&format!("issuer    {}", identity.issuer));
     line(&format!("audience  {}", identity.claims.values("aud").collect::<Vec<_>>().join(", ")));
-    line(&format!("groups    {}", if groups.is_empty() { "none" } else { &groups }));
+    let why_none = || loaded.gateway.issuers.why_no_groups(&identity.issuer, token);
+    line(&match groups.is_empty() {
+        true => format!("groups    none: {}", why_none().unwrap_or_default()),
+        false => format!("groups    {groups}"),
+    });
     let left = identity.expires.duration_since(now).map_or(0, |left| left.as_secs());
     line(&format!("good for  {left} s"));
     line("signature not verified here: that takes the issuer's keys");

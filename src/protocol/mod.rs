@@ -206,7 +206,9 @@ impl RefusalReason {
     pub fn message(self) -> &'static str {
         match self {
             RefusalReason::NoToken => "This route needs a token; send it as 'Authorization: Bearer <token>'.",
-            RefusalReason::InvalidToken => "The token does not verify for this route.",
+            RefusalReason::InvalidToken => {
+                "The token does not verify for this route; the gateway's log says why, under this id."
+            }
             RefusalReason::ServiceKey => "That is a key of the service's; use a token of your issuer.",
             RefusalReason::ExpiredToken => "The token has expired; get a new one.",
             RefusalReason::TwoTokens => "The request carries two different tokens; send one.",

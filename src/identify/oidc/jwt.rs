@@ -24,15 +24,15 @@ const MAX_CLAIM_BYTES: usize = 8 * 1024;
 const MAX_DEPTH: usize = 4;
 /// What `typ` may say, with or without `application/` (RFC 7515 section 4.1.9): JWTs of no kind, and access tokens of
 /// RFC 9068. Logout tokens, security events, answers of introspection, DPoP proofs and others name themselves here.
-const TYPES: [&str; 2] = ["JWT", "at+jwt"];
+pub(super) const TYPES: [&str; 2] = ["JWT", "at+jwt"];
 const APPLICATION: &str = "application/";
 /// Claims that make another kind of token of a JWT without a `typ` of its own: security events and logout tokens (RFC
 /// 8417 section 2.2, OpenID Connect Back-Channel Logout 1.0 section 2.4), answers of introspection (RFC 9701 section 5).
-const OTHER_KINDS: [&str; 2] = ["events", "token_introspection"];
+pub(super) const OTHER_KINDS: [&str; 2] = ["events", "token_introspection"];
 /// What Keycloak calls tokens that are not for services, in a claim of its own.
-const NOT_FOR_SERVICES: [&str; 4] = ["Refresh", "Offline", "Logout", "Initial-Access-Token"];
+pub(super) const NOT_FOR_SERVICES: [&str; 4] = ["Refresh", "Offline", "Logout", "Initial-Access-Token"];
 /// 9999-12-31T23:59:59Z; a later date is a mistake, and could not be added to without overflow.
-const LAST_SECOND: f64 = 253_402_300_799.0;
+pub(super) const LAST_SECOND: f64 = 253_402_300_799.0;
 
 /// A token taken apart; not verified.
 pub(super) struct Jwt<'a> {

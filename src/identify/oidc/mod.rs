@@ -14,6 +14,7 @@ mod fault;
 mod jwt;
 mod keys;
 mod login;
+mod mistaken;
 mod refresh;
 mod security_event;
 mod settings;
@@ -23,6 +24,7 @@ mod tests;
 pub use discovery::LoginEndpoints;
 pub use fault::TokenFault;
 pub use login::{LoginCode, LoginFault, LoginSettings};
+pub use mistaken::Mistaken;
 pub use security_event::{SecurityEvent, SecurityEventFault};
 pub use settings::{Algorithm, IssuerFault, IssuerSettings, Setting};
 
@@ -291,6 +293,17 @@ impl Issuers {
         };
         let settings = self.list.iter().map(|keeper| &keeper.settings);
         Refused { why, detail: explain::explain(fault, token, settings, now).into() }
+    }
+
+    /// What a token says of itself, a line each: what it is and the claim, cut.
+    pub fn claims_shown(&self, token: &[u8]) -> Vec<(&'static str, String)> {
+        explain::claims_shown(token)
+    }
+
+    /// Why a token of `issuer` gives nobody any groups.
+    pub fn why_no_groups(&self, issuer: &IssuerName, token: &[u8]) -> Option<String> {
+        let keeper = self.list.iter().find(|keeper| keeper.settings.name == *issuer)?;
+        explain::why_no_groups(token, &keeper.settings.groups_claim)
     }
 
     /// What is seen in a token at the time `now`, its signature apart: no key is needed or asked for. The fault is explained.
