@@ -15,16 +15,30 @@ pub(super) struct Issuer {
     document: Document,
 }
 
-/// Asks an issuer for its discovery document and checks that it is its own.
-pub async fn probe(url: &str, ca: Option<&Path>) -> Result<(), Fault> {
-    Issuer::discover(url, ca).await.map(|_| ())
+/// Asks an issuer for its discovery document and checks that it is its own, as a gateway does: nobody needs to be able to log in there,
+/// as with those of workloads. Returns where its keys stand (`host` or `host:port`), if that is another host than its own.
+pub async fn probe(url: &str, ca: Option<&Path>) -> Result<Option<String>, Fault> {
+    let blame = |offence| Fault::Issuer { url: url.to_owned(), offence };
+    let (_, document) = Issuer::fetch(url, ca).await?;
+    let keys = document.jwks_uri.as_deref().map(str::parse::<HttpsUrl>);
+    let keys = match keys {
+        Some(Ok(keys)) => keys,
+        _ => {
+            return Err(blame(Offence::Broken(
+                "its discovery document names no https URL of its keys (jwks_uri)".into(),
+            )));
+        }
+    };
+    let own = url.parse::<HttpsUrl>().map(|own| own.host().to_owned()).unwrap_or_default();
+    Ok((keys.host() != own).then(|| keys.host().trim_end_matches(":443").to_owned()))
 }
 
 /// Only what is used here; issuers say much more.
 #[derive(Deserialize)]
 struct Document {
     issuer: String,
-    token_endpoint: String,
+    jwks_uri: Option<String>,
+    token_endpoint: Option<String>,
     authorization_endpoint: Option<String>,
     device_authorization_endpoint: Option<String>,
     revocation_endpoint: Option<String>,
@@ -36,8 +50,25 @@ struct Document {
 }
 
 impl Issuer {
-    /// Fetches and checks the discovery document.
+    /// Fetches and checks the discovery document of an issuer where somebody can log in.
     pub(super) async fn discover(url: &str, ca: Option<&Path>) -> Result<Issuer, Fault> {
+        let (http, document) = Self::fetch(url, ca).await?;
+        let blame = |offence| Fault::Issuer { url: url.to_owned(), offence };
+        let token = match document.token_endpoint.as_deref().map(str::parse) {
+            Some(Ok(token)) => token,
+            Some(Err(())) => {
+                let what = "its discovery document names a token_endpoint that is no https URL";
+                return Err(blame(Offence::Broken(what.into())));
+            }
+            None => {
+                let what = "it has no token_endpoint, so nobody logs in there; where something else fetches its tokens, use --token-file";
+                return Err(blame(Offence::Unable(what.into())));
+            }
+        };
+        Ok(Issuer { url: url.to_owned(), http, token, document })
+    }
+
+    async fn fetch(url: &str, ca: Option<&Path>) -> Result<(IssuerClient, Document), Fault> {
         if let Some((issuer, _)) = url.split_once("/.well-known/") {
             return Err(Fault::Usage(format!(
                 "{url:?} is the issuer's document; write the issuer: {issuer:?}"
@@ -54,15 +85,13 @@ impl Issuer {
         })?;
         let http = IssuerClient::new(ca).map_err(Fault::Machine)?;
         let document = Self::document(&http, place, url).await;
-        let (document, token) = document.map_err(|offence| Fault::Issuer { url: url.to_owned(), offence })?;
-        Ok(Issuer { url: url.to_owned(), http, token, document })
+        match document {
+            Ok(document) => Ok((http, document)),
+            Err(offence) => Err(Fault::Issuer { url: url.to_owned(), offence }),
+        }
     }
 
-    async fn document(
-        http: &IssuerClient,
-        place: HttpsUrl,
-        url: &str,
-    ) -> Result<(Document, HttpsUrl), Offence> {
+    async fn document(http: &IssuerClient, place: HttpsUrl, url: &str) -> Result<Document, Offence> {
         let broken = |what: String| Err(Offence::Broken(format!("its discovery document {what}")));
         let answer = http.get(&place).await?;
         if answer.status != StatusCode::OK {
@@ -71,6 +100,9 @@ impl Issuer {
                 "it has no discovery document (status {status}); an issuer is what stands in a token's `iss`, path and all, \
                  such as https://idp.example.com/realms/NAME"
             )));
+        }
+        if answer.body.expose().trim_ascii_start().starts_with(b"<") {
+            return broken("is a web page; an issuer is what stands in a token's `iss`, path and all".into());
         }
         let Ok(document) = serde_json::from_slice::<Document>(answer.body.expose()) else {
             return broken("is not the JSON that OpenID Connect Discovery asks for".into());
@@ -82,10 +114,7 @@ impl Issuer {
                 shown(&document.issuer)
             ));
         }
-        match document.token_endpoint.parse() {
-            Ok(token) => Ok((document, token)),
-            Err(()) => broken("names a token_endpoint that is no https URL".into()),
-        }
+        Ok(document)
     }
 
     /// Where people log in. Refuses an issuer that announces PKCE without S256 (RFC 7636 section 4.2).

@@ -9,6 +9,7 @@ mod certificates;
 mod fault;
 mod loaded;
 pub mod model;
+pub(crate) mod pasted;
 mod resolve;
 mod secrets;
 mod shape;

@@ -52,7 +52,7 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME", default_value = "localhost")]
     pub name: String,
     /// The gateway's port. Default: one that is usual for the protocol.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// Order the certificate by ACME in place of a test certificate: from Let's Encrypt, or the authority with this directory.
     #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = LETS_ENCRYPT)]

@@ -1,5 +1,8 @@
 //! What can be protected, and what is usual for each.
 
+/// Where nothing but Ollama itself listens, without TLS.
+const OLLAMAS_PORT: &str = ":11434";
+
 /// A kind of service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
@@ -88,12 +91,27 @@ impl Kind {
         }
     }
 
-    /// An upstream with the service's own port where it was left out: of databases, whose port everybody knows.
-    pub(super) fn with_port(self, upstream: String) -> String {
-        let is_bare = !upstream.is_empty() && !upstream.contains([':', '/', ' ']);
-        match self.own_port() {
-            port if is_bare && self.has_account() => format!("{upstream}:{port}"),
-            _ => upstream,
+    /// An upstream with what everybody knows of it: the port of databases and of model services, and that Ollama beside the
+    /// gateway has no TLS.
+    pub(super) fn completed(self, upstream: String) -> String {
+        let is_http = self.protocol() == "http";
+        let here = upstream.strip_prefix("http://").filter(|_| is_http).or(match self {
+            Kind::Ollama if !upstream.contains("://") && upstream.ends_with(OLLAMAS_PORT) => {
+                Some(upstream.as_str())
+            }
+            _ => None,
+        });
+        let here = here.map(|rest| rest.trim_end_matches('/')).and_then(|rest| rest.rsplit_once(':'));
+        if let Some(("localhost" | "127.0.0.1" | "[::1]", port)) = here {
+            let host = if upstream.contains("[::1]") { "[::1]" } else { "127.0.0.1" };
+            return format!("tcp://{host}:{port}");
+        }
+        let is_bare = !upstream.is_empty() && !upstream.contains([':', '/', ' ', '@']);
+        match self {
+            _ if !is_bare => upstream,
+            Kind::Postgres | Kind::Mysql | Kind::Redis => format!("{upstream}:{}", self.own_port()),
+            Kind::OpenAi | Kind::Anthropic | Kind::Azure | Kind::Gemini => format!("{upstream}:443"),
+            Kind::Ollama | Kind::Grpc | Kind::Raw => upstream,
         }
     }
 

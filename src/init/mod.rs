@@ -35,6 +35,9 @@ pub async fn run(arguments: Arguments) -> Result<u8, Fault> {
     if let Some(note) = issuer::correct(&mut plan).await {
         say(&note);
     }
+    if let Some(note) = plan.port_note() {
+        say(&note);
+    }
     let (written, folder) = files::write(&plan)?;
     let mut text = String::new();
     for (path, what) in &written {

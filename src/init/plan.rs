@@ -4,9 +4,11 @@ use super::arguments::{Arguments, LETS_ENCRYPT};
 use super::kind::Kind;
 use super::question::Terminal;
 use crate::client::{Fault, login};
-use crate::config::advice;
+use crate::config::{advice, pasted};
+use crate::net::https::HttpsUrl;
 use crate::secret::Secret;
 use rustls::pki_types::ServerName;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf, absolute};
 
@@ -16,6 +18,8 @@ pub(super) struct Plan {
     pub(super) kind: Kind,
     pub(super) issuer: String,
     pub(super) issuer_ca: Option<PathBuf>,
+    /// Where the issuer's keys stand, if not on its own host.
+    pub(super) keys_host: Option<String>,
     pub(super) audience: Vec<String>,
     pub(super) groups: Vec<String>,
     pub(super) subjects: Vec<String>,
@@ -39,9 +43,6 @@ pub(super) struct Acme {
     pub(super) ca: Option<PathBuf>,
     pub(super) contact: Option<String>,
 }
-
-/// What stands behind an issuer's name when its discovery document was copied in its place.
-const WELL_KNOWN: &str = "/.well-known/openid-configuration";
 
 /// The port on which authorities look for the answer to a TLS-ALPN-01 challenge.
 const HTTPS: u16 = 443;
@@ -95,10 +96,10 @@ impl Plan {
             None => terminal.ask("Who issues your tokens (https://…)?", "", read_issuer)?,
         };
         let upstream = match (upstream, kind.usual_upstream()) {
-            (Some(text), _) => usage("--upstream", &kind.with_port(text), read_upstream)?,
+            (Some(text), _) => usage("--upstream", &kind.completed(text), read_upstream)?,
             (None, Some(usual)) => usual.to_owned(),
             (None, None) => {
-                let read = |text: &str| read_upstream(&kind.with_port(text.to_owned()));
+                let read = |text: &str| read_upstream(&kind.completed(text.to_owned()));
                 terminal.ask(&format!("Where is it (such as {})?", kind.example()), "", read)?
             }
         };
@@ -115,8 +116,15 @@ impl Plan {
                     "a raw route has no place for a stored credential; leave --secret out".into(),
                 ));
             }
-            Some(reference) => Some(reference.read()?),
-            None if kind.needs_secret() => Some(terminal.ask_secret(&format!("The service's {noun}"))?),
+            Some(reference) => {
+                let secret = without_blanks(kind, reference.read()?);
+                check_secret(kind, &secret).map_err(|why| Fault::Usage(format!("--secret: {why}")))?;
+                Some(secret)
+            }
+            None if kind.needs_secret() => {
+                let check = |secret: &Secret| check_secret(kind, secret);
+                Some(without_blanks(kind, terminal.ask_secret(&format!("The service's {noun}"), check)?))
+            }
             None => None,
         };
         let groups = match asked && arguments.group.is_empty() && arguments.subject.is_empty() {
@@ -144,6 +152,7 @@ impl Plan {
             kind,
             issuer,
             issuer_ca: arguments.issuer_ca.map(|path| file("--issuer-ca", path)).transpose()?,
+            keys_host: None,
             audience: arguments.audience,
             groups,
             subjects: arguments.subject,
@@ -177,6 +186,22 @@ impl Plan {
     /// True when only this machine's programs reach the gateway.
     pub(super) fn is_local(&self) -> bool {
         is_local(&self.name)
+    }
+
+    /// What stands in the way of the port, as far as can be seen now.
+    pub(super) fn port_note(&self) -> Option<String> {
+        let address = if self.is_local() { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+        let error = TcpListener::bind((address, self.port)).err()?;
+        let port = self.port;
+        match error.kind() {
+            ErrorKind::AddrInUse => Some(format!(
+                "warning: something listens on port {port} already; stop it before the gateway starts, or take another with --port"
+            )),
+            ErrorKind::PermissionDenied => Some(format!(
+                "warning: port {port} takes root or CAP_NET_BIND_SERVICE, which the packages' unit has; or take one above 1023 with --port"
+            )),
+            _ => None,
+        }
     }
 
     /// True when the upstream has no TLS.
@@ -228,15 +253,47 @@ fn read_kind(text: &str) -> Result<Kind, String> {
     clap::ValueEnum::from_str(text, true).map_err(|_| format!("{text:?} is none of these"))
 }
 
+/// Blanks around a key are never part of it; of a password they may be.
+fn without_blanks(kind: Kind, secret: Secret) -> Secret {
+    match kind.has_account() {
+        true => secret,
+        false => Secret::new(secret.expose().trim_ascii().to_vec()),
+    }
+}
+
+/// Refuses what cannot be the key that was meant.
+fn check_secret(kind: Kind, secret: &Secret) -> Result<(), String> {
+    let (noun, _) = kind.secret();
+    let text = std::str::from_utf8(secret.expose()).map_err(|_| format!("the {noun} is no text"))?;
+    let fault = match kind.has_account() {
+        true if text.chars().any(char::is_control) => Some("it holds control characters"),
+        true => None,
+        false => pasted::fault(text.trim()),
+    };
+    fault.map_or(Ok(()), |why| Err(format!("the {noun} cannot be stored so: {why}")))
+}
+
 fn read_issuer(text: &str) -> Result<String, String> {
-    let url = text.trim_end_matches(WELL_KNOWN);
-    match url.strip_prefix("https://") {
-        Some(rest) if !rest.is_empty() && !rest.contains(['?', '#', ' ']) => Ok(url.to_owned()),
-        None if !text.is_empty() && !text.contains([' ', '@']) => {
-            let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-            Err(format!("{text:?} is no issuer, whose URL is always https; write \"https://{rest}\""))
-        }
-        _ => Err(format!("{text:?} is no issuer; write https://host[:port][/path]")),
+    let url = without_document(text);
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", &url));
+    let meant = format!("https://{rest}");
+    match meant.parse::<HttpsUrl>() {
+        Ok(_) if url.contains(['?', '#', ' ', '\\', '"']) => {}
+        Ok(_) if scheme.eq_ignore_ascii_case("https") => return Ok(meant),
+        Ok(_) => return Err(format!("{text:?} is no issuer, whose URL is always https; write {meant:?}")),
+        Err(()) => {}
+    }
+    // What stands before an `@` may be a password.
+    let shown = if text.contains('@') { "what stands there".into() } else { format!("{text:?}") };
+    Err(format!("{shown} is no issuer; write https://host[:port][/path], as in `iss` of its tokens"))
+}
+
+/// An issuer whose metadata document was copied in its place (OpenID Connect Discovery 1.0 section 4, RFC 8414 section 3.1).
+fn without_document(text: &str) -> String {
+    let Some((before, document)) = text.split_once("/.well-known/") else { return text.to_owned() };
+    match document.split_once('/').map(|(_, path)| path.trim_matches('/')) {
+        Some(path) if !path.is_empty() => format!("{before}/{path}"),
+        _ => before.to_owned(),
     }
 }
 
@@ -291,6 +348,12 @@ fn read_name(text: &str) -> Result<String, String> {
             "{text:?} is no DNS name, and clients of an address send none in their TLS handshake; write localhost, or \
              a name such as gw.example.com"
         )),
+        _ if text.contains('*') => Err(format!(
+            "{text:?} is no name that a request can go to; write one of those it stands for, and add the rest to `sni` later"
+        )),
+        _ if text.contains([' ', ',']) => {
+            Err(format!("{text:?} is no DNS name; write one, such as gw.example.com"))
+        }
         _ => Err(format!("{text:?} is no DNS name; {}", advice::name(text))),
     }
 }
@@ -335,6 +398,31 @@ mod tests {
         assert_eq!(read_issuer("https://i/").unwrap(), "https://i/");
         assert!(read_issuer("http://i").is_err() && read_issuer("i.example.com").is_err());
         for (written, read) in [
+            ("HTTPS://i/R", "https://i/R"),
+            ("https://i/.well-known/openid-configuration/", "https://i"),
+            ("https://i/.well-known/oauth-authorization-server/r", "https://i/r"),
+        ] {
+            assert_eq!(read_issuer(written).as_deref(), Ok(read));
+        }
+        for bad in [
+            "https://me:secret@i",
+            "https://i:99999",
+            "https://i:x",
+            "https://",
+            "https://i?a",
+            "",
+            "https://i i",
+            "i",
+            "https:/i",
+        ] {
+            let why = read_issuer(bad).unwrap_err();
+            assert!(why.contains("https://") && !why.contains("secret"), "{bad}: {why}");
+        }
+        assert!(read_name("*.example.com").unwrap_err().contains("one of those it stands for"));
+        let stored = |kind, text: &str| check_secret(kind, &Secret::new(text.as_bytes().to_vec()));
+        assert!(stored(Kind::OpenAi, "\"sk-abc\"").is_err() && stored(Kind::OpenAi, " sk-abc ").is_ok());
+        assert!(stored(Kind::Postgres, "\"it's b\"").is_ok() && stored(Kind::Postgres, "a\u{1b}").is_err());
+        for (written, read) in [
             ("pg.internal:5432", "tls://pg.internal:5432"),
             ("tls://pg.internal:5432", "tls://pg.internal:5432"),
             ("https://r.openai.azure.com/", "tls://r.openai.azure.com:443"),
@@ -357,8 +445,19 @@ mod tests {
             let why = read_upstream(bad).unwrap_err();
             assert!(why.contains(advice) && !why.contains("secret@"), "{bad}: {why}");
         }
-        assert_eq!(Kind::Postgres.with_port("pg.internal".into()), "pg.internal:5432");
-        assert_eq!(Kind::Grpc.with_port("grpc.internal".into()), "grpc.internal");
+        for (kind, written, read) in [
+            (Kind::Postgres, "pg.internal", "pg.internal:5432"),
+            (Kind::Azure, "r.openai.azure.com", "r.openai.azure.com:443"),
+            (Kind::Grpc, "grpc.internal", "grpc.internal"),
+            (Kind::Ollama, "localhost:11434", "tcp://127.0.0.1:11434"),
+            (Kind::Ollama, "http://localhost:11434/", "tcp://127.0.0.1:11434"),
+            (Kind::OpenAi, "http://127.0.0.1:8000", "tcp://127.0.0.1:8000"),
+            (Kind::Ollama, "ollama.internal:443", "ollama.internal:443"),
+            (Kind::Ollama, "127.0.0.1:8443", "127.0.0.1:8443"),
+            (Kind::Postgres, "localhost:5432", "localhost:5432"),
+        ] {
+            assert_eq!(kind.completed(written.into()), read, "{kind:?} {written}");
+        }
         assert!(read_issuer("http://i").unwrap_err().contains("write \"https://i\""));
         assert!(read_issuer("i.example.com/r").unwrap_err().contains("write \"https://i.example.com/r\""));
         assert!(read_name("127.0.0.1").unwrap_err().contains("clients of an address"));

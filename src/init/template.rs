@@ -50,6 +50,10 @@ fn issuer(plan: &Plan) -> String {
         &format!("groups_claim = {}", quoted(&plan.groups_claim)),
         "realm_access.roles for Keycloak's roles",
     );
+    if let Some(host) = &plan.keys_host {
+        let hosts = format!("jwks_hosts = {}", list(std::slice::from_ref(host)));
+        text += &line("", &hosts, "its keys stand there, by its own word");
+    }
     if let Some(ca) = &plan.issuer_ca {
         text += &line("", &format!("ca = {}", quoted(&text_of(ca))), "who vouches for the issuer's server");
     }

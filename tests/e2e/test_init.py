@@ -8,6 +8,7 @@ import re
 import stat
 import subprocess
 import sys
+import termios
 import time
 import tomllib
 
@@ -21,6 +22,7 @@ from support.gateway import BINARY, KEY, ROOT
 from support.login import Browser, Home
 from support.parts import until
 from support.process import Process, free_port
+from support.scripted import Scripted
 from test_guides import ARGUMENT
 
 SEEN = "$http_authorization $http_x_api_key $http_api_key"
@@ -233,6 +235,14 @@ def test_a_certificate_comes_from_pebble_and_the_printed_request_is_answered(hou
         ({"--secret": "env:NOWHERE"}, "NOWHERE is not set"),
         ({"--name": "https://gw.example.com"}, 'write "gw.example.com"'),
         ({"--name": "10.0.0.1"}, "clients of an address send none"),
+        ({"--name": "*.example.com"}, "write one of those it stands for"),
+        ({"--issuer": "https://me:hidden@idp.example.com"}, "write https://host[:port][/path]"),
+        ({"--issuer": "https://idp.example.com:99999"}, "write https://host[:port][/path]"),
+        ({"--port": "0"}, "0 is not in 1..=65535"),
+        ({"--protect": "openai", "--secret": "env:QUOTED"}, "quotes stand around it"),
+        ({"--protect": "grpc", "--upstream": "g:1", "--secret": "env:WITH_SCHEME"}, "would be sent twice"),
+        ({"--protect": "gemini", "--secret": "env:ASSIGNED"}, "a variable's name stands in front of it"),
+        ({"--acme": "letsencrypt", "--name": "gw.example.com", "--acme-contact": "somebody"}, "write \"mailto:ops@example.com\""),
         ({"--protect": "postgress"}, "'postgres'"),
         ({"--acme": "zerossl"}, "no authority issues for localhost"),
         ({"--acme": "zerossl", "--name": "gw.example.com"}, "write letsencrypt, or a directory's URL"),
@@ -243,7 +253,9 @@ def test_a_mistake_is_answered_with_what_to_write_and_leaves_nothing(hour, chang
         "--protect": "postgres", "--issuer": hour.world.issuer.url, "--issuer-ca": hour.world.ca, "--user": "svc",
         "--upstream": "db.example.com", "--secret": f"file:{hour.secret}",
     } | changed  # fmt: skip
-    done = hour.home.run("init", *(word for pair in arguments.items() for word in pair), code=2, cwd=hour.folder)
+    keys = {"QUOTED": '"sk-hidden"', "WITH_SCHEME": "Bearer sk-hidden", "ASSIGNED": "GEMINI_API_KEY=hidden"}
+    words = (word for pair in arguments.items() for word in pair)
+    done = hour.home.run("init", *words, code=2, cwd=hour.folder, env=keys)
     assert said in done.stderr and "hidden" not in done.stderr, done.stderr
     assert not (hour.folder / "staunch").exists()
 
@@ -379,6 +391,26 @@ def test_an_issuer_is_written_as_it_calls_itself_and_one_that_is_silent_warns(ho
     assert "warning: issuer" in done.stderr and (hour.folder / "silent/staunch.toml").exists()
 
 
+def test_an_issuer_of_workloads_is_one_and_keys_that_stand_elsewhere_are_named(hour, world, models):
+    """GitHub's and clusters' issuers have no token endpoint; Google's keys, and those of many clusters, stand on another host."""
+    issuer = Scripted(world.issuer.chain, world.issuer.key)
+    try:
+        command = ["init", "--protect", "openai", "--issuer", issuer.url, "--issuer-ca", world.ca, *key_of(hour)]
+        for number, (keys, hosts, said) in enumerate((
+            (f"{issuer.url}/keys", None, None),
+            ("https://www.googleapis.com/oauth2/v3/certs", ["www.googleapis.com"], "keys stand at www.googleapis.com"),
+            ("https://10.0.0.1:6443/openid/v1/jwks", ["10.0.0.1:6443"], "keys stand at 10.0.0.1:6443"),
+            ("http://10.0.0.1/jwks", None, "no https URL of its keys"),
+        )):  # fmt: skip
+            issuer.more = {"token_endpoint": None, "authorization_endpoint": None, "jwks_uri": keys}
+            done = hour.home.run(command[0], f"gw-{number}", *command[1:], cwd=hour.folder)
+            read = tomllib.loads((hour.folder / f"gw-{number}/staunch.toml").read_text())
+            assert read["issuer"][0].get("jwks_hosts") == hosts, done.stderr
+            assert said in done.stderr if said else not done.stderr, done.stderr
+    finally:
+        issuer.stop()
+
+
 def test_a_public_name_listens_for_everybody_and_says_what_dns_must_do(hour, models):
     hour.init("openai", *key_of(hour), "--name", "ai.gw.example.com", upstream=models)
     read = tomllib.loads((hour.folder / "staunch/staunch.toml").read_text())
@@ -395,32 +427,82 @@ def test_without_a_terminal_all_that_is_missing_is_named_and_nothing_is_written(
     assert "env:NAME" in literal.stderr and not (hour.folder / "staunch").exists()
 
 
-def test_at_a_terminal_it_asks_and_shows_no_secret(hour, world):
-    command = [BINARY, "init", "--issuer-ca", world.ca]
-    answers = ["anthropic", world.issuer.url, KEY, "agents, ops"]
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(hour.folder)
-        os.execve(BINARY, command, hour.home.env)
-    screen = b""
+class Screen:
+    """`init` at a terminal."""
 
-    def read_until(word: bytes) -> None:
-        nonlocal screen
+    def __init__(self, hour, *more: str):
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            os.chdir(hour.folder)
+            os.execve(BINARY, [BINARY, "init", *more], hour.home.env)
+        self.text, self.read = b"", b""
+
+    def until(self, word: bytes):
         deadline = time.monotonic() + 20
-        while word not in screen and time.monotonic() < deadline:
+        while word not in self.text and time.monotonic() < deadline:
             with contextlib.suppress(OSError):
-                screen += os.read(terminal, 65536)
-        assert word in screen, screen
-        screen = screen if word == b"/v1/models" else screen.split(word, 1)[1]
+                block = os.read(self.terminal, 65536)
+                self.text, self.read = self.text + block, self.read + block
+        assert word in self.text, self.read
+        self.text = self.text.split(word, 1)[1]
 
-    seen = b""
-    for question, answer in zip((b"protected", b"issues", b"not shown", b"groups"), answers):
-        read_until(question)
-        seen += screen
-        os.write(terminal, answer.encode() + b"\n")
-    read_until(b"/v1/models")
-    assert os.waitpid(pid, 0)[1] == 0
-    assert KEY.encode() not in seen + screen
+    def answer(self, question: bytes, answer: bytes):
+        self.until(question)
+        # Behind the question the terminal is made silent where it must be.
+        self.until(b": ")
+        time.sleep(0.05)
+        os.write(self.terminal, answer)
+
+    def shows_what_is_typed(self) -> bool:
+        return bool(termios.tcgetattr(self.terminal)[3] & termios.ECHO)
+
+    def end(self) -> int:
+        with contextlib.suppress(OSError):
+            while block := os.read(self.terminal, 65536):
+                self.read += block
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def test_at_a_terminal_it_asks_and_shows_no_secret(hour, world):
+    screen = Screen(hour, "--issuer-ca", world.ca)
+    for question, answer in zip((b"protected", b"issues", b"not shown", b"groups"), ("anthropic", world.issuer.url, KEY, "agents, ops")):
+        screen.answer(question, answer.encode() + b"\n")
+    assert screen.end() == 0 and b"/v1/models" in screen.read, screen.read
+    assert KEY.encode() not in screen.read
     text = (hour.folder / "staunch/staunch.toml").read_text()
     assert tomllib.loads(text)["route"][0]["allow"][0]["groups"] == ["agents", "ops"]
     assert (hour.folder / "staunch/secrets/anthropic.key").read_text() == KEY
+
+
+def test_at_a_terminal_a_wrong_answer_is_asked_for_again(hour, world):
+    screen = Screen(hour, "--issuer-ca", world.ca)
+    wrong = [
+        (b"protected", b"opnai", b"is none of these"), (b"protected", b"openai", None),
+        (b"issues", b"https://me:hunter2@idp", b"is no issuer"), (b"issues", b"https://idp:99999", b"is no issuer"),
+        (b"issues", b"\xff\xfe", b"no text in UTF-8"),
+        (b"issues", f'"{world.issuer.url}/.well-known/openid-configuration/"'.encode(), None),
+        (b"not shown", b"", b"nothing to store"), (b"not shown", b"Bearer sk-1", b"sent twice"),
+        (b"not shown", b"'sk-1'", b"quotes stand around it"), (b"not shown", b"env:NOWHERE", b"NOWHERE is not set"),
+        # A character that was taken back, and a line.
+        (b"not shown", b"nonsense\x15sk-12\x7f\xc3\xbc\x7f3", None), (b"groups", b"agents", None),
+    ]  # fmt: skip
+    for question, answer, said in wrong:
+        screen.answer(question, answer + b"\n")
+        if said:
+            screen.until(said)
+    assert screen.end() == 0, screen.read
+    assert (hour.folder / "staunch/secrets/openai.key").read_text() == "sk-13"
+    assert tomllib.loads((hour.folder / "staunch/staunch.toml").read_text())["issuer"][0]["oidc"] == world.issuer.url
+    assert b"sk-1" not in screen.read
+
+
+@pytest.mark.parametrize("key", [b"\x03", b"\x04", b"\x1c"], ids=["interrupt", "end", "quit"])
+def test_whoever_leaves_at_the_secret_has_a_terminal_that_shows_again_what_is_typed(hour, world, key):
+    screen = Screen(hour, "--issuer-ca", world.ca, "--protect", "openai", "--issuer", world.issuer.url)
+    screen.until(b": ")
+    until(lambda: not screen.shows_what_is_typed(), 5)
+    os.write(screen.terminal, b"" if key == b"\x04" else b"sk-1")
+    os.write(screen.terminal, key)
+    until(screen.shows_what_is_typed, 5)
+    assert screen.end() == 1 and b"nothing was written" in screen.read
+    assert not (hour.folder / "staunch").exists()

@@ -346,6 +346,7 @@ def test_an_issuer_that_says_the_wrong_things_of_itself_is_refused(home, scripte
         ({"authorization_endpoint": "javascript:alert(1)"}, "authorization_endpoint is no https URL"),
         ({"authorization_endpoint": None}, "it has no authorization_endpoint"),
         ({"code_challenge_methods_supported": ["plain"]}, "PKCE with S256"),
+        ({"token_endpoint": None}, "it has no token_endpoint, so nobody logs in there"),
         ({"token_endpoint": 7}, "OpenID Connect Discovery asks for"),
     ]:
         scripted.more = more

@@ -4,7 +4,7 @@ use super::allow::texts;
 use super::context::Context;
 use crate::config::fault::Notes;
 use crate::config::model::{self, Inject, Text};
-use crate::config::secrets;
+use crate::config::{pasted, secrets};
 use crate::credential::{Account, HeaderInjection};
 use crate::gateway::RouteProtocol;
 use crate::names::IssuerName;
@@ -92,6 +92,8 @@ impl<'a> Context<'a> {
         let value = self.fill(written, notes)?;
         if value.expose().trim_ascii() != value.expose() {
             notes.fault(written.span(), "the value with its secret filled in has blanks around it");
+        } else if let Some(why) = between(template, value.expose()).and_then(pasted::fault) {
+            notes.warn(written.span(), format!("the stored secret is probably not what was meant: {why}"));
         }
         Some(value)
     }
@@ -247,4 +249,13 @@ fn header_name(written: &Text, others: &[HeaderInjection], notes: &mut Notes<'_>
 
 fn is_name(text: &str) -> bool {
     (1..=MAX_NAME).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+/// What was filled in behind a scheme, or in quotes: a value that is nothing but a secret may have a scheme within.
+fn between<'a>(template: &str, filled: &'a [u8]) -> Option<&'a str> {
+    let (before, rest) = template.split_once("{secret:")?;
+    let (_, after) = rest.split_once('}')?;
+    let filled = std::str::from_utf8(filled).ok()?;
+    let secret = filled.strip_prefix(before)?.strip_suffix(after)?;
+    (!after.contains('{') && (!before.is_empty() || secret.starts_with(['"', '\'']))).then_some(secret)
 }
