@@ -46,6 +46,9 @@ impl Store {
         for folder in [self.folder.clone(), self.folder.join(ACCOUNTS), self.folder.join(CERTIFICATES)] {
             make_private(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
         }
+        for folder in [self.folder.join(ACCOUNTS), self.folder.join(CERTIFICATES)] {
+            close_files(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
+        }
         let path = self.folder.join("lock");
         let fault = |error: io::Error| format!("{}: {error}", path.display());
         let mut options = OpenOptions::new();
@@ -137,6 +140,20 @@ fn make_private(folder: &Path) -> Result<(), String> {
     }
 }
 
+/// Takes from others what they may do with a directory's files, as after it was copied from elsewhere.
+fn close_files(folder: &Path) -> Result<(), String> {
+    let close = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        match metadata.is_file() && metadata.mode() & 0o077 != 0 {
+            true => fs::set_permissions(entry.path(), Permissions::from_mode(0o600)),
+            false => Ok(()),
+        }
+    };
+    let mut entries = fs::read_dir(folder).map_err(|error| error.to_string())?;
+    entries.try_for_each(close).map_err(|error| format!("its files cannot be closed to others: {error}"))
+}
+
 /// Reads a whole file that may hold a key.
 fn read(path: &Path) -> Result<Option<Secret>, String> {
     match fs::read(path) {
@@ -195,10 +212,14 @@ mod tests {
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
         let lock = store.lock().unwrap();
         assert_eq!(fs::metadata(folder.path()).unwrap().mode() & 0o777, 0o700, "an open directory is closed");
+        let copied = folder.path().join("certificates/a.pem");
+        fs::write(&copied, "key").unwrap();
+        fs::set_permissions(&copied, Permissions::from_mode(0o644)).unwrap();
         let fault = Store::at(folder.path().to_owned()).lock().unwrap_err();
         assert!(fault.contains("another gateway") && fault.contains("[acme] state"), "{fault}");
         drop(lock);
-        store.lock().unwrap();
+        let _lock = store.lock().unwrap();
+        assert_eq!(fs::metadata(&copied).unwrap().mode() & 0o777, 0o600, "so is a file that was copied");
     }
 
     #[test]

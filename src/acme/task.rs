@@ -22,6 +22,8 @@ const RENEWAL_INFO_PERIODS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(60)..=Duration::from_secs(86_400);
 /// After a question for renewal information that was not answered.
 const RENEWAL_INFO_RETRY: Duration = Duration::from_secs(6 * 3600);
+/// A last attempt that lies further ahead was made by a clock that was wrong.
+const CLOCK_SET_BACK: Duration = Duration::from_secs(120);
 /// An authority that asks for longer is asked again all the same.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(7 * 86_400);
 
@@ -85,7 +87,9 @@ fn due(
         }
         _ => now,
     };
-    let held = status.next_attempt.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
+    // What a clock said that has been set back since holds nothing up.
+    let is_past = status.last_attempt.is_none_or(|last| last <= seconds(now) + CLOCK_SET_BACK.as_secs());
+    let held = status.next_attempt.filter(|_| is_past).map(|at| UNIX_EPOCH + Duration::from_secs(at));
     held.map_or(renewal, |held| renewal.max(held))
 }
 
@@ -288,6 +292,16 @@ mod tests {
         assert_eq!(due(&slot, &one, None, 0.0, now), now);
         slot.status.lock().next_attempt = Some(seconds(now) + 500);
         assert_eq!(seconds(due(&slot, &one, None, 0.0, now)), seconds(now) + 500);
+    }
+
+    #[test]
+    fn a_failure_that_a_wrong_clock_dated_years_ahead_holds_nothing_up() {
+        let (one, now) = (settings(&["https://one.example/"]), SystemTime::now());
+        let ahead = seconds(now) + 10 * 365 * 86_400;
+        let status =
+            Status { last_attempt: Some(ahead), next_attempt: Some(ahead + 60), ..Status::default() };
+        let slot = Certificate::new(one.clone(), None, status).slot();
+        assert_eq!(due(&slot, &one, None, 0.0, now), now);
     }
 
     #[test]

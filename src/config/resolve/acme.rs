@@ -41,7 +41,11 @@ impl Context<'_> {
             has_http: http.is_some(),
             http: http.and_then(|text| notes.take(text.span(), socket_address(text.get_ref()))),
             dns_hook: hook(written, self.base, notes),
-            contact: written.contact.iter().map(contact).collect(),
+            contact: written
+                .contact
+                .iter()
+                .filter_map(|text| notes.take(text.span(), contact(text.get_ref())))
+                .collect(),
             ..AcmeContext::default()
         };
         for (name, authority) in &written.authority {
@@ -388,9 +392,16 @@ fn hook(written: &model::Acme, base: &Path, notes: &mut Notes<'_>) -> Vec<String
     all
 }
 
-fn contact(text: &Text) -> String {
-    match text.get_ref().contains(':') {
-        true => text.get_ref().clone(),
-        false => format!("mailto:{}", text.get_ref()),
+/// Where an authority may write to, as a URL. Authorities refuse a whole account for an address that is none.
+fn contact(text: &str) -> Result<String, String> {
+    let is_address = |address: &str| {
+        let plain = !address.contains([' ', ',', '?', '<', '"']);
+        address.split_once('@').is_some_and(|(name, host)| plain && !name.is_empty() && host.contains('.'))
+    };
+    match text.split_once(':') {
+        None if is_address(text) => Ok(format!("mailto:{text}")),
+        Some(("mailto", address)) if is_address(address) => Ok(text.to_owned()),
+        Some((scheme, _)) if scheme != "mailto" && !scheme.contains('@') => Ok(text.to_owned()),
+        _ => Err(format!("{text:?} is no address to write to; write \"mailto:ops@example.com\"")),
     }
 }
