@@ -259,17 +259,20 @@ mod tests {
         for table in tables(&schema, &example) {
             for (name, key) in keys(table.schema) {
                 let text = key.get("description").and_then(Value::as_str).unwrap_or_default();
-                let Described { what, default, .. } = Described::of(text);
+                let Described { what, default, cost } = Described::of(text);
                 let place = &table.places[0];
                 if what.is_empty() {
                     lacking.push(format!("`{name}` of {place}: what it does"));
                 }
                 let kind = kind(key, &schema);
                 let has_default = default.is_some() || is_required(table.schema, name);
-                if !has_default
-                    && ["duration", "size in bytes", "whole number", "true or false"].contains(&kind.as_str())
-                {
+                let is_measure =
+                    ["duration", "size in bytes", "whole number", "true or false"].contains(&kind.as_str());
+                if is_measure && !has_default {
                     lacking.push(format!("`{name}` of {place}: its default"));
+                }
+                if is_measure && cost.is_none() {
+                    lacking.push(format!("`{name}` of {place}: its cost"));
                 }
                 if !table.examples.iter().any(|one| one.get(name).is_some()) {
                     lacking.push(format!("`{name}` of {place}: an example in config/reference.toml"));

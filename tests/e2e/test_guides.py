@@ -208,6 +208,30 @@ def test_lines_are_found_and_the_tests_that_are_named_exist():
         assert any(re.match(pattern, line) for line in lines), f"no guide has {pattern}"
 
 
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("config/**/*.md")), *sorted(ROOT.glob("*/README.md")), ROOT / "loadtest/scale.md"]
+
+
+def anchors(path) -> set[str]:
+    """As the usual viewers name headings."""
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.S)
+    titles = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", re.sub(r"\]\([^)]*\)", "", title).lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", dict.fromkeys(PAGES), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_of_a_page_leads_somewhere(path):
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", path.read_text(), flags=re.S)
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        place, _, anchor = link.partition("#")
+        if re.match(r"[a-z]+:", link):
+            continue
+        target = (path.parent / place) if place else path
+        if not target.exists() or anchor and anchor not in anchors(target):
+            broken.append(link)
+    assert not broken, broken
+
+
 def arguments(text: str) -> list[str]:
     """What stands between the commas of a macro's call, up to the parenthesis that closes it."""
     found, depth, quoted, position = [""], 0, False, 0

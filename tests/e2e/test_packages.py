@@ -114,7 +114,14 @@ def test_install_init_check_serve_upgrade_purge(world, packages, root, tmp_path)
     before = config.read_bytes()
     newer, _ = build(tmp_path, "9.9.9")
     shutil.copy(newer, root / "tmp/newer.deb")
-    done = inside(root, "dpkg", "-i", "/tmp/newer.deb")
+    # An upgrade takes the program from under a gateway that serves: the connection goes on.
+    process = Process([*serve, "--log-format", "json"], tmp_path / "log", port)
+    with httpx.Client(verify=ssl.create_default_context(cafile=str(etc / "ca.pem")), headers=headers) as client:
+        assert client.get(f"https://localhost:{port}/seen").status_code == 200
+        done = inside(root, "dpkg", "-i", "/tmp/newer.deb")
+        assert client.get(f"https://localhost:{port}/seen").status_code == 200
+    lines = [json.loads(line) for line in process.text().splitlines() if line.startswith("{")]
+    assert process.stop() == 0 and len({line["session"] for line in lines if line.get("event") == "request"}) == 1, lines
     assert done.returncode == 0 and "9.9.9" in inside(root, "dpkg", "-s", "staunch").text, done.text
     assert config.read_bytes() == before
 

@@ -184,6 +184,47 @@ def test_a_key_of_roots_may_be_the_services_groups_but_no_other_users(world, sta
     assert "cannot be read by this user" in text and "640" in text, text
 
 
+AT_THE_INSTALLATION = [
+    ("the port is taken", [], {}, "Address already in use"),
+    ("a file of root's alone", ["key", 0o600, 0], {}, "cannot be read by this user"),
+    ("a file of somebody else's", ["secret", 0o644, 1], {}, "belongs to another user"),
+    ("a file that all can read", ["secret", 0o644, 0], {}, "is open to others"),
+    ("no credentials", [], {"stored": "credential:openai-key"}, "there is no credentials directory"),
+    ("a credential of another name", ["directory"], {"stored": "credential:openai-key"}, "the credential that stands here cannot be read"),
+]
+
+
+@pytest.mark.parametrize("what, done_to, secrets, said", AT_THE_INSTALLATION, ids=[row[0] for row in AT_THE_INSTALLATION])
+def test_a_mistake_at_the_installation_ends_with_the_words_of_the_guide(world, start, tmp_path, what, done_to, secrets, said):
+    assert f"`{said}`" in (ROOT / "config/service.md").read_text()
+    gateway = start(world.config(local(world)))
+    if what != "the port is taken":
+        assert gateway.stop() == 0
+    text = gateway.path.read_text().replace(f":{gateway.admin}", f":{free_port()}")
+    for where in secrets.values():
+        assert '"file:stored.key"' in text
+        text = text.replace('"file:stored.key"', f'"{where}"')
+    environment = os.environ | ({"CREDENTIALS_DIRECTORY": str(tmp_path)} if "directory" in done_to else {})
+    path = gateway.folder / "mistake.toml"
+    as_service = {}
+    if done_to and "directory" not in done_to:
+        for folder in [gateway.folder, *gateway.folder.parents]:
+            if str(folder).startswith("/tmp/"):
+                folder.chmod(0o755)
+        which, mode, owner = done_to
+        file = tmp_path / "copied.key"
+        file.write_text(KEY if which == "secret" else open(world.gateway_pair[1]).read())
+        file.chmod(mode)
+        os.chown(file, owner, 0)
+        old = '"file:stored.key"' if which == "secret" else f'"{world.gateway_pair[1]}"'
+        text = text.replace(old, f'"file:{file}"' if which == "secret" else f'"{file}"')
+        as_service = {"user": 65534, "group": 65534, "extra_groups": []}
+    path.write_text(text)
+    path.chmod(0o644)
+    done = run([BINARY, "serve", "--config", str(path)], env=environment, **as_service)
+    assert done.returncode == 1 and said in done.stderr.decode(), done.stderr.decode()
+
+
 def test_the_unit_is_closed_to_what_it_does_not_need():
     done = run(["systemd-analyze", "security", "--offline=yes", "--no-pager", str(UNITS / "staunch.service")])
     text = done.stdout.decode()

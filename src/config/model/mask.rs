@@ -15,6 +15,8 @@ pub struct MaskRules {
     /// Known kinds of values: `personal` (`card`, `iban`, `email`, `ssn`, `phone`, `ip`), `keys` (`aws`, `gcp`, `azure`,
     /// `github`, `gitlab`, `slack`, `stripe`, `openai`, `anthropic`, `huggingface`, `jwt`, `private-key`, `password`,
     /// `authorization`), or single ones of them.
+    ///
+    /// Cost: as for `mask` of a route.
     #[serde(default)]
     #[schemars(with = "Option<Vec<String>>")]
     pub detect: Option<Spanned<Vec<Text>>>,
@@ -23,10 +25,14 @@ pub struct MaskRules {
     #[schemars(with = "Vec<MaskPattern>")]
     pub pattern: Vec<Spanned<MaskPattern>>,
     /// Names of JSON members whose values are overwritten as a whole, compared without case.
+    ///
+    /// Cost: as for `mask` of a route.
     #[serde(default)]
     #[schemars(with = "Option<Vec<String>>")]
     pub members: Option<Spanned<Vec<Text>>>,
     /// postgres, mysql: names of columns whose values are overwritten as a whole, compared without case, as results name them.
+    ///
+    /// Cost: as for `mask` of a route.
     #[serde(default)]
     #[schemars(with = "Option<Vec<String>>")]
     pub columns: Option<Spanned<Vec<Text>>>,
@@ -40,6 +46,8 @@ pub struct MaskPattern {
     #[schemars(with = "String")]
     pub name: Text,
     /// The text directly before each value, at least two characters, case as written. It may pass, and is shown.
+    ///
+    /// Cost: as for `mask` of a route.
     #[schemars(with = "String")]
     pub anchor: Text,
     /// The value: a regular expression over bytes that takes at most 512 of them.

@@ -80,6 +80,8 @@ pub struct Listener {
     pub address: Text,
     /// Networks (CIDR) whose connections begin with a PROXY protocol header, v1 or v2, which is then required and
     /// believed. Default: none.
+    ///
+    /// Cost: a read before the TLS handshake; whoever is in these networks names the client's address.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub proxy_protocol_from: Vec<Text>,
@@ -96,6 +98,8 @@ pub struct Listener {
     /// For PostgreSQL's clients that cancel without TLS (JDBC's `setQueryTimeout`, psycopg, psycopg2, DBeaver, all with a
     /// libpq before 17): a CancelRequest is taken in clear. Whoever reads it on the way can stop that session's statements.
     /// Nothing else is ever read in clear. Default false.
+    ///
+    /// Cost: cancel keys may be read on the way.
     #[serde(default)]
     #[schemars(with = "bool")]
     pub postgres_cancel_in_clear: Option<Spanned<bool>>,

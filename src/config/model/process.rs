@@ -12,6 +12,8 @@ use toml::Spanned;
 #[schemars(deny_unknown_fields)]
 pub struct Limits {
     /// From accept to the first permit; never reset. Default `10s`.
+    ///
+    /// Cost: so long a place among `half_open` for whoever connects and does not say who they are.
     #[schemars(with = "Option<Duration>")]
     pub permit_deadline: Option<Text>,
     /// Client connections in all; 0: no limit. Default: (descriptors − 512) / 2, or fewer where a control group limits the
@@ -21,6 +23,8 @@ pub struct Limits {
     /// Cost: two descriptors and about 6 KiB (raw) to 12 KiB (HTTP/2) for each idle connection.
     pub connections: Option<usize>,
     /// Client connections per source address (of IPv6: per /64); 0: no limit. Default 0. The last tenth is for saying so, as above.
+    ///
+    /// Cost: a count for each address that has connections.
     pub connections_per_address: usize,
     /// Connections that are not permitted yet, in all; 0: no limit. Default: a quarter of `connections`, none with
     /// `half_open_per_address = 0`. Beyond it, the address (of IPv6: the /64) with the most of them loses its oldest for each one that comes.
@@ -30,8 +34,12 @@ pub struct Limits {
     /// Connections of a source address (of IPv6: a /64) that are not permitted yet; 0: no limit. Default 256. Four times
     /// as many more wait, unread, until an earlier one is permitted or ends; those beyond are closed at once. Behind a
     /// balancer it counts for the address that its PROXY header tells.
+    ///
+    /// Cost: as for `half_open`; those that wait hold a descriptor.
     pub half_open_per_address: Option<usize>,
     /// From TERM to the end. Default `30s`.
+    ///
+    /// Cost: so long a stop or an upgrade may take.
     #[schemars(with = "Option<Duration>")]
     pub drain: Option<Text>,
     /// Bytes of a request head. Default `32KiB`, at most `256KiB`.
@@ -40,6 +48,8 @@ pub struct Limits {
     #[schemars(with = "Option<Size>")]
     pub head: Option<Text>,
     /// Fields of a request head. Default 100, at most 128.
+    ///
+    /// Cost: some bytes for each field while a head is read.
     #[schemars(with = "Option<usize>")]
     pub fields: Option<Spanned<usize>>,
     /// Concurrent HTTP/2 streams of a connection. Default 100.
@@ -49,9 +59,13 @@ pub struct Limits {
     pub streams: Option<Spanned<u32>>,
     /// HTTP/2 streams of a connection that a client may reset as soon as it began them (within 50 ms, unanswered), or have reset by
     /// breaking rules, at once. Beyond it the connection ends (CVE-2023-44487). Default 100.
+    ///
+    /// Cost: at worst so many requests of a connection that begin upstream for nothing, at once.
     #[schemars(with = "Option<u32>")]
     pub resets: Option<Spanned<u32>>,
     /// Such resets that are forgiven each second. Default 33.
+    ///
+    /// Cost: at worst so many such requests of a connection each second.
     #[schemars(with = "Option<u32>")]
     pub resets_per_second: Option<Spanned<u32>>,
     /// Records sealed with one key before it is renewed (TLS 1.3) or the connection ends (TLS 1.2). Default 16777216,
@@ -68,9 +82,13 @@ pub struct Limits {
 #[schemars(deny_unknown_fields)]
 pub struct Workers {
     /// How many; 0: one per core, at most 1024. Default 0.
+    ///
+    /// Cost: a thread for each, with 256 KiB for reading bulk, listeners and a cache of tokens of its own.
     #[schemars(with = "Option<usize>")]
     pub count: Option<Spanned<usize>>,
     /// Whether each keeps to one core. Default true.
+    ///
+    /// Cost: none; without it, a worker that the kernel moves finds its caches cold.
     pub pin: bool,
     /// How long a worker that has nothing to do keeps asking the kernel before it sleeps, at most `1s`, so that events wait for
     /// no core to wake up. Default: it sleeps at once.
@@ -110,6 +128,8 @@ pub struct Admin {
     pub address: Option<Text>,
     /// Allows an address that is not loopback. It has no TLS, and tells everybody the metrics. The live page and orders stay
     /// with loopback, or with whoever has the key. Default false.
+    ///
+    /// Cost: metrics, and how the gateway is, are for everybody to read who reaches the address.
     pub unsafe_public_admin: bool,
     /// Where the key stands that the live page, `/api/` and orders ask for: `file:PATH`, `env:NAME` or `credential:NAME`, 16
     /// bytes at least. Default: whoever is at loopback may look and give orders.

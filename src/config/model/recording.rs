@@ -17,6 +17,8 @@ pub struct Recording {
     #[schemars(with = "Vec<String>")]
     pub auditors: Spanned<Vec<Text>>,
     /// Allows a single auditor. Default false.
+    ///
+    /// Cost: with one lost key, all recordings are lost.
     #[serde(default)]
     pub unsafe_single_auditor: bool,
     /// Who can read facts alone, texts of statements among them, and no bytes of sessions. Default: nobody more.
@@ -42,6 +44,8 @@ pub struct Recording {
     #[schemars(with = "Option<Size>")]
     pub segment_size: Option<Text>,
     /// Age at which a segment is closed. Default `10m`.
+    ///
+    /// Cost: a segment's head, keys and entry in the log each time.
     #[serde(default)]
     #[schemars(with = "Option<Duration>")]
     pub segment_age: Option<Text>,
@@ -141,10 +145,14 @@ pub struct Retention {
     #[schemars(with = "String")]
     pub name: Text,
     /// Age at which a segment is deleted: `400d`. Default: never.
+    ///
+    /// Cost: the disk that the recordings of so long take.
     #[serde(default)]
     #[schemars(with = "Option<Duration>")]
     pub age: Option<Text>,
     /// Bytes above which the oldest segments are deleted. Default: no limit.
+    ///
+    /// Cost: so much disk.
     #[serde(default)]
     #[schemars(with = "Option<Size>")]
     pub size: Option<Text>,

@@ -39,6 +39,8 @@ pub struct Route {
     /// Allows an upstream without TLS: a literal loopback address or a Unix socket, nothing else. Whoever may read the
     /// traffic of this machine reads what passes there, stored credentials included. Every session's log says so.
     /// Default false.
+    ///
+    /// Cost: none in time; whoever may read this machine's traffic reads along.
     #[serde(default)]
     #[schemars(with = "Option<bool>")]
     pub unsafe_plaintext_upstream: Option<Spanned<bool>>,
@@ -65,6 +67,8 @@ pub struct Route {
     #[schemars(with = "Option<String>")]
     pub client_ca: Option<Text>,
     /// PEM file with revocation lists for client certificates; when given, every authority in the chain needs one.
+    ///
+    /// Cost: a look-up for each certificate of the chain in each full handshake.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub client_crl: Option<Text>,
@@ -124,6 +128,8 @@ pub struct Route {
     #[schemars(with = "Option<String>")]
     pub identity_guc: Option<Text>,
     /// mysql: the upstream may ask clients for files of theirs (`LOAD DATA LOCAL`). Default false.
+    ///
+    /// Cost: the upstream may read each file that a client agrees to send.
     #[serde(default)]
     #[schemars(with = "Option<bool>")]
     pub local_files: Option<Spanned<bool>>,
@@ -345,20 +351,30 @@ pub struct Credential {
 #[schemars(deny_unknown_fields)]
 pub struct Timeouts {
     /// Resolving, connecting and shaking hands with the upstream. Default `5s`.
+    ///
+    /// Cost: so long a client waits for its refusal where the upstream is out of reach.
     #[schemars(with = "Option<Duration>")]
     pub connect: Option<Text>,
     /// HTTP with no request under way. Default `5m`.
+    ///
+    /// Cost: so long an idle connection keeps its place among `limits.connections`.
     #[schemars(with = "Option<Duration>")]
     pub between_requests: Option<Text>,
     /// HTTP: the upstream has a whole request and does not begin to answer; the client gets a 504. Default: as long as `idle`, for
     /// models think for minutes.
+    ///
+    /// Cost: so long a request waits for an upstream that hangs.
     #[schemars(with = "Option<Duration>")]
     pub response: Option<Text>,
     /// Nothing moves either way, and nothing waits for a peer that does not read (`stall`): raw bytes, tunnels, a response that is
     /// awaited. Default `1h`.
+    ///
+    /// Cost: so long a connection on which nothing happens keeps its place.
     #[schemars(with = "Option<Duration>")]
     pub idle: Option<Text>,
     /// A peer reads nothing although there is something for it. Default `2m`.
+    ///
+    /// Cost: so long a peer that reads nothing keeps its place, and up to 64 KiB and a record.
     #[schemars(with = "Option<Duration>")]
     pub stall: Option<Text>,
 }
