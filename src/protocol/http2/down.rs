@@ -1,6 +1,7 @@
 //! From the upstream: everything passes where it lies; heads are watched to learn how requests fare.
 
 use super::frame::*;
+use super::frame_rules::{BrokenFrame, check_frame};
 use super::head::{self, Answered};
 use super::stream::{Masked, take_length};
 use super::up::{MAX_SETTINGS, after};
@@ -149,8 +150,14 @@ impl Http2 {
         let open = self.streams.contains_key(&head.stream);
         let never_opened =
             head.stream > self.last_forwarded || (head.stream != 0 && head.stream.is_multiple_of(2));
-        if never_opened && matches!(head.kind, DATA | HEADERS | RST_STREAM | WINDOW_UPDATE) {
+        if never_opened && matches!(head.kind, DATA | HEADERS) {
             return Err(self.upstream_fault("frame on a stream that was never opened", "RFC 9113 5.1"));
+        }
+        if !matches!(head.kind, DATA | HEADERS)
+            && let Err(BrokenFrame { rule, section, .. }) = check_frame(&head, never_opened)
+        {
+            // It would be the client who is told of it, and who would say that the gateway broke the rule.
+            return Err(self.upstream_fault(rule, section));
         }
         match head.kind {
             DATA if head.stream != 0 => self.down_data(head, padding),
@@ -169,24 +176,27 @@ impl Http2 {
                 }
                 Ok(Reading::Gather(head))
             }
-            SETTINGS if head.stream == 0 && head.length <= MAX_SETTINGS && head.length.is_multiple_of(6) => {
+            SETTINGS if head.length <= MAX_SETTINGS => {
                 self.upstream.greeted = true;
                 Ok(Reading::Gather(head))
             }
-            RST_STREAM if head.stream != 0 && head.length == 4 => match open {
+            RST_STREAM => match open {
                 true => Ok(Reading::Watch(head, 0)),
                 false => {
                     self.owe_upstream(0, true);
                     Ok(Reading::Skip(4))
                 }
             },
-            GOAWAY if head.stream == 0 && head.length >= 8 => Ok(Reading::Watch(head, 0)),
+            GOAWAY => Ok(Reading::Watch(head, 0)),
             PUSH_PROMISE => Err(self.upstream_fault("PUSH_PROMISE although push is off", "RFC 9113 8.4")),
             WINDOW_UPDATE if head.stream != 0 && !open => Ok(Reading::Skip(head.length)),
-            CONTINUATION | HEADERS | DATA | SETTINGS | RST_STREAM | GOAWAY => {
-                Err(self.upstream_fault("frame that cannot stand here", "RFC 9113 6"))
-            }
-            _ => Ok(Reading::Pass(head.length)),
+            DATA | HEADERS => Err(self.upstream_fault("frame of a stream on stream 0", "RFC 9113 6")),
+            CONTINUATION => Err(self.upstream_fault("CONTINUATION of nothing", "RFC 9113 6.10")),
+            SETTINGS => Err(self.upstream_fault("more settings than the limit", "limit")),
+            PRIORITY | PING | WINDOW_UPDATE => Ok(Reading::Pass(head.length)),
+            // Extensions are between neighbours (section 5.5). ORIGIN (RFC 8336) would make a browser take this connection for
+            // other names, ALTSVC (RFC 7838) would send it past the gateway.
+            _ => Ok(Reading::Skip(head.length)),
         }
     }
 

@@ -125,6 +125,11 @@ pub(super) fn depends_on_itself(head: &Head, payload: &[u8]) -> bool {
     dependency.is_some_and(|dependency| dependency & 0x7fff_ffff == head.stream)
 }
 
+/// Bytes that a HEADERS payload has at least: what its flags name.
+pub(super) fn least_payload(head: &Head) -> usize {
+    usize::from(head.has(PADDED)) + 5 * usize::from(head.has(PRIORITISED))
+}
+
 /// The header block fragment of a HEADERS payload, padding and priority taken off (section 6.2).
 pub(super) fn fragment<'a>(head: &Head, payload: &'a [u8]) -> Option<&'a [u8]> {
     let (padding, rest) = match head.has(PADDED) {

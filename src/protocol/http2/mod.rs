@@ -16,6 +16,7 @@ mod budget;
 mod client_table;
 mod down;
 mod frame;
+mod frame_rules;
 mod head;
 mod late_data;
 mod limits;

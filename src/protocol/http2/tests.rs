@@ -1,3 +1,4 @@
+mod error_codes;
 mod faults;
 mod heads;
 mod lengths;

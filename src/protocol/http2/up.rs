@@ -1,6 +1,7 @@
 //! From the client: request heads are withheld and rewritten, everything else passes or is swallowed.
 
 use super::frame::*;
+use super::frame_rules::{BrokenFrame, check_frame};
 use super::stream::{Masked, take_length};
 use super::waiting::Discard;
 use super::{Http2, MAX_UNREAD, MAX_UNREAD_PER_STREAM, Reading, head};
@@ -173,14 +174,7 @@ impl Http2 {
             }
             PRIORITY if on_stream && head.length == 5 => self.up_idle(Reading::Gather(head)),
             RST_STREAM if on_stream && known && head.length == 4 => Ok(Reading::Gather(head)),
-            SETTINGS if !on_stream && head.length <= MAX_SETTINGS && head.length.is_multiple_of(6) => {
-                if head.has(ACK) && head.length > 0 {
-                    return Err(self.client_fault(
-                        FRAME_SIZE_ERROR,
-                        "SETTINGS ack with payload",
-                        "RFC 9113 6.5",
-                    ));
-                }
+            SETTINGS if head.length <= MAX_SETTINGS && check_frame(&head, false).is_ok() => {
                 self.client.greeted = true;
                 self.up_idle(Reading::Gather(head))
             }
@@ -191,12 +185,27 @@ impl Http2 {
             PING if !on_stream && head.length == 8 => self.up_idle(Reading::Pass(8)),
             GOAWAY if !on_stream && head.length >= 8 => self.up_idle(Reading::Pass(head.length)),
             WINDOW_UPDATE if head.length == 4 && known | !on_stream => self.up_idle(Reading::Gather(head)),
-            DATA..=CONTINUATION => {
-                Err(self.client_fault(PROTOCOL_ERROR, "frame that cannot stand here", "RFC 9113 6"))
-            }
+            DATA..=CONTINUATION => self.up_broken(head, !known),
             // Extensions are for the next hop, and we do not speak them (section 5.5).
             _ => self.up_idle(Reading::Skip(head.length)),
         }
+    }
+
+    /// Finds out which rule a frame breaks that can stand nowhere.
+    fn up_broken(&mut self, head: Head, is_idle: bool) -> Result<Reading, Fault> {
+        let Err(BrokenFrame { code, rule, section }) = check_frame(&head, is_idle) else {
+            return Err(match head.kind {
+                SETTINGS => self.client_fault(ENHANCE_YOUR_CALM, "more settings than the limit", "limit"),
+                _ => self.client_fault(PROTOCOL_ERROR, "frame that cannot stand here", "RFC 9113 6"),
+            });
+        };
+        // The one length that is its stream's affair alone (section 6.3).
+        let is_open = self.streams.contains_key(&head.stream) || self.queue.get_mut(head.stream).is_some();
+        if head.kind == PRIORITY && is_open {
+            self.reset_request(head.stream, code)?;
+            return Ok(Reading::Skip(head.length));
+        }
+        Err(self.client_fault(code, rule, section))
     }
 
     pub(super) fn up_idle(&mut self, next: Reading) -> Result<Reading, Fault> {
@@ -208,7 +217,10 @@ impl Http2 {
 
     fn up_data(&mut self, head: Head, padding: usize) -> Result<Reading, Fault> {
         let ends = head.has(END_STREAM);
-        if padding > head.length || head.has(PADDED) && head.length == 0 {
+        if head.has(PADDED) && head.length == 0 {
+            return Err(self.client_fault(FRAME_SIZE_ERROR, "padding without its length", "RFC 9113 4.2"));
+        }
+        if padding > head.length {
             return Err(self.client_fault(PROTOCOL_ERROR, "padding longer than its frame", "RFC 9113 6.1"));
         }
         if head.length == padding && !ends {
@@ -372,6 +384,10 @@ impl Http2 {
             if depends_on_itself(&frame, payload) {
                 let rule = "stream that depends on itself";
                 return Err(self.client_fault(PROTOCOL_ERROR, rule, "RFC 7540 5.3.1"));
+            }
+            if payload.len() < least_payload(&frame) {
+                let rule = "HEADERS without the fields that its flags name";
+                return Err(self.client_fault(FRAME_SIZE_ERROR, rule, "RFC 9113 4.2"));
             }
             let Some(part) = fragment(&frame, payload) else {
                 return Err(self.client_fault(

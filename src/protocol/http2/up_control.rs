@@ -119,6 +119,11 @@ impl Http2 {
         let bytes: [u8; 4] = payload.try_into().unwrap_or_default();
         let mut increment = u32::from_be_bytes(bytes) & 0x7fff_ffff;
         if increment == 0 {
+            let is_open =
+                self.streams.contains_key(&frame.stream) || self.queue.get_mut(frame.stream).is_some();
+            if is_open {
+                return self.reset_request(frame.stream, PROTOCOL_ERROR);
+            }
             return Err(self.client_fault(PROTOCOL_ERROR, "WINDOW_UPDATE of nothing", "RFC 9113 6.9"));
         }
         let initial = self.client_window;
