@@ -77,6 +77,8 @@ pub struct Http2 {
     guarded: Fields,
     /// What the gateway has to say to the client, at the next boundary.
     to_client: Vec<u8>,
+    /// Bytes at the front of it that are the gateway's settings: the first that a client hears (section 3.4).
+    unsaid_settings: usize,
     /// What the gateway has to say to the upstream, at the next boundary.
     to_upstream: Vec<u8>,
     ids: StreamIds,
@@ -208,6 +210,7 @@ impl Http2 {
             withheld: None,
             guarded: Fields::default(),
             to_client: Vec::new(),
+            unsaid_settings: 0,
             to_upstream: Vec::new(),
             ids: StreamIds::default(),
             queue: Queue::default(),
@@ -241,6 +244,7 @@ impl Http2 {
         frame::push_setting(&mut payload, frame::MAX_CONCURRENT_STREAMS, limits.streams);
         frame::push_setting(&mut payload, frame::MAX_HEADER_LIST_SIZE, limits.head as u32);
         frame::write(&mut http.to_client, frame::SETTINGS, 0, 0, &payload);
+        http.unsaid_settings = http.to_client.len();
         http
     }
 

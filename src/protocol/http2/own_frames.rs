@@ -121,6 +121,8 @@ impl Http2 {
         if !self.wants_down() {
             return;
         }
+        let own = std::mem::take(&mut self.unsaid_settings);
+        edit.insert(&self.to_client[..own]);
         if self.last_forwarded == 0 {
             // There is no upstream that could, and some clients wait for it. Before whatever else is said by these settings.
             for _ in 0..std::mem::take(&mut self.unacknowledged) {
@@ -129,7 +131,7 @@ impl Http2 {
                 frame::write(edit.insert_with(), frame::SETTINGS, frame::ACK, 0, &[]);
             }
         }
-        edit.insert(&self.to_client);
+        edit.insert(&self.to_client[own..]);
         self.to_client.clear();
     }
 }

@@ -202,6 +202,17 @@ fn only_our_own_settings_acknowledgement_is_swallowed() {
 }
 
 #[test]
+fn the_first_frame_that_a_client_hears_is_settings_whatever_it_said_before() {
+    for before in [greeting(), [greeting(), frame(PING, 0, 0, &[7; 8]), get(1, &[])].concat()] {
+        let mut http = Http2::new(Limits::default());
+        assert_eq!(feed(&mut http, &before, 100_000).fault, None);
+        let heard = frames(&said(&mut http));
+        let kinds: Vec<_> = heard.iter().map(|(head, _)| (head.kind, head.has(ACK))).collect();
+        assert_eq!(kinds[..2], [(SETTINGS, false), (SETTINGS, true)], "RFC 9113 3.4: {heard:?}");
+    }
+}
+
+#[test]
 fn a_ping_is_answered_by_us_until_there_is_an_upstream() {
     let mut http = Http2::new(Limits::default());
     said(&mut http);

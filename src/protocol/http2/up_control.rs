@@ -135,6 +135,11 @@ impl Http2 {
             }
         }
         if frame.stream != 0 && !self.streams.contains_key(&frame.stream) {
+            let is_over = self.queue.get_mut(frame.stream).is_none();
+            if is_over && i64::from(initial) + i64::from(increment) > MAX_WINDOW {
+                // No window of any stream has room for it.
+                return self.reset_client(frame.stream, FLOW_CONTROL_ERROR);
+            }
             if self.queue.has_room(payload.len()) {
                 self.queue.append(frame.stream, WINDOW_UPDATE, 0, payload);
             }
