@@ -55,13 +55,77 @@ async fn a_broken_record_before_the_first_byte_gets_its_alert_on_every_route() {
     for version in [TLS12, TLS13] {
         for (kind, record, expected) in &kinds {
             for (route, _http, mut client) in clients(version).await {
-                // Read together with the client's Finished, it would be rustls that answers, with decode_error for some of these.
-                tokio::time::sleep(Duration::from_millis(40)).await;
                 // What follows is unread when the gateway gives up.
                 let junk = [&record[..], &[0; 50_000]].concat();
                 client.get_mut().0.write_all(&junk).await.unwrap();
                 let got = alert(&mut client).await;
                 assert_eq!(got, Some(*expected), "{kind} on {route}, {version:?}");
+            }
+        }
+    }
+}
+
+/// Shakes hands, with `behind` in one write with the last flight; returns the alert that ends the connection.
+async fn alert_for(
+    rig: &Rig,
+    name: &'static str,
+    version: Version,
+    behind: &[u8],
+) -> Option<AlertDescription> {
+    let name = ServerName::try_from(name).unwrap();
+    let mut tls = rustls::ClientConnection::new(rig.client.clone(), name).unwrap();
+    let mut tcp = TcpStream::connect(rig.gateway).await.unwrap();
+    let (mut flights, mut sent) = (0, false);
+    loop {
+        let mut flight = Vec::new();
+        while tls.wants_write() {
+            tls.write_tls(&mut flight).unwrap();
+        }
+        flights += usize::from(!flight.is_empty());
+        let is_last = if version == TLS12 { flights == 2 } else { !tls.is_handshaking() };
+        if is_last && !std::mem::replace(&mut sent, true) {
+            flight.extend_from_slice(behind);
+        }
+        tcp.write_all(&flight).await.unwrap();
+        let mut bytes = Vec::new();
+        if timeout(SOON, tcp.read_buf(&mut bytes)).await.unwrap().ok()? == 0 {
+            return None;
+        }
+        let mut unread = &bytes[..];
+        while !unread.is_empty() {
+            tls.read_tls(&mut unread).unwrap();
+            match tls.process_new_packets() {
+                Ok(_) => {}
+                Err(Error::AlertReceived(alert)) => return Some(alert),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_broken_record_in_one_segment_with_the_last_flight_gets_the_same_alert() {
+    let kinds: [(&str, &[u8], AlertDescription); 8] = [
+        (
+            "does not verify",
+            &[23, 3, 3, 0, 24, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7],
+            AlertDescription::BadRecordMac,
+        ),
+        ("too short for a tag", &[23, 3, 3, 0, 1, 0], AlertDescription::BadRecordMac),
+        ("too long", &[23, 3, 3, 0xff, 0xff, 0], AlertDescription::RecordOverflow),
+        ("a byte too long", &[23, 3, 3, 0x48, 0x01, 0], AlertDescription::RecordOverflow),
+        ("no such type", &[99, 3, 3, 0, 1, 0], AlertDescription::UnexpectedMessage),
+        ("type 0", &[0, 3, 3, 0, 1, 0], AlertDescription::UnexpectedMessage),
+        ("no such version", &[23, 9, 9, 0, 1, 0], AlertDescription::UnexpectedMessage),
+        ("HTTP", b"GET / HTTP/1.1\r\n\r\n", AlertDescription::UnexpectedMessage),
+    ];
+    for version in [TLS12, TLS13] {
+        for (route, http, client) in clients(version).await {
+            drop(client);
+            let name = if route == "tunnel" { common::TUNNEL } else { NAME };
+            for (kind, record, expected) in kinds {
+                let got = alert_for(&http.rig, name, version, record).await;
+                assert_eq!(got, Some(expected), "{kind} on {route}, {version:?}");
             }
         }
     }

@@ -266,6 +266,10 @@ async fn each_fault_of_an_established_leg_gets_its_own_alert_on_either_leg() {
         ("a second Finished", Content::Handshake, vec![FINISHED, 0, 0, 1, 0], UNEXPECTED_MESSAGE),
         ("no such message", Content::Handshake, vec![99, 0, 0, 0], UNEXPECTED_MESSAGE),
         ("a message without end", Content::Handshake, vec![4, 0xff, 0xff, 0xff], DECODE_ERROR),
+        ("two alerts in one record", Content::Alert, vec![1, 90, 1, 90], DECODE_ERROR),
+        ("a ServerHello", Content::Handshake, vec![2, 0, 0, 0], UNEXPECTED_MESSAGE),
+        ("a certificate", Content::Handshake, vec![11, 0, 0, 4, 0, 0, 0, 0], UNEXPECTED_MESSAGE),
+        ("a proof of a certificate", Content::Handshake, vec![15, 0, 0, 4, 8, 4, 0, 0], UNEXPECTED_MESSAGE),
     ];
     let tls13: &[(&str, Content, Vec<u8>, [u8; 2])] = &[
         ("a key update that asks for 2", Content::Handshake, vec![KEY_UPDATE, 0, 0, 1, 2], ILLEGAL_PARAMETER),
@@ -277,6 +281,22 @@ async fn each_fault_of_an_established_leg_gets_its_own_alert_on_either_leg() {
             vec![KEY_UPDATE, 0, 0, 1, 0, KEY_UPDATE, 0, 0, 1, 0],
             UNEXPECTED_MESSAGE,
         ),
+        (
+            "a key update that asks for 255",
+            Content::Handshake,
+            vec![KEY_UPDATE, 0, 0, 1, 255],
+            ILLEGAL_PARAMETER,
+        ),
+        (
+            "a key update with a byte behind it",
+            Content::Handshake,
+            vec![KEY_UPDATE, 0, 0, 1, 0, 4],
+            UNEXPECTED_MESSAGE,
+        ),
+        ("the end of early data", Content::Handshake, vec![5, 0, 0, 0], UNEXPECTED_MESSAGE),
+        ("encrypted extensions", Content::Handshake, vec![8, 0, 0, 2, 0, 0], UNEXPECTED_MESSAGE),
+        ("a request for a certificate", Content::Handshake, vec![13, 0, 0, 3, 0, 0, 0], UNEXPECTED_MESSAGE),
+        ("a message hash", Content::Handshake, vec![254, 0, 0, 0], UNEXPECTED_MESSAGE),
     ];
     for version in VERSIONS {
         let kinds = both.iter().chain(tls13.iter().filter(|_| version == TLS13));

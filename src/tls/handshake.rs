@@ -77,6 +77,8 @@ const MAX_INCOMING: usize = 128 * 1024;
 const OUTGOING: usize = 4 * 1024;
 /// How long a peer is heard after its alert was sent.
 const LINGER: Duration = Duration::from_secs(1);
+/// Bytes of a record's head (RFC 8446 section 5.1).
+const RECORD_HEAD: usize = 5;
 /// What is read at once during the handshake.
 const READ: usize = 4 * 1024;
 
@@ -188,8 +190,11 @@ async fn drive<C: Unbuffered>(
 ) -> Result<Established, HandshakeFault> {
     let (mut outgoing, mut early, mut closed) = (Vec::new(), Vec::new(), false);
     let mut caught = CapturedSecrets::default();
+    // rustls is shown record after record, so that what stands behind the last of the handshake is left for the leg, which has
+    // an alert for each of its faults. What it was shown and has not taken, it must be shown again.
+    let mut shown = 0;
     loop {
-        let UnbufferedStatus { discard, state } = connection.process(&mut incoming);
+        let UnbufferedStatus { discard, state } = connection.process(&mut incoming[..shown]);
         caught.gather();
         let (mut blocked, mut done) = (false, false);
         match state {
@@ -206,16 +211,20 @@ async fn drive<C: Unbuffered>(
             Ok(ConnectionState::WriteTraffic(_)) | Ok(ConnectionState::Closed) => done = true,
             Ok(_) => return Err(rustls::Error::General("an unexpected handshake state".into()).into()),
             Err(error) => {
+                incoming.truncate(shown);
                 incoming.drain(..discard);
                 tell(&mut tcp, &mut connection, outgoing, incoming).await;
                 return Err(error.into());
             }
         }
         incoming.drain(..discard);
+        shown -= discard;
         if done {
             break;
         }
-        if blocked {
+        if blocked && let Some(length) = next_record(&incoming[shown..]) {
+            shown += length;
+        } else if blocked {
             tcp.write_all(&outgoing).await?;
             outgoing.clear();
             if side == Side::Client {
@@ -234,6 +243,16 @@ async fn drive<C: Unbuffered>(
     leg.queue_handshake(&outgoing, (side, version) != (Side::Client, ProtocolVersion::TLSv1_3));
     leg.rx.closed = closed;
     Ok(Established { leg, facts, early })
+}
+
+/// Bytes of the next record, once it is whole; of what cannot be one all, for rustls to say what is wrong with it.
+fn next_record(bytes: &[u8]) -> Option<usize> {
+    let &[kind, major, _, high, low] = bytes.first_chunk()?;
+    let whole = RECORD_HEAD + usize::from(u16::from_be_bytes([high, low]));
+    match (20..=24).contains(&kind) && major == 3 && whole <= MAX_RECORD {
+        true => (bytes.len() >= whole).then_some(whole),
+        false => Some(bytes.len()),
+    }
 }
 
 /// Sends the alert that rustls has ready after an error, as far as the peer takes it.
