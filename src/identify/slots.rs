@@ -135,9 +135,13 @@ pub fn strip_names_holding(slots: &[Slot], fields: &Fields, token: &[u8]) -> Nam
     names
 }
 
-/// The rest of `value` after a scheme and exactly one space; schemes compare without case (RFC 9110 section 11.1).
+/// The rest of `value` after a scheme and its spaces, of which there is one or more (RFC 9110 section 11.4, RFC 6750 section 2.1); schemes
+/// compare without case (RFC 9110 section 11.1).
 fn after_scheme<'a>(scheme: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
-    let (head, rest) = value.split_at_checked(scheme.len())?;
+    let (head, mut rest) = value.split_at_checked(scheme.len())?;
+    while let [b' ', more @ ..] = rest {
+        rest = more;
+    }
     head.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
@@ -182,7 +186,11 @@ mod tests {
             (&[(A, "Bearer")], ALL, Found::None),
             (&[(A, "Bearer ")], ALL, Found::None),
             (&[(A, "Bearer ===")], ALL, Found::None),
-            (&[(A, "Bearer  a.b-c_d")], ALL, Found::None),
+            // One space or more (RFC 9110 section 11.4), and no tab.
+            (&[(A, "Bearer   a.b-c_d")], ALL, one(Slot::Bearer)),
+            (&[(A, "token  a.b-c_d")], ALL, one(Slot::Token)),
+            (&[(A, "Bearer  ")], ALL, Found::None),
+            (&[(A, "Bearer  a  b")], ALL, Found::None),
             (&[(A, "Bearer\ta.b-c_d")], ALL, Found::None),
             (&[(A, "Bearer a b")], ALL, Found::None),
             (&[(A, "Bearer a, Bearer b")], ALL, Found::None),

@@ -82,9 +82,15 @@ pub fn host_of(authority: &[u8]) -> Option<&[u8]> {
     };
     match port.split_first() {
         None => Some(host),
-        Some((b':', digits)) if digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) => Some(host),
+        Some((b':', digits)) if is_port(digits) => Some(host),
         Some(_) => None,
     }
+}
+
+/// True for nothing, or a number that a port can have.
+fn is_port(digits: &[u8]) -> bool {
+    let number = || digits.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
+    digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) && number() <= u32::from(u16::MAX)
 }
 
 /// Checks `Host` or `:authority` (RFC 9110 section 7.2).
@@ -313,8 +319,9 @@ mod tests {
             assert_eq!(host_of(authority.as_bytes()), Some(host.as_bytes()), "{authority}");
         }
         for authority in [
-            "", ":80", "a b", "a/b", "u@a", "u:p@a", "a:b", "a:80:80", "a:123456", "[::1", "[::1]a", "[]",
-            "[a]", "::1", "a\\b", "a#b", "a?b", "a,b", "a\x01", "\u{e4}", "[v1.x:y]",
+            "", ":80", "a b", "a/b", "u@a", "u:p@a", "a:b", "a:80:80", "a:123456", "a:65536", "a:99999",
+            "a:+1", "[::1", "[::1]a", "[]", "[a]", "::1", "a\\b", "a#b", "a?b", "a,b", "a\x01", "\u{e4}",
+            "[v1.x:y]",
         ] {
             assert_eq!(host_of(authority.as_bytes()), None, "{authority}");
         }
