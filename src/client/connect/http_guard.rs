@@ -251,10 +251,12 @@ fn is_local(authority: &str) -> bool {
         None => authority.split_once(':').unwrap_or((authority, "0")),
     };
     let name = host.to_ascii_lowercase();
+    // The dot that ends a name in the DNS changes nothing: RFC 6761 section 6.3 keeps these names to this machine in any form.
+    let name = name.strip_suffix('.').unwrap_or(&name);
     let known = match authority.starts_with('[') {
-        true => host.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_loopback()),
+        true => host.parse::<Ipv6Addr>().is_ok_and(|ip| ip.to_canonical().is_loopback()),
         false => {
-            name == "localhost"
+            matches!(name, "localhost" | "ip6-localhost" | "ip6-loopback")
                 || name.ends_with(".localhost")
                 || name.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
         }
