@@ -295,6 +295,9 @@ impl Http2 {
                     value.min(self.limits.streams)
                 }
                 MAX_HEADER_LIST_SIZE => value.min(self.limits.head as u32),
+                ENABLE_PUSH if value != 0 => {
+                    return Err(self.upstream_fault("a server that would be pushed to", "RFC 9113 6.5.2"));
+                }
                 INITIAL_WINDOW_SIZE if value > 0x7fff_ffff => {
                     return Err(self.upstream_fault("window too large", "RFC 9113 6.5.2"));
                 }
