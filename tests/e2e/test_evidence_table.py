@@ -1,0 +1,302 @@
+"""Each request's line held against what its client and its upstream saw: HTTP/1.1 and HTTP/2, every way of ending."""
+
+import contextlib
+import re
+import socket
+import struct
+import threading
+
+import h2.config
+import h2.connection
+import h2.events
+import pytest
+from support.gateway import Gateway
+from test_evidence import request
+from test_tls import Sink, client_context, raw_config, raw_route
+
+# An answer's body, and how much of it comes where it is cut; an upload, likewise.
+WHOLE, PART, UPLOAD, SOME = 1000, 400, 200_000, 70_000
+
+
+def reset(connection):
+    """Ends a connection so that nobody takes it for an end."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+class Http1:
+    """One request of HTTP/1.1, from either side."""
+
+    def __init__(self, connection):
+        self.connection, self.text = connection, b""
+
+    def head(self):
+        while b"\r\n\r\n" not in self.text:
+            if not (piece := self.connection.recv(65536)):
+                raise ConnectionError
+            self.text += piece
+        head, self.text = self.text.split(b"\r\n\r\n", 1)
+        return head.decode()
+
+    def asked(self):
+        head = self.head()
+        self.announced = int(found[1]) if (found := re.search(r"(?i)content-length: (\d+)", head)) else 0
+        return head.split()[1]
+
+    def ask(self, world, method, path, announced):
+        length = f"Content-Length: {announced}\r\n" if announced is not None else ""
+        self.connection.sendall(request(world, f"{method} {path} HTTP/1.1\r\n{length}"))
+
+    def status(self):
+        return int(self.head().split()[1])
+
+    def body(self, most):
+        """Reads as much, or until the end, and returns how much that was."""
+        count, self.text = len(self.text), b""
+        with contextlib.suppress(OSError):
+            while count < most and (piece := self.connection.recv(65536)):
+                count += len(piece)
+        return count
+
+    def answer(self, status, length):
+        framing = "Connection: close" if length is None else f"Content-Length: {length}"
+        self.connection.sendall(f"HTTP/1.1 {status} Whatever\r\n{framing}\r\n\r\n".encode())
+
+    def send(self, count, ends=False):
+        self.connection.sendall(b"x" * count)
+
+
+class Http2:
+    """The same of HTTP/2."""
+
+    def __init__(self, connection, client=False):
+        self.connection, self.stream, self.announced = connection, 1, 0
+        self.http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=client))
+        self.http.initiate_connection()
+        self.path, self.code, self.count, self.over = None, None, 0, False
+        self.flush()
+
+    def flush(self):
+        self.connection.sendall(self.http.data_to_send())
+
+    def pump(self):
+        piece = self.connection.recv(65536)
+        if not piece:
+            raise ConnectionError
+        for event in self.http.receive_data(piece):
+            match event:
+                case h2.events.RequestReceived():
+                    fields = dict(event.headers)
+                    self.path, self.announced = fields[b":path"].decode(), int(fields.get(b"content-length", 0))
+                case h2.events.ResponseReceived():
+                    self.code = int(dict(event.headers)[b":status"])
+                case h2.events.DataReceived():
+                    self.count += len(event.data)
+                    if event.flow_controlled_length:
+                        self.http.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                case h2.events.StreamEnded() | h2.events.StreamReset() | h2.events.ConnectionTerminated():
+                    self.over = True
+        self.flush()
+
+    def asked(self):
+        while self.path is None:
+            self.pump()
+        return self.path
+
+    def ask(self, world, method, path, announced):
+        token = f"Bearer {world.issuer.token()}"
+        fields = [(":method", method), (":scheme", "https"), (":path", path), (":authority", "app.gw.test"), ("authorization", token)]
+        fields += [("content-length", str(announced))] if announced is not None else []
+        self.http.send_headers(self.stream, fields, end_stream=announced is None)
+        self.flush()
+
+    def status(self):
+        while self.code is None:
+            self.pump()
+        return self.code
+
+    def body(self, most):
+        with contextlib.suppress(OSError):
+            while self.count < most and not self.over:
+                self.pump()
+        return self.count
+
+    def answer(self, status, length):
+        self.http.send_headers(self.stream, [(":status", str(status))] + ([("content-length", str(length))] if length is not None else []))
+        self.flush()
+
+    def send(self, count, ends=False):
+        while count:
+            while not (room := min(count, self.http.local_flow_control_window(self.stream), 16_384)):
+                self.pump()
+            count -= room
+            self.http.send_data(self.stream, b"x" * room, end_stream=ends and not count)
+            self.flush()
+
+
+def speaks_http2(connection):
+    return connection.selected_alpn_protocol() == "h2"
+
+
+class Upstream(Sink):
+    """Answers as the path says, and remembers how much of each request's body it saw."""
+
+    def __init__(self, world):
+        self.saw = {}
+        super().__init__(world, self.serve_one)
+        self.context.set_alpn_protocols(["h2", "http/1.1"])
+
+    def serve_one(self, connection):
+        connection.settimeout(10)
+        http = Http2(connection) if speaks_http2(connection) else Http1(connection)
+        path = http.asked()
+        kind = path.split("/")[1]
+        if kind != "early":
+            self.saw[path] = http.body(http.announced or 1) if http.announced else 0
+        match kind:
+            case "whole" | "head" | "upload":
+                http.answer(200, WHOLE)
+                if kind != "head":
+                    http.send(WHOLE, ends=True)
+            case "unsized":
+                http.answer(200, None)
+                http.send(WHOLE, ends=True)
+                if not speaks_http2(connection):
+                    connection.unwrap()
+            case "part":
+                http.answer(200, WHOLE)
+                http.send(PART)
+            case "dies":
+                http.answer(200, WHOLE)
+                http.send(PART)
+                threading.Event().wait(0.15)
+                return reset(connection)
+            case "nothing":
+                return reset(connection)
+            case "early":
+                http.answer(413, WHOLE)
+                http.send(WHOLE, ends=True)
+        # Until the gateway has had enough.
+        with contextlib.suppress(OSError):
+            while connection.recv(65536):
+                pass
+
+
+@pytest.fixture(scope="module")
+def upstream(world):
+    upstream = Upstream(world)
+    yield upstream
+    upstream.listener.close()
+
+
+@pytest.fixture(scope="module")
+def evidence(world, upstream, tmp_path_factory):
+    gateway = Gateway(tmp_path_factory.mktemp("table"), world.config(world.route("app", upstream.port)))
+    yield gateway
+    assert gateway.stop() == 0, gateway.process.text()
+
+
+# What is asked: its path's first part, method, body announced, body sent, how much of the answer is read. What is said of it: status,
+# who ended it, bytes up and down; "saw" is what the upstream, or the client, saw.
+TABLE = [
+    ("whole", "GET", None, 0, WHOLE, 200, "whole", 0, WHOLE),
+    ("unsized", "GET", None, 0, WHOLE, 200, "whole", 0, WHOLE),
+    ("head", "HEAD", None, 0, 0, 200, "whole", 0, 0),
+    ("part", "GET", None, 0, PART, 200, "by_client", 0, "saw"),
+    ("dies", "GET", None, 0, WHOLE, 200, "by_upstream", 0, "saw"),
+    ("nothing", "GET", None, 0, 0, 502, "by_upstream", 0, 0),
+    ("upload", "POST", UPLOAD, UPLOAD, WHOLE, 200, "whole", "saw", WHOLE),
+    ("upload", "POST", UPLOAD, SOME, None, None, "by_client", "saw", 0),
+    ("silent", "POST", UPLOAD, UPLOAD, None, None, "by_client", "saw", 0),
+    ("early", "POST", UPLOAD, 0, WHOLE, 413, "whole or by_client", 0, WHOLE),
+]
+
+
+def ask(world, gateway, version, path, row):
+    """Returns the status and how much of the answer came; then leaves without a word."""
+    _, method, announced, sent, most, *_ = row
+    context = client_context(world)
+    context.set_alpn_protocols([version])
+    tcp = socket.create_connection(("127.0.0.1", gateway.port), timeout=10)
+    connection = context.wrap_socket(tcp, server_hostname="app.gw.test")
+    http = Http2(connection, client=True) if version == "h2" else Http1(connection)
+    http.ask(world, method, path, announced)
+    http.send(sent, ends=sent == announced)
+    status, count = None, 0
+    if most is not None:
+        status = http.status()
+        count = http.body(most)
+    else:
+        # The upstream has it by then.
+        threading.Event().wait(0.3)
+    reset(connection)
+    return status, count
+
+
+@pytest.mark.parametrize("version", ["http/1.1", "h2"])
+def test_a_line_says_what_both_sides_saw_and_who_ended_it(world, evidence, upstream, version):
+    short = version.removeprefix("http/").removeprefix("h")
+    results = {}
+
+    def one(number, row):
+        path = f"/{row[0]}/{short}/{number}"
+        results[path] = row, ask(world, evidence, version, path, row)
+
+    threads = [threading.Thread(target=one, args=item) for item in enumerate(TABLE)]
+    [thread.start() for thread in threads]
+    [thread.join(20) for thread in threads]
+    assert len(results) == len(TABLE)
+    for path, (row, (status, saw)) in results.items():
+        line = evidence.line("request", path=path)
+        *_, expected, ended, up, down = row
+        said = (line.get("status"), line["ended"], line["up_bytes"], line["down_bytes"])
+        up = upstream.saw[path] if up == "saw" else up
+        down = saw if down == "saw" else down
+        assert status == expected and line["ended"] in ended.split(" or "), (path, status, line)
+        assert said == (expected, line["ended"], up, down), (path, said, (expected, ended, up, down))
+        closed = evidence.line("session closed", session=line["session"])
+        culprit = {"by_client": "client", "by_upstream": "upstream"}.get(line["ended"])
+        assert culprit in (None, closed["culprit"]), (path, closed)
+
+
+def test_a_raw_session_has_the_bytes_of_both_sides_whoever_ends_it(world, tmp_path):
+    saw = {}
+
+    def serve(connection):
+        kind = connection.recv(1)
+        count = 1
+        while count < SOME and (piece := connection.recv(65536)):
+            count += len(piece)
+        saw[kind] = count
+        connection.sendall(b"x" * PART)
+        if kind == b"u":
+            threading.Event().wait(0.15)
+            return reset(connection)
+        with contextlib.suppress(OSError):
+            while connection.recv(65536):
+                pass
+            connection.unwrap()
+
+    sink = Sink(world, serve)
+    gateway = Gateway(tmp_path, raw_config(world, raw_route(world, sink.port)))
+    pair = world.authority.leaf("ann-evidence", ["ann.clients.test"])
+    for kind, reason, culprit in [(b"d", "done", "nobody"), (b"c", "reset", "client"), (b"u", "reset", "upstream")]:
+        plain = socket.create_connection(("127.0.0.1", gateway.port), 10)
+        client = client_context(world, pair).wrap_socket(plain, server_hostname="raw.gw.test")
+        client.sendall(kind + b"y" * (SOME - 1))
+        got = 0
+        with contextlib.suppress(OSError):
+            while got < PART and (piece := client.recv(65536)):
+                got += len(piece)
+        match kind:
+            case b"d":
+                client.unwrap()
+            case b"c":
+                reset(client)
+            case b"u":
+                with contextlib.suppress(OSError):
+                    client.recv(1)
+        line = gateway.line("session closed", reason=reason, culprit=culprit)
+        assert (line["up_bytes"], line["down_bytes"]) == (saw[kind], got) == (SOME, PART), line
+    assert gateway.stop() == 0
+    sink.listener.close()
