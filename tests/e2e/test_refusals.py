@@ -1,9 +1,11 @@
 """Refusals that arrive: every client reads the status, however large the body that it was sending."""
 
 import os
+import subprocess
 import sys
 
 import pytest
+from support.gateway import ROOT
 from support.process import run
 from test_http1 import curl
 
@@ -113,3 +115,17 @@ def test_fetch_and_nodes_own_client_see_the_refusal_of_an_upload(gateway, world,
     script.write_text(FETCH)
     answer = run(["node", str(script), str(gateway.port), str(upload), str(MANY)], 60, env=os.environ | {"NODE_EXTRA_CA_CERTS": world.ca})
     assert answer.stdout.decode().strip() == f"{3 * MANY} 401 invalid_token", answer
+
+
+@pytest.fixture(scope="module")
+def java(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("java")
+    subprocess.run(["ecj", "-11", "-nowarn", "-proc:none", "-d", folder, ROOT / "tests/parts/Refused.java"], check=True, timeout=60)
+    (folder / "hosts").write_text("127.0.0.1 app.gw.test\n")
+    return ["java", "-Xshare:auto", "-XX:TieredStopAtLevel=1", f"-Djdk.net.hosts.file={folder / 'hosts'}", "-cp", str(folder), "Refused"]
+
+
+def test_javas_own_client_sees_the_refusal_of_an_upload_over_both_versions(gateway, world, upload, java):
+    url = f"https://app.gw.test:{gateway.port}/upload"
+    answer = run([*java, world.ca, url, str(upload), "2"], 60)
+    assert answer.stdout.decode().split("\n")[:2] == ["HTTP_1_1 {401=2}", "HTTP_2 {401=2}"], answer
