@@ -363,7 +363,7 @@ fn serve(path: &Path, overrides: &Overrides) -> u8 {
         Err(error) => return fault(&error),
     };
     std::panic::set_hook(Box::new(|panic| {
-        audit::notice(&panic.to_string());
+        audit::print_to_stderr(&panic.to_string());
         tracing::error!(%panic, "a fault of the gateway itself");
     }));
     harden();

@@ -5,7 +5,7 @@
 
 use super::fault::Fault;
 use crate::audit::rfc3339;
-use crate::evidence::transcript::{Conversation, Item, Limits, render};
+use crate::evidence::transcript::{Item, Limits, TranscriptBuilder, render};
 use crate::names::SessionId;
 use crate::recording::directory::{Directory, DirectoryFault};
 use crate::recording::format::envelope::Identities;
@@ -216,7 +216,7 @@ pub(super) fn read_transcript(
     session: SessionId,
     identities: &Identities,
 ) -> (Transcript, bool) {
-    let mut conversation = Conversation::new(None, ITEM_LIMITS);
+    let mut transcript = TranscriptBuilder::new(None, ITEM_LIMITS);
     let (mut items, mut is_opened, mut is_sealed) = (Vec::new(), false, false);
     let faults = play_segments(directory, segments, session, Some(identities), |time, event| {
         match &event {
@@ -225,11 +225,11 @@ pub(super) fn read_transcript(
             _ => {}
         }
         if items.len() <= MAX_ITEMS {
-            conversation.take(time, &event, &mut items);
+            transcript.take(time, &event, &mut items);
         }
     });
     if items.len() <= MAX_ITEMS {
-        conversation.finish(&mut items);
+        transcript.finish(&mut items);
     }
     let is_cut = items.len() > MAX_ITEMS;
     items.truncate(MAX_ITEMS);

@@ -54,7 +54,7 @@ impl Escape {
     fn plain(self, out: &mut String, bytes: &[u8], end: usize) -> bool {
         // Nearly every text: one pass over a table, one copy.
         if bytes.len() <= end - out.len()
-            && bytes.iter().all(|b| HARMLESS[usize::from(*b)])
+            && bytes.iter().all(|b| UNESCAPED[usize::from(*b)])
             && let Ok(text) = str::from_utf8(bytes)
         {
             out.push_str(text);
@@ -108,7 +108,7 @@ impl Escape {
 }
 
 /// Printable ASCII without what JSON escapes.
-const HARMLESS: [bool; 256] = {
+const UNESCAPED: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = b' ';
     while byte <= b'~' {

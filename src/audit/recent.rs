@@ -32,7 +32,7 @@ pub struct Refusal {
 }
 
 /// Refusals that are remembered: some 400 KB.
-const REMEMBERED: usize = 1_000;
+const MAX_REFUSALS: usize = 1_000;
 
 /// Bytes of a text that are kept.
 const TEXT_BYTES: usize = 300;
@@ -88,7 +88,7 @@ pub(super) fn closed(facts: &Closed<'_>) {
 
 fn remember(refusal: Refusal) {
     let mut all = REFUSALS.lock();
-    if all.len() >= REMEMBERED {
+    if all.len() >= MAX_REFUSALS {
         all.pop_front();
     }
     all.push_back(refusal);

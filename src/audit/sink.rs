@@ -321,7 +321,7 @@ impl Drop for Guard {
             }
             if moved.1.elapsed() > LAST_WAIT_STILL || begin.elapsed() > LAST_WAIT {
                 drop(queue);
-                super::notice(&format!(
+                super::print_to_stderr(&format!(
                     "the log takes nothing: its last {} bytes are lost",
                     self.sink.waiting()
                 ));

@@ -12,7 +12,7 @@ use x509_parser::revocation_list::CertificateRevocationList;
 use zeroize::Zeroizing;
 
 /// A certificate that ends sooner than this is worth a warning.
-const SOON: Duration = Duration::from_secs(14 * 86_400);
+const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
 
 /// A chain, read and found to be in its time.
 pub(super) struct Chain {
@@ -193,7 +193,7 @@ fn validity(
     if begins > now {
         return Err(format!("{name} is not valid yet"));
     }
-    let warning = (ends < now + SOON).then(|| {
+    let warning = (ends < now + EXPIRY_WARNING).then(|| {
         let days = ends.duration_since(now).map_or(0, |left| left.as_secs() / 86_400);
         format!("{name} ends in {days} days")
     });

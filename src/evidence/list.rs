@@ -3,7 +3,7 @@
 use super::arguments::{Place, tell};
 use super::progress::Progress;
 use super::table::{self, Output, Row};
-use super::transcript::{Conversation, Item, Limits};
+use super::transcript::{Item, Limits, TranscriptBuilder};
 use super::when::When;
 use super::{EvidenceFault, identities};
 use crate::names::SessionId;
@@ -260,7 +260,7 @@ fn is_said(
     identities: Option<&Identities>,
     text: &str,
 ) -> bool {
-    let (mut conversation, mut items) = (Conversation::new(None, Limits::default()), Vec::new());
+    let (mut transcript, mut items) = (TranscriptBuilder::new(None, Limits::default()), Vec::new());
     let wanted = text.to_lowercase();
     let holds = |value: &Value| table::text(value).to_lowercase().contains(&wanted);
     let mut is_found = false;
@@ -271,10 +271,10 @@ fn is_said(
         }
     };
     play_segments(directory, &summary.segments, summary.session, identities, |time, event| {
-        conversation.take(time, &event, &mut items);
+        transcript.take(time, &event, &mut items);
         search(&mut items);
     });
-    conversation.finish(&mut items);
+    transcript.finish(&mut items);
     search(&mut items);
     is_found
 }

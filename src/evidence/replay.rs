@@ -1,7 +1,7 @@
 //! `staunch sessions replay`: a session on the terminal, in the pace in which it was.
 
 use super::arguments::{Place, Session, tell};
-use super::transcript::{Conversation, Item, Limits, Protocol, render};
+use super::transcript::{Item, Limits, Protocol, TranscriptBuilder, render};
 use super::{EvidenceFault, identities};
 use crate::audit::printable;
 use crate::recording::directory::Directory;
@@ -75,7 +75,7 @@ pub(super) fn run_with(
 ) -> Result<u8, EvidenceFault> {
     let identities = identities(&arguments.identity)?;
     let directory = Directory::read(&arguments.place.directory)?;
-    let mut conversation = Conversation::new(arguments.protocol, Limits::default());
+    let mut transcript = TranscriptBuilder::new(arguments.protocol, Limits::default());
     let (mut written, mut last, mut items) = (Ok(()), None::<u64>, Vec::new());
     let faults = play(&directory, arguments.session.0, Some(&identities), |time, event| {
         if written.is_err() {
@@ -90,7 +90,7 @@ pub(super) fn run_with(
         written = match arguments.bytes {
             true => write_bytes(out, &event),
             false => {
-                conversation.take(time, &event, &mut items);
+                transcript.take(time, &event, &mut items);
                 write_items(out, &mut items)
             }
         };
@@ -98,7 +98,7 @@ pub(super) fn run_with(
     })?;
     written?;
     if !arguments.bytes {
-        conversation.finish(&mut items);
+        transcript.finish(&mut items);
         write_items(out, &mut items)?;
     }
     if last.is_none() && faults.is_empty() {

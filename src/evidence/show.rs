@@ -1,7 +1,7 @@
 //! `staunch sessions show`: the transcript of one session.
 
 use super::arguments::{Place, Session, tell};
-use super::transcript::{Conversation, Item, Limits, Protocol, render};
+use super::transcript::{Item, Limits, Protocol, TranscriptBuilder, render};
 use super::{EvidenceFault, identities};
 use crate::recording::directory::Directory;
 use crate::recording::format::frame::Plane;
@@ -61,7 +61,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
     let identities = arguments.identity.as_deref().map(identities).transpose()?;
     let directory = Directory::read(&arguments.place.directory)?;
     let limits = Limits { body: arguments.body_limit, rows: arguments.row_limit };
-    let mut conversation = Conversation::new(arguments.protocol, limits);
+    let mut transcript = TranscriptBuilder::new(arguments.protocol, limits);
     let (mut written, mut is_found, mut items) = (Ok(()), false, Vec::new());
     let faults = play(&directory, arguments.session.0, identities.as_ref(), |time, event| {
         is_found = true;
@@ -71,14 +71,14 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
         written = match arguments.raw {
             Some(direction) => write_plaintext(out, direction.plane(), &event),
             None => {
-                conversation.take(time, &event, &mut items);
+                transcript.take(time, &event, &mut items);
                 write_items(out, &mut items, arguments.json)
             }
         };
     })?;
     written?;
     if arguments.raw.is_none() {
-        conversation.finish(&mut items);
+        transcript.finish(&mut items);
         write_items(out, &mut items, arguments.json)?;
     }
     if !is_found && faults.is_empty() {

@@ -77,7 +77,7 @@ impl Rule {
             misses.push(format!(
                 "wants group {}, has {}",
                 any(&self.groups),
-                any(identity.groups.iter().take(SHOWN))
+                any(identity.groups.iter().take(MAX_SHOWN_VALUES))
             ));
         }
         if !self.subjects.is_empty() && !self.subjects.contains(&identity.subject) {
@@ -88,7 +88,7 @@ impl Rule {
                 misses.push(format!(
                     "wants {name} {}, has {}",
                     any(values),
-                    any(identity.claims.values(name).take(SHOWN))
+                    any(identity.claims.values(name).take(MAX_SHOWN_VALUES))
                 ));
             }
         }
@@ -96,7 +96,7 @@ impl Rule {
             misses.push(format!(
                 "wants aud {}, has {}",
                 any(&self.audience),
-                any(identity.claims.values("aud").take(SHOWN))
+                any(identity.claims.values("aud").take(MAX_SHOWN_VALUES))
             ));
         }
         misses
@@ -112,7 +112,7 @@ impl Rule {
 }
 
 /// Values of an identity that an explanation shows.
-const SHOWN: usize = 8;
+const MAX_SHOWN_VALUES: usize = 8;
 
 /// What happens to what was admitted when its token expires.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

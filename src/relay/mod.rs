@@ -308,7 +308,7 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
             if !answered && !up {
                 break;
             }
-            if turn == TURNS {
+            if turn == TURNS_PER_POLL {
                 cx.waker().wake_by_ref();
                 break;
             }
@@ -415,7 +415,7 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
 }
 
 /// Turns of both halves in one poll, before other sessions of the worker get theirs.
-const TURNS: usize = 8;
+const TURNS_PER_POLL: usize = 8;
 /// The timer's resolution; deadlines closer together are met together.
 const TICK: Duration = Duration::from_millis(5);
 

@@ -11,7 +11,7 @@ use seccompiler::{
 use std::collections::BTreeMap;
 
 /// Calls that read or steer other processes, change the machine, or have a history of holes in the kernel behind them.
-const NEVER: &[c_long] = &[
+const ALWAYS_REFUSED: &[c_long] = &[
     // Other processes: their memory, their descriptors.
     SYS_ptrace,
     SYS_process_vm_readv,
@@ -110,7 +110,7 @@ fn program(runs_programs: bool) -> Result<BpfProgram, String> {
     let fault = |error: seccompiler::BackendError| error.to_string();
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     let of_programs = if runs_programs { &[] } else { OF_PROGRAMS };
-    for call in NEVER.iter().chain(NEVER_HERE).chain(of_programs) {
+    for call in ALWAYS_REFUSED.iter().chain(NEVER_HERE).chain(of_programs) {
         rules.insert(*call, Vec::new());
     }
     let differs =

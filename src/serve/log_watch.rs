@@ -8,14 +8,14 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// How often the log is looked at. What sessions say within this time fits into its last room.
-const LOOK: Duration = Duration::from_millis(100);
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How often a line about dropped lines is written at most.
 const DROPPED_LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Watches the log for as long as the runtime lives.
 pub(super) async fn run(sink: Sink, sessions: SessionControl) {
-    let mut look = interval(LOOK);
+    let mut look = interval(CHECK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut is_failing, mut ended) = (false, false);
     let mut reported = Reported::default();
@@ -23,11 +23,13 @@ pub(super) async fn run(sink: Sink, sessions: SessionControl) {
         look.tick().await;
         let failing = sink.failing();
         if failing && !is_failing {
-            audit::notice("the log takes nothing; new work is refused when too much waits for it");
+            audit::print_to_stderr("the log takes nothing; new work is refused when too much waits for it");
         }
         is_failing = failing;
         if !ended && sink.exhausted() {
-            audit::notice("the log takes nothing and its reserve is used up: live sessions are ended");
+            audit::print_to_stderr(
+                "the log takes nothing and its reserve is used up: live sessions are ended",
+            );
             sessions.end(Close::LogFull);
             ended = true;
         } else if ended && sink.takes_new_work() {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// How often the usage is read: new connections of this time fit into the last twentieth.
-const LOOK: Duration = Duration::from_millis(250);
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Watches the memory for as long as the runtime lives.
 pub(super) async fn run(limit: MemoryLimit, admission: Arc<Admission>) {
-    let mut look = interval(LOOK);
+    let mut look = interval(CHECK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = Shortage::None;
     loop {

@@ -5,7 +5,7 @@ use super::admission::{Admitted, Bounds};
 use super::authorise::identify_certificate;
 use super::leg_close::{LINGER, close_leg, discard_input};
 use super::mysql;
-use super::plaintext::{self, HTTP_ANSWER, LOOK, NO_APPLICATION_PROTOCOL, UNRECOGNIZED_NAME};
+use super::plaintext::{self, HTTP_ANSWER, NO_APPLICATION_PROTOCOL, PEEK_BYTES, UNRECOGNIZED_NAME};
 use super::postgres::before_tls;
 use super::stage::Secured;
 use super::state::{Origin, Session};
@@ -213,7 +213,7 @@ impl Accepted {
             };
         }
         // A few bytes more tell what it is; nobody is waited for long.
-        while kind == Plaintext::Other && first.len() < LOOK {
+        while kind == Plaintext::Other && first.len() < PEEK_BYTES {
             match timeout(LINGER / 10, self.read_some(first)).await {
                 Ok(Ok(())) => kind = plaintext::look(first).unwrap_or(kind),
                 _ => break,

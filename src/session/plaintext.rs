@@ -3,7 +3,7 @@
 use crate::close::Plaintext;
 
 /// Bytes that tell what a plaintext connection is.
-pub const LOOK: usize = 24;
+pub const PEEK_BYTES: usize = 24;
 
 /// The first byte of a TLS handshake record (RFC 8446 section 5.1).
 pub const TLS_HANDSHAKE: u8 = 22;

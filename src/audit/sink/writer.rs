@@ -2,7 +2,7 @@
 //! up while the gateway lives.
 
 use super::{BATCH, FLUSH, Shared, Stage};
-use crate::audit::notice;
+use crate::audit::print_to_stderr;
 use std::io::{self, Write};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -73,7 +73,7 @@ impl Shared {
                         batch = &batch[n..];
                         self.progress.store(self.now(), Relaxed);
                         if self.stalled.swap(false, Relaxed) {
-                            notice("the log takes lines again");
+                            print_to_stderr("the log takes lines again");
                         }
                         continue;
                     }
@@ -83,7 +83,7 @@ impl Shared {
             match result {
                 Ok(()) => {
                     if self.failed.swap(false, Relaxed) {
-                        notice("the log can be written again");
+                        print_to_stderr("the log can be written again");
                     }
                     return true;
                 }
@@ -91,12 +91,15 @@ impl Shared {
                 Err(e) => {
                     self.errors.fetch_add(1, Relaxed);
                     if !self.failed.swap(true, Relaxed) {
-                        notice(&format!("the log cannot be written: {e}"));
+                        print_to_stderr(&format!("the log cannot be written: {e}"));
                     }
                     if self.queue.lock().stage == Stage::Closing {
                         last_tries -= 1;
                         if last_tries == 0 {
-                            notice(&format!("{} bytes of the log are lost", self.waiting.load(Relaxed)));
+                            print_to_stderr(&format!(
+                                "{} bytes of the log are lost",
+                                self.waiting.load(Relaxed)
+                            ));
                             return false;
                         }
                     }

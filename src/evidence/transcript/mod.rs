@@ -1,6 +1,6 @@
 //! Transcripts: what was said in a session, put together from the plaintext of both planes.
 //!
-//! A [`Conversation`] takes the events of a session in order and gives [`Item`]s: requests, responses, messages, statements with
+//! A [`TranscriptBuilder`] takes the events of a session in order and gives [`Item`]s: requests, responses, messages, statements with
 //! their rows, commands. It judges nothing: where a protocol cannot be followed any more, an item says so, and bytes are
 //! shown as they are from there on. What it holds of one body, message or result is limited; the rest is counted.
 
@@ -99,7 +99,7 @@ impl Default for Limits {
 const DETECT_BYTES: usize = 64;
 
 /// A session's transcript while it is put together.
-pub struct Conversation {
+pub struct TranscriptBuilder {
     limits: Limits,
     decoder: Option<Box<dyn Decoder>>,
     /// Pieces that came before the protocol was known.
@@ -108,11 +108,11 @@ pub struct Conversation {
     sealed: Option<(Plane, u64, u64)>,
 }
 
-impl Conversation {
-    /// A conversation in `protocol`, or in the one that its first bytes show.
+impl TranscriptBuilder {
+    /// A transcript of `protocol`, or in the one that its first bytes show.
     pub fn new(protocol: Option<Protocol>, limits: Limits) -> Self {
         let decoder = protocol.map(|protocol| protocol.decoder(limits));
-        Conversation { limits, decoder, held: Vec::new(), sealed: None }
+        TranscriptBuilder { limits, decoder, held: Vec::new(), sealed: None }
     }
 
     /// Takes an event.

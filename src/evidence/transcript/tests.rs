@@ -1,6 +1,6 @@
 //! Wire bytes in, items out; each cut at every offset gives the same.
 
-use super::{Conversation, Item, Limits, Protocol, render};
+use super::{Item, Limits, Protocol, TranscriptBuilder, render};
 use crate::recording::format::frame::{Plane, Totals};
 use crate::recording::reader::Event;
 use Plane::{Down, Up};
@@ -8,17 +8,17 @@ use serde_json::{Value, json};
 
 /// Pieces in order; `cut`: bytes of a piece at most.
 fn items(protocol: Option<Protocol>, pieces: &[(Plane, &[u8])], cut: usize) -> Vec<Item> {
-    let (mut conversation, mut items) = (Conversation::new(protocol, Limits::default()), Vec::new());
+    let (mut transcript, mut items) = (TranscriptBuilder::new(protocol, Limits::default()), Vec::new());
     for (time, (plane, bytes)) in pieces.iter().enumerate() {
         for chunk in bytes.chunks(cut) {
-            conversation.take(time as u64, &Event::Data(*plane, Some(chunk.to_vec())), &mut items);
+            transcript.take(time as u64, &Event::Data(*plane, Some(chunk.to_vec())), &mut items);
         }
     }
-    conversation.finish(&mut items);
+    transcript.finish(&mut items);
     items
 }
 
-/// The items of a conversation, the same however it is cut.
+/// The items of a session, the same however it is cut.
 fn transcript(pieces: &[(Plane, &[u8])]) -> Vec<Value> {
     let whole: Vec<Value> = items(None, pieces, usize::MAX).iter().map(Item::to_json).collect();
     let longest = pieces.iter().map(|(_, bytes)| bytes.len()).max().unwrap();
@@ -376,7 +376,7 @@ fn what_is_no_known_protocol_is_shown_as_bytes_and_so_is_what_stops_being_one() 
 
 #[test]
 fn facts_gaps_and_what_nobody_can_open_have_items_of_their_own() {
-    let (mut conversation, mut items) = (Conversation::new(None, Limits::default()), Vec::new());
+    let (mut transcript, mut items) = (TranscriptBuilder::new(None, Limits::default()), Vec::new());
     let gap = crate::recording::format::frame::Gap { plane: Down, bytes: 9, records: 1 };
     let events = [
         Event::Fact(b"{\"event\":\"session opened\",\"route\":\"a\"}".to_vec()),
@@ -387,7 +387,7 @@ fn facts_gaps_and_what_nobody_can_open_have_items_of_their_own() {
         Event::Data(Down, Some(b"HTTP/1.1 200 OK\r\n".to_vec())),
         Event::End(Totals::default()),
     ];
-    events.iter().for_each(|event| conversation.take(1, event, &mut items));
+    events.iter().for_each(|event| transcript.take(1, event, &mut items));
     let kinds: Vec<_> = items.iter().map(|item| item.kind).collect();
     assert_eq!(kinds, ["fact", "sealed", "sealed", "gap", "bytes", "end"]);
     assert_eq!((&items[1].fields["frames"], &items[2].fields["frames"]), (&2.into(), &1.into()));

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Characters of a claim that are shown.
-const SHOWN: usize = 60;
+const MAX_SHOWN_CHARS: usize = 60;
 
 /// True for what is no JWT and not meant as one: a key as services give them out, such as `sk-…`.
 pub(super) fn is_service_key(fault: TokenFault, token: &[u8]) -> bool {
@@ -285,7 +285,7 @@ fn seconds(at: SystemTime) -> i64 {
 /// A claim as JSON, cut.
 fn shown(value: Option<&Value>) -> String {
     let text = value.map_or_else(|| "missing".to_owned(), Value::to_string);
-    match text.char_indices().nth(SHOWN) {
+    match text.char_indices().nth(MAX_SHOWN_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }

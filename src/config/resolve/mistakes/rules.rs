@@ -23,7 +23,7 @@ const PUBLIC_ISSUERS: [&str; 14] = [
 ];
 
 /// Claims whose value whoever asks a public issuer for a token can have: they name no owner.
-const ANYBODYS: [&str; 18] = [
+const OWNERLESS_CLAIMS: [&str; 18] = [
     "aud",
     "azp",
     "base_ref",
@@ -45,12 +45,12 @@ const ANYBODYS: [&str; 18] = [
 ];
 
 /// Claims that people change themselves at many issuers.
-const CHOSEN: [&str; 8] =
+const SELF_SERVICE_CLAIMS: [&str; 8] =
     ["name", "given_name", "family_name", "nickname", "preferred_username", "unique_name", "upn", "profile"];
 
 /// Why a claim is no proof; `None`: it may be one.
 pub(super) fn chosen_by_people(claim: &str) -> Option<&'static str> {
-    let is_chosen = CHOSEN.contains(&claim) || claim == "email";
+    let is_chosen = SELF_SERVICE_CLAIMS.contains(&claim) || claim == "email";
     is_chosen.then_some("which people choose or change themselves at many issuers")
 }
 
@@ -75,7 +75,7 @@ pub(super) fn of_rule(allow: &Allow, span: &Range<usize>, config: &Config, notes
             allow.claims.iter().flat_map(|claims| claims.get_ref().keys()).map(String::as_str).collect();
         if claims.is_empty() {
             of_public_issuer(url, "", span.clone(), notes);
-        } else if claims.iter().all(|claim| ANYBODYS.contains(claim)) {
+        } else if claims.iter().all(|claim| OWNERLESS_CLAIMS.contains(claim)) {
             of_public_issuer(url, &format!(" with {}", claims.join(", ")), span.clone(), notes);
         }
     }
@@ -91,7 +91,7 @@ pub(super) fn of_rule(allow: &Allow, span: &Range<usize>, config: &Config, notes
             OneOrMany::Many(all) => all.iter().map(|text| text.get_ref().as_str()).collect(),
         };
         values.into_iter().for_each(|value| of_text(value, name, &claims.span(), notes));
-        if CHOSEN.contains(&name.as_str()) {
+        if SELF_SERVICE_CLAIMS.contains(&name.as_str()) {
             let text = format!(
                 "{name} is what people choose or change themselves at many issuers; name subjects (`sub`) or groups"
             );
