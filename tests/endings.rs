@@ -3,26 +3,14 @@
 mod common;
 
 use common::endings::{
-    Act, Case, Client, DONE, Event, Expected, IDLE_OUT, Moment, Talk, Upstream, reset, truncated,
+    Act, Case, Client, DONE, Event, Expected, IDLE_OUT, Moment, Talk, Upstream, head, reset, truncated,
 };
-use common::{Http, NAME, Rig, TLS13, TUNNEL, Wish};
+use common::{Http, NAME, Rig, TLS12, TLS13, TUNNEL, Version, Wish};
 use staunch::gateway::Alpn;
 use staunch::names::Side;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-/// Bytes of a head that is read to its end.
-async fn head(from: &mut (impl AsyncReadExt + Unpin)) -> Option<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        match from.read_u8().await {
-            Ok(byte) => head.push(byte),
-            Err(_) => return None,
-        }
-    }
-    String::from_utf8(head).ok()
-}
 
 fn raw_ends_by(side: Side, act: Act) -> Option<Expected> {
     match act {
@@ -44,18 +32,25 @@ fn raw_ends_at(case: Case, usual: Expected) -> Expected {
 
 /// Opaque bytes for a client with a certificate, which is the permit.
 #[derive(Clone, Copy)]
-struct Raw;
+struct Raw {
+    /// Of both legs.
+    tls: Version,
+}
+
+const RAW: Raw = Raw { tls: TLS13 };
+const RAW_TLS12: Raw = Raw { tls: TLS12 };
 
 impl Talk for Raw {
     async fn start(self, wish: Wish) -> Http {
         let (issuer, _) = Http::believe();
+        let wish = Wish { client: self.tls, upstream: self.tls, ..wish };
         Http { rig: Rig::raw(wish).await, issuer }
     }
 
     async fn ask(self, http: &Http, lifetime: u64) -> (Client, Upstream) {
         let until = std::time::SystemTime::now() + std::time::Duration::from_secs(lifetime);
         let leaf = http.rig.authority.leaf_until("ann.test", until);
-        let config = Rig::client_config_with(&http.rig.authority, leaf, TLS13);
+        let config = Rig::client_config_with(&http.rig.authority, leaf, self.tls);
         let (client, mut upstream) = tokio::join!(http.rig.connect(config), http.rig.accept());
         let mut client = client.unwrap();
         client.write_all(b"question").await.unwrap();
@@ -141,7 +136,13 @@ impl Talk for Http1 {
 }
 
 #[derive(Clone, Copy)]
-struct Http2;
+struct Http2 {
+    /// The request has a body without an end.
+    uploads: bool,
+}
+
+const HTTP2: Http2 = Http2 { uploads: false };
+const HTTP2_UPLOAD: Http2 = Http2 { uploads: true };
 
 /// An HTTP/2 frame (RFC 9113 section 4.1).
 fn frame(kind: u8, flags: u8, stream: u32, body: &[u8]) -> Vec<u8> {
@@ -198,7 +199,8 @@ impl Talk for Http2 {
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
             frame(SETTINGS, 0, 0, &window),
             frame(8, 0, 0, &all.to_be_bytes()),
-            frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields),
+            frame(HEADERS, if self.uploads { END_HEADERS } else { END_HEADERS | END_STREAM }, 1, &fields),
+            if self.uploads { frame(DATA, 0, 1, b"question") } else { Vec::new() },
         ];
         let client = async {
             let mut client = http.connect("h2").await;
@@ -235,7 +237,7 @@ impl Talk for Http2 {
             (Act::Nothing, _) => None,
             (Act::Reset, _) => Some(reset(side)),
             // Nothing is under way: whoever goes, goes.
-            (_, Moment::After) => Some(DONE),
+            (_, Moment::After) if !self.uploads => Some(DONE),
             (Act::Fin, _) => Some(truncated(side)),
             (Act::CloseNotify, _) => Some(truncated(side)),
         }
@@ -243,6 +245,8 @@ impl Talk for Http2 {
 
     fn ends_at(self, case: Case, usual: Expected) -> Expected {
         match (case.event, case.moment) {
+            // A stream whose body has no end is over when it is cut.
+            (Event::Drain, _) if self.uploads => ("drained", "gateway"),
             // What ends is the permit of a request; the connection may bring another.
             (Event::Cut | Event::Grace, Moment::After) => IDLE_OUT,
             // A stream is reset; its connection goes on.
@@ -368,4 +372,6 @@ impl Talk for Postgres {
     }
 }
 
-matrix!(raw Raw, tunnel Tunnel, http1 Http1, http2 Http2, postgres Postgres);
+matrix!(
+    raw RAW, raw_tls12 RAW_TLS12, tunnel Tunnel, http1 Http1, http2 HTTP2, http2_upload HTTP2_UPLOAD, postgres Postgres
+);

@@ -342,6 +342,18 @@ async fn drain_all(from: &mut (impl AsyncReadExt + Unpin)) {
     while let Ok(1..) = from.read(&mut buffer).await {}
 }
 
+/// Bytes of a head that is read to its end.
+pub async fn head(from: &mut (impl AsyncReadExt + Unpin)) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match from.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return None,
+        }
+    }
+    String::from_utf8(head).ok()
+}
+
 /// What a peer's end is made of.
 pub trait Peer: AsyncWriteExt + Unpin {
     fn tcp(&mut self) -> &mut TcpStream;

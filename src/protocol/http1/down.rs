@@ -213,8 +213,12 @@ impl Http1 {
         self.settle();
     }
 
-    /// The service's end closes the account of a tunnel; what the client still sends is opaque and uncounted.
+    /// Closes the account of a tunnel once both sides have said their end: until then the permit counts, masks look at what
+    /// goes by, and bytes are counted.
     pub(super) fn finish_tunnel(&mut self) {
+        if !(self.client_left && self.upstream_left) {
+            return;
+        }
         self.report_tunnel();
         if let Some(front) = self.exchanges.pop_front() {
             self.events.push_back(front.ended(Ended::Whole));

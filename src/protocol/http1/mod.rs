@@ -64,6 +64,8 @@ pub struct Http1 {
     cut: bool,
     /// The client has said its end.
     client_left: bool,
+    /// The upstream has said its end of a tunnel.
+    upstream_left: bool,
     /// A head that came in pieces, or is held back to be changed.
     up_held: Vec<u8>,
     down_held: Vec<u8>,
@@ -172,6 +174,7 @@ impl Http1 {
             life: Life::Serving,
             cut: false,
             client_left: false,
+            upstream_left: false,
             up_held: Vec::new(),
             down_held: Vec::new(),
             up_trailer: Vec::new(),
@@ -231,6 +234,8 @@ impl Http1 {
 
     /// Ends the connection and everything under way.
     fn abandon(&mut self, how: Ended) {
+        // A tunnel whose upstream has said its last is left as clients leave it.
+        let how = if self.upstream_left && how == Ended::ByClient { Ended::Whole } else { how };
         self.report_tunnel();
         self.report_down();
         self.report_up();
@@ -460,6 +465,7 @@ impl Http for Http1 {
                     self.life = Life::Over;
                 }
             }
+            ClientReading::Tunnel => self.finish_tunnel(),
             _ => {}
         }
         Ok(())
@@ -469,7 +475,10 @@ impl Http for Http1 {
         let pending = self.exchanges.iter().any(|e| matches!(e.reply, Reply::FromUpstream) && !e.answered);
         match &self.upstream {
             UpstreamReading::Body(Body::UntilClose) => self.answered(),
-            UpstreamReading::Tunnel => self.finish_tunnel(),
+            UpstreamReading::Tunnel => {
+                self.upstream_left = true;
+                self.finish_tunnel();
+            }
             UpstreamReading::Head { .. } if !pending => {
                 // Answers of the gateway can still go down; nothing else can.
                 self.client = ClientReading::Closed;

@@ -91,7 +91,7 @@ fn draining_finishes_what_is_under_way_in_order_and_takes_nothing_new() {
 }
 
 #[test]
-fn a_tunnels_bytes_are_counted_both_ways_until_the_upstream_ends_it() {
+fn a_tunnels_bytes_are_counted_both_ways_until_both_sides_have_ended_it() {
     let mut http = Http1::new(Limits::default());
     let ask = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     let _ = up(&mut http, ask.as_bytes());
@@ -104,6 +104,16 @@ fn a_tunnels_bytes_are_counted_both_ways_until_the_upstream_ends_it() {
     assert_eq!(down(&mut http, b"last").0, b"last");
     assert!(http.down_ended().is_ok());
     assert_eq!(http.event(), Some(whole(1, 18, 21)));
+    // The other way round: what goes up behind the upstream's end is under the permit and in the line.
+    let mut http = Http1::new(Limits::default());
+    let _ = up(&mut http, ask.as_bytes());
+    let _ = down(&mut http, b"HTTP/1.1 101 Switching Protocols\r\n\r\nfirst");
+    assert!(http.down_ended().is_ok() && http.in_flight() == 1);
+    assert_eq!(http.event(), Some(Event::Response { key: 1, status: 101 }));
+    assert_eq!(up(&mut http, b"and more").0.len(), 8);
+    assert_eq!(http.event(), None);
+    assert!(http.up_ended().is_ok() && http.in_flight() == 0);
+    assert_eq!(http.event(), Some(whole(1, 8, 5)));
 }
 
 #[test]

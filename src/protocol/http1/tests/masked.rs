@@ -163,6 +163,11 @@ fn a_websocket_is_masked_both_ways_and_what_is_held_goes_at_its_end() {
     http.finish_masks(Direction::Down);
     assert_eq!(down(&mut http, b"").0, b"**-****");
     assert_eq!(http.down_ended(), Ok(()));
+    // What still goes up is masked, and told with all else once both sides have ended.
+    let (sent, end) = up(&mut http, b"\x81\x92\0\0\0\0john@example.com, ");
+    end.unwrap();
+    assert_eq!(sent, b"\x81\x92\0\0\0\0john************, ");
+    assert!(http.mask_report().is_none() && http.up_ended().is_ok());
     let found: Vec<_> = std::iter::from_fn(|| http.mask_report()).map(|report| report.direction).collect();
     assert_eq!(found, [Direction::Up, Direction::Down]);
 }
