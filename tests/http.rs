@@ -117,6 +117,14 @@ async fn a_bad_request_is_refused_and_nothing_reaches_the_upstream() {
             "invalid_request",
             "two_tokens",
         ),
+        // No list, be the values the same (RFC 9110 section 5.3); HTTP/2 is alike.
+        (format!("x-api-key: {good}\r\nX-Api-Key: {good}\r\n"), "400", "invalid_request", "two_tokens"),
+        (
+            format!("authorization: Bearer {good}\r\nAuthorization: Bearer {good}\r\n"),
+            "400",
+            "",
+            "bad_request",
+        ),
         (
             format!("authorization: Bearer {good}\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n"),
             "400",

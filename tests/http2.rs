@@ -136,6 +136,28 @@ async fn the_token_goes_out_and_the_credential_goes_in() {
 }
 
 #[tokio::test]
+async fn a_field_of_tokens_that_stands_twice_is_refused_as_on_http_1_1() {
+    let http = Http::start(wish()).await;
+    let test = async {
+        let token = http.token(60);
+        let mut client = client(&http).await;
+        for (name, value) in [("authorization", format!("Bearer {token}")), ("x-api-key", token.clone())] {
+            for other in [&value, "Basic YTpi", ""] {
+                let request = Request::get("https://route.test/").header(name, &value).header(name, other);
+                let (response, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+                let head = response.await.unwrap().into_parts().0;
+                let challenge = head.headers["www-authenticate"].to_str().unwrap();
+                assert_eq!(head.status.as_u16(), 400, "{name}: {other}");
+                assert!(challenge.contains("invalid_request"), "{name}: {other}: {challenge}");
+            }
+        }
+        let (response, _) = client.send_request(get(&token), true).unwrap();
+        assert_eq!(response.await.unwrap().status().as_u16(), 200, "the connection goes on");
+    };
+    beside(&http, echo, test).await;
+}
+
+#[tokio::test]
 async fn large_bodies_flow_both_ways_at_once() {
     let http = Http::start(wish()).await;
     let test = async {

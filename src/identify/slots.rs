@@ -4,6 +4,7 @@
 //! field that holds it is taken out nevertheless when its slot is configured.
 
 use crate::protocol::Fields;
+use std::borrow::Cow;
 
 /// A place for a token in a request's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,8 +56,8 @@ pub enum Found<'a> {
         /// The first slot that held it.
         slot: Slot,
     },
-    /// Two different tokens, or one field twice with different values: which one counts must not be guessed, since
-    /// the gateway and whoever stands behind it could guess differently.
+    /// Two different tokens, or one field twice, be it with the same value: these fields are no lists (RFC 9110 section 5.3),
+    /// and which line counts must not be guessed, since the gateway and whoever stands behind it could guess differently.
     Two,
 }
 
@@ -77,7 +78,7 @@ pub fn find<'a>(slots: &[Slot], fields: &'a Fields) -> Found<'a> {
         let mut values =
             fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, v)| v);
         let Some(value) = values.next() else { continue };
-        if values.any(|other| other != value) {
+        if values.next().is_some() {
             return Found::Two;
         }
         let read = slots.iter().filter(|s| s.field() == name).find_map(|s| Some((*s, s.token(value)?)));
@@ -88,6 +89,78 @@ pub fn find<'a>(slots: &[Slot], fields: &'a Fields) -> Found<'a> {
         }
     }
     found
+}
+
+/// Says what stood in the place of a token, where [`find`] found none: the form, never a value.
+pub fn explain_missing(slots: &[Slot], fields: &Fields) -> Cow<'static, str> {
+    let reads = |name: &str| slots.iter().any(|slot| slot.field() == name);
+    let what: Cow<'static, str> = match fields.get("authorization") {
+        Some(value) if reads("authorization") => match scheme_of(value) {
+            Scheme::None => "Authorization has no scheme before its value".into(),
+            Scheme::Read(scheme) => format!("no token stands behind {scheme} in Authorization").into(),
+            Scheme::Known(scheme) => format!("Authorization has the scheme {scheme}").into(),
+            Scheme::Unknown => "Authorization has a scheme that carries no token".into(),
+        },
+        Some(_) => "Authorization is there and no slot of this route".into(),
+        None => match OTHER_PLACES.iter().find(|(name, _)| fields.get(name).is_some()) {
+            Some((name, shown)) if reads(name) => format!("what stands in {shown} is no token").into(),
+            Some((_, shown)) => format!("{shown} is there and no slot of this route").into(),
+            None => return NO_TOKEN.into(),
+        },
+    };
+    format!("{NO_TOKEN}: {what}").into()
+}
+
+const NO_TOKEN: &str = "no token in any slot of this route";
+
+/// Fields besides `Authorization` in which clients send keys and tokens, as looked for and as shown.
+const OTHER_PLACES: [(&str, &str); 6] = [
+    ("x-api-key", "X-Api-Key"),
+    ("api-key", "api-key"),
+    ("x-goog-api-key", "X-Goog-Api-Key"),
+    ("proxy-authorization", "Proxy-Authorization"),
+    ("x-auth-token", "X-Auth-Token"),
+    ("x-access-token", "X-Access-Token"),
+];
+
+/// What stands before the credential in `Authorization`.
+enum Scheme {
+    /// The field is one word, which may be a secret.
+    None,
+    /// One that slots read.
+    Read(&'static str),
+    /// One that is registered or common.
+    Known(&'static str),
+    Unknown,
+}
+
+/// Schemes that are shown in the log; any other first word may be a part of a secret.
+const KNOWN_SCHEMES: [&str; 14] = [
+    "Basic",
+    "Token",
+    "ApiKey",
+    "Api-Key",
+    "Key",
+    "Digest",
+    "Negotiate",
+    "NTLM",
+    "DPoP",
+    "OAuth",
+    "AWS4-HMAC-SHA256",
+    "GoogleLogin",
+    "SharedKey",
+    "JWT",
+];
+
+fn scheme_of(value: &[u8]) -> Scheme {
+    let scheme = value.split(|b| matches!(b, b' ' | b'\t')).next().unwrap_or_default();
+    let is = |name: &&str| scheme.eq_ignore_ascii_case(name.as_bytes());
+    match KNOWN_SCHEMES.into_iter().find(|name| is(name)) {
+        _ if is(&"Bearer") => Scheme::Read("Bearer"),
+        Some(name) => Scheme::Known(name),
+        None if scheme.len() == value.len() => Scheme::None,
+        None => Scheme::Unknown,
+    }
 }
 
 /// Names of fields, at most one for each field that can hold a token.
@@ -197,8 +270,15 @@ mod tests {
             (&[(A, "Bearer a=b")], ALL, Found::None),
             (&[(A, "Bearera.b-c_d")], ALL, Found::None),
             (&[("x-api-key", "")], ALL, Found::None),
-            // The same token twice is one; two different are two.
-            (&[(A, "Bearer a.b-c_d"), (A, "Bearer a.b-c_d")], ALL, one(Slot::Bearer)),
+            // The same token in two fields is one; two different are two, and a field is no list.
+            (&[(A, "Bearer a.b-c_d"), (A, "Bearer a.b-c_d")], ALL, Found::Two),
+            (&[("x-api-key", "a.b-c_d"), ("X-Api-Key", "a.b-c_d")], ALL, Found::Two),
+            (&[("x-api-key", ""), (A, "Bearer a.b-c_d"), ("x-api-key", "")], ALL, Found::Two),
+            (
+                &[("x-api-key", "a"), (A, "Bearer a.b-c_d"), ("x-api-key", "a")],
+                &[Slot::Bearer],
+                one(Slot::Bearer),
+            ),
             (&[(A, "Bearer a.b-c_d"), ("x-api-key", "a.b-c_d")], ALL, one(Slot::Bearer)),
             (&[(A, "Bearer a"), (A, "Bearer b")], ALL, Found::Two),
             (&[(A, "Bearer a"), (A, "Basic b")], ALL, Found::Two),
@@ -221,6 +301,39 @@ mod tests {
         let sent = fields(&[("authorization", "Bearer a.b"), ("X-Api-Key", "a.b"), ("api-key", "mine")]);
         assert_eq!(&*strip_names_holding(&[Slot::Bearer], &sent, b"a.b"), ["authorization", "x-api-key"]);
         assert_eq!(&*strip_names_holding(&[Slot::ApiKey], &sent, b""), ["api-key"]);
+    }
+
+    #[test]
+    fn what_stood_in_the_place_of_a_token_is_told_by_its_form_alone() {
+        const A: &str = "authorization";
+        let bearer: &[Slot] = &[Slot::Bearer];
+        type Row<'a> = (&'a [(&'a str, &'a str)], &'a [Slot], &'a str);
+        let table: &[Row<'_>] = &[
+            (&[], bearer, ""),
+            (&[(A, "Basic canary")], bearer, "Authorization has the scheme Basic"),
+            (&[(A, "token canary")], bearer, "Authorization has the scheme Token"),
+            (&[(A, "API-KEY canary")], bearer, "Authorization has the scheme Api-Key"),
+            (&[(A, "DPoP canary")], bearer, "Authorization has the scheme DPoP"),
+            (&[(A, "canary")], bearer, "Authorization has no scheme before its value"),
+            (&[(A, "canary canary")], bearer, "Authorization has a scheme that carries no token"),
+            (&[(A, "Bearer")], bearer, "no token stands behind Bearer in Authorization"),
+            (&[(A, "Bearer can ary")], bearer, "no token stands behind Bearer in Authorization"),
+            (&[(A, "Bearer canary")], &[Slot::XApiKey], "Authorization is there and no slot of this route"),
+            (&[("x-api-key", "canary")], bearer, "X-Api-Key is there and no slot of this route"),
+            (&[("api-key", "can ary")], &[Slot::ApiKey], "what stands in api-key is no token"),
+            (
+                &[("proxy-authorization", "Bearer canary")],
+                bearer,
+                "Proxy-Authorization is there and no slot of this route",
+            ),
+        ];
+        for (list, slots, expected) in table {
+            assert!(matches!(find(slots, &fields(list)), Found::None), "{list:?}");
+            let said = explain_missing(slots, &fields(list));
+            let what = said.strip_prefix(NO_TOKEN).unwrap();
+            assert_eq!(what.strip_prefix(": ").unwrap_or(what), *expected, "{list:?}");
+            assert!(!said.contains("canary") && !said.contains("ary"), "{said}");
+        }
     }
 
     #[test]

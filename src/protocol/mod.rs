@@ -211,7 +211,9 @@ impl RefusalReason {
             }
             RefusalReason::ServiceKey => "That is a key of the service's; use a token of your issuer.",
             RefusalReason::ExpiredToken => "The token has expired; get a new one.",
-            RefusalReason::TwoTokens => "The request carries two different tokens; send one.",
+            RefusalReason::TwoTokens => {
+                "The request carries more than one token, or one field twice; send one."
+            }
             RefusalReason::Forbidden => "The identity is known, and this route's policy does not permit it.",
             RefusalReason::IssuerUnavailable => "The issuer's keys cannot be fetched just now; try again.",
             RefusalReason::BadGateway => "The upstream cannot be reached or does not verify.",

@@ -26,7 +26,7 @@ fn broken<T>(rule: &'static str) -> Result<T, BrokenRule> {
 pub(super) fn read(decoded: &Fields, request: &mut Request) -> Result<Pseudo, BrokenRule> {
     let mut pseudo = Pseudo::default();
     let (mut method, mut path, mut authority) = (None, None, None);
-    let mut scheme = None;
+    let (mut scheme, mut authorized) = (None, false);
     request.fields.clear();
     for (name, value) in decoded.iter() {
         let Some(bare) = name.strip_prefix(b":") else {
@@ -38,6 +38,10 @@ pub(super) fn read(decoded: &Fields, request: &mut Request) -> Result<Pseudo, Br
                 }
                 head_rules::check_http2_field(name, value)?;
                 request.barred.get_or_insert(RefusalReason::BadRequest);
+            }
+            // It is no list (RFC 9110 section 5.3), and here it can be answered.
+            if name == b"authorization" && std::mem::replace(&mut authorized, true) {
+                request.barred.get_or_insert(RefusalReason::TwoTokens);
             }
             request.fields.push(name, value);
             continue;

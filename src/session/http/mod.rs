@@ -73,7 +73,6 @@ pub struct HttpTraffic {
 /// Requests of a connection that are refused before any was permitted. Each costs a line in the log; a client that goes on has to
 /// connect again. As many as a browser sends at once with a token that has expired.
 const MAX_REFUSED: u32 = 64;
-const NO_TOKEN: &str = "no token in any slot of this route";
 
 /// Headers of which no recording holds the values, whichever of them the route takes tokens from.
 const CREDENTIALS: [&str; 5] =
@@ -235,12 +234,18 @@ impl HttpTraffic {
                 let is_known = self.session.proven_identity().is_some();
                 return match slots::find(&self.route.slots, &request.fields) {
                     // `Bearer ` before a variable that is empty.
-                    Found::None if !is_known => deny(RefusalReason::NoToken, NO_TOKEN),
+                    Found::None if !is_known => {
+                        let detail = slots::explain_missing(&self.route.slots, &request.fields);
+                        Poll::Ready(Err(Denial::new(RefusalReason::NoToken, detail)))
+                    }
                     _ => deny(
                         RefusalReason::BadRequest,
                         "a field value begins or ends with a blank (RFC 9113 8.2.1)",
                     ),
                 };
+            }
+            Some(RefusalReason::TwoTokens) => {
+                return deny(RefusalReason::TwoTokens, "more than one Authorization (RFC 9110 5.3)");
             }
             Some(why) => return deny(why, "no identity could have this"),
         }
@@ -261,12 +266,17 @@ impl HttpTraffic {
             return Poll::Ready(Ok(identity));
         }
         let token = match found {
-            Found::Two => return deny(RefusalReason::TwoTokens, "two different tokens in one request"),
+            Found::Two => {
+                return deny(RefusalReason::TwoTokens, "two tokens in one request, or one field twice");
+            }
             Found::One { token, .. } => token,
             Found::None => {
                 return match self.session.proven_identity() {
                     Some(identity) => Poll::Ready(Ok(identity)),
-                    None => deny(RefusalReason::NoToken, NO_TOKEN),
+                    None => {
+                        let detail = slots::explain_missing(&self.route.slots, &request.fields);
+                        Poll::Ready(Err(Denial::new(RefusalReason::NoToken, detail)))
+                    }
                 };
             }
         };
