@@ -61,6 +61,11 @@ fn folder() -> tempfile::TempDir {
     let leaf =
         CertificateParams::new(vec!["*.gw.example.com".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
     write("ca.pem", &ca.pem());
+    write("public.pem", &ca.pem().repeat(40));
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    write("old.pem", &CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap().pem());
     write("gateway.pem", &leaf.pem());
     write("gateway.key", &key.serialize_pem());
     write("model.key", "canary-4711\n");
@@ -184,6 +189,58 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     // What lasts too long, or has no limit.
     (ADMIN, "[limits]\npermit_deadline = \"10m\"\n[admin]", "whoever connects"),
     (STORED_LINE, "{secret:model-key}\" }\non_expiry = \"grace 24h\"", "whose token has expired"),
+    // What no service takes.
+    (
+        STORED,
+        r#""Bearer Bearer {secret:model-key}""#,
+        "a scheme such as Bearer stands before the secret and in it",
+    ),
+    (STORED, r#""Basic svc:{secret:model-key}""#, "Basic takes base64"),
+    (HEADER, r#"header = "x-api-key", value = "Bearer {secret:model-key}""#, "takes the key alone"),
+    // Times and numbers that nobody means.
+    (STORED_LINE, "{secret:model-key}\" }\ntimeouts = { idle = \"5ms\" }", "seconds are meant"),
+    (STORED_LINE, "{secret:model-key}\" }\ntimeouts = { stall = \"10ms\" }", "seconds are meant"),
+    (STORED_LINE, "{secret:model-key}\" }\ntimeouts = { response = \"999ms\" }", "seconds are meant"),
+    (STORED_LINE, "{secret:model-key}\" }\ntimeouts = { connect = \"10m\" }", "the upstream is away"),
+    (ADMIN, "[limits]\npermit_deadline = \"100ms\"\n[admin]", "seconds are meant"),
+    (ADMIN, "[limits]\ndrain = \"10h\"\n[admin]", "service managers kill before"),
+    // Whose tokens, and whose word.
+    (AUDIENCE, r#"audience = ["sts.amazonaws.com"]"#, "made for AWS"),
+    (AUDIENCE, r#"audience = ["https://kubernetes.default.svc/"]"#, "made for the Kubernetes API"),
+    (AUDIENCE, r#"audience = ["00000003-0000-0000-c000-000000000000"]"#, "made for Microsoft Graph"),
+    (
+        AUDIENCE,
+        "audience = [\"staunch\"]\njwks_hosts = [\"*.example.com\"]",
+        "in jwks_hosts is compared as it stands",
+    ),
+    (GROUPS, r#"groups_claim = "scope""#, "what it asked for"),
+    (GROUPS, r#"groups_claim = "sub""#, "which is the person"),
+    (GROUPS, r#"groups_claim = "azp""#, "which is the client program"),
+    (RULE, r#"{ issuer = "corp", claims = { scope = "admin" } }"#, "scope is one text"),
+    (
+        RULE,
+        r#"{ issuer = "corp", claims = { email = "a@b.example", email_verified = "false" } }"#,
+        "lets in whoever wrote any address",
+    ),
+    (
+        "client_certificates = \"required\"\nclient_ca = \"ca.pem\"",
+        "client_certificates = \"required\"\nclient_ca = \"public.pem\"",
+        "as collections of public ones do",
+    ),
+    (
+        "client_certificates = \"required\"\nclient_ca = \"ca.pem\"",
+        "client_certificates = \"required\"\nclient_ca = \"gateway.pem\"",
+        "no authority's",
+    ),
+    (
+        "client_certificates = \"required\"\nclient_ca = \"ca.pem\"",
+        "client_certificates = \"required\"\nclient_ca = \"old.pem\"",
+        "an authority that has expired",
+    ),
+    // Ports.
+    (LISTENER, "address = \"[::]:80\"", "clients speak plain HTTP at port 80"),
+    ("tls://api.example.com:443", "tls://api.example.com:8080", "port 8080 hardly speaks TLS"),
+    ("tls://api.example.com:443", "tls://api.example.com:11434", "port 11434 hardly speaks TLS"),
     // The operator.
     (
         ADMIN_ADDRESS,
@@ -255,6 +312,9 @@ fn public_issuers_are_told_unless_a_rule_says_whose_tokens_are_meant() {
         ("https://agent.buildkite.com", "organization_slug"),
         ("https://login.microsoftonline.com/common/v2.0", "tid"),
         ("https://oauth2.sigstore.dev/auth", "sub_domain"),
+        ("https://oidc.vercel.com", "owner_id"),
+        ("https://huggingface.co", "org"),
+        ("https://cognito-identity.amazonaws.com", "pool"),
     ] {
         let with = |rule: &str| {
             let text = GOOD.replace("https://idp.example.com", url);
@@ -307,11 +367,20 @@ allow = [{ issuer = "corp", groups = ["ml"] }]
         (limits("half_open_per_address = 0"), "one client can hold every place"),
         (database("postgres"), "may do everything at most servers"),
         (database("ROOT"), "all whom this route permits share it"),
+        (database("doadmin"), "all whom this route permits share it"),
+        (
+            format!("{}require_auth = \"scram-sha-256, none\"\n", database("svc_ro")),
+            "without asking for a proof",
+        ),
         (
             format!("{GOOD}{}", second.replace("api.example.com:443", "pg.example.com:5432")),
             "nearly always speaks postgres",
         ),
         (limits("half_open = 0"), "some clients can hold every place"),
+        (format!("{GOOD}[[listener]]\naddress = \"0.0.0.0:8443\"\n"), "one port of the same addresses"),
+        (format!("{GOOD}[[listener]]\naddress = \"127.0.0.1:8443\"\n"), "one port of the same addresses"),
+        (GOOD.replace("127.0.0.1:9901", "[::1]:8443"), "is that of listener [::]:8443"),
+        (format!("{GOOD}[acme]\nhttp = \"0.0.0.0:8443\"\n"), "is listened on already, as [::]:8443"),
         (limits("permit_deadline = \"10m\""), "whoever connects may keep a place"),
         (
             GOOD.replace(RULE, r#"{ issuer = "corp", subjects = ["ann"] }"#).replace(ADMIN, trap),
@@ -325,6 +394,28 @@ allow = [{ issuer = "corp", groups = ["ml"] }]
     assert!(told(folder.path(), &database("svc_ro")).is_empty());
     assert!(told(folder.path(), &keep).is_empty(), "alone it is none");
     assert!(told(folder.path(), &GOOD.replace(ADMIN, trap)).is_empty(), "nobody is permitted by that name");
+}
+
+#[test]
+fn secrets_that_are_none_are_told_and_never_repeated() {
+    let folder = folder();
+    for (secret, words) in [
+        ("Bearer canary", "a scheme such as Bearer stands before the secret and in it"),
+        ("OPENAI_API_KEY=canary", "a line of an environment file"),
+        ("\"canary\"", "quotes stand around the secret"),
+        ("'canary'", "quotes stand around the secret"),
+        ("changeme", "what examples have in its place"),
+        ("<your canary>", "what examples have in its place"),
+    ] {
+        fs::write(folder.path().join("model.key"), format!("{secret}\n")).unwrap();
+        let said = told(folder.path(), GOOD);
+        assert!(said.len() == 1 && said[0].contains(words), "{secret}: {said:?}");
+        assert!(!said[0].contains("canary") && !said[0].contains("changeme"), "{said:?}");
+    }
+    for good in ["sk-canary==", "a=b", "AbC=1", "it's", "tokens:of-many=words"] {
+        fs::write(folder.path().join("model.key"), good).unwrap();
+        assert_eq!(told(folder.path(), GOOD), Vec::<String>::new(), "{good}");
+    }
 }
 
 #[test]

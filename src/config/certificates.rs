@@ -112,6 +112,34 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     from_pem(&read_file(path)?, &path.display().to_string())
 }
 
+/// What authorities of clients are hardly meant to be; `name` is the file's.
+pub(super) fn doubts_about_client_ca(
+    authorities: &[CertificateDer<'_>],
+    name: &str,
+    now: SystemTime,
+) -> Option<String> {
+    if authorities.len() > MAX_OWN_AUTHORITIES {
+        return Some(format!(
+            "{name} holds {} authorities, as collections of public ones do: whoever has a certificate of any of them is verified; \
+             name the authority that issues to your clients",
+            authorities.len()
+        ));
+    }
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
+    authorities.iter().find_map(|der| {
+        let (_, read) = X509Certificate::from_der(der).ok()?;
+        if read.validity().not_after.timestamp() < now {
+            return Some(format!("{name} holds an authority that has expired; nobody gets in by it: replace it"));
+        }
+        (!read.is_ca()).then(|| {
+            format!("{name} holds a certificate that is no authority's, and nobody gets in by it; name the one that signed it")
+        })
+    })
+}
+
+/// Authorities that issue to one gateway's clients: one, its successor, and those of some partners.
+const MAX_OWN_AUTHORITIES: usize = 10;
+
 fn from_pem(pem: &[u8], name: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match all {

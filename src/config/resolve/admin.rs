@@ -1,7 +1,7 @@
 //! The operator's listener: where, over TLS or not, and who may look and give orders.
 
 use super::context::{Context, choice};
-use super::listen::socket_address;
+use super::listen::{share_a_port, socket_address};
 use crate::admin::Settings;
 use crate::config::fault::Notes;
 use crate::config::{Admin, model, secrets};
@@ -31,14 +31,7 @@ impl Context<'_> {
             None => (socket_address(ADMIN).ok()?, 0..0),
             Some(text) => (notes.take(text.span(), socket_address(text.get_ref()))?, text.span()),
         };
-        // A listener on every address of the family takes the port on each.
-        let clashes = |other: &Listener| {
-            let ip = other.address.ip();
-            other.address.port() == address.port()
-                && address.port() != 0
-                && (ip == address.ip() || (ip.is_unspecified() && (ip.is_ipv6() || address.is_ipv4())))
-        };
-        if let Some(other) = listeners.iter().find(|other| clashes(other)) {
+        if let Some(other) = listeners.iter().find(|other| share_a_port(other.address, address)) {
             notes.fault(
                 span.clone(),
                 format!("admin's address {address} is that of listener {}; write another", other.address),

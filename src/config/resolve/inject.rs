@@ -2,6 +2,7 @@
 
 use super::allow::texts;
 use super::context::Context;
+use super::mistakes;
 use crate::config::fault::Notes;
 use crate::config::model::{self, Inject, Text};
 use crate::config::{pasted, secrets};
@@ -76,6 +77,9 @@ impl<'a> Context<'a> {
             }
             let value = written.value.as_ref().and_then(|value| self.header_value(value, notes));
             if let (Some(header), Some(value)) = (&written.header, value) {
+                if let Some(doubt) = mistakes::of_header_value(header.get_ref(), value.expose()) {
+                    notes.warn(written.value.as_ref().map_or(0..0, Spanned::span), doubt);
+                }
                 let name = header.get_ref().to_ascii_lowercase().into();
                 all.push(HeaderInjection { name, value: Arc::new(value) });
             }

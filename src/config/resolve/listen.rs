@@ -29,8 +29,18 @@ pub(super) fn listeners(config: &Config, notes: &mut Notes<'_>) -> Vec<Listener>
             .filter_map(|text| notes.take(text.span(), network(text.get_ref())))
             .collect();
         let Some(parsed) = notes.take(address.span(), socket_address(address.get_ref())) else { continue };
-        if parsed.port() != 0 && listeners.iter().any(|other| other.address == parsed) {
-            notes.fault(address.span(), format!("{parsed} is listened on twice; remove one"));
+        match listeners.iter().find(|other| share_a_port(other.address, parsed)) {
+            Some(other) if other.address == parsed => {
+                notes.fault(address.span(), format!("{parsed} is listened on twice; remove one"));
+            }
+            Some(other) => {
+                let text = format!(
+                    "{parsed} and {} are one port of the same addresses ([::] is every address, of IPv4, too); remove one",
+                    other.address
+                );
+                notes.fault(address.span(), text);
+            }
+            None => {}
         }
         let mysql =
             one.get_ref().mysql.as_ref().and_then(|written| mysql(written.get_ref(), local_files, notes));
@@ -48,6 +58,32 @@ pub(super) fn listeners(config: &Config, notes: &mut Notes<'_>) -> Vec<Listener>
         });
     }
     listeners
+}
+
+/// True when not both can be listened on: an unspecified address has the port on each, and that of IPv6 on those of IPv4, too.
+pub(super) fn share_a_port(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |a: SocketAddr, b: SocketAddr| a.ip().is_unspecified() && (a.is_ipv6() || b.is_ipv4());
+    one.port() == other.port()
+        && one.port() != 0
+        && (one.ip() == other.ip() || covers(one, other) || covers(other, one))
+}
+
+/// Notes each address, in the order of `more`, whose port one before it has.
+pub(super) fn check_ports<'a>(
+    taken: impl Iterator<Item = SocketAddr>,
+    more: impl Iterator<Item = (&'a model::Text, SocketAddr)>,
+    notes: &mut Notes<'_>,
+) {
+    let mut taken: Vec<SocketAddr> = taken.collect();
+    for (written, address) in more {
+        if let Some(other) = taken.iter().find(|other| share_a_port(**other, address)) {
+            notes.fault(
+                written.span(),
+                format!("{address} is listened on already, as {other}; write another"),
+            );
+        }
+        taken.push(address);
+    }
 }
 
 fn mysql(written: &model::MysqlListener, local_files: bool, notes: &mut Notes<'_>) -> Option<MysqlListener> {

@@ -33,7 +33,7 @@ use crate::sandbox::Plan;
 use crate::secret::Secret;
 use crate::worker::memory::MemoryLimit;
 use context::{AcmeContext, Context};
-use listen::{listeners, mysql_routes, routes_of_listeners, served};
+use listen::{check_ports, listeners, mysql_routes, routes_of_listeners, served};
 use process::{layout, limits, log};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -89,6 +89,10 @@ pub(super) fn resolve(config: Config, file: &Path, notes: &mut Notes<'_>) -> Opt
     let plan = context.acme_plan(&config.acme, notes);
     let admin = context.admin(&config.admin, &listeners, notes);
     let witness = context.witness(config.witness.as_ref(), notes);
+    let taken = listeners.iter().map(|one| one.address).chain(admin.iter().map(|admin| admin.address));
+    let http = config.acme.http.iter().zip(context.acme.http);
+    let more = config.witness.iter().map(|one| &one.get_ref().address);
+    check_ports(taken, http.chain(more.zip(witness.iter().map(|one| one.address))), notes);
     let Context { used_secrets, used_issuers, used_masks, acme, .. } = context;
     masks::check_sets(&config.mask, notes);
     for set in &config.mask {
@@ -246,7 +250,11 @@ fn read_secrets<'a>(
 ) -> BTreeMap<&'a str, Option<Secret>> {
     // A secret that cannot be read still has a name: its use is not a second fault.
     let read = |reference: &model::Text, notes: &mut Notes<'_>| {
-        notes.take(reference.span(), secrets::read(reference.get_ref(), base))
+        let secret = notes.take(reference.span(), secrets::read(reference.get_ref(), base))?;
+        if let Some(doubt) = mistakes::of_secret(secret.expose()) {
+            notes.warn(reference.span(), doubt);
+        }
+        Some(secret)
     };
     written.iter().map(|(name, reference)| (name.as_str(), read(reference, notes))).collect()
 }

@@ -305,6 +305,12 @@ impl<'a> Context<'a> {
                 None
             }
         };
+        if let (Some(ca), Some(read)) = (&route.client_ca, &client_ca)
+            && let Some(doubt) =
+                certificates::doubts_about_client_ca(read, &path(ca).display().to_string(), self.now)
+        {
+            notes.warn(ca.span(), doubt);
+        }
         let client_crl = match &route.client_crl {
             Some(crl) if asks => notes.take(crl.span(), certificates::revocations(&path(crl))),
             _ => Some(certificates::Revocations::default()),

@@ -1,30 +1,21 @@
 //! Plausible mistakes: what works, and is probably not meant. Reads what is written, and only warns.
 
+mod credentials;
 mod files;
+mod issuers;
 mod rules;
+mod times;
 
 use crate::config::fault::Notes;
-use crate::config::model::{self, Config, Inject, OneOrMany, Text, Upstream};
-use crate::config::units;
-use rules::{of_operators, of_rule, of_text};
+use crate::config::model::{self, Config, Inject, OneOrMany, Upstream};
+use crate::protocol::require_auth::NONE;
+use credentials::of_credentials;
+pub(super) use credentials::{of_header_value, of_secret};
+use issuers::of_issuer;
+use rules::{of_operators, of_rule};
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
 use std::path::Path;
-use std::time::Duration;
 use toml::Spanned;
-
-/// Parts of names of headers that carry secrets.
-const SECRET_HEADERS: [&str; 6] = ["authorization", "key", "token", "secret", "password", "cookie"];
-
-/// How values of secrets begin.
-const SECRET_BEGINNINGS: [&str; 10] =
-    ["bearer ", "basic ", "token ", "sk-", "ghp_", "github_pat_", "glpat-", "xox", "akia", "eyj"];
-
-/// Bytes from which on a word of letters and digits is hardly a name any more.
-const LONG_WORD: usize = 32;
-
-/// A log-in by hand in a browser takes less.
-const LONG_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Warns of all of them.
 pub(super) fn warn(config: &Config, base: &Path, notes: &mut Notes<'_>) {
@@ -34,12 +25,7 @@ pub(super) fn warn(config: &Config, base: &Path, notes: &mut Notes<'_>) {
     config.honeytoken.iter().for_each(|one| of_honeytoken(one, config, notes));
     config.issuer.iter().for_each(|one| of_issuer(one.get_ref(), &one.span(), notes));
     config.listener.iter().for_each(|one| of_listener(one.get_ref(), config, notes));
-    let deadline = config.limits.permit_deadline.as_ref();
-    let long = |text: &&Text| units::duration(text.get_ref()).is_ok_and(|time| time > LONG_DEADLINE);
-    if let Some(deadline) = deadline.filter(long) {
-        let text = "whoever connects may keep a place for so long without saying who they are; seconds are meant, such as \"10s\"";
-        notes.warn(deadline.span(), text);
-    }
+    times::warn(config, notes);
     for route in &config.route {
         of_route(route.get_ref(), config, notes);
         route.get_ref().allow.iter().for_each(|allow| of_rule(allow.get_ref(), &allow.span(), config, notes));
@@ -52,6 +38,9 @@ const ADMIN: &str = "127.0.0.1:9901";
 /// Ports and the protocol of ours that stands behind them nearly always.
 const PORTS: [(&str, &str); 4] =
     [("5432", "postgres"), ("6432", "postgres"), ("3306", "mysql"), ("6379", "redis")];
+
+/// Ports at which servers speak plain HTTP: of the web, of servers under development, and Ollama's.
+const PLAINTEXT_PORTS: [&str; 3] = ["80", "8080", "11434"];
 
 fn of_admin(admin: &model::Admin, notes: &mut Notes<'_>) {
     for rule in admin.operate.iter().chain(&admin.view) {
@@ -113,47 +102,11 @@ fn is_nearly_everybody(network: &str) -> bool {
     }
 }
 
-fn of_issuer(issuer: &model::Issuer, span: &Range<usize>, notes: &mut Notes<'_>) {
-    for audience in issuer.audience.get_ref().iter().filter(|text| text.get_ref() == "account") {
-        let text = "\"account\" is an audience that Keycloak gives to nearly every token of a realm; make one for this \
-                    gateway, with an audience mapper, and name that";
-        notes.warn(audience.span(), text);
-    }
-    let all = issuer.audience.get_ref();
-    for (place, audience) in all.iter().enumerate() {
-        let (text, meant) = (audience.get_ref(), audience.get_ref().trim());
-        if text != meant {
-            let text = format!("{text:?} is compared with its blanks; write {meant:?}");
-            notes.warn(audience.span(), text);
-        } else if all[..place].iter().any(|other| other.get_ref() == text) {
-            notes.warn(audience.span(), format!("{text:?} is named twice; remove one"));
-        } else {
-            of_text(text, "audience", &audience.span(), notes);
-        }
-    }
-    for azp in issuer.azp.iter().flat_map(|list| list.get_ref()) {
-        of_text(azp, "azp", issuer.azp.as_ref().map_or(span, |_| span), notes);
-    }
-    if let Some(why) = rules::chosen_by_people(&issuer.groups_claim) {
-        let text = format!(
-            "groups_claim is {:?}, {why}; name the claim that the issuer fills with groups",
-            issuer.groups_claim
-        );
-        notes.warn(span.clone(), text);
-    }
-    if issuer.groups_claim.is_empty() {
-        notes.warn(
-            span.clone(),
-            "groups_claim is empty, so nobody has groups; name the claim, such as \"groups\"",
-        );
-    }
-    if issuer.oidc.get_ref().ends_with('/') {
-        let text = "this issuer ends with a `/`: right only where `iss` of its tokens does, as with Auth0; else leave it out";
-        notes.warn(issuer.oidc.span(), text);
-    }
-}
-
 fn of_listener(listener: &model::Listener, config: &Config, notes: &mut Notes<'_>) {
+    if listener.address.get_ref().ends_with(":80") {
+        let text = "clients speak plain HTTP at port 80, and all that comes here must be TLS; write 443";
+        notes.warn(listener.address.span(), text);
+    }
     for network in &listener.proxy_protocol_from {
         if is_nearly_everybody(network.get_ref()) {
             let text = format!(
@@ -228,86 +181,22 @@ fn of_route(route: &model::Route, config: &Config, notes: &mut Notes<'_>) {
                     meant, or leave `host` out";
         notes.warn(hosts.span(), text);
     }
-    of_grace(route, notes);
     let credentials: Vec<&model::Credential> = match route.inject.as_ref().map(Spanned::get_ref) {
         None => Vec::new(),
         Some(Inject::One(one)) => vec![&**one],
         Some(Inject::Many(all)) => all.iter().map(Spanned::get_ref).collect(),
     };
-    let Some(upstream) = own.strip_prefix("tls://") else { return of_credentials(credentials, notes) };
-    if upstream.ends_with(":80") {
-        let text = "port 80 hardly speaks TLS, which this upstream must; write its TLS port, often 443";
+    of_credentials(credentials, notes);
+    if let Some(text) =
+        route.require_auth.as_ref().filter(|text| text.get_ref().split(',').any(|one| one.trim() == NONE))
+    {
+        let why = "with \"none\", whoever answers at the upstream's address without asking for a proof is taken for it; leave \"none\" out";
+        notes.warn(text.span(), why);
+    }
+    let Some(("tls", _)) = own.split_once("://") else { return };
+    if let Some((_, port)) = target.filter(|(_, port)| PLAINTEXT_PORTS.contains(port)) {
+        let text =
+            format!("port {port} hardly speaks TLS, which this upstream must; write its TLS port, often 443");
         notes.warn(route.upstream.span(), text);
     }
-    of_credentials(credentials, notes);
-}
-
-/// Longer than a token lives: expiry then ends nothing.
-const LONG_GRACE: Duration = Duration::from_secs(3600);
-
-fn of_grace(route: &model::Route, notes: &mut Notes<'_>) {
-    let Some(text) = &route.on_expiry else { return };
-    let grace = text.get_ref().strip_prefix("grace").map(str::trim).map(units::duration);
-    if grace.is_some_and(|time| time.is_ok_and(|time| time > LONG_GRACE)) {
-        let text = "for so long somebody works on whose token has expired, also once the issuer has shut them out; write minutes, \
-                    such as \"grace 5m\"";
-        notes.warn(route.on_expiry.as_ref().map_or(0..0, Spanned::span), text);
-    }
-}
-
-/// Accounts of databases that may do everything, as they are called from the start.
-const SUPERUSERS: [&str; 8] =
-    ["postgres", "root", "admin", "rdsadmin", "cloudsqladmin", "azure_superuser", "mysql.sys", "mariadb.sys"];
-
-fn of_credentials(credentials: Vec<&model::Credential>, notes: &mut Notes<'_>) {
-    for credential in credentials {
-        let is_superuser = |text: &&Text| SUPERUSERS.contains(&text.get_ref().to_ascii_lowercase().as_str());
-        if let Some(user) = credential.user.as_ref().filter(is_superuser) {
-            let text = format!(
-                "{:?} may do everything at most servers, and all whom this route permits share it; write an account that has the \
-                 rights which they need",
-                user.get_ref()
-            );
-            notes.warn(user.span(), text);
-        }
-        let bare = credential.value.as_ref().filter(|value| {
-            let header = credential
-                .header
-                .as_ref()
-                .is_some_and(|name| name.get_ref().eq_ignore_ascii_case("authorization"));
-            header && value.get_ref().starts_with("{secret:")
-        });
-        if let Some(value) = bare {
-            let text = "authorization has a scheme before the secret, unless the secret holds it; write \"Bearer {secret:…}\"";
-            notes.warn(value.span(), text);
-        }
-        let secret = |name: &Text| {
-            let name = name.get_ref().to_ascii_lowercase();
-            SECRET_HEADERS.iter().any(|part| name.contains(part))
-        };
-        let values = [
-            credential.value.as_ref().filter(|value| {
-                credential.header.as_ref().is_some_and(secret) || looks_like_a_secret(value.get_ref())
-            }),
-            credential.password.as_ref(),
-        ];
-        for value in values.into_iter().flatten().filter(|text| !text.get_ref().contains("{secret:")) {
-            let others = match notes.is_open_to_others {
-                true => ", and others can read this file",
-                false => "",
-            };
-            let text = format!(
-                "a secret stands here itself{others}; put it into a file, name that under [secrets], and write {{secret:NAME}}"
-            );
-            notes.warn(value.span(), text);
-        }
-    }
-}
-
-/// True for what can hardly be anything else: a scheme of `Authorization`, the beginning of a known kind of key, or a long word.
-fn looks_like_a_secret(value: &str) -> bool {
-    let lower = value.to_ascii_lowercase();
-    SECRET_BEGINNINGS.iter().any(|start| lower.starts_with(start))
-        || (value.len() >= LONG_WORD
-            && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+/=".contains(&byte)))
 }

@@ -5,7 +5,7 @@ use crate::config::model::{Allow, Config, OneOrMany, OperatorRule};
 use std::ops::Range;
 
 /// Issuers that give tokens to everybody: to name one alone permits the world.
-const PUBLIC_ISSUERS: [&str; 14] = [
+const PUBLIC_ISSUERS: [&str; 23] = [
     "https://token.actions.githubusercontent.com",
     "https://accounts.google.com",
     "https://gitlab.com",
@@ -20,6 +20,15 @@ const PUBLIC_ISSUERS: [&str; 14] = [
     "https://slack.com",
     "https://www.facebook.com",
     "https://www.linkedin.com/oauth",
+    "https://api.pulumi.com/oidc",
+    "https://cognito-identity.amazonaws.com",
+    "https://discord.com",
+    "https://huggingface.co",
+    "https://id.twitch.tv/oauth2",
+    "https://login.salesforce.com",
+    "https://login.yahoo.com",
+    "https://oidc.vercel.com",
+    "https://www.paypal.com",
 ];
 
 /// Claims whose value whoever asks a public issuer for a token can have: they name no owner.
@@ -97,6 +106,18 @@ pub(super) fn of_rule(allow: &Allow, span: &Range<usize>, config: &Config, notes
             );
             notes.warn(claims.span(), text);
         }
+    }
+    if claims.get_ref().keys().any(|name| name == "scope") {
+        let text = "scope is one text of all scopes of a token and compared whole, as \"openid profile\"; name groups, or a claim with a list";
+        notes.warn(claims.span(), text);
+    }
+    let unverified = claims.get_ref().get("email_verified").is_some_and(|value| match value {
+        OneOrMany::One(value) => value == "false",
+        OneOrMany::Many(all) => all.iter().any(|text| text.get_ref() == "false"),
+    });
+    if unverified {
+        let text = "email_verified = \"false\" lets in whoever wrote any address; write \"true\"";
+        notes.warn(claims.span(), text);
     }
     if claims.get_ref().contains_key("email") && !claims.get_ref().contains_key("email_verified") {
         let text = "at many issuers people choose their e-mail address; add email_verified = \"true\", or name subjects";
