@@ -126,7 +126,7 @@ impl SubjectPattern {
             Form::Below(base) => name.strip_prefix(base.as_str()).is_some_and(is_plain_path),
             Form::Label(parent) => {
                 let label = name.strip_suffix(parent.as_str());
-                label.is_some_and(|label| !label.is_empty() && !label.contains('.'))
+                label.is_some_and(is_plain_label)
             }
             Form::Mailbox(domain) => {
                 let mailbox = name.strip_suffix(domain.as_str());
@@ -154,6 +154,8 @@ impl SubjectPattern {
                 (open(start.chars().next_back()) || open(end.chars().next()))
                     .then_some("has no boundary beside its *, so longer names fit, too")
             }
+            Form::Label(host) | Form::Mailbox(host) if !host.is_ascii() => Some(IN_UNICODE),
+            Form::Label(host) | Form::Mailbox(host) if host.ends_with('.') => Some(FINAL_DOT),
             Form::Label(parent) if !parent[1..].contains('.') => {
                 Some("fits names of everybody below that ending; write the domain that is yours")
             }
@@ -168,6 +170,8 @@ impl SubjectPattern {
                     )
                 }
                 SubjectSource::Email => (!text.contains('@')).then_some("has no @, so it fits no address"),
+                SubjectSource::Dns if !text.is_ascii() => Some(IN_UNICODE),
+                SubjectSource::Dns if text.ends_with('.') => Some(FINAL_DOT),
                 SubjectSource::Dns => {
                     let is_other = text.contains(['/', ':', '@', ' ']);
                     is_other
@@ -179,6 +183,10 @@ impl SubjectPattern {
         }
     }
 }
+
+const IN_UNICODE: &str =
+    "is in Unicode, and certificates have such hosts as \"xn--…\" (RFC 5280 section 7.2); write that";
+const FINAL_DOT: &str = "ends with a dot, which host names in certificates do not have; leave it out";
 
 /// Where anybody gets an address.
 const PUBLIC_MAIL: [&str; 9] = [
@@ -217,6 +225,12 @@ fn has_scheme(text: &str) -> bool {
         && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c))
 }
 
+/// One label of a host (RFC 5890 section 2.3.1, and `_`): not the `*` of a certificate that is good for many hosts.
+fn is_plain_label(label: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    !label.is_empty() && label.chars().all(plain)
+}
+
 /// Segments that say what they are: none empty, none of dots, nothing encoded (SPIFFE-ID section 2.2), no query.
 fn is_plain_path(path: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-~!$&'()+,;=:@".contains(c);
@@ -251,6 +265,23 @@ mod tests {
             (Dns, "*.acme.com", "a.b.acme.com", false),
             (Dns, "*.acme.com", ".acme.com", false),
             (Dns, "*.acme.com", "ci.acme.com.evil.com", false),
+            (Dns, "*.acme.com", "*.acme.com", false),
+            (Dns, "*.acme.com", "a/b.acme.com", false),
+            (Dns, "*.acme.com", "a@b.acme.com", false),
+            (Dns, "*.acme.com", "ci acme.acme.com", false),
+            (Dns, "*.acme.com", "ci.acme.com.", false),
+            (Dns, "*.acme.com", "m\u{fc}ller.acme.com", false),
+            (Dns, "*.acme.com", "xn--mller-kva.acme.com", true),
+            (Dns, "*.acme.com", "ci_1.acme.com", true),
+            (Dns, "*.acme.com", "CI-1.ACME.COM", true),
+            (Uri, "spiffe://a/ci/*", "spiffe://a/ci%2fx", false),
+            (Uri, "spiffe://a/ci/*", "spiffe://a/ci/x%2f..%2f..%2fprod", false),
+            (Uri, "spiffe://a/ci/*", "spiffe://a:443/ci/x", false),
+            (Uri, "spiffe://a/ci/*", "spiffe://a/ci/x\\..\\prod", false),
+            (Uri, "spiffe://a/ci/*", "spiffe://a/ci/m\u{fc}ller", false),
+            (Uri, "spiffe://a/ci/*", "https://a/ci/x", false),
+            (Email, "*@acme.com", "\"ann@evil.com\"@acme.com", false),
+            (Email, "*@acme.com", "ann@acme.com.", false),
             (Uri, "spiffe://a/*", "spiffe://a/b", true),
             (Uri, "spiffe://a/*", "spiffe://a/b/c", true),
             (Uri, "SPIFFE://A/ci/*", "spiffe://a/ci/x", true),
@@ -309,6 +340,12 @@ mod tests {
         }
         let doubt = |source, pattern| SubjectPattern::parse(source, pattern).unwrap().doubt().is_some();
         assert!(doubt(Dns, "*") && doubt(CommonName, "ci*") && doubt(CommonName, "*ci"));
+        assert!(
+            doubt(Dns, "*.m\u{fc}nchen.example")
+                && doubt(Dns, "b\u{fc}ro.example")
+                && doubt(Email, "*@b\u{fc}ro.example")
+        );
+        assert!(doubt(Dns, "*.acme.com.") && doubt(Dns, "ci.acme.com.") && doubt(Uri, "spiffe://a/ci%2fx"));
         assert!(!doubt(CommonName, "ci-*") && !doubt(Dns, "*.acme.com") && !doubt(Uri, "spiffe://a/*"));
     }
 }

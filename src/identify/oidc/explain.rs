@@ -1,7 +1,7 @@
 //! What was there and what would do, for whoever reads the log. Never the token: a claim or two of it, cut.
 
 use super::fault::TokenFault;
-use super::jwt::{LAST_SECOND, MAX_BYTES, NOT_FOR_SERVICES, OTHER_KINDS, TYPES};
+use super::jwt::{LAST_SECOND, MAX_BYTES, OTHER_KINDS, TYPES, use_of_another_kind};
 use super::mistaken::Mistaken;
 use super::settings::{Algorithm, IssuerSettings};
 use crate::policy::CLOCK_SKEW;
@@ -244,14 +244,10 @@ impl Said {
 
     /// What other kind of token it is.
     fn other_type(&self) -> String {
-        let what = match (
-            OTHER_KINDS.iter().find(|kind| self.claims.contains_key(**kind)),
-            self.claims.get("typ"),
-        ) {
+        let kind = OTHER_KINDS.iter().find(|kind| self.claims.contains_key(**kind));
+        let what = match (kind, use_of_another_kind(&self.claims)) {
             (Some(kind), _) => format!("it has the claim {kind}"),
-            (None, Some(typ)) if typ.as_str().is_some_and(|typ| NOT_FOR_SERVICES.contains(&typ)) => {
-                format!("its claim typ is {}", shown(Some(typ)))
-            }
+            (None, Some((name, _))) => format!("its claim {name} is {}", shown(self.claims.get(name))),
             _ => format!("typ is {}; taken are {}", shown(self.header.get("typ")), TYPES.join(" and ")),
         };
         format!("{what}; send the access token")

@@ -29,8 +29,18 @@ const APPLICATION: &str = "application/";
 /// Claims that make another kind of token of a JWT without a `typ` of its own: security events and logout tokens (RFC
 /// 8417 section 2.2, OpenID Connect Back-Channel Logout 1.0 section 2.4), answers of introspection (RFC 9701 section 5).
 pub(super) const OTHER_KINDS: [&str; 2] = ["events", "token_introspection"];
-/// What Keycloak calls tokens that are not for services, in a claim of its own.
-pub(super) const NOT_FOR_SERVICES: [&str; 4] = ["Refresh", "Offline", "Logout", "Initial-Access-Token"];
+/// Claims in which issuers say what a token is for: Keycloak, Cognito, and what common libraries write.
+const USES: [&str; 4] = ["typ", "token_use", "token_type", "type"];
+/// What stands there, letters alone and in lower case, in tokens that are for the issuer itself.
+const NOT_FOR_SERVICES: [&str; 7] = [
+    "refresh",
+    "refreshtoken",
+    "offline",
+    "logout",
+    "logouttoken",
+    "initialaccesstoken",
+    "registrationaccesstoken",
+];
 /// 9999-12-31T23:59:59Z; a later date is a mistake, and could not be added to without overflow.
 pub(super) const LAST_SECOND: f64 = 253_402_300_799.0;
 
@@ -122,8 +132,7 @@ impl<'a> Jwt<'a> {
         now: SystemTime,
     ) -> Result<Identity, TokenFault> {
         let claims = &self.claims;
-        if OTHER_KINDS.iter().any(|kind| claims.contains_key(*kind))
-            || claims.get("typ").and_then(Value::as_str).is_some_and(|typ| NOT_FOR_SERVICES.contains(&typ))
+        if OTHER_KINDS.iter().any(|kind| claims.contains_key(*kind)) || use_of_another_kind(claims).is_some()
         {
             return Err(TokenFault::Type);
         }
@@ -156,6 +165,17 @@ impl<'a> Jwt<'a> {
             expires,
         })
     }
+}
+
+/// The claim, and what it says, of a token that is for the issuer itself.
+pub(super) fn use_of_another_kind(claims: &Map<String, Value>) -> Option<(&'static str, &str)> {
+    USES.into_iter().find_map(|name| {
+        let used_for = claims.get(name)?.as_str()?;
+        let letters =
+            used_for.chars().filter(char::is_ascii_alphabetic).map(|letter| letter.to_ascii_lowercase());
+        let is_it = NOT_FOR_SERVICES.iter().any(|known| letters.clone().eq(known.chars()));
+        is_it.then_some((name, used_for))
+    })
 }
 
 fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, TokenFault> {

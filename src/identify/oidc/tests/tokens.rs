@@ -190,6 +190,16 @@ fn tokens_of_other_kinds_are_no_bearer_tokens() {
         (json!({"typ": "ID"}), "verified ann"),
         (json!({"typ": "Refresh"}), kind),
         (json!({"typ": "Offline"}), kind),
+        // As Keycloak writes them, and as others may.
+        (json!({"typ": "InitialAccessToken"}), kind),
+        (json!({"typ": "RegistrationAccessToken"}), kind),
+        (json!({"typ": "initial-access-token"}), kind),
+        (json!({"token_use": "refresh"}), kind),
+        (json!({"token_type": "refresh_token"}), kind),
+        (json!({"type": "Logout-Token"}), kind),
+        (json!({"token_use": "access"}), "verified ann"),
+        (json!({"token_type": "Bearer", "type": "user"}), "verified ann"),
+        (json!({"typ": 7}), "verified ann"),
     ] {
         assert_eq!(verdict(&issuers, &signer.good(ES, "k", &with(changes.clone()))), expected, "{changes}");
     }
