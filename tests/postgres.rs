@@ -5,6 +5,8 @@ mod common;
 use common::{Http, NAME, Rig, Wish};
 use rustls::pki_types::ServerName;
 use staunch::policy::OnExpiry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -333,5 +335,67 @@ async fn a_cancel_request_in_clear_is_taken_where_the_listener_says_so_and_by_it
         assert_eq!(told, "");
         // With the server's own secret, inside TLS.
         assert_eq!(reached, taken.then(|| request(&KEY[5..])));
+    }
+}
+
+/// A server's challenge that takes some 25 ms of a core to answer, once the client's first message is there.
+async fn challenge(upstream: &mut Upstream) -> Vec<u8> {
+    upstream.write_all(SCRAM).await.unwrap();
+    assert_eq!(upstream.read_u8().await.unwrap(), b'p');
+    let length = upstream.read_u32().await.unwrap() as usize;
+    let first = exactly(upstream, length - 4).await;
+    let nonce = first.windows(3).position(|three| three == b",r=").unwrap() + 3;
+    let said = [b"\0\0\0\x0br=", &first[nonce..], b"server,s=c2FsdHNhbHQ=,i=100000"].concat();
+    message(b'R', &said)
+}
+
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+#[tokio::test]
+async fn fifty_logins_that_compute_hold_nobody_up_and_take_few_threads() {
+    const LOGINS: usize = 50;
+    let http = Http::postgres(Wish { connect: Duration::from_secs(30), ..Wish::default() }).await;
+    let (mut client, mut server) = session(&http, 600).await;
+    let mut waiting = Vec::new();
+    for _ in 0..LOGINS {
+        let (client, mut upstream) =
+            tokio::join!(with_token(&http, 600), async { upstream(&http.rig).await });
+        let challenge = challenge(&mut upstream).await;
+        waiting.push((client, upstream, challenge));
+    }
+    let idle = threads();
+    let proofs = Arc::new(AtomicUsize::new(0));
+    let mut upstreams = Vec::new();
+    for (client, mut upstream, challenge) in waiting {
+        upstream.write_all(&challenge).await.unwrap();
+        let proofs = proofs.clone();
+        upstreams.push(tokio::spawn(async move {
+            assert_eq!(upstream.read_u8().await.unwrap(), b'p');
+            proofs.fetch_add(1, Relaxed);
+            drop(client);
+        }));
+    }
+    // One worker serves them all: what others do goes on between two proofs, not behind the last.
+    let (question, answer) =
+        (message(b'Q', b"select 1\0"), [message(b'C', b"SELECT 1\0"), READY.into()].concat());
+    for _ in 0..20 {
+        client.write_all(&question).await.unwrap();
+        assert_eq!(exactly(&mut server, question.len()).await, question);
+        server.write_all(&answer).await.unwrap();
+        assert_eq!(exactly(&mut client, answer.len()).await, answer);
+    }
+    let made = proofs.load(Relaxed);
+    assert!(made < LOGINS / 2, "{made} proofs were made before another session had its 20 answers");
+    let mut most = 0;
+    while proofs.load(Relaxed) < LOGINS {
+        most = most.max(threads());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    // Two compute; two more may be on their way out of the computation before.
+    assert!(most <= idle + 4, "{most} threads, {idle} before");
+    for upstream in upstreams {
+        upstream.await.unwrap();
     }
 }

@@ -25,6 +25,7 @@ use crate::session::state::Session;
 use crate::session::trail::Trail;
 use crate::tls::leg::Leg;
 use ring::rand::SecureRandom;
+use std::sync::Arc;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -263,11 +264,14 @@ impl From<LoginFault> for LoginEnd<LoginFault> {
 }
 
 /// Makes a proof on a thread of its own: the others of this worker are not to wait for its milliseconds.
-async fn prove(challenge: Challenge, proofs: &Semaphore) -> Result<Proof, LoginFault> {
-    let turn = proofs.acquire().await;
-    let made = tokio::task::spawn_blocking(move || challenge.answer()).await;
-    drop(turn);
-    made.unwrap_or(Err(LoginFault::Protocol("a SCRAM challenge that could not be answered")))
+async fn prove(challenge: Challenge, proofs: &Arc<Semaphore>) -> Result<Proof, LoginFault> {
+    let turn = proofs.clone().acquire_owned().await;
+    let made = tokio::task::spawn_blocking(move || {
+        // Held until the work is done: whoever gives up the login does not stop it.
+        let _turn = turn;
+        challenge.answer()
+    });
+    made.await.unwrap_or(Err(LoginFault::Protocol("a SCRAM challenge that could not be answered")))
 }
 
 fn random() -> Option<u32> {
