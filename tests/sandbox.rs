@@ -1,5 +1,6 @@
 //! What somebody finds who has taken over a gateway that runs: a process of the tests' own is confined like one and tries.
 
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use staunch::sandbox::{Mode, Plan, confine};
 use std::fs;
 use std::io::ErrorKind;
@@ -46,6 +47,16 @@ fn alone(test: &str, tries: impl FnOnce(&Path)) {
         .unwrap();
     let text = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success() && text.contains("1 passed"), "{text}");
+}
+
+/// Makes the kernel answer this process as one without Landlock does: Linux before 5.13 with ENOSYS, one that was started
+/// without it with EOPNOTSUPP.
+fn without_landlock(errno: i32) {
+    let rules = [(libc::SYS_landlock_create_ruleset, Vec::new())].into();
+    let refused = SeccompAction::Errno(errno.cast_unsigned());
+    let architecture = std::env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, architecture).unwrap();
+    seccompiler::apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
 }
 
 /// Without Landlock in this kernel, only system calls can be tried.
@@ -166,4 +177,37 @@ fn what_is_off_is_off() {
     assert!(Command::new("/bin/true").status().unwrap().success());
     assert_eq!(confinement.restart_needed_for(&Plan { mode: Mode::Off, ..Plan::default() }), None);
     assert!(confinement.restart_needed_for(&Plan::default()).unwrap().contains("sandbox"));
+}
+
+#[test]
+fn without_landlock_the_log_says_so_and_system_calls_are_confined_all_the_same() {
+    alone("without_landlock_the_log_says_so_and_system_calls_are_confined_all_the_same", |folder| {
+        without_landlock(libc::ENOSYS);
+        let confinement = confine(plan(folder)).unwrap();
+        assert_eq!(
+            confinement.words(),
+            ("this kernel has no Landlock, or an older one than Linux 5.19's", "confined")
+        );
+        assert!(confinement.is_lacking());
+        // A new configuration needs no restart for files: all are open as before.
+        let other = Plan { read: [folder.join("other/secret")].into(), ..plan(folder) };
+        assert_eq!(
+            (confinement.restart_needed_for(&other), confinement.is_blocked(&folder.join("other/secret"))),
+            (None, false)
+        );
+        assert_eq!(fs::read(folder.join("other/secret")).unwrap(), b"secret");
+        assert_eq!(Command::new("/bin/true").spawn().unwrap_err().kind(), ErrorKind::PermissionDenied);
+    });
+}
+
+#[test]
+fn who_insists_on_a_sandbox_does_not_start_without_landlock() {
+    alone("who_insists_on_a_sandbox_does_not_start_without_landlock", |folder| {
+        without_landlock(libc::EOPNOTSUPP);
+        let fault = confine(Plan { mode: Mode::Require, ..plan(folder) }).unwrap_err();
+        assert!(
+            fault.contains("\"require\", but files cannot be confined: this kernel has no Landlock"),
+            "{fault}"
+        );
+    });
 }

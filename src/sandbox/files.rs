@@ -42,12 +42,15 @@ pub(super) fn restrict(plan: &Plan) -> Result<(), String> {
         // Where this fails, whoever uses the directory says so in better words.
         let _ = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     }
-    let status = apply(plan).map_err(|error| error.to_string())?;
-    match status {
-        RulesetStatus::NotEnforced => Err("this kernel has no Landlock".into()),
-        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
+    match apply(plan) {
+        Ok(RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced) => Ok(()),
+        // What the first version lacks is demanded when accesses are named.
+        Ok(RulesetStatus::NotEnforced) | Err(RulesetError::HandleAccesses(_)) => Err(NO_LANDLOCK.into()),
+        Err(error) => Err(error.to_string()),
     }
 }
+
+const NO_LANDLOCK: &str = "this kernel has no Landlock, or an older one than Linux 5.19's";
 
 fn apply(plan: &Plan) -> Result<RulesetStatus, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;

@@ -116,6 +116,9 @@ impl Looks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::{Format, Pipeline, Sink};
+    use parking_lot::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
     use std::time::Instant;
     use tokio::runtime::{Builder, LocalOptions};
 
@@ -139,6 +142,58 @@ mod tests {
             }
         };
         assert_eq!(stalls(computes), 1);
+    }
+
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_log_names_the_session_in_which_a_worker_is_stalled() {
+        let (metrics, memory) = (Arc::new(WorkerMetrics::default()), Memory::default());
+        let (sink, guard) = Sink::start(memory.clone()).unwrap();
+        let subscriber = Pipeline::new(Format::Json, sink).subscriber("info").unwrap();
+        let (announce, announced) = channel();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let runtime =
+                    Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+                let watched =
+                    Arc::new(Watched { number: 3, metrics: metrics.clone(), runtime: runtime.metrics() });
+                runtime.block_on(async {
+                    tokio::task::yield_now().await;
+                    metrics.session_polled(SessionId(0x5e55));
+                    announce.send(Arc::downgrade(&watched)).unwrap();
+                    while !is_over.load(Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                });
+            });
+            let worker = announced.recv().unwrap();
+            let mut looks = Looks { worker, seen: (0, Duration::ZERO), same: 0 };
+            tracing::subscriber::with_default(subscriber, || {
+                // The first look finds what it did before it stalled.
+                assert!((0..=2 * LOOKS_UNTIL_STALLED).all(|_| looks.look()));
+            });
+            is_over.store(true, Relaxed);
+        });
+        drop(guard);
+        let text = String::from_utf8(memory.0.lock().clone()).unwrap();
+        let line: serde_json::Value = serde_json::from_str(text.trim_end()).unwrap();
+        assert_eq!((&line["worker"], &line["session"]), (&3.into(), &"0000000000005e55".into()), "{text}");
+        assert!(line["message"].as_str().unwrap().starts_with("a worker is stalled"), "{text}");
+        assert_eq!(metrics.worker_stalls(), 1);
     }
 
     #[test]
