@@ -245,7 +245,8 @@ impl Talk for Http2 {
 
     fn ends_at(self, case: Case, usual: Expected) -> Expected {
         match (case.event, case.moment) {
-            // A stream whose body has no end is over when it is cut.
+            // A stream whose body has no end is over when it is cut, or its upstream leaves.
+            (Event::Close, _) if self.uploads => truncated(Side::Upstream),
             (Event::Drain, _) if self.uploads => ("drained", "gateway"),
             // What ends is the permit of a request; the connection may bring another.
             (Event::Cut | Event::Grace, Moment::After) => IDLE_OUT,

@@ -210,6 +210,9 @@ impl Http2 {
         let Some(stream) = self.streams.get_mut(&head.stream) else {
             return self.skip_late_data(head.length, ends);
         };
+        if stream.down_done {
+            return Err(self.upstream_fault("DATA behind the end of its stream", "RFC 9113 5.1"));
+        }
         if !stream.answered || !take_length(&mut stream.down_left, data, ends) {
             self.refuse_answer(head.stream, RefusalReason::BadAnswer);
             return self.skip_late_data(head.length, ends);
@@ -392,6 +395,9 @@ impl Http2 {
             // closed stream it does no harm.
             return Ok(if changed && !self.reencodes { Verdict::Passes } else { Verdict::Dropped });
         };
+        if stream.down_done {
+            return Err(self.upstream_fault("a header block behind the end of its stream", "RFC 9113 5.1"));
+        }
         let fits = match read {
             Ok(Answered { status: Some(status), .. }) if !stream.answered && status < 200 => !ends,
             Ok(Answered { status: Some(status), length }) if !stream.answered => {

@@ -366,3 +366,20 @@ fn an_upstream_that_ended_a_stream_itself_has_nothing_on_its_way() {
         }
     }
 }
+
+#[test]
+fn an_upstream_that_has_ended_its_answer_says_nothing_more_while_the_request_goes_on() {
+    for end in [[ok(1, 0), frame(DATA, END_STREAM, 1, b"all")].concat(), ok(1, END_STREAM)] {
+        for more in [frame(DATA, 0, 1, b"more"), frame(DATA, END_STREAM, 1, b""), ok(1, 0), ok(1, END_STREAM)]
+        {
+            let mut http = greeted();
+            let begun = post(1);
+            assert_eq!(feed(&mut http, &begun, begun.len()).fault, None);
+            assert_eq!(feed_down(&mut http, &end, end.len()).1, None);
+            let (passed, fault) = feed_down(&mut http, &more, more.len());
+            let fault = fault.expect("it goes on");
+            assert_eq!((fault.culprit, fault.section), (Culprit::Upstream, "RFC 9113 5.1"));
+            assert!(!passed.ends_with(b"more"));
+        }
+    }
+}
