@@ -198,6 +198,26 @@ async fn a_server_that_takes_too_long_over_the_login_is_given_up() {
 }
 
 #[tokio::test]
+async fn connecting_and_logging_in_have_one_time_together() {
+    let limit = Duration::from_millis(1_500);
+    let http = Http::postgres(Wish { connect: limit, ..Wish::default() }).await;
+    let server = async {
+        let (mut tcp, _) = http.rig.upstream.accept().await.unwrap();
+        exactly(&mut tcp, 8).await;
+        tokio::time::sleep(limit * 2 / 3).await;
+        tcp.write_all(b"S").await.unwrap();
+        let asked = Instant::now();
+        let mut secure = http.rig.acceptor.accept(tcp).await.unwrap();
+        // Reads what comes and never answers.
+        while let Ok(1..) = secure.read(&mut [0; 256]).await {}
+        asked.elapsed()
+    };
+    let (client, took) = tokio::join!(with_token(&http, 600), server);
+    assert!(took < limit * 2 / 3, "{took:?} for what was left of the time");
+    assert!(rest(client).await.0.contains("C08006"));
+}
+
+#[tokio::test]
 async fn bytes_come_through_one_by_one_and_in_order() {
     let http = Http::postgres(Wish::default()).await;
     let (mut client, mut upstream) = session(&http, 600).await;

@@ -350,7 +350,7 @@ pub struct Credential {
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Timeouts {
-    /// Resolving, connecting and shaking hands with the upstream. Default `5s`.
+    /// Resolving, connecting, shaking hands and, for a database, logging in at the upstream, all together. Default `5s`.
     ///
     /// Cost: so long a client waits for its refusal where the upstream is out of reach.
     #[schemars(with = "Option<Duration>")]

@@ -29,7 +29,7 @@ use crate::session::trail::Trail;
 use crate::tls::leg::{Leg, LegFault};
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 /// A database session that is not permitted yet, with what its dialect knows of the client's login.
 pub(in crate::session) struct DatabaseStart<L> {
@@ -209,6 +209,9 @@ impl<L: LoginDialect> Start for DatabaseStart<L> {
             Ok(application) => application,
             Err(fault) => return Err(start.refuse_protocol_fault(&fault, trail).await),
         };
+        // One time for all of it: connecting, TLS and the login.
+        let limit = start.route.timeouts.connect.saturating_sub(start.session.spent_connecting.get());
+        let deadline = Instant::now() + limit;
         let dialled = dial_with_greeting(&start.route, &start.session, &permit, application, trail).await;
         let authority = start.route.upstream.authority();
         let Ok((mut upstream, mut input, agreed)) = dialled else {
@@ -224,7 +227,7 @@ impl<L: LoginDialect> Start for DatabaseStart<L> {
             identity: permit.identity(),
             agreed,
         });
-        let logged_in = timeout(start.route.timeouts.connect, logging_in).await;
+        let logged_in = timeout_at(deadline, logging_in).await;
         if let Err(end) = logged_in.unwrap_or(Err(LoginEnd::Slow)) {
             close_leg(upstream, false).await;
             return Err(start.not_logged_in(&end, &authority, trail).await);

@@ -19,7 +19,7 @@ use crate::tls::handshake::Facts;
 use crate::tls::leg::{Leg, LegFault};
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// What a wrong guess costs. With 64 connections of an address that are not permitted yet (the default limit) half of
 /// the 32-bit secrets would take a year.
@@ -81,11 +81,11 @@ impl Cancel {
 pub(super) async fn cancel_statement(target: &CancelTarget) -> Result<(Facts, Reached), DialFault> {
     let (upstream, limit) = (&target.route.upstream, target.route.timeouts.connect);
     let address = target.address.clone();
-    let deadline = ConnectDeadline::new(limit);
+    let (deadline, until) = (ConnectDeadline::new(limit), Instant::now() + limit);
     let dialled = upstream.dial_again(&target.permit, Application::Postgres, address, deadline, u64::MAX);
     let Dialled { established, address, .. } = dialled.await?;
     let mut leg = established.leg;
-    let asked = timeout(limit, async {
+    let asked = timeout_at(until, async {
         leg.queue(&target.key.request())?;
         leg.flush().await?;
         let mut nothing = Vec::new();
