@@ -24,7 +24,7 @@
 //!   3  relay  gateway                                      byte movement | shared handles
 //!   2  tls::{server,client,handshake,leg}  identify  credential  dial  recording  audit  acme  net  sandbox  I/O
 //!   1  tls::record  protocol  policy  mask                 pure: no tokio, no clock, no configuration
-//!   0  names  close  secret  metrics  system               vocabulary, and the system calls without a safe wrapper
+//!   0  names  close  secret  metrics  files  system        vocabulary, files, and the system calls without a safe wrapper
 //! ```
 #![deny(unsafe_code)]
 
@@ -38,6 +38,7 @@ pub mod credential;
 pub mod demo;
 pub mod dial;
 pub mod evidence;
+pub mod files;
 pub mod gateway;
 pub mod identify;
 pub mod init;

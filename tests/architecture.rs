@@ -32,7 +32,7 @@ const LEVELS: [(u8, &[&str]); 6] = [
     (3, &["relay", "gateway"]),
     (2, &["tls", "identify", "credential", "dial", "recording", "audit", "acme", "net", "sandbox"]),
     (1, &["tls::record", "protocol", "policy", "mask"]),
-    (0, &["names", "close", "secret", "metrics", "system"]),
+    (0, &["names", "close", "secret", "metrics", "files", "system"]),
 ];
 
 /// Imports between modules of one level that are wanted, each with its reason.

@@ -1,7 +1,7 @@
 //! Where secrets stand. A configuration holds references, never values.
 
+use crate::files::{self, MAX_PUBLIC_FILE};
 use crate::secret::Secret;
-use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ fn read_credential(name: &str) -> Result<Vec<u8>, String> {
     if name.is_empty() || name == ".." || name.contains('/') {
         return Err("a credential is named as in LoadCredential=, without a folder".into());
     }
-    fs::read(folder.join(name))
+    files::read(&folder.join(name), MAX_FILE)
         .map_err(|error| format!("the credential that stands here cannot be read: {error}"))
 }
 
@@ -67,13 +67,11 @@ fn open_private(path: &Path) -> Result<Vec<u8>, String> {
         std::io::ErrorKind::PermissionDenied => format!(
             "cannot be read by this user; chown it, or make it root's with this service's group and chmod 640 ({error})"
         ),
+        std::io::ErrorKind::InvalidInput => "is no file".to_owned(),
         _ => format!("cannot be read: {error}"),
     };
-    let mut file = fs::File::open(path).map_err(fault)?;
+    let mut file = files::open(path).map_err(fault)?;
     let metadata = file.metadata().map_err(fault)?;
-    if !metadata.is_file() {
-        return Err("is no file".into());
-    }
     // systemd shows a credential's access list as the mode of a group; the folder is this service's alone.
     if !credentials_directory().is_some_and(|folder| path.starts_with(folder)) {
         check_owner(metadata.permissions().mode() & 0o777, metadata.uid(), metadata.gid())?;
@@ -111,7 +109,7 @@ fn is_own_group(group: u32) -> bool {
 const MAX_FILE: usize = 1 << 20;
 
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+    files::read(path, MAX_PUBLIC_FILE).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Reads what may be a service manager's, too: `credential:NAME`, or a file.
@@ -146,6 +144,7 @@ pub(super) fn fill<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn templates_are_filled_and_misspelt_ones_refused() {

@@ -5,6 +5,7 @@
 //! Uses the system's resolver and no proxy. Each request has a connection of its own: minutes lie between two.
 //! Faults hold nothing that the other side chose.
 
+use crate::files::{self, MAX_PUBLIC_FILE};
 use crate::secret::Secret;
 use crate::tls::PostQuantum;
 use crate::tls::client::{ClientSettings, client_config};
@@ -194,7 +195,7 @@ impl FromStr for HttpsUrl {
 /// The authorities of a PEM file.
 pub fn pem_authorities(path: &Path) -> Result<RootCertStore, String> {
     let fault = |why: String| format!("{}: {why}", path.display());
-    let pem = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
+    let pem = files::read(path, MAX_PUBLIC_FILE).map_err(|error| fault(error.to_string()))?;
     let mut certificates = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         certificates.push(certificate.map_err(|error| fault(error.to_string()))?);

@@ -7,6 +7,7 @@ mod crl;
 mod log_watch;
 mod memory_watch;
 mod order_entry;
+mod reload;
 mod service_manager;
 mod sockets;
 
@@ -17,7 +18,7 @@ use crate::acme::{Certificate, Manager, Plan};
 use crate::admin::{self, AdminState, process};
 use crate::audit::{self, Format, OrderLine, Sink};
 use crate::close::Close;
-use crate::config::{self, Faults, Loaded};
+use crate::config::{Faults, Loaded};
 use crate::gateway::Gateway;
 use crate::metrics::{
     AcmeFacts, LogFacts, ProcessFacts, RecordingFacts, TimestampFacts, WorkerMetrics, render,
@@ -34,6 +35,7 @@ use crate::worker::Workers;
 use crate::worker::memory::{MemoryLimit, Shortage};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use reload::{NotRead, Read, Reader};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -251,33 +253,26 @@ impl Running {
         })
     }
 
-    /// Reads configuration and certificates again. The old ones stay when the new ones are bad.
-    pub fn reload(&self) -> bool {
-        service_manager::reloading();
-        let good = self.take_configuration();
+    /// Takes a configuration that was read again, with its certificates, into force. The old ones stay when the new ones are bad.
+    fn reload(&self, read: Read) {
+        let good = self.take(read);
         *self.state.reload.lock() = Some((good, SystemTime::now()));
         // Also with the old configuration: the service manager waits for this word.
         service_manager::ready();
-        good
     }
 
-    fn take_configuration(&self) -> bool {
-        // Before it is read: what the kernel keeps from this process would look like a fault of the file's owner or mode.
-        let plan = config::sandbox_plan(&self.path);
-        let why = match plan {
-            None if self.confinement.is_blocked(&self.path) => {
-                Some(format!("this process may not read {}", self.path.display()))
-            }
-            None => None,
-            Some(plan) => self.confinement.restart_needed_for(&plan),
-        };
-        if let Some(why) = why {
-            tracing::error!("reload refused: {why}, which needs a restart (see [system] sandbox)");
-            return false;
-        }
-        match config::load(&self.path) {
-            Err(faults) => {
+    fn take(&self, read: Read) -> bool {
+        match read {
+            Err(NotRead::Faults(faults)) => {
                 tracing::error!(%faults, "reload refused, the old configuration stays");
+                false
+            }
+            Err(NotRead::Blocked(why)) => {
+                tracing::error!("reload refused: {why}, which needs a restart (see [system] sandbox)");
+                false
+            }
+            Err(NotRead::Panicked) => {
+                tracing::error!("reload refused: reading it ended in a fault of the gateway itself");
                 false
             }
             Ok(loaded) if loaded.gateway.listeners != self.gateway.load().listeners => {
@@ -360,9 +355,14 @@ impl Running {
         let mut hangup = listen(SignalKind::hangup())?;
         let mut stop =
             Stop { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
+        let mut reader = Reader::new(self.path.clone(), self.confinement.clone());
         loop {
             tokio::select! {
-                _ = hangup.recv() => drop(self.reload()),
+                _ = hangup.recv() => {
+                    service_manager::reloading();
+                    reader.ask();
+                }
+                read = reader.read() => self.reload(*read),
                 how = stop.next_signal() => return Ok(match how {
                     StopKind::Drain => self.drain(stop).await,
                     StopKind::Now => self.stop(Close::Drained),

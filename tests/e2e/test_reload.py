@@ -1,8 +1,10 @@
 """What a reload changes reaches the sessions that live."""
 
+import os
 import signal
 import ssl
 import threading
+import time
 
 import httpx
 from support import parts
@@ -20,7 +22,7 @@ def reload(gateway, config):
     before = gateway.process.text().count("configuration reloaded")
     gateway.write(config)
     gateway.signal(signal.SIGHUP)
-    parts.until(lambda: gateway.process.text().count("configuration reloaded") > before)
+    parts.parts.until(lambda: gateway.process.text().count("configuration reloaded") > before)
 
 
 def keep_alive(world, http2):
@@ -143,3 +145,35 @@ def test_a_group_that_a_certificate_no_longer_maps_to_is_lost_by_who_has_it(worl
             ended.set()
         assert ended.is_set()
     gateway.line("session closed", reason="expired")
+
+
+def test_what_is_no_file_is_refused_and_a_file_that_hangs_holds_up_the_reload_alone(world, start):
+    gateway = start(world.config(world.route("api", world.nginx_port)))
+    stored = gateway.folder / "stored.key"
+    stored.rename(gateway.folder / "kept.key")
+    os.mkfifo(stored, 0o600)
+    gateway.signal(signal.SIGHUP)
+    assert "is no file" in parts.until(lambda: next((line for line in gateway.process.text().splitlines() if "reload refused" in line), None))
+    stored.unlink()
+    (gateway.folder / "kept.key").rename(stored)
+    # As a file system of another machine does that is gone.
+    text = gateway.path.read_text()
+    gateway.path.unlink()
+    os.mkfifo(gateway.path)
+    gateway.signal(signal.SIGHUP)
+    time.sleep(0.3)
+    assert (gateway.get("/readyz"), gateway.get("/healthz")) == (200, 200)
+    writer = os.open(gateway.path, os.O_WRONLY)
+    gateway.path.unlink()
+    gateway.path.write_text(text)
+    gateway.signal(signal.SIGHUP)
+    os.write(writer, b"is no configuration")
+    os.close(writer)
+    # Asked for meanwhile, it is read once more.
+    parts.until(lambda: "configuration reloaded" in gateway.process.text())
+    gateway.path.unlink()
+    os.mkfifo(gateway.path)
+    gateway.signal(signal.SIGHUP)
+    time.sleep(0.3)
+    began = time.monotonic()
+    assert gateway.stop() == 0 and time.monotonic() - began < 5
