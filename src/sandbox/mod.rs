@@ -118,7 +118,7 @@ impl Confinement {
     /// Whether it is this confinement that keeps a file from being read.
     pub fn is_blocked(&self, path: &Path) -> bool {
         let denied = || {
-            std::fs::File::open(path).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+            crate::files::open(path).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
         };
         // access(2) knows owners and modes, not Landlock.
         self.files.is_ok() && denied() && rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok()

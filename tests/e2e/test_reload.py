@@ -22,7 +22,7 @@ def reload(gateway, config):
     before = gateway.process.text().count("configuration reloaded")
     gateway.write(config)
     gateway.signal(signal.SIGHUP)
-    parts.parts.until(lambda: gateway.process.text().count("configuration reloaded") > before)
+    parts.until(lambda: gateway.process.text().count("configuration reloaded") > before)
 
 
 def keep_alive(world, http2):
