@@ -129,7 +129,7 @@ enum Action {
     Evidence(Box<report::Arguments>),
     /// Show the main job on this machine: issuer, model service, gateway, and what happens on each leg.
     Demo {
-        /// End after the tour; exit 1 if any step was not as told.
+        /// End after the tour; exit 1 if any step failed.
         #[arg(long)]
         once: bool,
         /// The gateway's port. Default: 8443 if it is free.

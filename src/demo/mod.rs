@@ -59,7 +59,7 @@ pub trait Running {
 /// The exit code of a demo that was told to end while it toured.
 const INTERRUPTED: i32 = 130;
 
-/// Runs the demo and prints to `out`. Returns the exit code: 0 if every step was as told, and with `once` unset,
+/// Runs the demo and prints to `out`. Returns the exit code: 0 if every step passed its check, and with `once` unset,
 /// what the gateway ended with; 130 if it was told to stop before.
 ///
 /// `start` starts a gateway with the given files. It may return before the gateway listens: the tour waits for it.
@@ -118,10 +118,10 @@ fn all<R: Running>(
         return Ok(INTERRUPTED);
     }
     for (step, fault) in &faults {
-        screen.failed(&format!("step {step} was not as told: {fault}"))?;
+        screen.failed(&format!("step {step} failed: {fault}"))?;
     }
     if faults.is_empty() {
-        screen.done("every step was as told")?;
+        screen.done("every step passed its check")?;
     }
     if options.once || !faults.is_empty() {
         return Ok(i32::from(!faults.is_empty()));

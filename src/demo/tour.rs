@@ -16,7 +16,7 @@ use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// What was not as told, with the number of its step.
+/// Steps that failed, by number, and why.
 pub(super) type Faults = Vec<(usize, String)>;
 
 /// A step tells what went wrong; it can also fail to print.

@@ -269,7 +269,7 @@ def test_check_reports_every_fault_with_its_line(world, tmp_path):
 def test_the_demo_is_as_told():
     answer = staunch("demo", "--once")
     assert answer.returncode == 0, answer.stdout.decode()
-    assert b"every step was as told" in answer.stdout
+    assert b"every step passed its check" in answer.stdout
     folder = re.search(rb"files\s+(\S+)", answer.stdout)
     assert folder and not os.path.exists(folder[1]), "the demo left its folder behind"
 

@@ -28,7 +28,7 @@ fn an_honest_gateway_passes_every_step() {
         "✓ who, what and whether; neither the token nor the key",
         "✓ masked over eleven tokens, at equal length; the rest came as it was said",
         "✓ recorded, verified, one byte flipped: found",
-        "✓ every step was as told",
+        "✓ every step passed its check",
         "HTTP/1.1 400",
         "TLS 1.3",
     ] {
@@ -41,19 +41,19 @@ fn an_honest_gateway_passes_every_step() {
 #[test]
 fn each_broken_promise_is_found_in_its_step() {
     for (fault, told) in [
-        (Fault::Buffers, "step 2 was not as told: the answer was held back"),
-        (Fault::AnswersPlaintext, "step 3 was not as told: a plaintext request was answered"),
-        (Fault::BelievesAnyToken, "step 4 was not as told: a forged one: the gateway answered 200"),
-        (Fault::LeaksToken, "step 5 was not as told: the user's token arrived at the upstream"),
-        (Fault::LogsToken, "step 6 was not as told: the token or the stored key stands in the log"),
-        (Fault::PassesCards, "step 7 was not as told: the card number did not arrive masked"),
-        (Fault::RecordsToken, "step 8 was not as told: the token or the stored key stands in the recording"),
-        (Fault::RecordsAnotherAnswer, "step 8 was not as told: the recording does not hold what was said"),
+        (Fault::Buffers, "step 2 failed: the answer was held back"),
+        (Fault::AnswersPlaintext, "step 3 failed: a plaintext request was answered"),
+        (Fault::BelievesAnyToken, "step 4 failed: a forged one: the gateway answered 200"),
+        (Fault::LeaksToken, "step 5 failed: the user's token arrived at the upstream"),
+        (Fault::LogsToken, "step 6 failed: the token or the stored key stands in the log"),
+        (Fault::PassesCards, "step 7 failed: the card number did not arrive masked"),
+        (Fault::RecordsToken, "step 8 failed: the token or the stored key stands in the recording"),
+        (Fault::RecordsAnotherAnswer, "step 8 failed: the recording does not hold what was said"),
     ] {
         let (text, code) = tour(fault);
         assert_eq!(code, 1, "{fault:?}: {text}");
         assert!(text.contains(told), "{fault:?}: no '{told}' in\n{text}");
-        assert_eq!(text.matches("was not as told").count(), 1, "{fault:?}: {text}");
+        assert_eq!(text.matches(" failed: ").count(), 1, "{fault:?}: {text}");
     }
 }
 
@@ -88,7 +88,7 @@ impl Running for Gone {
 fn a_gateway_that_is_gone_is_not_waited_for() {
     for (told, expected, exit) in [
         (true, "ended before the tour was over\n", INTERRUPTED),
-        (false, "step 2 was not as told: the gateway ended before it was ready\n", 1),
+        (false, "step 2 failed: the gateway ended before it was ready\n", 1),
     ] {
         let mut out = Vec::new();
         let options = Options { once: false, port: Some(0), colour: false };
