@@ -9,6 +9,8 @@ mod bucket;
 pub mod edit;
 pub mod fields;
 pub mod head_rules;
+#[cfg(test)]
+mod hostile_tests;
 pub mod hpack;
 pub mod http1;
 pub mod http2;
