@@ -11,7 +11,7 @@
 //! ```
 
 pub use super::files::{DirectoryFault, check_private};
-use super::files::{lock, make_folders, replace};
+use super::files::{lock, make_folders, read_text, replace};
 use super::format::segment::GatewayId;
 use super::log::keys::create_keys;
 use std::fs::File;
@@ -84,16 +84,21 @@ impl Directory {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&folder).map_err(DirectoryFault::io(&folder))? {
             let name = entry.map_err(DirectoryFault::io(&folder))?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_suffix(".seg")?.parse().ok());
-            found.extend(number.filter(|number: &u64| *number > 0));
+            found.extend(name.to_str().and_then(|name| segment_number(name.strip_suffix(".seg")?)));
         }
         found.sort_unstable();
         Ok(found)
     }
 }
 
+/// The number of a segment as it is written: `007` and `+7` are none, so that no segment is read twice.
+fn segment_number(text: &str) -> Option<u64> {
+    let number = text.parse().ok().filter(|number: &u64| *number > 0)?;
+    (number.to_string() == text).then_some(number)
+}
+
 fn read_gateway(path: &Path) -> Result<GatewayId, DirectoryFault> {
-    let text = std::fs::read_to_string(path).map_err(DirectoryFault::io(path))?;
+    let text = read_text(path).map_err(DirectoryFault::io(path))?;
     let bytes = super::unhex(text.trim()).and_then(|bytes| bytes.try_into().ok());
     bytes.map(GatewayId).ok_or_else(|| DirectoryFault::broken(path, "not the identity of a gateway"))
 }

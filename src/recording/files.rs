@@ -2,7 +2,7 @@
 
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -90,6 +90,41 @@ pub(super) fn private_options() -> OpenOptions {
     options
 }
 
+/// Bytes of the longest file that is read as a whole but keys: a bundle of 256 entries of 64 KiB.
+const MAX_WHOLE: u64 = 17 << 20;
+
+/// Opens what was found in a directory of recordings. What is no file is a fault: a pipe would be waited for, a device never
+/// ends, and others could not be read meanwhile.
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits();
+    let file = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("not a file")),
+    }
+}
+
+/// Reads a file as a whole; a longer one than `limit` is a fault.
+pub(super) fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = open_file(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    match read as u64 > limit {
+        true => Err(io::Error::other(format!("longer than {limit} bytes"))),
+        false => Ok(bytes),
+    }
+}
+
+/// Reads a file of the log, or another small one.
+pub(super) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    read_file(path, MAX_WHOLE)
+}
+
+/// Reads a text.
+pub(super) fn read_text(path: &Path) -> io::Result<String> {
+    let text = String::from_utf8(read_small(path)?);
+    text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "no text"))
+}
+
 /// Writes a file as a whole: under another name, synced, then renamed.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), DirectoryFault> {
     let mut name = path.as_os_str().to_owned();
@@ -102,4 +137,34 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), DirectoryFault> {
         std::fs::rename(&new, path)
     };
     write().map_err(DirectoryFault::io(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_or_has_no_end_is_neither_waited_for_nor_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            at("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        std::os::unix::fs::symlink("/dev/zero", at("endless")).unwrap();
+        std::fs::create_dir(at("folder")).unwrap();
+        for name in ["pipe", "endless", "folder"] {
+            assert_eq!(open_file(&at(name)).unwrap_err().to_string(), "not a file", "{name}");
+        }
+        std::fs::write(at("file"), "1234").unwrap();
+        std::os::unix::fs::symlink("file", at("link")).unwrap();
+        assert_eq!(read_file(&at("link"), 4).unwrap(), b"1234");
+        assert_eq!(read_file(&at("file"), 3).unwrap_err().to_string(), "longer than 3 bytes");
+        std::fs::write(at("file"), [0xff]).unwrap();
+        assert_eq!(read_text(&at("file")).unwrap_err().to_string(), "no text");
+    }
 }

@@ -1,10 +1,10 @@
 //! Hashes closed segments as a whole, at the lowest priority.
 
 use super::super::archive::{Archive, Closed, Closing, Pending};
+use super::super::files::open_file;
 use super::super::reader::SegmentFile;
 use super::stop::Stop;
 use ring::digest::{Context, SHA256};
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub(in super::super) fn enter(archive: &Archive, closed: Closed) {
 
 /// SHA-256 and size of a file.
 pub(in super::super) fn hash_file(path: &Path) -> io::Result<([u8; 32], u64)> {
-    let (mut file, mut context) = (File::open(path)?, Context::new(&SHA256));
+    let (mut file, mut context) = (open_file(path)?, Context::new(&SHA256));
     let (mut buffer, mut size) = (vec![0; BUFFER], 0);
     loop {
         match file.read(&mut buffer)? {

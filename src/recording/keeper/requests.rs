@@ -9,7 +9,7 @@
 //! ```
 
 use super::super::directory::{Directory, DirectoryFault};
-use super::super::files::{private_options, replace};
+use super::super::files::{private_options, read_text, replace};
 use super::super::format::envelope::Recipient;
 use super::super::format::keys::ENTRY;
 use super::super::log::entry::{Entry, word};
@@ -139,7 +139,8 @@ impl Requests {
             if path.extension().is_none_or(|extension| extension != "ask") {
                 continue;
             }
-            let text = std::fs::read_to_string(&path).map_err(DirectoryFault::io(&path))?;
+            // What cannot be read is nobody's request, and keeps nobody else's from being answered.
+            let Ok(text) = read_text(&path) else { continue };
             let mut entered = self.unsigned.get(&path).copied();
             let done = serve_one(directory, log, &text, &mut entered);
             let answer = match done {

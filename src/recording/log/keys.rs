@@ -1,6 +1,6 @@
 //! The log's keys and the names that they make.
 
-use super::super::files::{DirectoryFault, replace};
+use super::super::files::{DirectoryFault, read_text, replace};
 use super::super::format::segment::GatewayId;
 use super::note::{Signer, Verifier};
 use ring::digest::{SHA256, digest};
@@ -42,7 +42,7 @@ pub(in super::super) fn create_keys(folder: &Path) -> Result<GatewayId, Director
 /// Reads the public log key.
 pub fn read_public(folder: &Path) -> Result<Verifier, DirectoryFault> {
     let path = folder.join("log.pub");
-    let text = std::fs::read_to_string(&path).map_err(DirectoryFault::io(&path))?;
+    let text = read_text(&path).map_err(DirectoryFault::io(&path))?;
     Verifier::parse(&text).ok_or_else(|| DirectoryFault::broken(&path, "not a public key"))
 }
 
@@ -52,7 +52,7 @@ pub(in super::super) fn write_key(path: &Path, epoch: u64, seed: &[u8; 32]) -> R
 }
 
 pub(in super::super) fn read_key(path: &Path) -> Result<(u64, Zeroizing<[u8; 32]>), DirectoryFault> {
-    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(DirectoryFault::io(path))?);
+    let text = Zeroizing::new(read_text(path).map_err(DirectoryFault::io(path))?);
     let parsed = text.trim().split_once(' ').and_then(|(epoch, seed)| {
         let seed = Zeroizing::new(super::super::unhex(seed)?);
         Some((epoch.parse().ok()?, Zeroizing::new(<[u8; 32]>::try_from(&**seed).ok()?)))

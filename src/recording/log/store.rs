@@ -2,7 +2,7 @@
 
 use super::super::clock::{Clock, WallClock};
 use super::super::directory::{Directory, DirectoryFault};
-use super::super::files::{make_folders, private_options, replace};
+use super::super::files::{make_folders, private_options, read_small, read_text, replace};
 use super::super::format::segment::GatewayId;
 use super::entry::Entry;
 use super::keys::{epoch_name, origin, read_key, read_public, write_key};
@@ -50,7 +50,7 @@ impl Log {
             return Err(DirectoryFault::broken(&folder.join("log.pub"), "is not the public half of log.key"));
         }
         let path = folder.join("checkpoint");
-        let signed = match std::fs::read_to_string(&path) {
+        let signed = match read_text(&path) {
             Ok(text) => Some(
                 SignedCheckpoint::parse(&text)
                     .filter(|signed| signed.is_signed_by(&key.verifier()))
@@ -274,7 +274,7 @@ fn settle_epoch(
     match (named, signed) {
         (Some((epoch, _)), Some(_)) => {
             let note = folder.join("checkpoint");
-            let note = std::fs::read(&note).map_err(DirectoryFault::io(&note))?;
+            let note = read_small(&note).map_err(DirectoryFault::io(&note))?;
             write_epoch(folder, epoch - 1, &note)?;
             destroy_epoch_key(folder)
         }
@@ -333,7 +333,7 @@ fn read_tile(
     for _ in 0..READ_ATTEMPTS {
         let wider = if width < WIDTH { wider_tile(&exact, width) } else { None };
         for path in [Some(&exact), wider.as_ref(), Some(&full)].into_iter().flatten() {
-            match std::fs::read(path) {
+            match read_small(path) {
                 Ok(bytes) => return Ok((path.clone(), bytes)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(DirectoryFault::Io { path: path.clone(), error }),
@@ -405,6 +405,29 @@ fn read_edge(folder: &Path, size: u64) -> Result<(Edge, Vec<String>), DirectoryF
 /// Bundles of the first `size` entries.
 pub(super) fn bundles(size: u64) -> u64 {
     size.div_ceil(WIDTH as u64)
+}
+
+/// The highest number of a bundle that is there, whole or in part.
+pub(super) fn last_bundle(folder: &Path) -> Option<u64> {
+    last_below(&folder.join("tile/entries"), 0)
+}
+
+/// As [`last_bundle`], below a folder that stands for the number's first digits. Folders for more digits begin with `x`.
+fn last_below(folder: &Path, digits: u64) -> Option<u64> {
+    let of = |entry: std::fs::DirEntry| {
+        let name = entry.file_name();
+        let name = name.to_str()?;
+        let (name, is_folder) = name.strip_prefix('x').map_or((name, false), |name| (name, true));
+        let group = name.strip_suffix(".p").unwrap_or(name);
+        let plain = group.len() == 3 && group.bytes().all(|byte| byte.is_ascii_digit());
+        let number = digits.checked_mul(1000)?.checked_add(group.parse().ok()?)?;
+        match (plain, is_folder) {
+            (false, _) => None,
+            (true, true) => last_below(&entry.path(), number),
+            (true, false) => Some(number),
+        }
+    };
+    std::fs::read_dir(folder).ok()?.flatten().filter_map(of).max()
 }
 
 /// The entries of a bundle that are among the first `size`, checked against their tile; and the first one's number.

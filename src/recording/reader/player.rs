@@ -1,6 +1,6 @@
 //! Opens what is sealed: a segment's keys with an auditor's identity, and records with the keys of their plane.
 
-use super::super::files::replace;
+use super::super::files::{read_file, read_small, replace};
 use super::super::format::FormatFault;
 use super::super::format::envelope::{self, Identities, Recipient};
 use super::super::format::frame::{FrameHead, KeyNotice, Plane};
@@ -32,7 +32,9 @@ impl SegmentKeys {
     pub fn open(file: &SegmentFile, identities: Option<&Identities>) -> Result<Self, ReadFault> {
         let path = file.path().with_extension("keys");
         let told = |reason: String| ReadFault { file: path.clone(), offset: 0, reason };
-        let entries = std::fs::read(&path).map_err(|error| told(error.to_string()))?;
+        // An entry has a KEY frame in the segment, and a record behind that.
+        let limit = file.length.saturating_add(ENTRY as u64);
+        let entries = read_file(&path, limit).map_err(|error| told(error.to_string()))?;
         let open = |sealed: &[u8]| match identities {
             None => Ok(None),
             Some(identities) => envelope::open(sealed, identities).map_err(|why| file.fault(0, why)),
@@ -41,7 +43,7 @@ impl SegmentKeys {
         let open = |sealed: &[u8], again: &str| match open(sealed)? {
             Some(key) => Ok(Some(key)),
             None if identities.is_none() => Ok(None),
-            None => match std::fs::read(file.path().with_extension(again)) {
+            None => match read_small(&file.path().with_extension(again)) {
                 Ok(sealed) => open(&sealed),
                 Err(_) => Ok(None),
             },

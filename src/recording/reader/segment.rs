@@ -1,5 +1,6 @@
 //! A segment file, frame by frame.
 
+use super::super::files::open_file;
 use super::super::format::FormatFault;
 use super::super::format::frame::{self, FIRST, FrameHead, KeyNotice, Kind};
 use super::super::format::segment::{HEAD, SegmentHead};
@@ -50,7 +51,7 @@ impl SegmentFile {
     pub fn open(path: &Path) -> Result<Self, ReadFault> {
         let fault = |offset: u64, reason: String| ReadFault { file: path.to_owned(), offset, reason };
         let io = |error: std::io::Error| fault(0, error.to_string());
-        let file = File::open(path).map_err(io)?;
+        let file = open_file(path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
         let mut file = BufReader::with_capacity(256 * 1024, file);
         let mut bytes = Vec::new();

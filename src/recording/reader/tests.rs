@@ -228,6 +228,50 @@ fn a_corrupt_a_foreign_and_a_newer_segment_hide_no_other() {
 }
 
 #[test]
+fn what_is_no_file_what_never_ends_and_what_is_there_twice_is_named_and_hides_no_other() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let sample = sample(true);
+    let at = |name: &str| sample.root.join("segments").join(name);
+    let pipe = |name: &str| mknodat(CWD, at(name), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let sessions = || list(&Directory::read(&sample.root).unwrap(), None, &mut ()).unwrap();
+    // The same segment under other spellings is none.
+    std::fs::copy(at("1.seg"), at("01.seg")).unwrap();
+    std::fs::copy(at("1.seg"), at("+1.seg")).unwrap();
+    assert_eq!(sample.report(true).faults().count(), 0);
+    pipe("9.seg");
+    std::os::unix::fs::symlink("/dev/zero", at("8.seg")).unwrap();
+    let (found, faults) = sessions();
+    assert_eq!((found.len(), faults.len()), (5, 2), "{faults:?}");
+    let report = sample.report(true);
+    assert!(names(&report, "segments/9.seg") && names(&report, "segments/8.seg"), "{:?}", report.findings);
+    assert_eq!(report.opened, 15);
+    std::fs::remove_file(at("1.keys")).unwrap();
+    pipe("1.keys");
+    let report = sample.report(true);
+    assert!(names(&report, "segments/1.keys"), "{:?}", report.findings);
+    assert_eq!(report.opened, 6);
+    std::fs::remove_file(at("1.keys")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", at("1.keys")).unwrap();
+    assert!(names(&sample.report(true), "segments/1.keys"));
+}
+
+#[test]
+fn a_checkpoint_that_tells_of_more_entries_than_there_are_is_found_and_not_counted_to_its_end() {
+    let sample = sample(true);
+    let size = Directory::read(&sample.root).and_then(|d| super::super::log::verify::checkpoint_size(&d));
+    let size = format!("\n{}\n", size.unwrap());
+    for told in [u64::MAX, 1 << 40, 100_000] {
+        let change = |bytes: &mut Vec<u8>| {
+            let text = std::str::from_utf8(bytes).unwrap().replacen(&size, &format!("\n{told}\n"), 1);
+            *bytes = text.into_bytes();
+        };
+        let report = sample.with("log/checkpoint", change, false);
+        assert!(names(&report, "log/checkpoint") && !report.is_good(Area::Integrity), "{told}");
+        assert!(report.findings.len() < 50, "{}", report.findings.len());
+    }
+}
+
+#[test]
 fn an_older_log_in_the_place_of_the_newer_is_found() {
     let mut bench = Bench::new(|_| {});
     let record = |bench: &mut Bench, session| {

@@ -1,7 +1,7 @@
 //! Checkpoints of the own log that witnesses have cosigned: the newest of each, beside the log.
 
 use super::super::directory::DirectoryFault;
-use super::super::files::{make_folders, replace};
+use super::super::files::{make_folders, read_text, replace};
 use super::super::log::note::{SignedCheckpoint, Verifier};
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ pub fn path(log: &Path, witness: &Verifier) -> PathBuf {
 /// Reads the newest cosignature of a witness; `None` where there is none. Refuses what it did not sign.
 pub fn read(log: &Path, witness: &Verifier) -> Result<Option<Cosigned>, DirectoryFault> {
     let path = path(log, witness);
-    let text = match std::fs::read_to_string(&path) {
+    let text = match read_text(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(DirectoryFault::Io { path, error }),

@@ -2,6 +2,7 @@
 //! log's entries say.
 
 use super::super::super::directory::{Directory, DirectoryFault};
+use super::super::super::files::read_small;
 use super::super::super::log::entry::Entry;
 use super::super::super::log::keys::{origin, read_public};
 use super::super::super::log::note::{SignedCheckpoint, Verifier};
@@ -131,7 +132,7 @@ impl Timestamp<'_> {
     }
 
     fn read(&self, kind: &str) -> Result<Vec<u8>, ReadFault> {
-        std::fs::read(self.path(kind)).map_err(|error| self.fault(kind, error.to_string()))
+        read_small(&self.path(kind)).map_err(|error| self.fault(kind, error.to_string()))
     }
 
     fn check(&self, wanted: Option<&Stamped>) -> Result<Good, ReadFault> {
