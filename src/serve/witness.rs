@@ -91,6 +91,13 @@ async fn add_checkpoint(State(memory): State<Arc<WitnessMemory>>, body: String) 
     match done {
         Ok(Ok(line)) => (StatusCode::OK, line).into_response(),
         Ok(Err(MemoryFault::Refused(refusal))) => refuse(refusal),
+        Ok(Err(fault @ MemoryFault::Forked { is_new, .. })) => {
+            // It asks again every few seconds.
+            if is_new {
+                tracing::error!("a log asked for a cosignature that it does not get: {fault}");
+            }
+            refuse(Refusal::Forked)
+        }
         Ok(Err(MemoryFault::Directory(fault))) => {
             tracing::error!("what this witness has seen cannot be written: {fault}");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
@@ -101,9 +108,6 @@ async fn add_checkpoint(State(memory): State<Arc<WitnessMemory>>, body: String) 
 
 fn refuse(refusal: Refusal) -> Response {
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    if refusal == Refusal::Forked {
-        tracing::error!("a log asked for a cosignature, and {refusal}");
-    }
     match refusal {
         Refusal::Conflict(size) => {
             (status, [(CONTENT_TYPE, "text/x.tlog.size")], format!("{size}\n")).into_response()

@@ -17,7 +17,7 @@ use super::super::log::witness::{AddCheckpoint, Refusal, Witness};
 use parking_lot::Mutex;
 use ring::digest::{SHA256, digest};
 use rustls::ServerConfig;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -56,6 +56,14 @@ pub enum MemoryFault {
     /// The request is refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The log that the request is of was forked.
+    #[error("the log {origin} was forked: its checkpoint does not continue what this witness has seen")]
+    Forked {
+        /// Which log.
+        origin: String,
+        /// False where it was refused so before, and nothing else came of it since.
+        is_new: bool,
+    },
     /// The memory cannot be written.
     #[error(transparent)]
     Directory(#[from] DirectoryFault),
@@ -68,6 +76,8 @@ pub struct WitnessMemory {
     wall: WallClock,
     /// By origin. One request at a time: what is checked is what is remembered.
     logs: Mutex<BTreeMap<String, Witness>>,
+    /// Logs whose last request was refused as a fork.
+    forked: Mutex<BTreeSet<String>>,
     _lock: File,
 }
 
@@ -84,7 +94,14 @@ impl WitnessMemory {
         let (_, seed) = read_key(&path)?;
         let signer = Signer::witness(name.to_owned(), &seed);
         replace(&folder.join("witness.pub"), format!("{}\n", signer.verifier()).as_bytes())?;
-        Ok(WitnessMemory { folder: folder.to_owned(), signer, wall, logs: Mutex::default(), _lock: lock })
+        Ok(WitnessMemory {
+            folder: folder.to_owned(),
+            signer,
+            wall,
+            logs: Mutex::default(),
+            forked: Mutex::default(),
+            _lock: lock,
+        })
     }
 
     /// The witness's public key.
@@ -134,11 +151,20 @@ impl WitnessMemory {
         let checkpoint = &request.note.checkpoint;
         let mut logs = self.logs.lock();
         let witness = logs.get_mut(&checkpoint.origin).ok_or(Refusal::Unknown)?;
-        witness.check(&request)?;
+        let mut forked = self.forked.lock();
+        match witness.check(&request) {
+            Err(Refusal::Forked) => {
+                let origin = checkpoint.origin.clone();
+                let is_new = forked.insert(origin.clone());
+                return Err(MemoryFault::Forked { origin, is_new });
+            }
+            checked => checked?,
+        }
         let line = self.signer.cosign(&request.note, (self.wall)() / NS_PER_SECOND);
         let note = request.note.with_signatures_of(witness.log(), &line);
         replace(&self.path(&origin_hash(&checkpoint.origin)), note.as_bytes())?;
         witness.remember(checkpoint.clone());
+        forked.remove(&checkpoint.origin);
         Ok(line)
     }
 

@@ -27,6 +27,33 @@ fn open(folder: &Path) -> WitnessMemory {
     WitnessMemory::open(folder, "gw.example/witness", CLOCK).unwrap()
 }
 
+#[test]
+fn a_fork_is_new_once_until_the_log_goes_on_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = Directory::open(&folder.path().join("r")).unwrap();
+    grow(&directory, 5);
+    let memory = open(&folder.path().join("w"));
+    memory.set_logs(&[read_public(&directory.log()).unwrap()]).unwrap();
+    memory.add_checkpoint(&request(&directory, 0)).unwrap();
+    // The same log with another entry in its past: the proof does not hold.
+    grow(&directory, 1);
+    let good = request(&directory, 7);
+    let forked = good.replacen("old 7\n", &format!("old 7\n{}\n", "A".repeat(43) + "="), 1);
+    let is_new = |answer| match answer {
+        Err(MemoryFault::Forked { origin, is_new }) => {
+            assert!(origin.starts_with("staunch/"));
+            is_new
+        }
+        other => panic!("{other:?}"),
+    };
+    assert!(is_new(memory.add_checkpoint(&forked)));
+    assert!(!is_new(memory.add_checkpoint(&forked)), "as often as it asks");
+    memory.add_checkpoint(&good).unwrap();
+    grow(&directory, 1);
+    let forked = request(&directory, 8).replacen("old 8\n", &format!("old 8\n{}\n", "A".repeat(43) + "="), 1);
+    assert!(is_new(memory.add_checkpoint(&forked)));
+}
+
 fn refusal(answer: Result<String, MemoryFault>) -> Refusal {
     match answer {
         Err(MemoryFault::Refused(refusal)) => refusal,
