@@ -2,6 +2,7 @@
 
 use super::EvidenceFault;
 use super::progress::Progress;
+use super::transcript::Protocol;
 use crate::names::SessionId;
 use crate::recording::format::segment::GatewayId;
 use crate::recording::log::note::{Purpose, Verifier};
@@ -30,6 +31,22 @@ impl FromStr for Session {
         let id = plain.then(|| u64::from_str_radix(text, 16).ok()).flatten();
         id.map(|id| Session(SessionId(id))).ok_or_else(|| "write 16 hex digits, as `list` prints them".into())
     }
+}
+
+/// A session that is opened with an identity.
+#[derive(Debug, clap::Args)]
+pub struct OpenedSession {
+    /// Which: 16 hex digits.
+    pub session: Session,
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
+    /// An auditor's identity file, as age's.
+    #[arg(long, short, value_name = "FILE")]
+    pub identity: PathBuf,
+    /// The session's protocol. Default: the one that its first bytes show.
+    #[arg(long, value_enum)]
+    pub protocol: Option<Protocol>,
 }
 
 /// A gateway's identity as it is written: 32 hex digits.

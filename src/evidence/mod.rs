@@ -5,6 +5,7 @@
 
 pub mod arguments;
 pub mod export;
+mod interrupt;
 pub mod keygen;
 pub mod list;
 mod output;

@@ -1,27 +1,21 @@
 //! `staunch sessions replay`: a session on the terminal, in the pace in which it was.
 
-use super::arguments::{Place, Session, tell};
-use super::transcript::{Item, Limits, Protocol, TranscriptBuilder, render};
+use super::arguments::{OpenedSession, tell};
+use super::transcript::{Item, Limits, TranscriptBuilder, render};
 use super::{EvidenceFault, identities};
 use crate::audit::printable;
 use crate::recording::directory::Directory;
 use crate::recording::format::frame::Plane;
 use crate::recording::reader::{Event, play};
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// `staunch sessions replay`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Which: 16 hex digits.
-    pub session: Session,
-    /// Where.
+    /// Which session, and with whose key.
     #[command(flatten)]
-    pub place: Place,
-    /// An auditor's identity file, as age's.
-    #[arg(long, short, value_name = "FILE")]
-    pub identity: PathBuf,
+    pub opened: OpenedSession,
     /// How many times faster; 0: at once.
     #[arg(long, default_value = "1")]
     pub speed: Speed,
@@ -32,9 +26,6 @@ pub struct Arguments {
     /// they were complete.
     #[arg(long)]
     pub bytes: bool,
-    /// The session's protocol. Default: the one that its first bytes show.
-    #[arg(long, value_enum)]
-    pub protocol: Option<Protocol>,
 }
 
 /// How many times faster than it was.
@@ -73,11 +64,11 @@ pub(super) fn run_with(
     told: &mut impl Write,
     mut sleep: impl FnMut(Duration),
 ) -> Result<u8, EvidenceFault> {
-    let identities = identities(&arguments.identity)?;
-    let directory = Directory::read(&arguments.place.directory)?;
-    let mut transcript = TranscriptBuilder::new(arguments.protocol, Limits::default());
+    let identities = identities(&arguments.opened.identity)?;
+    let directory = Directory::read(&arguments.opened.place.directory)?;
+    let mut transcript = TranscriptBuilder::new(arguments.opened.protocol, Limits::default());
     let (mut written, mut last, mut items) = (Ok(()), None::<u64>, Vec::new());
-    let faults = play(&directory, arguments.session.0, Some(&identities), |time, event| {
+    let faults = play(&directory, arguments.opened.session.0, Some(&identities), |time, event| {
         if written.is_err() {
             return;
         }
@@ -102,7 +93,10 @@ pub(super) fn run_with(
         write_items(out, &mut items)?;
     }
     if last.is_none() && faults.is_empty() {
-        return Err(EvidenceFault::Refused(format!("no segment holds session {}", arguments.session.0)));
+        return Err(EvidenceFault::Refused(format!(
+            "no segment holds session {}",
+            arguments.opened.session.0
+        )));
     }
     tell(told, &faults)
 }

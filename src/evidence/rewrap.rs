@@ -1,6 +1,7 @@
 //! `staunch sessions rewrap`: old recordings opened to auditors who came later.
 
 use super::arguments::Place;
+use super::interrupt::Uninterrupted;
 use super::progress::Progress;
 use super::{EvidenceFault, identities};
 use crate::recording::directory::Directory;
@@ -33,6 +34,14 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
     let root = &arguments.place.directory;
     let directory = Directory::read(root)?;
     let numbers = directory.segments()?;
+    let opens = |number: &u64| {
+        let file = SegmentFile::open(&directory.segment(*number, "seg")).ok()?;
+        SegmentKeys::open(&file, Some(&identities)).ok().filter(SegmentKeys::can_open)
+    };
+    if !numbers.iter().any(|number| opens(number).is_some()) {
+        return Err(EvidenceFault::Refused("this identity opens no segment; nobody is let in".into()));
+    }
+    let mut guard = Uninterrupted::begin()?;
     // Before anything is sealed: who can read the past must be found in the log.
     if !arguments.unlogged {
         let done = note_rewrap(root, numbers.len(), &arguments.recipient)?.map_err(EvidenceFault::Refused)?;
@@ -41,6 +50,10 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
     let (mut progress, mut sealed, mut faults) = (Progress::new("sealing segment"), 0, Vec::new());
     for (place, number) in numbers.iter().enumerate() {
         progress.update(place, numbers.len());
+        if guard.is_interrupted() {
+            writeln!(told, "interrupted: run it again for the segments from {number} on")?;
+            return Ok(1);
+        }
         let again = |file: SegmentFile| -> Result<(), ReadFault> {
             match SegmentKeys::open(&file, Some(&identities))?.seal_again(&file, &arguments.recipient)? {
                 true => Ok(()),

@@ -1,6 +1,7 @@
 //! `staunch sessions`: list, show, replay, export, verify, rewrap, hold, release, erase.
 
 use super::arguments::{Gateway, Period, Place, Session, Verifying, WitnessKey};
+use super::interrupt::Uninterrupted;
 use super::progress::Progress;
 use super::{EvidenceFault, export, identities, list, replay, rewrap, show};
 use crate::names::SessionId;
@@ -152,6 +153,8 @@ fn stamped(path: &Path, within: Period) -> Result<Stamped, EvidenceFault> {
 
 fn order(out: &mut impl Write, action: Action, ordered: Ordered) -> Result<u8, EvidenceFault> {
     let request = Request { action, session: ordered.session.0, reason: ordered.reason };
+    // An entry that says what was not done yet is put right by asking again, and is better not made.
+    let _guard = Uninterrupted::begin()?;
     let done = ask(&ordered.place.directory, &request)?.map_err(EvidenceFault::Refused)?;
     writeln!(out, "done: {done} of the log")?;
     Ok(0)

@@ -17,7 +17,7 @@ mod source;
 mod tcp;
 mod tls;
 
-use super::arguments::{Place, Session, tell};
+use super::arguments::{OpenedSession, tell};
 use super::output::OutputFile;
 use super::transcript::Protocol;
 use super::{EvidenceFault, identities};
@@ -32,14 +32,9 @@ use tls::Legs;
 /// `staunch sessions export`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Which: 16 hex digits.
-    pub session: Session,
-    /// Where.
+    /// Which session, and with whose key.
     #[command(flatten)]
-    pub place: Place,
-    /// An auditor's identity file, as age's.
-    #[arg(long, short, value_name = "FILE")]
-    pub identity: PathBuf,
+    pub opened: OpenedSession,
     /// The capture to write (pcapng); `-` for standard output.
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
@@ -49,19 +44,20 @@ pub struct Arguments {
     /// Replace a file that is there already.
     #[arg(long)]
     pub force: bool,
-    /// The session's protocol, which decides the port. Default: the one that its first bytes show.
-    #[arg(long, value_enum)]
-    pub protocol: Option<Protocol>,
 }
 
 /// Writes the capture; what could not be read goes to `told`.
 pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -> Result<u8, EvidenceFault> {
-    let identities = identities(&arguments.identity)?;
-    let directory = Directory::read(&arguments.place.directory)?;
-    let session = Source { directory: &directory, identities: &identities, session: arguments.session };
+    let identities = identities(&arguments.opened.identity)?;
+    let directory = Directory::read(&arguments.opened.place.directory)?;
+    let session =
+        Source { directory: &directory, identities: &identities, session: arguments.opened.session };
     let survey = session.survey()?;
     if survey.frames == 0 && survey.faults.is_empty() {
-        return Err(EvidenceFault::Refused(format!("no segment holds session {}", arguments.session.0)));
+        return Err(EvidenceFault::Refused(format!(
+            "no segment holds session {}",
+            arguments.opened.session.0
+        )));
     }
     if survey.opened == 0 {
         let why =
@@ -100,7 +96,7 @@ fn write(
     survey: &Survey,
     out: &mut impl Write,
 ) -> Result<(), EvidenceFault> {
-    let protocol = arguments.protocol.unwrap_or_else(|| survey.protocol());
+    let protocol = arguments.opened.protocol.unwrap_or_else(|| survey.protocol());
     let is_plain = arguments.plain || protocol == Protocol::Redis;
     let ends = Ends::new(survey.text("remote"), survey.text("listener"), port(protocol, is_plain));
     let mut legs = match is_plain {
@@ -117,7 +113,7 @@ fn write(
     };
     let comment = format!(
         "Session {} of gateway {}, recorded by Staunch. {fabricated}{} Remote {}, listener {}, route {}, subject {}.",
-        arguments.session.0,
+        arguments.opened.session.0,
         source.directory.gateway(),
         login::describe(protocol),
         survey.text("remote"),

@@ -40,8 +40,8 @@ p{margin:6px 0}.meta{color:var(--soft)}code{font:12px ui-monospace,'DejaVu Sans 
 .tile{border:1px solid var(--line);border-left:5px solid var(--soft);padding:9px 13px;border-radius:3px}
 .tile b{display:block;font-size:21px;line-height:1.25}.tile span{color:var(--soft);font-size:12px}
 .good{border-left-color:var(--good)}.good b{color:var(--good)}.bad{border-left-color:var(--bad)}.bad b{color:var(--bad)}
-table{border-collapse:collapse;width:100%;margin:8px 0;font-size:12px}th,td{text-align:left;padding:4px 8px 4px 0;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}
-th{color:var(--soft);font-weight:600}svg{width:100%;height:auto;display:block;font-size:12px;fill:var(--ink)}
+table{border-collapse:collapse;width:100%;margin:8px 0;font-size:12px}th,td{text-align:left;padding:4px 8px 4px 0;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:break-word;max-width:22em}
+th{color:var(--soft);font-weight:600;white-space:nowrap}svg{width:100%;height:auto;display:block;font-size:12px;fill:var(--ink)}
 .share,.timeline text{fill:var(--soft)}.grid{stroke:var(--line)}.legend{font-size:12px;color:var(--soft)}
 .legend span{margin-right:18px}.legend i{display:inline-block;width:10px;height:10px;margin-right:6px;border-radius:2px}
 .two{display:grid;grid-template-columns:1fr 1fr;gap:0 34px}.none{color:var(--soft)}li{margin:4px 0}
@@ -80,8 +80,12 @@ fn figure(out: &mut String, report: &Value, id: &str) {
     let Some(figure) = figures.and_then(|figures| figures.iter().find(|figure| figure["id"] == id)) else {
         return;
     };
-    let _ = write!(out, "<figure><h3>{}</h3>{}", cell(&figure["title"]), bars(&counts(report, id), 12));
     let counted = counts(report, id);
+    let drawn = match counted.is_empty() {
+        true => "<p class=\"none\">None.</p>".to_owned(),
+        false => bars(&counted, 12),
+    };
+    let _ = write!(out, "<figure><h3>{}</h3>{drawn}", cell(&figure["title"]));
     let notes: Vec<String> = counted
         .iter()
         .filter(|(name, _)| !listed(name).is_empty())

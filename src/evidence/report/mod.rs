@@ -21,6 +21,7 @@ mod sample;
 use super::EvidenceFault;
 use super::arguments::{Gateway, Verifying};
 use super::identities;
+use super::interrupt::Uninterrupted;
 use super::output::OutputFile;
 use super::progress::Progress;
 use super::table::time;
@@ -129,6 +130,8 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
     report["files"] = Value::Object(hashes.collect());
     let text = format!("{report:#}\n").into_bytes();
     let sum = sha256(&text);
+    // From the log's entry of the report to the last of its files.
+    let _guard = Uninterrupted::begin()?;
     if !arguments.unsigned {
         let signature = sign_report(&arguments.directory, &sum)?.map_err(|why| {
             EvidenceFault::Refused(format!("the report was not signed: {why}; --unsigned writes it without"))
