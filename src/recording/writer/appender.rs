@@ -99,6 +99,15 @@ impl Appender {
         }
     }
 
+    /// Does what time asks for: closes an old segment, and looks whether space has come back. Nobody may come to ask for it:
+    /// a gateway that is not ready gets no new sessions.
+    pub(super) fn tick(&mut self) {
+        self.roll_if_old();
+        if self.reserve_after != 0 {
+            self.reserve();
+        }
+    }
+
     /// Closes a segment that is older than allowed and has frames.
     pub(super) fn roll_if_old(&mut self) {
         let now = self.clock.stamp();

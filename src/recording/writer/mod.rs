@@ -203,9 +203,9 @@ impl Recorder {
         }
     }
 
-    /// Closes segments that are old enough.
+    /// Closes segments that are old enough, and looks whether space has come back.
     pub fn tick(&mut self) {
-        self.appenders.iter_mut().flatten().for_each(Appender::roll_if_old);
+        self.appenders.iter_mut().flatten().for_each(Appender::tick);
     }
 
     fn appender(&mut self, class: usize) -> Result<&mut Appender, RecordingFault> {

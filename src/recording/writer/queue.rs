@@ -134,7 +134,7 @@ impl Drain {
                     waiting.fetch_sub(cost, Ordering::Relaxed);
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    self.appenders.values_mut().for_each(Appender::roll_if_old);
+                    self.appenders.values_mut().for_each(Appender::tick);
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }

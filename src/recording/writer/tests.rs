@@ -301,9 +301,13 @@ fn without_space_in_reserve_new_sessions_are_refused_and_live_ones_use_what_is_t
     assert!(!bench.archive.has_space());
     let refused = recorder.begin(SessionId(2), 0, Mode::Strict).err();
     assert_eq!(refused, Some(RecordingFault::NoSpace));
-    // Space comes back.
+    // Space comes back. It is found although nobody comes: who is not ready is sent nobody.
+    recorder.tick();
     set_full(false);
+    assert!(!bench.archive.has_space());
     NOW.set(NOW.get() + 2_000_000_000);
+    recorder.tick();
+    assert!(bench.archive.has_space());
     assert!(recorder.begin(SessionId(3), 0, Mode::Strict).is_ok());
     assert!(bench.archive.has_space());
 }
