@@ -182,6 +182,19 @@ def test_async_loses_nothing_while_there_is_room(parts_, start):
     assert here.verify("--identity", here.identity).returncode == 0
 
 
+def test_async_segments_are_closed_at_their_age_although_somebody_always_speaks(parts_, start):
+    gateway = start(parts_.config("async", segment_age="1s"))
+    here = parts_.recordings(gateway)
+    with parts_.dial(gateway) as connection:
+        begun = time.monotonic()
+        while len(list(here.folder.glob("segments/*.sum"))) < 2:
+            assert len(ask(connection, 100)) == 100 and time.monotonic() - begun < 12
+            time.sleep(0.05)
+    until(lambda: [session["state"] for session in here.sessions()] == ["complete"])
+    assert gateway.stop() == 0
+    assert here.verify("--identity", here.identity).returncode == 0
+
+
 def test_async_on_a_disk_that_is_too_slow_holds_nobody_up_and_says_how_much_is_lost(parts_, start):
     gateway = start(parts_.config(record="async", queue="1MiB"))
     here, got = parts_.recordings(gateway), bytearray()

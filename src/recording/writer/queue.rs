@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Between two looks whether a segment is old enough to be closed.
 const TICK: Duration = Duration::from_secs(1);
@@ -126,6 +126,7 @@ struct Drain {
 
 impl Drain {
     fn run(&mut self, from: &Receiver<(SessionId, Event)>, waiting: &AtomicUsize) {
+        let mut ticked = Instant::now();
         loop {
             match from.recv_timeout(TICK) {
                 Ok((session, event)) => {
@@ -133,10 +134,13 @@ impl Drain {
                     self.take(session, event);
                     waiting.fetch_sub(cost, Ordering::Relaxed);
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    self.appenders.values_mut().for_each(Appender::tick);
-                }
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // Also where somebody always speaks.
+            if ticked.elapsed() >= TICK {
+                ticked = Instant::now();
+                self.appenders.values_mut().for_each(Appender::tick);
             }
         }
     }
