@@ -44,12 +44,12 @@ pub struct Arguments {
     /// Sessions with a request whose path is this, or matches it: `*` stands for anything.
     #[arg(long)]
     pub path: Option<Pattern>,
-    /// Sessions with a request of this status: 404, 4xx. With --path: the same request.
+    /// Sessions with a request of this status: 404, 4xx. With --path and --user: the same request.
     #[arg(long)]
     pub status: Option<Status>,
     /// Sessions with a leg of this TLS version: 1.2, 1.3.
     #[arg(long, value_name = "VERSION")]
-    pub tls: Option<String>,
+    pub tls: Option<TlsVersion>,
     /// Sessions with a leg of this key exchange, for example X25519MLKEM768.
     #[arg(long, value_name = "GROUP")]
     pub key_exchange: Option<String>,
@@ -104,6 +104,21 @@ impl Pattern {
     }
 }
 
+/// A version of TLS that the gateway speaks, as audit lines have it.
+#[derive(Clone, Debug)]
+pub struct TlsVersion(&'static str);
+
+impl FromStr for TlsVersion {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim_start_matches(['T', 'L', 'S', 't', 'l', 's', 'v', ' ']) {
+            "1.2" => Ok(TlsVersion("TLSv1.2")),
+            "1.3" => Ok(TlsVersion("TLSv1.3")),
+            _ => Err("write 1.2 or 1.3".into()),
+        }
+    }
+}
+
 /// A status or a class of them.
 #[derive(Clone, Debug)]
 pub struct Status(String);
@@ -112,8 +127,9 @@ impl FromStr for Status {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.to_ascii_lowercase();
-        let is_class = text.len() == 3 && text.ends_with("xx") && text.as_bytes()[0].is_ascii_digit();
-        let is_status = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+        let has_class = text.len() == 3 && matches!(text.as_bytes()[0], b'1'..=b'5');
+        let is_class = has_class && text.ends_with("xx");
+        let is_status = has_class && text.bytes().all(|byte| byte.is_ascii_digit());
         (is_class || is_status).then_some(Status(text)).ok_or_else(|| "write 404 or 4xx".into())
     }
 }
@@ -153,7 +169,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
             search.update(place, count);
             is_wanted = is_said(&directory, &summary, identities.as_ref(), text);
         }
-        if is_wanted && has_identity(arguments, &fields) && has_encryption(arguments, &fields) {
+        if is_wanted && matches.has_identity(arguments) && has_encryption(arguments, &fields) {
             let (is_held, erased) = (
                 log.held.contains(&summary.session),
                 log.erased.get(&summary.session).map(|(entry, _)| *entry),
@@ -180,8 +196,17 @@ struct Matches {
     has_request: bool,
     /// The text.
     text: bool,
+    /// Subject, group and route that are asked for, in any line: a connection can carry requests of several people.
+    identity: [bool; 3],
     /// One for each filter.
     filters: Vec<bool>,
+}
+
+impl Matches {
+    fn has_identity(&self, arguments: &Arguments) -> bool {
+        let asked = [&arguments.user, &arguments.group, &arguments.route];
+        asked.iter().zip(self.identity).all(|(asked, found)| asked.is_none() || found)
+    }
 }
 
 struct Facts<'a> {
@@ -205,11 +230,25 @@ impl Observer for Facts<'_> {
             *matched |= line.get(&filter.0).is_some_and(|value| table::text(value) == filter.1);
         }
         let text = |name: &str| line.get(name).map(table::text).unwrap_or_default();
+        let is = |name: &str, wanted: &Option<String>| {
+            wanted.as_ref().is_some_and(|wanted| line.contains_key(name) && text(name) == *wanted)
+        };
+        let groups = line.get("groups").and_then(Value::as_array).into_iter().flatten();
+        let is_group = |group: &Value| group.as_str() == arguments.group.as_deref();
+        let is_of_user = is("subject", &arguments.user);
+        let identity = [
+            is_of_user,
+            arguments.group.is_some() && groups.clone().any(is_group),
+            is("route", &arguments.route),
+        ];
+        matches.identity.iter_mut().zip(identity).for_each(|(found, is_here)| *found |= is_here);
         if arguments.path.is_some() || arguments.status.is_some() {
             let has_path = arguments.path.as_ref().is_none_or(|path| path.matches(&text("path")));
             let has_status = arguments.status.as_ref().is_none_or(|status| status.matches(&text("status")));
             let is_request = text("event") == "request";
-            matches.has_request |= is_request && has_path && has_status;
+            // Of a request that says whose it is, it must be this user's.
+            let has_user = arguments.user.is_none() || is_of_user || !line.contains_key("subject");
+            matches.has_request |= is_request && has_path && has_status && has_user;
         }
         if let Some(wanted) = &arguments.text {
             matches.text |= text("text").to_lowercase().contains(&wanted.to_lowercase());
@@ -229,26 +268,13 @@ fn is_in_time(arguments: &Arguments, summary: &SessionSummary) -> bool {
         && arguments.to.is_none_or(|to| summary.first < to.0)
 }
 
-fn has_identity(arguments: &Arguments, fields: &Map<String, Value>) -> bool {
-    let is = |name: &str, wanted: &Option<String>| {
-        wanted.as_ref().is_none_or(|wanted| fields.get(name).map(table::text).as_ref() == Some(wanted))
-    };
-    let in_group = arguments.group.as_ref().is_none_or(|wanted| {
-        let groups = fields.get("groups").and_then(Value::as_array);
-        groups.is_some_and(|groups| groups.iter().any(|group| group.as_str() == Some(wanted)))
-    });
-    is("subject", &arguments.user) && is("route", &arguments.route) && in_group
-}
-
 fn has_encryption(arguments: &Arguments, fields: &Map<String, Value>) -> bool {
     let any = |name: &str, wanted: &dyn Fn(&str) -> bool| {
         let legs = [format!("client_{name}"), format!("upstream_{name}")];
         legs.iter().filter_map(|leg| fields.get(leg)?.as_str()).any(wanted)
     };
-    let has_version = arguments.tls.as_ref().is_none_or(|wanted| {
-        let number = wanted.trim_start_matches(['T', 'L', 'S', 't', 'l', 's', 'v', ' ']);
-        any("version", &|version| version.strip_prefix("TLSv") == Some(number))
-    });
+    let has_version =
+        arguments.tls.as_ref().is_none_or(|wanted| any("version", &|version| version == wanted.0));
     let has_group = arguments.key_exchange.as_ref();
     has_version && has_group.is_none_or(|wanted| any("group", &|group| group.eq_ignore_ascii_case(wanted)))
 }
@@ -303,5 +329,10 @@ mod tests {
                 && "404".parse::<Status>().unwrap().matches("404")
         );
         assert!(!"4xx".parse::<Status>().unwrap().matches("500") && "44".parse::<Status>().is_err());
+        for bad in ["999", "0xx", "xxx", "", "40", "ok"] {
+            assert!(bad.parse::<Status>().is_err(), "{bad}");
+        }
+        assert!("1.2".parse::<TlsVersion>().is_ok() && "TLSv1.3".parse::<TlsVersion>().is_ok());
+        assert!("1.1".parse::<TlsVersion>().is_err() && "".parse::<TlsVersion>().is_err());
     }
 }

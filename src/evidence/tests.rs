@@ -179,6 +179,7 @@ fn a_list_is_narrowed_by_user_group_route_path_status_encryption_time_and_text()
             &[
                 r#"{"event":"session opened","route":"openai","sni":"a.example"}"#,
                 r#"{"event":"request","path":"/v1/chat","status":200,"subject":"ann"}"#,
+                r#"{"event":"request","path":"/v1/secret","status":200,"subject":"eve"}"#,
                 r#"{"event":"request","path":"/v1/models","status":404,"subject":"ann"}"#,
                 r#"{"event":"session closed","route":"openai","subject":"ann","groups":["ml"],"client_version":"TLSv1.3","client_group":"X25519MLKEM768","upstream_version":"TLSv1.2","upstream_group":"secp256r1"}"#,
             ],
@@ -209,7 +210,12 @@ fn a_list_is_narrowed_by_user_group_route_path_status_encryption_time_and_text()
         let ids = out.lines().map(|line| id(line).as_str().unwrap().trim_start_matches('0').to_owned());
         ids.collect::<Vec<_>>().join(" ")
     };
-    let cases: [(&[&str], &str); 17] = [
+    let cases: [(&[&str], &str); 21] = [
+        // Several people on one connection, each with requests of their own.
+        (&["--user", "eve"], "1"),
+        (&["--user", "eve", "--path", "/v1/secret"], "1"),
+        (&["--user", "ann", "--path", "/v1/secret"], ""),
+        (&["--user", "ann", "--group", "ops"], ""),
         (&[], "1 2 3 4"),
         (&["--user", "bob"], "2 3"),
         (&["--group", "ml"], "1"),
