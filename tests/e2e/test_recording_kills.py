@@ -152,7 +152,7 @@ def test_what_anybody_saw_before_the_gateway_was_killed_is_recorded(place, tmp_p
         seen, before = [], set()
         for _ in range(min(BATCH, kills - batch)):
             gateway = Gateway(folder, place.config(record))
-            seen += place.round(gateway, 0.1 + chooser.random() * 0.3)
+            seen += place.round(gateway, 0.1 + chooser.random() * 0.2)
             files = set((folder / "recordings/segments").glob("*.seg"))
             torn += any(is_torn(file) for file in files - before)
             before = files
@@ -188,5 +188,5 @@ def test_what_anybody_saw_before_the_gateway_was_killed_is_recorded(place, tmp_p
             ups = [up for up, _ in planes.get("raw", [])]
             assert all(any(up.startswith(bytes(got)) for up in ups) for got in place.arrived if got)
     print(f"{record}: {kills} kills, {torn} of them with a torn tail, compared {compared}")
-    least = kills // 4 if record == "strict" else 0
+    least = kills // 10 if record == "strict" else 0
     assert min(compared.values()) >= least, compared
