@@ -30,8 +30,8 @@ impl Uninterrupted {
             // Has the runtime look for signals.
             tokio::task::yield_now().await;
             poll_fn(|context| {
-                let came = signals.iter_mut().filter(|signal| signal.poll_recv(context).is_ready());
-                Poll::Ready(came.count() > 0)
+                let came = signals.iter_mut().map(|signal| signal.poll_recv(context).is_ready());
+                Poll::Ready(came.fold(false, |any, came| any | came))
             })
             .await
         })
