@@ -22,7 +22,7 @@ def made(world, tmp_path_factory):
     parts = Parts(world, folder)
     gateway = Gateway(folder, parts.config())
     with parts.dial(gateway) as connection:
-        for _ in range(80):
+        for _ in range(28):
             assert len(ask(connection, 1 << 18)) == 1 << 18
     for _ in range(2):
         with parts.dial(gateway) as connection:
@@ -111,7 +111,7 @@ def test_ctrl_c_leaves_nothing_half(made, later, tmp_path):
         assert code == 0, (name, code)
         for path in out.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        for share in [chooser.random() for _ in range(4)] + [0.95]:
+        for share in [chooser.random() for _ in range(2)] + [0.95]:
             code, _ = interrupt(arguments, whole * share)
             assert (code == 0) == bool(list(out.iterdir())) or name in ("verify", "replay"), (name, share, code, list(out.iterdir()))
             assert digests(folder) == before, (name, share)

@@ -1,5 +1,6 @@
 //! A segment file, frame by frame.
 
+use super::super::directory::Directory;
 use super::super::files::open_file;
 use super::super::format::FormatFault;
 use super::super::format::frame::{self, FIRST, FrameHead, KeyNotice, Kind};
@@ -60,6 +61,15 @@ impl SegmentFile {
         file.by_ref().take((whole - HEAD) as u64).read_to_end(&mut bytes).map_err(io)?;
         let head = SegmentHead::parse(&bytes).map_err(|why| fault(0, why.to_string()))?;
         Ok(SegmentFile { path: path.to_owned(), head, length, file, offset: whole as u64, peeked: None })
+    }
+
+    /// Opens a segment of a directory; refuses one that another gateway wrote, or that has another number.
+    pub fn open_own(directory: &Directory, number: u64) -> Result<Self, ReadFault> {
+        let file = SegmentFile::open(&directory.segment(number, "seg"))?;
+        match file.head.gateway == directory.gateway() && file.head.number == number {
+            true => Ok(file),
+            false => Err(file.fault(0, "another gateway's or another number's segment")),
+        }
     }
 
     /// Where the next frame begins.

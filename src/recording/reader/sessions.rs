@@ -78,7 +78,7 @@ fn list_segment(
     observer: &mut impl Observer,
     faults: &mut Vec<ReadFault>,
 ) -> Result<(), ReadFault> {
-    let mut file = SegmentFile::open(&directory.segment(number, "seg"))?;
+    let mut file = SegmentFile::open_own(directory, number)?;
     let keys = identities.map(|identities| SegmentKeys::open(&file, Some(identities))).transpose();
     // Without its keys a segment can still be listed.
     let keys = keys.unwrap_or_else(|fault| {
@@ -217,7 +217,7 @@ fn play_segment(
     take: &mut impl FnMut(&Frame, &Player, Event),
     faults: &mut Vec<ReadFault>,
 ) -> Result<(), ReadFault> {
-    let mut file = SegmentFile::open(&directory.segment(number, "seg"))?;
+    let mut file = SegmentFile::open_own(directory, number)?;
     // Only when the session is there: a broken key file of another's segment is none of its faults.
     let mut opened = None;
     let mut player = Player::default();

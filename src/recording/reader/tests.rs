@@ -215,7 +215,11 @@ fn a_segment_key_file_or_log_that_is_gone_is_found_and_hides_no_other() {
 #[test]
 fn a_corrupt_a_foreign_and_a_newer_segment_hide_no_other() {
     let sample = sample(true);
-    for bad in [&b"x"[..], b"", b"STAUNSEG\0\x02", &[0; 4_096]] {
+    // Of another number, and of another gateway.
+    let own = std::fs::read(sample.root.join("segments/1.seg")).unwrap();
+    let others = self::sample(true);
+    let foreign = std::fs::read(others.root.join("segments/1.seg")).unwrap();
+    for bad in [&b"x"[..], b"", b"STAUNSEG\0\x02", &[0; 4_096], &own, &foreign] {
         std::fs::write(sample.root.join("segments/9.seg"), bad).unwrap();
         let directory = Directory::read(&sample.root).unwrap();
         let (sessions, faults) = list(&directory, None, &mut ()).unwrap();

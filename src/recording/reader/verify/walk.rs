@@ -52,10 +52,7 @@ impl Walk<'_> {
     ) -> Result<(), ReadFault> {
         let path = self.directory.segment(number, "seg");
         self.whole(number, &path);
-        let mut file = SegmentFile::open(&path)?;
-        if file.head.gateway != self.directory.gateway() || file.head.number != number {
-            return Err(file.fault(0, "another gateway's or another number's segment"));
-        }
+        let mut file = SegmentFile::open_own(self.directory, number)?;
         let chain = chains.insert((file.head.worker, file.head.class), number);
         let previous = file.head.previous;
         if previous != 0 && chain != Some(previous) && !self.is_retired(previous) {
