@@ -165,6 +165,7 @@ RUN = [
     (r"staunch sessions verify --directory recordings --timestamp-ca ", "test_recording_timestamps.py::test_the_log_is_stamped_and_openssl_says_the_same"),
     (r"(cd recordings/log/timestamps|openssl ts -)", "test_recording_timestamps.py::test_the_log_is_stamped_and_openssl_says_the_same"),
     (r"curl -s \"https://gw-2.example.com:9443/", "test_recording_witness.py::test_a_gateway_s_log_is_cosigned_by_another_and_the_cosignature_is_the_specification_s"),
+    (r"staunch sessions rewrap", "test_recording_commands.py::test_an_auditor_who_comes_later_reads_what_was_recorded_before"),
     (r"staunch sessions verify", "test_recording.py::test_verification_is_good_and_no_secret_stands_in_any_file"),
     (r"staunch evidence|cd evidence-|ssh-keygen .*report|jq -r .facts", "test_recording_drills.py::test_a_report_s_figures_are_counted_again"),
     (r"staunch audit keygen", "test_recording.py::test_http_1_1_is_recorded_as_the_client_saw_it_without_its_secrets"),
@@ -174,7 +175,6 @@ NOT_RUN = [
     (r"docker |kubectl |token=|echo .*model.localhost|PGPASSWORD=\$token", "never run"),
     (r"sudo (apt|systemctl|editor)", "never run"),
     (r"MYSQL_PWD=\S+ token\) mysql --host", "never run"),
-    (r"staunch sessions rewrap", None),
     (r"tests/run|cargo build|pip install|python host.py|cp |curl -s -H|jq -r .value", None),
 ]
 
