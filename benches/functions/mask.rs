@@ -1,7 +1,7 @@
 //! Masks over bodies: text without values, text full of them, and an event stream of a model's.
 
 use criterion::{Criterion, Throughput};
-use staunch::mask::{Detector, Format, HoldLimit, Kind, Mode, Rule, Rules, Stream};
+use staunch::mask::{Detector, Format, HoldAction, HoldLimit, Kind, Mode, Rule, Rules, Stream};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ const DENSE: &str = "Pay 4111 1111 1111 1111 to DE89 3704 0044 0532 0130 00, mai
 
 /// The throughput of each kind of body.
 pub(crate) fn mask(criterion: &mut Criterion) {
-    let hold = HoldLimit { events: 64, time: Duration::from_secs(5), passes: false };
+    let hold = HoldLimit { events: 64, time: Duration::from_secs(5), action: HoldAction::Mask };
     let rules = Arc::new(Rules::new(Detector::all().map(Rule::Known).collect(), Mode::Mask, hold).unwrap());
     let event = |text: &str| {
         let text: Vec<String> = text

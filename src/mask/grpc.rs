@@ -116,7 +116,7 @@ impl Grpc {
 
     /// A message is held until it is whole.
     pub(super) fn hold(&self) -> Option<u64> {
-        (self.have > 0 && !self.skips).then_some(self.head_wire)
+        (self.have > 0 && (!self.skips || self.fault.is_some())).then_some(self.head_wire)
     }
 
     /// The time is up: a part of a message cannot be masked, so that it is cut or passes.

@@ -23,6 +23,7 @@ mod json;
 mod keys;
 mod lane;
 mod literals;
+mod magic;
 mod numbers;
 mod pattern;
 mod personal;
@@ -37,7 +38,7 @@ mod values;
 
 pub use detector::Detector;
 pub use pattern::{MAX_PATTERN, Pattern};
-pub use rules::{HoldLimit, MAX_HELD_BYTES, MIN_CREDENTIAL, Mode, OWN_CREDENTIAL, Rule, Rules};
+pub use rules::{HoldAction, HoldLimit, MAX_HELD_BYTES, MIN_CREDENTIAL, Mode, OWN_CREDENTIAL, Rule, Rules};
 pub use spans::Span;
 pub use stream::{Format, Kind, Passed, Stream};
 pub use values::{Shape, Value};

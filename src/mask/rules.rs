@@ -101,8 +101,19 @@ pub struct HoldLimit {
     pub events: u32,
     /// Time.
     pub time: Duration,
-    /// What is held then passes as it is; otherwise it is overwritten.
-    pub passes: bool,
+    /// What then becomes of it.
+    pub action: HoldAction,
+}
+
+/// What becomes of what is held for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldAction {
+    /// It is overwritten.
+    Mask,
+    /// It passes as it is.
+    Pass,
+    /// It does not pass, and nothing behind it does.
+    Cut,
 }
 
 /// Bytes of one stream that are held; more is dealt with as if the time were up.

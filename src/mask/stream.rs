@@ -10,10 +10,12 @@ use super::form::Form;
 use super::frames::Frames;
 use super::grpc::Grpc;
 use super::json::Json;
-use super::lane::{Fill, Found, Lane};
-use super::rules::{MAX_HELD_BYTES, Mode, Rules};
+use super::lane::{Found, Origin};
+use super::magic::Magic;
+use super::rules::{HoldAction, MAX_HELD_BYTES, Mode, Rules};
 use super::spans::{Span, Spans};
 use super::sse::Sse;
+use super::text::Text;
 use super::values::{Value, Values};
 use std::fmt;
 use std::sync::Arc;
@@ -24,7 +26,7 @@ const MANY_SPANS: usize = 256;
 /// How a body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// As one text.
+    /// As one text, or as JSON if it begins so.
     Text,
     /// JSON texts, one or several.
     Json,
@@ -66,12 +68,14 @@ pub struct Stream {
     told: Option<u64>,
     /// What is overwritten, where that is wanted.
     spans: Option<Box<Spans>>,
+    /// What a body begins with, as long as it may say that it cannot be read.
+    magic: Option<Magic>,
     /// Bytes at hand that passed between what was released and what was held behind them.
     skipped: u64,
 }
 
 enum Follower {
-    Text(Box<Lane>),
+    Text(Box<Text>),
     Json(Box<Json>, u64),
     Form(Box<Form>),
     Events(Box<Sse>),
@@ -101,7 +105,7 @@ impl Stream {
     /// A body that is read in this way.
     pub fn new(rules: Arc<Rules>, format: Format) -> Self {
         let follower = match format {
-            Format::Text => Follower::Text(Box::new(Lane::new(Fill::Text))),
+            Format::Text => Follower::Text(Box::new(Text::body())),
             Format::Json => Follower::Json(Box::new(Json::new()), 0),
             Format::Form => Follower::Form(Box::new(Form::new())),
             Format::Events => Follower::Events(Box::new(Sse::new())),
@@ -122,6 +126,7 @@ impl Stream {
             told: None,
             spans: None,
             skipped: 0,
+            magic: Magic::of(format),
         }
     }
 
@@ -158,6 +163,14 @@ impl Stream {
             return Ok(Passed { held: 0, at_hand: bytes.len() });
         }
         if kind != Kind::Framing {
+            if let Some(magic) = &mut self.magic {
+                if let Err(fault) = magic.check(bytes)
+                    && self.rules.mode == Mode::Mask
+                {
+                    return Err(fault);
+                }
+                self.magic = self.magic.take_if(|magic| magic.is_open());
+            }
             self.pieces += 1;
             self.feed(bytes, wire, kind == Kind::Last)?;
         }
@@ -165,7 +178,7 @@ impl Stream {
         let end = wire + bytes.len() as u64;
         let mut passes_to = self.passes_to(end);
         if self.is_too_long(passes_to, end) {
-            self.force();
+            self.force()?;
             self.overwrite(bytes, wire);
             passes_to = self.passes_to(end);
         }
@@ -193,7 +206,7 @@ impl Stream {
     pub fn finish(&mut self) -> usize {
         let (rules, found) = (&*self.rules, &mut self.found);
         match &mut self.follower {
-            Follower::Text(lane) => lane.scan(rules, true, found),
+            Follower::Text(text) => text.scan(rules, true, found),
             Follower::Json(json, _) => json.finish(rules, found),
             Follower::Form(form) => form.finish(rules, found),
             Follower::Events(sse) => sse.finish(rules, found),
@@ -206,16 +219,16 @@ impl Stream {
         self.held.len()
     }
 
-    /// Deals with what is held for too long. Returns how much of it passes.
-    pub fn expire(&mut self, now: u64) -> usize {
+    /// Deals with what is held for too long. Returns how much of it passes. `Err`: nothing more of the body may pass.
+    pub fn expire(&mut self, now: u64) -> Result<usize, &'static str> {
         if self.due(now).is_none_or(|due| due > now) {
-            return 0;
+            return Ok(0);
         }
         let end = self.base + self.held.len() as u64;
-        self.force();
+        self.force()?;
         self.overwrite(&mut [], end);
         let passes_to = self.passes_to(end);
-        (passes_to - self.base) as usize
+        Ok((passes_to - self.base) as usize)
     }
 
     /// What comes next is a value of its own: of a row, of a parameter. [`Kind::Last`] ends it. Only with [`Format::Values`].
@@ -258,43 +271,25 @@ impl Stream {
 
     fn feed(&mut self, bytes: &[u8], wire: u64, ends: bool) -> Result<(), &'static str> {
         let (rules, found) = (&*self.rules, &mut self.found);
-        let fault = match &mut self.follower {
-            Follower::Text(lane) => {
-                lane.push(bytes, wire);
-                lane.scan(rules, false, found);
-                None
+        match &mut self.follower {
+            Follower::Text(text) => {
+                text.push(bytes, Origin::Wire(wire), rules, found);
+                text.scan(rules, false, found);
             }
             Follower::Json(json, texts) => {
                 json.feed(bytes, wire, rules, found);
                 *texts += u64::from(json.is_outside());
-                json.fault
             }
-            Follower::Form(form) => {
-                form.feed(bytes, wire, rules, found);
-                None
-            }
-            Follower::Events(sse) => {
-                sse.feed(bytes, wire, rules, found);
-                sse.fault()
-            }
+            Follower::Form(form) => form.feed(bytes, wire, rules, found),
+            Follower::Events(sse) => sse.feed(bytes, wire, rules, found),
             Follower::Frames(frames) => {
                 frames.passed(self.base);
                 frames.feed(bytes, wire, rules, found);
-                frames.fault()
             }
-            Follower::Grpc(grpc) => {
-                grpc.feed(bytes, wire, rules, found);
-                grpc.fault
-            }
-            Follower::Values(values) => {
-                values.feed(bytes, wire, ends, rules, found);
-                values.fault()
-            }
-        };
-        match fault {
-            Some(fault) if self.rules.mode == Mode::Mask => Err(fault),
-            _ => Ok(()),
+            Follower::Grpc(grpc) => grpc.feed(bytes, wire, rules, found),
+            Follower::Values(values) => values.feed(bytes, wire, ends, rules, found),
         }
+        self.check()
     }
 
     /// Overwrites what was found, in what is held and at hand.
@@ -331,7 +326,7 @@ impl Stream {
     fn passes_to(&mut self, end: u64) -> u64 {
         let hold = match (&self.follower, self.rules.mode) {
             (_, Mode::Observe) => None,
-            (Follower::Text(lane), _) => lane.hold(),
+            (Follower::Text(text), _) => text.hold(),
             (Follower::Json(json, _), _) => json.hold(),
             (Follower::Form(form), _) => form.hold(),
             (Follower::Events(sse), _) => sse.hold(),
@@ -366,10 +361,11 @@ impl Stream {
         events > self.rules.hold.events.into() || (end - passes_to) as usize > MAX_HELD_BYTES
     }
 
-    fn force(&mut self) {
-        let (rules, passes, found) = (&*self.rules, self.rules.hold.passes, &mut self.found);
+    fn force(&mut self) -> Result<(), &'static str> {
+        let action = self.rules.hold.action;
+        let (rules, passes, found) = (&*self.rules, action == HoldAction::Pass, &mut self.found);
         self.forced += match &mut self.follower {
-            Follower::Text(lane) => lane.force(passes, found),
+            Follower::Text(text) => text.force(passes, rules, found),
             Follower::Json(json, _) => json.force(passes, rules, found),
             Follower::Form(form) => form.force(passes, found),
             Follower::Events(sse) => sse.force(passes, rules, found),
@@ -377,6 +373,27 @@ impl Stream {
             Follower::Grpc(grpc) => grpc.force(passes),
             Follower::Values(values) => values.force(passes, rules, found),
         };
+        match action {
+            HoldAction::Cut => Err("something was held for longer than it may be"),
+            HoldAction::Mask | HoldAction::Pass => self.check(),
+        }
+    }
+
+    /// `Err`: the body cannot be followed any more.
+    fn check(&self) -> Result<(), &'static str> {
+        let fault = match &self.follower {
+            Follower::Text(text) => text.fault(),
+            Follower::Form(_) => None,
+            Follower::Json(json, _) => json.fault,
+            Follower::Events(sse) => sse.fault(),
+            Follower::Frames(frames) => frames.fault(),
+            Follower::Grpc(grpc) => grpc.fault,
+            Follower::Values(values) => values.fault(),
+        };
+        match fault {
+            Some(fault) if self.rules.mode == Mode::Mask => Err(fault),
+            _ => Ok(()),
+        }
     }
 }
 

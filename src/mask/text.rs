@@ -14,6 +14,7 @@ pub(super) struct Text {
     /// The text, or what stands before JSON.
     lane: Lane,
     json: Option<Box<Json>>,
+    /// Texts around the JSON that this may be.
     nesting: u8,
 }
 
@@ -28,9 +29,20 @@ enum Kind {
 impl Text {
     /// A text within so many others.
     pub(super) fn new(nesting: u8) -> Self {
+        let nesting = nesting + 1;
         let mut text = Text { kind: Kind::Plain, lane: Lane::new(Fill::Text), json: None, nesting };
         text.restart(Fill::Text, None);
         text
+    }
+
+    /// The text of a body of which nobody said what it is.
+    pub(super) fn body() -> Self {
+        Text { nesting: 0, kind: Kind::Undecided, ..Text::new(0) }
+    }
+
+    /// `Some`: it cannot be followed.
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        self.json.as_ref().and_then(|json| json.fault)
     }
 
     /// A text that is not read as JSON.
@@ -40,7 +52,7 @@ impl Text {
 
     /// Begins again with another text. `whole`: all of it is overwritten, by this rule.
     pub(super) fn restart(&mut self, fill: Fill, whole: Option<u16>) {
-        let may_be_json = fill == Fill::Text && whole.is_none() && self.nesting < MAX_NESTING;
+        let may_be_json = fill == Fill::Text && whole.is_none() && self.nesting <= MAX_NESTING;
         self.kind = if may_be_json { Kind::Undecided } else { Kind::Plain };
         self.lane.restart(fill, whole);
     }
@@ -66,7 +78,7 @@ impl Text {
                 None => return,
                 Some(b'{' | b'[') => {
                     self.kind = Kind::Json;
-                    let nesting = self.nesting + 1;
+                    let nesting = self.nesting;
                     self.json.get_or_insert_with(|| Box::new(Json::nested(nesting))).begin_value(None);
                 }
                 Some(_) => self.kind = Kind::Plain,

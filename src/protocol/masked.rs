@@ -80,8 +80,9 @@ fn format(fields: &Fields) -> Result<Option<Format>, &'static str> {
     if fields.all("content-encoding").any(coded) {
         return Err("a body is compressed although identity was asked for");
     }
-    if DIGESTS.iter().any(|name| fields.get(name).is_some()) {
-        return Err("a body has a digest, which masking would break");
+    let announced = fields.all("trailer").flat_map(|names| names.split(|byte| *byte == b','));
+    if fields.iter().map(|(name, _)| name).chain(announced).any(is_digest) {
+        return Err(HAS_DIGEST);
     }
     if fields.get("content-range").is_some() {
         return Err("a body is part of another");
@@ -106,6 +107,10 @@ fn format(fields: &Fields) -> Result<Option<Format>, &'static str> {
         | b"application/json-seq" => Format::Json,
         json if json.ends_with(b"+json") => Format::Json,
         b"application/x-www-form-urlencoded" => Format::Form,
+        b"multipart/byteranges" => return Err("a body is parts of another"),
+        archive if ARCHIVES.contains(&archive) => {
+            return Err("a body is an archive, which is not looked into");
+        }
         b"application/vnd.amazon.eventstream" => return Err("a body's framing has checksums (eventstream)"),
         media if NOT_LOOKED_AT.iter().any(|kind| media.starts_with(kind)) => return Ok(None),
         _ => Format::Text,
@@ -142,8 +147,37 @@ pub(super) fn check_upgrade(response: &Fields, rules: &Rules) -> Result<Option<F
     }
 }
 
+/// True for a field that says what a body's bytes hash to, in a head or in a trailer.
+pub(super) fn is_digest(name: &[u8]) -> bool {
+    let name = name.trim_ascii();
+    let is = |known: &&str| name.eq_ignore_ascii_case(known.as_bytes());
+    let begins = |known: &&str| {
+        name.get(..known.len()).is_some_and(|begun| begun.eq_ignore_ascii_case(known.as_bytes()))
+    };
+    DIGESTS.iter().any(is) || DIGEST_FAMILIES.iter().any(begins)
+}
+
+/// A body's digest stands behind it, or would.
+pub(super) const HAS_DIGEST: &str = "a body has a digest, which masking would break";
 /// Fields that say what a body's bytes hash to.
-const DIGESTS: [&str; 4] = ["content-digest", "repr-digest", "digest", "content-md5"];
+const DIGESTS: [&str; 6] =
+    ["content-digest", "repr-digest", "digest", "content-md5", "x-goog-hash", "x-ms-content-crc64"];
+/// What the names of more such fields begin with.
+const DIGEST_FAMILIES: [&str; 2] = ["x-amz-checksum-", "x-amz-trailer"];
+/// Kinds of bodies that are compressed in themselves.
+const ARCHIVES: [&[u8]; 11] = [
+    b"application/gzip",
+    b"application/x-gzip",
+    b"application/zip",
+    b"application/x-zip-compressed",
+    b"application/zstd",
+    b"application/x-bzip2",
+    b"application/x-xz",
+    b"application/x-7z-compressed",
+    b"application/vnd.rar",
+    b"application/x-brotli",
+    b"application/java-archive",
+];
 /// Kinds of bodies that have no text.
 const NOT_LOOKED_AT: [&[u8]; 4] = [b"image/", b"audio/", b"video/", b"font/"];
 

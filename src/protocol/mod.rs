@@ -401,8 +401,8 @@ pub trait Http {
     /// When the time is up for the oldest of what masks hold, on the machine's clock; and that clock. Asked after
     /// [`Event::Held`], when the time was told.
     fn mask_due(&mut self) -> Option<(u64, u64)>;
-    /// Deals with what masks hold whose time is up.
-    fn expire_masks(&mut self);
+    /// Deals with what masks hold whose time is up. `Err`: the connection ends, because nothing more of a body may pass.
+    fn expire_masks(&mut self) -> Result<(), Fault>;
     /// Nothing follows in this direction: what masks hold of a body that ends with it goes first.
     fn finish_masks(&mut self, direction: Direction);
     /// Drops the withheld head and answers in its place, in order; what else of it arrives is swallowed.

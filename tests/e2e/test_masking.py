@@ -68,6 +68,26 @@ def test_the_anthropic_sdk_gets_it_masked(sdk, world, request):
     assert client.messages.create(**request).content[0].text == MASKED
 
 
+def test_an_answer_in_a_given_schema_stays_json_and_every_event_too(sdk):
+    gateway, base, http, token = sdk
+    tokens = ['{"card":', " 411", "1111111", "11111", "1", ', "pin": "12', '34", "note": "a', "t jane@exam", 'ple.com"}']
+    masked = {"card": 4111110000001111, "pin": "****", "note": "at jane************"}
+    said = [{"role": "system", "content": json.dumps(tokens)}]
+    client = openai.OpenAI(base_url=f"{base}/v1", api_key=token, http_client=http, max_retries=0)
+    stream = client.chat.completions.create(model="m", messages=said, stream=True)
+    assert json.loads("".join(chunk.choices[0].delta.content or "" for chunk in stream)) == masked
+    whole = client.chat.completions.create(model="m", messages=said)
+    assert json.loads(whole.choices[0].message.content) == masked
+    # As frameworks read it: event by event, each JSON, whatever the SDK.
+    text = ""
+    body, headers = {"model": "m", "messages": said, "stream": True}, {"authorization": f"Bearer {token}"}
+    with http.stream("POST", f"{base}/v1/chat/completions", json=body, headers=headers) as answer:
+        for line in answer.iter_lines():
+            if line.startswith("data: {"):
+                text += json.loads(line[6:])["choices"][0]["delta"].get("content") or ""
+    assert json.loads(text) == masked
+
+
 def test_words_that_hold_nothing_are_not_held(sdk):
     _, base, http, token = sdk
     headers = {"authorization": f"Bearer {token}"}

@@ -83,8 +83,8 @@ pub struct RouteMask {
     #[serde(default)]
     #[schemars(with = "Option<Duration>")]
     pub hold_time: Option<Text>,
-    /// What then becomes of it: `mask` (it is overwritten) or `pass` (it passes as it is, which is unsafe: whoever can make the
-    /// sender pause has values pass). Default `mask`.
+    /// What then becomes of it: `mask` (it is overwritten), `cut` (its stream ends as `unmaskable`) or `pass` (it passes as it is,
+    /// which is unsafe: whoever can make the sender pause has values pass). Default `mask`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub on_hold_limit: Option<Text>,

@@ -6,7 +6,7 @@ use crate::config::model::{self, Text};
 use crate::config::summary::MaskSummary;
 use crate::credential::HeaderInjection;
 use crate::gateway::{Database, RouteMask, RouteMasks, RouteProtocol};
-use crate::mask::{Detector, HoldLimit, MIN_CREDENTIAL, Mode, Pattern, Rule, Rules};
+use crate::mask::{Detector, HoldAction, HoldLimit, MIN_CREDENTIAL, Mode, Pattern, Rule, Rules};
 use crate::metrics::MaskCounters;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -134,9 +134,9 @@ impl Context<'_> {
             &[("mask", Mode::Mask), ("observe", Mode::Observe)],
             notes,
         );
-        let passes =
-            choice(&written.on_hold_limit.as_ref(), false, &[("mask", false), ("pass", true)], notes);
-        if let (Some(true), Some(text)) = (passes, &written.on_hold_limit) {
+        let actions = [("mask", HoldAction::Mask), ("pass", HoldAction::Pass), ("cut", HoldAction::Cut)];
+        let action = choice(&written.on_hold_limit.as_ref(), HoldAction::Mask, &actions, notes);
+        if let (Some(HoldAction::Pass), Some(text)) = (action, &written.on_hold_limit) {
             let effect = "whoever can make the sender pause has values pass";
             notes.warn(text.span(), format!("on_hold_limit = \"pass\" is unsafe: {effect}"));
         }
@@ -167,7 +167,7 @@ impl Context<'_> {
                 down.push(rule);
             }
         }
-        let hold = HoldLimit { events, time: time?, passes: passes? };
+        let hold = HoldLimit { events, time: time?, action: action? };
         let name = route.name.get_ref();
         let mut compile = |rules: Vec<Rule>, direction| {
             if rules.is_empty() {
@@ -224,7 +224,11 @@ pub(super) fn summary(masks: &Option<RouteMasks>) -> Vec<MaskSummary> {
             direction,
             mode: if rules.mode == Mode::Mask { "mask" } else { "observe" },
             hold: format!("{} events, {:?}", rules.hold.events, rules.hold.time),
-            at_limit: if rules.hold.passes { "pass" } else { "mask" },
+            at_limit: match rules.hold.action {
+                HoldAction::Mask => "mask",
+                HoldAction::Pass => "pass",
+                HoldAction::Cut => "cut",
+            },
             rules: rules
                 .rules()
                 .iter()

@@ -1,7 +1,7 @@
 //! Enough of a gateway to hold the tour against: one request per connection, blocking, HTTP/1.1.
 
 use super::super::Files;
-use crate::mask::{Detector, Format, HoldLimit, Kind, Mode, Rule, Rules, Stream};
+use crate::mask::{Detector, Format, HoldAction, HoldLimit, Kind, Mode, Rule, Rules, Stream};
 use crate::names::SessionId;
 use crate::recording::format::frame::Plane;
 use crate::recording::keeper::{Origin, Recordings};
@@ -267,7 +267,7 @@ impl Inner {
 
 /// Overwrites card numbers in the events of a whole answer, its framing left aside.
 fn masked(mut answer: Vec<u8>) -> Vec<u8> {
-    let hold = HoldLimit { events: 64, time: Duration::from_secs(5), passes: false };
+    let hold = HoldLimit { events: 64, time: Duration::from_secs(5), action: HoldAction::Mask };
     let rules = Rules::new(vec![Rule::Known(Detector::Card)], Mode::Mask, hold).unwrap();
     let mut stream = Stream::new(Arc::new(rules), Format::Events);
     let passed = stream.take(&mut answer, Kind::Payload).unwrap();

@@ -38,8 +38,10 @@ pub(super) struct Json {
     bare: Bare,
     /// Texts that go on.
     pieces: Pieces,
-    /// It is a text of JSON itself.
+    /// Texts around it.
     nesting: u8,
+    /// It was said to be JSON; otherwise it only looks so.
+    is_certain: bool,
     /// What cannot be followed.
     pub(super) fault: Option<&'static str>,
 }
@@ -76,10 +78,10 @@ struct Level {
 
 impl Json {
     pub(super) fn new() -> Self {
-        Json::nested(0)
+        Json { is_certain: true, ..Json::nested(0) }
     }
 
-    /// JSON that is a text in so many others.
+    /// What looks like JSON, in so many texts.
     pub(super) fn nested(nesting: u8) -> Self {
         Json {
             state: State::Between,
@@ -92,6 +94,7 @@ impl Json {
             bare: Bare::default(),
             pieces: Pieces::default(),
             nesting,
+            is_certain: false,
             fault: None,
         }
     }
@@ -172,7 +175,7 @@ impl Json {
     }
 
     fn open(&mut self, object: bool) {
-        if self.levels.len() == MAX_DEPTH && self.nesting > 0 {
+        if self.levels.len() == MAX_DEPTH && !self.is_certain {
             self.whole.restart(Fill::Text, None);
             self.whole.read_plain();
             self.state = State::Loose(false);
@@ -195,7 +198,9 @@ impl Json {
             let ends_token = level.object && paths::is_token_object(&self.path[..level.path]);
             self.pieces.close_level(self.levels.len(), level.index, ends_token);
         }
-        if self.levels.is_empty() || self.pieces.is_much() {
+        // Some servers send events as elements of one array.
+        let is_event = matches!(&self.levels[..], [] | [Level { object: false, .. }]);
+        if is_event || self.pieces.is_much() {
             self.end_event(rules, found);
         }
         self.value_over();

@@ -331,7 +331,8 @@ fn a_text_that_begins_as_json_does_and_is_none_is_read_as_text() {
         "[1] see -----BEGIN RSA PRIVATE KEY-----\nMIIabc=\n-----END RSA PRIVATE KEY-----",
         "{\"a\":1} trailing postgres://bob:s3cr3t@db/x",
     ] {
-        let expected = masked(text);
+        // What stands before it makes the same text one that does not begin so.
+        let expected = masked(&format!("- {text}"))[2..].to_owned();
         assert_ne!(expected, text);
         for format in [Format::Json, Format::Text] {
             for at in 0..=text.len() {
@@ -428,4 +429,46 @@ fn a_long_text_that_goes_on_is_not_held_for_its_event_s_end() {
         body.replace("1 1111 1111 1111", "1 11** **** 1111")
     );
     assert_eq!(stream.take_counts().1, 0, "nothing was held for too long");
+}
+
+#[test]
+fn a_body_that_nobody_called_json_and_is_some_stays_valid() {
+    for (sent, wanted) in [
+        (
+            "{\"card\":4111111111111111,\"mail\":\"jane\\u0040example.com\"}",
+            "{\"card\":4111110000001111,\"mail\":\"jane*****************\"}",
+        ),
+        (" [{\"pin\":1234}]\n", " [{\"pin\":1000}]\n"),
+        (
+            "{\"response\":\"4111 1111 1\"}\n{\"response\":\"111 1111 \"}\n",
+            "{\"response\":\"4111 11** *\"}\n{\"response\":\"*** 1111 \"}\n",
+        ),
+    ] {
+        for at in 0..=sent.len() {
+            let (before, behind) = sent.as_bytes().split_at(at);
+            assert_eq!(masked_in(Format::Text, &[before, behind]), wanted, "cut at {at}");
+        }
+    }
+    let deep = format!("{}4111 1111 1111 1111", "[".repeat(300));
+    assert_eq!(
+        masked_in(Format::Text, &[deep.as_bytes()]),
+        deep.replace("1 1111 1111 1111", "1 11** **** 1111")
+    );
+}
+
+#[test]
+fn events_that_are_elements_of_one_array_pass_one_by_one_and_are_joined() {
+    let event = |text: &str| {
+        format!("{{\"candidates\":[{{\"content\":{{\"parts\":[{{\"text\":\"{text}\"}}]}},\"index\":0}}]}}")
+    };
+    let tokens = ["pay", " 4111 1", "111 11", "11 1111", " now", " and", " then"];
+    let masked = ["pay", " 4111 1", "1** **", "** 1111", " now", " and", " then"];
+    let sent = tokens.map(|text| format!(",\n{}", event(text)));
+    let parts: Vec<&[u8]> =
+        sent.iter().enumerate().map(|(n, part)| &part.as_bytes()[usize::from(n == 0)..]).collect();
+    let mut stream = Stream::new(rules(), Format::Json);
+    let out = pieces(&mut stream, &[&[&b"["[..]], &parts[..], &[b"]"]].concat());
+    let wanted = masked.map(|text| format!(",\n{}", event(text)));
+    assert_eq!(out.concat(), format!("[{}]", &wanted.concat()[1..]).into_bytes());
+    assert!([1, 2, 5, 6, 7].iter().all(|n| out[*n].ends_with(b"}]}")), "what holds nothing passes at once");
 }

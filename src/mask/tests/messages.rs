@@ -108,6 +108,51 @@ fn a_grpc_message_that_stops_in_its_middle_is_held_and_then_cut() {
     let mut half = grpc(&field(1, b"jane@example.com"))[..12].to_vec();
     assert_eq!(stream.take(&mut half, Kind::Payload).unwrap(), Passed { held: 0, at_hand: 0 });
     assert!(stream.due(0).is_some());
-    stream.expire(10_000);
+    assert!(stream.expire(10_000).is_err(), "what is held of it does not pass");
     assert!(stream.take(&mut [b'e'], Kind::Payload).is_err());
+}
+
+#[test]
+fn a_body_that_is_not_what_it_says_does_not_pass() {
+    let utf16: Vec<u8> = "{\"n\":1}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let swapped: Vec<u8> = "{\"n\":1}".encode_utf16().flat_map(u16::to_be_bytes).collect();
+    let all = [Format::Text, Format::Json, Format::Events, Format::Form];
+    let cases: [(&[u8], &[Format]); 6] = [
+        (b"\x1f\x8b\x08\0", &all),
+        (b"\x28\xb5\x2f\xfd\x04", &all),
+        (b"\xff\xfe4\0", &all),
+        (b"PK\x03\x04", &all),
+        (&utf16, &all[1..]),
+        (&swapped, &all[1..]),
+    ];
+    for (body, formats) in cases {
+        for format in formats {
+            for step in [1, 3, body.len()] {
+                let mut stream = Stream::new(rules(), *format);
+                let taken = body.chunks(step).map(|part| stream.take(&mut part.to_vec(), Kind::Payload));
+                assert!(taken.collect::<Result<Vec<_>, _>>().is_err(), "{format:?} {body:?} by {step}");
+            }
+        }
+    }
+    for format in all {
+        assert!(Stream::new(rules(), format).take(&mut b"P\xc3\xbf ok".to_vec(), Kind::Payload).is_ok());
+    }
+}
+
+#[test]
+fn what_is_held_for_too_long_is_cut_where_that_is_wanted() {
+    let hold = HoldLimit { events: 2, action: HoldAction::Cut, ..HOLD };
+    let mut stream = Stream::new(rules_with(hold, Mode::Mask), Format::Events);
+    let taken = ["4111 1111", " 1", "1", "1", "1"].map(|text| {
+        let passed = stream.take(&mut chat(0, text).into_bytes(), Kind::Payload);
+        passed.map(|_| ())
+    });
+    assert!(taken[..3].iter().all(Result::is_ok) && taken[3].is_err(), "{taken:?}");
+    let mut stream = Stream::new(rules_with(hold, Mode::Mask), Format::Text);
+    stream.take(&mut b"4111 1111 11".to_vec(), Kind::Payload).unwrap();
+    assert_eq!(stream.due(0), Some(5_000));
+    assert!(stream.expire(5_000).is_err());
+    let mut stream = Stream::new(rules_with(hold, Mode::Mask), Format::Text);
+    let long = format!("-----BEGIN {}", "A".repeat(10));
+    assert!(stream.take(&mut long.into_bytes(), Kind::Payload).is_ok());
 }

@@ -12,7 +12,8 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use std::time::Duration;
 
-const HOLD: HoldLimit = HoldLimit { events: u32::MAX, time: Duration::from_secs(5), passes: false };
+const HOLD: HoldLimit =
+    HoldLimit { events: u32::MAX, time: Duration::from_secs(5), action: HoldAction::Mask };
 const SECRET: &[u8] = b"upstream-credential-0123456789";
 
 fn rules_with(hold: HoldLimit, mode: Mode) -> Arc<Rules> {
@@ -178,7 +179,8 @@ fn what_is_held_for_too_many_events_is_overwritten_as_it_comes_until_the_verdict
     let out = String::from_utf8(pieces(&mut stream, &parts).concat()).unwrap();
     assert_eq!(contents(&out, 0), "4111 11*******x fine");
     assert!(stream.take_counts().1 > 0);
-    let mut stream = Stream::new(rules_with(HoldLimit { passes: true, ..hold }, Mode::Mask), Format::Events);
+    let mut stream =
+        Stream::new(rules_with(HoldLimit { action: HoldAction::Pass, ..hold }, Mode::Mask), Format::Events);
     let out = String::from_utf8(pieces(&mut stream, &parts).concat()).unwrap();
     assert_eq!(contents(&out, 0), "4111 1111 1111x fine");
 }
@@ -203,8 +205,8 @@ fn what_is_held_for_too_long_is_overwritten_by_the_clock() {
     assert!(stream.hold_changed() && !stream.hold_changed());
     assert_eq!(stream.due(1_000), Some(6_000));
     assert_eq!(stream.due(3_000), Some(6_000), "it began with the first look");
-    assert_eq!(stream.expire(5_999), 0);
-    let (held, mut out) = (stream.expire(6_000), Vec::new());
+    assert_eq!(stream.expire(5_999), Ok(0));
+    let (held, mut out) = (stream.expire(6_000).unwrap(), Vec::new());
     stream.release(held, |bytes| out.extend_from_slice(bytes));
     assert_eq!(out, b"*****");
     assert!(stream.hold_changed());

@@ -126,6 +126,9 @@ impl Body {
                     trailer.extend_from_slice(&rest[..n]);
                     if found.is_some() {
                         check_trailer(trailer, guarded)?;
+                        if has_digest(trailer) {
+                            return Err(unmaskable(masked::HAS_DIGEST));
+                        }
                         trailer.clear();
                         *self = Body::Done;
                     }
@@ -219,6 +222,12 @@ fn check_trailer(block: &[u8], guarded: &Fields) -> Result<(), Broken> {
         head_rules::check_trailer(field.name.as_bytes(), guarded)?;
     }
     Ok(())
+}
+
+/// True for a trailer section that says what the body's bytes hash to.
+fn has_digest(block: &[u8]) -> bool {
+    let mut lines = block.split(|byte| *byte == b'\n');
+    lines.any(|line| line.split(|byte| *byte == b':').next().is_some_and(masked::is_digest))
 }
 
 /// As many as a `u64` holds.

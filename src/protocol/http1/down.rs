@@ -7,7 +7,7 @@ use super::head_end::Broken;
 use super::{ClientReading, Http1, Life, Reply, UpstreamReading};
 use crate::mask::Kind::Payload;
 use crate::mask::Rules;
-use crate::names::Culprit;
+use crate::names::{Culprit, Direction};
 use crate::protocol::masked::{self, UNMASKABLE, check_upgrade, format_of};
 use crate::protocol::{Edit, Ended, Event, Fault, RefusalReason};
 use std::sync::Arc;
@@ -226,6 +226,9 @@ impl Http1 {
     }
 
     pub(super) fn upstream_fault(&mut self, broken: Broken) -> Fault {
+        if broken.section == UNMASKABLE {
+            self.report_fault(Direction::Down, broken.rule);
+        }
         let (why, how, culprit) = match broken.section {
             UNMASKABLE => (RefusalReason::UnmaskableAnswer, Ended::ByGateway, Culprit::Gateway),
             _ => (RefusalReason::BadAnswer, Ended::ByUpstream, Culprit::Upstream),

@@ -1,9 +1,10 @@
 //! What masks found, in reports for the session.
 
+use super::body::unmaskable;
 use super::{ClientReading, Http1, UpstreamReading};
 use crate::mask::Stream;
 use crate::names::Direction;
-use crate::protocol::{Event, masked};
+use crate::protocol::{Event, Fault, masked};
 
 impl Http1 {
     /// Tells what masks found in the body that comes down.
@@ -45,6 +46,51 @@ impl Http1 {
                 self.mask_reports.extend(masked::report(front.key, direction, stream));
             }
         }
+    }
+
+    /// Tells that a body cannot be masked any more.
+    pub(super) fn report_fault(&mut self, direction: Direction, rule: &'static str) {
+        let exchange = match direction {
+            Direction::Down => self.exchanges.front(),
+            Direction::Up => self.exchanges.back(),
+        };
+        let Some(exchange) = exchange else { return };
+        let rules = match direction {
+            Direction::Down => exchange.mask_down.as_ref().or(exchange.mask_up.as_ref()),
+            Direction::Up => exchange.mask_up.as_ref().or(exchange.mask_down.as_ref()),
+        };
+        if let Some(rules) = rules {
+            self.mask_reports.push_back(masked::fault(exchange.key, direction, rules.clone(), rule));
+        }
+    }
+
+    /// Deals with what is held whose time is up.
+    pub(super) fn expire_all_masks(&mut self) -> Result<(), Fault> {
+        fn expire(
+            stream: Option<&mut Stream>,
+            clock: u64,
+            released: &mut Vec<u8>,
+        ) -> Result<(), &'static str> {
+            let Some(stream) = stream else { return Ok(()) };
+            let held = stream.expire(clock)?;
+            stream.release(held, |bytes| released.extend_from_slice(bytes));
+            Ok(())
+        }
+        let clock = self.clock;
+        let tunnel = self.tunnel.up.as_deref_mut();
+        expire(tunnel, clock, &mut self.released_up).map_err(|rule| self.tunnel_fault(rule))?;
+        let tunnel = self.tunnel.down.as_deref_mut();
+        expire(tunnel, clock, &mut self.released_down)
+            .map_err(|rule| self.upstream_fault(unmaskable(rule)))?;
+        let body =
+            if let ClientReading::Masked(_, stream) = &mut self.client { Some(&mut **stream) } else { None };
+        expire(body, clock, &mut self.released_up).map_err(|rule| self.client_fault(unmaskable(rule)))?;
+        let body = if let UpstreamReading::Masked(_, stream) = &mut self.upstream {
+            Some(&mut **stream)
+        } else {
+            None
+        };
+        expire(body, clock, &mut self.released_down).map_err(|rule| self.upstream_fault(unmaskable(rule)))
     }
 
     /// Tells what masks found in the body that goes up.

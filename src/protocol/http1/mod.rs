@@ -345,24 +345,8 @@ impl Http for Http1 {
         up.into_iter().chain(down).chain(tunnel).min().map(|due| (due, clock))
     }
 
-    fn expire_masks(&mut self) {
-        fn expire(stream: &mut Stream, clock: u64, released: &mut Vec<u8>) {
-            let held = stream.expire(clock);
-            stream.release(held, |bytes| released.extend_from_slice(bytes));
-        }
-        let clock = self.clock;
-        if let Some(stream) = &mut self.tunnel.up {
-            expire(stream, clock, &mut self.released_up);
-        }
-        if let Some(stream) = &mut self.tunnel.down {
-            expire(stream, clock, &mut self.released_down);
-        }
-        if let ClientReading::Masked(_, stream) = &mut self.client {
-            expire(stream, clock, &mut self.released_up);
-        }
-        if let UpstreamReading::Masked(_, stream) = &mut self.upstream {
-            expire(stream, clock, &mut self.released_down);
-        }
+    fn expire_masks(&mut self) -> Result<(), Fault> {
+        self.expire_all_masks()
     }
 
     fn finish_masks(&mut self, direction: Direction) {

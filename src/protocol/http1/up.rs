@@ -5,7 +5,7 @@ use super::head;
 use super::head_end::{Broken, HeadEnd};
 use super::{ClientReading, Exchange, Http1, Life, Reply, UpstreamReading};
 use crate::mask::Kind::Payload;
-use crate::names::Culprit;
+use crate::names::{Culprit, Direction};
 use crate::protocol::masked::{self, UNMASKABLE};
 use crate::protocol::{Edit, Ended, Event, Fault, RefusalReason, Request, Up};
 
@@ -135,14 +135,18 @@ impl Http1 {
     }
 
     /// What goes up through a tunnel cannot be masked: it ends.
-    fn tunnel_fault(&mut self, rule: &'static str) -> Fault {
+    pub(super) fn tunnel_fault(&mut self, rule: &'static str) -> Fault {
+        self.report_fault(Direction::Up, rule);
         self.abandon(Ended::ByGateway);
         Fault { culprit: Culprit::Gateway, rule, section: UNMASKABLE }
     }
 
     /// The client broke a rule. It is answered behind what it is owed; in a body whose answer has begun, the connection is cut.
-    fn client_fault(&mut self, broken: Broken) -> Fault {
+    pub(super) fn client_fault(&mut self, broken: Broken) -> Fault {
         let Broken { why, rule, section } = broken;
+        if section == UNMASKABLE {
+            self.report_fault(Direction::Up, rule);
+        }
         let first = self.exchanges.len() == 1;
         let begun = first && !matches!(self.upstream, UpstreamReading::Head { .. });
         let why = if section == UNMASKABLE { RefusalReason::Unmaskable } else { why };

@@ -434,6 +434,12 @@ impl Http2 {
                 fits
             }
             Ok(Answered { status: None, .. }) if stream.answered && ends => {
+                if stream.mask_down.is_some() && self.decoded.iter().any(|(name, _)| masked::is_digest(name))
+                {
+                    self.cut_unmaskable(first.stream, Direction::Down, masked::HAS_DIGEST);
+                    self.reencodes |= changed;
+                    return Ok(Verdict::Dropped);
+                }
                 take_length(&mut stream.down_left, 0, true)
             }
             _ => false,

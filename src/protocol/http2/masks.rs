@@ -157,12 +157,17 @@ impl Http2 {
         }
     }
 
-    /// Ends one stream whose body cannot be masked any more; others go on.
-    fn cut_unmaskable(&mut self, id: u32, direction: Direction, rule: &'static str) {
+    /// Tells that a body cannot be masked any more.
+    pub(super) fn report_fault(&mut self, id: u32, direction: Direction, rule: &'static str) {
         if let Some(mask) = self.mask_of(id, direction) {
             let rules = mask.rules().clone();
             self.mask_reports.push_back(masked::fault(id, direction, rules, rule));
         }
+    }
+
+    /// Ends one stream whose body cannot be masked any more; others go on.
+    pub(super) fn cut_unmaskable(&mut self, id: u32, direction: Direction, rule: &'static str) {
+        self.report_fault(id, direction, rule);
         write_reset(&mut self.to_client, id, CANCEL);
         if self.streams.contains_key(&id) {
             write_reset(&mut self.to_upstream, id, CANCEL);
@@ -185,14 +190,22 @@ impl Http2 {
     /// Deals with what is held whose time is up.
     pub(super) fn expire_all_masks(&mut self) {
         let clock = self.clock;
+        let mut faults = Vec::new();
         for (id, stream) in &mut self.streams {
-            let sides =
-                [(&mut stream.mask_up, &mut self.released_up), (&mut stream.mask_down, &mut self.to_client)];
-            for (mask, out) in sides {
+            let sides = [
+                (Direction::Up, &mut stream.mask_up, &mut self.released_up),
+                (Direction::Down, &mut stream.mask_down, &mut self.to_client),
+            ];
+            for (direction, mask, out) in sides {
                 let Some(mask) = mask else { continue };
-                let held = mask.expire(clock);
-                mask.release(held, |bytes| write_data(out, *id, bytes, false));
+                match mask.expire(clock) {
+                    Ok(held) => mask.release(held, |bytes| write_data(out, *id, bytes, false)),
+                    Err(rule) => faults.push((*id, direction, rule)),
+                }
             }
+        }
+        for (id, direction, rule) in faults {
+            self.cut_unmaskable(id, direction, rule);
         }
     }
 }

@@ -399,8 +399,9 @@ impl Http for Http2 {
         self.next_mask_due().map(|due| (due, self.clock))
     }
 
-    fn expire_masks(&mut self) {
+    fn expire_masks(&mut self) -> Result<(), Fault> {
         self.expire_all_masks();
+        Ok(())
     }
 
     // Bodies end with their streams.

@@ -7,6 +7,7 @@ use super::waiting::Discard;
 use super::{Http2, MAX_UNREAD, MAX_UNREAD_PER_STREAM, Reading, head};
 use crate::names::Direction;
 use crate::protocol::hpack::{HpackFault, encode_table_size};
+use crate::protocol::masked;
 use crate::protocol::sniff::HTTP2_PREFACE;
 use crate::protocol::{Edit, Ended, Fault, Fields, RefusalReason, Request, Up, head_rules};
 
@@ -469,6 +470,10 @@ impl Http2 {
             encode_table_size(0, &mut block);
         }
         let short = !take_length(&mut stream.up_left, 0, true);
+        if stream.mask_up.is_some() && self.decoded.iter().any(|(name, _)| masked::is_digest(name)) {
+            self.report_fault(first.stream, Direction::Up, masked::HAS_DIGEST);
+            return self.reset_request(first.stream, CANCEL);
+        }
         if short || head::write_trailers(&self.decoded, &self.guarded, &mut block).is_err() {
             return self.reset_request(first.stream, PROTOCOL_ERROR);
         }

@@ -1,6 +1,7 @@
 //! Masking of HTTP: which requests cannot be, what was found, and when what is held must go.
 
 use super::{Exchange, HttpTraffic};
+use crate::close::Close;
 use crate::gateway::RouteMasks;
 use crate::mask::Mode;
 use crate::names::Direction;
@@ -93,12 +94,17 @@ impl HttpTraffic {
     }
 
     /// Deals with what masks held for too long.
-    pub(super) fn look_at_holds(&mut self, now: Instant) {
+    pub(super) fn look_at_holds(&mut self, now: Instant) -> Result<(), Close> {
         if self.mask_due.is_some_and(|due| due <= now) {
             self.tick();
-            self.http.http().expire_masks();
+            let dealt = self.http.http().expire_masks();
             self.note_holds();
+            if let Err(fault) = dealt {
+                self.notice();
+                return Err(self.blame(fault));
+            }
         }
+        Ok(())
     }
 }
 

@@ -200,7 +200,7 @@ impl Traffic for HttpTraffic {
         }
         self.look_at_head(now)?;
         self.look_at_answers(now)?;
-        self.look_at_holds(now);
+        self.look_at_holds(now)?;
         let ended = |exchange: &Exchange| exchange.ends.as_ref().is_some_and(|ends| ends.is_over(now));
         let keys: Vec<Key> = self.exchanges.iter().filter(|e| ended(e)).map(|e| e.key).collect();
         for key in keys {

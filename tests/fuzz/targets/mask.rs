@@ -1,6 +1,6 @@
 //! Masks: however a body is cut, it comes to the bytes that the whole comes to, as many as there were, and JSON stays JSON.
 
-use staunch::mask::{Detector, Format, HoldLimit, Kind, Mode, Pattern, Rule, Rules, Stream};
+use staunch::mask::{Detector, Format, HoldAction, HoldLimit, Kind, Mode, Pattern, Rule, Rules, Stream};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ static RULES: LazyLock<Arc<Rules>> = LazyLock::new(|| {
     rules.push(Rule::Members { name: "members".into(), members: vec!["pin".into()] });
     rules.push(Rule::Credential((*b"upstream-credential").into()));
     // Bounds are of events and time: what they overwrite depends on how a body is cut.
-    let hold = HoldLimit { events: u32::MAX, time: Duration::from_secs(5), passes: false };
+    let hold = HoldLimit { events: u32::MAX, time: Duration::from_secs(5), action: HoldAction::Mask };
     Arc::new(Rules::new(rules, Mode::Mask, hold).unwrap())
 });
 

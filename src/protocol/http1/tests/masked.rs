@@ -1,12 +1,16 @@
 //! Bodies under masks: values are overwritten whatever cuts them, and framing stays as it was.
 
 use super::*;
-use crate::mask::{Detector, HoldLimit, Mode, Rule};
+use crate::mask::{Detector, HoldAction, HoldLimit, Mode, Rule};
 use crate::protocol::masked::UNMASKABLE;
 use std::time::Duration;
 
 fn masking(mode: Mode) -> Masking {
-    let hold = HoldLimit { events: 64, time: Duration::from_secs(5), passes: false };
+    masking_until(mode, HoldAction::Mask)
+}
+
+fn masking_until(mode: Mode, action: HoldAction) -> Masking {
+    let hold = HoldLimit { events: 64, time: Duration::from_secs(5), action };
     let rules = Detector::all().map(Rule::Known).collect();
     let rules = Some(Arc::new(Rules::new(rules, mode, hold).unwrap()));
     Masking { up: rules.clone(), down: rules, keep_spans: false }
@@ -99,10 +103,10 @@ fn what_is_held_goes_masked_when_its_time_is_up_and_what_follows_behind_it() {
     assert_eq!(http.event(), Some(Event::Held));
     assert_eq!(http.mask_due(), Some((5_000, 0)));
     http.tick(4_999);
-    http.expire_masks();
+    http.expire_masks().unwrap();
     assert!(!http.wants_down());
     http.tick(1);
-    http.expire_masks();
+    http.expire_masks().unwrap();
     assert!(http.wants_down());
     assert_eq!(http.mask_due(), None);
     assert_eq!(text(&down(&mut http, b" 11x and so on  ").0), "** 11x and so on  ");
@@ -113,9 +117,24 @@ fn what_is_held_goes_masked_when_its_time_is_up_and_what_follows_behind_it() {
 fn an_answer_that_cannot_be_masked_is_a_502_and_nothing_of_it_passes() {
     for field in [
         "Content-Encoding: gzip",
+        "Content-Encoding: br",
+        "Content-Encoding: zstd",
+        "content-encoding: deflate",
+        "Content-Encoding: identity, x-unknown",
         "Content-Digest: sha-256=:x:",
+        "Repr-Digest: sha-256=:x:",
+        "Digest: SHA-256=x",
+        "Content-MD5: x",
+        "x-amz-checksum-crc32: x",
+        "X-Goog-Hash: md5=x",
+        "Trailer: x, Content-Digest",
         "Content-Type: application/grpc-web-text",
         "Content-Type: application/vnd.amazon.eventstream",
+        "Content-Type: text/plain; charset=utf-16",
+        "Content-Type: application/json; charset=\"UTF-32\"",
+        "Content-Type: application/zip",
+        "Content-Type: application/gzip",
+        "Content-Type: multipart/byteranges; boundary=x",
         "Content-Range: bytes 0-9/10",
     ] {
         let mut http = Http1::new(Limits::default());
@@ -180,4 +199,43 @@ fn an_extension_that_was_not_offered_is_a_502() {
     let agreed = AGREED.replace("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n");
     assert_eq!(down(&mut http, agreed.as_bytes()).1.unwrap_err().section, UNMASKABLE);
     assert!(text(&down(&mut http, b"").0).starts_with("HTTP/1.1 502"));
+}
+
+#[test]
+fn a_body_that_is_not_what_its_head_says_and_a_trailer_with_a_digest_end_the_connection_and_are_told() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (body, passes) in [
+        (&b"4\r\n\x1f\x8b\x08\x00\r\n"[..], ""),
+        (b"4\r\n\xff\xfe4\x00\r\n", ""),
+        (b"5\r\nfine \r\n0\r\nContent-Digest: sha-256=:x:\r\n\r\n", "5\r\nfine \r\n0\r\n"),
+        (b"5\r\nfine \r\n0\r\nx-end: 1\r\ndigest: x\r\n\r\n", "5\r\nfine \r\n0\r\n"),
+    ] {
+        let mut http = Http1::new(Limits::default());
+        http.mask(masking(Mode::Mask));
+        up(&mut http, GET.as_bytes()).1.unwrap();
+        down(&mut http, head.as_bytes()).1.unwrap();
+        let (got, end) = down(&mut http, body);
+        assert_eq!(end.unwrap_err().section, UNMASKABLE, "{body:?}");
+        assert!(text(&got).len() <= passes.len() + 3, "{got:?}");
+        assert!(http.is_over());
+        let faults: Vec<_> =
+            std::iter::from_fn(|| http.mask_report()).filter_map(|report| report.fault).collect();
+        assert_eq!(faults.len(), 1, "{body:?}");
+    }
+}
+
+#[test]
+fn what_is_held_for_too_long_ends_the_connection_where_that_is_wanted() {
+    let mut http = Http1::new(Limits::default());
+    http.mask(masking_until(Mode::Mask, HoldAction::Cut));
+    up(&mut http, GET.as_bytes()).1.unwrap();
+    let (got, end) = down(&mut http, b"HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\ncard 4111 1111");
+    end.unwrap();
+    assert!(text(&got).ends_with("card 4111 11"));
+    assert_eq!(http.mask_due(), Some((5_000, 0)));
+    http.tick(5_000);
+    assert_eq!(http.expire_masks().unwrap_err().section, UNMASKABLE);
+    assert_eq!(text(&down(&mut http, b"").0), "", "what was held does not pass");
+    assert!(http.is_over());
+    assert!(http.mask_report().is_some_and(|report| report.fault.is_some()));
 }

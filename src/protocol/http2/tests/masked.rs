@@ -1,13 +1,17 @@
 //! DATA under masks: taken out of its frames, as many bytes as before, and never across streams.
 
 use super::*;
-use crate::mask::{Detector, HoldLimit, Mode, Rule, Rules};
+use crate::mask::{Detector, HoldAction, HoldLimit, Mode, Rule, Rules};
 use crate::names::Direction;
 use std::sync::Arc;
 use std::time::Duration;
 
 fn masking() -> Masking {
-    let hold = HoldLimit { events: 64, time: Duration::from_secs(5), passes: false };
+    masking_until(HoldAction::Mask)
+}
+
+fn masking_until(action: HoldAction) -> Masking {
+    let hold = HoldLimit { events: 64, time: Duration::from_secs(5), action };
     let rules = Detector::all().map(Rule::Known).collect();
     let rules = Some(Arc::new(Rules::new(rules, Mode::Mask, hold).unwrap()));
     Masking { up: rules.clone(), down: rules, keep_spans: false }
@@ -89,7 +93,7 @@ fn another_stream_is_not_held_by_what_one_holds() {
     assert!(std::iter::from_fn(|| http.event()).any(|event| event == Event::Held));
     assert!(http.mask_due().is_some());
     http.tick(5_000);
-    http.expire_masks();
+    http.expire_masks().unwrap();
     assert!(http.wants_down());
     let (got, _) = feed_down(&mut http, &frame(DATA, END_STREAM, 1, b"x"), 1_000);
     assert_eq!(data(&got, 1), ("****x".into(), true));
@@ -196,4 +200,56 @@ fn only_the_stream_is_cut_whose_body_cannot_be_followed() {
     assert_eq!(fault, None);
     assert!(frames(&got).iter().any(|(head, _)| head.kind == RST_STREAM && head.stream == 1));
     assert_eq!(data(&got, 3), ("fine".into(), true));
+}
+
+#[test]
+fn only_the_stream_is_cut_whose_body_is_not_what_it_says_or_ends_with_a_digest() {
+    let digest = block(&[("content-digest", "sha-256=:x:")]);
+    let trailers = frame(HEADERS, END_HEADERS | END_STREAM, 1, &digest);
+    let message = frame(DATA, 0, 1, b"\x01\0\0\0\x02ab");
+    for (kind, broken) in [
+        ("text/plain", trailers),
+        ("text/plain", frame(DATA, 0, 1, b"\x1f\x8b\x08\0")),
+        ("text/plain", frame(DATA, 0, 1, b"\xff\xfe4\0")),
+        ("application/json", frame(DATA, 0, 1, b"\0{\0}")),
+        ("application/grpc", message),
+    ] {
+        let mut http = opened(2);
+        let kind = [("content-type", kind)];
+        let down = [answer(1, &kind), answer(3, &[]), broken, frame(DATA, END_STREAM, 3, b"fine")];
+        let (mut got, fault) = feed_down(&mut http, &down.concat(), 1_000);
+        got.extend(said(&mut http));
+        assert_eq!(fault, None);
+        assert!(frames(&got).iter().any(|(head, _)| head.kind == RST_STREAM && head.stream == 1), "{kind:?}");
+        assert!(!data(&got, 1).1, "it does not look whole");
+        assert_eq!(data(&got, 3), ("fine".into(), true));
+        assert!(http.mask_report().unwrap().fault.is_some());
+    }
+}
+
+#[test]
+fn only_the_stream_is_cut_in_which_something_is_held_for_too_long() {
+    for (action, kind, body) in [
+        (HoldAction::Cut, "text/plain", &b"4111 1111 1"[..]),
+        (HoldAction::Mask, "application/grpc", b"\0\0\0\0\x12\x0a\x10jane@ex"),
+    ] {
+        let mut http = greeted();
+        for stream in [1, 3] {
+            http.mask(masking_until(action));
+            feed(&mut http, &get(stream, &[("authorization", "Bearer good")]), 1_000);
+        }
+        let heads = [answer(1, &[("content-type", kind)]), answer(3, &[]), frame(DATA, 0, 1, body)];
+        let (got, _) = feed_down(&mut http, &heads.concat(), 1_000);
+        let before = data(&got, 1).0.len();
+        assert!(http.mask_due().is_some());
+        http.tick(5_000);
+        http.expire_masks().unwrap();
+        let (mut got, fault) = feed_down(&mut http, &frame(DATA, END_STREAM, 3, b"fine"), 1_000);
+        got.extend(said(&mut http));
+        assert_eq!(fault, None);
+        assert!(before <= 7 && data(&got, 1).0.is_empty(), "what was held does not pass");
+        assert!(frames(&got).iter().any(|(head, _)| head.kind == RST_STREAM && head.stream == 1));
+        assert_eq!(data(&got, 3), ("fine".into(), true));
+        assert!(std::iter::from_fn(|| http.mask_report()).any(|report| report.fault.is_some()));
+    }
 }

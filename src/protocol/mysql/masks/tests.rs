@@ -1,14 +1,14 @@
 //! Wire transcripts under masks, cut at every offset.
 
 use super::*;
-use crate::mask::{Detector, HoldLimit, Mode, Rule};
+use crate::mask::{Detector, HoldAction, HoldLimit, Mode, Rule};
 use crate::names::Direction;
 use crate::protocol::masked::Masked;
 use crate::protocol::mysql::{Commands, Replies};
 use proptest::prelude::*;
 use std::time::Duration;
 
-const HOLD: HoldLimit = HoldLimit { events: 64, time: Duration::from_secs(5), passes: false };
+const HOLD: HoldLimit = HoldLimit { events: 64, time: Duration::from_secs(5), action: HoldAction::Mask };
 
 fn rules(mode: Mode) -> Arc<Rules> {
     let mut rules: Vec<Rule> = Detector::all().map(Rule::Known).collect();

@@ -1,13 +1,13 @@
 //! Replies under masks, cut at every offset.
 
 use super::*;
-use crate::mask::{Detector, HoldLimit, Mode, Rule, Rules};
+use crate::mask::{Detector, HoldAction, HoldLimit, Mode, Rule, Rules};
 use crate::protocol::redis::{Replies, Work};
 use proptest::prelude::*;
 use std::sync::Arc;
 use std::time::Duration;
 
-const HOLD: HoldLimit = HoldLimit { events: 64, time: Duration::from_secs(5), passes: false };
+const HOLD: HoldLimit = HoldLimit { events: 64, time: Duration::from_secs(5), action: HoldAction::Mask };
 
 fn masks() -> Masks {
     let mut rules: Vec<Rule> = Detector::all().map(Rule::Known).collect();
