@@ -15,6 +15,7 @@ use crate::policy::honeytoken::Honeytokens;
 use crate::protocol::mysql::Greeting;
 use crate::protocol::{Masking, RequireAuth};
 use crate::recording::settings::RouteRecording;
+use crate::telemetry::Tracer;
 use crate::tls::server::{ClientCertificates, ServerVariants};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -42,6 +43,8 @@ pub struct Gateway {
     pub honeytokens: Honeytokens,
     /// Issuers whose security events are obeyed.
     pub signals: Vec<Arc<SignalSource>>,
+    /// Exports spans of what happens; `None`: nobody wants any.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 /// Certificates that renew themselves, and the challenges that are answered for them.
@@ -358,6 +361,7 @@ impl Gateway {
         Gateway {
             honeytokens: Honeytokens::default(),
             signals: Vec::new(),
+            tracer: None,
             listeners,
             routes,
             issuers,

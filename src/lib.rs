@@ -22,7 +22,7 @@
 //!   5  main  config  worker  serve  admin  client  evidence  demo  init  mask_try  reference  wiring
 //!   4  session                                             sequencing only
 //!   3  relay  gateway                                      byte movement | shared handles
-//!   2  tls::{server,client,handshake,leg}  identify  credential  dial  recording  audit  acme  net  sandbox  I/O
+//!   2  tls::{server,client,handshake,leg}  identify  credential  dial  recording  audit  telemetry  acme  net  sandbox  I/O
 //!   1  tls::record  protocol  policy  mask                 pure: no tokio, no clock, no configuration
 //!   0  names  close  secret  metrics  files  system        vocabulary, files, and the system calls without a safe wrapper
 //! ```
@@ -57,5 +57,6 @@ pub mod secret;
 pub mod serve;
 pub mod session;
 pub mod system;
+pub mod telemetry;
 pub mod tls;
 pub mod worker;

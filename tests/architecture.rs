@@ -30,18 +30,33 @@ const LEVELS: [(u8, &[&str]); 6] = [
     ),
     (4, &["session"]),
     (3, &["relay", "gateway"]),
-    (2, &["tls", "identify", "credential", "dial", "recording", "audit", "acme", "net", "sandbox"]),
+    (
+        2,
+        &[
+            "tls",
+            "identify",
+            "credential",
+            "dial",
+            "recording",
+            "audit",
+            "telemetry",
+            "acme",
+            "net",
+            "sandbox",
+        ],
+    ),
     (1, &["tls::record", "protocol", "policy", "mask"]),
     (0, &["names", "close", "secret", "metrics", "files", "system"]),
 ];
 
 /// Imports between modules of one level that are wanted, each with its reason.
-const EXCEPTIONS: [(&str, &str, &str); 21] = [
+const EXCEPTIONS: [(&str, &str, &str); 22] = [
     ("acme", "net", "authorities are asked by the one HTTPS client"),
     ("acme", "tls", "a challenge is answered by a TLS configuration"),
     ("dial", "tls", "dialling ends in a TLS handshake"),
     ("net", "tls", "the HTTPS client verifies servers as dialling does"),
     ("recording", "net", "witnesses and time-stamping authorities are asked by the one HTTPS client"),
+    ("telemetry", "net", "collectors of traces are asked by the one HTTPS client"),
     ("identify", "net", "issuers' keys are fetched by the one HTTPS client"),
     ("metrics", "names", "counters are kept by side and direction"),
     ("metrics", "close", "counters are kept by close reason"),

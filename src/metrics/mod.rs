@@ -10,6 +10,7 @@ mod masking;
 mod render;
 mod route;
 mod signals;
+mod spans;
 mod summary;
 mod words;
 
@@ -18,6 +19,7 @@ pub use masking::MaskCounters;
 pub use render::{AcmeFacts, LogFacts, ProcessFacts, RecordingFacts, TimestampFacts, WitnessFacts, render};
 pub use route::RouteMetrics;
 pub use signals::{SignalOutcome, count_signal};
+pub use spans::{SpanOutcome, count_spans};
 pub use summary::{Dials, Quantiles, Totals, dials, first_bytes, quantile, totals};
 pub use words::REFUSALS;
 

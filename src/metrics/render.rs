@@ -4,6 +4,7 @@ use super::histogram::{BOUNDS, Snapshot};
 use super::masking::{self, Kind};
 use super::route::RouteMetrics;
 use super::signals;
+use super::spans::{SpanOutcome, spans};
 use super::summary::{ByRoute, by_route};
 use super::words::{CLOSE_REASONS, CULPRITS, Counter, PLAINTEXTS, REFUSALS};
 use super::{AcceptFault, Histogram, LimitHit, WorkerMetrics};
@@ -29,6 +30,8 @@ pub struct ProcessFacts {
     pub acme: Vec<AcmeFacts>,
     /// The issuers whose security events are obeyed.
     pub signals: Vec<IssuerName>,
+    /// Whether traces are exported.
+    pub traces: bool,
     /// How long ago each issuer's keys were fetched; `None` where they never were.
     pub key_ages: Vec<(IssuerName, Option<Duration>)>,
     /// Descriptors in use.
@@ -494,6 +497,13 @@ fn facts(out: &mut Text, process: &ProcessFacts) {
         }
     }
     security_events(out, &process.signals);
+    if process.traces {
+        let help = "Spans of traces that were exported, rejected by the collector, and dropped for want of room or of a collector.";
+        out.family("trace_spans_total", "counter", help);
+        for (outcome, label) in SpanOutcome::ALL {
+            out.sample("trace_spans_total", &[("outcome", label)], spans(outcome));
+        }
+    }
     if let Some((success, at)) = process.reload {
         out.gauge(
             "reload_success",

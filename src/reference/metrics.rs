@@ -100,6 +100,7 @@ fn facts() -> ProcessFacts {
         certificates: vec![(route.clone(), at)],
         acme: vec![AcmeFacts { route, is_there: true, failures: 0, next_attempt: Some(at) }],
         signals: vec![IssuerName(NAME.into())],
+        traces: true,
         key_ages: vec![(IssuerName(NAME.into()), Some(Duration::ZERO))],
         open_descriptors: Some(0),
         max_descriptors: Some(0),

@@ -48,6 +48,9 @@ use tokio::time::{Instant, interval, sleep_until};
 /// How often a drain looks whether the last session is gone.
 const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
+/// How long the end of the process waits for the collector of traces.
+const TRACES_FLUSH: Duration = Duration::from_secs(2);
+
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartFault {
@@ -193,6 +196,9 @@ impl Running {
         let settings = admin.settings;
         let admin = admin_listener.local_addr().ok();
         gateway.issuers.start(&tokio::runtime::Handle::current());
+        if let Some(tracer) = &gateway.tracer {
+            tracer.start().map_err(system("cannot start the exporter of traces"))?;
+        }
         let manager = acme.as_ref().map(start_acme).transpose().map_err(StartFault::Acme)?;
         gateway.acme.challenges = manager.as_ref().map(Manager::challenges);
         let gateway = Arc::new(ArcSwap::from_pointee(gateway));
@@ -299,6 +305,7 @@ impl Running {
                 let old = self.gateway.load_full();
                 loaded.gateway.issuers.adopt(&old.issuers);
                 loaded.gateway.issuers.start(&tokio::runtime::Handle::current());
+                continue_traces(&mut loaded.gateway, &old);
                 *self.state.certificates.lock() = loaded.summary.certificates();
                 *self.state.revocations.lock() = loaded.summary.revocations();
                 self.gateway.store(Arc::new(loaded.gateway));
@@ -385,6 +392,7 @@ impl Running {
                 _ = look.tick() => if self.workers.sessions() == 0 {
                     tracing::info!("drained");
                     self.workers.join();
+                    self.gateway.load().tracer.iter().for_each(|tracer| tracer.flush(TRACES_FLUSH));
                     return End::Drained;
                 },
                 _ = sleep_until(deadline) => {
@@ -401,7 +409,21 @@ impl Running {
         let cut = self.workers.sessions() > 0;
         self.workers.stop(close);
         self.workers.join();
+        self.gateway.load().tracer.iter().for_each(|tracer| tracer.flush(TRACES_FLUSH));
         if cut { End::Cut } else { End::Drained }
+    }
+}
+
+/// Goes on exporting traces as the new configuration has it.
+fn continue_traces(new: &mut Gateway, old: &Gateway) {
+    let Some(tracer) = new.tracer.take().and_then(Arc::into_inner) else { return };
+    let tracer = match &old.tracer {
+        Some(before) => tracer.in_place_of(before),
+        None => tracer,
+    };
+    match tracer.start() {
+        Ok(()) => new.tracer = Some(Arc::new(tracer)),
+        Err(error) => tracing::error!(%error, "traces are not exported"),
     }
 }
 
@@ -589,6 +611,7 @@ impl AdminState for State {
             certificates,
             acme: gateway.acme.certificates.iter().map(acme_facts).collect(),
             signals: gateway.signals.iter().map(|source| source.issuer.clone()).collect(),
+            traces: gateway.tracer.is_some(),
             key_ages: gateway.issuers.key_ages(),
             open_descriptors: process::open_descriptors(),
             max_descriptors: process::max_descriptors(),

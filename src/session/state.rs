@@ -14,6 +14,7 @@ use crate::names::{IssuerName, Remote, SessionId};
 use crate::policy::honeytoken::Honeytoken;
 use crate::policy::{Identity, Permit};
 use crate::recording::archive::RecordingFault;
+use crate::telemetry::SpanContext;
 use crate::tls::leg::Leg;
 use crate::tls::peer_certificate::PeerCertificate;
 use arc_swap::{ArcSwap, Cache};
@@ -118,6 +119,8 @@ pub struct Session {
     /// The client's certificate, where it showed one that verified.
     pub(super) certificate: Option<Arc<PeerCertificate>>,
     recording: OnceCell<Recording>,
+    /// Its span, where traces are exported.
+    pub(super) span: Option<SpanContext>,
     proven_identity: RefCell<Option<Arc<Identity>>>,
     first_identity: OnceCell<Arc<Identity>>,
     last_permitted: RefCell<Option<Arc<Identity>>>,
@@ -146,6 +149,7 @@ impl Session {
         let (proven_identity, first_identity) = (RefCell::default(), OnceCell::new());
         let (last_permitted, other_identities) = (RefCell::default(), RefCell::default());
         entry.facts.lock().tunnel = tunnelled;
+        let span = gateway.tracer.as_ref().map(|tracer| tracer.session());
         Session {
             id,
             shared,
@@ -158,6 +162,7 @@ impl Session {
             entry,
             certificate,
             recording: OnceCell::new(),
+            span,
             proven_identity,
             first_identity,
             last_permitted,

@@ -10,10 +10,11 @@ use crate::gateway::Route;
 use crate::names::{Reached, Remote, SessionId, Side};
 use crate::protocol::postgres::Startup;
 use crate::relay::Transferred;
+use crate::telemetry::{Span, SpanContext, SpanKind, Tracer};
 use crate::tls::handshake;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// What a session keeps for its closing line; the facts that others may see stand in the registry.
@@ -244,6 +245,7 @@ impl Trail {
             spent: audit::Spent { total: self.entry.accepted.elapsed(), ..self.spent },
         };
         audit::closed(&line);
+        trace(&line, session.map(|session| &**session), shared);
         let Some(recordings) = &shared.recordings else { return };
         let recorded = session.is_some_and(|session| {
             let opened = || audit::json_line(&session.opened(&shown));
@@ -252,5 +254,29 @@ impl Trail {
         if !recorded {
             recordings.count_unrecorded();
         }
+    }
+}
+
+/// Exports the span of a session that is over, where that is wanted.
+fn trace(line: &audit::Closed<'_>, session: Option<&Session>, shared: &WorkerState) {
+    let export = |tracer: &Tracer, context: SpanContext| {
+        tracer.finish(&context, || Span {
+            kind: SpanKind::Session,
+            context,
+            session: None,
+            line: audit::json_line(line),
+            ended: SystemTime::now(),
+            took: line.spent.total,
+        });
+    };
+    match session {
+        Some(session) => {
+            let both = session.gateway.tracer.as_ref().zip(session.span);
+            both.into_iter().for_each(|(tracer, context)| export(tracer, context));
+        }
+        // It ended before it was one, in its handshake for example.
+        None => shared.with_gateway(|gateway| {
+            gateway.tracer.iter().for_each(|tracer| export(tracer, tracer.session()));
+        }),
     }
 }

@@ -12,7 +12,7 @@ mod route;
 pub use acme::{Acme, AcmeAuthority};
 pub use mask::{MaskPattern, MaskRules, RouteMask};
 pub use parts::{DURATION, KeyPair, OneOrMany, SIZE, ServerCertificate, Text};
-pub use process::{Admin, Honeytoken, Limits, Log, OperatorLogin, OperatorRule, System, Workers};
+pub use process::{Admin, Honeytoken, Limits, Log, OperatorLogin, OperatorRule, System, Traces, Workers};
 pub use recording::{AskedWitness, Record, Recording, Retention, Witness};
 pub use route::{
     Allow, CertificateIdentity, Credential, Inject, Route, SubjectGroups, Timeouts, Upstream, UpstreamTable,
@@ -67,6 +67,9 @@ pub struct Config {
     pub admin: Admin,
     /// The log.
     pub log: Log,
+    /// OpenTelemetry traces. Default: none.
+    #[schemars(with = "Option<Traces>")]
+    pub traces: Option<Spanned<Traces>>,
     /// What the running gateway may still ask of the system.
     pub system: System,
 }

@@ -104,6 +104,31 @@ impl Default for Workers {
     }
 }
 
+/// OpenTelemetry traces: a span for each session, for each HTTP request, and for each statement that has a line in the log, sent to a
+/// collector by OTLP/HTTP in JSON.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Traces {
+    /// The collector's endpoint for traces: `https://collector.example.com:4318/v1/traces`.
+    #[schemars(with = "String")]
+    pub url: Text,
+    /// Authorities that verify the collector (PEM). Default: the system's.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub ca: Option<Text>,
+    /// Where the key stands that is sent as `Authorization: Bearer`: `file:PATH`, `env:NAME` or `credential:NAME`. Default: none.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub key: Option<Text>,
+    /// Of the traces that begin at the gateway, the share that is kept: 0 to 1. Requests with a `traceparent` are kept as that says.
+    /// Default 1.
+    ///
+    /// Cost: some microseconds for each span that is kept, and about 1 KiB until it is sent.
+    #[serde(default)]
+    #[schemars(with = "Option<f64>")]
+    pub share: Option<Spanned<f64>>,
+}
+
 /// What the running gateway may still ask of the system.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]

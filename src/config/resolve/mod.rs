@@ -16,6 +16,7 @@ mod recording;
 mod route;
 mod sandbox;
 mod signals;
+mod traces;
 mod tunnel;
 mod upstream;
 mod witness;
@@ -136,6 +137,7 @@ pub(super) fn resolve(config: Config, file: &Path, notes: &mut Notes<'_>) -> Opt
     let mut recorded_routes = recording::routes(&config, recording.as_ref(), notes);
     let honeytokens = honeytoken::honeytokens(&config.honeytoken, notes);
     let signals = signals::signals(&config.issuer, &settings, base, notes);
+    let tracer = traces::tracer(config.traces.as_ref(), base, notes);
     let sandbox = sandbox::plan(&config, file, notes);
     let issuers_shown = settings.iter().map(|s| format!("{} ({})", s.name, s.url)).collect();
     if !notes.faults.is_empty() {
@@ -168,6 +170,7 @@ pub(super) fn resolve(config: Config, file: &Path, notes: &mut Notes<'_>) -> Opt
     gateway.acme.certificates = acme.shown;
     gateway.honeytokens = honeytokens;
     gateway.signals = signals;
+    gateway.tracer = tracer;
     let warnings = Faults { path: Default::default(), list: Vec::new() };
     Some(Loaded {
         gateway,

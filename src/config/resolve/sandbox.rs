@@ -39,6 +39,10 @@ pub(super) fn plan(config: &Config, file: &Path, notes: &mut Notes<'_>) -> Optio
         let path = base.join(revocations);
         files.plan.written.extend(path.parent().map(Path::to_owned));
     }
+    if let Some(traces) = config.traces.as_ref().map(|traces| traces.get_ref()) {
+        files.public(&traces.ca);
+        traces.key.iter().for_each(|key| files.secret(key));
+    }
     config.acme.authority.values().for_each(|authority| files.public(&authority.get_ref().ca));
     if orders(config) {
         files.plan.owned.insert(acme::state(config.acme.state.as_ref(), base));

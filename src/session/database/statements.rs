@@ -5,8 +5,10 @@ use crate::gateway::Route;
 use crate::policy::{Identity, Permit};
 use crate::protocol::statement::{Statement, Watch};
 use crate::session::state::Session;
+use crate::telemetry::{Span, SpanKind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::time::Instant;
 
 /// Watches a session, and writes a line for each of its statements.
@@ -67,6 +69,18 @@ fn writer(
         let line =
             StatementLine { session: session.id, number: *lines, route: &route.name, identity, statement };
         audit::statement(&line);
+        let both = session.gateway.tracer.as_ref().zip(session.span).filter(|(_, span)| span.is_sampled);
+        if let Some((tracer, span)) = both {
+            let context = tracer.statement(&span);
+            tracer.finish(&context, || Span {
+                kind: SpanKind::Statement,
+                context,
+                session: None,
+                line: audit::json_line(&line),
+                ended: SystemTime::now(),
+                took: statement.took.unwrap_or_default(),
+            });
+        }
         if let Some(recording) = session.recording() {
             // What was asked of a database is for auditors.
             recording.sealed_fact(|| audit::json_line(&line));

@@ -27,6 +27,7 @@ use crate::session::expiry::Expiry;
 use crate::session::leg_close::LegClose;
 use crate::session::state::Session;
 use crate::session::trail::Trail;
+use crate::telemetry::{Span, SpanContext, SpanKind};
 use crate::tls::leg::Leg;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -91,6 +92,8 @@ struct Exchange {
     answer_due: Option<Instant>,
     /// What masks found, for its line.
     masked: Option<String>,
+    /// Its span, where traces are exported.
+    span: Option<SpanContext>,
 }
 
 /// What the log keeps of a request's head.
@@ -321,6 +324,10 @@ impl HttpTraffic {
         set.push(("x-forwarded-for", address.as_bytes()));
         set.push(("x-forwarded-proto", b"https"));
         set.push(("x-request-id", id.as_bytes()));
+        let traced =
+            self.gateway.tracer.as_ref().map(|tracer| tracer.request(request.fields.all("traceparent")));
+        let traceparent = traced.as_ref().map(|(span, _)| span.traceparent());
+        set.extend(traceparent.iter().map(|value| ("traceparent", value.as_bytes())));
         if self.route.authority.is_some() && !head.authority.is_empty() {
             // By which the upstream writes links that lead back through the gateway.
             set.push(("x-forwarded-host", &head.authority));
@@ -334,6 +341,10 @@ impl HttpTraffic {
         if self.route.masks.is_some() {
             strip.extend(ASKS_FOR_MORE);
             set.push(("accept-encoding", b"identity"));
+        }
+        if traced.is_some_and(|(_, goes_on)| !goes_on) {
+            // It belongs to a trace that does not go on.
+            strip.push("tracestate");
         }
         let authority = self.route.authority.as_deref();
         http.permit(edit, &Rewrite { strip: &strip, set: &set, authority });
@@ -353,6 +364,7 @@ impl HttpTraffic {
             ends,
             answer_due,
             masked,
+            span: traced.map(|(span, _)| span),
         });
     }
 
@@ -363,6 +375,10 @@ impl HttpTraffic {
         let request = http.request();
         let id = RequestId { session: self.session.id, number: request.key };
         let head = Head::of(request);
+        // Strangers cause as many spans as lines.
+        let tracer =
+            self.gateway.tracer.as_ref().filter(|_| audit::has_room_for_unpermitted(self.session.remote));
+        let span = tracer.map(|tracer| tracer.request(request.fields.all("traceparent")).0);
         http.set_time(http_date());
         http.refuse(&Refusal { id, why: denial.why });
         self.refused += u32::from(!self.is_permitted);
@@ -391,6 +407,7 @@ impl HttpTraffic {
             masked: None,
         };
         audit::request(&line);
+        self.trace(&line, span);
         self.session.fact(|| audit::json_line(&line));
     }
 
@@ -459,7 +476,22 @@ impl HttpTraffic {
             masked: exchange.masked.as_deref(),
         };
         audit::request(&line);
+        self.trace(&line, exchange.span);
         self.session.fact(|| audit::json_line(&line));
+    }
+
+    /// Exports the span of a request that is over, where that is wanted.
+    fn trace(&self, line: &audit::RequestLine<'_>, context: Option<SpanContext>) {
+        if let Some((tracer, context)) = self.gateway.tracer.as_ref().zip(context) {
+            tracer.finish(&context, || Span {
+                kind: SpanKind::Request,
+                context,
+                session: self.session.span,
+                line: audit::json_line(line),
+                ended: SystemTime::now(),
+                took: line.duration,
+            });
+        }
     }
 
     /// Keeps the first fault and turns it into a close reason.
