@@ -3,6 +3,7 @@
 use super::live::MANY;
 use super::page::View;
 use super::{Admin, Caller};
+use crate::audit;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
@@ -18,6 +19,9 @@ use tokio::sync::mpsc::{Receiver, channel};
 
 /// How often the live part is sent.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// How long what just happened waits for what happens with it.
+const SETTLING: Duration = Duration::from_millis(100);
 
 /// The same where there are many sessions, of which nobody can read a second's changes.
 const EVERY_WITH_MANY: Duration = Duration::from_secs(2);
@@ -44,7 +48,12 @@ pub(super) async fn events(
                 return;
             }
             let many = admin.state.registry().len() > MANY;
-            tokio::time::sleep(if many { EVERY_WITH_MANY } else { EVERY }).await;
+            let pause = tokio::time::sleep(if many { EVERY_WITH_MANY } else { EVERY });
+            tokio::select! {
+                () = pause => {}
+                // A request or statement is shown as it comes, and a burst of them at once.
+                () = audit::next_watched_line(), if view.has_activity() => tokio::time::sleep(SETTLING).await,
+            }
         }
     });
     ([(CONTENT_TYPE, "text/event-stream")], Body::new(Events(receiver))).into_response()

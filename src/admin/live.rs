@@ -101,9 +101,10 @@ pub(super) struct Live {
 
 impl Live {
     /// The sessions of at most a second ago.
-    pub(super) async fn sessions(
+    pub(super) async fn sessions<S: ?Sized + Send + Sync + 'static>(
         self: &Arc<Self>,
-        registry: &Registry,
+        state: &Arc<S>,
+        registry: fn(&S) -> &Registry,
         workers: &[Arc<WorkerMetrics>],
     ) -> Arc<Seen> {
         let fresh = || self.last.lock().clone().filter(|seen| seen.is_fresh());
@@ -114,10 +115,13 @@ impl Live {
         if let Some(seen) = fresh() {
             return seen;
         }
-        registry.ask_for_counts();
+        registry(state).ask_for_counts();
         tokio::time::sleep(PUBLISHING).await;
         let base = self.base.lock().clone().filter(|seen| seen.at.elapsed() < KEPT);
-        let seen = Arc::new(Seen::new(registry.snapshot(), base.as_deref()));
+        // Thousands take a while, in which orders are not to wait.
+        let (shared, before) = (state.clone(), base.clone());
+        let read = move || Arc::new(Seen::new(registry(&shared).snapshot(), before.as_deref()));
+        let seen = tokio::task::spawn_blocking(read).await.expect("a snapshot has no faults");
         if base.is_none_or(|base| base.at.elapsed() >= SPAN) {
             self.plot(&seen, workers);
             *self.base.lock() = Some(seen.clone());

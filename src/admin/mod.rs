@@ -359,14 +359,17 @@ impl Admin {
 
     /// The sessions of at most a second ago.
     async fn seen(&self) -> Arc<Seen> {
-        self.live.sessions(self.state.registry(), self.state.workers()).await
+        self.live.sessions(&self.state, AdminState::registry, self.state.workers()).await
     }
 
     /// The sessions that a query asks for, up to date.
     async fn page_of_sessions(&self, text: &str) -> Result<PageOfSessions, Fault> {
         let query = Query::parse(text).map_err(Fault::bad_request)?;
         let seen = self.seen().await;
-        let (mut rows, matching) = query.choose(&seen.rows);
+        let (wanted, all) = (query.clone(), seen.clone());
+        let choose = move || wanted.choose(&all.rows);
+        let chosen = tokio::task::spawn_blocking(choose).await;
+        let (mut rows, matching) = chosen.expect("a choice has no faults");
         bring_up_to_date(&mut rows).await;
         Ok(PageOfSessions { query, seen, rows, matching })
     }

@@ -197,9 +197,13 @@ pub(super) fn certificates(admin: &Admin, seen: &Seen) -> Vec<CertificateRow> {
     let now = SystemTime::now();
     let route_of =
         |row: &Row| row.snapshot.facts.route.as_ref().map_or(String::new(), |route| route.name.to_string());
+    let mut sessions: HashMap<&str, usize> = HashMap::new();
+    for route in seen.rows.iter().filter_map(|row| row.snapshot.facts.route.as_ref()) {
+        *sessions.entry(&route.name.0).or_default() += 1;
+    }
     let own = admin.state.certificates().into_iter().map(|(route, end)| CertificateRow {
         shown_by: "gateway",
-        sessions: seen.rows.iter().filter(|row| route_of(row) == *route.0).count(),
+        sessions: sessions.get(&*route.0).copied().unwrap_or_default(),
         route: route.to_string(),
         name: None,
         sha256: None,

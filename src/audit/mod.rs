@@ -131,7 +131,7 @@ pub use sink::{BUFFER, Dropped, Guard, Room, Sink, WhenFull};
 pub use statement::StatementLine;
 pub use stderr::print_to_stderr;
 pub use unpermitted::{LeftOut, Unpermitted};
-pub use watch::watch;
+pub use watch::{next_watched_line, watch};
 
 use crate::names::Remote;
 use std::time::Instant;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::Notify;
 
 /// How long a session is watched after somebody looked.
 const LEASE: Duration = Duration::from_secs(30);
@@ -25,6 +26,9 @@ const MAX_TEXT: usize = 1_000;
 static WATCHED: AtomicUsize = AtomicUsize::new(0);
 
 static SESSIONS: Mutex<BTreeMap<u64, Watch>> = Mutex::new(BTreeMap::new());
+
+/// Heard by all who wait for a line of a session that is watched.
+static NEWS: Notify = Notify::const_new();
 
 struct Watch {
     until: Instant,
@@ -72,6 +76,12 @@ pub(super) fn note(session: SessionId, line: &dyn Display) {
         watch.lines.pop_front();
     }
     watch.lines.push_back(Value::Object(fields));
+    NEWS.notify_waiters();
+}
+
+/// Waits for the next line of any session that is watched.
+pub async fn next_watched_line() {
+    NEWS.notified().await;
 }
 
 #[cfg(test)]

@@ -29,10 +29,11 @@ use crate::policy::{CLOCK_SKEW, Identity};
 use crate::relay::{Orders, OrdersFor, Progress, Transferred};
 use crate::tls::handshake;
 use parking_lot::Mutex;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
@@ -109,9 +110,10 @@ impl Registry {
     /// The same for exactly as long as the revocation says. Also returns when the last proof ends that was covered.
     pub fn shut_out(&self, revocation: &Revocation, now: SystemTime) -> Result<(usize, SystemTime), TooMany> {
         self.revocations.add(revocation.clone(), now)?;
-        let (mut ended, mut longest, mut wakers) = (0, revocation.until, Vec::new());
-        for shard in &self.shards {
-            ended += shard.order_where(Order::End(Close::Revoked), &mut wakers, |entry| {
+        let (mut ended, mut longest) = (0, revocation.until);
+        let mut wakers: Vec<Vec<Waker>> = self.shards.iter().map(|_| Vec::new()).collect();
+        for (shard, wakers) in self.shards.iter().zip(&mut wakers) {
+            ended += shard.order_where(Order::End(Close::Revoked), wakers, |entry| {
                 let facts = entry.facts.lock();
                 let mut covered =
                     facts.identities().filter(|identity| revocation.covers(identity)).peekable();
@@ -121,7 +123,7 @@ impl Registry {
             });
         }
         // Whoever moves bytes has looked by itself; the ends of those that sleep must not hold up the orders to others.
-        wakers.into_iter().for_each(Waker::wake);
+        self.shards.iter().zip(wakers).for_each(|(shard, wakers)| shard.wake(wakers));
         Ok((ended, longest))
     }
 
@@ -158,7 +160,16 @@ pub struct Shard {
     /// Another number whenever a session may have been given an order, or its counts are wanted.
     generation: AtomicU64,
     table: Mutex<Table>,
+    asleep: Mutex<Asleep>,
     revocations: Arc<Revocations>,
+}
+
+/// Sessions that were given an order and wait to be woken for it.
+#[derive(Default)]
+struct Asleep {
+    wakers: Vec<Waker>,
+    /// Wakes them, on their worker.
+    alarm_clock: Option<Waker>,
 }
 
 #[derive(Default)]
@@ -171,12 +182,16 @@ struct Table {
     standing: OrdersFor,
 }
 
+/// Sessions that are woken between two looks at what else the worker has to do.
+const WAKES_PER_TURN: usize = 64;
+
 /// Entries that are looked at under one lock of their table: some 10 µs.
 const ENTRIES_PER_LOCK: usize = 256;
 
 impl Shard {
     fn new(worker: usize, revocations: Arc<Revocations>) -> Self {
-        Shard { worker, generation: AtomicU64::new(0), table: Mutex::default(), revocations }
+        let (table, asleep) = (Mutex::default(), Mutex::default());
+        Shard { worker, generation: AtomicU64::new(0), table, asleep, revocations }
     }
 
     /// Puts a session on the list until the registration is dropped.
@@ -263,14 +278,50 @@ impl Shard {
     pub(super) fn order(&self, id: SessionId, order: Order) -> bool {
         let mut wakers = Vec::new();
         let is_found = self.order_where(order, &mut wakers, |entry| entry.id == id) > 0;
-        wakers.into_iter().for_each(Waker::wake);
+        self.wake(wakers);
         is_found
     }
 
     fn order_all(&self, order: Order) {
         let mut wakers = Vec::new();
         self.order_where(order, &mut wakers, |_| true);
-        wakers.into_iter().for_each(Waker::wake);
+        self.wake(wakers);
+    }
+
+    /// Wakes sessions that were given an order: by their own worker where that is there. Thousands of wakes from another thread
+    /// would each take a system call, and turns with the ends that they bring about.
+    fn wake(&self, wakers: Vec<Waker>) {
+        let mut asleep = self.asleep.lock();
+        match asleep.alarm_clock.clone() {
+            Some(alarm_clock) => {
+                asleep.wakers.extend(wakers);
+                drop(asleep);
+                alarm_clock.wake();
+            }
+            None => {
+                drop(asleep);
+                wakers.into_iter().for_each(Waker::wake);
+            }
+        }
+    }
+
+    /// Wakes the sessions of this worker that were given orders, a few at a time. To be run by the worker, for as long as it lives.
+    pub async fn wake_sessions(self: Arc<Self>) {
+        poll_fn(|cx| {
+            let mut asleep = self.asleep.lock();
+            if !asleep.alarm_clock.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                asleep.alarm_clock = Some(cx.waker().clone());
+            }
+            let left = asleep.wakers.len().saturating_sub(WAKES_PER_TURN);
+            let woken = asleep.wakers.split_off(left);
+            drop(asleep);
+            woken.into_iter().for_each(Waker::wake);
+            if left > 0 {
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// Gives an order to those who are meant, and returns how many that are. `wakers` gets whom the caller is to wake.

@@ -17,7 +17,7 @@ pub(super) const QUEUE: usize = 4_096;
 /// Spans of one request to the collector.
 const BATCH: usize = 512;
 /// How long the first span of a batch waits for others.
-const BATCH_INTERVAL: Duration = Duration::from_secs(1);
+const BATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// Bounds of one request; what a collector answers is short.
 pub const LIMITS: Limits = Limits { time: Duration::from_secs(5), body: 64 << 10 };
 /// Waits between the tries to send a batch; then it is dropped.

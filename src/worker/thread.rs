@@ -71,6 +71,7 @@ impl Worker {
             if let Some(busy_poll) = self.busy_poll.clone() {
                 tokio::task::spawn_local(busy_poll.run(awake));
             }
+            tokio::task::spawn_local(self.shared.live.clone().wake_sessions());
             self.serve(sockets, orders).await;
         });
     }

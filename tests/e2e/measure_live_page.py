@@ -2,8 +2,8 @@
 
     STAUNCH_BIN=target/release/staunch SESSIONS=8000 tests/.tools/venv/bin/python -m pytest -s -q tests/e2e/measure_live_page.py
 
-Raw sessions of one client certificate stand, each with TLS on both legs; a tenth of them send and get back a byte ten times a
-second. Printed: the processor time of the gateway's operator threads and of its workers, without the page and with the page open three times; a
+Raw sessions of one client certificate stand, each with TLS on both legs; fifty of them, in a process of their own that takes no part
+in the ends of the others, send and get back a byte twenty times a second. Printed: the processor time of the gateway's operator threads and of its workers, without the page and with the page open three times; a
 probe's round trip through the gateway in both cases, whose longest is the upper bound of a worker's stall; and the time from the
 order to revoke until the last byte came.
 """
@@ -24,6 +24,7 @@ from test_tls import client_context, connect, raw_config, raw_route
 SESSIONS = int(os.environ.get("SESSIONS", (resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 2_000) // 2))
 SECONDS = float(os.environ.get("SECONDS", "20"))
 AT_ONCE = 40
+SPEAKING = 50
 LOOKERS = 3
 
 
@@ -55,19 +56,23 @@ def echoes(port, chain, key):
     asyncio.run(run())
 
 
-def clients(gateway_port, ca, pair, opened, last, ended):
-    """All sessions, a process of their own. `last`: when a byte came last; `ended`: how many sessions are over."""
+def clients(gateway_port, ca, pair, count, speak, opened, last, ended):
+    """Sessions, a process of their own. `last`: when a byte came last; `ended`: how many sessions are over."""
     more_descriptors()
+    if speak:
+        # What it sees must not wait for those that see nothing.
+        os.nice(-10)
 
-    async def one(context, turn, n):
+    async def one(context, turn):
         async with turn:
             reader, writer = await asyncio.open_connection("127.0.0.1", gateway_port, ssl=context, server_hostname="raw.gw.test", ssl_handshake_timeout=60)
             writer.write(b"x")
             await reader.readexactly(1)
-        opened.value += 1
+        with opened.get_lock():
+            opened.value += 1
         try:
-            while n % 10 == 0:
-                await asyncio.sleep(0.1)
+            while speak:
+                await asyncio.sleep(0.05)
                 writer.write(b"x")
                 await reader.readexactly(1)
                 last.value = time.monotonic()
@@ -75,13 +80,14 @@ def clients(gateway_port, ca, pair, opened, last, ended):
                 last.value = time.monotonic()
         except (OSError, asyncio.IncompleteReadError, ssl.SSLError):
             pass
-        ended.value += 1
+        with ended.get_lock():
+            ended.value += 1
         writer.close()
 
     async def run():
         context, turn = ssl.create_default_context(cafile=ca), asyncio.Semaphore(AT_ONCE)
         context.load_cert_chain(*pair)
-        await asyncio.gather(*(one(context, turn, n) for n in range(SESSIONS)), return_exceptions=True)
+        await asyncio.gather(*(one(context, turn) for _ in range(count)), return_exceptions=True)
 
     asyncio.run(run())
 
@@ -134,9 +140,14 @@ def test_the_page_with_many_sessions(world, start):
     limits = {"half_open_per_address": 0, "connections": SESSIONS * 6 // 5 + 100}
     gateway = start(raw_config(world, raw_route(world, port.value)) | {"limits": limits})
     operator, context = Operator(gateway), client_context(world, pair)
-    run = spawn.Process(target=clients, args=(gateway.port, world.ca, pair, opened, last, ended), daemon=True)
-    run.start()
-    parts.until(lambda: opened.value >= SESSIONS or ended.value, 300)
+    runs = [
+        spawn.Process(target=clients, args=(gateway.port, world.ca, pair, count, speak, opened, last, ended), daemon=True)
+        for count, speak in ((SESSIONS - SPEAKING, False), (SPEAKING, True))
+    ]
+    for run in runs:
+        before = opened.value
+        run.start()
+        parts.until(lambda: opened.value >= (SESSIONS if before else SESSIONS - SPEAKING) or ended.value, 300)
     live = operator.get("/api/sessions?per_page=1")["live"]
     print(f"\n{live} live sessions of {SESSIONS} wanted")
     observe(gateway, context, "page closed")
@@ -152,5 +163,5 @@ def test_the_page_with_many_sessions(world, start):
     parts.until(lambda: ended.value >= live, 60)
     silence = max(last.value - ordered, 0.0)
     print(f"revoke: {revoked} sessions, answered in {answered * 1e3:.1f} ms, the last byte {silence * 1e3:.1f} ms after the order")
-    for process in (run, upstream, *lookers):
+    for process in (*runs, upstream, *lookers):
         process.terminate()

@@ -3,13 +3,19 @@
 A metric of the reference without a row fails, and so does a row without a metric.
 """
 
+import contextlib
+import ctypes
 import hashlib
 import json
+import os
 import pathlib
+import platform
 import re
 import signal
 import socket
 import ssl
+import subprocess
+import threading
 import time
 
 import httpx
@@ -18,7 +24,10 @@ from support import parts
 from support.gateway import ROOT, Gateway
 from test_life import client, local
 from test_operator import Stream
+from support.recordings import Auditors
 from test_signals import push, signalled
+from test_tls import Sink, client_context, echo, raw_config, raw_route
+from test_tls import connect as raw_connect
 
 class Samples(dict):
     """Sample → value. `sum_of` adds all of a name whose labels hold these."""
@@ -181,6 +190,129 @@ def masked(world, start, tmp_path):
     )  # fmt: skip
 
 
+def unmaskable(world, start, tmp_path):
+    """A request whose body no mask can read."""
+    chain, key = world.authority.leaf("metric-unmaskable", ["localhost"])
+    certificate = {"chain": chain, "key": key}
+    route = world.route("app", world.hypercorn_port, sni="localhost", certificate=certificate, mask={"down": ["all"], "up": ["all"]})
+    gateway = start(world.config(route, mask=[{"name": "all", "detect": ["personal"]}]))
+
+    def compressed():
+        with client(world) as http:
+            headers = {"Authorization": f"Bearer {world.issuer.token()}", "Content-Encoding": "gzip"}
+            assert http.post(f"https://localhost:{gateway.port}/look", headers=headers, content=b"x").status_code == 415
+
+    moves(
+        gateway, compressed, ("mask_unmaskable_total", 'route="app"', 'direction="up"', 1), ("mask_unmaskable_total", 'direction="down"', 0),
+        ("refused_total", 'reason="unmaskable"', 'route="app"', 1), ("masked_total", 0),
+    )  # fmt: skip
+
+
+def handed_off(world, start, tmp_path):
+    """The kernel spreads connections by hash; whoever has more of them than others hands some on."""
+    gateway = start(raw_config(world, raw_route(world, Sink(world, echo).port)) | {"workers": {"count": 4, "pin": False}})
+    context, live = client_context(world, world.authority.leaf("handed on", ["ann.clients.test"])), []
+
+    def many():
+        for _ in range(40):
+            connection = raw_connect(gateway, context)
+            connection.sendall(b"x")
+            assert connection.recv(1) == b"x"
+            live.append(connection)
+
+    moves(gateway, many, ("accepted_total", 40), ("handed_off_total", more), ("sessions", 40))
+    [connection.close() for connection in live]
+
+
+def dialled_ahead(world, start, tmp_path):
+    """A request takes the connection that stood; the one that stands in its place is given up when nobody comes."""
+    chain, key = world.authority.leaf("metric-ahead", ["localhost"])
+    route = world.route("app", world.hypercorn_port, sni="localhost", certificate={"chain": chain, "key": key}, dial_ahead=1)
+    gateway = start(world.config(route, workers={"count": 1, "pin": False}))
+    token = world.issuer.token()
+    ask(world, gateway, token)
+    # The first dials for itself, and has another stand behind it.
+    parts.until(lambda: Samples(gateway).sum_of("staunch_handshakes_total", 'leg="upstream"') >= 2)
+    moves(gateway, lambda: ask(world, gateway, token), ("dialled_ahead_total", 'used="true"', 1), ("requests_total", 'status="2xx"', 1))
+
+
+def recorded(world, start, tmp_path):
+    """Sessions in segments of the smallest size; then the disk is full."""
+    disk = tmp_path / "disk"
+    disk.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=14m,mode=700", "tmpfs", str(disk)], check=True)
+    try:
+        section = Auditors(tmp_path / "auditors").section(directory=str(disk / "recordings"), segment_size="4MiB")
+        gateway = start(world.config(local(world, "metric-recorded"), workers={"count": 1, "pin": False}, recording=section))
+        token, body = world.issuer.token(), os.urandom(900_000)
+
+        def speak():
+            for _ in range(6):
+                assert ask(world, gateway, token, body).status_code == 200
+
+        moves(
+            gateway, speak, ("recording_sessions_total", 'recorded="yes"', 6), ("recording_written_bytes_total", lambda n: n > 6 * len(body)),
+            ("recording_segments_total", more), ("recording_refused_total", 0),
+        )  # fmt: skip
+
+        def fill():
+            with contextlib.suppress(httpx.HTTPError, OSError):
+                for _ in range(40):
+                    ask(world, gateway, token, body)
+
+        moves(gateway, fill, ("recording_refused_total", more), ("recording_failing", 'what="space"', 1))
+        gateway.stop()
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def stalled(world, start, tmp_path):
+    """A worker's thread is held for longer than a second while it has work, and let go."""
+    gateway = start(raw_config(world, raw_route(world, Sink(world, echo).port)) | {"workers": {"count": 1, "pin": False}})
+    tasks = pathlib.Path(f"/proc/{gateway.process.popen.pid}/task")
+    [worker] = [task.name for task in tasks.iterdir() if (task / "comm").read_text() == "worker-0\n"]
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    live, over = raw_connect(gateway, client_context(world, world.authority.leaf("busy", ["ann.clients.test"]))), threading.Event()
+
+    def talk():
+        with contextlib.suppress(OSError):
+            while not over.is_set():
+                live.sendall(bytes(65_536))
+                got = 0
+                while got < 65_536:
+                    got += len(live.recv(65_536)) or 65_536
+
+    def trace(request):
+        assert libc.ptrace(request, int(worker), None, None) == 0, os.strerror(ctypes.get_errno())
+
+    def hold():
+        threading.Thread(target=talk, daemon=True).start()
+        for _ in range(500):
+            time.sleep(0.01)
+            trace(PTRACE_SEIZE)
+            trace(PTRACE_INTERRUPT)
+            os.waitpid(int(worker), WAIT_ALL)
+            # One that sleeps until there is work is not stalled.
+            is_asleep = (tasks / worker / "syscall").read_text().split()[0] in EPOLL_WAITS
+            if not is_asleep:
+                time.sleep(1.8)
+            trace(PTRACE_DETACH)
+            if not is_asleep:
+                return
+        raise AssertionError("the worker had no work")
+
+    moves(gateway, hold, ("worker_stalls_total", 1))
+    assert 0 < Samples(gateway).sum_of("staunch_sessions"), "it goes on"
+    over.set()
+    live.close()
+
+
+EPOLL_WAITS = {"232", "281"} if platform.machine() == "x86_64" else {"22"}
+# ptrace(2), waitpid(2).
+PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH, WAIT_ALL = 0x4206, 0x4207, 17, 0x40000000
+
+
 # What is done, and the metrics that it moves.
 DEEDS = {
     one_request: """accepted_total sessions_opened_total sessions handshakes_total handshake_seconds dial_seconds first_byte_seconds
@@ -193,26 +325,28 @@ DEEDS = {
     honeytoken: "alarms_total",
     security_event: "security_events_total",
     masked: "masked_total",
+    unmaskable: "mask_unmaskable_total",
+    handed_off: "handed_off_total",
+    dialled_ahead: "dialled_ahead_total",
+    recorded: "recording_sessions_total recording_written_bytes_total recording_segments_total recording_refused_total",
+    stalled: "worker_stalls_total",
 }  # fmt: skip
 
 # Metrics that need a fault or a peer of their own: the test that brings it about, and holds the metric against it.
 ELSEWHERE = {
     "accept_errors_total": "tests/e2e/test_life.py", "limits_total": "tests/e2e/test_limits.py",
     "key_updates_total": "tests/relay.rs", "plaintext_upstream_total": "tests/plaintext_upstream.rs",
-    "dialled_ahead_total": "src/metrics/tests.rs", "mask_hold_limit_total": "tests/e2e/test_masking.py",
-    "mask_unmaskable_total": "src/metrics/tests.rs", "log_dropped_lines_total": "tests/e2e/test_log.py",
+    "mask_hold_limit_total": "tests/e2e/test_masking.py", "trace_spans_total": "tests/e2e/test_traces.py", "log_dropped_lines_total": "tests/e2e/test_log.py",
     "log_failing": "tests/e2e/test_log.py", "log_stalls_total": "tests/e2e/test_log.py", "log_errors_total": "tests/e2e/test_log.py",
-    "recording_sessions_total": "tests/e2e/test_recording.py", "recording_refused_total": "src/metrics/tests.rs",
     "recording_damaged_segments_total": "tests/e2e/test_recording_faults.py",
     "recording_lost_bytes_total": "tests/e2e/test_recording_faults.py",
-    "recording_written_bytes_total": "src/metrics/tests.rs", "recording_segments_total": "src/metrics/tests.rs",
-    "recording_witness_requests_total": "src/metrics/tests.rs", "recording_witness_entries": "src/metrics/tests.rs",
-    "recording_witness_last_timestamp_seconds": "src/metrics/tests.rs",
+    "recording_witness_requests_total": "tests/e2e/test_recording_witness.py",
+    "recording_witness_entries": "tests/e2e/test_recording_witness.py",
+    "recording_witness_last_timestamp_seconds": "tests/e2e/test_recording_witness.py",
     "recording_timestamp_requests_total": "src/metrics/tests.rs", "recording_timestamp_entries": "src/metrics/tests.rs",
     "recording_timestamp_last_timestamp_seconds": "src/metrics/tests.rs",
     "recording_failing": "tests/e2e/test_recording.py", "acme_certificate": "tests/e2e/test_acme.py",
     "acme_failures": "tests/e2e/test_acme.py", "acme_next_attempt_seconds": "tests/e2e/test_acme.py",
-    "worker_stalls_total": "src/metrics/tests.rs", "handed_off_total": "src/metrics/tests.rs",
     "memory_limit_bytes": "src/metrics/tests.rs", "memory_used_bytes": "src/metrics/tests.rs",
 }  # fmt: skip
 

@@ -135,7 +135,7 @@ class Place:
     def metric(self, name, **labels):
         marks = [f'{key}="{value}"' for key, value in labels.items()]
         for line in self.a.metrics().splitlines():
-            if line.startswith(f"staunch_recording_witness_{name}{{") and all(mark in line for mark in marks):
+            if line.startswith(f"{name}{{") and all(mark in line for mark in marks):
                 return int(line.split()[-1])
         return 0
 
@@ -171,8 +171,8 @@ def checkpoint(place) -> str:
 def test_a_gateway_s_log_is_cosigned_by_another_and_the_cosignature_is_the_specification_s(place, world):
     answer = curl(place.a, world, "app", "/echo", "--http1.1", "--data", "said before a witness", token=world.issuer.token())
     assert answer.stdout == b"said before a witness", answer
-    until(lambda: place.metric("requests_total", outcome="cosigned") >= 1)
-    until(lambda: place.metric("entries", witness="b.gw.test/witness") == size(place.recordings))
+    until(lambda: place.metric("staunch_recording_witness_requests_total", outcome="cosigned") >= 1)
+    until(lambda: place.metric("staunch_recording_witness_entries", witness="b.gw.test/witness") == size(place.recordings))
     # Read and verified by another program, from the specifications alone.
     text = checkpoint(place)
     body, _, lines = text.partition("\n\n")
@@ -180,6 +180,7 @@ def test_a_gateway_s_log_is_cosigned_by_another_and_the_cosignature_is_the_speci
     (line,) = [line for line in lines.splitlines() if line.startswith("— b.gw.test/witness ")]
     number, time, signature = (lambda raw: (raw[:4], int.from_bytes(raw[4:12], "big"), raw[12:]))(base64.b64decode(line.split()[-1]))
     assert number.hex() == place.key.split("+")[1]
+    assert place.metric("staunch_recording_witness_last_timestamp_seconds", witness="b.gw.test/witness") >= time
     ed25519(place.key).verify(signature, f"cosignature/v1\ntime {time}\n{body}".encode())
     # What the gateway keeps is that, too.
     (kept,) = (place.recordings.folder / "log/witnesses").iterdir()
@@ -240,13 +241,13 @@ def test_a_log_of_another_program_is_witnessed_and_each_attack_has_its_answer(pl
 
 def test_a_witness_that_is_away_holds_nothing_up_and_is_asked_again(place, world):
     place.b.process.popen.send_signal(signal.SIGSTOP)
-    silent = place.metric("requests_total", outcome="silent")
+    silent = place.metric("staunch_recording_witness_requests_total", outcome="silent")
     try:
         for n in range(3):
             answer = curl(place.a, world, "app", "/echo", "--http1.1", "--data", f"said alone {n}", token=world.issuer.token())
             assert answer.stdout == f"said alone {n}".encode(), answer
         assert place.a.get("/readyz") == 200
-        until(lambda: place.metric("requests_total", outcome="silent") > silent, 20)
+        until(lambda: place.metric("staunch_recording_witness_requests_total", outcome="silent") > silent, 20)
     finally:
         place.b.process.popen.send_signal(signal.SIGCONT)
     until(lambda: "a witness cosigns again" in place.a.process.text(), 20)
@@ -280,15 +281,15 @@ def test_a_log_that_was_rolled_back_or_forked_is_refused_and_the_auditor_sees_it
     text = until(lambda: (text := place.a.process.text()) and "a witness refuses the log of recordings" in text and text)
     (line,) = [json.loads(line) for line in text.splitlines() if "a witness refuses" in line]
     assert "rolled back" in json.dumps(line) and line["witness"] == "b.gw.test/witness", line
-    assert place.metric("requests_total", outcome="refused") >= 1
+    assert place.metric("staunch_recording_witness_requests_total", outcome="refused") >= 1
     # It goes on beyond what the witness has seen: another log with the same key.
     seen = int(noted.read_text().splitlines()[1])
     while (entries := size(place.recordings)) <= seen:
         curl(place.a, world, "app", "/echo", "--http1.1", "--data", "in its place", token=world.issuer.token())
         until(lambda: size(place.recordings) > entries)
-    before = place.metric("requests_total", outcome="refused")
-    until(lambda: place.metric("requests_total", outcome="refused") > before, 20)
-    assert place.metric("requests_total", outcome="silent") == 0, place.a.process.text()
+    before = place.metric("staunch_recording_witness_requests_total", outcome="refused")
+    until(lambda: place.metric("staunch_recording_witness_requests_total", outcome="refused") > before, 20)
+    assert place.metric("staunch_recording_witness_requests_total", outcome="silent") == 0, place.a.process.text()
     assert checkpoint(place) == noted.read_text(), "the witness has seen one log"
     assert "what shall be forgotten" not in place.a.process.text()
     found = place.recordings.verify("--noted", str(noted))

@@ -125,6 +125,11 @@ impl View {
         !matches!(self, View::Recordings(_) | View::Recording(_))
     }
 
+    /// Whether it shows requests and statements as they come.
+    pub(super) fn has_activity(&self) -> bool {
+        matches!(self, View::Session(_))
+    }
+
     fn title(&self) -> String {
         match self {
             View::Sessions(_) => "Sessions".into(),

@@ -387,6 +387,10 @@ impl HttpTraffic {
             http.drain();
         }
         self.session.counters().refused(denial.why.code());
+        if denial.why == RefusalReason::Unmaskable {
+            let up = self.route.masks.as_ref().and_then(|masks| masks.up.as_ref());
+            up.iter().for_each(|mask| mask.counters.unmaskable());
+        }
         let line = audit::RequestLine {
             id,
             remote: self.session.remote,

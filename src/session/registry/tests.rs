@@ -41,6 +41,29 @@ fn an_order_reaches_its_session_and_no_other() {
 }
 
 #[test]
+fn a_worker_wakes_its_sessions_by_itself_a_few_at_a_time() {
+    let registry = Registry::new(1);
+    let shard = registry.shard(0).unwrap();
+    let all: Vec<_> = (0..WAKES_PER_TURN as u64 + 1).map(|id| register(shard, id)).collect();
+    let (worker, mut waking) = (Arc::new(Count::default()), Box::pin(shard.clone().wake_sessions()));
+    let waker = Waker::from(worker.clone());
+    let mut cx = std::task::Context::from_waker(&waker);
+    let woken = || all.iter().map(|(_, count)| count.0.load(Ordering::Relaxed)).sum::<usize>();
+    assert!(waking.as_mut().poll(&mut cx).is_pending());
+    registry.stop(Close::Drained);
+    assert_eq!((woken(), worker.0.load(Ordering::Relaxed)), (0, 1), "one wake reaches the worker");
+    assert!(all.iter().all(|(one, _)| one.take().end == Some(Close::Drained)), "the orders stand already");
+    assert!(waking.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(
+        (woken(), worker.0.load(Ordering::Relaxed)),
+        (WAKES_PER_TURN, 2),
+        "it comes back for the last"
+    );
+    assert!(waking.as_mut().poll(&mut cx).is_pending());
+    assert_eq!((woken(), worker.0.load(Ordering::Relaxed)), (all.len(), 2));
+}
+
+#[test]
 fn authorise_again_is_told_once_and_what_stands_is_told_to_those_that_come() {
     let registry = Registry::new(1);
     let shard = registry.shard(0).unwrap();
