@@ -5,7 +5,7 @@ use super::live::bring_up_to_date;
 use super::orders::{self, Giver, RevokeRequest, SessionOrder};
 use super::recordings::{PER_PAGE, RecordingQuery};
 use super::tables;
-use super::view::SessionView;
+use super::view::{OwnCertificateView, SessionView, days_left};
 use super::{Admin, Caller};
 use crate::audit::{self, rfc3339};
 use axum::Json;
@@ -188,6 +188,17 @@ impl Admin {
         let mut rows = vec![self.live.row(snapshot)];
         bring_up_to_date(&mut rows).await;
         let row = rows.first().ok_or_else(unknown)?;
-        Ok(SessionView::new(row, SystemTime::now()))
+        let now = SystemTime::now();
+        let mut view = SessionView::new(row, now);
+        let route = row.snapshot.facts.route.as_ref();
+        let own = route.and_then(|route| {
+            let all = self.state.certificates();
+            all.into_iter().find(|(name, _)| *name == route.name).map(|(_, end)| end)
+        });
+        if let (Some(client), Some(end)) = (&mut view.client, own) {
+            client.gateway_certificate =
+                Some(OwnCertificateView { not_after: rfc3339(end), days_left: days_left(end, now) });
+        }
+        Ok(view)
     }
 }

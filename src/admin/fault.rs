@@ -45,6 +45,14 @@ impl Fault {
         Fault::new(StatusCode::FORBIDDEN, "view_only", message)
     }
 
+    /// Readers could differ about what the request says.
+    pub(super) fn ambiguous() -> Self {
+        let fields = "Host, Origin, Authorization, Content-Type, Sec-Fetch-Site";
+        Fault::bad_request(format!(
+            "a field that decides comes twice ({fields}), or both Content-Length and Transfer-Encoding say how long the body is"
+        ))
+    }
+
     /// The request names a host that is not this one.
     pub(super) fn foreign_host() -> Self {
         let message = "the Host must be localhost, an address, or one of [admin] hosts";

@@ -10,8 +10,9 @@ use super::orders::SessionOrder;
 use super::page;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY,
-    STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST,
+    ORIGIN, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -25,7 +26,9 @@ pub(super) async fn guard(State(admin): State<Arc<Admin>>, request: Request, nex
     let wants_page = wants_page(request.headers(), request.uri().path());
     let response = if !is_post && !matches!(*request.method(), Method::GET | Method::HEAD) {
         ([(ALLOW, "GET, HEAD")], StatusCode::METHOD_NOT_ALLOWED).into_response()
-    } else if !request.headers().get(HOST).is_some_and(|host| is_own(host, &admin.hosts)) {
+    } else if is_ambiguous(request.headers()) {
+        Fault::ambiguous().into_response()
+    } else if !names_this_host(&request, &admin.hosts) {
         Fault::foreign_host().into_response()
     } else if is_foreign(request.headers(), is_post) {
         Fault::foreign_origin().into_response()
@@ -71,6 +74,24 @@ fn is_foreign(headers: &HeaderMap, is_post: bool) -> bool {
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     origin.is_some_and(|origin| !is_own(origin))
         || is_post && site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"))
+}
+
+/// True where readers could differ about what a request says: a field that decides comes twice, or two say how long it is.
+fn is_ambiguous(headers: &HeaderMap) -> bool {
+    let is_repeated = |name: &HeaderName| headers.get_all(name).iter().nth(1).is_some();
+    DECIDING.iter().any(is_repeated)
+        || headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING)
+}
+
+/// Fields by which it is decided who asks for what.
+const DECIDING: [HeaderName; 5] =
+    [HOST, ORIGIN, AUTHORIZATION, CONTENT_TYPE, HeaderName::from_static("sec-fetch-site")];
+
+/// True when `Host` names this host, and so does the target where it is a whole URL (RFC 9112 section 3.2.2).
+fn names_this_host(request: &Request, names: &[String]) -> bool {
+    let target = request.uri().authority().map(|authority| HeaderValue::from_str(authority.as_str()));
+    request.headers().get(HOST).is_some_and(|host| is_own(host, names))
+        && target.is_none_or(|authority| authority.is_ok_and(|authority| is_own(&authority, names)))
 }
 
 /// True for `localhost`, address literals and configured names, with or without a port. An address cannot be rebound.

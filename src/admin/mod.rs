@@ -132,7 +132,7 @@ struct Admin {
     is_public: bool,
     is_shared_loopback: bool,
     /// Where this listens.
-    port: u16,
+    address: SocketAddr,
 }
 
 /// Serves the operator on `listener` until the task is dropped.
@@ -169,7 +169,7 @@ async fn serve_within(
         is_tls,
         is_public,
         is_shared_loopback,
-        port: listener.local_addr()?.port(),
+        address: listener.local_addr()?,
     });
     let polls = signals::poll::run(admin.clone());
     let service = router(admin).into_make_service_with_connect_info::<Peer>();
@@ -333,7 +333,7 @@ impl Admin {
     /// Who sends a request: by key, by login, by token, or from loopback.
     async fn operator(&self, headers: &HeaderMap, peer: &Peer) -> Result<Operator, Stranger> {
         let is_own = || {
-            let asked = || self.is_shared_loopback || neighbour::is_own(peer.address, self.port);
+            let asked = || self.is_shared_loopback || neighbour::is_own(peer.address, self.address);
             *peer.is_own.get_or_init(asked)
         };
         match self.access.operator(headers, peer.address, is_own) {
@@ -536,8 +536,44 @@ mod tests {
             assert!(answer.starts_with("HTTP/1.1 421 "), "{host}: {answer}");
             assert!(!answer.contains("staunch_sessions"), "{host}");
         }
-        let answer = ask(address, "GET /metrics HTTP/1.0\r\n\r\n");
-        assert!(answer.contains(" 421 "), "{answer}");
+        for (request, status) in [
+            ("GET /metrics HTTP/1.0\r\n\r\n", " 421 "),
+            // The target counts as much as the field.
+            (
+                "GET http://evil.example/metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+                " 421 ",
+            ),
+            (
+                "GET http://localhost/metrics HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n",
+                " 421 ",
+            ),
+            (
+                "GET http://localhost/metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+                " 200 ",
+            ),
+        ] {
+            let answer = ask(address, request);
+            assert!(answer.contains(status), "{request}: {answer}");
+        }
+    }
+
+    #[test]
+    fn what_readers_could_differ_about_is_refused() {
+        let address = start(Arc::default());
+        for fields in [
+            "host: localhost\r\nhost: evil.example\r\n",
+            "host: localhost\r\nhost: localhost\r\n",
+            "host: localhost\r\norigin: http://localhost\r\norigin: https://evil.example\r\n",
+            "host: localhost\r\nauthorization: Bearer a\r\nauthorization: Bearer b\r\n",
+            "host: localhost\r\nsec-fetch-site: none\r\nsec-fetch-site: cross-site\r\n",
+        ] {
+            let answer = ask(address, &format!("GET /metrics HTTP/1.1\r\n{fields}connection: close\r\n\r\n"));
+            assert!(
+                answer.starts_with("HTTP/1.1 400 ") && answer.contains("comes twice"),
+                "{fields}: {answer}"
+            );
+            assert!(!answer.contains("staunch_sessions"));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::Admin;
 use super::fault::Fault;
 use super::orders::session_id;
 use super::recordings::{
-    LIST_KEPT, Listing, OneRecording, RecordingView, Transcript, read, read_facts, read_list, read_transcript,
+    Listing, OneRecording, RecordingView, Transcript, read, read_facts, read_list, read_transcript,
 };
 use crate::names::SessionId;
 use crate::recording::directory::Directory;
@@ -26,7 +26,7 @@ impl Admin {
     pub(super) async fn recordings(&self) -> Result<Arc<Listing>, Fault> {
         let root = self.recordings_root()?;
         let mut last = self.recordings.last.lock().await;
-        if let Some(known) = last.as_ref().filter(|known| known.at.elapsed() < LIST_KEPT) {
+        if let Some(known) = last.as_ref().filter(|known| known.is_fresh()) {
             return Ok(known.clone());
         }
         let listing = Arc::new(read(move || read_list(&root)).await?);

@@ -20,8 +20,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-/// How long a list of all recordings is shown before the directory is read again.
-pub(super) const LIST_KEPT: Duration = Duration::from_secs(10);
+/// How long a list of all recordings is shown before the directory is read again, at least.
+const LIST_KEPT: Duration = Duration::from_secs(10);
+
+/// The same as a multiple of the time that reading took: a large directory costs a twentieth of a core at most.
+const LIST_KEPT_TIMES: u32 = 20;
 
 /// Recordings of one page of the list.
 pub(super) const PER_PAGE: usize = 50;
@@ -88,10 +91,24 @@ impl RecordingView {
 
 /// All recordings, the youngest first.
 pub(super) struct Listing {
-    pub(super) at: Instant,
+    at: Instant,
+    /// How long reading took.
+    took: Duration,
     pub(super) recordings: Vec<RecordingView>,
     /// What could not be read.
     pub(super) faults: Vec<String>,
+}
+
+impl Listing {
+    /// True while it is shown without being read again.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.age() < LIST_KEPT.max(self.took * LIST_KEPT_TIMES)
+    }
+
+    /// Time since it was read.
+    pub(super) fn age(&self) -> Duration {
+        self.at.elapsed()
+    }
 }
 
 /// The last list.
@@ -174,6 +191,7 @@ impl Transcript {
 }
 
 pub(super) fn read_list(root: &std::path::Path) -> Result<Listing, DirectoryFault> {
+    let began = Instant::now();
     let directory = Directory::read(root)?;
     let mut facts = FactsBySession::default();
     let (sessions, faults) = list(&directory, None, &mut facts)?;
@@ -188,7 +206,7 @@ pub(super) fn read_list(root: &std::path::Path) -> Result<Listing, DirectoryFaul
         RecordingView::new(summary, fields, &log)
     };
     let recordings = sessions.into_iter().rev().map(view).collect();
-    Ok(Listing { at: Instant::now(), recordings, faults })
+    Ok(Listing { at: Instant::now(), took: began.elapsed(), recordings, faults })
 }
 
 /// The audit lines of one recording that anybody may read.
@@ -290,6 +308,18 @@ mod tests {
             held: false,
             segments: vec![1],
         }
+    }
+
+    #[test]
+    fn a_list_that_took_long_is_kept_for_long() {
+        let read = |took: u64, ago: u64| Listing {
+            at: Instant::now().checked_sub(Duration::from_secs(ago)).unwrap(),
+            took: Duration::from_secs(took),
+            recordings: Vec::new(),
+            faults: Vec::new(),
+        };
+        assert!(read(0, 5).is_fresh() && !read(0, 11).is_fresh());
+        assert!(read(3, 50).is_fresh() && !read(3, 61).is_fresh());
     }
 
     #[test]

@@ -70,6 +70,17 @@ pub(super) struct LegView {
     pub(super) alpn: Option<String>,
     pub(super) verified: &'static str,
     pub(super) certificate: Option<CertificateView>,
+    /// The gateway's own certificate, on the client leg of one session that is looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) gateway_certificate: Option<OwnCertificateView>,
+}
+
+/// The certificate that the gateway shows.
+#[derive(Serialize)]
+pub(super) struct OwnCertificateView {
+    pub(super) not_after: String,
+    /// Negative after its end.
+    pub(super) days_left: i64,
 }
 
 /// A peer's certificate.
@@ -196,6 +207,7 @@ impl LegView {
             alpn: leg.alpn.map(|name| String::from_utf8_lossy(name).into_owned()),
             verified: leg.verified.name(),
             certificate: certificate.map(|certificate| CertificateView::of_peer(certificate, now)),
+            gateway_certificate: None,
         }
     }
 }
@@ -249,6 +261,7 @@ mod tests {
             alpn: None,
             verified: "chain",
             certificate: None,
+            gateway_certificate: None,
         }
     }
 

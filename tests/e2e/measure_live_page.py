@@ -9,6 +9,7 @@ order to revoke until the last byte came.
 """
 
 import asyncio
+import datetime
 import multiprocessing
 import os
 import resource
@@ -157,11 +158,17 @@ def test_the_page_with_many_sessions(world, start):
     parts.until(lambda: seen.value > 10_000, 20)
     observe(gateway, context, f"page open {LOOKERS} times")
     stop.set()
-    ordered = time.monotonic()
+    ordered, posted = time.monotonic(), time.time()
     revoked = operator.post("/api/revoke", subject="ann.clients.test").json()["sessions"]
     answered = time.monotonic() - ordered
     parts.until(lambda: ended.value >= live, 60)
     silence = max(last.value - ordered, 0.0)
     print(f"revoke: {revoked} sessions, answered in {answered * 1e3:.1f} ms, the last byte {silence * 1e3:.1f} ms after the order")
+    # Where the time went, by the gateway's own clock.
+    parts.until(lambda: gateway.process.text().count('"reason":"revoked"') >= revoked, 60)
+    when = lambda line: (datetime.datetime.fromisoformat(line["time"]).timestamp() - posted) * 1e3
+    closings = sorted(when(line) for line in gateway.lines() if line["event"] == "session closed" and line["reason"] == "revoked")
+    told = when(gateway.line("order", order="revoke"))
+    print(f"revoke: obeyed after {told:.1f} ms; sessions closed from {closings[0]:.1f} to {closings[-1]:.1f} ms, half by {closings[len(closings) // 2]:.1f}")
     for process in (*runs, upstream, *lookers):
         process.terminate()

@@ -13,7 +13,7 @@ from support.parts import PARTS, TOOLS
 from support.process import run
 from support.recordings import Auditors
 from test_life import client, local
-from test_operator import KEY, Operator, Stream
+from test_operator import KEY, Operator, Stream, look
 
 
 def browse(scenario: str, base: str, out, *more: str) -> dict:
@@ -54,9 +54,20 @@ def test_with_javascript_figures_move_and_focus_stays(shown, tmp_path):
     assert seen["age"].startswith("updated ") and seen["still"] and seen["told"].startswith("paused")
 
 
-def test_every_page_is_accessible_in_light_and_dark(shown, tmp_path):
+def test_every_page_is_accessible_in_light_and_dark_on_a_telephone_and_on_paper(world, start, tmp_path):
+    auditors = Auditors(tmp_path / "auditors")
+    gateway = start(world.config(local(world, "shown-all"), recording=auditors.section()))
+    operator, token = Operator(gateway), world.issuer.token()
+    # Something on every page: a recording, a refusal, a revocation, a live session with requests.
+    assert look(world, gateway, token).status_code == 200 and look(world, gateway, world.issuer.forged()).status_code == 401
+    assert operator.post("/api/revoke", subject="nobody", issuer="corp").status_code == 200
+    stream = Stream(world, gateway, token)
+    parts.until(lambda: operator.get("/api/recordings")["recordings"])
     out = os.environ.get("STAUNCH_SCREENSHOTS", tmp_path)
-    assert browse("accessible", shown[2], out)["found"] == {}
+    assert browse("accessible", f"http://127.0.0.1:{gateway.admin}", out)["found"] == {}
+    for session in operator.sessions():
+        operator.post(f"/api/sessions/{session['id']}/end")
+    parts.until(lambda: stream.ended)
 
 
 def test_a_login_by_key_has_forms_of_its_own_and_ends(world, start, tmp_path):

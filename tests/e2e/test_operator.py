@@ -90,7 +90,8 @@ def test_a_live_stream_is_shown_with_both_legs_and_ended_with_a_reason(world, st
     assert session["identity"]["issuer"] == "corp" and session["identity"]["proof"] == "token"
     assert (session["requests"], session["under_way"], session["recorded"]) == (1, 1, False)
     assert session["down_bytes"] > 0 and "TLS 1.3" in session["badges"] and "not recorded" in session["badges"]
-    assert operator.get(f"/api/sessions/{session['id']}")["id"] == session["id"]
+    one = operator.get(f"/api/sessions/{session['id']}")
+    assert one["id"] == session["id"] and one["client"]["gateway_certificate"]["days_left"] > 0
     # What moves is told within a second.
     before = operator.get(f"/api/sessions/{session['id']}")["down_bytes"]
     parts.until(lambda: operator.get(f"/api/sessions/{session['id']}")["down_bytes"] > before, seconds=3)
@@ -169,8 +170,10 @@ def test_a_drain_lets_the_answer_finish(world, start):
 
 
 @pytest.mark.parametrize("by", ["subject", "token_id", "group", "issuer"])
-def test_a_revoked_token_ends_its_session_and_gets_none_again(world, start, by):
-    gateway = start(world.config(local(world, f"operated-{by}")))
+def test_a_revoked_token_ends_its_session_and_gets_none_again(world, start, by, tmp_path):
+    kept = tmp_path / "revocations.jsonl"
+    config = world.config(local(world, f"operated-{by}")) | {"admin": {"revocations": str(kept)}}
+    gateway = start(config)
     operator, token = Operator(gateway), world.issuer.token()
     stream = Stream(world, gateway, token)
     [session] = operator.sessions()
@@ -178,9 +181,11 @@ def test_a_revoked_token_ends_its_session_and_gets_none_again(world, start, by):
     value = {"group": who["groups"][0]}.get(by, who.get(by))
     assert value is not None, f"the issuer's tokens have no {by}"
     answer = operator.post("/api/revoke", **{by: value}, reason="stolen laptop")
-    assert answer.status_code == 200 and answer.json()["sessions"] == 1 and answer.json()["kept"] is False
+    assert answer.status_code == 200 and answer.json()["sessions"] == 1 and answer.json()["kept"] is True
     parts.until(lambda: stream.ended)
     assert stream.ended != "whole"
+    # It stands until the token's own end, at least.
+    assert answer.json()["until"] > who["expires"]
     refused = look(world, gateway, token)
     assert refused.status_code == 401 and refused.json()["error"]["code"] == "invalid_token"
     line = gateway.line("order", order="revoke")
@@ -192,6 +197,14 @@ def test_a_revoked_token_ends_its_session_and_gets_none_again(world, start, by):
     # Somebody else gets in, where the revocation does not name all.
     if by == "token_id":
         assert look(world, gateway, world.issuer.token()).status_code == 200
+    # A reload does not forget it, and neither does a restart.
+    gateway.signal(signal.SIGHUP)
+    parts.until(lambda: "configuration reloaded" in gateway.process.text())
+    assert look(world, gateway, token).status_code == 401
+    assert gateway.stop() == 0
+    again = start(config)
+    assert look(world, again, token).status_code == 401
+    assert [one[by] for one in Operator(again).get("/api/revocations")["revocations"]] == [value]
 
 
 def test_a_certificate_is_revoked_by_its_serial_and_a_restart_remembers(world, start, machine, tmp_path):

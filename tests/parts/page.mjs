@@ -78,24 +78,36 @@ const scenarios = {
     return { focused, age, still, told, title: await page.title() };
   },
 
-  // Every page, light and dark, under axe; and what it looks like.
+  // Every page, light and dark, under axe, and no wider than a telephone. What they look like is kept where somebody wants to see it.
   async accessible() {
     const found = {};
+    const picture = (page, name, fullPage = true) =>
+      process.env.STAUNCH_SCREENSHOTS && page.screenshot({ path: join(out, `${name}.png`), fullPage });
     for (const colorScheme of ["light", "dark"]) {
       const page = await open({ colorScheme });
-      await page.goto(base + "/");
-      const session = await page.locator("tbody th a").first().getAttribute("href");
-      for (const path of [...PAGES, session]) {
+      const first = async (path) => {
         await page.goto(base + path);
-        const name = path.startsWith("/sessions/") ? "session" : path.slice(1) || "sessions";
-        await page.screenshot({ path: join(out, `${name}-${colorScheme}.png`), fullPage: true });
+        return page.locator("tbody th a").first().getAttribute("href");
+      };
+      const [session, recording] = [await first("/"), await first("/recordings")];
+      for (const path of [...PAGES, session, recording]) {
+        await page.goto(base + path);
+        const name = path.match(/^.(session|recording)s.[0-9a-f]/)?.[1] ?? (path.slice(1) || "sessions");
+        await picture(page, `${name}-${colorScheme}`);
         const wrong = await violations(page);
         if (wrong.length) found[`${colorScheme} ${name}`] = wrong;
-      }
-      if (colorScheme === "light") {
-        await page.goto(base + "/");
+        if (colorScheme === "dark") continue;
+        await page.setViewportSize({ width: 390, height: 844 });
+        const beyond = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+        if (beyond > 0) found[`${name} on a telephone`] = [`${beyond} pixels stand beyond the screen`];
+        await picture(page, `${name}-narrow`);
+        await page.setViewportSize({ width: 1040, height: 700 });
         await page.emulateMedia({ media: "print" });
-        await page.screenshot({ path: join(out, "sessions-print.png") });
+        const cut = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+        if (cut > 0) found[`${name} on paper`] = [`${cut} pixels are cut off`];
+        await picture(page, `${name}-print`, false);
+        await page.emulateMedia({ media: null });
+        await page.setViewportSize({ width: 1400, height: 860 });
       }
     }
     return { found };

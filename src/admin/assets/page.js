@@ -4,6 +4,7 @@
   const live = document.getElementById("live");
   const age = document.getElementById("age");
   const pause = document.getElementById("pause");
+  const said = document.getElementById("said");
   if (!live || !age || !pause) return;
 
   let source = null;
@@ -47,6 +48,8 @@
     const seconds = Math.round((Date.now() - updated) / 1000);
     const state = source === null ? "paused, " : lost ? "the gateway does not answer, " : "";
     age.textContent = `${state}updated ${seconds} s ago`;
+    const words = source === null ? "Paused" : lost ? "The gateway does not answer" : "";
+    if (said && said.textContent !== words) said.textContent = words;
     document.body.classList.toggle("stale", lost || seconds > 10);
   };
 

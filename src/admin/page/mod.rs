@@ -207,6 +207,8 @@ impl View {
                 span #age { "as of this page's loading" }
                 noscript { " · without JavaScript, reload for newer figures" }
                 button #pause type="button" hidden { "Pause" }
+                // What changes seldom is said aloud; the figures of each second are not.
+                span #said .hidden role="status" {}
             } }
             div #live { (live.unwrap_or_else(|fault| told(&fault))) }
             (after)

@@ -11,7 +11,8 @@ const HEIGHT: f64 = 120.0;
 pub(super) fn traffic(points: &[Point], totals: &Totals, sessions: usize) -> Markup {
     let rate = |value: f64| format!("{}/s", bytes(value));
     let count = |value: f64| format!("{value:.0}");
-    let all = |get: fn(&Point) -> f64| points.iter().map(get).collect::<Vec<f64>>();
+    let all = |get: fn(&Point) -> f64| points.iter().map(|point| Some(get(point))).collect::<Vec<_>>();
+    let first_bytes: Vec<_> = points.iter().map(|point| point.first_byte_p99_seconds).collect();
     html! {
         p {
             strong { (sessions) } " live sessions, " strong { (totals.requests_in_flight) } " requests under way, "
@@ -21,13 +22,13 @@ pub(super) fn traffic(points: &[Point], totals: &Totals, sessions: usize) -> Mar
             (plot("Sessions", &all(|point| point.sessions as f64), count))
             (plot("Down", &all(|point| point.down_rate), rate))
             (plot("Up", &all(|point| point.up_rate), rate))
-            (plot("First byte, 99 of 100 within", &all(|point| point.first_byte_p99_seconds.unwrap_or(0.0)), seconds))
+            (plot("First byte, 99 of 100 within", &first_bytes, seconds))
         }
         h2 { "Since the start" }
-        div.scroll tabindex="0" role="region" aria-label="Latencies" {
+        div.scroll.narrow tabindex="0" role="region" aria-label="Latencies" {
             table {
                 caption { "Latency" }
-                thead { tr { th scope="col" { "What" } th scope="col" { "Count" } th scope="col" { "Half within" } th scope="col" { "99 of 100 within" } } }
+                thead { tr { th scope="col" { "What" } th.number scope="col" { "Count" } th.number scope="col" { "Half within" } th.number scope="col" { "99 of 100 within" } } }
                 tbody {
                     (latency("Client handshake", &totals.handshake_seconds))
                     (latency("Dial", &totals.dial_seconds))
@@ -62,10 +63,17 @@ fn latency(name: &str, of: &Quantiles) -> Markup {
     }
 }
 
-/// One line over time. The last point stands at the right.
-fn plot(name: &str, values: &[f64], show: impl Fn(f64) -> String) -> Markup {
-    let most = values.iter().copied().fold(0.0, f64::max);
-    let last = values.last().copied().unwrap_or(0.0);
+/// One line over time. The last point stands at the right. `None`: there was nothing to measure, and the line stands still.
+fn plot(name: &str, values: &[Option<f64>], show: impl Fn(f64) -> String) -> Markup {
+    let known = values.iter().flatten().copied();
+    let (highest, latest) = (known.clone().reduce(f64::max), known.last());
+    let mut before = 0.0;
+    let mut stand = |value: &Option<f64>| {
+        before = value.unwrap_or(before);
+        before
+    };
+    let values: Vec<f64> = values.iter().map(&mut stand).collect();
+    let most = highest.unwrap_or(0.0);
     let step = WIDTH / super::super::live::POINTS as f64;
     let at = |(n, value): (usize, &f64)| {
         let x = WIDTH - (values.len() - 1 - n) as f64 * step;
@@ -73,16 +81,18 @@ fn plot(name: &str, values: &[f64], show: impl Fn(f64) -> String) -> Markup {
         format!("{x:.1},{y:.1}")
     };
     let line = values.iter().enumerate().map(at).collect::<Vec<_>>().join(" ");
-    let (most, last) = (show(most), show(last));
+    let told = |value: Option<f64>| value.map_or("nothing yet".to_owned(), &show);
+    let (most, last) = (told(highest), told(latest));
     html! {
         figure {
-            figcaption { (name) ": " strong { (last) } ", at most " (most) }
+            figcaption { (name) ": " strong { (last) } @if highest.is_some() { ", at most " (most) } }
             svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label={ (name) " over the last minutes: " (last) ", at most " (most) } {
                 line.grid x1="0" x2=(WIDTH) y1="1" y2="1" {}
                 line.grid x1="0" x2=(WIDTH) y1=(HEIGHT / 2.0) y2=(HEIGHT / 2.0) {}
                 line.grid x1="0" x2=(WIDTH) y1=(HEIGHT - 1.0) y2=(HEIGHT - 1.0) {}
                 polyline.line points=(line) {}
             }
+            div.axis aria-hidden="true" { span { (super::super::live::POINTS / 60) " min ago" } span { "now" } }
         }
     }
 }

@@ -11,7 +11,7 @@ pub(super) fn controls(text: &str) -> Markup {
     let query = RecordingQuery::parse(text).unwrap_or_default();
     html! {
         form.filter method="get" action="/recordings" role="search" aria-label="Search recordings" {
-            label { "Search " input type="search" name="q" value=(query.q) placeholder="subject, route, session, state"; }
+            label { "Search " input type="search" name="q" value=(query.q) placeholder="subject, route, session, state" size="28"; }
             button type="submit" { "Show" }
             a href="/recordings" { "Clear" }
         }
@@ -24,7 +24,7 @@ pub(super) fn list(query: &RecordingQuery, listing: &Listing) -> Markup {
         ["Session", "Began", "Last", "Who", "Route", "Client leg", "Upstream leg", "Up", "Down", "State"];
     html! {
         (faults(&listing.faults))
-        p.count { strong { (listing.recordings.len()) } " recorded" @if matching != listing.recordings.len() { ", " strong { (matching) } " match" } }
+        p.count { strong { (listing.recordings.len()) } " recorded, read " (listing.age().as_secs()) " s ago" @if matching != listing.recordings.len() { ", " strong { (matching) } " match" } }
         @if rows.is_empty() {
             p { "No recording to show." }
         } @else {

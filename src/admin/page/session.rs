@@ -114,6 +114,9 @@ fn leg(name: &str, leg: Option<&LegView>) -> Markup {
                         (entry("Resumed", html! { @if leg.resumed { "yes" } @else { "no" } }))
                         (entry("ALPN", html! { (leg.alpn.as_deref().unwrap_or("–")) }))
                         (entry("Verified", html! { (verified(leg.verified)) }))
+                        @if let Some(own) = &leg.gateway_certificate {
+                            (entry("Gateway’s certificate", html! { (days(Some(own.days_left))) ", until " (time(&own.not_after)) }))
+                        }
                         @if let Some(certificate) = &leg.certificate {
                             (entry("Certificate", html! { (certificate.name) ", " (days(certificate.days_left)) }))
                             (entry("SHA-256", html! { code.digest { (certificate.sha256) } }))

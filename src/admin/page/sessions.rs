@@ -11,7 +11,7 @@ pub(super) fn controls(text: &str) -> Markup {
     let query = Query::parse(text).unwrap_or_default();
     html! {
         form.filter method="get" action="/" role="search" aria-label="Filter sessions" {
-            label { "Search " input type="search" name="q" value=(query.q) placeholder="subject, route, address, id"; }
+            label { "Search " input type="search" name="q" value=(query.q) placeholder="subject, route, address, id" size="24"; }
             label { "Route " input type="text" name="route" value=(query.route); }
             label {
                 "Encryption "
@@ -115,9 +115,11 @@ fn column(query: &Query, sort: Sort, name: &str) -> Markup {
     let is_sorted = query.sort == sort;
     let descending = if is_sorted { !query.descending } else { false };
     let next = Query { sort, descending, page: 1, ..query.clone() };
+    let class =
+        matches!(sort, Sort::Age | Sort::Up | Sort::Down | Sort::Rate | Sort::Requests).then_some("number");
     let order = is_sorted.then_some(if query.descending { "descending" } else { "ascending" });
     html! {
-        th scope="col" aria-sort=[order] {
+        th scope="col" class=[class] aria-sort=[order] {
             a href=(place(&next)) {
                 (name)
                 @if let Some(order) = order { span aria-hidden="true" { @if order == "ascending" { " ▲" } @else { " ▼" } } }

@@ -68,10 +68,10 @@ pub(super) fn routes(all: &[RouteView]) -> Markup {
                     td { (health(one)) }
                     td {
                         @match (one.dial.seconds.p50, one.dial.seconds.p99) {
-                            (Some(half), Some(most)) => { (seconds(half)) " half, " (seconds(most)) " 99 of 100" }
+                            (Some(half), Some(most)) => { "half within " (seconds(half)) br; "99 of 100 within " (seconds(most)) }
                             _ => { "–" }
                         }
-                        br; small { (one.dial.seconds.count) " dials, " (one.dial.failed) " failed" }
+                        br; small { (one.dial.seconds.count) @if one.dial.seconds.count == 1 { " dial, " } @else { " dials, " } (one.dial.failed) " failed" }
                     }
                     td {
                         (days(one.certificate_days_left))
