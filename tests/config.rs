@@ -44,6 +44,7 @@ fn folder() -> tempfile::TempDir {
     private(&at("secrets/shop-rw.password"), "canary-rw\n");
     private(&at("secrets/admin.key"), "canary-admin-0123456789\n");
     private(&at("secrets/push.key"), "canary-push-0123456789\n");
+    private(&at("secrets/otlp.key"), "canary-otlp-0123456789\n");
     private(&at("secrets/operators.secret"), "canary-operators-0123456789\n");
     private(&at("secrets/poll.key"), "canary-poll-0123456789\n");
     private(&at("secrets/eab.key"), "Y2FuYXJ5LWVhYi1rZXk\n");

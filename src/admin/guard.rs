@@ -78,8 +78,8 @@ fn is_foreign(headers: &HeaderMap, is_post: bool) -> bool {
 
 /// True where readers could differ about what a request says: a field that decides comes twice, or two say how long it is.
 fn is_ambiguous(headers: &HeaderMap) -> bool {
-    let is_repeated = |name: &HeaderName| headers.get_all(name).iter().nth(1).is_some();
-    DECIDING.iter().any(is_repeated)
+    let is_repeated = |name: HeaderName| headers.get_all(name).iter().nth(1).is_some();
+    DECIDING.into_iter().any(is_repeated)
         || headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING)
 }
 

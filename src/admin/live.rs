@@ -18,6 +18,12 @@ const FRESH: Duration = Duration::from_millis(50);
 /// The same where there are many sessions: ten thousand take some 10 ms to look at.
 const FRESH_WITH_MANY: Duration = Duration::from_millis(900);
 
+/// The same as a multiple of the time that reading took: whoever looks costs less than a hundredth of a core.
+const FRESH_TIMES: u32 = 150;
+
+/// The same at most.
+const FRESH_AT_MOST: Duration = Duration::from_secs(5);
+
 /// How many sessions are many.
 pub(super) const MANY: usize = 1_000;
 
@@ -36,6 +42,8 @@ pub(super) const POINTS: usize = 300;
 /// The sessions as they were at one time.
 pub(super) struct Seen {
     at: Instant,
+    /// How long it took to read them.
+    took: Duration,
     /// When.
     pub(super) wall: SystemTime,
     /// Each session.
@@ -120,7 +128,12 @@ impl Live {
         let base = self.base.lock().clone().filter(|seen| seen.at.elapsed() < KEPT);
         // Thousands take a while, in which orders are not to wait.
         let (shared, before) = (state.clone(), base.clone());
-        let read = move || Arc::new(Seen::new(registry(&shared).snapshot(), before.as_deref()));
+        let read = move || {
+            let began = Instant::now();
+            let snapshots = registry(&shared).snapshot();
+            let seen = Seen::new(snapshots, before.as_deref(), Instant::now());
+            Arc::new(Seen { took: began.elapsed(), ..seen })
+        };
         let seen = tokio::task::spawn_blocking(read).await.expect("a snapshot has no faults");
         if base.is_none_or(|base| base.at.elapsed() >= SPAN) {
             self.plot(&seen, workers);
@@ -176,8 +189,8 @@ impl Live {
 }
 
 impl Seen {
-    fn new(snapshots: Vec<Snapshot>, before: Option<&Seen>) -> Self {
-        let at = Instant::now();
+    /// `at`: when the snapshots were taken.
+    fn new(snapshots: Vec<Snapshot>, before: Option<&Seen>, at: Instant) -> Self {
         let known: HashMap<SessionId, &Snapshot> = before
             .iter()
             .flat_map(|seen| seen.rows.iter().map(|row| (row.snapshot.id, &row.snapshot)))
@@ -186,11 +199,18 @@ impl Seen {
             let before = known.get(&snapshot.id).copied().zip(before.map(|seen| seen.at));
             Row::new(snapshot, before)
         };
-        Seen { at, wall: SystemTime::now(), rows: snapshots.into_iter().map(row).collect() }
+        Seen {
+            at,
+            took: Duration::ZERO,
+            wall: SystemTime::now(),
+            rows: snapshots.into_iter().map(row).collect(),
+        }
     }
 
     fn is_fresh(&self) -> bool {
-        self.age() < if self.rows.len() < MANY { FRESH } else { FRESH_WITH_MANY }
+        let is_many = self.rows.len() >= MANY;
+        let by_cost = || (self.took * FRESH_TIMES).clamp(FRESH_WITH_MANY, FRESH_AT_MOST);
+        self.age() < if is_many { by_cost() } else { FRESH }
     }
 
     /// Time since it was made.

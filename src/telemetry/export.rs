@@ -95,7 +95,7 @@ impl Exporter {
     }
 
     /// Sends a batch, or drops it after some tries.
-    async fn send(&mut self, batch: &[Box<Span>]) {
+    async fn send(&mut self, batch: &[Span]) {
         let body = Bytes::from(otlp::request(batch).to_string());
         let mut waits = RETRIES.iter();
         let outcome = loop {
@@ -155,7 +155,7 @@ enum Interruption {
 }
 
 /// Takes messages until a batch is full, or has waited for long enough, or something else is to be done first.
-async fn collect(receiver: &mut Receiver<Message>, batch: &mut Vec<Box<Span>>) -> Option<Interruption> {
+async fn collect(receiver: &mut Receiver<Message>, batch: &mut Vec<Span>) -> Option<Interruption> {
     let mut due = None;
     while batch.len() < BATCH {
         let next = match due {
@@ -166,7 +166,7 @@ async fn collect(receiver: &mut Receiver<Message>, batch: &mut Vec<Box<Span>>) -
             },
         };
         match next {
-            Some(Message::Span(span)) => batch.push(span),
+            Some(Message::Span(span)) => batch.push(*span),
             Some(Message::Flush(done)) => return Some(Interruption::Flush(done)),
             Some(Message::Destination(destination)) => return Some(Interruption::Destination(destination)),
             None => return Some(Interruption::End),

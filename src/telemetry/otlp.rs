@@ -36,8 +36,8 @@ fn attribute_name(kind: SpanKind, field: &str) -> Option<&'static str> {
 }
 
 /// The body of a request to a collector.
-pub(super) fn request(spans: &[Box<Span>]) -> Value {
-    let spans: Vec<Value> = spans.iter().map(|span| one(span)).collect();
+pub(super) fn request(spans: &[Span]) -> Value {
+    let spans: Vec<Value> = spans.iter().map(one).collect();
     json!({
         "resourceSpans": [{
             "resource": { "attributes": [

@@ -20,7 +20,7 @@ fn tracer(share: f64) -> Tracer {
 }
 
 fn exported(span: Span) -> Value {
-    super::otlp::request(&[Box::new(span)])["resourceSpans"][0]["scopeSpans"][0]["spans"][0].clone()
+    super::otlp::request(&[span])["resourceSpans"][0]["scopeSpans"][0]["spans"][0].clone()
 }
 
 fn attribute<'a>(span: &'a Value, key: &str) -> &'a Value {

@@ -138,6 +138,25 @@ def test_requests_are_shown_as_they_end_to_whoever_watches(world, start):
     assert operator.http.get("/api/sessions/00000000000000ff/activity").status_code == 404
 
 
+def test_a_page_shows_a_request_as_soon_as_it_is_over(world, start):
+    gateway = start(world.config(local(world, "operated-at-once")))
+    operator, bearer = Operator(gateway), {"Authorization": f"Bearer {world.issuer.token()}"}
+    with client(world) as http:
+        ask = lambda path: http.get(f"https://localhost:{gateway.port}{path}", headers=bearer)
+        ask("/look")
+        [session] = operator.sessions()
+        with operator.http.stream("GET", "/events", params={"view": f"/sessions/{session['id']}"}) as events:
+            lines, waited = events.iter_lines(), []
+            assert "None has ended" in next(lines)
+            for n in range(6):
+                began = time.monotonic()
+                ask(f"/round/{n}")
+                assert any(f"/round/{n}" in line for line in lines)
+                waited.append(time.monotonic() - began)
+    # Not with the next figures, a second apart.
+    assert max(waited) < 0.7, waited
+
+
 def test_a_neighbour_on_the_machine_looks_and_gives_no_orders(world, start):
     """Another user, who reaches the loopback port as everybody does."""
     other = ["setpriv", "--reuid=65534", "--clear-groups"] if os.getuid() == 0 else ["sudo", "-n", "-u", "nobody"]

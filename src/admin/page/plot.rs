@@ -65,8 +65,8 @@ fn latency(name: &str, of: &Quantiles) -> Markup {
 
 /// One line over time. The last point stands at the right. `None`: there was nothing to measure, and the line stands still.
 fn plot(name: &str, values: &[Option<f64>], show: impl Fn(f64) -> String) -> Markup {
-    let known = values.iter().flatten().copied();
-    let (highest, latest) = (known.clone().reduce(f64::max), known.last());
+    let mut known = values.iter().flatten().copied();
+    let (highest, latest) = (known.clone().reduce(f64::max), known.next_back());
     let mut before = 0.0;
     let mut stand = |value: &Option<f64>| {
         before = value.unwrap_or(before);
