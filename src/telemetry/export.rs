@@ -1,6 +1,7 @@
 //! The exporter: a thread that sends spans in batches, and tries again what a collector could not take just now.
 
-use super::{Span, otlp};
+use super::otlp;
+use super::span::Span;
 use crate::metrics::{SpanOutcome, count_spans};
 use crate::net::https::{HttpsClient, HttpsFault, HttpsUrl, Limits};
 use crate::secret::Secret;

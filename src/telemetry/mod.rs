@@ -13,16 +13,18 @@
 mod context;
 mod export;
 mod otlp;
+mod span;
 
 pub use context::SpanContext;
 pub use export::{Destination, LIMITS};
+pub use span::{Span, SpanKind};
 
 use crate::metrics::{SpanOutcome, count_spans};
 use export::{Message, QUEUE};
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::sync::mpsc::channel;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender};
 
 /// Hands spans to the exporter.
@@ -33,34 +35,6 @@ pub struct Tracer {
     sender: Sender<Message>,
     /// Until the exporter's thread has it.
     receiver: Mutex<Option<Receiver<Message>>>,
-}
-
-/// What a span covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpanKind {
-    /// A client connection from accept to close.
-    Session,
-    /// An HTTP request.
-    Request,
-    /// A statement of a database session.
-    Statement,
-}
-
-/// A span that is over.
-#[derive(Debug)]
-pub struct Span {
-    /// What it covers.
-    pub kind: SpanKind,
-    /// Where it stands.
-    pub context: SpanContext,
-    /// The session's span, where that stands in another trace.
-    pub session: Option<SpanContext>,
-    /// The log's line.
-    pub line: String,
-    /// When it was over.
-    pub ended: SystemTime,
-    /// How long it took.
-    pub took: Duration,
 }
 
 impl Tracer {

@@ -1,7 +1,8 @@
 //! Spans as OTLP has them in JSON (opentelemetry-proto, `ExportTraceServiceRequest`), with the names of OpenTelemetry's semantic
 //! conventions where these have one.
 
-use super::{Span, SpanContext, SpanKind};
+use super::context::SpanContext;
+use super::span::{Span, SpanKind};
 use serde_json::{Map, Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::net::https::HttpsClient;
 use serde_json::Value;
+use std::time::SystemTime;
 
 pub(super) fn span(line: &str) -> Span {
     let context = SpanContext { trace: 0xabc, span: 0xdef, parent: Some(0x12), is_sampled: true };
