@@ -1,4 +1,4 @@
-//! Stored credentials: what replaces the client's token on the way up.
+//! Stored credentials, which replace the client's token on requests to the upstream.
 
 use crate::names::IssuerName;
 use crate::policy::Identity;

@@ -1,4 +1,4 @@
-//! What workers share: made once from the configuration, read-only, swapped whole on reload.
+//! Configuration shared by all workers: immutable, swapped as a whole on reload.
 
 use crate::acme::{Certificate, Challenges};
 use crate::credential::{Account, HeaderInjection};
@@ -39,7 +39,7 @@ pub struct Gateway {
     tunnels: HashMap<(usize, String), Arc<Tunnel>>,
     /// Certificates that renew themselves.
     pub acme: AcmeFacts,
-    /// What nobody uses in earnest.
+    /// Honeytokens.
     pub honeytokens: Honeytokens,
     /// Issuers whose security events are obeyed.
     pub signals: Vec<Arc<SignalSource>>,
@@ -58,8 +58,8 @@ pub struct AcmeFacts {
 
 impl AcmeFacts {
     /// The first certificate that does not serve, and why.
-    pub fn trouble(&self, now: SystemTime) -> Option<(&RouteName, String)> {
-        self.certificates.iter().find_map(|(route, one)| Some((route, one.trouble(now)?)))
+    pub fn problem(&self, now: SystemTime) -> Option<(&RouteName, String)> {
+        self.certificates.iter().find_map(|(route, one)| Some((route, one.problem(now)?)))
     }
 }
 
@@ -224,7 +224,7 @@ pub struct Route {
     pub dial_ahead: usize,
     /// Replaces `Host` / `:authority`; `None` keeps the client's.
     pub authority: Option<String>,
-    /// Who may.
+    /// The access rules.
     pub policy: Policy,
     /// Headers that the gateway sets.
     pub inject: Vec<HeaderInjection>,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// From one look to the next.
-pub(crate) const EVERY: Duration = Duration::from_millis(250);
+pub(crate) const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 
 pub(crate) struct Looks<'a> {
     running: Option<&'a Running>,

@@ -58,7 +58,7 @@ const ENVOY_JWT: Template = ("envoy-jwt.yaml", include_str!("../peers/envoy-jwt.
 const STUNNEL: Template = ("stunnel.conf", include_str!("../peers/stunnel.conf"));
 
 /// How long a peer may take until it accepts connections.
-const PATIENCE: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where the peer's program is; an error names what to install.
 pub(crate) fn program(peer: Peer, common: &Common) -> Result<PathBuf, String> {
@@ -206,7 +206,7 @@ fn launch_with(
     let mut running = Running { child, at, version, threads_end: peer == Peer::Stunnel };
     let started = Instant::now();
     while !ready(peer, probe) {
-        if running.child.try_wait()?.is_some() || started.elapsed() > PATIENCE {
+        if running.child.try_wait()?.is_some() || started.elapsed() > START_TIMEOUT {
             let out = pki.file(&format!("{}-{}.out", peer.name(), at.port()));
             let said =
                 [out, log].iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect::<String>();
@@ -236,7 +236,7 @@ pub(crate) fn launch_other(
     let mut running = Running { child, at, version, threads_end: false };
     let started = Instant::now();
     while TcpStream::connect_timeout(&at, Duration::from_millis(200)).is_err() {
-        if running.child.try_wait()?.is_some() || started.elapsed() > PATIENCE {
+        if running.child.try_wait()?.is_some() || started.elapsed() > START_TIMEOUT {
             return Err(format!("{name} did not come up:\n{}", std::fs::read_to_string(out)?).into());
         }
         std::thread::sleep(Duration::from_millis(20));

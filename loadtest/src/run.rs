@@ -105,7 +105,7 @@ async fn measure(
     let cores = [&common.load_cores[..], &common.peer_cores].concat();
     let _awake = common.awake.then(|| Awake::keep(&cores)).transpose()?;
     let mut looks = Looks::begin(running, meter.clone(), scale, cores)?;
-    let mut look = tokio::time::interval(looks::EVERY);
+    let mut look = tokio::time::interval(looks::SAMPLE_INTERVAL);
     let mut work = std::pin::pin!(work::run(shape, site));
     // One listener for the whole run, so that no interrupt falls between two.
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());

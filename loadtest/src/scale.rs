@@ -10,7 +10,7 @@ type Points = Vec<(f64, f64)>;
 
 /// How Staunch's cost grows with streams, record sizes and workers.
 pub(crate) async fn scale(common: &Common, quick: bool) -> Outcome<ExitCode> {
-    let divide = if quick { compare::QUICK } else { 1 };
+    let divide = if quick { compare::QUICK_DIVISOR } else { 1 };
     let mut failures = 0;
     let mut series: BTreeMap<&str, BTreeMap<&str, Points>> = BTreeMap::new();
     let mut runs: Vec<(&str, &str, f64, Common, Shape)> = Vec::new();

@@ -1,4 +1,4 @@
-//! One certificate: what handshakes are answered with now, and what is known of its renewal.
+//! One ACME certificate: its current key and chain, and the state of its renewal.
 
 use super::schedule::Life;
 use super::settings::{Name, Settings};
@@ -14,14 +14,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// A certificate that renews itself. A route's TLS configuration asks it for each handshake, so that a new one serves at
+/// A self-renewing certificate. A route's TLS configuration asks it for each handshake, so that a new one serves at
 /// once and connections that live go on.
 #[derive(Debug)]
 pub struct Certificate {
     slot: ArcSwap<Slot>,
 }
 
-/// What a certificate's task and the routes that show it share; it outlives reloads.
+/// State shared by a certificate's task and the routes that serve it; it outlives reloads.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) key: String,
@@ -39,7 +39,7 @@ pub struct Issued {
     pub(super) life: Life,
 }
 
-/// What came of the last orders. Kept over restarts: those must not lift_delay what has failed.
+/// Result of the last orders. Kept over restarts: a restart must not clear the back-off.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Orders that failed since the last success.
@@ -63,7 +63,7 @@ pub struct Status {
 }
 
 impl Certificate {
-    /// A certificate as it is wanted, with what was kept of it.
+    /// A configured certificate with its stored state.
     pub fn new(settings: Settings, issued: Option<Issued>, status: Status) -> Self {
         let slot = Slot {
             key: settings.key(),
@@ -95,12 +95,12 @@ impl Certificate {
         self.slot.load().issued.load().as_ref().map(|issued| issued.life.not_after)
     }
 
-    /// What came of the last orders.
+    /// Result of the last orders.
     pub fn status(&self) -> Status {
         self.slot.load().status.lock().clone()
     }
 
-    /// What it is to be good for.
+    /// Its names.
     pub fn names(&self) -> Vec<String> {
         self.slot.load().settings.load().name_texts()
     }
@@ -110,8 +110,8 @@ impl Certificate {
         self.slot.load().settings.load().authorities.iter().map(|one| one.name.clone()).collect()
     }
 
-    /// What keeps it from serving: it is not there, or has ended; with the last error.
-    pub fn trouble(&self, now: SystemTime) -> Option<String> {
+    /// Why it cannot serve: missing or expired, with the last error.
+    pub fn problem(&self, now: SystemTime) -> Option<String> {
         let what = match self.not_after() {
             None => "there is no certificate yet",
             Some(end) if end < now => "the certificate has expired",
@@ -226,9 +226,9 @@ mod tests {
         issued.life = Life { not_before: end - Duration::from_secs(60), not_after: end };
         let status = Status { last_error: Some("ca: no answer".into()), ..Status::default() };
         let certificate = Certificate::new(settings, Some(issued), status);
-        assert_eq!(certificate.trouble(end), None);
-        let trouble = certificate.trouble(end + Duration::from_secs(1));
-        assert_eq!(trouble.as_deref(), Some("the certificate has expired: ca: no answer"));
+        assert_eq!(certificate.problem(end), None);
+        let problem = certificate.problem(end + Duration::from_secs(1));
+        assert_eq!(problem.as_deref(), Some("the certificate has expired: ca: no answer"));
         assert!(certificate.is_there());
     }
 
@@ -246,9 +246,9 @@ mod tests {
             Issued::from_pem(format!("{}{}", leaf.key_pem(), leaf.certificate_pem()).as_bytes()).unwrap();
         let old = Certificate::new(settings("old"), Some(issued), Status::default());
         let new = Certificate::new(settings("new"), None, Status::default());
-        assert!(!new.is_there() && new.trouble(SystemTime::now()).is_some());
+        assert!(!new.is_there() && new.problem(SystemTime::now()).is_some());
         new.adopt(&old.slot());
-        assert!(new.is_there() && new.trouble(SystemTime::now()).is_none());
+        assert!(new.is_there() && new.problem(SystemTime::now()).is_none());
         assert_eq!(old.slot().settings.load().dns_hook, ["new"]);
     }
 }

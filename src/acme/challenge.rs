@@ -1,4 +1,4 @@
-//! Answers to challenges that are under way: for TLS-ALPN-01 in handshakes, for HTTP-01 on port 80.
+//! Pending challenges: TLS-ALPN-01 in handshakes, HTTP-01 on port 80.
 
 use super::settings::Name;
 use crate::tls::PostQuantum;
@@ -25,7 +25,7 @@ pub struct Challenges {
     http: RwLock<HashMap<String, String>>,
 }
 
-/// An answer that is given as long as this lives.
+/// A published challenge response, withdrawn when dropped.
 #[derive(Debug)]
 pub(super) struct Answer {
     challenges: Arc<Challenges>,

@@ -85,7 +85,7 @@ impl AcmeClient {
     }
 }
 
-/// Why there is no answer of the protocol.
+/// Why there is no ACME response.
 #[derive(Debug, thiserror::Error)]
 enum ExchangeFault {
     #[error("{0}")]

@@ -1,4 +1,4 @@
-//! Why an order came to nothing, in words for the log.
+//! Why an order failed, in words for the log.
 
 use super::client::AcmeClient;
 use instant_acme::Error;
@@ -7,7 +7,7 @@ use std::time::SystemTime;
 /// Characters of a fault that are kept: authorities quote whole pages.
 const MAX_TEXT: usize = 500;
 
-/// Why an order came to nothing.
+/// Why an order failed.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) text: String,

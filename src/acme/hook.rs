@@ -12,7 +12,7 @@ use tokio::process::Command;
 const TIMEOUT: Duration = Duration::from_secs(600);
 /// Bytes of its words that go into a fault.
 const MAX_WORDS: usize = 300;
-/// What it sees of the gateway's environment, where secrets may stand.
+/// Environment variables that the hook inherits.
 const PASSED_ENVIRONMENT: [&str; 4] = ["PATH", "HOME", "LANG", "CREDENTIALS_DIRECTORY"];
 
 /// A TXT record.

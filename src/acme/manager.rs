@@ -1,4 +1,4 @@
-//! The tasks of all certificates, and what they share for the life of the process.
+//! The manager: tasks of all certificates and their shared state.
 
 use super::certificate::{Certificate, Slot};
 use super::challenge::Challenges;
@@ -73,7 +73,7 @@ impl Manager {
         self.shared.challenges.clone()
     }
 
-    /// What of a plan cannot be had without a restart.
+    /// Settings of a plan that need a restart.
     pub fn restart_needed_for(&self, plan: &Plan) -> Option<&'static str> {
         if plan.store != self.shared.store {
             return Some("[acme] state changed");
@@ -91,7 +91,7 @@ impl Manager {
             let task = match tasks.remove(&key) {
                 Some(task) => {
                     certificate.adopt(&task.slot);
-                    lift_delay(&task.slot);
+                    clear_backoff(&task.slot);
                     task
                 }
                 None => {
@@ -107,8 +107,8 @@ impl Manager {
     }
 }
 
-/// Whoever reloads has probably mended something: what failed a while ago is tried again.
-fn lift_delay(slot: &Slot) {
+/// Clears the back-off after a reload, which probably fixed the cause.
+fn clear_backoff(slot: &Slot) {
     {
         let mut status = slot.status.lock();
         let last = status.last_attempt.map_or(UNIX_EPOCH, |at| UNIX_EPOCH + Duration::from_secs(at));

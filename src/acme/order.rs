@@ -69,7 +69,7 @@ impl OrderContext<'_> {
             }
             order => order?,
         };
-        self.fulfil(order, &client).await
+        self.complete_order(order, &client).await
     }
 
     async fn new_order(
@@ -94,7 +94,7 @@ impl OrderContext<'_> {
         account.new_order(&wanted).await.map_err(|error| explain(error, client))
     }
 
-    async fn fulfil(&self, mut order: Order, client: &AcmeClient) -> Result<Secret, Fault> {
+    async fn complete_order(&self, mut order: Order, client: &AcmeClient) -> Result<Secret, Fault> {
         let to_fault = |error| explain(error, client);
         let mut records = Vec::new();
         let proven = self.prove(&mut order, client, &mut records).await;

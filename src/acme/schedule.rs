@@ -3,25 +3,25 @@
 use std::time::{Duration, SystemTime};
 
 /// Certificates that live no longer than this are renewed at half their life, others at two thirds.
-const SHORT_LIVED: Duration = Duration::from_secs(10 * 86_400);
+const SHORT_LIFETIME: Duration = Duration::from_secs(10 * 86_400);
 /// Renewals are spread over this part of the life before their time, so that many gateways do not come at once.
 const JITTER_SHARE: u32 = 20;
 /// A certificate younger than this part of its life is not renewed, whatever the authority suggests: one that always suggests
 /// the past would be asked without end.
-const YOUNG_SHARE: u32 = 10;
+const YOUNG_DIVISOR: u32 = 10;
 /// The same for long lives.
 const MAX_YOUNG_AGE: Duration = Duration::from_secs(3600);
 /// The last part of a life in which no suggestion can hold a renewal back.
-const LAST_SHARE: u32 = 20;
+const FINAL_DIVISOR: u32 = 20;
 
 /// Between the first failed order and the next; three times as long after each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(60);
 /// Longest delay while there is a certificate with plenty of life left.
 const LAST_RETRY: Duration = Duration::from_secs(2 * 86_400);
 /// Longest delay without a certificate.
-const LAST_RETRY_WITHOUT: Duration = Duration::from_secs(86_400);
+const MAX_RETRY_WITHOUT_CERTIFICATE: Duration = Duration::from_secs(86_400);
 /// Longest delay when the certificate is about to end. Authorities allow about five failed orders an hour for a name.
-const LAST_RETRY_URGENT: Duration = Duration::from_secs(3600);
+const MAX_RETRY_NEAR_EXPIRY: Duration = Duration::from_secs(3600);
 
 /// A certificate's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Life {
     /// When to renew if the authority suggests nothing. `random` lies in `0.0..1.0`.
     pub(super) fn renewal(self, random: f64) -> SystemTime {
         let whole = self.whole();
-        let at = if whole > SHORT_LIVED { whole / 3 * 2 } else { whole / 2 };
+        let at = if whole > SHORT_LIFETIME { whole / 3 * 2 } else { whole / 2 };
         self.not_before + at.saturating_sub((whole / JITTER_SHARE).mul_f64(random))
     }
 
@@ -55,8 +55,8 @@ impl Life {
         random: f64,
     ) -> Option<SystemTime> {
         let window = end.duration_since(start).ok().filter(|window| !window.is_zero())?;
-        let earliest = self.not_before + (self.whole() / YOUNG_SHARE).min(MAX_YOUNG_AGE);
-        let latest = self.not_after - self.whole() / LAST_SHARE;
+        let earliest = self.not_before + (self.whole() / YOUNG_DIVISOR).min(MAX_YOUNG_AGE);
+        let latest = self.not_after - self.whole() / FINAL_DIVISOR;
         Some((start + window.mul_f64(random)).max(earliest).min(latest))
     }
 }
@@ -64,8 +64,8 @@ impl Life {
 /// How long to wait after the `failures`-th failure in a row, 1 the first. `life` is that of the certificate that serves.
 pub(super) fn retry_delay(failures: u32, life: Option<Life>, now: SystemTime, random: f64) -> Duration {
     let most = match life.map(|life| life.left(now)) {
-        None => LAST_RETRY_WITHOUT,
-        Some(left) => (left / 8).clamp(LAST_RETRY_URGENT, LAST_RETRY),
+        None => MAX_RETRY_WITHOUT_CERTIFICATE,
+        Some(left) => (left / 8).clamp(MAX_RETRY_NEAR_EXPIRY, LAST_RETRY),
     };
     let factor = 3_u32.saturating_pow(failures.saturating_sub(1).min(16));
     // From four fifths to six fifths: failures that have one cause do not come back together.

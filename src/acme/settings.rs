@@ -1,4 +1,4 @@
-//! What is wanted: names, authorities, and how control of the names is proven.
+//! Settings: names, authorities, and the challenge type.
 
 use crate::net::https::HttpsUrl;
 use crate::secret::Secret;
@@ -21,7 +21,7 @@ pub fn built_in(name: &str) -> Option<(&'static str, Option<&'static str>)> {
     BUILT_IN.iter().find(|(known, ..)| *known == name).map(|(_, directory, staging)| (*directory, *staging))
 }
 
-/// One certificate as it is wanted.
+/// One configured certificate.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// What it is to be good for, at least one.

@@ -24,7 +24,7 @@ pub struct Store {
     folder: PathBuf,
 }
 
-/// The right to change what is in a state directory; given back when dropped.
+/// An exclusive lock on a state directory, released when dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
     _file: File,

@@ -82,7 +82,7 @@ fn due(
 ) -> SystemTime {
     let status = slot.status.lock();
     let renewal = match slot.issued.load().as_ref() {
-        Some(issued) if is_as_wanted(&status, settings) => {
+        Some(issued) if matches_settings(&status, settings) => {
             suggested.unwrap_or_else(|| issued.life.renewal(spread))
         }
         _ => now,
@@ -94,7 +94,7 @@ fn due(
 }
 
 /// False for a certificate of an authority, or with a profile, that is configured no more.
-fn is_as_wanted(status: &Status, settings: &Settings) -> bool {
+fn matches_settings(status: &Status, settings: &Settings) -> bool {
     let Some(directory) = &status.directory else { return true };
     settings.authority_of(directory).is_some_and(|authority| authority.profile == status.profile)
 }

@@ -1,4 +1,4 @@
-//! Who may look, and who may give orders.
+//! Access to the admin listener: viewers and operators.
 //!
 //! ```text
 //!   Authorization: Bearer …       the configured key                           operate
@@ -24,7 +24,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What somebody may do.
+/// Role of a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Look.
@@ -43,7 +43,7 @@ impl Role {
     }
 }
 
-/// Somebody who looks.
+/// A person or program with access.
 #[derive(Clone, Debug)]
 pub struct Operator {
     /// As in the log: `loopback`, `key`, or the subject at the issuer.
@@ -57,7 +57,7 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Somebody whom no issuer names.
+    /// Access without an issuer's identity.
     fn nameless(name: &str) -> Self {
         Operator { name: name.into(), role: Role::Operate, login: None, identity: None }
     }
@@ -68,9 +68,9 @@ impl Operator {
     }
 }
 
-/// Why somebody is not let in.
+/// Why access is denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Stranger {
+pub enum AccessDenied {
     /// Nothing was shown.
     #[error("log in first: send the key as 'Authorization: Bearer …', or open /login in a browser")]
     NoProof,
@@ -85,7 +85,7 @@ pub enum Stranger {
     /// The token verifies, and no rule names its holder.
     #[error("the token verifies, and no rule of [admin] operate or view names its holder")]
     NotAnOperator,
-    /// Somebody was shut out.
+    /// The identity was revoked.
     #[error("this proof of identity was revoked")]
     Revoked,
     /// The keys of the issuer are not there.
@@ -96,7 +96,7 @@ pub enum Stranger {
     Expired,
 }
 
-/// How long a login counts.
+/// Lifetime of a login.
 pub(super) const LOGIN_LIFETIME: Duration = Duration::from_secs(8 * 3600);
 
 /// Logins at a time; the oldest makes room.
@@ -107,7 +107,7 @@ pub(super) fn cookie_name(is_tls: bool) -> &'static str {
     if is_tls { "__Host-staunch_admin" } else { "staunch_admin" }
 }
 
-/// Who may.
+/// The access rules.
 pub struct Access {
     key: Option<Arc<Secret>>,
     /// Somebody at loopback needs no proof.
@@ -142,35 +142,35 @@ impl Access {
         headers: &HeaderMap,
         peer: SocketAddr,
         is_own: impl FnOnce() -> bool,
-    ) -> Result<Operator, Stranger> {
+    ) -> Result<Operator, AccessDenied> {
         if headers.contains_key(AUTHORIZATION) {
             return match bearer(headers).is_some_and(|key| self.is_key(key)) {
                 true => Ok(Operator::with_key()),
-                false => Err(Stranger::BadKey),
+                false => Err(AccessDenied::BadKey),
             };
         }
         match cookie(headers, self.cookie) {
             Some(cookie) => match self.login_of(cookie) {
-                Err(Stranger::Expired) if self.is_open => self.nobody(peer, is_own),
+                Err(AccessDenied::Expired) if self.is_open => self.nobody(peer, is_own),
                 found => found,
             },
             None => self.nobody(peer, is_own),
         }
     }
 
-    fn nobody(&self, peer: SocketAddr, is_own: impl FnOnce() -> bool) -> Result<Operator, Stranger> {
+    fn nobody(&self, peer: SocketAddr, is_own: impl FnOnce() -> bool) -> Result<Operator, AccessDenied> {
         if !self.is_open || !peer.ip().to_canonical().is_loopback() {
-            return Err(Stranger::NoProof);
+            return Err(AccessDenied::NoProof);
         }
         let role = if is_own() { Role::Operate } else { Role::View };
         Ok(Operator { role, ..Operator::nameless("loopback") })
     }
 
-    fn login_of(&self, cookie: &str) -> Result<Operator, Stranger> {
+    fn login_of(&self, cookie: &str) -> Result<Operator, AccessDenied> {
         let id = self.digest(cookie.as_bytes());
         let mut logins = self.logins.lock();
         logins.retain(|_, login| login.ends > Instant::now());
-        let login = logins.get(&id).ok_or(Stranger::Expired)?;
+        let login = logins.get(&id).ok_or(AccessDenied::Expired)?;
         Ok(Operator { login: Some(id), ..login.operator.clone() })
     }
 
@@ -258,7 +258,11 @@ mod tests {
         Operator { name: "ann".into(), role: Role::View, login: None, identity: None }
     }
 
-    fn ask(access: &Access, peer: &str, headers: &[(&'static str, String)]) -> Result<Operator, Stranger> {
+    fn ask(
+        access: &Access,
+        peer: &str,
+        headers: &[(&'static str, String)],
+    ) -> Result<Operator, AccessDenied> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
@@ -272,9 +276,9 @@ mod tests {
         assert_eq!(ask(&access(None), "[::ffff:127.0.0.1]:5", &[]).unwrap().role, Role::Operate);
         let neighbour = access(None).operator(&HeaderMap::new(), LOCAL.parse().unwrap(), || false).unwrap();
         assert_eq!((&*neighbour.name, neighbour.role), ("loopback", Role::View));
-        assert_eq!(ask(&access(None), REMOTE, &[]).unwrap_err(), Stranger::NoProof);
-        assert_eq!(ask(&access(Some("k")), LOCAL, &[]).unwrap_err(), Stranger::NoProof);
-        assert_eq!(ask(&Access::new(None, true, false), LOCAL, &[]).unwrap_err(), Stranger::NoProof);
+        assert_eq!(ask(&access(None), REMOTE, &[]).unwrap_err(), AccessDenied::NoProof);
+        assert_eq!(ask(&access(Some("k")), LOCAL, &[]).unwrap_err(), AccessDenied::NoProof);
+        assert_eq!(ask(&Access::new(None, true, false), LOCAL, &[]).unwrap_err(), AccessDenied::NoProof);
     }
 
     #[test]
@@ -283,10 +287,10 @@ mod tests {
         let bearer = |text: &str| vec![("authorization", text.to_owned())];
         assert_eq!(&*ask(&access, REMOTE, &bearer("Bearer key")).unwrap().name, "key");
         for bad in ["Bearer ke", "Bearer keyy", "Bearer ", "Bearer", "Basic key", "key", ""] {
-            assert_eq!(ask(&access, LOCAL, &bearer(bad)).unwrap_err(), Stranger::BadKey, "{bad}");
+            assert_eq!(ask(&access, LOCAL, &bearer(bad)).unwrap_err(), AccessDenied::BadKey, "{bad}");
         }
         let twice = [bearer("Bearer key"), bearer("Bearer key")].concat();
-        assert_eq!(ask(&access, LOCAL, &twice).unwrap_err(), Stranger::BadKey);
+        assert_eq!(ask(&access, LOCAL, &twice).unwrap_err(), AccessDenied::BadKey);
     }
 
     #[test]
@@ -300,10 +304,10 @@ mod tests {
         let token = access.form_token(&ann);
         assert!(access.is_form_token(&ann, &token) && !access.is_form_token(&other, &token));
         access.log_out(&ann);
-        assert_eq!(ask(&access, REMOTE, &with(&cookie)).unwrap_err(), Stranger::Expired);
+        assert_eq!(ask(&access, REMOTE, &with(&cookie)).unwrap_err(), AccessDenied::Expired);
         let short = access.log_in(viewer(), Duration::ZERO);
-        assert_eq!(ask(&access, REMOTE, &with(&short)).unwrap_err(), Stranger::Expired);
-        assert_eq!(ask(&access, REMOTE, &with("x")).unwrap_err(), Stranger::Expired);
+        assert_eq!(ask(&access, REMOTE, &with(&short)).unwrap_err(), AccessDenied::Expired);
+        assert_eq!(ask(&access, REMOTE, &with("x")).unwrap_err(), AccessDenied::Expired);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The JSON twins of the pages, and orders. Paths and fields are a contract: fields may be added.
 
 use super::fault::Fault;
-use super::live::bring_up_to_date;
-use super::orders::{self, Giver, RevokeRequest, SessionOrder};
+use super::live::refresh_counts;
+use super::orders::{self, OrderSource, RevokeRequest, SessionOrder};
 use super::recordings::{PER_PAGE, RecordingQuery};
 use super::tables;
 use super::view::{OwnCertificateView, SessionView, days_left};
@@ -174,8 +174,8 @@ fn json_object(headers: &HeaderMap, body: &[u8]) -> Result<Value, Fault> {
 
 /// Who gives the order, as orders take it.
 impl Caller {
-    pub(super) fn giver(&self) -> Giver<'_> {
-        Giver { operator: &self.operator, remote: self.peer.address }
+    pub(super) fn giver(&self) -> OrderSource<'_> {
+        OrderSource { operator: &self.operator, remote: self.peer.address }
     }
 }
 
@@ -186,7 +186,7 @@ impl Admin {
         let unknown = || Fault::unknown_session(id);
         let snapshot = self.state.registry().find(wanted).ok_or_else(unknown)?;
         let mut rows = vec![self.live.row(snapshot)];
-        bring_up_to_date(&mut rows).await;
+        refresh_counts(&mut rows).await;
         let row = rows.first().ok_or_else(unknown)?;
         let now = SystemTime::now();
         let mut view = SessionView::new(row, now);

@@ -1,6 +1,6 @@
 //! The live part of a page as server-sent events, one a second: what the page's script puts in place of the old.
 
-use super::live::MANY;
+use super::live::MANY_SESSIONS;
 use super::page::View;
 use super::{Admin, Caller};
 use crate::audit;
@@ -18,13 +18,13 @@ use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, channel};
 
 /// How often the live part is sent.
-const EVERY: Duration = Duration::from_secs(1);
+const PUSH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long what just happened waits for what happens with it.
 const SETTLING: Duration = Duration::from_millis(100);
 
 /// The same where there are many sessions, of which nobody can read a second's changes.
-const EVERY_WITH_MANY: Duration = Duration::from_secs(2);
+const PUSH_INTERVAL_WITH_MANY: Duration = Duration::from_secs(2);
 
 pub(super) async fn events(
     State(admin): State<Arc<Admin>>,
@@ -47,8 +47,8 @@ pub(super) async fn events(
             if sender.send(Bytes::from(format!("data: {text}\n\n"))).await.is_err() {
                 return;
             }
-            let many = admin.state.registry().len() > MANY;
-            let pause = tokio::time::sleep(if many { EVERY_WITH_MANY } else { EVERY });
+            let many = admin.state.registry().len() > MANY_SESSIONS;
+            let pause = tokio::time::sleep(if many { PUSH_INTERVAL_WITH_MANY } else { PUSH_INTERVAL });
             tokio::select! {
                 () = pause => {}
                 // A request or statement is shown as it comes, and a burst of them at once.
@@ -59,7 +59,7 @@ pub(super) async fn events(
     ([(CONTENT_TYPE, "text/event-stream")], Body::new(Events(receiver))).into_response()
 }
 
-/// A body that goes on for as long as somebody looks.
+/// A body that streams for as long as the client reads.
 struct Events(Receiver<Bytes>);
 
 impl hyper::body::Body for Events {

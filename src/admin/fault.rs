@@ -1,6 +1,6 @@
-//! What is answered to somebody who asks in vain: a status, a code for programs and a sentence for people.
+//! Error responses: a status, a code for programs and a sentence for people.
 
-use super::access::Stranger;
+use super::access::AccessDenied;
 use axum::Extension;
 use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
@@ -12,7 +12,7 @@ pub(super) const MAX_BODY: usize = 16 << 10;
 
 /// Marks an answer that says what is wrong in its own words.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Told;
+pub(super) struct ExplainedFault;
 
 /// An answer that is none. It is told as JSON; the guard shows it as a page to whoever asks for pages.
 #[derive(Clone, Debug)]
@@ -101,7 +101,7 @@ pub(super) fn clear_answer(
     wants_page: bool,
 ) -> Response {
     let known = response.extensions().get::<Fault>().cloned();
-    let is_told = known.is_some() || response.extensions().get::<Told>().is_some();
+    let is_told = known.is_some() || response.extensions().get::<ExplainedFault>().is_some();
     let fault = match known {
         Some(fault) if wants_page => fault,
         None if !is_told => match Fault::of_status(response.status()) {
@@ -124,20 +124,20 @@ fn keep_headers(from: &HeaderMap, to: &mut HeaderMap) {
     }
 }
 
-impl From<Stranger> for Fault {
-    fn from(stranger: Stranger) -> Self {
+impl From<AccessDenied> for Fault {
+    fn from(stranger: AccessDenied) -> Self {
         let code = match stranger {
-            Stranger::NoProof => "no_login",
-            Stranger::BadKey => "bad_key",
-            Stranger::Expired => "expired_login",
-            Stranger::BadToken => "bad_token",
-            Stranger::NotAnOperator => "not_an_operator",
-            Stranger::Revoked => "revoked",
-            Stranger::NoKeys => "issuer_unavailable",
+            AccessDenied::NoProof => "no_login",
+            AccessDenied::BadKey => "bad_key",
+            AccessDenied::Expired => "expired_login",
+            AccessDenied::BadToken => "bad_token",
+            AccessDenied::NotAnOperator => "not_an_operator",
+            AccessDenied::Revoked => "revoked",
+            AccessDenied::NoKeys => "issuer_unavailable",
         };
         let status = match stranger {
-            Stranger::NotAnOperator => StatusCode::FORBIDDEN,
-            Stranger::NoKeys => StatusCode::SERVICE_UNAVAILABLE,
+            AccessDenied::NotAnOperator => StatusCode::FORBIDDEN,
+            AccessDenied::NoKeys => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::UNAUTHORIZED,
         };
         Fault::new(status, code, stranger.to_string())
@@ -148,7 +148,7 @@ impl IntoResponse for Fault {
     fn into_response(self) -> Response {
         let body = axum::Json(json!({ "error": { "code": self.code, "message": self.message } }));
         let status = self.status;
-        let mut response = (status, Extension(Told), Extension(self), body).into_response();
+        let mut response = (status, Extension(ExplainedFault), Extension(self), body).into_response();
         if status == StatusCode::UNAUTHORIZED {
             let challenge = axum::http::HeaderValue::from_static(r#"Bearer realm="staunch admin""#);
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);

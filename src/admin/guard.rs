@@ -1,4 +1,4 @@
-//! What every request to the operator's listener must pass, and what every answer carries.
+//! Request checks and response headers of the admin listener.
 //!
 //! A loopback port is reachable from every web page in a browser of the machine. So the `Host` must be a loopback name, an
 //! address literal or a configured name (DNS rebinding is answered with 421), a foreign `Origin` is turned away, and what
@@ -20,7 +20,7 @@ use axum::response::{IntoResponse, Response};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Turns away what no operator sends, and marks every answer.
+/// Refuses invalid requests and sets the response headers.
 pub(super) async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let is_post = *request.method() == Method::POST && takes_orders(request.uri().path());
     let wants_page = wants_page(request.headers(), request.uri().path());

@@ -1,4 +1,4 @@
-//! Which of the live sessions are wanted, in which order: the query of `/` and `/api/sessions`.
+//! Filter, order and paging of live sessions: the query of `/` and `/api/sessions`.
 
 use super::live::Row;
 use form_urlencoded::{Serializer, parse};
@@ -31,7 +31,7 @@ pub(super) struct Query {
     pub(super) per_page: usize,
 }
 
-/// By what sessions are sorted.
+/// Sort key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sort {
     Age,

@@ -1,7 +1,7 @@
-//! What all who look share: a snapshot of the live sessions, at most one a second where there are many, and the rates since
+//! The snapshots that all viewers share: one of the live sessions, at most one a second where there are many, and the rates since
 //! one of a moment before.
 //!
-//! Nothing is done while nobody looks. The last snapshot is given up [`KEPT`] after it was made.
+//! Nothing is done while nobody looks. The last snapshot is given up [`SNAPSHOT_RETENTION`] after it was made.
 
 use crate::metrics::WorkerMetrics;
 use crate::names::SessionId;
@@ -12,11 +12,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// How old a snapshot may be that is shown.
-const FRESH: Duration = Duration::from_millis(50);
+/// Lifetime of a snapshot.
+const SNAPSHOT_TTL: Duration = Duration::from_millis(50);
 
 /// The same where there are many sessions: ten thousand take some 10 ms to look at.
-const FRESH_WITH_MANY: Duration = Duration::from_millis(900);
+const SNAPSHOT_TTL_WITH_MANY: Duration = Duration::from_millis(900);
 
 /// The same as a multiple of the time that reading took: whoever looks costs less than a hundredth of a core.
 const FRESH_TIMES: u32 = 150;
@@ -25,7 +25,7 @@ const FRESH_TIMES: u32 = 150;
 const FRESH_AT_MOST: Duration = Duration::from_secs(5);
 
 /// How many sessions are many.
-pub(super) const MANY: usize = 1_000;
+pub(super) const MANY_SESSIONS: usize = 1_000;
 
 /// What rates are measured over, at least; also from one point of the plots to the next.
 const SPAN: Duration = Duration::from_secs(1);
@@ -34,12 +34,12 @@ const SPAN: Duration = Duration::from_secs(1);
 const PUBLISHING: Duration = Duration::from_millis(8);
 
 /// How long a snapshot counts as the one before, for rates, and is kept.
-const KEPT: Duration = Duration::from_secs(15);
+const SNAPSHOT_RETENTION: Duration = Duration::from_secs(15);
 
 /// Points of the plots: five minutes at one a second.
 pub(super) const POINTS: usize = 300;
 
-/// The sessions as they were at one time.
+/// A snapshot of the sessions.
 pub(super) struct Seen {
     at: Instant,
     /// How long it took to read them.
@@ -103,7 +103,7 @@ pub(super) struct Live {
     base: Mutex<Option<Arc<Seen>>>,
     points: Mutex<VecDeque<Point>>,
     first_bytes: Mutex<Vec<u64>>,
-    /// One look at a time.
+    /// Serialises snapshots.
     looking: tokio::sync::Mutex<()>,
 }
 
@@ -125,7 +125,7 @@ impl Live {
         }
         registry(state).ask_for_counts();
         tokio::time::sleep(PUBLISHING).await;
-        let base = self.base.lock().clone().filter(|seen| seen.at.elapsed() < KEPT);
+        let base = self.base.lock().clone().filter(|seen| seen.at.elapsed() < SNAPSHOT_RETENTION);
         // Thousands take a while, in which orders are not to wait.
         let (shared, before) = (state.clone(), base.clone());
         let read = move || {
@@ -143,7 +143,7 @@ impl Live {
         let live = self.clone();
         let at = seen.at;
         tokio::spawn(async move {
-            tokio::time::sleep(KEPT).await;
+            tokio::time::sleep(SNAPSHOT_RETENTION).await;
             let mut last = live.last.lock();
             if last.as_ref().is_some_and(|seen| seen.at == at) {
                 *last = None;
@@ -156,7 +156,7 @@ impl Live {
     /// One session, with its rate since it was last looked at.
     pub(super) fn row(&self, snapshot: Snapshot) -> Row {
         let base = self.base.lock();
-        let base = base.as_ref().filter(|seen| seen.at.elapsed() < KEPT);
+        let base = base.as_ref().filter(|seen| seen.at.elapsed() < SNAPSHOT_RETENTION);
         let known = base.and_then(|seen| {
             let row = seen.rows.iter().find(|row| row.snapshot.id == snapshot.id)?;
             Some((&row.snapshot, seen.at))
@@ -208,9 +208,9 @@ impl Seen {
     }
 
     fn is_fresh(&self) -> bool {
-        let is_many = self.rows.len() >= MANY;
-        let by_cost = || (self.took * FRESH_TIMES).clamp(FRESH_WITH_MANY, FRESH_AT_MOST);
-        self.age() < if is_many { by_cost() } else { FRESH }
+        let is_many = self.rows.len() >= MANY_SESSIONS;
+        let by_cost = || (self.took * FRESH_TIMES).clamp(SNAPSHOT_TTL_WITH_MANY, FRESH_AT_MOST);
+        self.age() < if is_many { by_cost() } else { SNAPSHOT_TTL }
     }
 
     /// Time since it was made.
@@ -221,7 +221,7 @@ impl Seen {
 
 /// Has the sessions of these rows publish their counts, although they may be quiet, and reads them. Those that are over are
 /// left out.
-pub(super) async fn bring_up_to_date(rows: &mut Vec<Row>) {
+pub(super) async fn refresh_counts(rows: &mut Vec<Row>) {
     rows.iter().for_each(|row| row.snapshot.wake());
     tokio::time::sleep(PUBLISHING).await;
     rows.retain_mut(|row| {

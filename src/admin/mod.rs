@@ -44,7 +44,7 @@ use crate::net::tls_listener::TlsListener;
 use crate::policy::Policy;
 use crate::secret::Secret;
 use crate::session::registry::Registry;
-use access::{Access, Operator, Stranger};
+use access::{Access, AccessDenied, Operator};
 use axum::Router;
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Request, State};
@@ -57,7 +57,7 @@ use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use fault::Fault;
 use list::Query;
-use live::{Live, Row, Seen, bring_up_to_date};
+use live::{Live, Row, Seen, refresh_counts};
 use oidc_login::OidcLogin;
 use recordings::RecordingList;
 use signals::SeenEvents;
@@ -72,7 +72,7 @@ use view::SessionView;
 const BOUNDS: Bounds =
     Bounds { connections: 64, head: Duration::from_secs(1), silence: Duration::from_secs(10) };
 
-/// What the operator may ask.
+/// State that the admin listener shows.
 pub trait AdminState: Send + Sync + 'static {
     /// Whether new connections are served well; the text says why not.
     fn ready(&self) -> Result<(), String>;
@@ -97,7 +97,7 @@ pub trait AdminState: Send + Sync + 'static {
 /// How the operator's listener is set up.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Lets in whoever has it; without, whoever is at loopback.
+    /// The key that grants access; without one, loopback is trusted.
     pub key: Option<Arc<Secret>>,
     /// Names besides `localhost` and addresses under which the page is reached.
     pub hosts: Vec<String>,
@@ -236,7 +236,7 @@ async fn metrics(State(admin): State<Arc<Admin>>, request: Request) -> Response 
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.state.metrics()).into_response()
 }
 
-/// Whom a request comes from.
+/// The caller of a request.
 #[derive(Clone, Debug)]
 struct Caller {
     operator: Operator,
@@ -251,7 +251,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// Lets in whoever may look. Browsers are led to the log-in, programs are told.
+/// Requires a viewer. Browsers are redirected to the log-in, programs get an error.
 async fn authenticate(State(admin): State<Arc<Admin>>, mut request: Request, next: Next) -> Response {
     let peer = peer_of(&request);
     let headers = request.headers().clone();
@@ -331,28 +331,28 @@ impl PageOfSessions {
 
 impl Admin {
     /// Who sends a request: by key, by login, by token, or from loopback.
-    async fn operator(&self, headers: &HeaderMap, peer: &Peer) -> Result<Operator, Stranger> {
+    async fn operator(&self, headers: &HeaderMap, peer: &Peer) -> Result<Operator, AccessDenied> {
         let is_own = || {
             let asked = || self.is_shared_loopback || neighbour::is_own(peer.address, self.address);
             *peer.is_own.get_or_init(asked)
         };
         match self.access.operator(headers, peer.address, is_own) {
-            Err(Stranger::BadKey) if !self.tokens.is_empty() => {
-                let token = access::bearer(headers).ok_or(Stranger::BadKey)?;
+            Err(AccessDenied::BadKey) if !self.tokens.is_empty() => {
+                let token = access::bearer(headers).ok_or(AccessDenied::BadKey)?;
                 self.token_operator(token).await.map(|(operator, _)| operator)
             }
             // A login does not outlive the proof that it began with.
             Ok(Operator { identity: Some(identity), .. })
                 if self.state.registry().revocations().cover(&identity, SystemTime::now) =>
             {
-                Err(Stranger::Revoked)
+                Err(AccessDenied::Revoked)
             }
             known => known,
         }
     }
 
     /// Whom a token proves, and until when.
-    async fn token_operator(&self, token: &[u8]) -> Result<(Operator, SystemTime), Stranger> {
+    async fn token_operator(&self, token: &[u8]) -> Result<(Operator, SystemTime), AccessDenied> {
         let (issuers, registry) = (self.state.gateway().issuers.clone(), self.state.registry());
         self.tokens.operator(&issuers, registry.revocations(), token).await
     }
@@ -370,7 +370,7 @@ impl Admin {
         let choose = move || wanted.choose(&all.rows);
         let chosen = tokio::task::spawn_blocking(choose).await;
         let (mut rows, matching) = chosen.expect("a choice has no faults");
-        bring_up_to_date(&mut rows).await;
+        refresh_counts(&mut rows).await;
         Ok(PageOfSessions { query, seen, rows, matching })
     }
 

@@ -1,4 +1,4 @@
-//! Whose a connection from this machine is: a loopback port is open to all its users, and not all of them may end sessions.
+//! The local user behind a loopback connection: not every user of the machine may end sessions.
 //!
 //! The kernel is asked for the one socket (sock_diag(7)); a table of all of them takes it tens of milliseconds where there are
 //! thousands of sessions, and is read only where it does not answer.

@@ -4,7 +4,7 @@
 //! derived from it under a secret of the process. So nobody fills a table, and a code that was made for another browser
 //! does not fit.
 
-use super::access::{Access, Stranger, random};
+use super::access::{Access, AccessDenied, random};
 use crate::identify::oidc::{Issuers, LoginCode, LoginEndpoints, LoginFault, LoginSettings};
 use crate::names::IssuerName;
 use crate::policy::Identity;
@@ -42,7 +42,7 @@ pub(super) enum AttemptFault {
     #[error(transparent)]
     Login(#[from] LoginFault),
     #[error(transparent)]
-    Stranger(Stranger),
+    AccessDenied(AccessDenied),
 }
 
 /// Log-ins at one issuer.
@@ -147,7 +147,7 @@ impl OidcLogin {
     }
 }
 
-/// What belongs to an attempt, and nobody else can know.
+/// Secrets of one log-in attempt.
 struct Derived {
     state: String,
     nonce: String,

@@ -30,12 +30,12 @@ const MAX_LIFETIME: Duration = Duration::from_secs(10 * 366 * 86_400);
 const MAX_NAME: usize = 1_024;
 
 /// Who gives an order, and from where.
-pub(super) struct Giver<'a> {
+pub(super) struct OrderSource<'a> {
     pub(super) operator: &'a Operator,
     pub(super) remote: SocketAddr,
 }
 
-impl Giver<'_> {
+impl OrderSource<'_> {
     fn line(&self, order: OrderKind) -> OrderLine<'_> {
         OrderLine {
             order,
@@ -49,7 +49,7 @@ impl Giver<'_> {
         }
     }
 
-    /// May it?
+    /// Refuses callers without the operator role.
     pub(super) fn must_operate(&self) -> Result<(), Fault> {
         if self.operator.role >= Role::Operate {
             return Ok(());
@@ -110,7 +110,7 @@ impl SessionOrder {
 /// Gives an order to a session.
 pub(super) fn give(
     admin: &Admin,
-    giver: &Giver<'_>,
+    giver: &OrderSource<'_>,
     id: &str,
     order: SessionOrder,
     reason: Option<&str>,
@@ -131,7 +131,7 @@ pub(super) fn give(
 /// What was said in a recorded session. Whoever looks may ask: the key is what opens it. Each answer is a line of the log.
 pub(super) async fn transcript(
     admin: &Admin,
-    giver: &Giver<'_>,
+    giver: &OrderSource<'_>,
     id: &str,
     identity: Zeroizing<String>,
 ) -> Result<Transcript, Fault> {
@@ -173,7 +173,7 @@ pub struct RevokeRequest {
     pub seconds: Option<u64>,
 }
 
-/// What a revocation came to.
+/// Result of a revocation.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Revoked {
     /// Live sessions that were ended.
@@ -184,8 +184,8 @@ pub(super) struct Revoked {
     pub(super) kept: bool,
 }
 
-/// Shuts somebody out.
-pub(super) fn revoke(admin: &Admin, giver: &Giver<'_>, asked: RevokeRequest) -> Result<Revoked, Fault> {
+/// Revokes.
+pub(super) fn revoke(admin: &Admin, giver: &OrderSource<'_>, asked: RevokeRequest) -> Result<Revoked, Fault> {
     giver.must_operate()?;
     let RevokeRequest { subject, token_id, group, serial, issuer, email, session_id, reason, seconds } =
         asked;

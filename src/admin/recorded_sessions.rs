@@ -4,7 +4,7 @@ use super::Admin;
 use super::fault::Fault;
 use super::orders::session_id;
 use super::recordings::{
-    Listing, OneRecording, RecordingView, Transcript, read, read_facts, read_list, read_transcript,
+    Listing, RecordingDetail, RecordingView, Transcript, read, read_facts, read_list, read_transcript,
 };
 use crate::names::SessionId;
 use crate::recording::directory::Directory;
@@ -45,11 +45,11 @@ impl Admin {
     }
 
     /// What is known of one recording without a key.
-    pub(super) async fn recording(&self, id: &str) -> Result<OneRecording, Fault> {
+    pub(super) async fn recording(&self, id: &str) -> Result<RecordingDetail, Fault> {
         let (session, view) = self.recording_view(id).await?;
         let (root, segments) = (self.recordings_root()?, view.segments.clone());
         let facts = read(move || read_facts(&root, &segments, session));
-        Ok(OneRecording { view, facts: facts.await? })
+        Ok(RecordingDetail { view, facts: facts.await? })
     }
 
     /// What was said, opened with the key in `identity`, which is dropped with this call.

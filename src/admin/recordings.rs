@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// How long a list of all recordings is shown before the directory is read again, at least.
-const LIST_KEPT: Duration = Duration::from_secs(10);
+const LIST_TTL: Duration = Duration::from_secs(10);
 
 /// The same as a multiple of the time that reading took: a large directory costs a twentieth of a core at most.
 const LIST_KEPT_TIMES: u32 = 20;
@@ -102,7 +102,7 @@ pub(super) struct Listing {
 impl Listing {
     /// True while it is shown without being read again.
     pub(super) fn is_fresh(&self) -> bool {
-        self.age() < LIST_KEPT.max(self.took * LIST_KEPT_TIMES)
+        self.age() < LIST_TTL.max(self.took * LIST_KEPT_TIMES)
     }
 
     /// Time since it was read.
@@ -162,7 +162,7 @@ impl RecordingQuery {
 
 /// One recording and its audit lines.
 #[derive(Serialize)]
-pub(super) struct OneRecording {
+pub(super) struct RecordingDetail {
     #[serde(flatten)]
     pub(super) view: RecordingView,
     /// The audit lines that anybody may read, in their order.

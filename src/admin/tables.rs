@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
-/// Somebody who was turned away.
+/// A refusal.
 #[derive(Serialize)]
 pub(super) struct RefusalView {
     pub(super) at: String,
@@ -250,7 +250,7 @@ pub(super) struct RevocationView {
     pub(super) until: String,
 }
 
-/// Who is shut out.
+/// Revocations in force.
 pub(super) fn revocations(admin: &Admin) -> Vec<RevocationView> {
     let text = |name: Option<std::sync::Arc<str>>| name.map(|name| name.to_string());
     let all = admin.state.registry().revocations().list(SystemTime::now());

@@ -1,6 +1,6 @@
 //! Operators who prove by a token of a configured issuer who they are.
 
-use super::access::{Operator, Role, Stranger};
+use super::access::{AccessDenied, Operator, Role};
 use crate::identify::cache::TokenCache;
 use crate::identify::oidc::{Issuers, Verdict};
 use crate::names::RouteName;
@@ -33,7 +33,7 @@ impl TokenRules {
         issuers: &Issuers,
         revocations: &Revocations,
         token: &[u8],
-    ) -> Result<(Operator, SystemTime), Stranger> {
+    ) -> Result<(Operator, SystemTime), AccessDenied> {
         let identity = self.identity(issuers, token).await?;
         self.judge(revocations, &identity)
     }
@@ -43,23 +43,23 @@ impl TokenRules {
         &self,
         revocations: &Revocations,
         identity: &Arc<Identity>,
-    ) -> Result<(Operator, SystemTime), Stranger> {
+    ) -> Result<(Operator, SystemTime), AccessDenied> {
         if revocations.cover(identity, SystemTime::now) {
-            return Err(Stranger::Revoked);
+            return Err(AccessDenied::Revoked);
         }
         let may =
             |policy: &Policy| policy.permit(&RouteName("admin".into()), identity, SystemTime::now()).is_ok();
         let role = match (may(&self.operate), may(&self.view)) {
             (true, _) => Role::Operate,
             (false, true) => Role::View,
-            (false, false) => return Err(Stranger::NotAnOperator),
+            (false, false) => return Err(AccessDenied::NotAnOperator),
         };
         let operator =
             Operator { name: identity.subject.clone(), role, login: None, identity: Some(identity.clone()) };
         Ok((operator, identity.expires))
     }
 
-    async fn identity(&self, issuers: &Issuers, token: &[u8]) -> Result<Arc<Identity>, Stranger> {
+    async fn identity(&self, issuers: &Issuers, token: &[u8]) -> Result<Arc<Identity>, AccessDenied> {
         let verify = || issuers.verify(&mut self.cache.lock(), token, SystemTime::now());
         let verdict = match verify() {
             Verdict::Fetch(wanted) => {
@@ -70,8 +70,8 @@ impl TokenRules {
         };
         match verdict {
             Verdict::Verified(identity) => Ok(identity),
-            Verdict::Refused(_) => Err(Stranger::BadToken),
-            Verdict::Fetch(_) => Err(Stranger::NoKeys),
+            Verdict::Refused(_) => Err(AccessDenied::BadToken),
+            Verdict::Fetch(_) => Err(AccessDenied::NoKeys),
         }
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct SessionView {
     pub(super) listener: String,
     pub(super) worker: usize,
     pub(super) tunnel: bool,
-    /// Who was last permitted, or refused by name.
+    /// The last identity that was permitted or refused.
     pub(super) identity: Option<IdentityView>,
     /// `None` before the handshake is complete.
     pub(super) client: Option<LegView>,
@@ -39,7 +39,7 @@ pub(super) struct SessionView {
     pub(super) under_way: u32,
     pub(super) recorded: bool,
     pub(super) database: Option<DatabaseView>,
-    /// What is to be seen at a glance.
+    /// Badges.
     pub(super) badges: Vec<&'static str>,
 }
 

@@ -1,4 +1,4 @@
-//! The line of somebody who shows what nobody uses in earnest.
+//! The alarm line of a honeytoken.
 
 use super::line::Line;
 use super::show::who;

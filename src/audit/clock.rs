@@ -50,10 +50,10 @@ pub(super) fn time_of_day(out: &mut impl Write, at: SystemTime) -> Result {
 ///
 /// Counted in years that begin in March, so that the leap day comes last.
 fn civil(days: u64) -> (u64, u64, u64) {
-    const FROM_YEAR_0_MARCH: u64 = 719_468;
-    const IN_400_YEARS: u64 = 146_097;
-    let days = days + FROM_YEAR_0_MARCH;
-    let (era, day) = (days / IN_400_YEARS, days % IN_400_YEARS);
+    const DAYS_FROM_YEAR_0_TO_1970: u64 = 719_468;
+    const DAYS_IN_400_YEARS: u64 = 146_097;
+    let days = days + DAYS_FROM_YEAR_0_TO_1970;
+    let (era, day) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;

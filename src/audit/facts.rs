@@ -97,7 +97,7 @@ impl Verified {
     }
 }
 
-/// What became of a request.
+/// Outcome of a request.
 #[derive(Clone, Copy, Debug)]
 pub enum Verdict<'a> {
     /// It was sent on.
@@ -145,7 +145,7 @@ pub struct RequestLine<'a> {
     pub duration: Duration,
     /// Who asked.
     pub identity: Option<&'a Identity>,
-    /// What became of it.
+    /// Its outcome.
     pub verdict: Verdict<'a>,
     /// How it ended.
     pub ended: Ended,
@@ -155,7 +155,7 @@ pub struct RequestLine<'a> {
 
 /// How long the stages of a session took; `None` where it did not come so far.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Spent {
+pub struct StageTimes {
     /// The client's TLS handshake.
     pub handshake: Option<Duration>,
     /// From the handshake to the first identity.
@@ -202,5 +202,5 @@ pub struct Closed<'a> {
     /// The upstream connection was dialled before it was asked for.
     pub dialled_ahead: bool,
     /// Where the time went.
-    pub spent: Spent,
+    pub spent: StageTimes,
 }

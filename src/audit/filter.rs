@@ -1,4 +1,4 @@
-//! What is probably not meant in a log filter.
+//! Warnings about log filters that are probably mistakes.
 
 use super::SetupError;
 use super::pipeline::targets;
@@ -6,7 +6,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 /// A doubt about a filter that can be read: a level that is none is taken for the name of a module, and a module that is none is
 /// never spoken of.
-pub fn doubt_about_filter(filter: &str) -> Result<Option<String>, SetupError> {
+pub fn filter_warning(filter: &str) -> Result<Option<String>, SetupError> {
     targets(filter)?;
     Ok(filter.split(',').map(str::trim).filter(|part| !part.is_empty()).find_map(|part| {
         let (target, level) = match part.split_once('=') {
@@ -30,7 +30,7 @@ fn is_module(target: &str) -> bool {
     path.next() == Some("staunch") && path.next().is_none_or(|module| MODULES.contains(&module))
 }
 
-/// The rooms of the gateway, by `lib.rs`.
+/// The gateway's top-level modules.
 const MODULES: [&str; 30] = [
     "acme",
     "admin",
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_slip_in_a_filter_is_doubted() {
-        let doubt = |filter| doubt_about_filter(filter).unwrap();
+        let doubt = |filter| filter_warning(filter).unwrap();
         for meant in [
             "info",
             "WARN",
@@ -102,6 +102,6 @@ mod tests {
         ] {
             assert!(doubt(slip).is_some_and(|text| text.starts_with(part)), "{slip:?}");
         }
-        assert!(doubt_about_filter("staunch=loud").is_err());
+        assert!(filter_warning("staunch=loud").is_err());
     }
 }

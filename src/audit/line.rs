@@ -83,7 +83,7 @@ impl Line {
         }
     }
 
-    /// One of our own words.
+    /// A fixed word.
     pub(super) fn word(&mut self, name: &str, word: &'static str) {
         self.name(name);
         self.quote();
@@ -141,14 +141,14 @@ impl Line {
         value.into_iter().for_each(|value| self.time(name, value));
     }
 
-    /// Text that somebody else chose.
+    /// Text from a peer.
     pub(super) fn text(&mut self, name: &str, value: &[u8]) {
         self.cut(name, value, TEXT_BYTES);
     }
 
     /// Cuts all texts that follow: their author is not permitted.
     pub(super) fn shorten(&mut self) {
-        self.limit = SHORT_BYTES;
+        self.limit = UNPERMITTED_TEXT_BYTES;
     }
 
     /// Text that somebody else chose and that was cut, or not, before.
@@ -247,7 +247,7 @@ const EVENT_WIDTH: usize = "session opened".len();
 const TEXT_BYTES: usize = 512;
 
 /// Bytes of a text of somebody who is not permitted.
-const SHORT_BYTES: usize = 128;
+const UNPERMITTED_TEXT_BYTES: usize = 128;
 
 /// Bytes of a path.
 const PATH_BYTES: usize = 2048;

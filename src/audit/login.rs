@@ -17,11 +17,11 @@ pub struct LoginLine<'a> {
     pub identity: &'a Identity,
     /// The stored user, where it was permitted.
     pub database_user: Option<&'a str>,
-    /// What became of it.
+    /// Its outcome.
     pub result: LoginResult,
 }
 
-/// What became of a login.
+/// Outcome of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginResult {
     /// The session speaks for this identity from here on.

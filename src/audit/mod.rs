@@ -120,8 +120,10 @@ mod watch;
 
 pub use alarm::AlarmLine;
 pub(crate) use escape::{Escape, Style};
-pub use facts::{Closed, DatabaseFacts, LegFacts, NO_TLS, Opened, RequestLine, Spent, Verdict, Verified};
-pub use filter::doubt_about_filter;
+pub use facts::{
+    Closed, DatabaseFacts, LegFacts, NO_TLS, Opened, RequestLine, StageTimes, Verdict, Verified,
+};
+pub use filter::filter_warning;
 pub use login::{LoginLine, LoginResult};
 pub use order::{OrderKind, OrderLine};
 pub use permitted::PermittedLine;
@@ -130,7 +132,7 @@ pub use recent::{Refusal, refusals};
 pub use sink::{BUFFER, Dropped, Guard, Room, Sink, WhenFull};
 pub use statement::StatementLine;
 pub use stderr::print_to_stderr;
-pub use unpermitted::{LeftOut, Unpermitted};
+pub use unpermitted::{OmittedLines, Unpermitted};
 pub use watch::{next_watched_line, watch};
 
 use crate::names::Remote;
@@ -206,7 +208,7 @@ pub fn has_room_for_unpermitted(remote: Remote) -> bool {
 }
 
 /// Lines were left out, since too many were caused by somebody who is not permitted.
-pub fn left_out(lines: &LeftOut) {
+pub fn left_out(lines: &OmittedLines) {
     tracing::info!(name: "lines left out", target: TARGET, facts = %lines);
 }
 
@@ -216,7 +218,7 @@ pub fn statement(facts: &StatementLine<'_>) {
     tracing::info!(name: "statement", target: TARGET, facts = %facts);
 }
 
-/// A session has somebody's name: the first that is permitted, and again when it is another.
+/// A session's identity was permitted: the first, and each that differs from the one before.
 pub fn permitted(facts: &PermittedLine<'_>) {
     tracing::info!(name: "session permitted", target: TARGET, facts = %facts);
 }

@@ -6,7 +6,7 @@ use crate::policy::revocation::Target;
 use std::fmt;
 use std::time::SystemTime;
 
-/// Somebody gave an order, or was not let in to give any.
+/// An operator's order, or a refused one.
 #[derive(Clone, Copy, Debug)]
 pub struct OrderLine<'a> {
     /// What was ordered.
@@ -42,7 +42,7 @@ pub enum OrderKind {
     Transcript,
     /// An operator logged in.
     Login,
-    /// Somebody could not log in, or may not give orders.
+    /// A refused log-in or order.
     Refused,
 }
 

@@ -1,4 +1,4 @@
-//! The last refusals, for whoever looks at the live page: who was turned away, and why.
+//! The last refusals, shown on the live page.
 //!
 //! Holds what the log holds of them, and no more of them than the log: a flood pushes out nothing that is not written.
 
@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
-/// Somebody who was turned away.
+/// A refusal.
 #[derive(Clone, Debug)]
 pub struct Refusal {
     /// When.

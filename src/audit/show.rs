@@ -3,7 +3,7 @@
 use super::facts::{Closed, DatabaseFacts, LegFacts, NO_TLS, Opened, RequestLine, Verdict};
 use super::line::Line;
 use super::sink::Dropped;
-use super::unpermitted::LeftOut;
+use super::unpermitted::OmittedLines;
 use crate::names::Reached;
 use crate::policy::Identity;
 use crate::protocol::{Ended, Kind, RefusalReason};
@@ -118,7 +118,7 @@ impl fmt::Display for Closed<'_> {
     }
 }
 
-impl fmt::Display for LeftOut {
+impl fmt::Display for OmittedLines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Line::write(f, "lines left out", |line| {
             if let Some(remote) = self.remote {

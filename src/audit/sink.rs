@@ -1,4 +1,4 @@
-//! One ordered stream of lines, written by one thread. Nobody who logs ever waits.
+//! The log sink: one ordered stream of lines, written by one thread. Logging never blocks.
 //!
 //! Lines wait in memory while the destination is slower than the load, or fails. How much may wait depends on whose line
 //! it is ([`Priority`], [`Room`]):
@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Whatever is dropped is counted, and a line says how many once there is room again. A destination that takes nothing
-//! for `STUCK_AFTER`, or that fails, is reported by [`Sink::failing`], for `/readyz`. Lines reach the destination
+//! for `STALL_TIMEOUT`, or that fails, is reported by [`Sink::failing`], for `/readyz`. Lines reach the destination
 //! within [`FLUSH`]: a writer that is woken for each costs a new connection a twentieth of all that it costs.
 
 mod writer;
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// What wins when the log takes nothing any more and its reserve is used up.
+/// What happens when the log is blocked and its reserve used up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WhenFull {
     /// The evidence: new work is refused, and in the end live sessions are closed.
@@ -34,7 +34,7 @@ pub enum WhenFull {
     Drop,
 }
 
-/// Whose line it is, which decides how long there is room for it.
+/// Priority of a line: which mark limits it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Priority {
     /// Caused by somebody who is not permitted.
@@ -136,7 +136,7 @@ enum Stage {
     Open,
     /// The guard was dropped: write what is there and end.
     Closing,
-    /// The thread has ended: later lines are written to nobody.
+    /// The thread has ended: later lines are lost.
     Closed,
 }
 
@@ -240,7 +240,7 @@ impl Sink {
         Dropped { unpermitted, diagnostics, evidence: evidence + closing }
     }
 
-    /// How often the destination took nothing for `STUCK_AFTER`.
+    /// How often the destination took nothing for `STALL_TIMEOUT`.
     pub fn stalls(&self) -> u64 {
         self.0.stalls.load(Relaxed)
     }
@@ -263,12 +263,12 @@ impl Sink {
         }
     }
 
-    /// True while the destination takes nothing: it fails, or nothing moved for `STUCK_AFTER`.
+    /// True while the destination takes nothing: it fails, or nothing moved for `STALL_TIMEOUT`.
     pub fn failing(&self) -> bool {
         let shared = &*self.0;
         let progress = shared.progress.load(Relaxed);
         // Both are rounded down: only beyond the limit it has certainly passed.
-        let stuck = progress != 0 && shared.now() > progress + STUCK_AFTER.as_millis() as u64;
+        let stuck = progress != 0 && shared.now() > progress + STALL_TIMEOUT.as_millis() as u64;
         if stuck && !shared.stalled.swap(true, Relaxed) {
             shared.stalls.fetch_add(1, Relaxed);
         }
@@ -319,7 +319,7 @@ impl Drop for Guard {
             if progress != moved.0 {
                 moved = (progress, Instant::now());
             }
-            if moved.1.elapsed() > LAST_WAIT_STILL || begin.elapsed() > LAST_WAIT {
+            if moved.1.elapsed() > FLUSH_STALL_TIMEOUT || begin.elapsed() > FLUSH_TIMEOUT {
                 drop(queue);
                 super::print_to_stderr(&format!(
                     "the log takes nothing: its last {} bytes are lost",
@@ -327,7 +327,7 @@ impl Drop for Guard {
                 ));
                 return;
             }
-            shared.emptied.wait_for(&mut queue, LAST_WAIT_STILL / 10);
+            shared.emptied.wait_for(&mut queue, FLUSH_STALL_TIMEOUT / 10);
         }
         drop(queue);
         if let Some(thread) = self.thread.take() {
@@ -346,13 +346,13 @@ const BATCH: usize = 128 << 10;
 const FLUSH: Duration = Duration::from_millis(50);
 
 /// How long a destination may take nothing before that counts as a failure.
-const STUCK_AFTER: Duration = Duration::from_secs(3);
+const STALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long the program waits for its last lines to be written.
-const LAST_WAIT: Duration = Duration::from_secs(3);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The same while nothing moves.
-const LAST_WAIT_STILL: Duration = Duration::from_millis(500);
+const FLUSH_STALL_TIMEOUT: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests;

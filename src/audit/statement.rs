@@ -7,7 +7,7 @@ use crate::policy::Identity;
 use crate::protocol::statement::{Shown, Statement};
 use std::fmt;
 
-/// What became of a statement of a database session.
+/// Outcome of a database statement.
 #[derive(Clone, Copy, Debug)]
 pub struct StatementLine<'a> {
     /// Which session.

@@ -1,4 +1,4 @@
-//! Words on standard error about the log itself, which the log cannot carry.
+//! Messages on standard error about the log itself.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{Write, stderr};

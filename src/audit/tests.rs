@@ -156,7 +156,7 @@ fn a_plaintext_upstream_is_told_of_when_the_session_opens_and_when_it_closes() {
             masked: 0,
             dialled_ahead: false,
             database: None,
-            spent: Spent::default(),
+            spent: StageTimes::default(),
         });
     });
     for line in &lines {
@@ -213,7 +213,7 @@ fn a_session_in_json_has_exactly_the_fields_of_the_table() {
             masked: 0,
             database: None,
             dialled_ahead: true,
-            spent: Spent {
+            spent: StageTimes {
                 handshake: Some(Duration::from_millis(1)),
                 identify: None,
                 dial: Some(Duration::from_millis(3)),
@@ -444,7 +444,7 @@ fn refusals_beyond_a_burst_are_left_out_and_permitted_requests_never() {
     });
     let count = |path: &str| lines.iter().filter(|line| line["path"] == path).count();
     assert_eq!((count("/refused"), count("/permitted")), (100, 1_000));
-    let of_it = |left: &LeftOut| left.remote == Some(remote.0.ip());
+    let of_it = |left: &OmittedLines| left.remote == Some(remote.0.ip());
     let left_out = Unpermitted::of_process().report(std::time::Instant::now() + Duration::from_secs(60));
     assert_eq!(left_out.iter().find(|left| of_it(left)).unwrap().lines, 900);
 }

@@ -1,4 +1,4 @@
-//! How many lines those who are not permitted can cause.
+//! Rate limits for log lines of unpermitted clients.
 //!
 //! Anybody who reaches a listener causes lines: by a handshake that fails, by a name without a route, by a request without a
 //! token. Each address may cause [`BURST`] of them at once and one more each [`REFILL`], all addresses together
@@ -34,7 +34,7 @@ const REPORTED_ADDRESSES: usize = 100;
 
 /// Lines that were left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct OmittedLines {
     /// Whose: an IPv4 address or an IPv6 network of 64 bits; `None`: of many.
     pub remote: Option<IpAddr>,
     /// How many.
@@ -134,7 +134,7 @@ impl Unpermitted {
     }
 
     /// What was left out since the last report, unless that was a moment ago. Forgets addresses that cause nothing any more.
-    pub fn report(&self, now: Instant) -> Vec<LeftOut> {
+    pub fn report(&self, now: Instant) -> Vec<OmittedLines> {
         let mut table = self.0.lock();
         if table.reported.is_some_and(|last| now < last + REPORT_EVERY) {
             return Vec::new();
@@ -145,7 +145,7 @@ impl Unpermitted {
             match std::mem::take(&mut share.left_out) {
                 0 => {}
                 lines if reports.len() < REPORTED_ADDRESSES => {
-                    reports.push(LeftOut { remote: Some(*address), lines });
+                    reports.push(OmittedLines { remote: Some(*address), lines });
                 }
                 lines => others += lines,
             }
@@ -153,7 +153,7 @@ impl Unpermitted {
             share.bucket.used > 0
         });
         if others > 0 {
-            reports.push(LeftOut { remote: None, lines: others });
+            reports.push(OmittedLines { remote: None, lines: others });
         }
         if !reports.is_empty() {
             table.reported = Some(now);
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(granted, BURST as usize);
         assert!(!unpermitted.has_room(EVE, begin) && unpermitted.has_room(BOB, begin));
         assert!(unpermitted.take(BOB, begin));
-        let left_out = LeftOut { remote: Some(EVE), lines: 100_000 - u64::from(BURST) };
+        let left_out = OmittedLines { remote: Some(EVE), lines: 100_000 - u64::from(BURST) };
         assert_eq!(unpermitted.report(begin), [left_out]);
         // It comes back slowly, and its count is not told for each.
         assert!(!unpermitted.take(EVE, begin + REFILL / 2));
@@ -192,7 +192,7 @@ mod tests {
             unpermitted.take(EVE, begin + REFILL * 3 / 2) && !unpermitted.take(EVE, begin + REFILL * 3 / 2)
         );
         assert_eq!(unpermitted.report(begin + REPORT_EVERY / 2), []);
-        assert_eq!(unpermitted.report(begin + REPORT_EVERY), [LeftOut { remote: Some(EVE), lines: 2 }]);
+        assert_eq!(unpermitted.report(begin + REPORT_EVERY), [OmittedLines { remote: Some(EVE), lines: 2 }]);
         // Who causes nothing any more is forgotten.
         assert_eq!(unpermitted.report(begin + REFILL * 2 * BURST), []);
         assert!(unpermitted.0.lock().addresses.is_empty());
@@ -228,7 +228,7 @@ mod tests {
         assert!(!unpermitted.take(EVE, begin + REFILL * BURST));
         assert!(unpermitted.take(EVE, begin + REFILL * (BURST + 1)));
         // They were written, so that nothing was left out but what `take` refused.
-        assert_eq!(unpermitted.report(begin), [LeftOut { remote: Some(EVE), lines: 2 }]);
+        assert_eq!(unpermitted.report(begin), [OmittedLines { remote: Some(EVE), lines: 2 }]);
     }
 
     #[test]

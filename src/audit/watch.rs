@@ -23,7 +23,7 @@ const MAX_LINES: usize = 100;
 const MAX_TEXT: usize = 1_000;
 
 /// How many sessions are watched: all that is asked where none is.
-static WATCHED: AtomicUsize = AtomicUsize::new(0);
+static WATCHED_SESSIONS: AtomicUsize = AtomicUsize::new(0);
 
 static SESSIONS: Mutex<BTreeMap<u64, Watch>> = Mutex::new(BTreeMap::new());
 
@@ -48,18 +48,18 @@ pub fn watch(session: SessionId) -> Vec<Value> {
     let watch = sessions.entry(session.0).or_insert_with(|| Watch { until: now, lines: VecDeque::new() });
     watch.until = now + LEASE;
     let lines = watch.lines.iter().rev().cloned().collect();
-    WATCHED.store(sessions.len(), Relaxed);
+    WATCHED_SESSIONS.store(sessions.len(), Relaxed);
     lines
 }
 
 /// Keeps a line where its session is watched.
 pub(super) fn note(session: SessionId, line: &dyn Display) {
-    if WATCHED.load(Relaxed) == 0 {
+    if WATCHED_SESSIONS.load(Relaxed) == 0 {
         return;
     }
     let (mut sessions, now) = (SESSIONS.lock(), Instant::now());
     sessions.retain(|_, one| one.until > now);
-    WATCHED.store(sessions.len(), Relaxed);
+    WATCHED_SESSIONS.store(sessions.len(), Relaxed);
     let Some(watch) = sessions.get_mut(&session.0) else { return };
     // A line is the inside of a JSON object.
     let Ok(Value::Object(mut fields)) = from_str(&format!("{{{line}}}")) else { return };

@@ -1,4 +1,4 @@
-//! What `staunch login` is asked for, and what of it was remembered from the last time. Opens no file.
+//! Arguments of `staunch login`, merged with the remembered settings. Opens no file.
 
 use super::callback;
 use super::fault::Fault;
@@ -80,7 +80,7 @@ pub struct MethodFlags {
 const WAYS: &str = "Ways, of which one is taken";
 
 impl Arguments {
-    /// What is asked for now, and for the rest what was remembered.
+    /// Merges the arguments with the remembered settings.
     pub(super) fn settle(self, remembered: Option<Settings>) -> Result<Settings, Fault> {
         // An environment variable that is set to nothing says nothing.
         let named = |text: Option<String>| text.filter(|text| !text.is_empty());

@@ -45,7 +45,7 @@ pub(super) struct Redirect {
     expected: Expected,
 }
 
-/// What a request must have to be the answer.
+/// What a request must contain to be the issuer's answer.
 #[derive(Clone)]
 struct Expected {
     host: String,

@@ -54,7 +54,7 @@ impl Claims {
     }
 
     /// The rules for an ID token (OpenID Connect Core 1.0 section 3.1.3.7, 2 to 5, 9 and 10).
-    pub(super) fn meant_for(&self, issuer: &str, client: &str, now: SystemTime) -> Result<(), String> {
+    pub(super) fn check_id_token(&self, issuer: &str, client: &str, now: SystemTime) -> Result<(), String> {
         let wrong = |what: &str| Err(format!("its ID token {what}"));
         if self.text("iss") != Some(issuer) {
             return wrong("is from another issuer");
@@ -106,7 +106,7 @@ mod tests {
         let judged = |change: Value| {
             let mut value = good.clone();
             value.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
-            claims(&value).unwrap().meant_for("https://i", "c", now)
+            claims(&value).unwrap().check_id_token("https://i", "c", now)
         };
         assert_eq!(judged(json!({})), Ok(()));
         assert_eq!(judged(json!({"aud": ["c"]})), Ok(()));

@@ -2,7 +2,7 @@
 
 use super::callback::{Callback, Redirect};
 use super::claims::Claims;
-use super::fault::{Fault, Offence, Refusal};
+use super::fault::{Fault, IssuerOffence, Refusal};
 use super::grant::{Client, Outcome};
 use super::issuer_http::Form;
 use super::secrets::{random, random_bytes, same};
@@ -35,7 +35,7 @@ pub(super) async fn log_in(
 
     let callback = redirect.wait(&state).await?;
     drop(page);
-    let code = answer(&callback, &issuer.url, issuer.names_itself()).map_err(|o| issuer.blame(o))?;
+    let code = answer(&callback, &issuer.url, issuer.requires_iss()).map_err(|o| issuer.blame(o))?;
     let form = Form::default()
         .field("grant_type", "authorization_code")
         .secret("code", code)
@@ -49,7 +49,7 @@ pub(super) async fn log_in(
     };
     match client.grant(form, check).await? {
         Outcome::Tokens(tokens) => Ok(tokens),
-        Outcome::Refused(refusal) => Err(issuer.blame(Offence::Refused(refusal))),
+        Outcome::Refused(refusal) => Err(issuer.blame(IssuerOffence::Refused(refusal))),
     }
 }
 
@@ -108,21 +108,27 @@ fn question(
 }
 
 /// Judges what came back on the redirect with the right `state`.
-fn answer<'a>(callback: &'a Callback, issuer: &str, names_itself: bool) -> Result<&'a Secret, Offence> {
+fn answer<'a>(callback: &'a Callback, issuer: &str, requires_iss: bool) -> Result<&'a Secret, IssuerOffence> {
     // RFC 9207 section 2.4: before anything else is believed, and error answers too.
     match &callback.iss {
         Some(iss) if iss != issuer => {
-            return Err(Offence::Broken("another issuer answered on the redirect (iss, RFC 9207)".into()));
+            return Err(IssuerOffence::Broken(
+                "another issuer answered on the redirect (iss, RFC 9207)".into(),
+            ));
         }
-        None if names_itself => {
-            return Err(Offence::Broken("its answer on the redirect lacks iss (RFC 9207)".into()));
+        None if requires_iss => {
+            return Err(IssuerOffence::Broken("its answer on the redirect lacks iss (RFC 9207)".into()));
         }
         _ => {}
     }
     match (&callback.code, &callback.error) {
         (Some(code), None) => Ok(code),
-        (_, Some(error)) => Err(Offence::Refused(Refusal::new(error, callback.error_description.as_deref()))),
-        (None, None) => Err(Offence::Broken("its answer on the redirect has neither code nor error".into())),
+        (_, Some(error)) => {
+            Err(IssuerOffence::Refused(Refusal::new(error, callback.error_description.as_deref())))
+        }
+        (None, None) => {
+            Err(IssuerOffence::Broken("its answer on the redirect has neither code nor error".into()))
+        }
     }
 }
 

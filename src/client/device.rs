@@ -1,6 +1,6 @@
 //! Device authorisation (RFC 8628): a code that is typed in on any machine with a browser, and polling until it was.
 
-use super::fault::{Fault, Offence, Refusal, shown};
+use super::fault::{Fault, IssuerOffence, Refusal, shown};
 use super::grant::{Client, Outcome, refusal};
 use super::issuer_http::Form;
 use super::store::Tokens;
@@ -22,10 +22,10 @@ pub(super) async fn log_in(client: &Client<'_>, scope: &str) -> Result<Tokens, F
     let (answer, form) = client.post(&issuer.device_authorization()?, form).await?;
     let started = Instant::now();
     if answer.status != StatusCode::OK {
-        let refused = refusal(&answer, &form).map(Offence::Refused);
+        let refused = refusal(&answer, &form).map(IssuerOffence::Refused);
         return Err(issuer.blame(refused.unwrap_or_else(|offence| offence)));
     }
-    let invitation: Invitation = serde_json::from_slice(answer.body.expose()).map_err(|_| {
+    let invitation: DeviceAuthorization = serde_json::from_slice(answer.body.expose()).map_err(|_| {
         issuer
             .broken("its device authorisation endpoint does not answer with the JSON of RFC 8628 section 3.2")
     })?;
@@ -45,7 +45,7 @@ pub(super) async fn log_in(client: &Client<'_>, scope: &str) -> Result<Tokens, F
         let refusal = match client.grant(form, |_| Ok(())).await {
             Ok(Outcome::Tokens(tokens)) => return Ok(tokens),
             Ok(Outcome::Refused(refusal)) => refusal,
-            Err(Fault::Issuer { offence: Offence::Unreachable(_), .. }) => {
+            Err(Fault::Issuer { offence: IssuerOffence::Unreachable(_), .. }) => {
                 polling.unreachable();
                 continue;
             }
@@ -53,14 +53,14 @@ pub(super) async fn log_in(client: &Client<'_>, scope: &str) -> Result<Tokens, F
         };
         polling.refused(refusal).map_err(|refusal| match refusal.code.as_str() {
             "expired_token" => Fault::Person(NOBODY.into()),
-            _ => issuer.blame(Offence::Refused(refusal)),
+            _ => issuer.blame(IssuerOffence::Refused(refusal)),
         })?;
     }
 }
 
 /// RFC 8628 section 3.2.
 #[derive(Deserialize)]
-struct Invitation {
+struct DeviceAuthorization {
     device_code: String,
     user_code: String,
     #[serde(alias = "verification_url")]
@@ -77,10 +77,11 @@ struct Polling {
 }
 
 impl Polling {
-    fn new(invitation: &Invitation) -> Self {
+    fn new(invitation: &DeviceAuthorization) -> Self {
         // RFC 8628 section 3.2: 5 seconds where the issuer names none.
-        let interval = Duration::from_secs(invitation.interval.unwrap_or(5)).clamp(SHORTEST, LONGEST);
-        Polling { interval, lasts: Duration::from_secs(invitation.expires_in).min(LASTS) }
+        let interval =
+            Duration::from_secs(invitation.interval.unwrap_or(5)).clamp(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL);
+        Polling { interval, lasts: Duration::from_secs(invitation.expires_in).min(MAX_CODE_LIFETIME) }
     }
 
     /// RFC 8628 section 3.5.
@@ -88,7 +89,7 @@ impl Polling {
         match refusal.code.as_str() {
             "authorization_pending" => Ok(()),
             "slow_down" => {
-                self.interval = (self.interval + SLOWER).min(LONGEST);
+                self.interval = (self.interval + SLOW_DOWN_STEP).min(MAX_POLL_INTERVAL);
                 Ok(())
             }
             _ => Err(refusal),
@@ -97,22 +98,22 @@ impl Polling {
 
     /// RFC 8628 section 3.5: back off, and go on.
     fn unreachable(&mut self) {
-        self.interval = (self.interval * 2).min(LONGEST);
+        self.interval = (self.interval * 2).min(MAX_POLL_INTERVAL);
     }
 }
 
 const NOBODY: &str = "nobody typed the code in while it was good; run the command again";
 
-const SHORTEST: Duration = Duration::from_secs(1);
+const MIN_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// What `slow_down` adds (RFC 8628 section 3.5).
-const SLOWER: Duration = Duration::from_secs(5);
+const SLOW_DOWN_STEP: Duration = Duration::from_secs(5);
 /// A person who has typed the code in does not wait longer than this.
-const LONGEST: Duration = Duration::from_secs(60);
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(60);
 /// Codes live for minutes; nobody waits longer, whatever the issuer says.
-const LASTS: Duration = Duration::from_secs(30 * 60);
+const MAX_CODE_LIFETIME: Duration = Duration::from_secs(30 * 60);
 
 /// Tells the person where to go and what to type.
-fn invite(invitation: &Invitation) -> Result<(), String> {
+fn invite(invitation: &DeviceAuthorization) -> Result<(), String> {
     let link = |url: &str| {
         let https = url.parse::<HttpsUrl>();
         https.map(|_| shown(url)).map_err(|()| "its verification_uri is no https URL")
@@ -133,7 +134,7 @@ mod tests {
     use super::*;
 
     fn polling(interval: Option<u64>, expires_in: u64) -> Polling {
-        Polling::new(&Invitation {
+        Polling::new(&DeviceAuthorization {
             device_code: "d".into(),
             user_code: "u".into(),
             verification_uri: "https://i/device".into(),
@@ -159,7 +160,7 @@ mod tests {
         assert_eq!(p.interval, Duration::from_secs(30));
         p.unreachable();
         p.unreachable();
-        assert_eq!(p.interval, LONGEST);
+        assert_eq!(p.interval, MAX_POLL_INTERVAL);
         for last in ["access_denied", "expired_token", "invalid_grant", ""] {
             assert_eq!(refused(&mut p, last), Err(last.into()));
         }
@@ -168,13 +169,13 @@ mod tests {
     #[test]
     fn no_issuer_makes_anybody_wait_for_ever_or_poll_without_pause() {
         let p = polling(Some(0), u64::MAX);
-        assert_eq!((p.interval, p.lasts), (SHORTEST, LASTS));
-        assert_eq!(polling(Some(u64::MAX), 1).interval, LONGEST);
+        assert_eq!((p.interval, p.lasts), (MIN_POLL_INTERVAL, MAX_CODE_LIFETIME));
+        assert_eq!(polling(Some(u64::MAX), 1).interval, MAX_POLL_INTERVAL);
     }
 
     #[test]
     fn a_place_to_type_a_code_in_is_https() {
-        let mut invitation = Invitation {
+        let mut invitation = DeviceAuthorization {
             device_code: "d".into(),
             user_code: "u".into(),
             verification_uri: "javascript:alert(1)".into(),

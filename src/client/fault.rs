@@ -1,4 +1,4 @@
-//! Why a command failed, and who is to blame: the command line, this machine, the person, the issuer, or time.
+//! Why a command failed, with its culprit: the command line, this machine, the person, the issuer, or time.
 
 use super::profile::Profile;
 use crate::audit::{Escape, Style};
@@ -21,7 +21,7 @@ pub enum Fault {
         /// Which.
         url: String,
         /// What it did.
-        offence: Offence,
+        offence: IssuerOffence,
     },
     /// The gateway said no.
     #[error("gateway {address}: {why}")]
@@ -51,9 +51,9 @@ impl Fault {
     }
 }
 
-/// What an issuer did.
+/// A fault of an issuer.
 #[derive(Debug, thiserror::Error)]
-pub enum Offence {
+pub enum IssuerOffence {
     /// No whole answer.
     #[error("{0}")]
     Unreachable(String),

@@ -1,7 +1,7 @@
 //! The token endpoint: a grant goes in, tokens come out (RFC 6749 sections 4 to 6), or they are revoked (RFC 7009).
 
 use super::claims::Claims;
-use super::fault::{Fault, Offence, Refusal};
+use super::fault::{Fault, IssuerOffence, Refusal};
 use super::issuer::Issuer;
 use super::issuer_http::Form;
 use super::secrets::text;
@@ -25,7 +25,7 @@ pub(super) struct Client<'a> {
     secret: Option<Secret>,
 }
 
-/// What the issuer says to a form: tokens, or an error answer that the caller may know what to do with.
+/// The token endpoint's response: tokens, or an OAuth error.
 pub(super) enum Outcome {
     Tokens(Tokens),
     Refused(Refusal),
@@ -49,7 +49,7 @@ impl<'a> Client<'a> {
             }
             Some(_) => {
                 let what = "it takes neither client_secret_basic nor client_secret_post".into();
-                return Err(self.issuer.blame(Offence::Unable(what)));
+                return Err(self.issuer.blame(IssuerOffence::Unable(what)));
             }
         };
         let answer = self.issuer.http.post(url, &form, authorization).await;
@@ -79,7 +79,7 @@ impl<'a> Client<'a> {
         check: impl FnOnce(&Claims) -> Result<(), String>,
     ) -> Result<Tokens, String> {
         // What serde would say could quote a token.
-        let granted: Granted = serde_json::from_slice(answer.body.expose())
+        let granted: TokenResponse = serde_json::from_slice(answer.body.expose())
             .map_err(|_| "its token endpoint does not answer with the JSON of RFC 6749 section 5.1")?;
         if !granted.token_type.eq_ignore_ascii_case("Bearer") {
             return Err("it gives tokens of another type than Bearer".into());
@@ -91,7 +91,7 @@ impl<'a> Client<'a> {
         };
         if let Some(id) = granted.id_token {
             let claims = Claims::of(&id).ok_or("its ID token is no JWT")?;
-            claims.meant_for(&self.settings.issuer, &self.settings.client_id, asked)?;
+            claims.check_id_token(&self.settings.issuer, &self.settings.client_id, asked)?;
             check(&claims)?;
             tokens.id_expires = claims.lifetime().map(|lifetime| seconds(asked + lifetime));
             tokens.subject = claims.text("sub").map(str::to_owned);
@@ -106,7 +106,7 @@ impl<'a> Client<'a> {
         }
         .map(Duration::from_secs)
         .or_else(|| Claims::of(&granted.access_token)?.lifetime());
-        tokens.access_expires = lifetime.map(|lifetime| seconds(asked + lifetime.min(LONGEST)));
+        tokens.access_expires = lifetime.map(|lifetime| seconds(asked + lifetime.min(MAX_LIFETIME)));
         tokens.access = Some(token(granted.access_token)?);
         tokens.refresh = granted.refresh_token.map(token).transpose()?;
         Ok(tokens)
@@ -121,7 +121,7 @@ impl<'a> Client<'a> {
             .maybe("resource", self.settings.resource.as_deref());
         match self.grant(form, |_| Ok(())).await? {
             Outcome::Tokens(tokens) => Ok(tokens),
-            Outcome::Refused(refusal) => Err(self.issuer.blame(Offence::Refused(refusal))),
+            Outcome::Refused(refusal) => Err(self.issuer.blame(IssuerOffence::Refused(refusal))),
         }
     }
 
@@ -134,13 +134,13 @@ impl<'a> Client<'a> {
         }
         match refusal(&answer, &form).map_err(|offence| self.issuer.blame(offence))? {
             refusal if refusal.code == "unsupported_token_type" => Ok(false),
-            refusal => Err(self.issuer.blame(Offence::Refused(refusal))),
+            refusal => Err(self.issuer.blame(IssuerOffence::Refused(refusal))),
         }
     }
 }
 
 #[derive(Deserialize)]
-struct Granted {
+struct TokenResponse {
     access_token: String,
     token_type: String,
     /// A number of seconds; some issuers write it as text.
@@ -156,9 +156,9 @@ struct Error {
 }
 
 /// The error answer of RFC 6749 section 5.2.
-pub(super) fn refusal(answer: &Answer, form: &Form) -> Result<Refusal, Offence> {
+pub(super) fn refusal(answer: &Answer, form: &Form) -> Result<Refusal, IssuerOffence> {
     let error: Error = serde_json::from_slice(answer.body.expose()).map_err(|_| {
-        Offence::Unreachable(format!("status {} without an error code", answer.status.as_u16()))
+        IssuerOffence::Unreachable(format!("status {} without an error code", answer.status.as_u16()))
     })?;
     let description = error.error_description.map(|text| form.without_secrets(&text));
     Ok(Refusal::new(&form.without_secrets(&error.error), description.as_deref()))
@@ -187,7 +187,7 @@ fn seconds(at: SystemTime) -> u64 {
 }
 
 /// A hundred years: a later date is a mistake, and could not be added to without overflow.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+const MAX_LIFETIME: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 #[cfg(test)]
 mod tests {

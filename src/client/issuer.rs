@@ -1,6 +1,6 @@
 //! An issuer: what its discovery document says (OpenID Connect Discovery 1.0 section 4, RFC 8414), and requests to it.
 
-use super::fault::{Fault, Offence, shown};
+use super::fault::{Fault, IssuerOffence, shown};
 use super::issuer_http::IssuerClient;
 use crate::net::https::HttpsUrl;
 use hyper::StatusCode;
@@ -24,7 +24,7 @@ pub async fn probe(url: &str, ca: Option<&Path>) -> Result<Option<String>, Fault
     let keys = match keys {
         Some(Ok(keys)) => keys,
         _ => {
-            return Err(blame(Offence::Broken(
+            return Err(blame(IssuerOffence::Broken(
                 "its discovery document names no https URL of its keys (jwks_uri)".into(),
             )));
         }
@@ -58,11 +58,11 @@ impl Issuer {
             Some(Ok(token)) => token,
             Some(Err(())) => {
                 let what = "its discovery document names a token_endpoint that is no https URL";
-                return Err(blame(Offence::Broken(what.into())));
+                return Err(blame(IssuerOffence::Broken(what.into())));
             }
             None => {
                 let what = "it has no token_endpoint, so nobody logs in there; where something else fetches its tokens, use --token-file";
-                return Err(blame(Offence::Unable(what.into())));
+                return Err(blame(IssuerOffence::Unable(what.into())));
             }
         };
         Ok(Issuer { url: url.to_owned(), http, token, document })
@@ -91,12 +91,12 @@ impl Issuer {
         }
     }
 
-    async fn document(http: &IssuerClient, place: HttpsUrl, url: &str) -> Result<Document, Offence> {
-        let broken = |what: String| Err(Offence::Broken(format!("its discovery document {what}")));
+    async fn document(http: &IssuerClient, place: HttpsUrl, url: &str) -> Result<Document, IssuerOffence> {
+        let broken = |what: String| Err(IssuerOffence::Broken(format!("its discovery document {what}")));
         let answer = http.get(&place).await?;
         if answer.status != StatusCode::OK {
             let status = answer.status.as_u16();
-            return Err(Offence::Unable(format!(
+            return Err(IssuerOffence::Unable(format!(
                 "it has no discovery document (status {status}); an issuer is what stands in a token's `iss`, path and all, \
                  such as https://idp.example.com/realms/NAME"
             )));
@@ -121,7 +121,7 @@ impl Issuer {
     pub(super) fn authorization(&self) -> Result<&str, Fault> {
         let methods = self.document.code_challenge_methods_supported.as_deref();
         if methods.is_some_and(|methods| methods.iter().all(|method| method != "S256")) {
-            return Err(self.blame(Offence::Unable("it does not offer PKCE with S256".into())));
+            return Err(self.blame(IssuerOffence::Unable("it does not offer PKCE with S256".into())));
         }
         let url = self.document.authorization_endpoint.as_deref();
         self.endpoint(url, "authorization_endpoint").map(|_| url.unwrap_or_default())
@@ -138,7 +138,7 @@ impl Issuer {
     }
 
     /// True if the authorisation answer must carry `iss` (RFC 9207 section 3).
-    pub(super) fn names_itself(&self) -> bool {
+    pub(super) fn requires_iss(&self) -> bool {
         self.document.authorization_response_iss_parameter_supported
     }
 
@@ -161,16 +161,16 @@ impl Issuer {
     }
 
     /// A fault of this issuer.
-    pub(super) fn blame(&self, offence: Offence) -> Fault {
+    pub(super) fn blame(&self, offence: IssuerOffence) -> Fault {
         Fault::Issuer { url: self.url.clone(), offence }
     }
 
     pub(super) fn broken(&self, what: impl Into<String>) -> Fault {
-        self.blame(Offence::Broken(what.into()))
+        self.blame(IssuerOffence::Broken(what.into()))
     }
 
     fn endpoint(&self, url: Option<&str>, name: &str) -> Result<HttpsUrl, Fault> {
-        let url = url.ok_or_else(|| self.blame(Offence::Unable(format!("it has no {name}"))))?;
+        let url = url.ok_or_else(|| self.blame(IssuerOffence::Unable(format!("it has no {name}"))))?;
         url.parse().map_err(|()| self.broken(format!("its {name} is no https URL")))
     }
 }

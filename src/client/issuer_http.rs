@@ -1,6 +1,6 @@
 //! Requests to an issuer, and the forms that are posted to it.
 
-use super::fault::Offence;
+use super::fault::IssuerOffence;
 use super::secrets::text;
 use crate::net::https::{self, Answer, HttpsClient, HttpsFault, HttpsUrl, Limits};
 use crate::secret::Secret;
@@ -25,7 +25,7 @@ impl IssuerClient {
         HttpsClient::with_authorities(roots, limits).map(IssuerClient)
     }
 
-    pub(super) async fn get(&self, url: &HttpsUrl) -> Result<Answer, Offence> {
+    pub(super) async fn get(&self, url: &HttpsUrl) -> Result<Answer, IssuerOffence> {
         self.0.get(url).await.map_err(|fault| unreachable(url, &fault))
     }
 
@@ -35,7 +35,7 @@ impl IssuerClient {
         url: &HttpsUrl,
         form: &Form,
         authorization: Option<HeaderValue>,
-    ) -> Result<Answer, Offence> {
+    ) -> Result<Answer, IssuerOffence> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         headers.extend(authorization.map(|value| (AUTHORIZATION, value)));
@@ -44,8 +44,8 @@ impl IssuerClient {
     }
 }
 
-fn unreachable(url: &HttpsUrl, fault: &HttpsFault) -> Offence {
-    Offence::Unreachable(format!("{}: {fault}", url.host()))
+fn unreachable(url: &HttpsUrl, fault: &HttpsFault) -> IssuerOffence {
+    IssuerOffence::Unreachable(format!("{}: {fault}", url.host()))
 }
 
 /// A form to be posted, and which of its values are secrets.

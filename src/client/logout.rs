@@ -1,4 +1,4 @@
-//! `staunch logout`: the issuer is told, the tokens are gone.
+//! `staunch logout`: revokes at the issuer and removes the tokens.
 
 use super::fault::Fault;
 use super::grant::Client;
@@ -48,7 +48,7 @@ pub async fn run(arguments: &Arguments) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What the issuer was told of.
+/// What was revoked at the issuer.
 enum Revoked {
     Refresh,
     Access,

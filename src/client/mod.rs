@@ -40,7 +40,7 @@ mod settings;
 mod terminal;
 mod token_file;
 
-pub use fault::{Fault, Offence, Refusal};
+pub use fault::{Fault, IssuerOffence, Refusal};
 pub use issuer::probe as probe_issuer;
 pub use profile::Profile;
 pub use secrets::Reference;

@@ -27,7 +27,7 @@ const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of an answer: a thousand sessions are 2 MB.
 const MAX_ANSWER: u64 = 16 << 20;
 
-/// Somebody who asks the operator's listener.
+/// A client of the admin listener.
 pub(super) struct OperatorClient {
     address: String,
     key: Option<Secret>,

@@ -10,7 +10,7 @@ pub struct Profile(String);
 impl Profile {
     const DEFAULT: &'static str = "default";
     /// File names have room for it and what is put after it.
-    const LONGEST: usize = 64;
+    const MAX_NAME_BYTES: usize = 64;
 
     pub(super) fn is_default(&self) -> bool {
         self.0 == Self::DEFAULT
@@ -30,12 +30,12 @@ impl FromStr for Profile {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         match text.chars().all(fits)
             && !text.starts_with(['.', '-'])
-            && (1..=Self::LONGEST).contains(&text.len())
+            && (1..=Self::MAX_NAME_BYTES).contains(&text.len())
         {
             true => Ok(Profile(text.to_owned())),
             false => Err(format!(
                 "a profile is named by 1 to {} letters, digits, '-', '_' and '.', the first a letter or digit",
-                Self::LONGEST
+                Self::MAX_NAME_BYTES
             )),
         }
     }

@@ -4,11 +4,11 @@ use super::fault::Fault;
 use super::operator::Place;
 use serde_json::{Map, Value};
 
-/// Whom, and why.
+/// Target and reason.
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
-    whom: Whom,
+    whom: RevokeTarget,
     /// Why; it stands in the log.
     #[arg(long)]
     reason: Option<String>,
@@ -22,7 +22,7 @@ pub struct Arguments {
 /// All names that are given must fit.
 #[derive(clap::Args)]
 #[group(required = true, multiple = true)]
-struct Whom {
+struct RevokeTarget {
     /// `sub` of the token, or the name taken from the certificate.
     #[arg(long)]
     subject: Option<String>,
@@ -48,7 +48,7 @@ struct Whom {
 
 /// Revokes, and says what came of it in one line.
 pub fn run(arguments: &Arguments) -> Result<String, Fault> {
-    let Whom { subject, issuer, group, token_id, serial, email, session_id } = &arguments.whom;
+    let RevokeTarget { subject, issuer, group, token_id, serial, email, session_id } = &arguments.whom;
     let names = [
         ("subject", subject),
         ("issuer", issuer),

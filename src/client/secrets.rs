@@ -96,7 +96,7 @@ pub(super) fn check_access(file: &File, path: &Path, rights: u32) -> Result<(), 
     Ok(())
 }
 
-/// One line of text without what ends it; `None` if there is nothing else, or more.
+/// One line of text without its line end; `None` if it is empty or there is more.
 pub(super) fn trimmed(bytes: Vec<u8>) -> Option<Secret> {
     let whole = Secret::new(bytes);
     let text = std::str::from_utf8(whole.expose()).ok()?.trim_end_matches(['\r', '\n']);

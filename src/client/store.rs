@@ -142,7 +142,7 @@ impl Store {
         let fault = |error: io::Error| Fault::Machine(format!("{}: {error}", path.display()));
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(fault)?;
-        let deadline = Instant::now() + LOCK_WAIT;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Lock { _file: file }),
@@ -150,7 +150,7 @@ impl Store {
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(LOCK_RETRY).await,
                 Err(TryLockError::WouldBlock) => {
                     let path = path.display();
-                    let wait = LOCK_WAIT.as_secs();
+                    let wait = LOCK_TIMEOUT.as_secs();
                     return Err(Fault::Machine(format!("another staunch has held {path} for {wait} s")));
                 }
             }
@@ -176,7 +176,7 @@ impl Store {
 
     fn write<T: Serialize>(&self, profile: &Profile, kind: &str, value: &T) -> Result<(), Fault> {
         // Room from the start: a buffer that grew would leave its earlier copies in memory.
-        let mut bytes = Vec::with_capacity(ROOM);
+        let mut bytes = Vec::with_capacity(MAX_STATE_BYTES);
         let encoded = serde_json::to_writer_pretty(&mut bytes, value).map_err(io::Error::from);
         let bytes = Secret::new(bytes);
         let path = self.path(profile, kind);
@@ -210,8 +210,8 @@ const TOKENS: &str = "tokens.json";
 const LOCK: &str = "lock";
 
 /// Longer than a refresh may take with all its deadlines.
-const LOCK_WAIT: Duration = Duration::from_secs(90);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(90);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// Three tokens of the longest kind that a gateway takes, and names around them.
-const ROOM: usize = 64 * 1024;
+const MAX_STATE_BYTES: usize = 64 * 1024;

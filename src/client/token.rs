@@ -1,7 +1,7 @@
 //! A token that is good now: the kept one, or a new one in its place.
 
 use super::claims::Claims;
-use super::fault::{Fault, Offence};
+use super::fault::{Fault, IssuerOffence};
 use super::grant::{Client, Outcome};
 use super::issuer::Issuer;
 use super::issuer_http::Form;
@@ -145,7 +145,7 @@ async fn renew(
                 Outcome::Refused(refusal) if refusal.code == "invalid_grant" => {
                     return Err(logged_out(format!("the issuer ended this login: {refusal}")));
                 }
-                Outcome::Refused(refusal) => return Err(issuer.blame(Offence::Refused(refusal))),
+                Outcome::Refused(refusal) => return Err(issuer.blame(IssuerOffence::Refused(refusal))),
             }
         }
         _ => {

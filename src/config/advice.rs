@@ -79,12 +79,12 @@ fn nearest<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> Option<&'
     let near = names.map(|name| (distance(name, written), name)).min()?;
     // A third of a name, or two letters that changed places.
     let most = (written.len().max(near.1.len()) / 3).clamp(1, 3);
-    let turned = near.0 == 2 && is_turned(written, near.1);
+    let turned = near.0 == 2 && is_transposed(written, near.1);
     (near.0 <= most || turned).then_some(near.1)
 }
 
 /// True where two neighbouring letters changed places.
-fn is_turned(one: &str, other: &str) -> bool {
+fn is_transposed(one: &str, other: &str) -> bool {
     let differ: Vec<usize> =
         one.bytes().zip(other.bytes()).enumerate().filter(|(_, (a, b))| a != b).map(|(at, _)| at).collect();
     let (one, other) = (one.as_bytes(), other.as_bytes());

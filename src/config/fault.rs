@@ -54,7 +54,7 @@ impl Faults {
 pub(super) const NO_SPAN: Range<usize> = usize::MAX..usize::MAX;
 
 /// Gathers faults and warnings while a file is resolved.
-pub(super) struct Notes<'a> {
+pub(super) struct FaultCollector<'a> {
     original: &'a str,
     /// The text that spans lead into: the original, or one with the same lines that can be read.
     text: Cow<'a, str>,
@@ -70,9 +70,9 @@ pub(super) struct Notes<'a> {
     pub(super) is_changed_by_others: bool,
 }
 
-impl<'a> Notes<'a> {
+impl<'a> FaultCollector<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Notes {
+        FaultCollector {
             original: text,
             text: text.into(),
             faults: Vec::new(),
@@ -85,7 +85,7 @@ impl<'a> Notes<'a> {
     }
 
     /// Goes on with a text that has the same lines, after a fault on one of them about which nothing more is to be said.
-    pub(super) fn go_on_with(&mut self, text: String, told: usize) {
+    pub(super) fn continue_with(&mut self, text: String, told: usize) {
         self.told.insert(told);
         self.text = text.into();
     }

@@ -24,7 +24,7 @@ pub use summary::{RouteSummary, Summary};
 pub use token_report::token_report;
 
 use crate::sandbox::Plan;
-use fault::Notes;
+use fault::FaultCollector;
 use model::Config;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -34,12 +34,12 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
     let faults = |list| Faults { path: path.to_owned(), list };
     let text = std::fs::read_to_string(path)
         .map_err(|error| faults(vec![Fault { line: 0, text: unreadable(path, &error) }]))?;
-    let mut notes = Notes::new(&text);
+    let mut notes = FaultCollector::new(&text);
     let mode = std::fs::metadata(path).map_or(0, |file| file.permissions().mode());
     notes.is_open_to_others = mode & 0o044 != 0;
     notes.is_changed_by_others = mode & 0o002 != 0;
     let loaded = text::read(&mut notes).and_then(|config| resolve::resolve(config, path, &mut notes));
-    let Notes { mut faults, mut warnings, .. } = notes;
+    let FaultCollector { mut faults, mut warnings, .. } = notes;
     warnings.sort_by_key(|warning| warning.line);
     faults.sort_by_key(|fault| fault.line);
     match loaded {
@@ -73,7 +73,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> String {
 
 /// Reads the text alone: no file is opened. Never panics, whatever the text.
 pub fn parse(text: &str) -> Result<Config, Faults> {
-    let mut notes = Notes::new(text);
+    let mut notes = FaultCollector::new(text);
     let config = text::read(&mut notes);
     match config {
         Some(config) if notes.faults.is_empty() => Ok(config),

@@ -1,7 +1,7 @@
 //! Unknown and missing keys and values of a wrong type, all of them, by what the JSON schema knows.
 
 use super::advice;
-use super::fault::{NO_SPAN, Notes};
+use super::fault::{FaultCollector, NO_SPAN};
 use super::model::{DURATION, SIZE};
 use serde_json::Value as Schema;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 ///
 /// What is missing or of a wrong type is replaced by a stand-in, so that the meaning of all the rest can be looked at in
 /// the same run. Stand-ins stand [`NO_SPAN`], and what is said about that place is dropped: it was told here.
-pub(super) fn check(table: &mut Spanned<DeTable<'_>>, schema: &Schema, notes: &mut Notes<'_>) {
+pub(super) fn check(table: &mut Spanned<DeTable<'_>>, schema: &Schema, notes: &mut FaultCollector<'_>) {
     walk_table(table.get_mut(), 0..0, schema, schema, notes);
 }
 
@@ -23,7 +23,7 @@ fn walk(
     value: &mut Spanned<DeValue<'_>>,
     schema: &Schema,
     root: &Schema,
-    notes: &mut Notes<'_>,
+    notes: &mut FaultCollector<'_>,
 ) {
     let variants = variants(schema, root);
     let wanted: Vec<&str> =
@@ -75,7 +75,7 @@ fn walk_table(
     span: Range<usize>,
     schema: &Schema,
     root: &Schema,
-    notes: &mut Notes<'_>,
+    notes: &mut FaultCollector<'_>,
 ) {
     let variants = variants(schema, root);
     let Some(known) = variants.iter().find_map(|variant| variant.get("properties")?.as_object()) else {

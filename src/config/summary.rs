@@ -80,7 +80,7 @@ pub struct RouteSummary {
     pub tunnel: bool,
     /// `http`, `postgres`, `raw` or `redis`.
     pub protocol: String,
-    /// Where it leads.
+    /// Its route.
     pub upstream: String,
     /// Who may, one line a rule.
     pub allow: Vec<String>,
@@ -121,7 +121,7 @@ pub struct MaskSummary {
     pub direction: &'static str,
     /// `mask` or `observe`.
     pub mode: &'static str,
-    /// How long what might become a value is held.
+    /// Limits on holding a candidate.
     pub hold: String,
     /// What then becomes of it: `mask` or `pass`.
     pub at_limit: &'static str,

@@ -1,7 +1,7 @@
 //! From text to what is written: TOML that goes on behind lines that cannot be read.
 
 use super::brackets::{self, empty, key};
-use super::fault::Notes;
+use super::fault::FaultCollector;
 use super::model::{Config, schema};
 use super::shape;
 use serde::Deserialize;
@@ -12,10 +12,10 @@ use toml::de::DeTable;
 const MAX_BAD_LINES: usize = 32;
 
 /// Reads the file's text; notes what is wrong with it and goes on without. `None` when nothing of it could be understood.
-pub(super) fn read(notes: &mut Notes<'_>) -> Option<Config> {
+pub(super) fn read(notes: &mut FaultCollector<'_>) -> Option<Config> {
     let schema = schema();
     close_brackets(notes, &schema);
-    go_around_bad_lines(notes)?;
+    skip_bad_lines(notes)?;
     let text = notes.text().to_owned();
     let mut table = DeTable::parse(&text).ok()?;
     shape::check(&mut table, &schema, notes);
@@ -27,20 +27,20 @@ pub(super) fn read(notes: &mut Notes<'_>) -> Option<Config> {
 }
 
 /// Notes brackets that are not closed, one fault for each.
-fn close_brackets(notes: &mut Notes<'_>, schema: &serde_json::Value) {
+fn close_brackets(notes: &mut FaultCollector<'_>, schema: &serde_json::Value) {
     let closed = brackets::close(notes.text(), schema);
     for fault in &closed.faults {
         notes.fault_at(fault.line, fault.text.clone());
     }
     for fault in &closed.faults {
         // What stands below a header that was put right is looked at.
-        notes.go_on_with(closed.text.clone(), fault.key_line);
+        notes.continue_with(closed.text.clone(), fault.key_line);
     }
 }
 
 /// Notes each line that cannot be read. Its key, if it has one, keeps its place with an empty text, so that whoever needs
 /// the key does not call it missing. `None` when there is too much of it.
-fn go_around_bad_lines(notes: &mut Notes<'_>) -> Option<()> {
+fn skip_bad_lines(notes: &mut FaultCollector<'_>) -> Option<()> {
     let mut last = 0;
     for _ in 0..MAX_BAD_LINES {
         let mut text = notes.text().to_owned();
@@ -64,7 +64,7 @@ fn go_around_bad_lines(notes: &mut Notes<'_>) -> Option<()> {
             }
         };
         text.replace_range(part, &filler);
-        notes.go_on_with(text, line);
+        notes.continue_with(text, line);
         last = line;
     }
     None
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     fn faults(text: &str) -> Vec<(usize, String)> {
-        let mut notes = Notes::new(text);
+        let mut notes = FaultCollector::new(text);
         read(&mut notes);
         notes.faults.sort_by_key(|fault| fault.line);
         notes.faults.into_iter().map(|fault| (fault.line, fault.text)).collect()

@@ -34,7 +34,7 @@ impl Signals {
     }
 
     /// Starts the gateway, which is told to stop by the first of them.
-    pub fn start(self, files: &Files<'_>) -> Result<Beside, String> {
+    pub fn start(self, files: &Files<'_>) -> Result<GatewayProcess, String> {
         let log = File::create(files.log).map_err(|error| format!("{}: {error}", files.log.display()))?;
         let this =
             std::env::current_exe().map_err(|error| format!("this program cannot find itself: {error}"))?;
@@ -47,7 +47,7 @@ impl Signals {
                 .stdout(log)
                 .process_group(0)
                 .spawn()?;
-            let beside = Beside { child, told: Arc::default() };
+            let beside = GatewayProcess { child, told: Arc::default() };
             let gateway = pidfd_open(Pid::from_child(&beside.child), PidfdFlags::empty())?;
             let told = Arc::clone(&beside.told);
             std::thread::Builder::new()
@@ -73,13 +73,13 @@ impl Signals {
 }
 
 /// The gateway's process. Dropping it stops it.
-pub struct Beside {
+pub struct GatewayProcess {
     child: Child,
     /// That it was told to stop, which is then no failure.
     told: Arc<AtomicBool>,
 }
 
-impl Running for Beside {
+impl Running for GatewayProcess {
     fn wait(&mut self) -> i32 {
         let status = self.child.wait();
         match self.told() {
@@ -97,7 +97,7 @@ impl Running for Beside {
     }
 }
 
-impl Drop for Beside {
+impl Drop for GatewayProcess {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();

@@ -128,7 +128,7 @@ fn all<R: Running>(
     }
     screen.line("\nTry it; the token is good for an hour. Ctrl-C ends the demo.\n")?;
     screen.line(&setup.curl())?;
-    tour::keep_a_stream(&mut setup);
+    tour::hold_stream_open(&mut setup);
     screen.line(&format!(
         "\nSee a live stream with the encryption of both legs, and end it: http://{}/",
         setup.admin

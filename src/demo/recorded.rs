@@ -46,7 +46,7 @@ struct Recorded {
 
 /// For a session to end, and for the log to be signed, which it is once a second.
 const TIMEOUT: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Recorded {
     fn find(setup: &Setup, line: &Value) -> Result<Self, String> {
@@ -61,7 +61,7 @@ impl Recorded {
             if Instant::now() > end {
                 return Err("the session of the chat is not recorded".into());
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(POLL_INTERVAL);
         }
         let copy = setup.folder.path().join("copy");
         // The gateway goes on writing: a copy that was taken between two files does not verify.
@@ -72,7 +72,7 @@ impl Recorded {
             let recorded = Recorded { session, copy: copy.clone() };
             match recorded.verify(setup) {
                 Ok(report) if report.faults().next().is_none() => return Ok(recorded),
-                Ok(_) | Err(_) if Instant::now() < end => std::thread::sleep(PAUSE),
+                Ok(_) | Err(_) if Instant::now() < end => std::thread::sleep(POLL_INTERVAL),
                 Ok(report) => return Err(format!("the recordings do not verify: {}", first(&report))),
                 Err(why) => return Err(why),
             }

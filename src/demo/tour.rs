@@ -263,7 +263,7 @@ fn logged_request(setup: &Setup, gateway: &mut dyn Running) -> Result<(String, V
         if gateway.ended() || Instant::now() > end {
             return Err("the log has no line for the request".into());
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
@@ -283,19 +283,19 @@ fn wait_until_ready(setup: &Setup, token: &str, gateway: &mut dyn Running) -> Re
         if Instant::now() > end {
             return Err(format!("the gateway does not get ready: {why}"));
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
 /// Between two looks at something that is about to happen.
-const PAUSE: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 fn untouched(setup: &Setup, before: usize) -> Result<(), String> {
     if setup.upstream.seen().len() == before { Ok(()) } else { Err("it reached the upstream".into()) }
 }
 
 /// Keeps a session alive for the live page; one that is ended there comes again after a while.
-pub(super) fn keep_a_stream(setup: &mut Setup) {
+pub(super) fn hold_stream_open(setup: &mut Setup) {
     let (Some(client), Ok(token)) = (setup.watched.take(), fs::read_to_string(&setup.token_file)) else {
         return;
     };

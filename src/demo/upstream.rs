@@ -60,7 +60,7 @@ impl Upstream {
         self.server.address
     }
 
-    /// What arrived so far, the last [`KEPT`] requests.
+    /// What arrived so far, the last [`REQUESTS_CAPACITY`] requests.
     pub fn seen(&self) -> Vec<Seen> {
         self.inner.seen.lock().clone()
     }
@@ -74,7 +74,7 @@ impl Handler for Inner {
         });
         let headers = request.headers().iter();
         let mut seen = self.seen.lock();
-        if seen.len() == KEPT {
+        if seen.len() == REQUESTS_CAPACITY {
             seen.remove(0);
         }
         seen.push(Seen {
@@ -106,7 +106,7 @@ impl Handler for Inner {
 }
 
 /// Requests that are remembered: the tour needs the last few.
-pub const KEPT: usize = 64;
+pub const REQUESTS_CAPACITY: usize = 64;
 
 /// The only model.
 pub(super) const MODEL: &str = "demo-1";
@@ -122,7 +122,7 @@ pub(super) const CARD: [&str; 16] =
 const CREATED: u64 = 1_790_000_000;
 
 /// About as fast as a model speaks.
-const PAUSE: Duration = Duration::from_millis(30);
+const TOKEN_INTERVAL: Duration = Duration::from_millis(30);
 
 fn complete(question: &Value) -> Response<Answer> {
     let finished =
@@ -154,7 +154,7 @@ fn complete(question: &Value) -> Response<Answer> {
     events.extend(words.iter().map(|word| event(json!({"content": word}), None)));
     events.push(event(json!({}), Some("stop")));
     events.push(Bytes::from_static(b"data: [DONE]\n\n"));
-    let mut response = Response::new(Answer::paced(events, PAUSE));
+    let mut response = Response::new(Answer::paced(events, TOKEN_INTERVAL));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response

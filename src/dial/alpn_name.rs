@@ -6,21 +6,21 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AlpnName {
     length: u8,
-    bytes: [u8; LONGEST],
+    bytes: [u8; MAX_NAME_BYTES],
 }
 
 /// Bytes of a name; the longest registered one has 18.
-const LONGEST: usize = 47;
+const MAX_NAME_BYTES: usize = 47;
 
 impl AlpnName {
     /// `None` for what no upstream is asked for: nothing, a name that is too long, and the values by which clients find out whether
     /// servers put up with unknown ones (RFC 8701).
     pub fn new(name: &[u8]) -> Option<AlpnName> {
         let is_grease = matches!(name, [a, b] if a == b && a & 0x0f == 0x0a);
-        if name.is_empty() || name.len() > LONGEST || is_grease {
+        if name.is_empty() || name.len() > MAX_NAME_BYTES || is_grease {
             return None;
         }
-        let mut bytes = [0; LONGEST];
+        let mut bytes = [0; MAX_NAME_BYTES];
         bytes[..name.len()].copy_from_slice(name);
         Some(AlpnName { length: name.len() as u8, bytes })
     }
@@ -83,10 +83,10 @@ mod tests {
 
     #[test]
     fn names_that_mean_nothing_are_none() {
-        for name in [&b""[..], &[0x0a, 0x0a], &[0xfa, 0xfa], &[b'a'; LONGEST + 1]] {
+        for name in [&b""[..], &[0x0a, 0x0a], &[0xfa, 0xfa], &[b'a'; MAX_NAME_BYTES + 1]] {
             assert_eq!(AlpnName::new(name), None);
         }
-        for name in [&b"h2"[..], b"acme-rpc/3", &[0xff], &[0x0a, 0x1a], &[b'a'; LONGEST]] {
+        for name in [&b"h2"[..], b"acme-rpc/3", &[0xff], &[0x0a, 0x1a], &[b'a'; MAX_NAME_BYTES]] {
             assert_eq!(AlpnName::new(name).unwrap().as_bytes(), name);
         }
         assert!(AlpnName::new(b"mqtt").unwrap().is_registered());

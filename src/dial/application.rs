@@ -1,4 +1,4 @@
-//! What is spoken with an upstream, and how TLS with it begins.
+//! The application protocol of an upstream leg, and how its TLS begins.
 
 use super::alpn_name::AlpnName;
 use crate::protocol::postgres;

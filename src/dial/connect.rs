@@ -1,4 +1,4 @@
-//! Opening a leg: TCP, what the service's protocol wants before TLS, and TLS.
+//! Connecting a leg: TCP, the protocol's own steps before TLS, and TLS.
 
 use super::application::{Application, Negotiation};
 use super::fault::DialFault;
@@ -100,7 +100,7 @@ impl Upstream {
 }
 
 impl Tls {
-    /// Tries one address after the other. Each has an equal share of the time that is left, so that one that swallows
+    /// Tries the addresses in order. Each has an equal share of the time that is left, so that one that swallows
     /// packets does not take it all.
     async fn connect(&self, deadline: ConnectDeadline) -> Result<(TcpStream, SocketAddr), DialFault> {
         let fault = |error| DialFault::Resolve(self.host.clone(), error);
@@ -155,7 +155,7 @@ async fn request_tls(tcp: &mut TcpStream, address: SocketAddr) -> Result<(), Dia
     let broken = |error| DialFault::Connect(address, error);
     tcp.write_all(&postgres::SSL_REQUEST).await.map_err(broken)?;
     match tcp.read_u8().await.map_err(broken)? {
-        postgres::TLS_WILLING => Ok(()),
+        postgres::TLS_ACCEPTED => Ok(()),
         _ => Err(DialFault::NoTls(address)),
     }
 }

@@ -1,4 +1,4 @@
-//! What is known of the protocols that an upstream speaks.
+//! Cache of the protocols that an upstream speaks.
 
 use super::alpn_name::AlpnName;
 use super::application::Application;

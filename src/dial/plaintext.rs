@@ -24,7 +24,7 @@ use tokio::net::{TcpStream, UnixStream};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlaintextUpstream {
     place: Place,
-    /// Who must serve a Unix socket, by user id.
+    /// User id that must own the process behind a Unix socket.
     peer_user: Option<u32>,
 }
 
@@ -39,7 +39,7 @@ enum Place {
 /// `sun_path` has 108 bytes, the last of which is the NUL.
 const MAX_UNIX_PATH: usize = 107;
 
-/// Why an address is none that may be used without TLS.
+/// Why an address may not be used without TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotLocal {
     /// Neither form.
@@ -54,7 +54,7 @@ pub enum NotLocal {
     /// Relative, or longer than a socket's path can be.
     #[error("a socket's path is absolute, at most {MAX_UNIX_PATH} bytes long and without control characters")]
     Path,
-    /// Loopback ports belong to nobody.
+    /// `peer_user` was set for a loopback port, which has no owner.
     #[error("only of a Unix socket can be told who serves it; use unix:/PATH, or remove peer_user")]
     PeerUser,
 }

@@ -99,7 +99,7 @@ impl Resolver {
         let mut state = self.state.lock();
         let now = Instant::now();
         if state.names.len() >= MAX_NAMES {
-            state.names.retain(|_, name| name.is_of_use(now));
+            state.names.retain(|_, name| name.is_usable(now));
         }
         let known = state.names.entry(name.into()).or_default();
         let aged = known.addresses.as_ref().map(|(addresses, at)| (addresses, now.duration_since(*at)));
@@ -183,7 +183,7 @@ enum Asked {
 }
 
 impl Name {
-    fn is_of_use(&self, now: Instant) -> bool {
+    fn is_usable(&self, now: Instant) -> bool {
         let fresh = |at: &Instant| now.duration_since(*at) < MAX_STALE;
         self.waiting.is_some() || self.addresses.as_ref().is_some_and(|(_, at)| fresh(at))
     }

@@ -44,7 +44,7 @@ pub(super) async fn connect_to(address: SocketAddr) -> Result<TcpStream, DialFau
     Ok(tcp)
 }
 
-/// What every connection of the data path wants of its socket.
+/// Sets the socket options of the data path.
 pub fn set_options(tcp: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(tcp);
     socket.set_tcp_nodelay(true)?;

@@ -27,13 +27,13 @@ pub struct Upstream {
     pub(super) probe: tokio::sync::Mutex<()>,
 }
 
-/// Whether there is TLS is no property that could be switched off: either an upstream has what it takes, or it has not.
+/// TLS cannot be switched off: an upstream either has its TLS settings or is plaintext by construction.
 pub(super) enum Kind {
     Tls(Box<Tls>),
     Plaintext(PlaintextUpstream),
 }
 
-/// What it takes to reach an upstream with TLS.
+/// TLS settings of an upstream.
 pub(super) struct Tls {
     pub(super) host: String,
     pub(super) port: u16,
@@ -51,7 +51,7 @@ pub(super) struct Tls {
 pub struct Dialled {
     /// The connection, with what was agreed.
     pub established: Established,
-    /// Where it leads.
+    /// Its route.
     pub address: Reached,
     /// What a MySQL server said first.
     pub mysql: Option<Agreed>,
@@ -134,7 +134,7 @@ impl Upstream {
         }
     }
 
-    /// Where a leg of this upstream's leads: what [`Upstream::dial_again`] takes.
+    /// Where a leg of this upstream's leads: what [`Upstream::dial_same_address`] takes.
     pub fn reached(&self, tcp: &TcpStream) -> io::Result<Reached> {
         match &self.kind {
             Kind::Tls(_) => tcp.peer_addr().map(Reached::Tcp),
@@ -154,7 +154,7 @@ impl Upstream {
     }
 
     /// Opens a leg to one address of this upstream, where a session of the same permit leads already.
-    pub async fn dial_again(
+    pub async fn dial_same_address(
         &self,
         _permit: &Permit,
         application: Application,

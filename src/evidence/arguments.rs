@@ -1,4 +1,4 @@
-//! What commands that read recordings are told alike, and how they tell what could not be read.
+//! Arguments shared by commands that read recordings, and the output of read faults.
 
 use super::EvidenceFault;
 use super::progress::Progress;

@@ -167,7 +167,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
             && matches.filters.len() >= arguments.filters.len();
         if let (true, Some(text), false) = (is_wanted, &arguments.text, matches.text) {
             search.update(place, count);
-            is_wanted = is_said(&directory, &summary, identities.as_ref(), text);
+            is_wanted = contains_text(&directory, &summary, identities.as_ref(), text);
         }
         if is_wanted && matches.has_identity(arguments) && has_encryption(arguments, &fields) {
             let (is_held, erased) = (
@@ -280,7 +280,7 @@ fn has_encryption(arguments: &Arguments, fields: &Map<String, Value>) -> bool {
 }
 
 /// True if a statement or command of the session holds the text.
-fn is_said(
+fn contains_text(
     directory: &Directory,
     summary: &SessionSummary,
     identities: Option<&Identities>,

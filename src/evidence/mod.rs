@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EvidenceFault {
-    /// What was asked for cannot be.
+    /// A usage error.
     #[error("{0}")]
     Usage(String),
     /// A file or folder.
@@ -42,7 +42,7 @@ pub enum EvidenceFault {
         /// What is wrong.
         why: String,
     },
-    /// The gateway, or its rules, said no.
+    /// Refused by the gateway or its rules.
     #[error("{0}")]
     Refused(String),
     /// Standard output.

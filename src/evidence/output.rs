@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all.
+//! Output files that appear complete or not at all.
 
 use super::EvidenceFault;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};

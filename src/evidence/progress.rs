@@ -1,10 +1,10 @@
-//! How far long work has come, on a terminal.
+//! A progress line on a terminal.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Work that takes less is not told.
-const SILENT: Duration = Duration::from_millis(700);
+/// Work that takes less shows no progress.
+const PROGRESS_DELAY: Duration = Duration::from_millis(700);
 /// Between two updates.
 const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -26,7 +26,8 @@ impl Progress {
     /// Shows that part `place`, counted from 0, of `count` is being done.
     pub(super) fn update(&mut self, place: usize, count: usize) {
         let now = Instant::now();
-        let is_due = self.updated.is_none_or(|last| now - last >= INTERVAL) && now - self.begun >= SILENT;
+        let is_due =
+            self.updated.is_none_or(|last| now - last >= INTERVAL) && now - self.begun >= PROGRESS_DELAY;
         if !self.is_terminal || !is_due {
             return;
         }

@@ -1,4 +1,4 @@
-//! Points in time as a person writes them.
+//! Parsing of times and durations as people write them.
 
 use std::str::FromStr;
 use std::time::Duration;

@@ -60,7 +60,7 @@ impl CertificateMapping {
             .find_map(|source| Some((*source, names.of(*source).first()?)))
             .ok_or(CertificateFault::NoSubject)?;
         // Rules of policies compare subjects as texts.
-        if self.subject_from.iter().any(|other| *other != source && other.has_the_form_of(subject)) {
+        if self.subject_from.iter().any(|other| *other != source && other.has_form_of(subject)) {
             return Err(CertificateFault::Disguised);
         }
         let mut groups: Vec<Arc<str>> = Vec::new();

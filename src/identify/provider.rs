@@ -1,4 +1,4 @@
-//! What every source of identities promises.
+//! The `IdentityProvider` trait: one implementation per kind of proof.
 
 use super::oidc::cache::TokenCache;
 use crate::policy::Identity;
@@ -15,15 +15,15 @@ use std::time::SystemTime;
 /// as [`Identification::Pending`]: the caller awaits it and asks once more; if the answer is the same again, it refuses
 /// with `otherwise`. Nothing in an answer may hold the proof itself.
 pub trait IdentityProvider {
-    /// Tells whose proof this is at the time `now`. `cache` is the worker's own, and remembers what was verified.
+    /// Verifies a proof at the time `now`. `cache` is the worker's own.
     fn identify(&self, cache: &mut TokenCache, proof: &[u8], now: SystemTime) -> Identification;
 }
 
-/// What a proof came to.
+/// Result of identification.
 pub enum Identification {
-    /// It is good until [`Identity::expires`].
+    /// Valid until [`Identity::expires`].
     Known(Arc<Identity>),
-    /// It is not.
+    /// Refused.
     Refused(Refused),
     /// What is needed to tell is not there yet.
     Pending {
@@ -34,7 +34,7 @@ pub enum Identification {
     },
 }
 
-/// The reason for which a proof is not believed.
+/// Why a proof is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// What the client is told.

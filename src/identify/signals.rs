@@ -51,7 +51,7 @@ pub enum Signal {
     Nothing,
 }
 
-/// Why an event cannot be obeyed.
+/// Why an event cannot be applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignalFault {
     /// There is neither `sub_id` nor `subject`.
@@ -71,7 +71,7 @@ pub enum SignalFault {
 }
 
 /// Events that end what was proven before: their URI, and how the log calls them.
-const SHUTTING_OUT: [(&str, &str); 7] = [
+const ENDING_EVENTS: [(&str, &str); 7] = [
     ("https://schemas.openid.net/secevent/caep/event-type/session-revoked", "session-revoked"),
     ("https://schemas.openid.net/secevent/caep/event-type/credential-change", "credential-change"),
     ("https://schemas.openid.net/secevent/caep/event-type/token-claims-change", "token-claims-change"),
@@ -96,7 +96,7 @@ pub fn read(
     payload: &Map<String, Value>,
     subject: Option<&Value>,
 ) -> Result<Signal, SignalFault> {
-    let Some((_, event)) = SHUTTING_OUT.into_iter().find(|(known, _)| *known == uri) else {
+    let Some((_, event)) = ENDING_EVENTS.into_iter().find(|(known, _)| *known == uri) else {
         return Ok(Signal::Nothing);
     };
     let subject = subject.or_else(|| payload.get("subject")).ok_or(SignalFault::NoSubject)?;

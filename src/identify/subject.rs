@@ -27,8 +27,8 @@ impl SubjectSource {
         }
     }
 
-    /// True when a text cannot but be taken for a name of this place. A host name can be many things.
-    pub(super) fn has_the_form_of(self, text: &str) -> bool {
+    /// True when a text has the unambiguous form of a name of this place. Host names are ambiguous.
+    pub(super) fn has_form_of(self, text: &str) -> bool {
         match self {
             SubjectSource::Uri => text.contains("://") || text.to_ascii_lowercase().starts_with("urn:"),
             SubjectSource::Email => text.contains('@') && !text.contains("://"),
@@ -145,7 +145,7 @@ impl SubjectPattern {
         self.source
     }
 
-    /// What about it is probably not meant, for whoever checks a configuration.
+    /// A warning about the pattern, for `check`.
     pub fn doubt(&self) -> Option<&'static str> {
         match &self.form {
             Form::Any => Some("fits every certificate of the authority"),
@@ -231,7 +231,7 @@ fn is_plain_label(label: &str) -> bool {
     !label.is_empty() && label.chars().all(plain)
 }
 
-/// Segments that say what they are: none empty, none of dots, nothing encoded (SPIFFE-ID section 2.2), no query.
+/// Plain path segments: none empty, no dot segments, no percent-encoding (SPIFFE-ID section 2.2), no query.
 fn is_plain_path(path: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-~!$&'()+,;=:@".contains(c);
     path.split('/').all(|segment| !matches!(segment, "" | "." | "..") && segment.chars().all(plain))

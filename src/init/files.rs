@@ -103,11 +103,11 @@ impl Folder {
             Ok(()) => self.made.push(path.clone()),
             Err(error) => return Err(Fault::Machine(format!("{}: {error}", path.display()))),
         }
-        self.give_to_readers(&path, mode)
+        self.set_group_readable(&path, mode)
     }
 
     /// Lets the service's group read what root has, and nobody else.
-    fn give_to_readers(&self, path: &Path, mode: u32) -> Result<(), Fault> {
+    fn set_group_readable(&self, path: &Path, mode: u32) -> Result<(), Fault> {
         let Some(group) = self.readers else { return Ok(()) };
         let for_group = (mode >> 3) & GROUP_READS;
         let given = std::os::unix::fs::chown(path, None, Some(group))
@@ -122,7 +122,7 @@ impl Folder {
             OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).map_err(fault)?;
         self.made.push(path.clone());
         file.write_all(bytes).and_then(|()| file.sync_all()).map_err(fault)?;
-        self.give_to_readers(&path, mode)
+        self.set_group_readable(&path, mode)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The issuer's own word on how it is called.
 
 use super::plan::Plan;
-use crate::client::{Fault, Offence, probe_issuer};
+use crate::client::{Fault, IssuerOffence, probe_issuer};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -19,7 +19,7 @@ pub(super) async fn correct(plan: &mut Plan) -> Option<String> {
         Some(without) => without.to_owned(),
         None => format!("{}/", plan.issuer),
     };
-    if matches!(&first, Fault::Issuer { offence: Offence::Broken(_), .. })
+    if matches!(&first, Fault::Issuer { offence: IssuerOffence::Broken(_), .. })
         && let Ok(keys_host) = probe(&other, plan).await
     {
         let note = format!("The issuer calls itself {other}; the configuration has it so.");
@@ -41,7 +41,7 @@ fn note_keys(plan: &mut Plan, host: Option<String>) -> Option<String> {
 async fn probe(url: &str, plan: &Plan) -> Result<Option<String>, Fault> {
     let probed = timeout(PROBE_TIMEOUT, probe_issuer(url, plan.issuer_ca.as_deref())).await;
     probed.unwrap_or_else(|_| {
-        let offence = Offence::Unreachable(format!("no answer within {} s", PROBE_TIMEOUT.as_secs()));
+        let offence = IssuerOffence::Unreachable(format!("no answer within {} s", PROBE_TIMEOUT.as_secs()));
         Err(Fault::Issuer { url: url.to_owned(), offence })
     })
 }

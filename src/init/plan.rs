@@ -48,7 +48,7 @@ pub(super) struct Acme {
 const HTTPS: u16 = 443;
 
 /// Ports that are tried where the usual one is taken.
-const PORTS_TRIED: u16 = 20;
+const PORT_ATTEMPTS: u16 = 20;
 
 impl Plan {
     /// Takes what was given and asks for the rest. Where nobody can be asked, all that is missing is named at once.
@@ -244,7 +244,7 @@ fn port(kind: Kind, name: &str) -> u16 {
     let usual = kind.usual_port(is_local(name));
     let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     match is_local(name) {
-        true => (usual..usual + PORTS_TRIED).find(is_free).unwrap_or(usual),
+        true => (usual..usual + PORT_ATTEMPTS).find(is_free).unwrap_or(usual),
         false => usual,
     }
 }

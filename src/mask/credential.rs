@@ -1,5 +1,8 @@
 //! How a stored credential may be written where it is echoed.
 
+/// Bytes of a credential that are worth looking for; shorter ones stand in any text.
+pub const MIN_CREDENTIAL: usize = 8;
+
 /// The credential itself, and its encodings: base64 in both alphabets wherever it stands in a longer text, hexadecimal, percent.
 pub(super) fn written(secret: &[u8]) -> Vec<Vec<u8>> {
     let mut all = vec![secret.to_vec(), hex(secret, false), hex(secret, true)];
@@ -9,7 +12,7 @@ pub(super) fn written(secret: &[u8]) -> Vec<Vec<u8>> {
     }
     all.sort();
     all.dedup();
-    all.retain(|written| written.len() >= super::rules::MIN_CREDENTIAL);
+    all.retain(|written| written.len() >= MIN_CREDENTIAL);
     all
 }
 

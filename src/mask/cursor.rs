@@ -1,4 +1,4 @@
-//! A reader over text that may still grow: what needs more text says so, and is asked again when there is more.
+//! A cursor over text that may still grow; detectors that need more text stop and are called again.
 
 /// Why a detector stops without a hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Keeps {
     }
 }
 
-/// How far a value goes whose beginning is known.
+/// Where a value ends whose beginning is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rest {
     /// Up to the first byte that is not of the class.

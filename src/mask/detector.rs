@@ -1,4 +1,4 @@
-//! Kinds of values that are known: their names, what of them may pass, and what is not found.
+//! The built-in detectors: names, what may pass before their hold point, and what they do not find.
 
 /// A kind of value that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,4 +1,4 @@
-//! One text on its way: decoded, with a map to the bytes of the wire, and what in it is not decided.
+//! A lane: one text, decoded, with a map to wire offsets and its undecided candidates.
 //!
 //! ```text
 //!   text   | looked at, kept for what looks behind | not looked at |
@@ -16,7 +16,7 @@ const LOOK_BEHIND: usize = 96;
 const KEPT: usize = 512;
 
 /// In place of an escape's length: the text stands nowhere on the wire.
-const NOWHERE: u8 = u8::MAX;
+const NOT_ON_WIRE: u8 = u8::MAX;
 
 /// Where a text came from.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ pub(super) struct Copied {
     pub(super) fill: Fill,
 }
 
-/// What overwritten bytes become.
+/// Replacement for masked bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fill {
     /// `*`
@@ -242,7 +242,7 @@ impl Lane {
 
     /// Appends text that stands nowhere on the wire, before what stands at `wire`.
     pub(super) fn push_joint(&mut self, bytes: &[u8], wire: u64) {
-        self.push_escape(bytes, wire, NOWHERE);
+        self.push_escape(bytes, wire, NOT_ON_WIRE);
     }
 
     /// The last `length` bytes of the text stand there as well: what is overwritten of them is overwritten there, all of it.
@@ -395,7 +395,7 @@ impl Lane {
             }
             let (start, end) = (run.at.max(from), (run.at + run.length).min(to));
             let bytes = &self.text[(start - self.base) as usize..(end - self.base) as usize];
-            if run.escape == NOWHERE {
+            if run.escape == NOT_ON_WIRE {
                 continue;
             }
             if run.escape > 0 {

@@ -1,7 +1,5 @@
 //! What bodies begin with that are not what their head says: compressed, or in characters of several bytes.
 
-use super::stream::Format;
-
 /// The first bytes of a body.
 #[derive(Debug)]
 pub(super) struct Magic {
@@ -23,14 +21,9 @@ const KNOWN: [(&[u8], &str); 6] = [
 ];
 
 impl Magic {
-    /// `None`: bodies of this format have framing of their own.
-    pub(super) fn of(format: Format) -> Option<Magic> {
-        let has_syntax = match format {
-            Format::Text => false,
-            Format::Json | Format::Form | Format::Events => true,
-            Format::Frames | Format::Grpc | Format::Values => return None,
-        };
-        Some(Magic { seen: [0; LONGEST], length: 0, has_syntax })
+    /// For a body of which nothing was read. `has_syntax`: its head says JSON, a form, events.
+    pub(super) fn new(has_syntax: bool) -> Magic {
+        Magic { seen: [0; LONGEST], length: 0, has_syntax }
     }
 
     /// Takes the next bytes of the body. `Err` says what it is.

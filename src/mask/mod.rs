@@ -36,9 +36,10 @@ mod tests;
 mod text;
 mod values;
 
+pub use credential::MIN_CREDENTIAL;
 pub use detector::Detector;
 pub use pattern::{MAX_PATTERN, Pattern};
-pub use rules::{HoldAction, HoldLimit, MAX_HELD_BYTES, MIN_CREDENTIAL, Mode, OWN_CREDENTIAL, Rule, Rules};
+pub use rules::{HoldAction, HoldLimit, MAX_HELD_BYTES, Mode, OWN_CREDENTIAL, Rule, Rules};
 pub use spans::Span;
 pub use stream::{Format, Kind, Passed, Stream};
 pub use values::{Shape, Value};

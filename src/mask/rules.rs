@@ -1,6 +1,6 @@
-//! Rules in force: which detectors, with which anchors, and what is done about what they find.
+//! Compiled rules: detectors, their anchors, and the action for what they find.
 
-use super::credential;
+use super::credential::{self, MIN_CREDENTIAL};
 use super::cursor::{Cursor, Hit, Keeps, Rest, Stop};
 use super::detector::Detector;
 use super::keys::{self, KEYS};
@@ -44,8 +44,6 @@ pub enum Rule {
 
 /// The name of the rule for the route's own credential.
 pub const OWN_CREDENTIAL: &str = "own-credential";
-/// Bytes of a credential that are worth looking for; shorter ones stand in any text.
-pub const MIN_CREDENTIAL: usize = 8;
 
 impl Rule {
     /// Its name in logs and metrics.
@@ -85,7 +83,7 @@ fn credential_anchor(secret: &[u8]) -> usize {
     (secret.len() / 4).clamp(1, 4)
 }
 
-/// What is done about a value.
+/// Action for a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// It is overwritten.
@@ -94,7 +92,7 @@ pub enum Mode {
     Observe,
 }
 
-/// How long what might become a value is held.
+/// Limits on holding a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldLimit {
     /// Events (of a stream), or pieces of a body.
@@ -122,7 +120,7 @@ pub const MAX_HELD_BYTES: usize = 32 * 1024;
 /// The rules of one route and direction, compiled.
 pub struct Rules {
     rules: Vec<Rule>,
-    /// What is done about a value.
+    /// Action for a value.
     pub mode: Mode,
     /// How long anything is held.
     pub hold: HoldLimit,

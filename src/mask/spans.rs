@@ -1,4 +1,4 @@
-//! Where values were overwritten: for recordings, and for `staunch mask try`.
+//! Spans of masked values, for recordings and `staunch mask try`.
 
 use super::lane::Cut;
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! One body on its way: overwritten where it lies, and held from its hold points on.
+//! The masking of one body: overwritten in place, and held from its hold points on.
 //!
 //! ```text
 //!   the wire   | passed | held: copied, may still be overwritten | at hand |
@@ -42,7 +42,7 @@ pub enum Format {
     Values,
 }
 
-/// What bytes are.
+/// Kind of a piece of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The body's own.
@@ -126,7 +126,12 @@ impl Stream {
             told: None,
             spans: None,
             skipped: 0,
-            magic: Magic::of(format),
+            magic: match format {
+                Format::Text => Some(Magic::new(false)),
+                Format::Json | Format::Form | Format::Events => Some(Magic::new(true)),
+                // They have framing of their own.
+                Format::Frames | Format::Grpc | Format::Values => None,
+            },
         }
     }
 

@@ -89,7 +89,7 @@ impl AcceptFault {
     }
 }
 
-/// Which limit a connection met.
+/// The limit that a connection reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LimitHit {
     /// Connections in all.

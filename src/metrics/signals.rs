@@ -10,7 +10,7 @@ static COUNTERS: Mutex<BTreeMap<(Arc<str>, &'static str), u64>> = Mutex::new(BTr
 /// What became of a security event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignalOutcome {
-    /// Somebody was shut out.
+    /// The identity was revoked.
     Revoked,
     /// It changes nothing here.
     Ignored,

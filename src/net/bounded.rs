@@ -74,7 +74,7 @@ impl BoundedListener {
                     return (BoundedConnection { tcp, bounds, end, is_idle: false, place, places }, address);
                 }
                 // Out of descriptors, or the client was gone already: neither is worth more than a pause.
-                Err(_) => tokio::time::sleep(PAUSE).await,
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             }
         }
     }
@@ -188,7 +188,7 @@ impl AsyncWrite for BoundedConnection {
 }
 
 /// How long accepting pauses when it failed.
-const PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,9 @@
-//! Identities and tokens that nobody uses in earnest: whoever shows one has found what was laid out for them. Pure.
+//! Honeytokens: identities and tokens that have no honest use. Pure.
 
 use super::Identity;
 use std::sync::Arc;
 
-/// Something that nobody uses in earnest. All that is given must fit.
+/// A honeytoken. All fields that are given must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Honeytoken {
     /// How the alarm calls it.
@@ -16,7 +16,7 @@ pub struct Honeytoken {
     pub token_sha256: Option<[u8; 32]>,
     /// The user that a database client names.
     pub database_user: Option<Arc<str>>,
-    /// Whoever shows it is refused and cut; otherwise the alarm is all.
+    /// True: its session is refused and cut; false: only an alarm is raised.
     pub cuts: bool,
 }
 

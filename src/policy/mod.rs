@@ -1,4 +1,4 @@
-//! Who may use a route. Pure: no clock, no I/O; the empty policy denies.
+//! Policy: who may use a route. Pure: no clock, no I/O; the empty policy denies.
 
 pub mod claims;
 pub mod honeytoken;
@@ -63,7 +63,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// What of this rule an identity does not fulfil, in words: what was there, and what would do.
+    /// Explains which conditions of this rule an identity does not meet: what it has, and what is required.
     fn misses(&self, identity: &Identity) -> Vec<String> {
         fn any<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> String {
             let all: Vec<String> = texts.into_iter().map(|text| format!("{:?}", text.as_ref())).collect();
@@ -114,7 +114,7 @@ impl Rule {
 /// Values of an identity that an explanation shows.
 const MAX_SHOWN_VALUES: usize = 8;
 
-/// What happens to what was admitted when its token expires.
+/// What happens to permitted work when its token expires.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnExpiry {
     /// What was admitted may finish; what is new is refused.

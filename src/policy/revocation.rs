@@ -1,4 +1,4 @@
-//! Who was shut out before the proof of its identity ends. Pure: time is an argument.
+//! Revocations: identities refused before their proof expires. Pure: time is an argument.
 //!
 //! A revocation covers proofs that were issued before it, so that somebody who logs in again gets in; one of a single token
 //! or certificate covers that one for good. Where none stands, asking costs one load.
@@ -29,7 +29,7 @@ pub struct Target {
     pub session_id: Option<Arc<str>>,
 }
 
-/// An order to shut somebody out.
+/// A revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
     /// Whom.
@@ -47,7 +47,7 @@ impl Target {
     }
 
     /// True when a single token or certificate is named.
-    fn is_of_one_proof(&self) -> bool {
+    fn names_single_proof(&self) -> bool {
         self.token_id.is_some() || self.serial.is_some()
     }
 
@@ -106,7 +106,7 @@ pub const ISSUED: &str = "iat";
 impl Revocation {
     /// True when this identity is shut out.
     pub fn covers(&self, identity: &Identity) -> bool {
-        self.target.fits(identity) && (self.target.is_of_one_proof() || !self.is_newer(identity))
+        self.target.fits(identity) && (self.target.names_single_proof() || !self.is_newer(identity))
     }
 
     /// A proof without a time of issue counts as old; one that was issued a moment later may be of a clock that is ahead.
@@ -117,7 +117,7 @@ impl Revocation {
     }
 }
 
-/// Revocations that stand at a time; more have no room.
+/// Capacity for revocations in force.
 pub const MAX_REVOCATIONS: usize = 100_000;
 
 /// There is no room for another revocation.
@@ -125,7 +125,7 @@ pub const MAX_REVOCATIONS: usize = 100_000;
 #[error("{MAX_REVOCATIONS} revocations stand; revoke by group or issuer, or remove keys at the issuer")]
 pub struct TooMany;
 
-/// All revocations that stand.
+/// Revocations in force.
 #[derive(Debug, Default)]
 pub struct Revocations {
     is_any: AtomicBool,

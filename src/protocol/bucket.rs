@@ -1,4 +1,4 @@
-//! A budget that fills with time.
+//! A token bucket.
 
 /// What may be spent: at once, and each second. In thousandths, so that milliseconds count.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ impl Bucket {
         Bucket { left: most * 1_000, most: most * 1_000, per_second }
     }
 
-    /// Tells how much time has passed.
+    /// Refills by the time that has passed.
     pub(super) fn tick(&mut self, milliseconds: u64) {
         self.add(milliseconds.saturating_mul(self.per_second));
     }
@@ -29,7 +29,7 @@ impl Bucket {
         self.left = self.most;
     }
 
-    /// Spends some; false when there was not enough, and nothing is left then.
+    /// Takes some; false when there was not enough, which empties it.
     pub(super) fn spend(&mut self, amount: u64) -> bool {
         let enough = self.left >= amount * 1_000;
         self.left = self.left.saturating_sub(amount * 1_000);

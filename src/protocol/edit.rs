@@ -1,4 +1,4 @@
-//! How a protocol changes a stretch of plaintext without copying what it leaves alone.
+//! An edit: changes a stretch of plaintext without copying the parts that stay.
 
 /// A stretch of plaintext on its way through, read front to back exactly once.
 ///
@@ -36,7 +36,7 @@ impl<'a> Edit<'a> {
         Edit { data, at: 0, out, diverged: false, view }
     }
 
-    /// Where to append what the recording holds of bytes that were taken out; `None` where nothing is recorded.
+    /// Buffer for what the recording holds of removed bytes; `None` where nothing is recorded.
     pub fn view(&mut self) -> Option<&mut Vec<u8>> {
         if self.view.is_some() {
             self.diverge();
@@ -44,22 +44,22 @@ impl<'a> Edit<'a> {
         self.view.as_deref_mut()
     }
 
-    /// What was not yet dealt with.
+    /// Input that is not consumed yet.
     pub fn rest(&self) -> &[u8] {
         &self.data[self.at..]
     }
 
-    /// What was not yet dealt with, to be changed at equal length.
+    /// Input that is not consumed yet, mutable at equal length.
     pub fn rest_mut(&mut self) -> &mut [u8] {
         &mut self.data[self.at..]
     }
 
-    /// True when all of the input was dealt with.
+    /// True when all input is consumed.
     pub fn is_done(&self) -> bool {
         self.at == self.data.len()
     }
 
-    /// How many bytes were dealt with.
+    /// Number of input bytes consumed.
     pub fn position(&self) -> usize {
         self.at
     }
@@ -99,7 +99,7 @@ impl<'a> Edit<'a> {
         }
     }
 
-    /// Puts in bytes of the peer's own that were taken out before, to be looked at whole.
+    /// Inserts bytes of the peer that were removed before, to be parsed as a whole.
     pub fn put_back(&mut self, bytes: &[u8]) {
         self.insert(bytes);
         if let Some(view) = self.view() {

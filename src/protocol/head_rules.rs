@@ -165,7 +165,7 @@ pub fn without_blanks(mut value: &[u8]) -> &[u8] {
 /// Why nobody may have a request of this method: CONNECT makes an open proxy; TRACE, and the TRACK of old, make the upstream send
 /// back the head that it got, with the stored credential in it (RFC 9110 section 9.3.8).
 pub fn barred_method(method: &[u8], fields: &Fields) -> Option<RefusalReason> {
-    let barred = |method: &[u8]| BARRED.iter().any(|b| method.eq_ignore_ascii_case(b));
+    let barred = |method: &[u8]| REFUSED_METHODS.iter().any(|b| method.eq_ignore_ascii_case(b));
     let overridden = |(name, value): (&[u8], &[u8])| OVERRIDES.has(name) && barred(value.trim_ascii());
     (barred(method) || fields.iter().any(overridden)).then_some(RefusalReason::MethodNotAllowed)
 }
@@ -209,7 +209,7 @@ pub fn is_forwarding(name: &[u8]) -> bool {
 
 /// True for a field of a request that must not reach the upstream: what belongs to this connection, what the gateway takes out or
 /// says itself, and what a server could take for one of these or for the framing.
-pub fn stays_behind(name: &[u8], rewrite: &Rewrite<'_>) -> bool {
+pub fn is_stripped(name: &[u8], rewrite: &Rewrite<'_>) -> bool {
     HOP.has(name)
         || is_forwarding(name)
         || FRAMING.has(name) && !FRAMING.names.iter().any(|f| name.eq_ignore_ascii_case(f))
@@ -268,7 +268,7 @@ const FORWARDING: Names = Names::new(&[b"forwarded", b"x-real-ip"]);
 
 const FRAMING: Names = Names::new(&[b"host", b"content-length", b"transfer-encoding"]);
 
-const BARRED: [&[u8]; 3] = [b"CONNECT", b"TRACE", b"TRACK"];
+const REFUSED_METHODS: [&[u8]; 3] = [b"CONNECT", b"TRACE", b"TRACK"];
 
 /// By these, frameworks let another method stand in for POST.
 const OVERRIDES: Names = Names::new(&[b"x-http-method-override", b"x-http-method", b"x-method-override"]);

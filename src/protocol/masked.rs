@@ -36,7 +36,7 @@ pub(super) fn stream(keep_spans: bool, rules: Arc<Rules>, format: Format) -> Str
     stream
 }
 
-/// What was found in a body: all that is not in a report before it. Most have one, once they are over.
+/// Values found in a body since the report before. Most bodies have one report, at their end.
 #[derive(Debug)]
 pub struct MaskReport {
     /// Which exchange.
@@ -49,7 +49,7 @@ pub struct MaskReport {
     pub counts: Vec<u32>,
     /// How many times something was held for too long.
     pub forced: u32,
-    /// Where, if that was wanted.
+    /// Their spans, if recorded.
     pub spans: Vec<Span>,
     /// Why the exchange was cut: its body could not be masked any more.
     pub fault: Option<&'static str>,

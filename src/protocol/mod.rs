@@ -266,7 +266,7 @@ impl Refusal {
     }
 }
 
-/// What stands in a recording for a value that is left out of it.
+/// Placeholder for a redacted value in a recording.
 pub(crate) fn hidden(value: &[u8]) -> Vec<u8> {
     vec![b'*'; value.len()]
 }
@@ -309,7 +309,7 @@ fn unescape(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// What an [`Http`] noticed while bytes went by; drained with [`Http::event`].
+/// Events of an [`Http`], drained with [`Http::event`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The final (not 1xx, but 101 counts) response head went down.
@@ -323,7 +323,7 @@ pub enum Event {
     Held,
     /// There is a [`Http::mask_report`] although its body is not over.
     Masked,
-    /// The exchange is over, in whichever way.
+    /// The exchange has ended.
     Ended {
         /// Which exchange.
         key: Key,
@@ -349,7 +349,7 @@ pub enum Ended {
     ByGateway,
 }
 
-/// What [`Http::up`] came to.
+/// Result of [`Http::up`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Up {
     /// All input was dealt with.
@@ -381,7 +381,7 @@ pub struct Fault {
 /// comes out. What the gateway itself has to say (refusals, credits, resets, GOAWAY) is queued inside and comes out
 /// at the next boundary: call `up` or `down` with an empty edit when [`Http::wants_up`] or [`Http::wants_down`].
 pub trait Http {
-    /// Deals with bytes from the client. On a fault nothing further may be sent upstream; [`Http::wants_down`] may
+    /// Processes bytes from the client. On a fault nothing further may be sent upstream; [`Http::wants_down`] may
     /// hold a last answer (a 400, a GOAWAY) for the client. Answers to what was permitted before may still be owed, while
     /// [`Http::is_over`] is false: go on with [`Http::down`].
     fn up(&mut self, edit: &mut Edit<'_>) -> Result<Up, Fault>;
@@ -396,34 +396,34 @@ pub trait Http {
     /// The bodies of the withheld request and of its answer are masked by these rules, if it is permitted. Those that cannot be
     /// are refused by the session (the request) or with a 502 (the answer); HTTP/1.1 ends where one breaks off in its middle.
     fn mask(&mut self, masking: Masking);
-    /// What was found next in a body that was masked. Asked after [`Event::Masked`] and before an exchange's end is dealt with.
+    /// The next report of a masked body. Asked after [`Event::Masked`] and before an exchange's end is dealt with.
     fn mask_report(&mut self) -> Option<MaskReport>;
     /// When the time is up for the oldest of what masks hold, on the machine's clock; and that clock. Asked after
     /// [`Event::Held`], when the time was told.
     fn mask_due(&mut self) -> Option<(u64, u64)>;
-    /// Deals with what masks hold whose time is up. `Err`: the connection ends, because nothing more of a body may pass.
+    /// Handles held bytes whose hold time is over. `Err`: the connection ends, because nothing more of a body may pass.
     fn expire_masks(&mut self) -> Result<(), Fault>;
     /// Nothing follows in this direction: what masks hold of a body that ends with it goes first.
     fn finish_masks(&mut self, direction: Direction);
     /// Drops the withheld head and answers in its place, in order; what else of it arrives is swallowed.
     fn refuse(&mut self, refusal: &Refusal);
-    /// Deals with bytes from the upstream, and puts in what the gateway has to say where that is allowed.
+    /// Processes bytes from the upstream, and inserts the gateway's own where that is allowed.
     fn down(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault>;
-    /// The upstream is gone without an end of its own. Requests that no answer has begun for are answered 502, or with `why`, in
+    /// The upstream is gone without a close. Requests that no answer has begun for are answered 502, or with `why`, in
     /// their turn; what had begun is cut. False: something was.
     fn upstream_lost(&mut self, why: RefusalReason) -> bool;
-    /// The upstream takes too long over one exchange: answers in its place. False where the connection can only end with it
+    /// The upstream timed out on one exchange: answers 504 in its place. False where the connection can only end with it
     /// (HTTP/1.1).
     fn give_up(&mut self, key: Key, why: RefusalReason) -> bool;
     /// True when all of an exchange's request was sent and no answer to it has begun.
     fn awaits_answer(&self, key: Key) -> bool;
     /// True when a request's head has begun and is not whole.
     fn is_in_head(&self) -> bool;
-    /// The session ends: every exchange under way is over, in this way, with the bytes that it had.
+    /// Ends every exchange in flight this way, with the bytes counted so far.
     fn end_all(&mut self, how: Ended);
     /// The time, for `Date` in the gateway's own answers. Told before such an answer can come out.
     fn set_time(&mut self, now: HttpDate);
-    /// The next thing noticed, if any.
+    /// The next event, if any.
     fn event(&mut self) -> Option<Event>;
     /// True when `up` with an empty edit would emit something now.
     fn wants_up(&self) -> bool;

@@ -1,4 +1,4 @@
-//! Which proofs a server may ask for before it gets one of the stored account.
+//! `require_auth`: the authentication methods that a server may ask for.
 
 /// The ways in which a server may let the gateway in, as libpq's `require_auth` names them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,6 @@
-//! Tells protocols apart by their first plaintext bytes.
+//! Protocol detection by the first plaintext bytes.
 
-/// What the first bytes say.
+/// Detected protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Sniffed {
     /// HTTP/1.x, or other text, which its parser refuses with a 400.
@@ -14,7 +14,7 @@ pub enum Sniffed {
 /// The HTTP/2 connection preface.
 pub const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Looks at the first bytes; `None` while more are needed. Consumes nothing.
+/// Detects the protocol; `None` while more bytes are needed. Consumes nothing.
 pub fn sniff(first: &[u8]) -> Option<Sniffed> {
     let preface = first.len().min(HTTP2_PREFACE.len());
     if !first.is_empty() && first[..preface] == HTTP2_PREFACE[..preface] {

@@ -8,7 +8,7 @@ use super::masked::{self, Masked};
 use crate::mask::{Kind, Mode, Stream, Value};
 use crate::names::Direction;
 
-/// What a message goes on with.
+/// The next part of a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Need {
     /// So many bytes, which the layout is shown.
@@ -41,13 +41,13 @@ pub(super) enum Need {
 
 /// What the messages of one direction consist of.
 pub(super) trait Layout {
-    /// What both directions know.
+    /// State shared by both directions.
     type Context;
 
     /// A message begins, with this head. Returns what it consists of first.
     fn begin(&mut self, context: &mut Self::Context, head: &[u8]) -> Result<Need, &'static str>;
 
-    /// A need was met: `shown` is what was gathered for it, `left` how much of the message is to come.
+    /// A part is complete: `shown` holds it, `left` is what remains of the message.
     fn next(&mut self, context: &mut Self::Context, shown: &[u8], left: usize) -> Result<Need, &'static str>;
 
     /// A message is over.
@@ -111,7 +111,7 @@ pub(super) struct Walk<L> {
     shown: Vec<u8>,
     /// A value that goes on over messages was begun.
     in_parts: bool,
-    /// What passed, for those who watch.
+    /// Bytes that passed, for observers.
     copy: Option<Vec<u8>>,
     /// Nothing passes any more.
     broken: bool,
@@ -160,7 +160,7 @@ impl<L> Walk<L> {
         self.stream.as_mut()
     }
 
-    /// Lets nothing pass any more.
+    /// Stops all traffic.
     pub(super) fn stop(&mut self) {
         self.broken = true;
     }

@@ -1,4 +1,4 @@
-//! What all writers of a process share: the directory, numbers, counters, and what waits for the log.
+//! State shared by all writers of a process: the directory, segment numbers, counters, and pending log entries.
 
 use super::clock::WallClock;
 use super::digest::ChunkDigest;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Why a session cannot be recorded any further, or not at all.
+/// Why a session cannot be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordingFault {
     /// No space is left: new recorded sessions are refused, live ones go on in what is reserved and end when it is full.
@@ -23,7 +23,7 @@ pub enum RecordingFault {
     /// More bytes in one append than a frame holds.
     #[error("an append is longer than a frame")]
     TooLong,
-    /// What was appended as records is none, or a plane has no secret.
+    /// The payload is not whole records, or the plane has no secret.
     #[error("an append that is not whole records of a plane")]
     NotRecords,
     /// Sequence numbers or key epochs are used up.
@@ -57,7 +57,7 @@ pub(super) fn count(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Ordering::Relaxed);
 }
 
-/// How far an open segment is, between its writer and the signer.
+/// Progress of an open segment, shared by its writer and the signer.
 pub(super) struct Progress {
     pub(super) number: u64,
     /// The next chunk entry's range, and its digest.
@@ -175,7 +175,7 @@ impl Archive {
         self.log_failing.load(Ordering::Relaxed) == 0
     }
 
-    /// What is decided about recordings.
+    /// Settings of recordings.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }

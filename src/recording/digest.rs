@@ -1,4 +1,4 @@
-//! What live checkpoints commit to: of each frame its head, and of each record in it head and tag. A tag vouches for the
+//! The digest of live checkpoints: of each frame its head, and of each record in it head and tag. A tag vouches for the
 //! record's bytes to whoever holds the key, so a thousandth of the bytes is hashed while data flows.
 
 use super::format::frame::{self, FrameHead, Kind};

@@ -1,4 +1,4 @@
-//! What the operator decides about recordings.
+//! Settings of recordings.
 
 use super::format::envelope::Recipient;
 use std::path::PathBuf;
@@ -9,11 +9,11 @@ use std::time::Duration;
 pub struct Settings {
     /// Where segments, keys and log stand.
     pub directory: PathBuf,
-    /// Who can read all of it.
+    /// Recipients who can open everything.
     pub auditors: Vec<Recipient>,
     /// Who can read facts, texts of statements among them, and no bytes of sessions.
     pub indexers: Vec<Recipient>,
-    /// What is promised before a byte is forwarded.
+    /// Durability required before a byte is forwarded.
     pub durability: Durability,
     /// Retention classes; a route names one. At least one.
     pub classes: Vec<RetentionClass>,
@@ -26,7 +26,7 @@ pub struct Settings {
     pub queue: usize,
 }
 
-/// What has happened to recorded bytes before they are forwarded.
+/// Durability of recorded bytes before they are forwarded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
     /// The kernel has them: they outlive the process, not a power loss.
@@ -41,7 +41,7 @@ pub enum Durability {
 /// How long recordings of some routes are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetentionClass {
-    /// How routes call it.
+    /// Its name in routes.
     pub name: String,
     /// Age at which a segment is deleted; never if `None`.
     pub age: Option<Duration>,

@@ -5,14 +5,14 @@ use std::pin::Pin;
 use std::task::Context;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Rings when something can be due.
+/// Fires when a deadline can be due.
 ///
 /// The moment is kept beside the timer: a session whose bytes move is asked at every event, and its timer would have to
 /// come from memory each time, to say no.
 pub(super) struct Alarm {
     due: Instant,
     timer: Pin<Box<Sleep>>,
-    /// The timer knows whom to wake.
+    /// A waker is registered with the timer.
     armed: bool,
 }
 
@@ -21,8 +21,8 @@ impl Alarm {
         Alarm { due, timer: Box::pin(sleep_until(due)), armed: false }
     }
 
-    /// Rings at `at`, if it would not ring before.
-    pub(super) fn no_later_than(&mut self, at: Instant) {
+    /// Moves the deadline forward to `at`, unless it is earlier already.
+    pub(super) fn set_earlier(&mut self, at: Instant) {
         if at < self.due {
             self.set(at);
         }
@@ -34,14 +34,14 @@ impl Alarm {
         self.armed = false;
     }
 
-    /// The task is woken by another waker than before.
+    /// Registers another waker than before.
     pub(super) fn disarm(&mut self) {
         self.armed = false;
     }
 
     /// True when it has rung. `now`: the time, where it is known anyway; without it the timer is asked, so that a task
     /// that was woken for nothing else never misses it.
-    pub(super) fn has_rung(&mut self, cx: &mut Context<'_>, now: Option<Instant>) -> bool {
+    pub(super) fn has_fired(&mut self, cx: &mut Context<'_>, now: Option<Instant>) -> bool {
         if self.armed && now.is_some_and(|now| now < self.due) {
             return false;
         }
@@ -64,7 +64,7 @@ mod tests {
     async fn whoever_waits_is_woken_when_it_is_due() {
         let start = Instant::now();
         let mut alarm = Alarm::at(start + SECOND);
-        let rung = poll_fn(|cx| match alarm.has_rung(cx, None) {
+        let rung = poll_fn(|cx| match alarm.has_fired(cx, None) {
             true => Poll::Ready(Instant::now()),
             false => Poll::Pending,
         });
@@ -77,11 +77,11 @@ mod tests {
         let mut alarm = Alarm::at(start + SECOND);
         let cx = &mut Context::from_waker(Waker::noop());
         for _ in 0..100 {
-            assert!(!alarm.has_rung(cx, Some(Instant::now())));
+            assert!(!alarm.has_fired(cx, Some(Instant::now())));
             tokio::time::advance(SECOND / 101).await;
         }
         tokio::time::advance(SECOND / 50).await;
-        assert!(alarm.has_rung(cx, Some(Instant::now())));
+        assert!(alarm.has_fired(cx, Some(Instant::now())));
     }
 
     #[tokio::test(start_paused = true)]
@@ -89,24 +89,24 @@ mod tests {
         let start = Instant::now();
         let mut alarm = Alarm::at(start + 3 * SECOND);
         let cx = &mut Context::from_waker(Waker::noop());
-        assert!(!alarm.has_rung(cx, Some(start)));
-        alarm.no_later_than(start + SECOND);
-        alarm.no_later_than(start + 2 * SECOND);
+        assert!(!alarm.has_fired(cx, Some(start)));
+        alarm.set_earlier(start + SECOND);
+        alarm.set_earlier(start + 2 * SECOND);
         tokio::time::advance(SECOND + SECOND / 100).await;
-        assert!(alarm.has_rung(cx, Some(Instant::now())));
+        assert!(alarm.has_fired(cx, Some(Instant::now())));
         alarm.set(start + 3 * SECOND);
-        assert!(!alarm.has_rung(cx, None));
+        assert!(!alarm.has_fired(cx, None));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_task_that_is_woken_by_another_waker_is_the_one_that_hears_it() {
         let start = Instant::now();
         let mut alarm = Alarm::at(start + SECOND);
-        assert!(!alarm.has_rung(&mut Context::from_waker(Waker::noop()), Some(start)));
+        assert!(!alarm.has_fired(&mut Context::from_waker(Waker::noop()), Some(start)));
         alarm.disarm();
         let woken = tokio::time::timeout(
             2 * SECOND,
-            poll_fn(|cx| match alarm.has_rung(cx, Some(start)) {
+            poll_fn(|cx| match alarm.has_fired(cx, Some(start)) {
                 true => Poll::Ready(()),
                 false if start.elapsed() >= SECOND => Poll::Ready(()),
                 false => Poll::Pending,

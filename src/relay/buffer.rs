@@ -7,13 +7,13 @@ use super::{LARGE_BATCH, MAX_HELD, MAX_LARGE};
 use crate::tls::record::MAX_RECORD;
 use std::cell::{Cell, RefCell};
 
-/// What a worker lends to the connection that it is just now serving.
+/// A worker's shared buffers, used by the connection that is being polled.
 pub(super) struct Scratch {
     /// Records are read, opened and sealed here.
     pub(super) read: Box<[u8]>,
-    /// Where edited plaintext is put together.
+    /// Assembles edited plaintext.
     pub(super) edited: Vec<u8>,
-    /// Where the view of a recorded client is put together.
+    /// Assembles what the recording holds of the client's bytes.
     pub(super) view: Vec<u8>,
     /// Spare buffers, by [`SIZES`].
     spares: [Vec<Vec<u8>>; SIZES.len()],
@@ -38,7 +38,7 @@ thread_local! {
     static LARGE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// A connection's leave to hold more than others, given back when dropped.
+/// A permit to buffer more than [`MAX_HELD`], released when dropped.
 pub(super) struct Large(());
 
 impl Large {
@@ -48,7 +48,7 @@ impl Large {
         Large(())
     }
 
-    /// True while another connection may come to hold one.
+    /// True while another connection may take one.
     pub(super) fn may() -> bool {
         LARGE.get() < MAX_LARGE
     }
@@ -60,7 +60,7 @@ impl Drop for Large {
     }
 }
 
-/// Lends the worker's buffers for one poll; nothing may wait inside.
+/// Gives `f` the worker's buffers for one poll; it must not await.
 pub(super) fn with<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
     SCRATCH.with_borrow_mut(f)
 }

@@ -20,7 +20,7 @@ mod watch;
 use crate::close::Close;
 use crate::names::{Direction, Side};
 use crate::protocol::Edit;
-use crate::tls::leg::{Leg, LegFault, NotTaken, USER_TIMEOUT};
+use crate::tls::leg::{Leg, LegFault, TapFault, USER_TIMEOUT};
 use alarm::Alarm;
 use pump::Half;
 use std::task::{Context, Poll, Waker};
@@ -106,10 +106,10 @@ pub trait Traffic {
 /// Takes what a recorded client says, as its recording is to hold it, before any of it goes up.
 pub trait ClientTap {
     /// Takes plaintext behind all that was taken before. After an `Err` nothing goes up any more.
-    fn take(&mut self, plaintext: &[u8]) -> Result<(), NotTaken>;
+    fn take(&mut self, plaintext: &[u8]) -> Result<(), TapFault>;
 }
 
-/// What a live session was told by the rest of the gateway.
+/// Pending orders of a live session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OrdersFor {
     /// Finish what is under way.
@@ -120,7 +120,7 @@ pub struct OrdersFor {
     pub end: Option<Close>,
 }
 
-/// How far a session has come, for those who watch it.
+/// Progress counters of a session, as observers read them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// What went through.
@@ -131,7 +131,7 @@ pub struct Progress {
     pub under_way: u32,
 }
 
-/// Where a relay hears of orders, and tells how far it has come.
+/// A relay's channel for orders and progress.
 ///
 /// The relay compares `generation` at each poll, and calls `take` and `publish` when it has changed; `publish` also when it
 /// looks at its clock. Before its first look it calls `wake_on_change`, and again whenever another task polls it: an order
@@ -139,11 +139,11 @@ pub struct Progress {
 pub trait Orders {
     /// Another number whenever there may be orders, or when the progress is wanted. Costs one load.
     fn generation(&self) -> u64;
-    /// The orders in force; `authorise_again` only once for each time that it was given.
+    /// The orders in force; returns `authorise_again` once per order.
     fn take(&self) -> OrdersFor;
-    /// Shows to others how far the session has come.
+    /// Publishes the session's progress.
     fn publish(&self, progress: Progress);
-    /// Whoever gives an order wakes this one; it takes the place of the one before.
+    /// Registers the waker that an order wakes; replaces the one before.
     fn wake_on_change(&self, waker: &Waker);
 }
 
@@ -156,12 +156,12 @@ pub struct Relay<T, O> {
     /// What passes between them.
     pub traffic: T,
     orders: O,
-    /// Whom orders wake.
+    /// The waker that orders wake.
     heard: Option<Waker>,
     up: Half,
     down: Half,
     watch: Watch,
-    /// The orders up to this generation were obeyed; `None`: none yet.
+    /// The last generation of orders that was applied; `None`: none yet.
     obeyed: Option<u64>,
     drained: bool,
     stall: Duration,
@@ -170,7 +170,7 @@ pub struct Relay<T, O> {
     polls: u64,
     /// `moved` when windows were looked at last.
     checked: Instant,
-    /// Something was on its way to a peer then.
+    /// Bytes were in flight to a peer then.
     under_way: bool,
 }
 
@@ -206,7 +206,8 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
         let moved = Instant::now();
         // Set to the first moment at which something can be due: an earlier one wakes the session for nothing, and a
         // timer before all others costs a wake-up of the reactor, too.
-        let first = traffic.idle_limit().map_or(CHECK, |limit| limit.min(CHECK)).min(stall).max(TICK);
+        let first =
+            traffic.idle_limit().map_or(CHECK, |limit| limit.min(CHECK)).min(stall).max(TIMER_RESOLUTION);
         let (alarm, watch, heard) = (Alarm::at(moved + first), Watch::default(), None);
         let (drained, polls, under_way) = (false, 0, true);
         Relay {
@@ -293,7 +294,7 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
         let generation = self.orders.generation();
         if self.obeyed != Some(generation) {
             self.obeyed = Some(generation);
-            self.obey()?;
+            self.apply_orders()?;
         }
         let before = (self.up.bytes, self.down.bytes);
         (self.up.mute, self.down.mute) = (false, false);
@@ -304,7 +305,8 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
             // What came down may be what the upward direction waits for (the answer to an Upgrade, a free slot);
             // what came down or went up may have left something to say on the other leg (a refusal, a credit).
             let answered = down != self.down.bytes && self.up.asked;
-            let up = self.up.may_speak() && self.traffic.wants(Direction::Up) && self.upstream.unsent() == 0;
+            let up =
+                self.up.may_write_own() && self.traffic.wants(Direction::Up) && self.upstream.unsent() == 0;
             if !answered && !up {
                 break;
             }
@@ -329,11 +331,11 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
         if (self.up.finished && self.down.finished) || (self.traffic.is_over() && idle) {
             return Ok(Poll::Ready(()));
         }
-        self.look_at_the_clock(cx, now)?;
+        self.check_deadlines(cx, now)?;
         Ok(Poll::Pending)
     }
 
-    fn obey(&mut self) -> Result<(), Close> {
+    fn apply_orders(&mut self) -> Result<(), Close> {
         self.publish();
         let OrdersFor { drain, authorise_again, end } = self.orders.take();
         if let Some(close) = end {
@@ -359,21 +361,21 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
         if self.moved != self.checked || self.under_way {
             self.checked = self.moved;
             let pause = self.stall + USER_TIMEOUT;
-            let client = self.client.bear_closed_window(pause);
-            self.under_way = self.upstream.bear_closed_window(pause) || client;
+            let client = self.client.allow_closed_window(pause);
+            self.under_way = self.upstream.allow_closed_window(pause) || client;
         }
     }
 
     /// Deadlines are looked up when the alarm rings, so that moving bytes never touches a timer. `now` is known when bytes
     /// moved.
-    fn look_at_the_clock(&mut self, cx: &mut Context<'_>, now: Option<Instant>) -> Result<(), Ended> {
+    fn check_deadlines(&mut self, cx: &mut Context<'_>, now: Option<Instant>) -> Result<(), Ended> {
         if let Some(at) = self.traffic.expires() {
-            self.alarm.no_later_than(at);
+            self.alarm.set_earlier(at);
         }
         if let Some(look) = self.watch.look {
-            self.alarm.no_later_than(Instant::now() + look);
+            self.alarm.set_earlier(Instant::now() + look);
         }
-        while self.alarm.has_rung(cx, now) {
+        while self.alarm.has_fired(cx, now) {
             self.publish();
             let now = Instant::now();
             let mut next = now + CHECK;
@@ -408,7 +410,7 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
             if let Some(look) = self.watch.look {
                 next = next.min(now + look);
             }
-            self.alarm.set(next.min(now + self.stall).max(now + TICK));
+            self.alarm.set(next.min(now + self.stall).max(now + TIMER_RESOLUTION));
         }
         Ok(())
     }
@@ -417,7 +419,7 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
 /// Turns of both halves in one poll, before other sessions of the worker get theirs.
 const TURNS_PER_POLL: usize = 8;
 /// The timer's resolution; deadlines closer together are met together.
-const TICK: Duration = Duration::from_millis(5);
+const TIMER_RESOLUTION: Duration = Duration::from_millis(5);
 
 /// The end of a session, with what the reason's name does not tell.
 #[derive(Debug)]
@@ -452,7 +454,7 @@ pub fn close_of(side: Side, fault: &LegFault) -> Close {
         }
         LegFault::Alert(_) => Close::Alert(side),
         LegFault::Truncated => Close::Truncated(side),
-        LegFault::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<NotTaken>()) => {
+        LegFault::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<TapFault>()) => {
             Close::Recording
         }
         LegFault::Io(_) => Close::Reset(side),

@@ -10,7 +10,7 @@ use crate::tls::record::MAX_RECORD;
 use std::task::{Context, Poll};
 use tokio::time::Instant;
 
-/// What a direction keeps between two polls.
+/// One direction's state between two polls.
 #[derive(Default)]
 pub(super) struct Half {
     /// Opened plaintext that the traffic does not take yet.
@@ -25,11 +25,11 @@ pub(super) struct Half {
     large: Option<Large>,
     /// The source's end was passed on; what is unsent is the last.
     ending: bool,
-    /// The source is known to be gone: its end is none that it said.
+    /// The source is gone without close_notify.
     pub(super) cut: bool,
-    /// The traffic wanted to speak in this poll and said nothing.
+    /// The traffic asked to write in this poll and wrote nothing.
     pub(super) mute: bool,
-    /// The sink has everything and was told that it is all.
+    /// Everything was written, and close_notify was sent.
     pub(super) finished: bool,
     /// Up only, on a recorded route: sees what the client says before it goes on.
     pub(super) tap: Option<Box<dyn ClientTap>>,
@@ -40,13 +40,13 @@ pub(super) struct Half {
 }
 
 impl Half {
-    /// Starts with plaintext that the traffic has not seen.
+    /// Starts with plaintext that is not processed yet.
     pub(super) fn new(waiting: Vec<u8>) -> Self {
         Half { bytes: waiting.len() as u64, waiting, ..Half::default() }
     }
 
-    /// True while the traffic may say something of its own: the half is live, and it has something to say.
-    pub(super) fn may_speak(&self) -> bool {
+    /// True while the half is open and the traffic has bytes of its own to write.
+    pub(super) fn may_write_own(&self) -> bool {
         !self.ending && !self.finished && !self.mute
     }
 
@@ -89,11 +89,11 @@ struct Pump<'a, T> {
     room: usize,
 }
 
-/// What moving a batch came to.
+/// Outcome of moving one batch.
 enum Batch {
-    /// The source has nothing more just now, or is to be waited for.
+    /// The source is drained, or must be awaited.
     Dry,
-    /// There may be more.
+    /// More may be readable.
     More,
 }
 
@@ -107,15 +107,15 @@ impl<T: Traffic> Pump<'_, T> {
                 self.half.finished = true;
                 return Ok(());
             }
-            if self.half.may_speak() && self.traffic.wants(self.direction) {
+            if self.half.may_write_own() && self.traffic.wants(self.direction) {
                 self.speak(cx, scratch)?;
             } else if self.half.asked || !self.half.waiting.is_empty() {
-                if !self.offer_again(cx, scratch)? {
+                if !self.retry_plaintext(cx, scratch)? {
                     return Ok(());
                 }
             } else if self.source.rx.closed {
                 self.traffic.ending(self.direction);
-                if self.half.may_speak() && self.traffic.wants(self.direction) {
+                if self.half.may_write_own() && self.traffic.wants(self.direction) {
                     continue;
                 }
                 self.traffic.ended(self.direction)?;
@@ -152,13 +152,13 @@ impl<T: Traffic> Pump<'_, T> {
         }
     }
 
-    /// Lets the traffic say what it has to say without input.
+    /// Lets the traffic write without input.
     fn speak(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), Ended> {
         scratch.edited.clear();
         let mut view = self.begin_view(scratch);
         let mut edit = Edit::with_view(&mut [], &mut scratch.edited, view.as_mut());
         // An empty edit has nothing to wait for.
-        if let Poll::Ready(dealt) = self.traffic_sees(cx, &mut edit) {
+        if let Poll::Ready(dealt) = self.run_traffic(cx, &mut edit) {
             dealt?;
         }
         let said = std::mem::take(&mut scratch.edited);
@@ -170,12 +170,12 @@ impl<T: Traffic> Pump<'_, T> {
     }
 
     /// Offers waiting plaintext again; true when some of it was taken.
-    fn offer_again(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, Ended> {
+    fn retry_plaintext(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, Ended> {
         let mut waiting = std::mem::take(&mut self.half.waiting);
         scratch.edited.clear();
         let mut view = self.begin_view(scratch);
         let mut edit = Edit::with_view(&mut waiting, &mut scratch.edited, view.as_mut());
-        let seen = self.traffic_sees(cx, &mut edit);
+        let seen = self.run_traffic(cx, &mut edit);
         let (taken, diverged) = (edit.position(), edit.diverged());
         self.half.asked = seen.is_pending();
         let fault = match seen {
@@ -234,7 +234,7 @@ impl<T: Traffic> Pump<'_, T> {
             let room = if bulk { LARGE_BATCH } else { self.room.max(MAX_RECORD) };
             let end = read.len().min(kept + room);
             match self.source.poll_read(cx, &mut read[kept..end]) {
-                Poll::Ready(Ok(0)) => return self.vanished(),
+                Poll::Ready(Ok(0)) => return self.on_source_eof(),
                 Poll::Ready(Ok(n)) => {
                     filled += n;
                     full = filled == end;
@@ -255,7 +255,7 @@ impl<T: Traffic> Pump<'_, T> {
         // A read that did not fill the buffer emptied the socket: the next one would only say so.
         let waits = self.half.asked || !self.half.waiting.is_empty();
         let go_on = full || whole || self.sink.unsent() > 0 || self.source.rx.closed || waits;
-        let speaks = self.half.may_speak() && self.traffic.wants(self.direction);
+        let speaks = self.half.may_write_own() && self.traffic.wants(self.direction);
         Ok(if go_on || speaks { Batch::More } else { self.rearm(cx) })
     }
 
@@ -311,7 +311,7 @@ impl<T: Traffic> Pump<'_, T> {
             self.half.bytes += (end - start) as u64;
             scratch.edited.clear();
             let mut edit = Edit::with_view(&mut record[start..end], &mut scratch.edited, view.as_mut());
-            let seen = self.traffic_sees(cx, &mut edit);
+            let seen = self.run_traffic(cx, &mut edit);
             let (taken, diverged) = (edit.position(), edit.diverged());
             if let Poll::Ready(Err(close)) = seen {
                 if self.direction == Direction::Up {
@@ -328,7 +328,7 @@ impl<T: Traffic> Pump<'_, T> {
                 break Err(close.into());
             }
             let untouched = !diverged && taken == end - start;
-            if untouched && in_place && self.sink.unsent() == 0 && !self.sink.is_worn() {
+            if untouched && in_place && self.sink.unsent() == 0 && !self.sink.needs_rekey() {
                 self.sink.reseal(record).map_err(|fault| self.sink_fault(fault))?;
                 if run.end != at - length {
                     self.queue_run(scratch, &bytes[run]);
@@ -394,7 +394,7 @@ impl<T: Traffic> Pump<'_, T> {
         if let Err(fault) = self.sink.queue(plaintext) {
             if self.half.tap.is_some() {
                 // What was queued before was not shown yet.
-                self.sink.silence();
+                self.sink.discard_unsent();
             }
             return Err(self.sink_fault(fault));
         }
@@ -413,12 +413,12 @@ impl<T: Traffic> Pump<'_, T> {
         view.clear();
         scratch.view = view;
         taken.map_err(|_| {
-            self.sink.silence();
+            self.sink.discard_unsent();
             Ended::new(Close::Recording)
         })
     }
 
-    fn traffic_sees(&mut self, cx: &mut Context<'_>, edit: &mut Edit<'_>) -> Poll<Result<(), Close>> {
+    fn run_traffic(&mut self, cx: &mut Context<'_>, edit: &mut Edit<'_>) -> Poll<Result<(), Close>> {
         match self.direction {
             Direction::Up => self.traffic.up(cx, edit),
             Direction::Down => Poll::Ready(self.traffic.down(edit)),
@@ -426,11 +426,11 @@ impl<T: Traffic> Pump<'_, T> {
     }
 
     /// The source ended without close_notify.
-    fn vanished(&mut self) -> Result<Batch, Ended> {
+    fn on_source_eof(&mut self) -> Result<Batch, Ended> {
         if self.half.cut {
             return Err(self.source_fault(LegFault::Truncated));
         }
-        if let Err(fault) = self.source.vanish() {
+        if let Err(fault) = self.source.on_eof() {
             if !self.traffic.tolerates_eof(self.direction) {
                 return Err(self.source_fault(fault));
             }

@@ -1,4 +1,4 @@
-//! Notices that the client left while nothing is read from it.
+//! Detects that the client disconnected while reading from it is paused.
 //!
 //! While the upstream takes nothing, or an answer is awaited before the client may go on, the client's socket is not
 //! read, and its end may stand behind bytes that wait there. The kernel tells of the end all the same:
@@ -22,11 +22,11 @@ use tokio::time::Instant;
 
 /// When the answer to an empty record is looked for first: a round trip of a near client. Each further look waits twice as
 /// long as the one before, since nothing wakes us for a reset behind a FIN.
-const FIRST_LOOK: Duration = Duration::from_millis(20);
+const MIN_PROBE_INTERVAL: Duration = Duration::from_millis(20);
 /// The longest time between two looks.
-const LAST_LOOK: Duration = Duration::from_secs(2);
+const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What is known of a client that is not read.
+/// State of a client whose reading is paused.
 #[derive(Default)]
 pub(super) struct Watch {
     /// When the client must be looked at again; nothing wakes us for its end.
@@ -36,7 +36,7 @@ pub(super) struct Watch {
 }
 
 impl<T: Traffic, O: Orders> Relay<T, O> {
-    /// Looks at the client if nothing is read from it just now.
+    /// Checks the client's connection while reading from it is paused.
     pub(super) fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
         self.watch.look = None;
         let held_back = !self.up.finished && (self.upstream.unsent() > 0 || self.up.asked);
@@ -74,10 +74,10 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
                 if self.client.unsent() == 0 {
                     self.client.queue_empty().map_err(|fault| Ended::leg(Side::Client, fault))?;
                 }
-                (now + FIRST_LOOK, FIRST_LOOK)
+                (now + MIN_PROBE_INTERVAL, MIN_PROBE_INTERVAL)
             }
             Some((due, wait)) if due <= now => {
-                let wait = (2 * wait).min(LAST_LOOK);
+                let wait = (2 * wait).min(MAX_PROBE_INTERVAL);
                 (now + wait, wait)
             }
             Some(later) => later,

@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// How long somebody is shut out by other means than the list.
+/// Lifetime of a revocation by other means than the list.
 const OVERLAP: Duration = Duration::from_secs(120);
 
 /// Certificate authority's name and serial number of each certificate on a list.

@@ -60,10 +60,10 @@ pub enum StartFault {
     /// The directory of a witness cannot be used.
     #[error("witness: {0}")]
     Witness(#[source] DirectoryFault),
-    /// A port, a signal, a thread could not be had.
+    /// A system resource (port, signal handler, thread) is not available.
     #[error("{what}: {error}")]
     System {
-        /// What was wanted.
+        /// The resource.
         what: &'static str,
         /// What the system says.
         error: std::io::Error,
@@ -80,7 +80,7 @@ fn system(what: &'static str) -> impl Fn(std::io::Error) -> StartFault {
     move |error| StartFault::System { what, error }
 }
 
-/// What the command line may say differently from the file.
+/// Command-line overrides of the file's settings.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// Worker threads.
@@ -103,9 +103,9 @@ pub struct Running {
     witness: Option<witness::Serving>,
     state: Arc<State>,
     acme: Mutex<Option<Manager>>,
-    /// Where clients are served, ports filled in.
+    /// Listening addresses for clients, with the bound ports.
     pub addresses: Vec<SocketAddr>,
-    /// Where the operator is served.
+    /// Listening address of the admin listener.
     pub admin: Option<SocketAddr>,
 }
 
@@ -114,7 +114,7 @@ pub struct Running {
 pub enum End {
     /// All sessions finished.
     Drained,
-    /// Sessions were cut: the deadline came, or somebody could not wait.
+    /// Sessions were cut, by the deadline or a second signal.
     Cut,
 }
 
@@ -154,7 +154,7 @@ fn log_warnings(warnings: &Faults) {
     }
 }
 
-/// Says how far the kernel confines the gateway from here on.
+/// Logs the sandbox that is in force.
 fn log_confinement(confinement: &Confinement) {
     let (files, calls) = confinement.words();
     if confinement.is_lacking() {
@@ -553,7 +553,7 @@ impl AdminState for State {
             return Err("the log of recordings cannot be written".into());
         }
         let now = SystemTime::now();
-        if let Some((route, why)) = self.gateway.load().acme.trouble(now) {
+        if let Some((route, why)) = self.gateway.load().acme.problem(now) {
             return Err(format!("route {route}: {why}"));
         }
         if let Some((route, _)) = self.revocations.lock().iter().find(|(_, end)| *end < now) {

@@ -1,4 +1,4 @@
-//! What a service manager is told, and what it hands over: the protocols of systemd's sd_notify(3) and sd_listen_fds(3).
+//! Service manager protocols: systemd's sd_notify(3) and sd_listen_fds(3).
 //!
 //! Where there is no service manager, everything here does nothing.
 

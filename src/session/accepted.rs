@@ -48,11 +48,11 @@ impl Accepted {
             if let Some(client) = client {
                 self.origin.remote = Remote(client);
                 trail.set_remote(self.origin.remote);
-                self.count_again(admitted, trail).await?;
+                self.recount_address(admitted, trail).await?;
             }
         }
-        self.origin.crowded = admitted.crowded();
-        self.origin.crowded.into_iter().for_each(|full| self.origin.shared.metrics.limit(full.into()));
+        self.origin.limit_reached = admitted.limit_reached();
+        self.origin.limit_reached.into_iter().for_each(|full| self.origin.shared.metrics.limit(full.into()));
         let negotiation = match self.origin.listener.mysql.clone() {
             Some(greets) => {
                 let greeting = mysql::before_tls::greeting(&greets, &self.origin.shared.cancels);
@@ -70,7 +70,7 @@ impl Accepted {
         if acme::is_challenge(&hello) {
             let Some(config) = acme::challenge(&self.origin.gateway, &hello) else {
                 trail.explain("no ACME challenge is under way for this name");
-                self.goodbye(&UNRECOGNIZED_NAME).await;
+                self.write_and_linger(&UNRECOGNIZED_NAME).await;
                 return Err(Close::NoRoute);
             };
             let records_per_key = self.origin.gateway.limits.records_per_key;
@@ -82,7 +82,7 @@ impl Accepted {
                 (None, None) => "no name was sent, and the listener has no default_route",
                 (None, Some(_)) => "no name was sent, and the listener's mysql has no route",
             });
-            self.goodbye(&UNRECOGNIZED_NAME).await;
+            self.write_and_linger(&UNRECOGNIZED_NAME).await;
             return Err(Close::NoRoute);
         };
         let asked = Instant::now();
@@ -97,15 +97,15 @@ impl Accepted {
         let spent_connecting = asked.elapsed();
         let (Some(application), Some(server)) = (application, server) else {
             trail.explain("the client and the upstream have no application protocol in common");
-            self.goodbye(&NO_APPLICATION_PROTOCOL).await;
+            self.write_and_linger(&NO_APPLICATION_PROTOCOL).await;
             return Err(Close::Handshake(Side::Client));
         };
         let records_per_key = self.origin.gateway.limits.records_per_key;
         let config = server.offering(application.alpn());
         let established = handshake::accept(self.tcp, hello, config, records_per_key).await;
         let Established { mut leg, facts, early } = established.map_err(|fault| {
-            if let Some(trouble) = acme::missing(&self.origin.gateway, &named) {
-                trail.explain(trouble);
+            if let Some(problem) = acme::missing(&self.origin.gateway, &named) {
+                trail.explain(problem);
                 return Close::NoCertificate;
             }
             trail.explain(fault);
@@ -132,7 +132,7 @@ impl Accepted {
         Ok(Secured { session, named, leg, early, application })
     }
 
-    /// Where the client's name leads, or that of its listener if it sent none.
+    /// Resolves the SNI name, or the listener's default route without one.
     fn named(&self, hello: &Hello) -> Option<Named> {
         let default = || {
             let listener = &self.origin.listener;
@@ -148,7 +148,7 @@ impl Accepted {
         }
     }
 
-    /// Waits for earlier connections of the same address, without reading a byte.
+    /// Waits for its turn among connections of the same address, without reading a byte.
     pub(super) async fn turn(&self, admitted: &Admitted) {
         if admitted.is_queued() {
             self.origin.shared.metrics.limit(LimitHit::Queued);
@@ -157,7 +157,7 @@ impl Accepted {
     }
 
     /// Counts the connection under its client's address instead of its balancer's, and waits for its turn there.
-    async fn count_again(&self, admitted: &Admitted, trail: &mut Trail) -> Result<(), Close> {
+    async fn recount_address(&self, admitted: &Admitted, trail: &mut Trail) -> Result<(), Close> {
         let counted =
             admitted.set_client(self.origin.remote.0.ip(), Bounds::from(&self.origin.gateway.limits));
         if let Err(full) = counted {
@@ -220,14 +220,14 @@ impl Accepted {
             }
         }
         if kind == Plaintext::Http {
-            self.goodbye(HTTP_ANSWER).await;
+            self.write_and_linger(HTTP_ANSWER).await;
         }
         Err(Close::NotTls(kind))
     }
 
     async fn read_some(&mut self, first: &mut Vec<u8>) -> Result<(), Close> {
         first.reserve(1024);
-        handshake_queue::to_hear(&self.tcp).await.map_err(|_| Close::Reset(Side::Client))?;
+        handshake_queue::wait_to_hear(&self.tcp).await.map_err(|_| Close::Reset(Side::Client))?;
         match self.tcp.read_buf(first).await {
             Ok(0) => Err(Close::Truncated(Side::Client)),
             Ok(_) => Ok(()),
@@ -235,8 +235,8 @@ impl Accepted {
         }
     }
 
-    /// Says something in clear and leaves the client time to read it.
-    async fn goodbye(&mut self, words: &[u8]) {
+    /// Writes a plaintext message, then lingers so that the client can read it.
+    async fn write_and_linger(&mut self, words: &[u8]) {
         let last_words = async {
             self.tcp.write_all(words).await?;
             self.tcp.shutdown().await?;
@@ -353,7 +353,7 @@ async fn application_of_raw(route: &Route, hello: &Hello) -> Application {
 /// Names of a client that a raw route's upstream is asked for; curl offers two, a browser three.
 const MAX_OFFERED: usize = 8;
 
-/// What is spoken on a tunnel's name: HTTP/1.1, under its own name or without one.
+/// ALPN of a tunnel: `http/1.1`, or none.
 fn application_of_tunnel(hello: &Hello, negotiation: Negotiation) -> Option<Application> {
     let http1 = hello.alpn.iter().any(|offer| offer == HTTP11);
     match negotiation {

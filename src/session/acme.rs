@@ -43,7 +43,7 @@ pub(super) async fn answer(
     }
 }
 
-/// Why there is no certificate for what a name leads to; `None`: there is one.
+/// Why a name has no certificate yet; `None`: it has one.
 pub(super) fn missing(gateway: &Gateway, named: &Named) -> Option<String> {
     let tunnel;
     let name = match named {
@@ -57,5 +57,5 @@ pub(super) fn missing(gateway: &Gateway, named: &Named) -> Option<String> {
     if certificate.is_there() {
         return None;
     }
-    certificate.trouble(SystemTime::now())
+    certificate.problem(SystemTime::now())
 }

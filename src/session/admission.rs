@@ -1,4 +1,4 @@
-//! How many connections are let in: in all, per source address, and before their permit ("half-open") in all and per address.
+//! Connection limits: in total, per source address, and half-open (before the permit) in total and per address.
 //!
 //! The last tenth of a limit on connections serves to say no: those who get in there go as far as a permit, and hear then,
 //! in their own protocol, that there is no room. Beyond the limit a connection is closed without a word.
@@ -27,11 +27,11 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// Counts what all workers together let in.
+/// Connection counts of all workers together.
 #[derive(Default)]
 pub struct Admission {
     counts: Mutex<Counts>,
-    /// How short the process' memory is: 0 not, 1 nobody new is permitted, 2 nobody new is let in.
+    /// Memory shortage: 0 none, 1 no new permits, 2 no new connections.
     memory_shortage: AtomicU8,
 }
 
@@ -66,10 +66,10 @@ struct Place {
 const QUEUED: u8 = 0;
 /// [`Place::state`]: served.
 const STARTED: u8 = 1;
-/// [`Place::state`]: to be closed for the sake of another.
+/// [`Place::state`]: evicted, to make room for another.
 const EVICTED: u8 = 2;
 
-/// Which limit a connection met.
+/// The limit that a connection reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
     /// Connections in all.
@@ -85,7 +85,7 @@ pub enum Full {
 }
 
 impl Full {
-    /// The setting that it is, as the log names it.
+    /// The setting's name, as in the log.
     pub fn name(self) -> &'static str {
         match self {
             Full::Connections => "connections",
@@ -109,7 +109,7 @@ impl From<Full> for LimitHit {
 }
 
 /// What of a limit is kept for those who only hear that there is no room: a tenth. Nothing of a limit below ten.
-const FOR_REFUSALS: usize = 10;
+const REFUSAL_DIVISOR: usize = 10;
 /// Connections of an address that may wait for each half-open one that it may have.
 const QUEUED_PER_STARTED: usize = 4;
 /// A connection of this age has had time for a handshake. A younger one is only closed for the sake of an address that has
@@ -154,16 +154,16 @@ fn over(count: usize, bound: usize) -> bool {
 
 /// Whether only the part that is for refusals is left.
 fn nearly_over(count: usize, bound: usize) -> bool {
-    over(count, bound - bound / FOR_REFUSALS)
+    over(count, bound - bound / REFUSAL_DIVISOR)
 }
 
 impl Admission {
-    /// Takes note of how short memory is: 0 not, 1 new connections only hear that there is no room, 2 they are closed.
+    /// Sets the memory shortage: 0 none, 1 new connections are refused with an answer, 2 they are closed.
     pub fn set_memory_shortage(&self, shortage: u8) {
         self.memory_shortage.store(shortage, Relaxed);
     }
 
-    /// Lets a connection in, or says which limit keeps it out.
+    /// Admits a connection, or returns the limit that it exceeds.
     pub fn admit(self: &Arc<Self>, address: IpAddr, bounds: Bounds) -> Result<Admitted, Full> {
         let address = counted_address(address);
         let shortage = self.memory_shortage.load(Relaxed);
@@ -174,7 +174,7 @@ impl Admission {
         if over(counts.connections, bounds.connections) {
             return Err(Full::Connections);
         }
-        let crowded = match nearly_over(counts.connections, bounds.connections) {
+        let limit_reached = match nearly_over(counts.connections, bounds.connections) {
             true => Some(Full::Connections),
             false => (shortage > 0).then_some(Full::Memory),
         };
@@ -190,7 +190,7 @@ impl Admission {
         Ok(Admitted {
             admission: self.clone(),
             address: Cell::new(address),
-            crowded: Cell::new(crowded.or(of_address)),
+            limit_reached: Cell::new(limit_reached.or(of_address)),
             place: RefCell::new(Some(place)),
         })
     }
@@ -212,13 +212,13 @@ impl Admission {
 }
 
 impl Counts {
-    /// Counts a half-open connection of `address`; with the limit that leaves it no room beyond hearing so.
+    /// Counts a half-open connection of `address`; returns the limit it exceeds, if it is only admitted for a refusal.
     fn enter(&mut self, address: IpAddr, place: &Arc<Place>, bounds: Bounds) -> Result<Option<Full>, Full> {
         let connections = self.connections_of.get(&address).copied().unwrap_or_default();
         if over(connections, bounds.per_address) {
             return Err(Full::Address);
         }
-        let crowded = nearly_over(connections, bounds.per_address).then_some(Full::Address);
+        let limit_reached = nearly_over(connections, bounds.per_address).then_some(Full::Address);
         let (places, started) =
             self.half_open_of.get(&address).map_or((0, 0), |of| (of.places.len(), of.started));
         let per_address = bounds.half_open_per_address;
@@ -236,10 +236,10 @@ impl Counts {
         let index = of.places.partition_point(|other| other.number < place.number);
         of.places.insert(index, place.clone());
         of.started += usize::from(state == STARTED);
-        Ok(crowded)
+        Ok(limit_reached)
     }
 
-    /// Takes the oldest place of the address with the most, for one that will have `wanted`.
+    /// Evicts the oldest half-open connection of the address that has the most, for one that will have `wanted`.
     ///
     /// Looks at each address with a half-open connection, of which there are at most as many as the limit allows.
     fn make_room(&mut self, wanted: usize) -> Result<(), Full> {
@@ -256,7 +256,7 @@ impl Counts {
         Ok(())
     }
 
-    /// Gives a place back, and its turn to the next of its address; nothing where it was given back before.
+    /// Releases a place and wakes the next waiting connection of its address; idempotent.
     fn leave(&mut self, address: IpAddr, place: &Place) {
         let Some(of) = self.half_open_of.get_mut(&address) else { return };
         let Ok(index) = of.places.binary_search_by_key(&place.number, |place| place.number) else { return };
@@ -314,15 +314,15 @@ impl Drop for Reservation {
 pub struct Admitted {
     admission: Arc<Admission>,
     address: Cell<IpAddr>,
-    crowded: Cell<Option<Full>>,
+    limit_reached: Cell<Option<Full>>,
     /// While it is half-open.
     place: RefCell<Option<Arc<Place>>>,
 }
 
 impl Admitted {
-    /// The limit that leaves this connection no room beyond hearing so.
-    pub fn crowded(&self) -> Option<Full> {
-        self.crowded.get()
+    /// The limit that this connection exceeds: it is admitted only for a refusal.
+    pub fn limit_reached(&self) -> Option<Full> {
+        self.limit_reached.get()
     }
 
     /// True where it must wait for earlier connections of its address.
@@ -339,7 +339,7 @@ impl Admitted {
     }
 
     /// Returns when the connection has to make room for another; never once it is permitted.
-    pub async fn evicted(&self) {
+    pub async fn wait_evicted(&self) {
         let place = self.place.borrow().clone();
         match place {
             Some(place) => place.until(|state| state == EVICTED).await,
@@ -356,10 +356,10 @@ impl Admitted {
             return Err(Full::HalfOpen);
         };
         counts.leave(before, place);
-        let crowded = counts.enter(client, place, bounds)?;
+        let limit_reached = counts.enter(client, place, bounds)?;
         counts.forget(before);
         self.address.set(client);
-        self.crowded.set(self.crowded.get().or(crowded));
+        self.limit_reached.set(self.limit_reached.get().or(limit_reached));
         Ok(())
     }
 
@@ -382,7 +382,7 @@ impl Drop for Admitted {
     }
 }
 
-/// What an address is counted as.
+/// The key under which an address is counted.
 fn counted_address(address: IpAddr) -> IpAddr {
     const NETWORK: u128 = !0 << 64;
     match address.to_canonical() {
@@ -403,7 +403,7 @@ mod tests {
     const BOB: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
     fn is_evicted(admitted: &Admitted) -> bool {
-        pin!(admitted.evicted()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+        pin!(admitted.wait_evicted()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     fn age(admission: &Admission) {
@@ -431,20 +431,20 @@ mod tests {
     fn the_last_tenth_of_a_limit_is_for_those_who_hear_that_there_is_no_room() {
         let admission = Arc::new(Admission::default());
         let bounds = Bounds { connections: 20, per_address: 10, ..NONE };
-        let let_in = |address| admission.admit(address, bounds).map(|a| (a.crowded(), a));
+        let let_in = |address| admission.admit(address, bounds).map(|a| (a.limit_reached(), a));
         let of_ann: Vec<_> = (0..10).map(|_| let_in(ANN).unwrap()).collect();
-        let crowded: Vec<_> = of_ann.iter().filter_map(|(crowded, _)| *crowded).collect();
-        assert_eq!(crowded, [Full::Address]);
+        let limit_reached: Vec<_> = of_ann.iter().filter_map(|(limit_reached, _)| *limit_reached).collect();
+        assert_eq!(limit_reached, [Full::Address]);
         assert_eq!(let_in(ANN).err(), Some(Full::Address));
         let of_bob: Vec<_> = (0..8).map(|_| let_in(BOB).unwrap()).collect();
-        assert!(of_bob.iter().all(|(crowded, _)| crowded.is_none()));
+        assert!(of_bob.iter().all(|(limit_reached, _)| limit_reached.is_none()));
         assert_eq!(let_in(BOB).unwrap().0, Some(Full::Connections));
         // A small limit has no tenth, and 0 is none.
         for connections in [0, 9] {
             let bounds = Bounds { connections, ..NONE };
             let admission = Arc::new(Admission::default());
             let all: Vec<_> = (0..9).map(|_| admission.admit(ANN, bounds).unwrap()).collect();
-            assert!(all.iter().all(|admitted| admitted.crowded().is_none()), "{connections}");
+            assert!(all.iter().all(|admitted| admitted.limit_reached().is_none()), "{connections}");
         }
     }
 
@@ -501,9 +501,9 @@ mod tests {
         for n in 0..1_000 {
             let good = admission.admit(ANN, bounds).expect("there is room for who has none yet");
             assert!(!good.is_queued());
-            let evicted = flood.iter().flatten().filter(|one| is_evicted(one)).count();
+            let wait_evicted = flood.iter().flatten().filter(|one| is_evicted(one)).count();
             // The first took a place that became free again with its permit.
-            assert_eq!(evicted, 1, "{n}");
+            assert_eq!(wait_evicted, 1, "{n}");
             good.permitted();
         }
         assert!(is_evicted(flood[0].as_ref().unwrap()));

@@ -1,4 +1,4 @@
-//! The one way in: who a client is, by whichever proof its protocol carries, and whether it may use the route.
+//! Authentication and authorisation: who a client is, by whichever proof its protocol carries, and whether it may use the route.
 //!
 //! ```text
 //!   token          verify, poll_verify   ┐
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
-/// The reason for which somebody is not let in.
+/// Why access is denied.
 pub struct Denial {
     /// What the client is told.
     pub why: RefusalReason,
@@ -30,22 +30,22 @@ pub struct Denial {
     pub words: Option<String>,
     /// What the log says; never holds a token.
     pub detail: Cow<'static, str>,
-    /// Who it was, when that much was known.
+    /// The identity, if it was established.
     pub identity: Option<Arc<Identity>>,
 }
 
 impl Denial {
-    /// A denial of somebody unknown.
+    /// A denial without a known identity.
     pub(super) fn new(why: RefusalReason, detail: impl Into<Cow<'static, str>>) -> Self {
         Denial { why, words: None, detail: detail.into(), identity: None }
     }
 
-    /// The client of a database and the log are told the same.
+    /// One message for the database's client and the log.
     pub(super) fn saying(why: RefusalReason, words: &str) -> Self {
         Denial { words: Some(words.to_owned()), ..Denial::new(why, words.to_owned()) }
     }
 
-    /// The same, of somebody known.
+    /// A denial of a known identity.
     pub(super) fn of(self, identity: &Arc<Identity>) -> Self {
         Denial { identity: Some(identity.clone()), ..self }
     }
@@ -60,7 +60,7 @@ impl From<ProofRefused> for Denial {
 /// A token whose issuer's keys are being fetched.
 pub(super) type Fetching = Pin<Box<dyn Future<Output = ()>>>;
 
-/// Finds out who sent a token; waits once for an issuer's keys.
+/// Verifies a token; waits once for an issuer's keys.
 pub(super) async fn verify(session: &Session, token: &[u8]) -> Result<Arc<Identity>, Denial> {
     let mut fetching = None;
     std::future::poll_fn(|cx| poll_verify(session, token, &mut fetching, cx)).await
@@ -102,7 +102,7 @@ pub(super) fn poll_verify(
     }
 }
 
-/// Finds out who sent a token in the place of a password. `missing` is what an empty one is called.
+/// Verifies a token that was sent as a password. `missing`: the message for an empty one.
 pub(super) async fn verify_password(
     session: &Session,
     token: &[u8],
@@ -114,7 +114,7 @@ pub(super) async fn verify_password(
     verify(session, token).await
 }
 
-/// Finds out who shows a certificate, where the route maps certificates to identities. A tunnel's identity stays.
+/// Maps the client certificate to an identity, where the route does so. A tunnel's identity stays.
 pub(super) fn identify_certificate(session: &Session, route: &Route) -> Result<(), Denial> {
     if session.is_tunnelled() {
         return Ok(());
@@ -134,21 +134,21 @@ pub(super) fn identify_certificate(session: &Session, route: &Route) -> Result<(
     Ok(())
 }
 
-/// What the configuration in force says of somebody who was let in.
+/// Result of authorising a live session again under the configuration in force.
 pub(super) struct Renewed {
     /// The route as it is now.
     pub(super) route: Arc<Route>,
     pub(super) permit: Permit,
 }
 
-/// Somebody who was let in would not be any more.
+/// The session's identity is no longer permitted.
 pub(super) struct Revoked {
     pub(super) denial: Denial,
     /// How it ends.
     pub(super) on_expiry: OnExpiry,
 }
 
-/// Asks the configuration in force about an identity that was let in on `route`.
+/// Authorises a permitted identity again on `route`, under the configuration in force.
 pub(super) fn permit_again(
     session: &Session,
     route: &Route,
@@ -157,7 +157,7 @@ pub(super) fn permit_again(
     let forbidden = |detail: &'static str| Denial::new(RefusalReason::Forbidden, detail).of(identity);
     let current = session.shared.with_gateway(|gateway| gateway.called(&route.name.0).cloned());
     let Some(current) = current.filter(|current| current.protocol == route.protocol) else {
-        return Err(Revoked { denial: forbidden(ROUTE_GONE), on_expiry: route.policy.on_expiry });
+        return Err(Revoked { denial: forbidden(ROUTE_REMOVED), on_expiry: route.policy.on_expiry });
     };
     let revoked = |denial| Revoked { denial, on_expiry: current.policy.on_expiry };
     let mut identity = identity.clone();
@@ -178,8 +178,8 @@ pub(super) fn permit_again(
 }
 
 const NO_RULE: &str = "no rule of the route names this identity";
-/// What is said of a route that a reload took away.
-pub(super) const ROUTE_GONE: &str = "the configuration has no such route any more";
+/// Message for a route that a reload removed.
+pub(super) const ROUTE_REMOVED: &str = "the configuration has no such route any more";
 
 /// Asks the policy, then whether there is room, and begins the session's recording.
 pub(super) fn permit(session: &Session, route: &Route, identity: &Arc<Identity>) -> Result<Permit, Denial> {
@@ -219,7 +219,7 @@ pub(super) fn ask_policy(
     if !crate::audit::takes_new_work() {
         return Err(no(RefusalReason::Overloaded, "no room: the log takes no more lines".into()));
     }
-    match session.crowded {
+    match session.limit_reached {
         Some(limit) => Err(no(RefusalReason::Overloaded, format!("no room: limits.{}", limit.name()).into())),
         None => Ok(permit),
     }
@@ -264,7 +264,7 @@ pub(super) fn authorise_account(
     }
 }
 
-/// How a session ends that was refused for this reason.
+/// The close reason for a refusal.
 pub(super) fn close_for_refusal(why: RefusalReason) -> Close {
     match why {
         RefusalReason::Overloaded => Close::Limit,

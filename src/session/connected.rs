@@ -1,4 +1,4 @@
-//! Both legs stand: the relay of a session, and how it ends in each protocol.
+//! Both legs established: a session's relay, and its protocol's close.
 
 use super::leg_close::{LegClose, close_legs, leg_fault, try_close_legs_now};
 use super::recording::Recording;
@@ -19,24 +19,24 @@ pub struct ConnectedTo<T> {
     pub(super) upstream: Leg,
     pub(super) traffic: T,
     pub(super) stall: Duration,
-    /// Plaintext that was dealt with and goes up first.
+    /// Processed plaintext that is sent up first.
     pub(super) first: Vec<u8>,
-    /// Bytes of the client's that became `first`.
+    /// Client bytes that `first` was made from.
     pub(super) first_bytes: u64,
-    /// Plaintext from the client that was not dealt with.
+    /// Plaintext from the client, not processed yet.
     pub(super) waiting: Vec<u8>,
     /// Plaintext that the upstream sent right behind its handshake.
     pub(super) early: Vec<u8>,
 }
 
-/// What a protocol does about its session's end.
+/// A protocol's part in closing its session.
 pub trait Finish: Traffic {
     /// The relay is over for this reason. Says to the client what is left to say, tells the trail what it knows, and returns the
     /// reason that counts, and how the legs part.
     fn finish(&mut self, close: Close, client: &mut Leg, trail: &mut Trail) -> (Close, LegClose);
 
-    /// What is to be done while the legs part.
-    fn afterwards(&mut self, _: Close) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+    /// Work to do while the legs close.
+    fn after_close(&mut self, _: Close) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
         None
     }
 }
@@ -63,17 +63,17 @@ impl<T: Finish> ConnectedTo<T> {
         detail.into_iter().for_each(|detail| trail.explain(detail));
         // Where they are: what is borrowed keeps a place of its own in the session's future, as long as that lives.
         let (close, parting) = relay.traffic.finish(close, &mut relay.client, trail);
-        let afterwards = relay.traffic.afterwards(close);
-        if afterwards.is_none() && try_close_legs_now(&mut relay.client, &mut relay.upstream, parting) {
+        let after_close = relay.traffic.after_close(close);
+        if after_close.is_none() && try_close_legs_now(&mut relay.client, &mut relay.upstream, parting) {
             return close;
         }
         let Relay { client, upstream, .. } = relay;
         // On the heap, so that a session that goes on does not carry its own end.
         Box::pin(async {
             let ended = async {
-                match afterwards {
-                    Some(afterwards) => {
-                        _ = tokio::join!(close_legs(client, upstream, parting, close), afterwards)
+                match after_close {
+                    Some(after_close) => {
+                        _ = tokio::join!(close_legs(client, upstream, parting, close), after_close)
                     }
                     None => close_legs(client, upstream, parting, close).await,
                 }
@@ -96,7 +96,7 @@ impl<T: Finish> ConnectedTo<T> {
 /// their closing lines.
 const LINGER_AT_STOP: Duration = Duration::from_millis(200);
 
-/// Waits until the session is told to end now.
+/// Waits for an order to end now.
 async fn stop_ordered(orders: &Registration) {
     poll_fn(|cx| {
         orders.wake_on_change(cx.waker());

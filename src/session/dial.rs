@@ -1,4 +1,4 @@
-//! The upstream leg of a session: one that stands already, or a new one.
+//! The upstream leg of a session: preconnected, or dialled now.
 
 use super::state::Session;
 use super::trail::Trail;

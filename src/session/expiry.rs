@@ -1,20 +1,20 @@
 //! The end of a permit: a moment on the wall clock, awaited on the steady one.
 //!
 //! The two drift apart: a clock is set, a virtual machine sleeps, and the steady clock hears nothing of it. So whoever waits
-//! for a moment on the wall clock looks at it again, at least every `LOOK_EVERY`.
+//! for a moment on the wall clock looks at it again, at least every `WALL_CLOCK_CHECK_INTERVAL`.
 
 use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// How late an end may be noticed after the wall clock has jumped.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+const WALL_CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// When a permit ends.
 #[derive(Clone, Debug)]
 pub struct Expiry {
     at: SystemTime,
-    /// When to look at the wall clock.
+    /// When to check the wall clock.
     look: Cell<Instant>,
 }
 
@@ -44,7 +44,7 @@ impl Expiry {
     fn is_reached(&self, now: Instant, wall: SystemTime) -> bool {
         match self.at.duration_since(wall) {
             Ok(left) if !left.is_zero() => {
-                self.look.set(now + left.min(LOOK_EVERY));
+                self.look.set(now + left.min(WALL_CLOCK_CHECK_INTERVAL));
                 false
             }
             _ => true,
@@ -62,7 +62,7 @@ mod tests {
     fn an_end_is_looked_for_at_its_time_and_at_least_every_thirty_seconds() {
         let (now, wall) = (Instant::now(), SystemTime::now());
         let expiry = Expiry::new(wall + HOUR);
-        assert!(expiry.due() > now && expiry.due() <= Instant::now() + LOOK_EVERY);
+        assert!(expiry.due() > now && expiry.due() <= Instant::now() + WALL_CLOCK_CHECK_INTERVAL);
         let last = Duration::from_secs(5);
         assert!(!expiry.is_reached(now + HOUR - last, wall + HOUR - last));
         assert_eq!(expiry.due(), now + HOUR);
@@ -73,16 +73,16 @@ mod tests {
     fn a_wall_clock_that_jumped_ahead_is_heeded_at_the_next_look() {
         let (now, wall) = (Instant::now(), SystemTime::now());
         let expiry = Expiry::new(wall + HOUR);
-        assert!(expiry.is_reached(now + LOOK_EVERY, wall + HOUR + LOOK_EVERY));
+        assert!(expiry.is_reached(now + WALL_CLOCK_CHECK_INTERVAL, wall + HOUR + WALL_CLOCK_CHECK_INTERVAL));
     }
 
     #[test]
     fn a_wall_clock_that_was_set_back_gives_more_time() {
         let (now, wall) = (Instant::now(), SystemTime::now());
-        let expiry = Expiry::new(wall + LOOK_EVERY / 2);
-        let due = now + LOOK_EVERY / 2;
-        assert!(!expiry.is_reached(due, wall + LOOK_EVERY / 2 - HOUR));
-        assert_eq!(expiry.due(), due + LOOK_EVERY);
+        let expiry = Expiry::new(wall + WALL_CLOCK_CHECK_INTERVAL / 2);
+        let due = now + WALL_CLOCK_CHECK_INTERVAL / 2;
+        assert!(!expiry.is_reached(due, wall + WALL_CLOCK_CHECK_INTERVAL / 2 - HOUR));
+        assert_eq!(expiry.due(), due + WALL_CLOCK_CHECK_INTERVAL);
     }
 
     #[test]

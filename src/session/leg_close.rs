@@ -1,4 +1,4 @@
-//! How a leg ends, and how its faults become close reasons.
+//! Closing a leg, and mapping its faults to close reasons.
 
 use super::lingering;
 use super::trail::Trail;
@@ -62,7 +62,7 @@ pub(super) async fn close_leg(mut leg: Leg, clean: bool) {
 enum Ended {
     /// It closed, or fell silent, or is not to be heard.
     Quiet,
-    /// It goes on sending.
+    /// The peer goes on sending.
     StillSends,
 }
 
@@ -108,7 +108,7 @@ async fn end_leg(leg: &mut Leg, clean: bool) -> Ended {
     }
 }
 
-/// How the legs of a session part.
+/// How both legs of a session are closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LegClose {
     /// Something is cut: the end must not look like one.
@@ -120,7 +120,7 @@ pub enum LegClose {
 }
 
 impl LegClose {
-    /// An end that cuts nothing, or one that does.
+    /// Clean close, or truncation.
     pub(super) fn clean(clean: bool) -> Self {
         if clean { LegClose::Clean } else { LegClose::Cut }
     }
@@ -149,7 +149,7 @@ pub(super) async fn close_legs(client: Leg, upstream: Leg, parting: LegClose, cl
     tokio::join!(close_leg(client, clean), upstream_ends);
 }
 
-/// Ends both legs where neither is to be waited for. False: it takes waiting, and [`part`] goes on from there.
+/// Closes both legs without waiting. False: waiting is needed, and [`part`] continues.
 pub(super) fn try_close_legs_now(client: &mut Leg, upstream: &mut Leg, parting: LegClose) -> bool {
     // Not a future: the session's would keep room for both legs a second time, as long as it lives.
     let mut cx = Context::from_waker(Waker::noop());
@@ -157,7 +157,7 @@ pub(super) fn try_close_legs_now(client: &mut Leg, upstream: &mut Leg, parting: 
     settled && leave(client, &mut cx) && leave(upstream, &mut cx)
 }
 
-/// Says the last word, if that takes no waiting. What a reset could take along, the peer has read before.
+/// Sends the final bytes if that needs no waiting. What a reset could destroy, the peer has read before.
 fn leave(leg: &mut Leg, cx: &mut Context<'_>) -> bool {
     let _ = leg.queue_close();
     leg.poll_finish(cx).is_ready()

@@ -1,4 +1,4 @@
-//! Clients that go on sending after they were refused: they are read until they have read why.
+//! Lingering close: drains clients that go on sending after a refusal, so that they can read it.
 //!
 //! Most HTTP/1.1 clients send a whole body before they look for the answer. A connection that is closed meanwhile is reset
 //! by the kernel for the bytes that it throws away, and the reset takes a 401, 403 or 413 along that the client has not
@@ -24,7 +24,7 @@ const MAX_BYTES: usize = 128 * 1024 * 1024;
 /// Such clients of a worker from one address: more than any honest client opens, also behind one NAT.
 const MAX_PER_ADDRESS: u32 = 64;
 /// Such clients of a worker: a socket and a task each, together less than 1 MiB beside the kernel's buffers.
-const MAX_IN_ALL: u32 = 512;
+const MAX_LINGERING: u32 = 512;
 
 #[derive(Default)]
 struct Places {
@@ -36,7 +36,7 @@ thread_local! {
     static PLACES: RefCell<Places> = RefCell::default();
 }
 
-/// Leave to linger, given back when dropped.
+/// A permit to linger, released when dropped.
 pub(super) struct Place(IpAddr);
 
 impl Place {
@@ -44,7 +44,7 @@ impl Place {
     pub(super) fn take(address: IpAddr) -> Option<Self> {
         PLACES.with_borrow_mut(|places| {
             let of_address = places.by_address.get(&address).copied().unwrap_or(0);
-            if places.in_all >= MAX_IN_ALL || of_address >= MAX_PER_ADDRESS {
+            if places.in_all >= MAX_LINGERING || of_address >= MAX_PER_ADDRESS {
                 return None;
             }
             places.in_all += 1;
@@ -95,7 +95,7 @@ mod tests {
         for n in 2..=255 {
             held.extend((0..MAX_PER_ADDRESS).map_while(|_| Place::take(address(n))));
         }
-        assert_eq!(held.len(), MAX_IN_ALL as usize);
+        assert_eq!(held.len(), MAX_LINGERING as usize);
         drop(held);
         PLACES.with_borrow(|places| assert!(places.in_all == 0 && places.by_address.is_empty()));
     }

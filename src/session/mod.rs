@@ -29,7 +29,7 @@ mod state;
 mod trail;
 mod tunnel;
 
-pub use pipeline::{Arrival, run};
+pub use pipeline::{NewConnection, run};
 pub use recording::WorkerRecordings;
 pub use state::{Session, WorkerState};
 pub use trail::Trail;

@@ -1,4 +1,4 @@
-//! THE pipeline: what happens to one client connection, from accept to close.
+//! The pipeline: each stage of one client connection, from accept to close.
 //!
 //! ```text
 //!   accept ─▶ handshake ─▶ sniff ─▶ identify ─▶ authorise ─▶ dial ─▶ relay ─▶ close
@@ -34,7 +34,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 /// A connection fresh from the listener.
-pub struct Arrival {
+pub struct NewConnection {
     /// The socket.
     pub tcp: TcpStream,
     /// Who connected.
@@ -53,35 +53,35 @@ pub struct Arrival {
 pub fn run<C: 'static>(
     shared: Rc<WorkerState>,
     gateway: Arc<Gateway>,
-    arrival: Arrival,
+    arrival: NewConnection,
     counted: C,
 ) -> impl Future<Output = ()> {
     shared.metrics.session_opened();
     let metrics = shared.metrics.clone();
     let id = shared.next_id();
     let deadline = arrival.at + gateway.limits.permit_deadline;
-    let Arrival { tcp, remote, listener, admitted, at } = arrival;
+    let NewConnection { tcp, remote, listener, admitted, at } = arrival;
     let registration = shared.live.register(id, at, listener.address, remote);
     let (trail, entry) = (Box::new(Trail::new(&registration)), registration.entry().clone());
-    let origin = Origin { id, shared, gateway, listener, remote, crowded: None, entry };
+    let origin = Origin { id, shared, gateway, listener, remote, limit_reached: None, entry };
     let accepted = Box::new(Accepted { origin, tcp });
-    let session = go_through(accepted, Course { registration, admitted, deadline, trail }, counted);
+    let session = run_stages(accepted, StageContext { registration, admitted, deadline, trail }, counted);
     Polled { id, metrics, session }
 }
 
-/// What accompanies a session through its stages.
-struct Course {
+/// A session's context through its stages.
+struct StageContext {
     registration: Registration,
     admitted: Admitted,
-    /// When it must be permitted.
+    /// Deadline for the permit.
     deadline: Instant,
     trail: Box<Trail>,
 }
 
-async fn go_through<C>(accepted: Box<Accepted>, mut course: Course, _counted: C) {
+async fn run_stages<C>(accepted: Box<Accepted>, mut course: StageContext, _counted: C) {
     let (id, shared) = (course.registration.id(), accepted.origin.shared.clone());
-    let Course { admitted, deadline, trail, .. } = &mut course;
-    let sniffed = unless_evicted(&shared, admitted, to_sniffed(accepted, admitted, trail));
+    let StageContext { admitted, deadline, trail, .. } = &mut course;
+    let sniffed = run_unless_evicted(&shared, admitted, to_sniffed(accepted, admitted, trail));
     let sniffed = Box::pin(timeout_at(*deadline, sniffed)).await;
     let close = match sniffed {
         Err(_) => Close::Deadline(course.trail.stage()),
@@ -111,8 +111,8 @@ enum Sniffed {
     Cancel(Box<Cancel>),
 }
 
-/// What is done before the permit, as long as the connection need not make room for another.
-async fn unless_evicted<T>(
+/// Runs `f` before the permit, unless the connection is evicted to make room for another.
+async fn run_unless_evicted<T>(
     shared: &WorkerState,
     admitted: &Admitted,
     work: impl Future<Output = Result<T, Close>>,
@@ -120,7 +120,7 @@ async fn unless_evicted<T>(
     tokio::select! {
         biased;
         done = work => done,
-        () = admitted.evicted() => {
+        () = admitted.wait_evicted() => {
             shared.metrics.limit(LimitHit::HalfOpen);
             Err(Close::Evicted)
         }
@@ -157,9 +157,9 @@ async fn to_sniffed(
 }
 
 /// identify → authorise → dial → relay, until the end.
-async fn from_start<S: Start>(start: Box<S>, shared: &WorkerState, course: &mut Course) -> Close {
-    let Course { admitted, deadline, trail, .. } = &mut *course;
-    let permitted = unless_evicted(shared, admitted, Box::pin(to_permitted(start, trail)));
+async fn from_start<S: Start>(start: Box<S>, shared: &WorkerState, course: &mut StageContext) -> Close {
+    let StageContext { admitted, deadline, trail, .. } = &mut *course;
+    let permitted = run_unless_evicted(shared, admitted, Box::pin(to_permitted(start, trail)));
     let permitted = timeout_at(*deadline, permitted).await;
     let authorised = match permitted {
         Err(_) => return Close::Deadline(course.trail.stage()),
@@ -187,7 +187,7 @@ async fn to_permitted<S: Start>(mut start: Box<S>, trail: &mut Trail) -> Result<
     }
 }
 
-impl Course {
+impl StageContext {
     /// The deadline was met, and what counts the half-open counts this session no more.
     fn permitted(&mut self) {
         self.admitted.permitted();

@@ -1,4 +1,4 @@
-//! What to do with a connection that does not begin with a TLS handshake: refuse it, and say so where that helps.
+//! Connections that do not begin with a TLS handshake: refused, with an answer where that helps.
 
 use crate::close::Plaintext;
 

@@ -1,4 +1,4 @@
-//! A session that leaves its name where the watchdog of workers finds it, whenever it is polled.
+//! A session future that records its id for the watchdog whenever it is polled.
 
 use crate::metrics::WorkerMetrics;
 use crate::names::SessionId;

@@ -1,4 +1,4 @@
-//! Upstream connections that are dialled ahead: the handshake is over before a client needs one.
+//! Preconnect pool: upstream connections whose handshake is complete before a client needs one.
 //!
 //! Each is used by one session and was used by none before it. There is one only where somebody was permitted a moment ago:
 //! a session that dials under its permit has the next few dialled as well. What nobody took within `MAX_IDLE` is closed, so a
@@ -25,14 +25,14 @@ use tokio::time::Instant;
 /// that none is taken at the moment at which the server gives it up.
 const MAX_IDLE: Duration = Duration::from_secs(4);
 /// Bytes that an upstream may say before it was spoken to; HTTP/2 settings and greetings of databases are a few hundred.
-const MAX_EARLY: usize = 64 * 1024;
+const MAX_EARLY_BYTES: usize = 64 * 1024;
 /// Reads after which an upstream that still talks is not waited for.
 const MAX_READS: usize = 32;
 
 /// Ways to speak with the upstream of a route that are dialled ahead: clients of MySQL choose flags, and could make it many.
 const MAX_POOLS_PER_ROUTE: usize = 4;
 
-/// What one worker has dialled ahead, by route and protocol.
+/// One worker's preconnected connections, by route and protocol.
 pub struct PreconnectPool {
     metrics: Arc<WorkerMetrics>,
     admission: Arc<Admission>,
@@ -53,17 +53,17 @@ type Key = (*const Route, Application);
 struct Ready {
     dialled: Dialled,
     since: Instant,
-    /// It counts as a connection as long as no session has it.
+    /// Counted as a connection until a session takes it.
     _reservation: Reservation,
 }
 
 impl PreconnectPool {
-    /// Nothing is dialled before a route wants it. What waits is counted among the connections of `admission`.
+    /// Dials nothing until a route asks. Idle connections are counted in `admission`.
     pub(super) fn new(metrics: Arc<WorkerMetrics>, admission: Arc<Admission>) -> Self {
         PreconnectPool { metrics, admission, pools: RefCell::default() }
     }
 
-    /// Takes a connection that stands, if there is one.
+    /// Takes an established connection, if there is one.
     pub(super) fn take(&self, route: &Arc<Route>, application: Application) -> Option<Dialled> {
         let mut pools = self.pools.borrow_mut();
         let pool = pools.get_mut(&(Arc::as_ptr(route), application))?;
@@ -139,7 +139,7 @@ impl PreconnectPool {
         }
     }
 
-    /// Takes note of a dial's result. True: nobody watches the pool yet, and somebody must.
+    /// Stores a dial's result. True: the pool has no expiry task yet and needs one.
     fn dialled(&self, key: Key, ready: Option<Ready>) -> bool {
         let mut pools = self.pools.borrow_mut();
         let Some(pool) = pools.get_mut(&key) else { return false };
@@ -210,7 +210,7 @@ fn is_alive(dialled: &mut Dialled) -> bool {
         dialled.established.early.append(&mut said);
         match polled {
             Poll::Pending => {}
-            Poll::Ready(Ok(true)) if dialled.established.early.len() <= MAX_EARLY => {}
+            Poll::Ready(Ok(true)) if dialled.established.early.len() <= MAX_EARLY_BYTES => {}
             Poll::Ready(_) => return false,
         }
     }

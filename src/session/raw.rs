@@ -1,4 +1,4 @@
-//! Opaque bytes: everything passes, and each direction ends by itself.
+//! Raw traffic: bytes pass unchanged, and each direction half-closes by itself.
 
 use super::authorise::{Renewed, Revoked, permit_again};
 use super::connected::Finish;
@@ -26,7 +26,7 @@ pub struct Raw {
     route: Arc<Route>,
     identity: Arc<Identity>,
     ends: Option<Expiry>,
-    /// The reason why it ends sooner than it was permitted to.
+    /// Why it ends before its permit does.
     revoked: Option<Cow<'static, str>>,
 }
 

@@ -1,4 +1,4 @@
-//! Opaque bytes up to the permit: the connection has proven whose it is, or there is nobody.
+//! Raw sessions up to the permit: identity comes from the connection alone.
 
 use super::authorise::{close_for_refusal, permit};
 use super::connected::ConnectedTo;

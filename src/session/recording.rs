@@ -19,7 +19,7 @@ use crate::recording::format::traffic::TrafficSecret;
 use crate::recording::settings::RouteRecording;
 use crate::recording::writer::{Recorder, Tape};
 use crate::relay::ClientTap;
-use crate::tls::leg::{Leg, NotTaken, Tap};
+use crate::tls::leg::{Leg, Tap, TapFault};
 use crate::tls::record::Suite;
 use std::cell::RefCell;
 use std::io::IoSlice;
@@ -41,7 +41,7 @@ const MAX_HELD_IN_ALL: usize = 256 << 20;
 const MIN_HELD: usize = 8 * 1024;
 
 /// Between two looks whether a segment is old enough to be closed.
-const TICK: Duration = Duration::from_secs(1);
+const SEGMENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Recordings of a worker's sessions.
 #[derive(Clone)]
@@ -60,7 +60,7 @@ impl WorkerRecordings {
 
     /// Closes old segments, for as long as the worker lives.
     pub async fn run(self) {
-        let mut tick = tokio::time::interval(TICK);
+        let mut tick = tokio::time::interval(SEGMENT_CHECK_INTERVAL);
         loop {
             tick.tick().await;
             self.recorder.borrow_mut().tick();
@@ -104,7 +104,7 @@ struct Held {
     facts: Vec<String>,
     /// Facts beyond the limit.
     lost_facts: u64,
-    /// Bytes were let go.
+    /// Bytes were dropped.
     is_incomplete: bool,
     share: HeldShare,
 }
@@ -127,7 +127,7 @@ impl Held {
         self.down.iter().map(Vec::len).sum::<usize>() + self.up.len()
     }
 
-    /// Lets the bytes go when there are too many.
+    /// Drops the held bytes beyond the limit.
     fn limit(&mut self) {
         let bytes = self.bytes();
         let limit = if self.share.set(bytes) > MAX_HELD_IN_ALL { MIN_HELD } else { MAX_HELD };
@@ -235,7 +235,7 @@ impl Recording {
     }
 
     /// Takes what the client said, as its recording is to hold it, before any of it goes on.
-    pub(super) fn client_said(&self, plaintext: &[u8]) -> Result<(), NotTaken> {
+    pub(super) fn client_said(&self, plaintext: &[u8]) -> Result<(), TapFault> {
         let mut state = self.0.borrow_mut();
         match &mut state.phase {
             Phase::Held(held) => {
@@ -351,25 +351,25 @@ impl State {
     fn tape(
         &mut self,
         record: impl FnOnce(&mut Recorder, &mut Tape) -> Result<(), RecordingFault>,
-    ) -> Result<(), NotTaken> {
-        let Phase::Taping(tape) = &mut self.phase else { return Err(NotTaken) };
+    ) -> Result<(), TapFault> {
+        let Phase::Taping(tape) = &mut self.phase else { return Err(TapFault) };
         let recorded = record(&mut self.recorder.borrow_mut(), tape);
         let Err(fault) = recorded else { return Ok(()) };
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Taping(tape) => self.fail(Some(tape), fault),
-            _ => Err(NotTaken),
+            _ => Err(TapFault),
         }
     }
 
-    fn fail(&mut self, tape: Option<Tape>, fault: RecordingFault) -> Result<(), NotTaken> {
+    fn fail(&mut self, tape: Option<Tape>, fault: RecordingFault) -> Result<(), TapFault> {
         tracing::error!(session = %self.session, %fault, "a session cannot be recorded any further, and ends");
         self.phase = Phase::Broken(tape, fault);
-        Err(NotTaken)
+        Err(TapFault)
     }
 }
 
 impl Drop for State {
-    /// A session that is given up has no end; it is shown as unfinished.
+    /// An abandoned session has no closing frame; readers show it as unfinished.
     fn drop(&mut self) {
         if let Phase::Taping(tape) | Phase::Broken(Some(tape), _) =
             std::mem::replace(&mut self.phase, Phase::Over)
@@ -383,7 +383,7 @@ impl Drop for State {
 struct DownTap(Recording);
 
 impl Tap for DownTap {
-    fn records(&mut self, records: &[u8]) -> Result<(), NotTaken> {
+    fn records(&mut self, records: &[u8]) -> Result<(), TapFault> {
         let mut state = self.0.0.borrow_mut();
         match &mut state.phase {
             Phase::Held(held) => {
@@ -397,7 +397,7 @@ impl Tap for DownTap {
         }
     }
 
-    fn plaintext(&mut self, data: &[u8]) -> Result<(), NotTaken> {
+    fn plaintext(&mut self, data: &[u8]) -> Result<(), TapFault> {
         let mut state = self.0.0.borrow_mut();
         match &mut state.phase {
             Phase::Held(held) => {
@@ -411,7 +411,7 @@ impl Tap for DownTap {
         }
     }
 
-    fn rekey(&mut self) -> Result<(), NotTaken> {
+    fn rekey(&mut self) -> Result<(), TapFault> {
         let mut state = self.0.0.borrow_mut();
         match &mut state.phase {
             Phase::Held(held) => {
@@ -440,7 +440,7 @@ impl Held {
 struct UpTap(Recording);
 
 impl ClientTap for UpTap {
-    fn take(&mut self, plaintext: &[u8]) -> Result<(), NotTaken> {
+    fn take(&mut self, plaintext: &[u8]) -> Result<(), TapFault> {
         self.0.client_said(plaintext)
     }
 }

@@ -1,4 +1,4 @@
-//! Every live session of the process: its facts, its counts, and the orders that it was given.
+//! Registry of the process' live sessions: facts, counters and pending orders.
 //!
 //! A shard per worker holds an `Entry` for each of the worker's sessions, from accept to close. Whoever shows sessions
 //! (the live page), ends them (revocation, a drain) or has them authorised again (a reload) stands on this; so will a
@@ -56,7 +56,7 @@ impl Registry {
         self.shards.get(worker)
     }
 
-    /// What is known of each session. Counts are those that were published; asking has them published for the next time.
+    /// A snapshot of each session. Counters are those last published; asking has sessions publish anew.
     pub fn snapshot(&self) -> Vec<Snapshot> {
         let mut all = Vec::new();
         for shard in &self.shards {
@@ -66,7 +66,7 @@ impl Registry {
         all.into_iter().map(|(worker, entry)| Entry::snapshot(entry, worker)).collect()
     }
 
-    /// What is known of one session.
+    /// A snapshot of one session.
     pub fn find(&self, id: SessionId) -> Option<Snapshot> {
         self.shards.iter().find_map(|shard| {
             shard.generation.fetch_add(1, Ordering::Release);
@@ -107,7 +107,7 @@ impl Registry {
         Ok(ended)
     }
 
-    /// The same for exactly as long as the revocation says. Also returns when the last proof ends that was covered.
+    /// The same for exactly the revocation's lifetime. Also returns when the last covered proof expires.
     pub fn shut_out(&self, revocation: &Revocation, now: SystemTime) -> Result<(usize, SystemTime), TooMany> {
         self.revocations.add(revocation.clone(), now)?;
         let (mut ended, mut longest) = (0, revocation.until);
@@ -127,7 +127,7 @@ impl Registry {
         Ok((ended, longest))
     }
 
-    /// Who is shut out.
+    /// Revocations in force.
     pub fn revocations(&self) -> &Arc<Revocations> {
         &self.revocations
     }
@@ -174,11 +174,11 @@ struct Asleep {
 
 #[derive(Default)]
 struct Table {
-    /// Each session keeps its place from accept to close.
+    /// Each session keeps its slot from accept to close.
     places: Vec<Option<Arc<Entry>>>,
-    /// Empty places.
+    /// Free slots.
     free: Vec<u32>,
-    /// What sessions that come are told at once.
+    /// Orders for sessions that register from now on.
     standing: OrdersFor,
 }
 
@@ -220,7 +220,7 @@ impl Shard {
         Registration { entry, shard: self.clone(), place }
     }
 
-    /// Who is shut out.
+    /// Revocations in force.
     pub(super) fn revocations(&self) -> &Revocations {
         &self.revocations
     }
@@ -324,7 +324,7 @@ impl Shard {
         .await
     }
 
-    /// Gives an order to those who are meant, and returns how many that are. `wakers` gets whom the caller is to wake.
+    /// Orders the matching sessions and returns their number. The caller wakes what is put into `wakers`.
     fn order_where(
         &self,
         order: Order,
@@ -351,7 +351,7 @@ impl Shard {
     }
 }
 
-/// One session's place on the list, held by the session itself.
+/// One session's registration, held by the session itself.
 pub struct Registration {
     entry: Arc<Entry>,
     shard: Arc<Shard>,
@@ -417,7 +417,7 @@ pub(super) struct Entry {
     inbox: Mutex<Inbox>,
 }
 
-/// Orders that were not obeyed yet, and whom they wake.
+/// Orders that were not applied yet, and the waker.
 struct Inbox {
     orders: OrdersFor,
     waker: Option<Waker>,
@@ -448,7 +448,7 @@ impl Entry {
         route.records(Direction::Down, records_down);
     }
 
-    /// Leaves an order, and returns whom to wake.
+    /// Sets an order and returns the waker.
     fn take_order(&self, order: Order) -> Option<Waker> {
         let mut inbox = self.inbox.lock();
         inbox.orders.add(order);
@@ -483,7 +483,7 @@ impl OrdersFor {
     }
 }
 
-/// What a session has come to so far.
+/// A session's facts so far.
 #[derive(Clone)]
 pub struct Facts {
     /// The stage it is in.
@@ -494,11 +494,11 @@ pub struct Facts {
     pub sni: Option<Arc<str>>,
     /// True inside a tunnel.
     pub tunnel: bool,
-    /// Where it leads.
+    /// Its route.
     pub route: Option<Arc<Route>>,
-    /// Who was last permitted, or refused by name.
+    /// The last identity that was permitted or refused.
     pub identity: Option<Arc<Identity>>,
-    /// Who was before, the last 64 of them: work of theirs may be under way.
+    /// The 64 identities before: requests of theirs may be in flight.
     pub earlier: Vec<Arc<Identity>>,
     /// The client leg.
     pub client: Option<handshake::Facts>,
@@ -550,12 +550,12 @@ impl Facts {
         }
     }
 
-    /// All that are known to have spoken in the session.
+    /// All identities of the session.
     pub fn identities(&self) -> impl Iterator<Item = &Arc<Identity>> {
         self.identity.iter().chain(&self.earlier)
     }
 
-    /// Somebody speaks, perhaps another than before.
+    /// Sets the identity, perhaps another than before.
     pub(super) fn set_identity(&mut self, identity: &Arc<Identity>) {
         self.earlier.retain(|known| !Arc::ptr_eq(known, identity));
         let before = self.identity.replace(identity.clone());
@@ -572,7 +572,7 @@ impl Facts {
 /// proxy of the client's own.
 const EARLIER_IDENTITIES: usize = 64;
 
-/// A session as others see it.
+/// A session's snapshot.
 #[derive(Clone)]
 pub struct Snapshot {
     /// Its name.
@@ -597,13 +597,13 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Wakes the session, so that it publishes its counts although it is quiet. For the few that somebody looks at.
+    /// Wakes an idle session so that it publishes its counters.
     pub fn wake(&self) {
         let waker = self.entry.inbox.lock().waker.clone();
         waker.into_iter().for_each(Waker::wake);
     }
 
-    /// Reads the counts again that were published. False: the session is over.
+    /// Reads the published counters again. False: the session is over.
     pub fn read_counts(&mut self) -> bool {
         let counts = &self.entry.counts;
         self.age = self.entry.accepted.elapsed();

@@ -45,24 +45,24 @@ pub struct Routed {
 pub trait Start: Sized {
     /// What passes once both legs stand.
     type Traffic: Finish;
-    /// Finds out who speaks. What cannot be identified is answered here, and the next attempt is awaited.
+    /// Identifies the client. A failed attempt is answered here, and the next one awaited.
     async fn identify(self: Box<Self>, trail: &mut Trail) -> Result<Identified<Self>, Close>;
-    /// Asks the policy. `Err` inside: refused and told so, and the client may try again.
+    /// Authorises. `Err` inside: refused with an answer, and the client may retry.
     async fn authorise(identified: Identified<Self>, trail: &mut Trail) -> Result<Verdict<Self>, Close>;
-    /// Opens the upstream leg, and logs in there where the protocol has a login.
+    /// Opens the upstream leg and logs in, where the protocol has a login.
     async fn dial(
         authorised: Authorised<Self>,
         trail: &mut Trail,
     ) -> Result<Box<ConnectedTo<Self::Traffic>>, Close>;
 }
 
-/// It is known who speaks.
+/// Identified.
 pub struct Identified<S> {
     pub(super) start: Box<S>,
     pub(super) identity: Arc<Identity>,
 }
 
-/// The policy said yes. Only now may the upstream be dialled.
+/// Permitted: only now may the upstream be dialled.
 pub struct Authorised<S> {
     pub(super) start: Box<S>,
     pub(super) permit: Permit,

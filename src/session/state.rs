@@ -36,7 +36,7 @@ pub struct WorkerState {
     pub live: Arc<Shard>,
     /// Counts the connections of all workers.
     pub admission: Arc<Admission>,
-    /// Upstream connections that stand before they are asked for.
+    /// Preconnected upstream connections.
     pub preconnect: Rc<PreconnectPool>,
     /// Database sessions of all workers that can be cancelled.
     pub cancels: Arc<Cancels>,
@@ -109,8 +109,8 @@ pub struct Session {
     pub listener: Listener,
     /// The client's address; the one that the PROXY protocol told where it is believed.
     pub remote: Remote,
-    /// The limit that leaves it no room: it may only hear so.
-    pub(super) crowded: Option<Full>,
+    /// The limit that it exceeds: it is only refused.
+    pub(super) limit_reached: Option<Full>,
     /// What the question for the upstream's application protocols took of the time to connect.
     pub(super) spent_connecting: Cell<Duration>,
     /// True where the client came through a tunnel, whose identity it has.
@@ -139,13 +139,13 @@ pub(super) struct Origin {
     pub(super) gateway: Arc<Gateway>,
     pub(super) listener: Listener,
     pub(super) remote: Remote,
-    pub(super) crowded: Option<Full>,
+    pub(super) limit_reached: Option<Full>,
     pub(super) entry: Arc<Entry>,
 }
 
 impl Session {
     pub(super) fn new(origin: Origin, tunnelled: bool, certificate: Option<Arc<PeerCertificate>>) -> Self {
-        let Origin { id, shared, gateway, listener, remote, crowded, entry } = origin;
+        let Origin { id, shared, gateway, listener, remote, limit_reached, entry } = origin;
         let (proven_identity, first_identity) = (RefCell::default(), OnceCell::new());
         let (last_permitted, other_identities) = (RefCell::default(), RefCell::default());
         entry.facts.lock().tunnel = tunnelled;
@@ -156,7 +156,7 @@ impl Session {
             gateway,
             listener,
             remote,
-            crowded,
+            limit_reached,
             spent_connecting: Cell::default(),
             tunnelled,
             entry,
@@ -288,7 +288,7 @@ impl Session {
         }
     }
 
-    /// Somebody showed a honeytoken: an alarm, once for a session, and its end where that is wanted.
+    /// Handles a honeytoken: one alarm per session, and the session's end where configured.
     pub(super) fn raise_alarm(&self, honeytoken: &Honeytoken, identity: Option<&Identity>) {
         if !self.is_alarmed.replace(true) {
             self.shared.metrics.alarm();

@@ -1,4 +1,4 @@
-//! The facts of a session, gathered on its way and written as one line at its end.
+//! A session's trail: its facts, written as one line at its end.
 
 use super::legs::{is_post_quantum, upstream_opened};
 use super::recording::{Recording, WorkerRecordings};
@@ -23,7 +23,7 @@ pub struct Trail {
     session: Option<Rc<Session>>,
     /// What went wrong, in words for the log; never holds a token or a secret.
     detail: Option<String>,
-    spent: audit::Spent,
+    spent: audit::StageTimes,
     moved: Transferred,
     requests: u64,
     masked: u64,
@@ -37,7 +37,7 @@ impl Trail {
             entry: registration.entry().clone(),
             session: None,
             detail: None,
-            spent: audit::Spent::default(),
+            spent: audit::StageTimes::default(),
             moved: Transferred::default(),
             requests: 0,
             masked: 0,
@@ -242,7 +242,7 @@ impl Trail {
             masked: self.masked,
             database: shown.database(),
             dialled_ahead: shown.dialled_ahead,
-            spent: audit::Spent { total: self.entry.accepted.elapsed(), ..self.spent },
+            spent: audit::StageTimes { total: self.entry.accepted.elapsed(), ..self.spent },
         };
         audit::closed(&line);
         trace(&line, session.map(|session| &**session), shared);

@@ -27,11 +27,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// The far end of an open tunnel.
+/// The inner side of an open tunnel.
 pub(super) struct Opened {
     pub(super) route: Arc<Route>,
     pub(super) leg: Leg,
-    /// What came right behind the head.
+    /// Bytes read behind the head.
     pub(super) early: Vec<u8>,
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn open(
     Ok(Opened { route, leg, early })
 }
 
-/// Who asks, and for which route.
+/// The identity and the route that it asks for.
 async fn permitted(
     session: &Session,
     asked: &connect::Connect,

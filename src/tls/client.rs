@@ -1,6 +1,6 @@
 //! The upstream leg: one client configuration per route; the upstream's certificate is verified always.
 
-use super::renewal::Catch;
+use super::renewal::SecretCapture;
 use super::server::BuildError;
 use super::{PostQuantum, provider};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use std::sync::Arc;
 
-/// What a route's upstream leg is made of.
+/// Settings of a route's upstream leg.
 pub struct ClientSettings {
     /// Authorities that may vouch for the upstream: the system's, or the route's own.
     pub roots: RootCertStore,
@@ -49,7 +49,7 @@ pub fn client_config(settings: ClientSettings) -> Result<ClientConfig, BuildErro
 pub fn leg_config(settings: ClientSettings) -> Result<Arc<ClientConfig>, BuildError> {
     let mut config = client_config(settings)?;
     config.enable_secret_extraction = true;
-    config.key_log = Arc::new(Catch);
+    config.key_log = Arc::new(SecretCapture);
     Ok(Arc::new(config))
 }
 

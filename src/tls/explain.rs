@@ -1,4 +1,4 @@
-//! TLS faults in the words of whoever has to mend them.
+//! Explains TLS faults, with what to do about them.
 
 use rustls::{CertificateError, Error};
 

@@ -30,7 +30,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What was agreed on a leg: the evidence of its encryption.
+/// Negotiated parameters of a leg: the evidence of its encryption.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// Protocol version; `None`: there is no TLS on this leg.
@@ -54,7 +54,7 @@ impl Facts {
     }
 }
 
-/// Why a handshake came to nothing.
+/// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeFault {
     /// The peer broke a rule, or what it showed does not verify.
@@ -119,7 +119,7 @@ pub async fn read_hello(tcp: &mut TcpStream, mut bytes: Vec<u8>) -> Result<Hello
             }
             Ok(None) if seen < bytes.len() => {}
             Ok(None) => {
-                handshake_queue::to_hear(tcp).await?;
+                handshake_queue::wait_to_hear(tcp).await?;
                 read_more(tcp, &mut bytes).await?;
             }
             Err((error, mut alert)) => {
@@ -128,7 +128,7 @@ pub async fn read_hello(tcp: &mut TcpStream, mut bytes: Vec<u8>) -> Result<Hello
                     true => out.extend_from_slice(&PROTOCOL_VERSION),
                     false => alert.write_all(&mut out)?,
                 }
-                say_last(tcp, &out).await;
+                send_alert_and_linger(tcp, &out).await;
                 return Err(error.into());
             }
         }
@@ -152,7 +152,7 @@ pub async fn accept(
     config: Arc<ServerConfig>,
     records_per_key: u64,
 ) -> Result<Established, HandshakeFault> {
-    handshake_queue::to_answer().await;
+    handshake_queue::wait_to_answer().await;
     let connection = UnbufferedServerConnection::new(config)?;
     drive(tcp, Side::Client, connection, hello.bytes, records_per_key).await
 }
@@ -228,7 +228,7 @@ async fn drive<C: Unbuffered>(
             tcp.write_all(&outgoing).await?;
             outgoing.clear();
             if side == Side::Client {
-                handshake_queue::to_hear(&tcp).await?;
+                handshake_queue::wait_to_hear(&tcp).await?;
             }
             read_more(&mut tcp, &mut incoming).await?;
         }
@@ -275,7 +275,7 @@ async fn tell<C: Unbuffered>(
         }
         incoming.drain(..discard);
     }
-    say_last(tcp, &outgoing).await;
+    send_alert_and_linger(tcp, &outgoing).await;
 }
 
 /// True for a record that holds an alert: by its type, or encrypted in TLS 1.3, where no other content has two bytes (which
@@ -287,7 +287,7 @@ fn is_alert(record: &[u8]) -> bool {
 /// Sends an alert, ends our direction, and leaves the peer time to read it: a socket that is closed while bytes stand in it
 /// unread is reset, and takes the alert along. The peer may be sending already: a client of TLS 1.3 does not wait for its
 /// certificate to be accepted. The fault stands, whatever comes of this.
-async fn say_last(tcp: &mut TcpStream, words: &[u8]) {
+async fn send_alert_and_linger(tcp: &mut TcpStream, words: &[u8]) {
     let said = async {
         tcp.write_all(words).await?;
         tcp.shutdown().await?;

@@ -1,9 +1,9 @@
-//! Clients that connect take turns, so that a storm of them does not hold up the streams that flow.
+//! Limits handshakes per reactor turn, so that a connection storm does not delay live streams.
 //!
 //! The answer to a ClientHello (a key exchange, a signature) takes as long as some hundred records, and to hear that a
 //! client says something, or has left, still as long as a few. Tasks that are ready run in the order in which they became
 //! so; without turns a record that comes while 400 clients connect waits for 400 answers. Here [`ANSWERS`] are made and
-//! [`HEARD`] clients heard at most until the worker has looked at its sockets again, and those that have waited longest
+//! [`HELLOS_PER_TURN`] clients heard at most until the worker has looked at its sockets again, and those that have waited longest
 //! are first. Nobody who is heard waits for answers to others, and what follows on the handshake, the upstream's too,
 //! waits for no turn: whoever was answered is through soon.
 
@@ -18,10 +18,10 @@ use tokio::task::yield_now;
 /// Answers between two looks at the sockets: about half a millisecond.
 const ANSWERS: u32 = 4;
 /// Clients that are heard between two looks, beside those that are answered: less than that.
-const HEARD: u32 = 16;
+const HELLOS_PER_TURN: u32 = 16;
 
-/// What a worker's new connections share: so many may do one thing until it has looked at its sockets.
-struct Turns {
+/// A per-worker budget: so many handshake steps until the reactor has polled its sockets.
+struct TurnBudget {
     left: Semaphore,
     all: u32,
     taken: AtomicU32,
@@ -30,26 +30,26 @@ struct Turns {
 }
 
 thread_local! {
-    static TO_ANSWER: Arc<Turns> = Turns::new(ANSWERS);
-    static TO_HEAR: Arc<Turns> = Turns::new(HEARD);
+    static ANSWER_TURNS: Arc<TurnBudget> = TurnBudget::new(ANSWERS);
+    static HELLO_TURNS: Arc<TurnBudget> = TurnBudget::new(HELLOS_PER_TURN);
 }
 
 /// Waits until this worker may answer a client.
-pub(super) async fn to_answer() {
-    TO_ANSWER.with(Arc::clone).turn().await;
+pub(super) async fn wait_to_answer() {
+    ANSWER_TURNS.with(Arc::clone).turn().await;
 }
 
 /// Waits until a client that is not through has said something, or left, and this worker may hear it.
-pub(crate) async fn to_hear(tcp: &TcpStream) -> io::Result<()> {
+pub(crate) async fn wait_to_hear(tcp: &TcpStream) -> io::Result<()> {
     tcp.readable().await?;
-    TO_HEAR.with(Arc::clone).turn().await;
+    HELLO_TURNS.with(Arc::clone).turn().await;
     Ok(())
 }
 
-impl Turns {
+impl TurnBudget {
     fn new(all: u32) -> Arc<Self> {
         let left = Semaphore::new(all as usize);
-        Arc::new(Turns { left, all, taken: AtomicU32::new(0), sleeps: AtomicU64::new(0) })
+        Arc::new(TurnBudget { left, all, taken: AtomicU32::new(0), sleeps: AtomicU64::new(0) })
     }
 
     async fn turn(self: Arc<Self>) {
@@ -62,7 +62,7 @@ impl Turns {
         let Ok(taken) = self.left.acquire().await else { return };
         taken.forget();
         if self.taken.fetch_add(1, Relaxed) + 1 == self.all {
-            let back = Back(self);
+            let back = ReturnTurns(self);
             tokio::spawn(async move {
                 // Comes back when the sockets have been looked at.
                 yield_now().await;
@@ -76,10 +76,10 @@ impl Turns {
     }
 }
 
-/// Gives the turns back, also when the runtime ends first.
-struct Back(Arc<Turns>);
+/// Returns the turns when dropped, also when the runtime ends first.
+struct ReturnTurns(Arc<TurnBudget>);
 
-impl Drop for Back {
+impl Drop for ReturnTurns {
     fn drop(&mut self) {
         self.0.give_back();
     }
@@ -133,7 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_socket_has_does_not_wait_for_a_storm_of_handshakes() {
-        let before = before_a_socket(to_answer).await;
+        let before = before_a_socket(wait_to_answer).await;
         assert!(before <= 2 * ANSWERS as usize, "{before} answers came first");
     }
 
@@ -151,22 +151,22 @@ mod tests {
         }
         let before = before_a_socket(|| {
             let tcp = accepted.pop().unwrap();
-            async move { to_hear(&tcp).await.unwrap() }
+            async move { wait_to_hear(&tcp).await.unwrap() }
         });
         let before = before.await;
-        assert!(before <= 2 * HEARD as usize, "{before} were heard first");
+        assert!(before <= 2 * HELLOS_PER_TURN as usize, "{before} were heard first");
     }
 
     #[tokio::test]
     async fn turns_of_those_that_gave_up_are_not_lost() {
         for _ in 0..3 {
             let made = Arc::new(AtomicUsize::new(0));
-            let mut given_up = storm(&made, to_answer);
+            let mut given_up = storm(&made, wait_to_answer);
             yield_now().await;
             given_up.abort_all();
             while given_up.join_next().await.is_some() {}
             assert!(made.load(Relaxed) <= 2 * ANSWERS as usize, "nobody waited");
         }
-        storm(&Arc::default(), to_answer).join_all().await;
+        storm(&Arc::default(), wait_to_answer).join_all().await;
     }
 }

@@ -11,7 +11,7 @@
 mod control;
 
 pub use super::fault::LegFault;
-pub use super::outbox::{NotTaken, Tap};
+pub use super::outbox::{Tap, TapFault};
 pub(super) use control::{Agreed, Tickets};
 
 use super::outbox::{End, Outbox};
@@ -40,12 +40,12 @@ pub struct Leg {
     agreed: Agreed,
     /// Keys renewed because of the record limit.
     renewals: u64,
-    /// The kernel was told to bear with a peer that does not read.
+    /// `TCP_USER_TIMEOUT` is extended for a peer whose window is closed.
     window_closed: bool,
 }
 
 /// How long data may go unacknowledged until the kernel gives the connection up (`TCP_USER_TIMEOUT`, tcp(7)): a partition. The
-/// kernel counts a closed window, too, which is no partition but a peer that pauses: see [`Leg::bear_closed_window`].
+/// kernel counts a closed window, too, which is no partition but a peer that pauses: see [`Leg::allow_closed_window`].
 pub const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where the sending direction of a leg stands.
@@ -76,18 +76,18 @@ pub struct Rx {
     readiness_cleared: bool,
 }
 
-/// What a record from the peer means to whoever reads the leg.
+/// The meaning of a received record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// Application data at these bytes of the record.
     Data(usize, usize),
-    /// It was for the leg itself and has been dealt with.
+    /// A control record that the leg has processed.
     Control,
     /// close_notify: the peer will send nothing more.
     Closed,
 }
 
-/// What a socket tells of its peer without being read.
+/// Peer state, as the socket shows it without a read.
 #[derive(Debug)]
 pub enum PeerState {
     /// There is nothing to read; the task is woken when that changes.
@@ -148,9 +148,9 @@ impl Leg {
         self.tx.set_tap(tap, self.agreed.sending_secret().is_some());
     }
 
-    /// Gives up what is unsent: it must not be sent, and nothing may follow it.
-    pub fn silence(&mut self) {
-        self.tx.silence();
+    /// Discards what is unsent, and lets nothing follow.
+    pub fn discard_unsent(&mut self) {
+        self.tx.discard_unsent();
     }
 
     /// False for a leg without TLS.
@@ -274,15 +274,15 @@ impl Leg {
     }
 
     /// True when the next data must go through [`Leg::queue`], because the key wants renewing first.
-    pub fn is_worn(&self) -> bool {
-        self.tx.is_worn()
+    pub fn needs_rekey(&self) -> bool {
+        self.tx.needs_rekey()
     }
 
     /// Seals data behind everything that is still unsent, renewing the key where its limit falls. Without TLS it is
     /// put there as it is.
     pub fn queue(&mut self, mut data: &[u8]) -> Result<(), LegFault> {
         while !data.is_empty() {
-            self.renew_worn_key()?;
+            self.rekey_if_needed()?;
             data = &data[self.tx.queue(data)?..];
         }
         Ok(())
@@ -345,7 +345,7 @@ impl Leg {
     /// Lets the kernel bear with a peer that is there and does not read, as long as `pause`, and with one that is not there
     /// no longer than [`USER_TIMEOUT`]. To be called more often than that while anything is under way; returns whether it
     /// is.
-    pub fn bear_closed_window(&mut self, pause: Duration) -> bool {
+    pub fn allow_closed_window(&mut self, pause: Duration) -> bool {
         // An error: not TCP, which knows neither windows nor partitions.
         let Ok(info) = TcpInfo::of(&self.tcp) else { return false };
         let closed = info.is_window_closed();
@@ -403,13 +403,13 @@ impl Leg {
                 }
             }
             if std::future::poll_fn(|cx| self.poll_partial(cx)).await? == 0 {
-                return self.vanish().map(|()| false);
+                return self.on_eof().map(|()| false);
             }
         }
     }
 
     /// The connection came to its end without close_notify. That is a truncation, except where there is no TLS.
-    pub fn vanish(&mut self) -> Result<(), LegFault> {
+    pub fn on_eof(&mut self) -> Result<(), LegFault> {
         if self.is_tls() {
             return Err(LegFault::Truncated);
         }

@@ -27,17 +27,17 @@ const MAX_UNSENT_REPLIES: usize = 64 * 1024;
 /// Takes what a leg sends before it is written. After an `Err` nothing of the leg is written any more.
 pub trait Tap {
     /// Takes whole records, which go on the wire behind all that were taken before. One call for a batch; all of one key.
-    fn records(&mut self, records: &[u8]) -> Result<(), NotTaken>;
+    fn records(&mut self, records: &[u8]) -> Result<(), TapFault>;
     /// Takes data in the place of records, on a leg whose records it cannot use: one without TLS 1.3.
-    fn plaintext(&mut self, data: &[u8]) -> Result<(), NotTaken>;
+    fn plaintext(&mut self, data: &[u8]) -> Result<(), TapFault>;
     /// The records to come are of the next key.
-    fn rekey(&mut self) -> Result<(), NotTaken>;
+    fn rekey(&mut self) -> Result<(), TapFault>;
 }
 
 /// A [`Tap`] could not take what was to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("what was to be sent could not be recorded")]
-pub struct NotTaken;
+pub struct TapFault;
 
 /// A tap in its place.
 struct Tapped {
@@ -79,7 +79,7 @@ pub(super) enum End {
 
 /// Why something is said that is not data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Occasion {
+pub(super) enum ControlCause {
     /// The peer asked for it.
     Reply,
     /// Of our own accord.
@@ -113,8 +113,8 @@ impl Outbox {
         self.sealer.as_ref().map(Sealer::position)
     }
 
-    /// Gives up what is unsent, and lets nothing follow.
-    pub(super) fn silence(&mut self) {
+    /// Discards what is unsent, and lets nothing follow.
+    pub(super) fn discard_unsent(&mut self) {
         self.unsent.clear();
         (self.written, self.replies, self.end) = (0, 0, End::Silenced);
     }
@@ -125,8 +125,8 @@ impl Outbox {
     }
 
     /// True when the key wants renewing before the next record.
-    pub(super) fn is_worn(&self) -> bool {
-        self.sealer.as_ref().is_some_and(Sealer::is_worn)
+    pub(super) fn needs_rekey(&self) -> bool {
+        self.sealer.as_ref().is_some_and(Sealer::needs_rekey)
     }
 
     /// True when records that `opener` opened can be sealed in place.
@@ -145,7 +145,7 @@ impl Outbox {
         if self.tap.is_some() && self.show_unsent().is_ok() {
             let rekeyed = self.tap.as_mut().map_or(Ok(()), |tapped| tapped.tap.rekey());
             if rekeyed.is_err() {
-                self.silence();
+                self.discard_unsent();
             }
         }
         self.sealer.as_mut().map_or(Err(RecordFault::Unexpected), |sealer| sealer.rekey(secrets))
@@ -180,7 +180,7 @@ impl Outbox {
     /// Queues a record without data, where the key can carry one.
     pub(super) fn queue_empty(&mut self) -> Result<(), LegFault> {
         if let (Some(sealer), End::Open) = (&mut self.sealer, self.end)
-            && !sealer.is_worn()
+            && !sealer.needs_rekey()
         {
             sealer.seal_empty(&mut self.unsent)?;
         }
@@ -192,18 +192,18 @@ impl Outbox {
         &mut self,
         content: Content,
         body: &[u8],
-        occasion: Occasion,
+        occasion: ControlCause,
     ) -> Result<(), LegFault> {
         let Some(sealer) = &mut self.sealer else { return Ok(()) };
         if self.end == End::Silenced {
             return Ok(());
         }
-        if occasion == Occasion::Reply && self.replies > MAX_UNSENT_REPLIES {
+        if occasion == ControlCause::Reply && self.replies > MAX_UNSENT_REPLIES {
             return Err(LegFault::Message("control messages that it does not read the answers to"));
         }
         let from = self.unsent.len();
         sealer.seal(content, body, &mut self.unsent)?;
-        if occasion == Occasion::Reply {
+        if occasion == ControlCause::Reply {
             self.replies += self.unsent.len() - from;
         }
         Ok(())
@@ -212,7 +212,7 @@ impl Outbox {
     /// Queues the last word of a leg, once. Without TLS there are no words for it.
     pub(super) fn queue_end(&mut self, end: End, alert: &[u8; 2]) -> Result<(), LegFault> {
         if self.end == End::Open {
-            self.queue_control(Content::Alert, alert, Occasion::Own)?;
+            self.queue_control(Content::Alert, alert, ControlCause::Own)?;
             self.end = end;
         }
         Ok(())
@@ -279,8 +279,8 @@ impl Outbox {
         debug_assert_eq!(self.unsent(), 0);
         if let Some(tapped) = &mut self.tap {
             if tapped.tap.records(sealed).is_err() {
-                self.silence();
-                return Poll::Ready(Err(io::Error::other(NotTaken)));
+                self.discard_unsent();
+                return Poll::Ready(Err(io::Error::other(TapFault)));
             }
             tapped.ahead = sealed.len();
         }
@@ -344,7 +344,7 @@ impl Outbox {
         };
         tapped.tapped = self.unsent.len();
         taken.map_err(|not_taken| {
-            self.silence();
+            self.discard_unsent();
             io::Error::other(not_taken)
         })
     }
@@ -379,19 +379,19 @@ mod tests {
     struct Tape(Rc<RefCell<Taken>>);
 
     impl Tap for Tape {
-        fn records(&mut self, records: &[u8]) -> Result<(), NotTaken> {
+        fn records(&mut self, records: &[u8]) -> Result<(), TapFault> {
             let mut taken = self.0.borrow_mut();
-            taken.left = taken.left.checked_sub(1).ok_or(NotTaken)?;
+            taken.left = taken.left.checked_sub(1).ok_or(TapFault)?;
             taken.bytes.extend_from_slice(records);
             taken.calls += 1;
             Ok(())
         }
 
-        fn plaintext(&mut self, data: &[u8]) -> Result<(), NotTaken> {
+        fn plaintext(&mut self, data: &[u8]) -> Result<(), TapFault> {
             self.records(data)
         }
 
-        fn rekey(&mut self) -> Result<(), NotTaken> {
+        fn rekey(&mut self) -> Result<(), TapFault> {
             self.records(b"REKEY")
         }
     }
@@ -422,7 +422,7 @@ mod tests {
         outbox.queue_sealed(&record[written.unwrap()..]);
         outbox.queue(b"data").unwrap();
         outbox.queue_empty().unwrap();
-        outbox.queue_control(Content::Handshake, &[24, 0, 0, 1, 0], Occasion::Own).unwrap();
+        outbox.queue_control(Content::Handshake, &[24, 0, 0, 1, 0], ControlCause::Own).unwrap();
         outbox.queue_end(End::Notified, &[1, 0]).unwrap();
         outbox.queue_end(End::Alerted, &[2, 80]).unwrap();
         assert!(outbox.queue(b"too late").is_err(), "nothing follows the last word");
@@ -465,7 +465,7 @@ mod tests {
         std::future::poll_fn(|cx| outbox.poll_flush(&mut tcp, cx)).await.unwrap();
         outbox.queue(b"not taken").unwrap();
         let fault = std::future::poll_fn(|cx| outbox.poll_flush(&mut tcp, cx)).await.unwrap_err();
-        assert_eq!(fault.to_string(), NotTaken.to_string());
+        assert_eq!(fault.to_string(), TapFault.to_string());
         assert!(outbox.queue(b"more").is_err());
         outbox.queue_end(End::Alerted, &[2, 80]).unwrap();
         outbox.send_alert_now(&tcp);
@@ -493,7 +493,7 @@ mod tests {
         let (mut outbox, (taken, tape)) = (Outbox::new(&KEY, 0, 100).unwrap(), tape(100));
         outbox.set_tap(tape, true);
         outbox.queue(b"old").unwrap();
-        outbox.queue_control(Content::Handshake, &[24, 0, 0, 1, 0], Occasion::Own).unwrap();
+        outbox.queue_control(Content::Handshake, &[24, 0, 0, 1, 0], ControlCause::Own).unwrap();
         let old = outbox.unsent_buffer().clone();
         outbox.rekey(&KEY).unwrap();
         assert_eq!(taken.borrow().bytes, [&old[..], b"REKEY"].concat());
@@ -504,10 +504,10 @@ mod tests {
         let mut outbox = Outbox::new(&KEY, 0, u64::MAX).unwrap();
         for _ in 0..40 {
             outbox.queue(&[0; MAX_PLAINTEXT]).unwrap();
-            outbox.queue_control(Content::Handshake, &[24, 0, 0, 1, 0], Occasion::Own).unwrap();
+            outbox.queue_control(Content::Handshake, &[24, 0, 0, 1, 0], ControlCause::Own).unwrap();
         }
         let mut replies = 0;
-        while outbox.queue_control(Content::Handshake, &[24, 0, 0, 1, 0], Occasion::Reply).is_ok() {
+        while outbox.queue_control(Content::Handshake, &[24, 0, 0, 1, 0], ControlCause::Reply).is_ok() {
             replies += 1;
         }
         assert!((1_000..10_000).contains(&replies), "{replies}");

@@ -21,7 +21,7 @@ pub struct PeerCertificate {
 }
 
 /// Certificates that a thread remembers: of all upstreams, and of the clients that come often.
-const REMEMBERED: usize = 512;
+const CACHE_CAPACITY: usize = 512;
 
 /// Bytes of a name that are kept.
 const NAME_BYTES: usize = 256;
@@ -39,10 +39,10 @@ impl PeerCertificate {
                 return known.clone();
             }
             let read = Arc::new(Self::read(sha256, leaf));
-            if seen.len() >= REMEMBERED {
+            if seen.len() >= CACHE_CAPACITY {
                 seen.retain(|_, known| Arc::strong_count(known) > 1);
             }
-            if seen.len() < REMEMBERED {
+            if seen.len() < CACHE_CAPACITY {
                 seen.insert(sha256, read.clone());
             }
             read
@@ -112,10 +112,10 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded_and_unreadable_bytes_have_no_name() {
-        for n in 0..2 * REMEMBERED as u32 {
+        for n in 0..2 * CACHE_CAPACITY as u32 {
             let known = PeerCertificate::of(&CertificateDer::from(n.to_be_bytes().to_vec()));
             assert_eq!((&*known.name, known.not_after), ("unreadable", None));
         }
-        assert!(SEEN.with_borrow(|seen| seen.len() <= REMEMBERED));
+        assert!(SEEN.with_borrow(|seen| seen.len() <= CACHE_CAPACITY));
     }
 }

@@ -361,7 +361,7 @@ impl Sealer {
     }
 
     /// True when the next record should be a key update (TLS 1.3) or the leg must end (TLS 1.2).
-    pub fn is_worn(&self) -> bool {
+    pub fn needs_rekey(&self) -> bool {
         self.key.sequence >= self.records_per_key
     }
 

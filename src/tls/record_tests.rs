@@ -236,12 +236,12 @@ fn a_key_is_worn_at_its_limit_and_fresh_after_renewal() {
         Secrets { version: Version::Tls13, suite: Suite::Aes128Gcm, key: &[1; 16], iv: *b"twelve bytes" };
     let mut sealer = Sealer::new(&secrets, 0, 3).unwrap();
     for worn in [false, false, false] {
-        assert_eq!(sealer.is_worn(), worn);
+        assert_eq!(sealer.needs_rekey(), worn);
         sealed(&mut sealer, Content::Data, b"x");
     }
-    assert!(sealer.is_worn() && sealer.can_rekey());
+    assert!(sealer.needs_rekey() && sealer.can_rekey());
     sealer.rekey(&Secrets { key: &[2; 16], ..secrets }).unwrap();
-    assert!(!sealer.is_worn());
+    assert!(!sealer.needs_rekey());
 }
 
 proptest::proptest! {

@@ -2,7 +2,7 @@
 //!
 //! rustls would renew them as well, but keeps 0.8 KiB for it and the peer's certificates besides, more than all that an
 //! idle connection needs. What it hands over are keys; the secrets that later keys come from it tells to its key log only. So
-//! [`Catch`] stands there, asks for exactly these two and passes them to the handshake that is being driven, to nobody else.
+//! [`SecretCapture`] stands there, asks for exactly these two and passes them to the handshake that is being driven, to nobody else.
 
 use super::record::{Secrets, Suite, Version};
 use crate::names::Side;
@@ -44,13 +44,13 @@ pub(super) struct CapturedSecrets {
 thread_local! {
     /// What was told since somebody gathered. A step of a handshake is one call that waits for nothing, so this is about
     /// the connection whose step it was.
-    static TOLD: RefCell<CapturedSecrets> = const { RefCell::new(CapturedSecrets { client: None, server: None }) };
+    static CAPTURED: RefCell<CapturedSecrets> = const { RefCell::new(CapturedSecrets { client: None, server: None }) };
 }
 
 impl CapturedSecrets {
     /// Takes what the last step of the handshake told. Must follow each step, also one that failed.
     pub(super) fn gather(&mut self) {
-        let told = TOLD.take();
+        let told = CAPTURED.take();
         self.client = told.client.or(self.client.take());
         self.server = told.server.or(self.server.take());
     }
@@ -58,14 +58,14 @@ impl CapturedSecrets {
 
 /// Stands where rustls would log secrets, and keeps them in the process.
 #[derive(Debug)]
-pub(super) struct Catch;
+pub(super) struct SecretCapture;
 
 const CLIENT: &str = "CLIENT_TRAFFIC_SECRET_0";
 const SERVER: &str = "SERVER_TRAFFIC_SECRET_0";
 
-impl KeyLog for Catch {
+impl KeyLog for SecretCapture {
     fn log(&self, label: &str, _: &[u8], secret: &[u8]) {
-        TOLD.with_borrow_mut(|told| match label {
+        CAPTURED.with_borrow_mut(|told| match label {
             CLIENT => told.client = Traffic::new(secret),
             SERVER => told.server = Traffic::new(secret),
             _ => {}
@@ -180,7 +180,7 @@ mod tests {
         let server = server.with_protocol_versions(&[&rustls::version::TLS13]).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let mut server = server.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
-        server.key_log = Arc::new(Catch);
+        server.key_log = Arc::new(SecretCapture);
         server.enable_secret_extraction = true;
         server.send_tls13_tickets = 0;
         let name = ServerName::try_from("a.test").unwrap();
@@ -261,7 +261,7 @@ mod tests {
         assert!(next.client.is_none() && next.server.is_none());
         assert!(Renewal::new(Side::Client, next, server.negotiated_cipher_suite().unwrap()).is_none());
         for label in ["CLIENT_RANDOM", "EXPORTER_SECRET", "CLIENT_HANDSHAKE_TRAFFIC_SECRET"] {
-            assert!(!Catch.will_log(label));
+            assert!(!SecretCapture.will_log(label));
         }
     }
 

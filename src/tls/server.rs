@@ -1,6 +1,6 @@
 //! The client leg: one server configuration per route.
 
-use super::renewal::Catch;
+use super::renewal::SecretCapture;
 use super::{PostQuantum, provider};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
@@ -151,7 +151,7 @@ pub fn server_config(settings: ServerSettings) -> Result<Arc<ServerConfig>, Buil
     config.send_tls13_tickets = TICKETS;
     config.max_early_data_size = 0;
     config.enable_secret_extraction = true;
-    config.key_log = Arc::new(Catch);
+    config.key_log = Arc::new(SecretCapture);
     Ok(Arc::new(config))
 }
 

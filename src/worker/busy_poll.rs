@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// What a worker's sessions do, as far as the one who stays awake for them must know.
+/// Poll activity of a worker's sessions, for busy polling.
 #[derive(Default)]
 pub(super) struct BusyPoll {
     /// How often sessions were polled.
@@ -33,7 +33,7 @@ impl BusyPoll {
         })
     }
 
-    /// Keeps the runtime from sleeping until no session was polled for `most`. Never ends.
+    /// Keeps the runtime awake until no session was polled for `most`. Never returns.
     pub(super) async fn run(self: Rc<Self>, most: Duration) {
         loop {
             self.polled_after(self.polls.get()).await;

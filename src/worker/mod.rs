@@ -57,7 +57,7 @@ pub struct Workers {
     pub registry: Arc<Registry>,
 }
 
-/// The way to reach a worker from other threads.
+/// A handle to a worker, for other threads.
 #[derive(Clone)]
 struct Handle {
     orders: UnboundedSender<Order>,
@@ -74,7 +74,7 @@ enum Order {
     Stop(Close),
     /// End all sessions and those that come, but go on accepting.
     EndSessions(Close),
-    /// Let those that come live again.
+    /// Accept new sessions again.
     KeepSessions,
 }
 
@@ -88,7 +88,7 @@ impl SessionControl {
         tell(&self.0, || Order::EndSessions(close));
     }
 
-    /// Lets new sessions live again.
+    /// Accepts new sessions again.
     pub fn keep(&self) {
         tell(&self.0, || Order::KeepSessions);
     }

@@ -1,10 +1,10 @@
-//! Who listens on a port that cannot be had, from Linux' `/proc`.
+//! Finds the process that listens on a port, from Linux' `/proc`.
 
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// A fault of listening that names the address, and the process that has it where that can be told.
+/// A listen error with the address and, where known, the process that has it.
 pub fn listen_fault(address: SocketAddr, error: io::Error) -> io::Error {
     let owner = match error.kind() {
         io::ErrorKind::AddrInUse => format!(" by {}; end it, or configure another port", owner(address)),

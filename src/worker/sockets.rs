@@ -37,7 +37,7 @@ impl Bound {
         for worker in 0..count {
             let mut of_worker = Vec::with_capacity(listeners.len());
             for (listener, taken) in listeners.iter_mut().zip(&taken) {
-                let share = if worker == 0 { Share::Afterwards } else { Share::Already };
+                let share = if worker == 0 { PortSharing::Afterwards } else { PortSharing::Already };
                 let socket = match taken {
                     // The port is another user's, who may not even be known here: no second socket can share it.
                     Some(socket) => socket.try_clone()?,
@@ -95,9 +95,9 @@ impl Inherited {
     }
 }
 
-/// When a socket agrees to share its port.
+/// When `SO_REUSEPORT` is set on a socket.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Share {
+enum PortSharing {
     /// Once it has the port to itself. With `SO_REUSEPORT` from the start, a second gateway of the same user would get half
     /// of the connections, and nobody would know.
     Afterwards,
@@ -105,7 +105,7 @@ enum Share {
     Already,
 }
 
-fn bind(address: SocketAddr, share: Share) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, share: PortSharing) -> io::Result<TcpListener> {
     let bound = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         if address.is_ipv6() {
@@ -113,7 +113,7 @@ fn bind(address: SocketAddr, share: Share) -> io::Result<TcpListener> {
             socket.set_only_v6(!address.ip().is_unspecified())?;
         }
         socket.set_reuse_address(true)?;
-        socket.set_reuse_port(share == Share::Already)?;
+        socket.set_reuse_port(share == PortSharing::Already)?;
         set_options(&SockRef::from(&socket))?;
         socket.bind(&address.into())?;
         socket.set_reuse_port(true)?;
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn accepted_sockets_inherit_their_options() {
-        let socket = bind("127.0.0.1:0".parse().unwrap(), Share::Afterwards).unwrap();
+        let socket = bind("127.0.0.1:0".parse().unwrap(), PortSharing::Afterwards).unwrap();
         socket.set_nonblocking(false).unwrap();
         let _client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
         let accepted = socket2::SockRef::from(&socket.accept().unwrap().0).tcp_nodelay();
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_of_ipv6_is_dual_stack() {
-        let socket = bind("[::]:0".parse().unwrap(), Share::Afterwards).unwrap();
+        let socket = bind("[::]:0".parse().unwrap(), PortSharing::Afterwards).unwrap();
         let port = socket.local_addr().unwrap().port();
         assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
         assert!(TcpStream::connect(("::1", port)).is_ok());

@@ -1,13 +1,13 @@
 //! A worker's thread: accepts, admits, starts sessions, and ends them when it is told to.
 
 use super::busy_poll::BusyPoll;
-use super::watchdog::Entrance;
+use super::watchdog::WorkerRegistration;
 use super::{Handle, Order};
 use crate::gateway::{Gateway, Listener};
 use crate::metrics::AcceptFault;
 use crate::names::Remote;
 use crate::session::admission::{Admission, Admitted, Bounds, Full};
-use crate::session::{Arrival, WorkerState, run};
+use crate::session::{NewConnection, WorkerState, run};
 use arc_swap::ArcSwap;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
@@ -52,7 +52,7 @@ impl Worker {
         sockets: Vec<(Listener, TcpListener)>,
         orders: UnboundedReceiver<Order>,
         awake: Duration,
-        watchdog: Entrance,
+        watchdog: WorkerRegistration,
     ) {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build_local(LocalOptions::default());
@@ -229,7 +229,7 @@ impl Worker {
             Ok(tcp) => tcp,
             Err(error) => return tracing::warn!(%error, "a connection cannot be served"),
         };
-        let arrival = Arrival { tcp, remote, listener, at, admitted };
+        let arrival = NewConnection { tcp, remote, listener, at, admitted };
         let session = run(self.shared.clone(), self.gateway.load_full(), arrival, load);
         match self.busy_poll.clone() {
             None => tokio::task::spawn_local(session),

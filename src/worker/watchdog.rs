@@ -17,15 +17,15 @@ use tokio::runtime::RuntimeMetrics;
 const INTERVAL: Duration = Duration::from_millis(250);
 /// Looks without progress until a worker counts as stalled: a second. Looks are counted, not time, so that a machine that
 /// slept is not taken for a worker that stalled.
-const LOOKS_UNTIL_STALLED: u32 = 4;
+const CHECKS_UNTIL_STALLED: u32 = 4;
 
 /// The thread, as long as this lives.
 pub(super) struct Watchdog {
-    watch: Sender<Weak<Watched>>,
+    watch: Sender<Weak<WatchGuard>>,
 }
 
-/// A worker under watch, as long as this lives.
-pub(super) struct Watched {
+/// A watched worker; dropped, it is watched no more.
+pub(super) struct WatchGuard {
     number: usize,
     metrics: Arc<WorkerMetrics>,
     runtime: RuntimeMetrics,
@@ -35,15 +35,17 @@ impl Watchdog {
     pub(super) fn start() -> io::Result<Self> {
         let (watch, inbox) = channel();
         std::thread::Builder::new().name("watchdog".into()).spawn(move || {
-            let mut workers: Vec<Looks> = Vec::new();
+            let mut workers: Vec<WorkerObservations> = Vec::new();
             loop {
                 match inbox.recv_timeout(INTERVAL) {
-                    Ok(worker) => workers.push(Looks { worker, seen: (0, Duration::ZERO), same: 0 }),
-                    Err(RecvTimeoutError::Timeout) => workers.retain_mut(Looks::look),
+                    Ok(worker) => {
+                        workers.push(WorkerObservations { worker, seen: (0, Duration::ZERO), same: 0 })
+                    }
+                    Err(RecvTimeoutError::Timeout) => workers.retain_mut(WorkerObservations::look),
                     Err(RecvTimeoutError::Disconnected) if workers.is_empty() => return,
                     Err(RecvTimeoutError::Disconnected) => {
                         std::thread::sleep(INTERVAL);
-                        workers.retain_mut(Looks::look);
+                        workers.retain_mut(WorkerObservations::look);
                     }
                 }
             }
@@ -51,40 +53,40 @@ impl Watchdog {
         Ok(Watchdog { watch })
     }
 
-    /// Where a worker announces itself.
-    pub(super) fn entrance(&self) -> Entrance {
-        Entrance(self.watch.clone())
+    /// A worker's registration.
+    pub(super) fn entrance(&self) -> WorkerRegistration {
+        WorkerRegistration(self.watch.clone())
     }
 }
 
-/// Where a worker announces itself from its own thread.
-pub(super) struct Entrance(Sender<Weak<Watched>>);
+/// A worker's registration with the watchdog, from its own thread.
+pub(super) struct WorkerRegistration(Sender<Weak<WatchGuard>>);
 
-impl Entrance {
+impl WorkerRegistration {
     /// Puts the worker of this runtime under watch until what is returned is dropped.
     pub(super) fn watch(
         self,
         number: usize,
         metrics: Arc<WorkerMetrics>,
         runtime: RuntimeMetrics,
-    ) -> Arc<Watched> {
-        let watched = Arc::new(Watched { number, metrics, runtime });
+    ) -> Arc<WatchGuard> {
+        let watched = Arc::new(WatchGuard { number, metrics, runtime });
         // Without a watchdog nobody watches, and the worker works.
         _ = self.0.send(Arc::downgrade(&watched));
         watched
     }
 }
 
-/// What the watchdog saw of a worker.
-struct Looks {
-    worker: Weak<Watched>,
+/// The watchdog's observations of a worker.
+struct WorkerObservations {
+    worker: Weak<WatchGuard>,
     /// Sleeps, and time that was busy.
     seen: (u64, Duration),
     /// Looks since the last progress.
     same: u32,
 }
 
-impl Looks {
+impl WorkerObservations {
     /// Looks once; false when the worker has ended.
     fn look(&mut self) -> bool {
         let Some(worker) = self.worker.upgrade() else { return false };
@@ -92,7 +94,7 @@ impl Looks {
         let now = (sleeps, worker.runtime.worker_total_busy_duration(0));
         let asleep = !sleeps.is_multiple_of(2);
         if asleep || now != self.seen {
-            if self.same >= LOOKS_UNTIL_STALLED {
+            if self.same >= CHECKS_UNTIL_STALLED {
                 worker.metrics.worker_recovered();
                 tracing::warn!(worker = worker.number, "a worker that was stalled works again");
             }
@@ -100,7 +102,7 @@ impl Looks {
             return true;
         }
         self.same += 1;
-        if self.same == LOOKS_UNTIL_STALLED {
+        if self.same == CHECKS_UNTIL_STALLED {
             worker.metrics.worker_stalled();
             let session = worker.metrics.polled_session().map(SessionId);
             tracing::error!(
@@ -170,7 +172,7 @@ mod tests {
                 let runtime =
                     Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
                 let watched =
-                    Arc::new(Watched { number: 3, metrics: metrics.clone(), runtime: runtime.metrics() });
+                    Arc::new(WatchGuard { number: 3, metrics: metrics.clone(), runtime: runtime.metrics() });
                 runtime.block_on(async {
                     tokio::task::yield_now().await;
                     metrics.session_polled(SessionId(0x5e55));
@@ -181,10 +183,10 @@ mod tests {
                 });
             });
             let worker = announced.recv().unwrap();
-            let mut looks = Looks { worker, seen: (0, Duration::ZERO), same: 0 };
+            let mut looks = WorkerObservations { worker, seen: (0, Duration::ZERO), same: 0 };
             tracing::subscriber::with_default(subscriber, || {
                 // The first look finds what it did before it stalled.
-                assert!((0..=2 * LOOKS_UNTIL_STALLED).all(|_| looks.look()));
+                assert!((0..=2 * CHECKS_UNTIL_STALLED).all(|_| looks.look()));
             });
             is_over.store(true, Relaxed);
         });

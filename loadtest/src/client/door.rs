@@ -31,7 +31,7 @@ pub(crate) struct Door {
 /// Connections per loopback source address: below the usual range of 28,000 ephemeral ports.
 const PER_SOURCE: usize = 20_000;
 /// How long a connection may take to stand: a peer that hangs must not hang the run.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 
 impl Door {
     /// A door to a peer of this run.
@@ -91,7 +91,7 @@ impl Door {
         self.path.is_none()
     }
 
-    /// Where it leads.
+    /// Its route.
     pub(crate) fn at(&self) -> SocketAddr {
         self.at
     }
@@ -136,7 +136,7 @@ impl Door {
 
     /// Opens connection `number` of the run.
     pub(crate) async fn open(&self, number: usize, protocol: Protocol) -> io::Result<Connection> {
-        let opened = tokio::time::timeout(PATIENCE, async {
+        let opened = tokio::time::timeout(CONNECT_TIMEOUT, async {
             let io = self.io(number, protocol).await?;
             Ok(match protocol {
                 Protocol::Raw => Connection::Raw(io),

@@ -6,7 +6,7 @@ mod works;
 
 pub(crate) use results::{Figure, Row, median};
 pub(crate) use table::{short, table};
-pub(crate) use works::{QUICK, bulk};
+pub(crate) use works::{QUICK_DIVISOR, bulk};
 
 use crate::databases::{self, DATABASES};
 use crate::options::{Common, Peer};
@@ -38,7 +38,7 @@ pub(crate) async fn compare(
     {
         return Err(format!("--peers {}: none of this work is done through it", idle.name()).into());
     }
-    let divide = if quick { QUICK } else { 1 };
+    let divide = if quick { QUICK_DIVISOR } else { 1 };
     let (mut failures, mut missing, mut interrupted) = (0, BTreeMap::new(), false);
     let mut results = Results { machine: machine(), rounds, versions: BTreeMap::new(), rows: Vec::new() };
     for one in ALL.iter().filter(asked) {

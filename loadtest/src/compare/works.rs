@@ -37,7 +37,7 @@ const TOKENS_AND_STREAMS: &[Peer] =
     &[Peer::Staunch, Peer::Tls, Peer::EnvoyJwt, Peer::HaproxyJwt, Peer::Nginx, Peer::Envoy];
 /// Peers that carry any bytes, with TLS on both legs, and one that checks the token in each connection's request. That one
 /// shares connections to the upstream among clients: it makes half as many handshakes.
-const DOORS: &[Peer] =
+const STREAM_PROXIES: &[Peer] =
     &[Peer::Staunch, Peer::Tls, Peer::Nginx, Peer::Haproxy, Peer::Envoy, Peer::EnvoyJwt, Peer::Stunnel];
 const QUANTUM: &[Peer] = &[Peer::Staunch, Peer::Tls, Peer::Envoy, Peer::EnvoyJwt];
 
@@ -52,7 +52,7 @@ impl Work {
 }
 
 /// `quick` divides the work by this.
-pub(crate) const QUICK: u32 = 10;
+pub(crate) const QUICK_DIVISOR: u32 = 10;
 
 fn requests(protocol: Protocol, divide: u32) -> Shape {
     let seconds = (5 / divide).max(1);
@@ -176,7 +176,7 @@ pub(super) const ALL: &[Work] = &[
     Work {
         name: "connect",
         what: "new connection, full handshake",
-        peers: DOORS,
+        peers: STREAM_PROXIES,
         pq: Pq::Off,
         resume: false,
         measure: Measure::Cost,
@@ -185,7 +185,7 @@ pub(super) const ALL: &[Work] = &[
     Work {
         name: "connect-resumed",
         what: "new connection, resumed",
-        peers: DOORS,
+        peers: STREAM_PROXIES,
         pq: Pq::Off,
         resume: true,
         measure: Measure::Cost,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 const STAUNCH: (&str, &str) = ("staunch-faults.toml", include_str!("../../peers/staunch-faults.toml"));
 /// How long a program of the run may take to come up.
-const PATIENCE: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One run.
 pub(super) struct Bench {
@@ -53,7 +53,7 @@ impl Bench {
             .spawn()?;
         let begun = Instant::now();
         while TcpStream::connect_timeout(&far, Duration::from_millis(200)).is_err() {
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > START_TIMEOUT {
                 return Err("the upstream did not come up".into());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 /// PostgreSQL's request for TLS.
 const SSL_REQUEST: &[u8] = &[0, 0, 0, 8, 4, 210, 22, 47];
 /// A half-open connection must be gone after this.
-const GONE: Duration = Duration::from_secs(11);
+const HALF_OPEN_LIFETIME: Duration = Duration::from_secs(11);
 
 pub(super) async fn half_open(bench: &Bench) -> Outcome<Seen> {
     let (count, before) = (bench.size.of(10_000), bench.rss_kib()?);
@@ -54,7 +54,7 @@ pub(super) async fn half_open(bench: &Bench) -> Outcome<Seen> {
             opened - stays,
             last.as_secs_f64()
         ),
-        pass: good == asked && stays == 0 && last <= GONE && each <= 24.0,
+        pass: good == asked && stays == 0 && last <= HALF_OPEN_LIFETIME && each <= 24.0,
     })
 }
 
@@ -70,7 +70,7 @@ async fn connect_from(at: SocketAddr, address: u32) -> io::Result<TcpStream> {
 async fn until_end(mut tcp: TcpStream) -> Option<Duration> {
     let (begun, mut nothing) = (Instant::now(), [0; 256]);
     let end = async { while matches!(tcp.read(&mut nothing).await, Ok(1..)) {} };
-    tokio::time::timeout(GONE + Duration::from_secs(2), end).await.ok()?;
+    tokio::time::timeout(HALF_OPEN_LIFETIME + Duration::from_secs(2), end).await.ok()?;
     Some(begun.elapsed())
 }
 

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 /// All streams must have ended this long after their upstream.
-const NOTICED: Duration = Duration::from_secs(1);
+const END_DEADLINE: Duration = Duration::from_secs(1);
 
 pub(super) async fn upstream_dies(bench: &mut Bench) -> Outcome<Seen> {
     let (count, before) = (bench.size.of(1_000), bench.descriptors()?);
@@ -49,7 +49,7 @@ pub(super) async fn upstream_dies(bench: &mut Bench) -> Outcome<Seen> {
             "{clean} of {count} ended cleanly, the last after {} ms, {left} descriptors left over",
             last.as_millis()
         ),
-        pass: clean == 0 && last <= NOTICED && left < 10,
+        pass: clean == 0 && last <= END_DEADLINE && left < 10,
     })
 }
 

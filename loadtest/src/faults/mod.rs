@@ -46,7 +46,7 @@ const FAULTS: [Fault; 10] = [
 ];
 
 /// How long one fault of one peer may take before it counts as failed.
-const PATIENCE: Duration = Duration::from_secs(300);
+const FAULT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What came of a fault.
 #[derive(Debug, Serialize)]
@@ -214,10 +214,10 @@ async fn one(common: &Common, fault: Fault, peer: Peer, size: Size) -> (String, 
         Ok(bench) => bench,
         Err(error) => return (String::new(), Seen { seen: format!("not started: {error}"), pass: false }),
     };
-    let seen = match tokio::time::timeout(PATIENCE, fault.run(&mut bench)).await {
+    let seen = match tokio::time::timeout(FAULT_TIMEOUT, fault.run(&mut bench)).await {
         Ok(Ok(seen)) => seen,
         Ok(Err(error)) => Seen { seen: error.to_string(), pass: false },
-        Err(_) => Seen { seen: format!("not over within {} s", PATIENCE.as_secs()), pass: false },
+        Err(_) => Seen { seen: format!("not over within {} s", FAULT_TIMEOUT.as_secs()), pass: false },
     };
     (bench.running.version.clone(), seen)
 }

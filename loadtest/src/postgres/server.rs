@@ -17,7 +17,7 @@ pub(crate) const OPEN: &str = "open";
 /// What the gateway's stored account has for a password.
 pub(crate) const PASSWORD: &str = "sk-stored-for-the-upstream";
 /// How long the server may take to start, and to end.
-const PATIENCE: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A running server; it ends with this value.
 pub(crate) struct Server {
@@ -76,7 +76,7 @@ impl Server {
         let mut server = Server { child, at, version: version.trim().to_owned(), bin, owner, folder };
         let started = Instant::now();
         while server.admin("select 1").is_err() {
-            if server.child.try_wait()?.is_some() || started.elapsed() > PATIENCE {
+            if server.child.try_wait()?.is_some() || started.elapsed() > START_TIMEOUT {
                 let said = fs::read_to_string(pki.file("postgres.out")).unwrap_or_default();
                 return Err(format!("PostgreSQL did not come up:\n{said}").into());
             }
@@ -136,7 +136,7 @@ impl Drop for Server {
         }
         let started = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) {
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > START_TIMEOUT {
                 let _ = self.child.kill();
             }
             std::thread::sleep(Duration::from_millis(20));

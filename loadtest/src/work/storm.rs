@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// From one storm to the next.
-const EVERY: Duration = Duration::from_millis(200);
+const STORM_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Comes again and again until it is dropped.
 pub(super) async fn blow(site: &Site, clients: u32, protocol: Protocol) {
@@ -19,7 +19,7 @@ pub(super) async fn blow(site: &Site, clients: u32, protocol: Protocol) {
         Err(error) => return site.meter.failed(error),
     };
     let at = site.door.at();
-    let mut next = tokio::time::interval(EVERY);
+    let mut next = tokio::time::interval(STORM_INTERVAL);
     let mut before = Vec::new();
     loop {
         next.tick().await;

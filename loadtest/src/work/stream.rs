@@ -20,12 +20,12 @@ pub(super) struct Streams {
 const SPREAD: Duration = Duration::from_millis(500);
 const AT_ONCE: u32 = 400;
 /// Those beyond open at this rate per second, so that no handshake waits until its deadline on a slow core.
-const BEYOND: u32 = 100;
+const OPENS_PER_SECOND: u32 = 100;
 
 impl Streams {
     /// One connection of `connections`, with its streams.
     pub(super) async fn run(self, site: Site, n: usize, connections: u32, streams: u32) {
-        let spread = SPREAD + Duration::from_secs(1) * connections.saturating_sub(AT_ONCE) / BEYOND;
+        let spread = SPREAD + Duration::from_secs(1) * connections.saturating_sub(AT_ONCE) / OPENS_PER_SECOND;
         tokio::time::sleep(spread.mul_f64((n as f64 * 0.618_034).fract())).await;
         let connection = match site.door.open(n, self.protocol).await {
             Ok(connection) => connection,

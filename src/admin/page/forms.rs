@@ -1,8 +1,8 @@
 //! What a browser sends: orders by form, log-in and log-out. Each form carries a token that only our pages know.
 
 use super::{View, fault_page, frame, markup_response, see_other};
-use crate::admin::access::{LOGIN_LIFETIME, Operator, Stranger, cookie_name};
-use crate::admin::fault::{Fault, Told};
+use crate::admin::access::{AccessDenied, LOGIN_LIFETIME, Operator, cookie_name};
+use crate::admin::fault::{ExplainedFault, Fault};
 use crate::admin::orders::{self, RevokeRequest, SessionOrder};
 use crate::admin::{Admin, Caller, Peer};
 use crate::audit::{self, OrderKind, OrderLine};
@@ -150,9 +150,9 @@ pub(super) fn revoke_form(token: &str) -> Markup {
 }
 
 /// Leads a browser to the log-in.
-pub(in crate::admin) fn to_login(stranger: Stranger) -> Response {
+pub(in crate::admin) fn to_login(stranger: AccessDenied) -> Response {
     match stranger {
-        Stranger::Expired => see_other("/login?expired"),
+        AccessDenied::Expired => see_other("/login?expired"),
         _ => see_other("/login"),
     }
 }
@@ -161,7 +161,7 @@ pub(super) async fn login_page(
     State(admin): State<Arc<Admin>>,
     axum::extract::RawQuery(query): axum::extract::RawQuery,
 ) -> Response {
-    let notice = (query.as_deref() == Some("expired")).then(|| Stranger::Expired.to_string());
+    let notice = (query.as_deref() == Some("expired")).then(|| AccessDenied::Expired.to_string());
     markup_response(login(&admin, notice.as_deref()))
 }
 
@@ -200,7 +200,8 @@ pub(super) async fn log_in(
         Err(stranger) => {
             admin.log_failed_login("key", remote, &stranger.to_string());
             let markup = login(&admin, Some(&stranger.to_string()));
-            return (Fault::from(stranger).status, Extension(Told), markup_response(markup)).into_response();
+            return (Fault::from(stranger).status, Extension(ExplainedFault), markup_response(markup))
+                .into_response();
         }
     };
     let cookie = admin.begin_login(operator, remote, lifetime);
@@ -223,12 +224,12 @@ impl Admin {
     }
 
     /// Whom a key or token proves, and for how long they may be logged in.
-    async fn proven(&self, proof: &str) -> Result<(Operator, Duration), Stranger> {
+    async fn proven(&self, proof: &str) -> Result<(Operator, Duration), AccessDenied> {
         if self.access.is_key(proof.as_bytes()) {
             return Ok((Operator::with_key(), LOGIN_LIFETIME));
         }
         if self.tokens.is_empty() {
-            return Err(Stranger::BadKey);
+            return Err(AccessDenied::BadKey);
         }
         let (operator, ends) = self.token_operator(proof.as_bytes()).await?;
         let left = ends.duration_since(std::time::SystemTime::now()).unwrap_or_default();

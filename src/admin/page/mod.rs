@@ -9,7 +9,7 @@ mod sessions;
 mod tables;
 
 use super::access::{Operator, Role};
-use super::fault::{Fault, Told};
+use super::fault::{ExplainedFault, Fault};
 use super::orders::session_id;
 use super::recordings::RecordingQuery;
 use super::{Admin, Caller};
@@ -73,7 +73,7 @@ pub(super) fn router() -> Router<Arc<Admin>> {
         .route("/logout", post(forms::log_out))
 }
 
-/// What strangers may have.
+/// Assets and pages that need no login.
 pub(super) fn open_router() -> Router<Arc<Admin>> {
     Router::new()
         .route("/login", get(forms::login_page).post(forms::log_in))
@@ -214,7 +214,7 @@ impl View {
             (after)
         };
         let markup = frame(&self.title(), self.place(), Some((operator, &token)), &body);
-        (status, Extension(Told), markup_response(markup)).into_response()
+        (status, Extension(ExplainedFault), markup_response(markup)).into_response()
     }
 
     /// The entry of the navigation under which it stands.
@@ -287,7 +287,7 @@ fn see_other(place: &str) -> Response {
     (StatusCode::SEE_OTHER, [(LOCATION, place.to_owned())]).into_response()
 }
 
-/// A fault as a page's content.
+/// An error as a page's content.
 fn told(fault: &Fault) -> Markup {
     html! { p.fault role="alert" { (fault.message) } }
 }
@@ -295,7 +295,7 @@ fn told(fault: &Fault) -> Markup {
 /// The page of a fault.
 pub(super) fn fault_page(fault: &Fault, operator: Option<(&Operator, &str)>) -> Response {
     let markup = frame("This did not work", "", operator, &told(fault));
-    (fault.status, Extension(Told), markup_response(markup)).into_response()
+    (fault.status, Extension(ExplainedFault), markup_response(markup)).into_response()
 }
 
 /// A badge, whose colour and words both tell.

@@ -2,7 +2,7 @@
 
 use super::{frame, markup_response, told};
 use crate::admin::access::{LOGIN_LIFETIME, cookie};
-use crate::admin::fault::{Fault, Told};
+use crate::admin::fault::{ExplainedFault, Fault};
 use crate::admin::oidc_login::{ATTEMPT_COOKIE, ATTEMPT_LIFETIME, AttemptFault};
 use crate::admin::{Admin, Peer};
 use axum::Extension;
@@ -39,7 +39,7 @@ pub(super) async fn callback(
     let identity = login.finish(&issuers, &admin.access, attempt, query.as_deref().unwrap_or_default()).await;
     let judged = identity.and_then(|identity| {
         let revocations = admin.state.registry().revocations();
-        admin.tokens.judge(revocations, &Arc::new(identity)).map_err(AttemptFault::Stranger)
+        admin.tokens.judge(revocations, &Arc::new(identity)).map_err(AttemptFault::AccessDenied)
     });
     let (operator, ends) = match judged {
         Ok(judged) => judged,
@@ -63,13 +63,14 @@ pub(super) async fn callback(
 fn failed(fault: &AttemptFault) -> Response {
     let status = match fault {
         AttemptFault::Login(_) => StatusCode::BAD_GATEWAY,
-        AttemptFault::Stranger(stranger) => Fault::from(*stranger).status,
+        AttemptFault::AccessDenied(stranger) => Fault::from(*stranger).status,
         AttemptFault::Stale | AttemptFault::Refused(_) => StatusCode::BAD_REQUEST,
     };
     let fault = Fault::new(status, "no_login", fault.to_string());
     let page = html! { (told(&fault)) p { a href="/login" { "Back to the log-in" } } };
     let cookie = AppendHeaders([(SET_COOKIE, attempt_cookie("", 0))]);
-    (status, cookie, Extension(Told), markup_response(frame("Log in", "", None, &page))).into_response()
+    (status, cookie, Extension(ExplainedFault), markup_response(frame("Log in", "", None, &page)))
+        .into_response()
 }
 
 /// Lax, since the issuer's redirect must bring it back.

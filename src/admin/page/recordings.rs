@@ -1,7 +1,9 @@
 //! Recordings: the list, one of them, and its transcript.
 
 use super::{badge, bytes, scrolling, time};
-use crate::admin::recordings::{Listing, OneRecording, PER_PAGE, RecordingQuery, RecordingView, Transcript};
+use crate::admin::recordings::{
+    Listing, PER_PAGE, RecordingDetail, RecordingQuery, RecordingView, Transcript,
+};
 use crate::recording::format::frame::Plane;
 use maud::{Markup, html};
 use serde_json::Value;
@@ -90,7 +92,7 @@ fn faults(all: &[String]) -> Markup {
     html! { @for fault in all { p.fault role="alert" { (fault) } } }
 }
 
-pub(super) fn one(recording: &OneRecording) -> Markup {
+pub(super) fn one(recording: &RecordingDetail) -> Markup {
     let view = &recording.view;
     let entry = |name: &str, value: Markup| html! { div { dt { (name) } dd { (value) } } };
     let segments: Vec<_> = view.segments.iter().map(u64::to_string).collect();

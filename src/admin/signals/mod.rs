@@ -29,7 +29,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// What a pushed event is called on the way (RFC 8935 section 2.1).
+/// Media type of a pushed event (RFC 8935 section 2.1).
 const MEDIA_TYPE: &str = "application/secevent+jwt";
 
 /// Why an event was not obeyed.
@@ -94,7 +94,7 @@ pub(super) async fn push(
         Some(_) => StatusCode::BAD_REQUEST,
     };
     let body = Json(json!({ "err": code.unwrap_or("unavailable"), "description": text }));
-    let mut response = (status, Extension(super::fault::Told), body).into_response();
+    let mut response = (status, Extension(super::fault::ExplainedFault), body).into_response();
     if code.is_none() {
         response.headers_mut().insert(RETRY_AFTER, axum::http::HeaderValue::from_static("10"));
     }
@@ -112,7 +112,7 @@ async fn pushed(
         count_signal(&"".into(), SignalOutcome::Refused);
         log_refusal("signals", Some(remote), rejection);
     })?;
-    admin.obey(&source, token, Some(remote)).await
+    admin.apply_event(&source, token, Some(remote)).await
 }
 
 /// Whose event is pushed, and whether its transmitter may.
@@ -140,8 +140,8 @@ fn source_of(admin: &Admin, headers: &HeaderMap, token: &[u8]) -> Result<Arc<Sig
 }
 
 impl Admin {
-    /// Obeys one event of `source`; once, however often it comes.
-    async fn obey(
+    /// Applies one event of `source`, once however often it is delivered.
+    async fn apply_event(
         &self,
         source: &SignalSource,
         token: &[u8],

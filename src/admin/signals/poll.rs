@@ -51,7 +51,7 @@ struct Polled {
     sets: BTreeMap<String, String>,
 }
 
-/// What is told to the transmitter of the events before.
+/// Acknowledgements of the events before.
 #[derive(Default)]
 struct Receipt {
     obeyed: Vec<String>,
@@ -68,7 +68,7 @@ async fn poll(admin: Arc<Admin>, source: Arc<SignalSource>) {
                 if retry.is_some() {
                     tracing::info!(issuer = %source.issuer, "security events are polled again");
                 }
-                let (told, is_done) = obey_all(&admin, &source, &polled.sets).await;
+                let (told, is_done) = apply_events(&admin, &source, &polled.sets).await;
                 receipt = told;
                 if is_done {
                     retry = None;
@@ -98,10 +98,14 @@ impl Receipt {
 }
 
 /// Obeys events one after the other. False: one of them is to come again.
-async fn obey_all(admin: &Admin, source: &SignalSource, sets: &BTreeMap<String, String>) -> (Receipt, bool) {
+async fn apply_events(
+    admin: &Admin,
+    source: &SignalSource,
+    sets: &BTreeMap<String, String>,
+) -> (Receipt, bool) {
     let (mut receipt, mut is_done) = (Receipt::default(), true);
     for (id, token) in sets.iter().take(EVENTS_PER_POLL) {
-        match admin.obey(source, token.trim().as_bytes(), None).await {
+        match admin.apply_event(source, token.trim().as_bytes(), None).await {
             Ok(()) => receipt.obeyed.push(id.clone()),
             Err(rejection) => match rejection.code {
                 Some(code) => {

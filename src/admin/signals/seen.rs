@@ -1,4 +1,4 @@
-//! Which events came before. Older ones than are remembered do no harm: a revocation dates from its event.
+//! Deduplicates events. A replay older than the memory does no harm: a revocation dates from its event.
 
 use crate::names::IssuerName;
 use parking_lot::Mutex;
@@ -6,7 +6,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 /// Events that are remembered.
-const REMEMBERED: usize = 10_000;
+const SEEN_CAPACITY: usize = 10_000;
 
 /// The last events that were obeyed.
 #[derive(Default)]
@@ -31,7 +31,7 @@ impl SeenEvents {
         if seen.ids.insert(key.clone()) {
             seen.order.push_back(key);
         }
-        if seen.order.len() > REMEMBERED
+        if seen.order.len() > SEEN_CAPACITY
             && let Some(oldest) = seen.order.pop_front()
         {
             seen.ids.remove(&oldest);
@@ -54,8 +54,8 @@ mod tests {
             (SeenEvents::default(), IssuerName("corp".into()), IssuerName("other".into()));
         seen.put(&corp, "first");
         assert!(seen.has(&corp, "first") && !seen.has(&other, "first") && !seen.has(&corp, "second"));
-        (0..REMEMBERED).for_each(|n| seen.put(&corp, &n.to_string()));
+        (0..SEEN_CAPACITY).for_each(|n| seen.put(&corp, &n.to_string()));
         assert!(!seen.has(&corp, "first") && seen.has(&corp, "0"));
-        assert_eq!(seen.0.lock().ids.len(), REMEMBERED);
+        assert_eq!(seen.0.lock().ids.len(), SEEN_CAPACITY);
     }
 }

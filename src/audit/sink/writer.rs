@@ -7,14 +7,14 @@ use std::io::{self, Write};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// Bytes of one system call. A pipe whose reader takes less than this within [`super::STUCK_AFTER`] counts as stuck.
+/// Bytes of one system call. A pipe whose reader takes less than this within [`super::STALL_TIMEOUT`] counts as stuck.
 const WRITE: usize = 64 << 10;
 
 /// How long to wait before a failed write is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// How often a failing write is tried again when the program wants to end.
-const LAST_TRIES: u32 = 4;
+const FLUSH_RETRIES: u32 = 4;
 
 impl Shared {
     /// Writes until the guard is dropped.
@@ -60,7 +60,7 @@ impl Shared {
 
     /// Writes all of `batch`, trying again for as long as the gateway lives. False when it has ended meanwhile.
     fn write(&self, destination: &mut impl Write, mut batch: &[u8]) -> bool {
-        let mut last_tries = LAST_TRIES;
+        let mut last_tries = FLUSH_RETRIES;
         if self.progress.load(Relaxed) == 0 {
             self.progress.store(self.now(), Relaxed);
         }

@@ -127,13 +127,13 @@ async fn connect(arguments: Arguments) -> Result<u8, Fault> {
         return code;
     }
     usage::print(offers.iter().map(|offer| &**offer))?;
-    until_told().await?;
+    wait_for_signal().await?;
     drop(open);
     say("staunch: no new connections; the rest may finish (once more: end now)");
     let finished = async { while serving.join_next().await.is_some() {} };
     let ended = tokio::select! {
         ended = timeout(DRAIN, finished) => ended.is_ok(),
-        told = until_told() => told.is_err(),
+        told = wait_for_signal() => told.is_err(),
     };
     // Sockets in the file system go with what listens on them.
     serving.shutdown().await;
@@ -182,7 +182,7 @@ pub(super) async fn try_route(
 }
 
 /// Waits for INT or TERM.
-async fn until_told() -> Result<(), Fault> {
+async fn wait_for_signal() -> Result<(), Fault> {
     let hear = |kind| signal(kind).map_err(|error| Fault::Machine(format!("signals: {error}")));
     let (mut interrupt, mut terminate) = (hear(SignalKind::interrupt())?, hear(SignalKind::terminate())?);
     tokio::select! {

@@ -36,11 +36,11 @@ const MAX_CONNECTIONS: usize = 1024;
 /// What is copied at once, each way.
 const BUFFER: usize = 64 * 1024;
 /// A program that says nothing for so long waits for the server to begin.
-const SILENCE: Duration = Duration::from_millis(100);
+const SERVER_FIRST_DELAY: Duration = Duration::from_millis(100);
 /// How long a gateway that is away is waited for, and the pauses between tries.
-const AWAY: Duration = Duration::from_secs(10);
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(1);
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const MIN_RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves a place until `closed` is, and then until its connections are over.
 pub(super) async fn serve(place: Place, door: Rc<LocalListener>, mut closed: watch::Receiver<()>) {
@@ -69,7 +69,7 @@ pub(super) async fn serve(place: Place, door: Rc<LocalListener>, mut closed: wat
             }
             Err(error) => {
                 say(&format!("staunch: {}: accept: {error}", door.offer.route));
-                sleep(FIRST_PAUSE).await;
+                sleep(MIN_RECONNECT_PAUSE).await;
             }
         }
     }
@@ -122,9 +122,9 @@ impl LocalListener {
 
     async fn relay(&self, local: &mut impl Stream) -> Result<(u64, u64), End> {
         let mut early = vec![0; BUFFER / 16];
-        let read = match self.speaks_first() {
+        let read = match self.is_client_first() {
             true => Some(local.read(&mut early).await?),
-            false => timeout(SILENCE, local.read(&mut early)).await.ok().transpose()?,
+            false => timeout(SERVER_FIRST_DELAY, local.read(&mut early)).await.ok().transpose()?,
         };
         early.truncate(read.unwrap_or(0));
         if read == Some(0) {
@@ -137,7 +137,8 @@ impl LocalListener {
             }
             Err(why) => {
                 // A program that does not wait to read it is told by the end.
-                let _ = timeout(LAST_PAUSE, self.excuse(local, &early, &why.to_string())).await;
+                let _ = timeout(MAX_RECONNECT_PAUSE, self.send_route_error(local, &early, &why.to_string()))
+                    .await;
                 return Err(End::NotOpened(why));
             }
         };
@@ -154,7 +155,7 @@ impl LocalListener {
     }
 
     /// True where a client begins, so that a connection without a word can be left alone.
-    fn speaks_first(&self) -> bool {
+    fn is_client_first(&self) -> bool {
         matches!(self.offer.protocol(), Some("http" | "postgres" | "redis"))
     }
 
@@ -171,13 +172,13 @@ impl LocalListener {
 
     /// Opens a tunnel; waits for a gateway that is away.
     async fn open(&self) -> Result<Opened, NotOpened> {
-        let (since, mut pause) = (Instant::now(), FIRST_PAUSE);
+        let (since, mut pause) = (Instant::now(), MIN_RECONNECT_PAUSE);
         loop {
             match self.gateway.open(&self.offer.route).await {
-                Err(NotOpened::Away(why)) if since.elapsed() + pause < AWAY => {
+                Err(NotOpened::Away(why)) if since.elapsed() + pause < RECONNECT_TIMEOUT => {
                     self.note(|| format!("the gateway is away: {why}"));
                     sleep(pause).await;
-                    pause = (pause * 2).min(LAST_PAUSE);
+                    pause = (pause * 2).min(MAX_RECONNECT_PAUSE);
                 }
                 ended => return ended,
             }
@@ -185,7 +186,7 @@ impl LocalListener {
     }
 
     /// Tells the program why there is nothing, in the route's own protocol.
-    async fn excuse(&self, local: &mut impl Stream, early: &[u8], why: &str) -> io::Result<()> {
+    async fn send_route_error(&self, local: &mut impl Stream, early: &[u8], why: &str) -> io::Result<()> {
         let text = format!("staunch connect, route {}: {why}", self.offer.route);
         match self.offer.protocol() {
             Some("http") if !early.starts_with(b"PRI ") => {
@@ -204,7 +205,7 @@ impl LocalListener {
                     if !matches!(asks, Ok(Some((Opening::SslRequest | Opening::GssEncRequest, _)))) {
                         break;
                     }
-                    local.write_all(&[postgres::UNWILLING]).await?;
+                    local.write_all(&[postgres::TLS_REFUSED]).await?;
                     let read = local.read(&mut packet).await?;
                     asked = packet[..read].to_vec();
                 }

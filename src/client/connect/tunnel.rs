@@ -57,7 +57,7 @@ const EXAMPLE_PORT: u16 = 8443;
 /// Connecting, both handshakes and the gateway's answer together.
 const LIMIT: Duration = Duration::from_secs(10);
 /// How long an end is read to that the gateway has to come to as well.
-const LINGER: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of the gateway's answer.
 const MAX_ANSWER: usize = 16 * 1024;
 
@@ -156,7 +156,7 @@ pub(super) async fn end(mut tls: TlsStream<TcpStream>) {
     let _ = timeout(LIMIT, tls.shutdown()).await;
     // What the route's server says first would be answered by a reset if nobody read it.
     let rest = async move { tokio::io::copy(&mut tls, &mut tokio::io::sink()).await };
-    drop(spawn_local(timeout(LINGER, rest)));
+    drop(spawn_local(timeout(CLOSE_TIMEOUT, rest)));
 }
 
 /// Reads the head and not a byte beyond it: what follows is the route's. Behind a refusal its body is read, too.

@@ -37,7 +37,7 @@ pub struct Arguments {
 }
 
 /// How often the table is new.
-const EVERY: Duration = Duration::from_secs(1);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Shows the table until `q`, or prints it, again and again unless `once`, until nobody reads it.
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Fault> {
@@ -69,7 +69,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Fault> {
         if written.is_err() || arguments.once {
             return Ok(());
         }
-        std::thread::sleep(EVERY);
+        std::thread::sleep(REFRESH_INTERVAL);
     }
 }
 
@@ -93,7 +93,7 @@ fn show(
     rows: u16,
 ) -> std::io::Result<()> {
     screen.take(first);
-    let mut due = Instant::now() + EVERY;
+    let mut due = Instant::now() + REFRESH_INTERVAL;
     loop {
         terminal.draw(|frame| screen.draw(frame))?;
         let action = match event::poll(due.saturating_duration_since(Instant::now()))? {
@@ -102,7 +102,7 @@ fn show(
                 _ => Action::Draw,
             },
             false => {
-                due = Instant::now() + EVERY;
+                due = Instant::now() + REFRESH_INTERVAL;
                 if screen.is_paused { Action::Draw } else { Action::Refresh }
             }
         };

@@ -6,7 +6,7 @@ use crate::acme::{
     Authority, Certificate, ChallengeKind, Eab, Name, Plan, Settings, Status, Store, built_in,
 };
 use crate::config::certificates;
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::model::{self, OneOrMany, ServerCertificate, Text};
 use crate::names::RouteName;
 use crate::net::https::HttpsUrl;
@@ -34,7 +34,7 @@ pub(super) struct Shown {
 
 impl Context<'_> {
     /// Reads what all certificates that are ordered share. Comes before the routes.
-    pub(super) fn acme(&mut self, written: &model::Acme, notes: &mut Notes<'_>) {
+    pub(super) fn acme(&mut self, written: &model::Acme, notes: &mut FaultCollector<'_>) {
         let http = written.http.as_ref();
         let mut acme = AcmeContext {
             state: state(written.state.as_ref(), self.base),
@@ -56,7 +56,7 @@ impl Context<'_> {
     }
 
     /// What is to be ordered; `None`: nothing. Comes after the routes.
-    pub(super) fn acme_plan(&self, written: &model::Acme, notes: &mut Notes<'_>) -> Option<Plan> {
+    pub(super) fn acme_plan(&self, written: &model::Acme, notes: &mut FaultCollector<'_>) -> Option<Plan> {
         for (name, authority) in &written.authority {
             if !self.acme.used.contains(name) && notes.is_unused(&format!("\"{name}\""), 0) {
                 let text = format!("authority `{name}` is named by no certificate; use it or remove it");
@@ -75,7 +75,7 @@ impl Context<'_> {
         name: &str,
         written: &Spanned<model::AcmeAuthority>,
         contact: &[String],
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Option<Authority> {
         let model::AcmeAuthority { directory, staging, ca, eab_key_id, eab_key, profile } = written.get_ref();
         let base = built_in(name);
@@ -121,7 +121,7 @@ impl Context<'_> {
         })
     }
 
-    fn eab(&mut self, id: &Text, key: &Text, notes: &mut Notes<'_>) -> Option<Eab> {
+    fn eab(&mut self, id: &Text, key: &Text, notes: &mut FaultCollector<'_>) -> Option<Eab> {
         if !key.get_ref().contains("{secret:") {
             notes.fault(
                 key.span(),
@@ -142,7 +142,7 @@ impl Context<'_> {
         &mut self,
         text: &str,
         span: &Range<usize>,
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Option<Arc<Authority>> {
         if let Some((name, authority)) = self.acme.authorities.get_key_value(text) {
             self.acme.used.insert(name.clone());
@@ -168,7 +168,7 @@ impl Context<'_> {
         written: &Spanned<ServerCertificate>,
         route: &str,
         sni: &[String],
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Option<Shown> {
         let one = written.get_ref();
         let Some(acme) = &one.acme else {
@@ -223,7 +223,7 @@ impl Context<'_> {
         settings: Settings,
         written: &ServerCertificate,
         span: Range<usize>,
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Option<Arc<Certificate>> {
         let key = settings.key();
         let profile = written.profile.as_ref().map(|text| text.get_ref().clone());
@@ -253,7 +253,7 @@ impl Context<'_> {
         Some(certificate)
     }
 
-    fn challenge(&self, written: Option<&Text>, notes: &mut Notes<'_>) -> Option<ChallengeKind> {
+    fn challenge(&self, written: Option<&Text>, notes: &mut FaultCollector<'_>) -> Option<ChallengeKind> {
         let words = [ChallengeKind::TlsAlpn01, ChallengeKind::Http01, ChallengeKind::Dns01];
         let words = words.map(|kind| (kind.name(), kind));
         let kind = super::context::choice(&written, ChallengeKind::default(), &words, notes)?;
@@ -274,7 +274,7 @@ impl Context<'_> {
         &self,
         written: &Spanned<ServerCertificate>,
         sni: &[String],
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Option<Shown> {
         let (chain, key) = match (&written.get_ref().chain, &written.get_ref().key) {
             (Some(chain), Some(key)) => (chain, key),
@@ -313,7 +313,7 @@ fn names(
     sni: &[String],
     written: &ServerCertificate,
     challenge: Option<ChallengeKind>,
-    notes: &mut Notes<'_>,
+    notes: &mut FaultCollector<'_>,
 ) -> Option<Vec<Name>> {
     let span = written.acme.as_ref().map_or(0..0, Spanned::span);
     let mut names: Vec<Name> = sni.iter().cloned().map(Name::Dns).collect();
@@ -383,7 +383,7 @@ pub(super) fn state(written: Option<&Text>, base: &Path) -> PathBuf {
     first.map_or_else(|| PathBuf::from(STATE), |path| Path::new(path).join("acme"))
 }
 
-fn hook(written: &model::Acme, base: &Path, notes: &mut Notes<'_>) -> Vec<String> {
+fn hook(written: &model::Acme, base: &Path, notes: &mut FaultCollector<'_>) -> Vec<String> {
     let mut all: Vec<String> =
         notes.list(&written.dns_hook, "dns_hook").iter().map(|text| text.get_ref().clone()).collect();
     if let Some(program) = all.first_mut().filter(|program| program.contains('/')) {

@@ -3,7 +3,7 @@
 use super::context::{Context, choice};
 use super::listen::{share_a_port, socket_address};
 use crate::admin::Settings;
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::{Admin, model, secrets};
 use crate::gateway::Listener;
 use crate::identify::oidc::LoginSettings;
@@ -25,7 +25,7 @@ impl Context<'_> {
         &mut self,
         written: &model::Admin,
         listeners: &[Listener],
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Option<Admin> {
         let (address, span) = match &written.address {
             None => (socket_address(ADMIN).ok()?, 0..0),
@@ -90,7 +90,7 @@ impl Context<'_> {
         written: &model::OperatorLogin,
         admin: &model::Admin,
         hosts: &mut Vec<String>,
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Option<LoginSettings> {
         let issuer = self.known_issuer(&written.issuer, notes);
         let span = written.url.span();
@@ -128,7 +128,7 @@ impl Context<'_> {
     }
 
     /// The issuer of this name, which must be there.
-    fn known_issuer(&mut self, written: &model::Text, notes: &mut Notes<'_>) -> IssuerName {
+    fn known_issuer(&mut self, written: &model::Text, notes: &mut FaultCollector<'_>) -> IssuerName {
         let name = written.get_ref();
         self.used_issuers.insert(name.clone());
         let issuer = IssuerName(name.as_str().into());
@@ -143,7 +143,7 @@ impl Context<'_> {
     pub(super) fn http_tls(
         &self,
         written: &model::KeyPair,
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Option<Arc<ServerConfig>> {
         let pair = self.pair(&written.chain, &written.key, notes)?;
         let settings = ServerSettings {
@@ -160,7 +160,7 @@ impl Context<'_> {
         Some(Arc::new(config))
     }
 
-    fn operators(&mut self, written: &[model::OperatorRule], notes: &mut Notes<'_>) -> Policy {
+    fn operators(&mut self, written: &[model::OperatorRule], notes: &mut FaultCollector<'_>) -> Policy {
         let mut rules = Vec::new();
         for rule in written {
             let issuer = self.known_issuer(&rule.issuer, notes);

@@ -1,7 +1,7 @@
 //! Who may use a route.
 
 use super::context::Context;
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::model::{self, OneOrMany};
 use crate::identify::certificate::CertificateMapping;
 use crate::names::IssuerName;
@@ -17,7 +17,7 @@ impl Context<'_> {
         written: &Spanned<model::Route>,
         mapping: Option<&CertificateMapping>,
         reads_tokens: bool,
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Option<(Policy, Vec<String>)> {
         let route = written.get_ref();
         if route.allow.is_empty() && !notes.lost {
@@ -102,7 +102,7 @@ impl Context<'_> {
         issuer: &IssuerName,
         by_token: bool,
         is_by_certificate: bool,
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Vec<Arc<str>> {
         let Some(known) = self.audiences.get(&*issuer.0).filter(|_| by_token) else {
             if let Some(written) = &allow.audience
@@ -146,7 +146,7 @@ impl Context<'_> {
 
 fn claims(
     written: &Option<Spanned<BTreeMap<String, OneOrMany>>>,
-    notes: &mut Notes<'_>,
+    notes: &mut FaultCollector<'_>,
 ) -> BTreeMap<Arc<str>, Vec<Arc<str>>> {
     let Some(claims) = written else { return BTreeMap::new() };
     if claims.get_ref().is_empty() {

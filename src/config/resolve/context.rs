@@ -2,7 +2,7 @@
 
 use crate::acme::{Authority, Certificate, ChallengeKind};
 use crate::config::advice;
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::model;
 use crate::config::units;
 use crate::names::{IssuerName, RouteName};
@@ -83,7 +83,7 @@ pub(super) fn choice<T: Copy>(
     written: &Option<&model::Text>,
     default: T,
     words: &[(&str, T)],
-    notes: &mut Notes<'_>,
+    notes: &mut FaultCollector<'_>,
 ) -> Option<T> {
     let Some(text) = written else { return Some(default) };
     let found = words.iter().find(|(word, _)| word == text.get_ref()).map(|(_, value)| *value);
@@ -100,7 +100,7 @@ pub(super) fn choice<T: Copy>(
 pub(super) fn duration(
     written: &Option<model::Text>,
     default: Duration,
-    notes: &mut Notes<'_>,
+    notes: &mut FaultCollector<'_>,
 ) -> Option<Duration> {
     let Some(text) = written else { return Some(default) };
     let read = notes.take(text.span(), units::duration(text.get_ref()))?;

@@ -1,7 +1,7 @@
 //! What a database route has besides, and what of a route has no effect on which protocol.
 
 use super::context::{Context, choice};
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::model::{self, Text};
 use crate::config::units::size;
 use crate::dial::Negotiation;
@@ -18,7 +18,7 @@ impl Context<'_> {
         &mut self,
         written: &Spanned<model::Route>,
         protocol: Option<RouteProtocol>,
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Option<Arc<Database>> {
         let route = written.get_ref();
         // The identity has a place of its own there, and the client's name stays.
@@ -60,7 +60,11 @@ impl Context<'_> {
 }
 
 /// Which proofs the upstream may ask for.
-fn require_auth(written: &Option<Text>, kind: RouteProtocol, notes: &mut Notes<'_>) -> Option<RequireAuth> {
+fn require_auth(
+    written: &Option<Text>,
+    kind: RouteProtocol,
+    notes: &mut FaultCollector<'_>,
+) -> Option<RequireAuth> {
     let known: &[&str] = match kind {
         RouteProtocol::Postgres => &POSTGRES_METHODS,
         RouteProtocol::Mysql => &MYSQL_METHODS,
@@ -76,7 +80,7 @@ fn require_auth(written: &Option<Text>, kind: RouteProtocol, notes: &mut Notes<'
 pub(super) fn negotiation(
     upstream: &Spanned<model::Upstream>,
     protocol: Option<RouteProtocol>,
-    notes: &mut Notes<'_>,
+    notes: &mut FaultCollector<'_>,
 ) -> Option<Negotiation> {
     let written = match upstream.get_ref() {
         model::Upstream::Address(_) => None,
@@ -91,7 +95,7 @@ pub(super) fn negotiation(
 }
 
 /// Notes what is written on a route and has no effect with its protocol.
-pub(super) fn idle_settings(route: &model::Route, protocol: RouteProtocol, notes: &mut Notes<'_>) {
+pub(super) fn idle_settings(route: &model::Route, protocol: RouteProtocol, notes: &mut FaultCollector<'_>) {
     let (http, postgres) = (protocol == RouteProtocol::Http, protocol == RouteProtocol::Postgres);
     let negotiation = match route.upstream.get_ref() {
         model::Upstream::Address(_) => &None,
@@ -139,7 +143,7 @@ const APPLICATION_NAMES: [(&str, ApplicationName); 2] =
 
 /// How much of each statement is logged; inside, `None` is nothing at all.
 #[expect(clippy::option_option, reason = "the outer one is a fault that was noted")]
-fn statements(written: &Option<Text>, notes: &mut Notes<'_>) -> Option<Option<usize>> {
+fn statements(written: &Option<Text>, notes: &mut FaultCollector<'_>) -> Option<Option<usize>> {
     let Some(text) = written else { return Some(None) };
     match text.get_ref().as_str() {
         "off" => Some(None),

@@ -1,15 +1,15 @@
 //! Honeytokens.
 
 use super::context::choice;
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::model;
 use crate::policy::honeytoken::{Honeytoken, Honeytokens};
 
-pub(super) fn honeytokens(written: &[model::Honeytoken], notes: &mut Notes<'_>) -> Honeytokens {
+pub(super) fn honeytokens(written: &[model::Honeytoken], notes: &mut FaultCollector<'_>) -> Honeytokens {
     Honeytokens(written.iter().filter_map(|one| honeytoken(one, notes)).collect())
 }
 
-fn honeytoken(written: &model::Honeytoken, notes: &mut Notes<'_>) -> Option<Honeytoken> {
+fn honeytoken(written: &model::Honeytoken, notes: &mut FaultCollector<'_>) -> Option<Honeytoken> {
     let name = &written.name;
     if written.subject.is_none() && written.token_sha256.is_none() && written.database_user.is_none() {
         let advice = "write subject, token_sha256 or database_user";

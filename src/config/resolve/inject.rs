@@ -3,7 +3,7 @@
 use super::allow::texts;
 use super::context::Context;
 use super::mistakes;
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::model::{self, Inject, Text};
 use crate::config::{pasted, secrets};
 use crate::credential::{Account, HeaderInjection};
@@ -40,7 +40,7 @@ impl<'a> Context<'a> {
         &mut self,
         written: &Option<Spanned<Inject>>,
         protocol: Option<RouteProtocol>,
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Vec<HeaderInjection> {
         let Some(inject) = written else { return Vec::new() };
         match protocol {
@@ -87,7 +87,7 @@ impl<'a> Context<'a> {
         all
     }
 
-    fn header_value(&mut self, written: &Text, notes: &mut Notes<'_>) -> Option<Secret> {
+    fn header_value(&mut self, written: &Text, notes: &mut FaultCollector<'_>) -> Option<Secret> {
         let template = written.get_ref();
         if template.bytes().any(|byte| byte.is_ascii_control()) || template.trim() != template {
             notes
@@ -109,7 +109,7 @@ impl<'a> Context<'a> {
         route: &Spanned<model::Route>,
         protocol: RouteProtocol,
         shows_certificate: bool,
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Vec<Account> {
         let redis = protocol == RouteProtocol::Redis;
         let kind = match protocol {
@@ -175,7 +175,7 @@ impl<'a> Context<'a> {
         all
     }
 
-    fn password(&mut self, written: &Text, notes: &mut Notes<'_>) -> Option<Secret> {
+    fn password(&mut self, written: &Text, notes: &mut FaultCollector<'_>) -> Option<Secret> {
         if !written.get_ref().contains("{secret:") {
             notes.fault(
                 written.span(),
@@ -187,7 +187,7 @@ impl<'a> Context<'a> {
     }
 
     /// A template with its secrets filled in.
-    pub(super) fn fill(&mut self, written: &Text, notes: &mut Notes<'_>) -> Option<Secret> {
+    pub(super) fn fill(&mut self, written: &Text, notes: &mut FaultCollector<'_>) -> Option<Secret> {
         // In place of what could not be read, which was told: good as a header's value, a password and base64.
         let unread = Secret::new(b"unread00".to_vec());
         let value = secrets::fill(written.get_ref(), |name| match self.secrets.get_key_value(name) {
@@ -208,7 +208,7 @@ fn whose(
     written: &model::Credential,
     allow: &[Spanned<model::Allow>],
     span: Range<usize>,
-    notes: &mut Notes<'_>,
+    notes: &mut FaultCollector<'_>,
 ) {
     let issuers: BTreeSet<&str> = allow.iter().map(|one| one.get_ref().issuer.get_ref().as_str()).collect();
     let unread = notes.lost || allow.iter().any(|one| notes.is_told(&one.get_ref().issuer.span()));
@@ -236,7 +236,7 @@ fn entries(inject: &Spanned<Inject>) -> Vec<(&model::Credential, Range<usize>)> 
     }
 }
 
-fn header_name(written: &Text, others: &[HeaderInjection], notes: &mut Notes<'_>) {
+fn header_name(written: &Text, others: &[HeaderInjection], notes: &mut FaultCollector<'_>) {
     let name = written.get_ref().to_ascii_lowercase();
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(token) {

@@ -1,7 +1,7 @@
 //! What is listened on, and who is believed there.
 
 use crate::config::advice;
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::model::{self, Config};
 use crate::config::summary::RouteSummary;
 use crate::gateway::{Listener, MysqlListener, Network, Route, RouteProtocol};
@@ -11,7 +11,7 @@ use crate::protocol::mysql::greeting::version;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use toml::Spanned;
-pub(super) fn listeners(config: &Config, notes: &mut Notes<'_>) -> Vec<Listener> {
+pub(super) fn listeners(config: &Config, notes: &mut FaultCollector<'_>) -> Vec<Listener> {
     let written = &config.listener;
     // Before a route is known, clients can only be offered what any of them wants.
     let wants_files = |route: &Spanned<model::Route>| {
@@ -72,7 +72,7 @@ pub(super) fn share_a_port(one: SocketAddr, other: SocketAddr) -> bool {
 pub(super) fn check_ports<'a>(
     taken: impl Iterator<Item = SocketAddr>,
     more: impl Iterator<Item = (&'a model::Text, SocketAddr)>,
-    notes: &mut Notes<'_>,
+    notes: &mut FaultCollector<'_>,
 ) {
     let mut taken: Vec<SocketAddr> = taken.collect();
     for (written, address) in more {
@@ -86,7 +86,11 @@ pub(super) fn check_ports<'a>(
     }
 }
 
-fn mysql(written: &model::MysqlListener, local_files: bool, notes: &mut Notes<'_>) -> Option<MysqlListener> {
+fn mysql(
+    written: &model::MysqlListener,
+    local_files: bool,
+    notes: &mut FaultCollector<'_>,
+) -> Option<MysqlListener> {
     let greeting = match &written.version {
         None => Greeting::default(),
         Some(text) => {
@@ -102,7 +106,10 @@ fn mysql(written: &model::MysqlListener, local_files: bool, notes: &mut Notes<'_
 }
 
 /// The names of the routes that each listener serves; `None`: all, or what could not be read.
-pub(super) fn served(written: &[Spanned<model::Listener>], notes: &Notes<'_>) -> Vec<Option<Vec<String>>> {
+pub(super) fn served(
+    written: &[Spanned<model::Listener>],
+    notes: &FaultCollector<'_>,
+) -> Vec<Option<Vec<String>>> {
     let names = |one: &Spanned<model::Listener>| {
         let all = one.get_ref().routes.as_ref().filter(|all| {
             !notes.is_told(&all.span()) && !all.get_ref().iter().any(|one| notes.is_told(&one.span()))
@@ -113,7 +120,7 @@ pub(super) fn served(written: &[Spanned<model::Listener>], notes: &Notes<'_>) ->
 }
 
 /// What must fit between listeners and the routes that they name.
-pub(super) fn routes_of_listeners(config: &Config, notes: &mut Notes<'_>) {
+pub(super) fn routes_of_listeners(config: &Config, notes: &mut FaultCollector<'_>) {
     if notes.lost {
         return;
     }
@@ -157,7 +164,11 @@ pub(super) fn routes_of_listeners(config: &Config, notes: &mut Notes<'_>) {
 }
 
 /// What must fit between listeners that greet and the routes behind them.
-pub(super) fn mysql_routes(config: &Config, routes: &[(Route, RouteSummary)], notes: &mut Notes<'_>) {
+pub(super) fn mysql_routes(
+    config: &Config,
+    routes: &[(Route, RouteSummary)],
+    notes: &mut FaultCollector<'_>,
+) {
     let serves = |name: &str| {
         routes.iter().any(|(route, _)| &*route.name.0 == name && route.protocol == RouteProtocol::Mysql)
     };

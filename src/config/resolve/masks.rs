@@ -1,7 +1,7 @@
 //! What routes mask: sets of rules, compiled for each route and direction.
 
 use super::context::{Context, choice, duration};
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::model::{self, Text};
 use crate::config::summary::MaskSummary;
 use crate::credential::HeaderInjection;
@@ -24,7 +24,7 @@ const MIN_ANCHOR: usize = 2;
 const MAX_ANCHOR: usize = 32;
 
 /// Notes what about the sets of rules could not work, used or not.
-pub(super) fn check_sets(sets: &[Spanned<model::MaskRules>], notes: &mut Notes<'_>) {
+pub(super) fn check_sets(sets: &[Spanned<model::MaskRules>], notes: &mut FaultCollector<'_>) {
     let mut names = BTreeSet::new();
     for set in sets {
         let (span, set) = (set.span(), set.get_ref());
@@ -52,7 +52,7 @@ pub(super) fn check_sets(sets: &[Spanned<model::MaskRules>], notes: &mut Notes<'
 }
 
 /// The rules of one set. Faults are noted where that is asked for.
-fn rules_of(set: &model::MaskRules, mut notes: Option<&mut Notes<'_>>) -> Vec<Rule> {
+fn rules_of(set: &model::MaskRules, mut notes: Option<&mut FaultCollector<'_>>) -> Vec<Rule> {
     let mut rules = Vec::new();
     let mut fault = |span, text: String| {
         if let Some(notes) = &mut notes {
@@ -109,7 +109,7 @@ impl Context<'_> {
         protocol: Option<RouteProtocol>,
         inject: &[HeaderInjection],
         database: Option<&Database>,
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Option<Option<RouteMasks>> {
         let Some(written) = &route.mask else { return Some(None) };
         let (span, written) = (written.span(), written.get_ref());
@@ -185,7 +185,7 @@ impl Context<'_> {
         &mut self,
         names: &Option<Spanned<Vec<Text>>>,
         key: &str,
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Vec<Rule> {
         let mut rules: Vec<Rule> = Vec::new();
         for name in notes.list(names, key) {

@@ -21,7 +21,7 @@ mod tunnel;
 mod upstream;
 mod witness;
 
-use super::fault::{Faults, Notes};
+use super::fault::{FaultCollector, Faults};
 use super::loaded::Loaded;
 use super::model::{self, Config};
 use super::summary::Summary;
@@ -43,11 +43,11 @@ use toml::Spanned;
 
 /// What the running gateway needs of the system; `None` where that cannot be read.
 pub(super) fn sandbox_plan(config: &Config, file: &Path) -> Option<Plan> {
-    sandbox::plan(config, file, &mut Notes::new(""))
+    sandbox::plan(config, file, &mut FaultCollector::new(""))
 }
 
 /// Resolves a whole file. `None` when a part is missing without which nothing can be made.
-pub(super) fn resolve(config: Config, file: &Path, notes: &mut Notes<'_>) -> Option<Loaded> {
+pub(super) fn resolve(config: Config, file: &Path, notes: &mut FaultCollector<'_>) -> Option<Loaded> {
     let base = file.parent().unwrap_or(Path::new(""));
     let listeners = listeners(&config, notes);
     let settings = issuers(&config.issuer, base, notes);
@@ -189,7 +189,11 @@ pub(super) fn resolve(config: Config, file: &Path, notes: &mut Notes<'_>) -> Opt
     })
 }
 
-fn issuers(written: &[Spanned<model::Issuer>], base: &Path, notes: &mut Notes<'_>) -> Vec<IssuerSettings> {
+fn issuers(
+    written: &[Spanned<model::Issuer>],
+    base: &Path,
+    notes: &mut FaultCollector<'_>,
+) -> Vec<IssuerSettings> {
     let mut all: Vec<IssuerSettings> = Vec::new();
     for one in written {
         let issuer = one.get_ref();
@@ -249,10 +253,10 @@ fn plain(texts: &[model::Text]) -> Vec<String> {
 fn read_secrets<'a>(
     written: &'a BTreeMap<String, model::Text>,
     base: &Path,
-    notes: &mut Notes<'_>,
+    notes: &mut FaultCollector<'_>,
 ) -> BTreeMap<&'a str, Option<Secret>> {
     // A secret that cannot be read still has a name: its use is not a second fault.
-    let read = |reference: &model::Text, notes: &mut Notes<'_>| {
+    let read = |reference: &model::Text, notes: &mut FaultCollector<'_>| {
         let secret = notes.take(reference.span(), secrets::read(reference.get_ref(), base))?;
         if let Some(doubt) = mistakes::of_secret(secret.expose()) {
             notes.warn(reference.span(), doubt);

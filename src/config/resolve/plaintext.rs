@@ -2,7 +2,7 @@
 //!
 //! Neither word alone does anything but a fault, so that no slip of the pen takes the encryption off a leg.
 
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::model::{self, Text};
 use crate::dial::Upstream;
 use crate::dial::plaintext::PlaintextUpstream;
@@ -28,7 +28,7 @@ fn address(route: &model::Route) -> &str {
 pub(super) fn upstream(
     route: &model::Route,
     protocol: Option<RouteProtocol>,
-    notes: &mut Notes<'_>,
+    notes: &mut FaultCollector<'_>,
 ) -> Option<(Upstream, String)> {
     let (text, span, table) = match route.upstream.get_ref() {
         model::Upstream::Address(address) => (address, route.upstream.span(), None),
@@ -67,7 +67,7 @@ pub(super) fn upstream(
 }
 
 /// Notes the permission for what is not there.
-pub(super) fn idle_permission(route: &model::Route, notes: &mut Notes<'_>) {
+pub(super) fn idle_permission(route: &model::Route, notes: &mut FaultCollector<'_>) {
     // An address that is none may have been meant for one without TLS.
     if let Some(flag) = route.unsafe_plaintext_upstream.as_ref().filter(|flag| *flag.get_ref())
         && address(route).starts_with("tls:")

@@ -2,16 +2,16 @@
 
 use super::context::duration;
 use crate::audit::{self, Format, Room, WhenFull};
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::{Log, model, units};
 use crate::gateway::Limits;
 use crate::worker::Layout;
 use std::time::Duration;
 
 /// AES-GCM's limit for one key (RFC 8446 section 5.5; rustls keeps the same).
-const MOST_RECORDS: u64 = 1 << 24;
+const MAX_RECORDS_PER_KEY: u64 = 1 << 24;
 /// A worker that stays awake longer never sleeps in practice, and nobody wants that by a slip of the unit.
-const MOST_BUSY_POLL: Duration = Duration::from_secs(1);
+const MAX_BUSY_POLL: Duration = Duration::from_secs(1);
 /// More threads of the data path than any machine has cores.
 const MAX_WORKERS: usize = 1024;
 /// More than so many take turns on a core, and that is probably not meant.
@@ -24,7 +24,11 @@ const LOG_BUFFER: std::ops::RangeInclusive<usize> = 16 << 10..=1 << 30;
 const MIN_HALF_OPEN: usize = 64;
 
 /// `room`: connections that fit into the memory that the process may use, where that is limited.
-pub(super) fn limits(written: &model::Limits, room: Option<usize>, notes: &mut Notes<'_>) -> Option<Limits> {
+pub(super) fn limits(
+    written: &model::Limits,
+    room: Option<usize>,
+    notes: &mut FaultCollector<'_>,
+) -> Option<Limits> {
     let permit_deadline = duration(&written.permit_deadline, Duration::from_secs(10), notes);
     let drain = duration(&written.drain, Duration::from_secs(30), notes);
     let head = match &written.head {
@@ -52,8 +56,8 @@ pub(super) fn limits(written: &model::Limits, room: Option<usize>, notes: &mut N
         bounded(written.resets_per_second.as_ref().map(|v| (u64::from(*v.get_ref()), v.span())), 33, 100_000);
     let records_per_key = bounded(
         written.records_per_key.as_ref().map(|v| (*v.get_ref(), v.span())),
-        MOST_RECORDS,
-        MOST_RECORDS,
+        MAX_RECORDS_PER_KEY,
+        MAX_RECORDS_PER_KEY,
     );
     let most = default_connections().min(room.unwrap_or(usize::MAX));
     let connections = written.connections.unwrap_or(most);
@@ -93,12 +97,12 @@ fn default_half_open(connections: usize) -> usize {
     connections.div_ceil(4).max(connections.min(MIN_HALF_OPEN))
 }
 
-pub(super) fn layout(written: &model::Workers, notes: &mut Notes<'_>) -> Option<Layout> {
+pub(super) fn layout(written: &model::Workers, notes: &mut FaultCollector<'_>) -> Option<Layout> {
     let busy_poll = match &written.busy_poll {
         None => Duration::ZERO,
         Some(text) => notes.take(text.span(), units::duration(text.get_ref()))?,
     };
-    if let Some(text) = written.busy_poll.as_ref().filter(|_| busy_poll > MOST_BUSY_POLL) {
+    if let Some(text) = written.busy_poll.as_ref().filter(|_| busy_poll > MAX_BUSY_POLL) {
         notes.fault(
             text.span(),
             "a worker stays awake without work for 1s at most; write for example \"1ms\"",
@@ -122,7 +126,7 @@ pub(super) fn layout(written: &model::Workers, notes: &mut Notes<'_>) -> Option<
 }
 
 /// `most`: bytes that may wait where nothing is written.
-pub(super) fn log(written: &model::Log, most: usize, notes: &mut Notes<'_>) -> Option<Log> {
+pub(super) fn log(written: &model::Log, most: usize, notes: &mut FaultCollector<'_>) -> Option<Log> {
     let format = match written.format.as_ref().map(|text| (text.get_ref().as_str(), text.span())) {
         None | Some(("auto", _)) => Format::Auto,
         Some(("json", _)) => Format::Json,
@@ -148,7 +152,7 @@ pub(super) fn log(written: &model::Log, most: usize, notes: &mut Notes<'_>) -> O
         notes.fault(text.span(), "buffer must lie between 16KiB and 1GiB");
     }
     if let Some(filter) = &written.filter {
-        match audit::doubt_about_filter(filter.get_ref()) {
+        match audit::filter_warning(filter.get_ref()) {
             Ok(None) => {}
             Ok(Some(doubt)) => notes.warn(filter.span(), doubt),
             Err(fault) => notes.fault(filter.span(), fault.to_string()),

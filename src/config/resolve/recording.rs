@@ -1,7 +1,7 @@
 //! Recordings: refuses what could not hold what it promises.
 
 use super::context::duration;
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::model::{self, Record};
 use crate::config::units;
 use crate::names::RouteName;
@@ -22,7 +22,7 @@ const MIN_QUEUE: usize = 1 << 20;
 pub(super) fn settings(
     written: &Spanned<model::Recording>,
     base: &Path,
-    notes: &mut Notes<'_>,
+    notes: &mut FaultCollector<'_>,
 ) -> Option<Settings> {
     let section = written.get_ref();
     let path = base.join(section.directory.get_ref());
@@ -71,7 +71,7 @@ pub(super) fn settings(
 pub(super) fn routes(
     config: &model::Config,
     settings: Option<&Settings>,
-    notes: &mut Notes<'_>,
+    notes: &mut FaultCollector<'_>,
 ) -> BTreeMap<RouteName, RouteRecording> {
     let section = config.recording.as_ref().map(Spanned::get_ref);
     let default = match section {
@@ -159,7 +159,7 @@ pub(super) fn shown(route: &RouteRecording) -> String {
     }
 }
 
-fn mode(record: &Spanned<Record>, notes: &mut Notes<'_>) -> Option<Mode> {
+fn mode(record: &Spanned<Record>, notes: &mut FaultCollector<'_>) -> Option<Mode> {
     match record.get_ref() {
         Record::Off(false) => None,
         Record::Mode(text) if text == "strict" => Some(Mode::Strict),
@@ -189,7 +189,7 @@ fn hidden_name(text: &str) -> Result<String, String> {
     }
 }
 
-fn recipients(texts: &[model::Text], notes: &mut Notes<'_>) -> Vec<Recipient> {
+fn recipients(texts: &[model::Text], notes: &mut FaultCollector<'_>) -> Vec<Recipient> {
     let mut found: Vec<Recipient> = Vec::new();
     for text in texts {
         let Some(recipient) = notes.take(text.span(), text.get_ref().parse::<Recipient>()) else { continue };
@@ -201,7 +201,7 @@ fn recipients(texts: &[model::Text], notes: &mut Notes<'_>) -> Vec<Recipient> {
     found
 }
 
-fn classes(written: &[Spanned<model::Retention>], notes: &mut Notes<'_>) -> Vec<RetentionClass> {
+fn classes(written: &[Spanned<model::Retention>], notes: &mut FaultCollector<'_>) -> Vec<RetentionClass> {
     let mut classes: Vec<RetentionClass> = Vec::new();
     for one in written {
         let model::Retention { name, age, size: written_size } = one.get_ref();
@@ -222,7 +222,7 @@ fn classes(written: &[Spanned<model::Retention>], notes: &mut Notes<'_>) -> Vec<
     classes
 }
 
-fn size(written: &Option<model::Text>, default: u64, notes: &mut Notes<'_>) -> Option<u64> {
+fn size(written: &Option<model::Text>, default: u64, notes: &mut FaultCollector<'_>) -> Option<u64> {
     match written {
         None => Some(default),
         Some(text) => notes.take(text.span(), units::size(text.get_ref())).map(|size| size as u64),
@@ -252,7 +252,7 @@ pub(super) fn check_directory(path: &Path) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::fault::Notes;
+    use crate::config::fault::FaultCollector;
     use crate::config::model::Config;
     use crate::recording::settings::Durability;
     use crate::recording::writer::Mode;
@@ -271,7 +271,7 @@ mod tests {
     }
 
     fn resolve(text: &str, base: &Path) -> Resolved {
-        let mut notes = Notes::new(text);
+        let mut notes = FaultCollector::new(text);
         let config: Config = crate::config::text::read(&mut notes).unwrap_or_default();
         let settings =
             config.recording.as_ref().and_then(|section| super::settings(section, base, &mut notes));

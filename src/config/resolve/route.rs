@@ -7,7 +7,7 @@ use super::plaintext;
 use crate::acme::Certificate;
 use crate::config::advice;
 use crate::config::certificates::{self, Revocations};
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::model::{self, OneOrMany, Text};
 use crate::config::summary::{AcmeSummary, RouteSummary};
 use crate::credential::HeaderInjection;
@@ -28,7 +28,7 @@ impl<'a> Context<'a> {
     pub(super) fn route(
         &mut self,
         written: &Spanned<model::Route>,
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Option<(Route, RouteSummary)> {
         let before = notes.faults.len();
         let route = written.get_ref();
@@ -87,8 +87,9 @@ impl<'a> Context<'a> {
         let masks = self.masks(route, protocol, &inject, database.as_deref(), notes);
         let timeouts = timeouts(&route.timeouts, notes);
         let dial_ahead = match &route.dial_ahead {
-            Some(number) if *number.get_ref() > MOST_AHEAD => {
-                notes.fault(number.span(), format!("dial_ahead is at most {MOST_AHEAD}, for each worker"));
+            Some(number) if *number.get_ref() > MAX_DIAL_AHEAD => {
+                notes
+                    .fault(number.span(), format!("dial_ahead is at most {MAX_DIAL_AHEAD}, for each worker"));
                 None
             }
             number => Some(number.as_ref().map_or(0, |number| usize::from(*number.get_ref()))),
@@ -153,7 +154,12 @@ impl<'a> Context<'a> {
         Some((route, summary))
     }
 
-    fn sni(&mut self, written: &Spanned<model::Route>, route: &str, notes: &mut Notes<'_>) -> Vec<String> {
+    fn sni(
+        &mut self,
+        written: &Spanned<model::Route>,
+        route: &str,
+        notes: &mut FaultCollector<'_>,
+    ) -> Vec<String> {
         let Some(sni) = &written.get_ref().sni else {
             if !self.has_tunnel && !notes.lost {
                 notes.fault(written.span(), "`sni` is missing, and no listener has a tunnel that leads here");
@@ -193,7 +199,7 @@ impl<'a> Context<'a> {
         names
     }
 
-    pub(super) fn pq(&self, written: &Option<Text>, notes: &mut Notes<'_>) -> Option<PostQuantum> {
+    pub(super) fn pq(&self, written: &Option<Text>, notes: &mut FaultCollector<'_>) -> Option<PostQuantum> {
         let pq = choice(&written.as_ref(), PostQuantum::Prefer, &PQ, notes)?;
         if let (PostQuantum::Require, false, Some(text)) = (pq, post_quantum_available(), written) {
             notes.fault(text.span(), "this processor cannot compute X25519MLKEM768; write \"prefer\"");
@@ -201,7 +207,12 @@ impl<'a> Context<'a> {
         Some(pq)
     }
 
-    fn mapping(&self, route: &model::Route, asks: bool, notes: &mut Notes<'_>) -> Option<CertificateMapping> {
+    fn mapping(
+        &self,
+        route: &model::Route,
+        asks: bool,
+        notes: &mut FaultCollector<'_>,
+    ) -> Option<CertificateMapping> {
         for (text, key) in [(&route.client_ca, "client_ca"), (&route.client_crl, "client_crl")] {
             if let (false, Some(text)) = (asks, text) {
                 notes.fault(
@@ -254,7 +265,7 @@ impl<'a> Context<'a> {
         &self,
         written: &Option<Spanned<Vec<Text>>>,
         protocol: Option<RouteProtocol>,
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Vec<Slot> {
         let raw = protocol == Some(RouteProtocol::Raw);
         let password = match protocol {
@@ -289,7 +300,7 @@ impl<'a> Context<'a> {
         sni: &[String],
         client_certificates: Option<ClientCertificates>,
         pq: Option<PostQuantum>,
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Option<Option<(ServerVariants, ServerSummary)>> {
         let route = written.get_ref();
         let base = self.base;
@@ -386,7 +397,7 @@ fn subject_pattern(
     written: &model::SubjectGroups,
     sources: &[SubjectSource],
     whole: &Range<usize>,
-    notes: &mut Notes<'_>,
+    notes: &mut FaultCollector<'_>,
 ) -> Option<SubjectPattern> {
     use SubjectSource::{CommonName, Dns, Email, Uri};
     let named =
@@ -432,7 +443,7 @@ fn subject_pattern(
 }
 
 /// Connections that one worker may dial ahead on one route.
-const MOST_AHEAD: u8 = 64;
+const MAX_DIAL_AHEAD: u8 = 64;
 
 const PROTOCOLS: [(&str, RouteProtocol); 5] = [
     ("http", RouteProtocol::Http),
@@ -474,7 +485,7 @@ fn shown_credentials(headers: &[HeaderInjection], database: Option<&Database>) -
     headers.iter().map(|header| header.name.to_string()).chain(accounts).collect()
 }
 
-fn timeouts(written: &model::Timeouts, notes: &mut Notes<'_>) -> Option<Timeouts> {
+fn timeouts(written: &model::Timeouts, notes: &mut FaultCollector<'_>) -> Option<Timeouts> {
     let seconds = Duration::from_secs;
     let connect = duration(&written.connect, seconds(5), notes);
     let between_requests = duration(&written.between_requests, seconds(300), notes);
@@ -487,7 +498,7 @@ fn timeouts(written: &model::Timeouts, notes: &mut Notes<'_>) -> Option<Timeouts
 }
 
 /// What requests may name: the names of the route and those of `hosts`; `None`: anything.
-fn hosts(route: &model::Route, sni: &[String], notes: &mut Notes<'_>) -> Option<Vec<String>> {
+fn hosts(route: &model::Route, sni: &[String], notes: &mut FaultCollector<'_>) -> Option<Vec<String>> {
     let mut names = sni.to_vec();
     let Some(written) = &route.hosts else { return Some(names) };
     if ["postgres", "mysql", "redis", "raw"].contains(&route.protocol.get_ref().as_str()) {

@@ -2,13 +2,13 @@
 
 use super::acme;
 use super::context::choice;
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::model::{Config, KeyPair, ServerCertificate, Text, Upstream};
 use crate::sandbox::{Mode, Plan};
 use std::path::{Path, PathBuf};
 
 /// `None`: the word for how much it is insisted on is none of those that there are.
-pub(super) fn plan(config: &Config, file: &Path, notes: &mut Notes<'_>) -> Option<Plan> {
+pub(super) fn plan(config: &Config, file: &Path, notes: &mut FaultCollector<'_>) -> Option<Plan> {
     let modes = [("auto", Mode::Auto), ("require", Mode::Require), ("off", Mode::Off)];
     let mode = choice(&config.system.sandbox.as_ref(), Mode::Auto, &modes, notes)?;
     let base = file.parent().unwrap_or(Path::new(""));

@@ -1,6 +1,6 @@
 //! Issuers' security events: for whom they are, and where they are polled.
 
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::{model, secrets};
 use crate::identify::oidc::IssuerSettings;
 use crate::identify::signals::{PollSource, SignalSource};
@@ -18,7 +18,7 @@ pub(super) fn signals(
     written: &[Spanned<model::Issuer>],
     settings: &[IssuerSettings],
     base: &Path,
-    notes: &mut Notes<'_>,
+    notes: &mut FaultCollector<'_>,
 ) -> Vec<Arc<SignalSource>> {
     let both = written.iter().zip(settings);
     both.filter_map(|(issuer, settings)| {
@@ -32,7 +32,7 @@ fn source(
     written: &model::Signals,
     settings: &IssuerSettings,
     base: &Path,
-    notes: &mut Notes<'_>,
+    notes: &mut FaultCollector<'_>,
 ) -> Option<SignalSource> {
     let audience: Vec<String> =
         written.audience.get_ref().iter().map(|text| text.get_ref().clone()).collect();

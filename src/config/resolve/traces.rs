@@ -1,6 +1,6 @@
 //! Where spans of traces go, and how many.
 
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::{model, secrets};
 use crate::net::https::{HttpsClient, HttpsUrl, pem_authorities};
 use crate::telemetry::{Destination, LIMITS, Tracer};
@@ -11,7 +11,7 @@ use toml::Spanned;
 pub(super) fn tracer(
     written: Option<&Spanned<model::Traces>>,
     base: &Path,
-    notes: &mut Notes<'_>,
+    notes: &mut FaultCollector<'_>,
 ) -> Option<Arc<Tracer>> {
     let written = written?.get_ref();
     let advice = || {

@@ -1,7 +1,7 @@
 //! Names on listeners that lead to every route.
 
 use super::context::{Context, seconds};
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::model;
 use crate::config::summary::{AcmeSummary, TunnelSummary};
 use crate::gateway::{Listener, Tunnel};
@@ -15,7 +15,7 @@ impl Context<'_> {
         &mut self,
         written: &[Spanned<model::Listener>],
         listeners: &[Listener],
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Vec<(Tunnel, TunnelSummary)> {
         let of = |number: usize| listeners.iter().find(|listener| listener.number == number);
         let mut all = Vec::new();
@@ -32,7 +32,7 @@ impl Context<'_> {
         listener: usize,
         address: &str,
         written: &model::Tunnel,
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Option<(Tunnel, TunnelSummary)> {
         let (text, span) = (written.sni.get_ref(), written.sni.span());
         let sni = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();

@@ -3,7 +3,7 @@
 use super::context::Context;
 use crate::config::advice;
 use crate::config::certificates;
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::model::{self, Text};
 use crate::config::units;
 use crate::dial::{DEFAULT_DNS_TTL, Upstream};
@@ -22,7 +22,12 @@ const MAX_DNS_TTL: Duration = Duration::from_secs(3600);
 
 impl Context<'_> {
     /// Reads a certificate and its key; faults stand at whichever of the two they are in.
-    pub(super) fn pair(&self, chain: &Text, key: &Text, notes: &mut Notes<'_>) -> Option<certificates::Pair> {
+    pub(super) fn pair(
+        &self,
+        chain: &Text,
+        key: &Text,
+        notes: &mut FaultCollector<'_>,
+    ) -> Option<certificates::Pair> {
         let leaf = notes.take(chain.span(), certificates::chain(chain.get_ref(), self.base, self.now));
         let private = notes.take(key.span(), certificates::key(key.get_ref(), self.base));
         let (leaf, private) = (leaf?, private?);
@@ -37,7 +42,7 @@ impl Context<'_> {
     pub(super) fn upstream(
         &mut self,
         written: &Spanned<model::Upstream>,
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Option<(Upstream, PostQuantum, String)> {
         let base = self.base;
         let path = |text: &Text| base.join(text.get_ref());

@@ -2,7 +2,7 @@
 
 use super::context::{Context, duration};
 use super::recording::check_directory;
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::model;
 use crate::net::https::{HttpsClient, HttpsUrl, pem_authorities};
 use crate::recording::log::note::{Purpose, Verifier, is_key_name};
@@ -23,7 +23,7 @@ const MIN_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) fn asked(
     section: Option<&Spanned<model::Recording>>,
     base: &Path,
-    notes: &mut Notes<'_>,
+    notes: &mut FaultCollector<'_>,
 ) -> Vec<AskedWitness> {
     let mut found: Vec<AskedWitness> = Vec::new();
     for written in section.map_or(&[][..], |section| &section.get_ref().witness) {
@@ -65,7 +65,7 @@ const TIMESTAMP_INTERVAL: Duration = Duration::from_secs(3600);
 pub(super) fn timestamp(
     section: Option<&Spanned<model::Recording>>,
     base: &Path,
-    notes: &mut Notes<'_>,
+    notes: &mut FaultCollector<'_>,
 ) -> Option<TimestampSettings> {
     let written = section?.get_ref().timestamp.as_ref()?.get_ref();
     let url = HttpsUrl::parse_with_http(written.url.get_ref()).ok_or_else(|| {
@@ -96,7 +96,7 @@ impl Context<'_> {
     pub(super) fn witness(
         &mut self,
         written: Option<&Spanned<model::Witness>>,
-        notes: &mut Notes<'_>,
+        notes: &mut FaultCollector<'_>,
     ) -> Option<ServedWitness> {
         let witness = written?.get_ref();
         let address = witness.address.get_ref().parse::<SocketAddr>();

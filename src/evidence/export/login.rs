@@ -1,4 +1,4 @@
-//! What stands before a database session in a capture, fabricated: capture tools look for it, and recordings have no log-ins.
+//! The fabricated log-in before a database session in a capture: capture tools need it, and recordings have none.
 
 use crate::evidence::transcript::Protocol;
 use crate::protocol::mysql;

@@ -16,7 +16,7 @@ pub(super) struct Source<'a> {
     pub(super) session: Session,
 }
 
-/// What is known of a session before its capture is written.
+/// Facts of a session that its capture needs first.
 #[derive(Default)]
 pub(super) struct Survey {
     pub(super) frames: u64,

@@ -83,7 +83,7 @@ impl Legs {
         })
     }
 
-    /// How true the server's records are.
+    /// Whether the server's records are original.
     pub(super) fn describe(&self) -> String {
         match &self.recorded {
             Some(recorded) if recorded.number > 0 => format!(

@@ -1,7 +1,7 @@
 //! HTTP/1.1: requests, responses, and what they upgrade to.
 
 use super::body::Body;
-use super::{Decoder, Item, Limits, Lost, content, raw, websocket};
+use super::{Decoder, Item, Limits, TranscriptFault, content, raw, websocket};
 use crate::recording::format::frame::Plane;
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ pub(super) struct Http1 {
     /// Requests whose response has not come: method, number.
     awaited: VecDeque<(String, u64)>,
     requests: u64,
-    /// What the connection was upgraded to.
+    /// The protocol after an upgrade.
     upgraded: Option<Box<dyn Decoder>>,
 }
 
@@ -87,7 +87,7 @@ impl Http1 {
         }
     }
 
-    fn step(&mut self, time: u64, plane: Plane, items: &mut Vec<Item>) -> Result<bool, Lost> {
+    fn step(&mut self, time: u64, plane: Plane, items: &mut Vec<Item>) -> Result<bool, TranscriptFault> {
         let direction = &mut self.directions[plane.index()];
         match direction.framing {
             Framing::Head => {
@@ -135,7 +135,8 @@ impl Http1 {
                 let line = String::from_utf8_lossy(&direction.left()[..end]).into_owned();
                 direction.discard(end);
                 let digits = line.split(';').next().unwrap_or_default().trim();
-                let size = u64::from_str_radix(digits, 16).map_err(|_| Lost("a chunk without a size"))?;
+                let size =
+                    u64::from_str_radix(digits, 16).map_err(|_| TranscriptFault("a chunk without a size"))?;
                 direction.incomplete_chunk = size;
                 direction.framing = if size == 0 { Framing::Trailers } else { Framing::Chunk };
             }
@@ -144,7 +145,7 @@ impl Http1 {
                     return Ok(false);
                 }
                 if !direction.left().starts_with(b"\r\n") {
-                    return Err(Lost("a chunk that does not end where it says"));
+                    return Err(TranscriptFault("a chunk that does not end where it says"));
                 }
                 direction.discard(2);
                 direction.framing = Framing::ChunkSize;
@@ -166,12 +167,12 @@ impl Http1 {
         Ok(true)
     }
 
-    fn request(&mut self, time: u64, head: &[u8]) -> Result<(), Lost> {
+    fn request(&mut self, time: u64, head: &[u8]) -> Result<(), TranscriptFault> {
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut parsed = httparse::Request::new(&mut fields);
         match parsed.parse(head) {
             Ok(httparse::Status::Complete(_)) => {}
-            _ => return Err(Lost("not the head of an HTTP/1.1 request")),
+            _ => return Err(TranscriptFault("not the head of an HTTP/1.1 request")),
         }
         self.requests += 1;
         let method = parsed.method.unwrap_or_default().to_owned();
@@ -192,12 +193,12 @@ impl Http1 {
         Ok(())
     }
 
-    fn response(&mut self, time: u64, head: &[u8], items: &mut Vec<Item>) -> Result<(), Lost> {
+    fn response(&mut self, time: u64, head: &[u8], items: &mut Vec<Item>) -> Result<(), TranscriptFault> {
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut parsed = httparse::Response::new(&mut fields);
         match parsed.parse(head) {
             Ok(httparse::Status::Complete(_)) => {}
-            _ => return Err(Lost("not the head of an HTTP/1.1 response")),
+            _ => return Err(TranscriptFault("not the head of an HTTP/1.1 response")),
         }
         let status = parsed.code.unwrap_or(0);
         let is_interim = (100..200).contains(&status) && status != 101;
@@ -243,7 +244,13 @@ impl Http1 {
 }
 
 impl Decoder for Http1 {
-    fn take(&mut self, time: u64, plane: Plane, bytes: &[u8], items: &mut Vec<Item>) -> Result<(), Lost> {
+    fn take(
+        &mut self,
+        time: u64,
+        plane: Plane,
+        bytes: &[u8],
+        items: &mut Vec<Item>,
+    ) -> Result<(), TranscriptFault> {
         if let Some(upgraded) = &mut self.upgraded {
             return upgraded.take(time, plane, bytes, items);
         }
@@ -290,11 +297,11 @@ impl Direction {
     }
 
     /// Bytes up to and with `end`. Looks at each byte once while it waits for more.
-    fn find_end(&mut self, end: &[u8]) -> Result<Option<usize>, Lost> {
+    fn find_end(&mut self, end: &[u8]) -> Result<Option<usize>, TranscriptFault> {
         let from = self.searched.saturating_sub(end.len());
         match memchr::memmem::find(&self.left()[from..], end) {
             Some(at) => Ok(Some(from + at + end.len())),
-            None if self.left().len() > MAX_HEAD => Err(Lost("a head or line of more than 1 MiB")),
+            None if self.left().len() > MAX_HEAD => Err(TranscriptFault("a head or line of more than 1 MiB")),
             None => {
                 self.searched = self.left().len();
                 Ok(None)

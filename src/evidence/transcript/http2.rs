@@ -1,7 +1,7 @@
 //! HTTP/2 (RFC 9113): requests and responses by stream; gRPC and WebSocket within.
 
 use super::http1::Message;
-use super::{Decoder, Item, Limits, Lost, websocket};
+use super::{Decoder, Item, Limits, TranscriptFault, websocket};
 use crate::protocol::Fields;
 use crate::protocol::hpack;
 use crate::recording::format::frame::Plane;
@@ -65,7 +65,7 @@ impl Http2 {
         stream: u32,
         payload: &[u8],
         items: &mut Vec<Item>,
-    ) -> Result<(), Lost> {
+    ) -> Result<(), TranscriptFault> {
         let direction = &mut self.directions[plane.index()];
         let ends = flags & END_STREAM != 0;
         match kind {
@@ -82,7 +82,7 @@ impl Http2 {
             }
             CONTINUATION => {
                 let Some((_, _, block)) = &mut direction.block else {
-                    return Err(Lost("a CONTINUATION frame that continues nothing"));
+                    return Err(TranscriptFault("a CONTINUATION frame that continues nothing"));
                 };
                 block.extend_from_slice(payload);
                 return self.block_if_whole(time, plane, flags, items);
@@ -98,7 +98,7 @@ impl Http2 {
                 let debug = String::from_utf8_lossy(payload.get(8..).unwrap_or_default()).into_owned();
                 items.push(Item::new(time, Some(plane), "goaway").with("code", code).with("debug", debug));
             }
-            PUSH_PROMISE => return Err(Lost("a PUSH_PROMISE frame, which nobody asked for")),
+            PUSH_PROMISE => return Err(TranscriptFault("a PUSH_PROMISE frame, which nobody asked for")),
             _ => {}
         }
         Ok(())
@@ -110,16 +110,16 @@ impl Http2 {
         plane: Plane,
         flags: u8,
         items: &mut Vec<Item>,
-    ) -> Result<(), Lost> {
+    ) -> Result<(), TranscriptFault> {
         let direction = &mut self.directions[plane.index()];
         if flags & END_HEADERS == 0 {
             let is_large = direction.block.as_ref().is_some_and(|(_, _, block)| block.len() > MAX_BLOCK);
-            return if is_large { Err(Lost("a header block of more than 1 MiB")) } else { Ok(()) };
+            return if is_large { Err(TranscriptFault("a header block of more than 1 MiB")) } else { Ok(()) };
         }
         let Some((stream, ends, block)) = direction.block.take() else { return Ok(()) };
         let mut fields = Fields::default();
         let decoded = direction.decoder.decode(&block, MAX_BLOCK, MAX_FIELDS, &mut fields);
-        decoded.map_err(|_| Lost("a header block that does not decode"))?;
+        decoded.map_err(|_| TranscriptFault("a header block that does not decode"))?;
         self.fields(time, plane, stream, &fields, items);
         if ends {
             self.end(plane, stream, items);
@@ -183,7 +183,7 @@ impl Http2 {
         number: u32,
         bytes: &[u8],
         items: &mut Vec<Item>,
-    ) -> Result<(), Lost> {
+    ) -> Result<(), TranscriptFault> {
         let Some(stream) = self.streams.get_mut(&number) else { return Ok(()) };
         match (&mut stream.websocket, &mut stream.messages[plane.index()]) {
             (Some(websocket), _) => {
@@ -222,7 +222,13 @@ impl Http2 {
 }
 
 impl Decoder for Http2 {
-    fn take(&mut self, time: u64, plane: Plane, bytes: &[u8], items: &mut Vec<Item>) -> Result<(), Lost> {
+    fn take(
+        &mut self,
+        time: u64,
+        plane: Plane,
+        bytes: &[u8],
+        items: &mut Vec<Item>,
+    ) -> Result<(), TranscriptFault> {
         let direction = &mut self.directions[plane.index()];
         direction.buffer.extend_from_slice(bytes);
         let mut at = 0;
@@ -254,15 +260,15 @@ impl Decoder for Http2 {
 }
 
 /// The payload of a frame without padding and priority.
-fn content(flags: u8, payload: &[u8]) -> Result<&[u8], Lost> {
-    let cut = Lost("a frame that is shorter than its padding");
+fn content(flags: u8, payload: &[u8]) -> Result<&[u8], TranscriptFault> {
+    let cut = TranscriptFault("a frame that is shorter than its padding");
     let (padding, mut rest) = match (flags & PADDED, payload.split_first()) {
         (0, _) => (0, payload),
         (_, Some((padding, rest))) => (usize::from(*padding), rest),
         (_, None) => return Err(cut),
     };
     if flags & PRIORITISED != 0 {
-        rest = rest.get(5..).ok_or(Lost("a HEADERS frame that is shorter than its priority"))?;
+        rest = rest.get(5..).ok_or(TranscriptFault("a HEADERS frame that is shorter than its priority"))?;
     }
     rest.len().checked_sub(padding).map(|length| &rest[..length]).ok_or(cut)
 }

@@ -70,17 +70,23 @@ impl Item {
 
 /// Why a protocol cannot be followed any more.
 #[derive(Debug, PartialEq, Eq)]
-struct Lost(&'static str);
+struct TranscriptFault(&'static str);
 
 /// A protocol's reader. After an `Err` it is not called again.
 trait Decoder {
     /// Takes bytes of a plane; puts out what they complete.
-    fn take(&mut self, time: u64, plane: Plane, bytes: &[u8], items: &mut Vec<Item>) -> Result<(), Lost>;
+    fn take(
+        &mut self,
+        time: u64,
+        plane: Plane,
+        bytes: &[u8],
+        items: &mut Vec<Item>,
+    ) -> Result<(), TranscriptFault>;
     /// Puts out what was begun and is not complete.
     fn finish(&mut self, items: &mut Vec<Item>);
 }
 
-/// How much is held of what is shown.
+/// Limits on what is buffered.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of one body, message or value.
@@ -168,7 +174,7 @@ impl TranscriptBuilder {
             return;
         }
         let Some(decoder) = &mut self.decoder else { return };
-        if let Err(Lost(why)) = decoder.take(time, plane, bytes, items) {
+        if let Err(TranscriptFault(why)) = decoder.take(time, plane, bytes, items) {
             items.push(Item::new(time, Some(plane), "lost").with("note", why));
             self.lose(items);
             // What the decoder had taken of this piece cannot be told apart: all of it is shown.
@@ -194,7 +200,7 @@ impl TranscriptBuilder {
         }
     }
 
-    /// Goes on with bytes as they are.
+    /// Continues with raw bytes.
     fn lose(&mut self, items: &mut Vec<Item>) {
         self.decide(items);
         if let Some(mut decoder) = self.decoder.replace(Protocol::Raw.decoder(self.limits)) {

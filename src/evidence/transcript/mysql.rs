@@ -2,7 +2,7 @@
 
 use super::body::value;
 use super::mysql_values::{binary, number, string};
-use super::{Decoder, Item, Limits, Lost};
+use super::{Decoder, Item, Limits, TranscriptFault};
 use crate::recording::format::frame::Plane;
 use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};
@@ -132,8 +132,8 @@ impl Mysql {
         }
     }
 
-    fn down(&mut self, time: u64, payload: &[u8], items: &mut Vec<Item>) -> Result<(), Lost> {
-        const CUT: Lost = Lost("a packet of MySQL that is shorter than it says");
+    fn down(&mut self, time: u64, payload: &[u8], items: &mut Vec<Item>) -> Result<(), TranscriptFault> {
+        const CUT: TranscriptFault = TranscriptFault("a packet of MySQL that is shorter than it says");
         let is_eof = payload.len() == 5 && payload[0] == 0xfe;
         match std::mem::take(&mut self.reply) {
             Reply::First => self.first(time, payload, items).ok_or(CUT)?,
@@ -262,7 +262,13 @@ impl Mysql {
 }
 
 impl Decoder for Mysql {
-    fn take(&mut self, time: u64, plane: Plane, bytes: &[u8], items: &mut Vec<Item>) -> Result<(), Lost> {
+    fn take(
+        &mut self,
+        time: u64,
+        plane: Plane,
+        bytes: &[u8],
+        items: &mut Vec<Item>,
+    ) -> Result<(), TranscriptFault> {
         let direction = &mut self.directions[plane.index()];
         let (mut buffer, mut long) =
             (std::mem::take(&mut direction.buffer), std::mem::take(&mut direction.long));
@@ -273,7 +279,7 @@ impl Decoder for Mysql {
             let Some(payload) = rest.get(..length) else { break };
             at += HEAD + length;
             if long.len() + length > MAX_LONG {
-                return Err(Lost("a packet of more than 256 MiB"));
+                return Err(TranscriptFault("a packet of more than 256 MiB"));
             }
             if length == MAX_PAYLOAD {
                 long.extend_from_slice(payload);

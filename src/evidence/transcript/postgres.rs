@@ -2,7 +2,7 @@
 
 use super::body::{Body, value};
 use super::postgres_values::shown;
-use super::{Decoder, Item, Limits, Lost};
+use super::{Decoder, Item, Limits, TranscriptFault};
 use crate::recording::format::frame::Plane;
 use serde_json::{Map, Value, json};
 use std::collections::{HashMap, VecDeque};
@@ -19,7 +19,7 @@ pub(super) struct Postgres {
     buffers: [Vec<u8>; 2],
     prepared: HashMap<Vec<u8>, Prepared>,
     portals: HashMap<Vec<u8>, Rc<Portal>>,
-    /// What the server owes an answer for.
+    /// Pending requests.
     awaited: VecDeque<Awaited>,
     columns: Columns,
     result: Option<ResultSet>,
@@ -328,21 +328,27 @@ impl Postgres {
 }
 
 impl Decoder for Postgres {
-    fn take(&mut self, time: u64, plane: Plane, bytes: &[u8], items: &mut Vec<Item>) -> Result<(), Lost> {
+    fn take(
+        &mut self,
+        time: u64,
+        plane: Plane,
+        bytes: &[u8],
+        items: &mut Vec<Item>,
+    ) -> Result<(), TranscriptFault> {
         let mut buffer = std::mem::take(&mut self.buffers[plane.index()]);
         buffer.extend_from_slice(bytes);
         let mut at = 0;
         while let Some(([tag, length @ ..], _)) = buffer[at..].split_first_chunk::<5>() {
             let length = u32::from_be_bytes(*length) as usize;
             if !(4..=MAX_MESSAGE).contains(&length) || !tag.is_ascii_alphanumeric() {
-                return Err(Lost("not a message of PostgreSQL"));
+                return Err(TranscriptFault("not a message of PostgreSQL"));
             }
             let Some(body) = buffer.get(at + 5..at + 1 + length) else { break };
             let told = match plane {
                 Plane::Up => self.up(time, *tag, body, items),
                 Plane::Down => self.down(time, *tag, body, items),
             };
-            told.ok_or(Lost("a message of PostgreSQL that is shorter than it says"))?;
+            told.ok_or(TranscriptFault("a message of PostgreSQL that is shorter than it says"))?;
             at += 1 + length;
         }
         self.buffers[plane.index()] = buffer[at..].to_vec();

@@ -1,7 +1,7 @@
 //! Redis: commands and their replies (RESP2 and RESP3).
 
 use super::body::value;
-use super::{Decoder, Item, Limits, Lost};
+use super::{Decoder, Item, Limits, TranscriptFault};
 use crate::recording::format::frame::Plane;
 use serde_json::{Value, json};
 
@@ -48,7 +48,7 @@ impl Redis {
     }
 
     /// Reads what is whole.
-    fn drain(&mut self, time: u64, plane: Plane, items: &mut Vec<Item>) -> Result<(), Lost> {
+    fn drain(&mut self, time: u64, plane: Plane, items: &mut Vec<Item>) -> Result<(), TranscriptFault> {
         let bytes = std::mem::take(&mut self.buffers[plane.index()].bytes);
         let mut reader = Reader { bytes: &bytes, at: 0, limit: self.limits.body, need: 0 };
         let mut done = 0;
@@ -71,7 +71,7 @@ impl Redis {
         // A long value is read from its front each time: less often, the longer it is.
         let need = reader.need.saturating_sub(done).max(left.len() + left.len() / 2);
         if left.len().max(reader.need.saturating_sub(done)) > MAX_VALUE {
-            return Err(Lost("a value of more than 256 MiB"));
+            return Err(TranscriptFault("a value of more than 256 MiB"));
         }
         self.buffers[plane.index()] = Buffer { tried: left.len(), bytes: left, need };
         Ok(())
@@ -79,7 +79,13 @@ impl Redis {
 }
 
 impl Decoder for Redis {
-    fn take(&mut self, time: u64, plane: Plane, bytes: &[u8], items: &mut Vec<Item>) -> Result<(), Lost> {
+    fn take(
+        &mut self,
+        time: u64,
+        plane: Plane,
+        bytes: &[u8],
+        items: &mut Vec<Item>,
+    ) -> Result<(), TranscriptFault> {
         // Who speaks now has heard the other.
         let other = if plane == Plane::Up { Plane::Down } else { Plane::Up };
         if self.buffers[other.index()].bytes.len() > self.buffers[other.index()].tried {
@@ -148,15 +154,19 @@ impl<'b> Reader<'b> {
     }
 
     /// A value; `None` while more of it is needed.
-    fn value(&mut self, depth: u32) -> Result<Option<Value>, Lost> {
+    fn value(&mut self, depth: u32) -> Result<Option<Value>, TranscriptFault> {
         if depth > DEPTH {
-            return Err(Lost("values within values, deeper than any server sends"));
+            return Err(TranscriptFault("values within values, deeper than any server sends"));
         }
         let Some(line) = self.line() else { return Ok(None) };
-        let Some((kind, rest)) = line.split_first() else { return Err(Lost("an empty line for a reply")) };
+        let Some((kind, rest)) = line.split_first() else {
+            return Err(TranscriptFault("an empty line for a reply"));
+        };
         let number = || {
             let digits = std::str::from_utf8(rest).ok();
-            digits.and_then(|digits| digits.parse::<i64>().ok()).ok_or(Lost("a length that is no number"))
+            digits
+                .and_then(|digits| digits.parse::<i64>().ok())
+                .ok_or(TranscriptFault("a length that is no number"))
         };
         let shown = match kind {
             b'+' => value(rest),
@@ -188,7 +198,7 @@ impl<'b> Reader<'b> {
                 }
                 values.into()
             }
-            _ => return Err(Lost("not a reply of Redis")),
+            _ => return Err(TranscriptFault("not a reply of Redis")),
         };
         Ok(Some(shown))
     }

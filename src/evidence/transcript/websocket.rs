@@ -1,7 +1,7 @@
 //! WebSocket messages (RFC 6455), with permessage-deflate (RFC 7692).
 
 use super::body::{Body, value};
-use super::{Decoder, Item, Limits, Lost};
+use super::{Decoder, Item, Limits, TranscriptFault};
 use crate::recording::format::frame::Plane;
 use flate2::{Decompress, FlushDecompress};
 
@@ -44,7 +44,13 @@ impl WebSocket {
 }
 
 impl Decoder for WebSocket {
-    fn take(&mut self, time: u64, plane: Plane, bytes: &[u8], items: &mut Vec<Item>) -> Result<(), Lost> {
+    fn take(
+        &mut self,
+        time: u64,
+        plane: Plane,
+        bytes: &[u8],
+        items: &mut Vec<Item>,
+    ) -> Result<(), TranscriptFault> {
         let limits = self.limits;
         let direction = &mut self.directions[plane.index()];
         direction.buffer.extend_from_slice(bytes);
@@ -80,7 +86,7 @@ struct Frame {
 const MAX_FRAME: u64 = 64 << 20;
 
 impl Frame {
-    fn parse(bytes: &[u8]) -> Result<Option<(Frame, usize)>, Lost> {
+    fn parse(bytes: &[u8]) -> Result<Option<(Frame, usize)>, TranscriptFault> {
         let [first, second, ..] = *bytes else { return Ok(None) };
         let (length, mut at) = match second & 0x7f {
             126 => match bytes.get(2..4).and_then(|b| b.first_chunk()) {
@@ -94,7 +100,7 @@ impl Frame {
             short => (u64::from(short), 2),
         };
         if length > MAX_FRAME {
-            return Err(Lost("a WebSocket frame of more than 64 MiB"));
+            return Err(TranscriptFault("a WebSocket frame of more than 64 MiB"));
         }
         let mask = match second & 0x80 {
             0 => [0; 4],
@@ -124,7 +130,7 @@ impl Direction {
         frame: Frame,
         limits: Limits,
         items: &mut Vec<Item>,
-    ) -> Result<(), Lost> {
+    ) -> Result<(), TranscriptFault> {
         if frame.opcode >= 8 {
             items.push(control(time, plane, &frame, limits));
             return Ok(());
@@ -134,7 +140,7 @@ impl Direction {
             self.body = Body::new(limits);
         }
         let Some((opcode, is_compressed, begun)) = self.message else {
-            return Err(Lost("a WebSocket frame that continues nothing"));
+            return Err(TranscriptFault("a WebSocket frame that continues nothing"));
         };
         match (is_compressed, &mut self.inflater) {
             (true, Some(inflater)) => inflater.inflate(&frame.payload, frame.is_last, &mut self.body)?,
@@ -150,7 +156,7 @@ impl Direction {
 }
 
 impl Inflater {
-    fn inflate(&mut self, bytes: &[u8], is_last: bool, body: &mut Body) -> Result<(), Lost> {
+    fn inflate(&mut self, bytes: &[u8], is_last: bool, body: &mut Body) -> Result<(), TranscriptFault> {
         const END: [u8; 4] = [0, 0, 0xff, 0xff];
         self.feed(bytes, body)?;
         if is_last {
@@ -162,13 +168,13 @@ impl Inflater {
         Ok(())
     }
 
-    fn feed(&mut self, mut bytes: &[u8], body: &mut Body) -> Result<(), Lost> {
+    fn feed(&mut self, mut bytes: &[u8], body: &mut Body) -> Result<(), TranscriptFault> {
         let mut out = Vec::with_capacity(16 * 1024);
         loop {
             out.clear();
             let before = self.state.total_in();
             let status = self.state.decompress_vec(bytes, &mut out, FlushDecompress::Sync);
-            status.map_err(|_| Lost("a WebSocket message that does not decompress"))?;
+            status.map_err(|_| TranscriptFault("a WebSocket message that does not decompress"))?;
             bytes = &bytes[(self.state.total_in() - before) as usize..];
             body.push(&out);
             // Room that was left means that nothing is held back.

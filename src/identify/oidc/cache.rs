@@ -97,7 +97,7 @@ impl TokenCache {
     }
 
     /// Remembers a token that verified. What was known of it before is replaced.
-    pub(super) fn put_verified(&mut self, id: TokenId, token: VerifiedToken) {
+    pub(super) fn insert_verified(&mut self, id: TokenId, token: VerifiedToken) {
         self.verified.put(id, token, MAX_VERIFIED);
     }
 
@@ -109,7 +109,7 @@ impl TokenCache {
     }
 
     /// Remembers a token that was refused.
-    pub(super) fn put_refused(&mut self, id: TokenId, token: RefusedToken) {
+    pub(super) fn insert_refused(&mut self, id: TokenId, token: RefusedToken) {
         self.refused.put(id, token, MAX_REFUSED);
     }
 
@@ -199,8 +199,8 @@ mod tests {
         let keys = key_set("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
         let mut cache = TokenCache::new();
         for n in 0..MAX_VERIFIED + 10 {
-            cache.put_verified(id(1, n), verified(&keys));
-            cache.put_verified(id(1, n), verified(&keys));
+            cache.insert_verified(id(1, n), verified(&keys));
+            cache.insert_verified(id(1, n), verified(&keys));
         }
         assert_eq!((cache.len(), cache.verified.order.len()), (MAX_VERIFIED, MAX_VERIFIED));
         assert!(cache.verified(&id(1, 9)).is_none());
@@ -211,9 +211,9 @@ mod tests {
     fn bad_tokens_push_out_bad_tokens_only() {
         let keys = key_set("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
         let (mut cache, now) = (TokenCache::new(), SystemTime::UNIX_EPOCH);
-        cache.put_verified(id(1, "good"), verified(&keys));
+        cache.insert_verified(id(1, "good"), verified(&keys));
         for n in 0..10 * MAX_VERIFIED {
-            cache.put_refused(id(1, n), refused(now));
+            cache.insert_refused(id(1, n), refused(now));
         }
         assert!(cache.verified(&id(1, "good")).is_some());
         assert_eq!(cache.refused.entries.len(), MAX_REFUSED);
@@ -225,9 +225,9 @@ mod tests {
     fn two_configurations_have_their_entries_side_by_side() {
         let keys = key_set("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
         let mut cache = TokenCache::new();
-        cache.put_verified(id(1, "t"), verified(&keys));
+        cache.insert_verified(id(1, "t"), verified(&keys));
         assert!(cache.verified(&id(2, "t")).is_none());
-        cache.put_verified(id(2, "t"), verified(&keys));
+        cache.insert_verified(id(2, "t"), verified(&keys));
         assert!(cache.verified(&id(1, "t")).is_some() && cache.verified(&id(2, "t")).is_some());
     }
 

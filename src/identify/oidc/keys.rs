@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 /// Keys in one document. Large issuers publish fewer than ten.
-pub(super) const MOST_KEYS: usize = 100;
+pub(super) const MAX_KEYS: usize = 100;
 /// Shorter RSA keys are refused (RFC 7518 section 3.3), longer ones cost too much time per check.
 const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
@@ -49,7 +49,7 @@ enum KeyMaterial {
 pub(super) enum KeySetFault {
     #[error("the key set is not the JSON that RFC 7517 section 5 asks for")]
     Malformed,
-    #[error("the key set holds more than {MOST_KEYS} keys")]
+    #[error("the key set holds more than {MAX_KEYS} keys")]
     TooMany,
     #[error("the key set holds no key that can be used")]
     Empty,
@@ -91,7 +91,7 @@ impl KeySet {
     pub(super) fn parse(document: &[u8], serves_until: SystemTime) -> Result<Self, KeySetFault> {
         static GENERATION: AtomicU64 = AtomicU64::new(1);
         let document: Document = serde_json::from_slice(document).map_err(|_| KeySetFault::Malformed)?;
-        if document.keys.len() > MOST_KEYS {
+        if document.keys.len() > MAX_KEYS {
             return Err(KeySetFault::TooMany);
         }
         let mut keys: Vec<Arc<Key>> = Vec::new();
@@ -330,8 +330,8 @@ mod tests {
         }
         assert_eq!(parse(r#"{"keys":[]}"#).unwrap_err(), KeySetFault::Empty);
         let many = |n: usize| format!(r#"{{"keys":[{}]}}"#, vec![ed(""); n].join(","));
-        assert_eq!(parse(&many(MOST_KEYS)).unwrap().len(), MOST_KEYS);
-        assert_eq!(parse(&many(MOST_KEYS + 1)).unwrap_err(), KeySetFault::TooMany);
+        assert_eq!(parse(&many(MAX_KEYS)).unwrap().len(), MAX_KEYS);
+        assert_eq!(parse(&many(MAX_KEYS + 1)).unwrap_err(), KeySetFault::TooMany);
     }
 
     #[test]

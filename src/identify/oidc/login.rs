@@ -115,7 +115,7 @@ fn token_request(code: &LoginCode<'_>) -> (HeaderMap, String) {
     (headers, form.finish())
 }
 
-/// Whom an ID token proves that is for `client_id` (OpenID Connect Core 1.0 section 3.1.3.7).
+/// The identity that an ID token for `client_id` proves (OpenID Connect Core 1.0 section 3.1.3.7).
 async fn id_token(
     keeper: &Keeper,
     token: &[u8],

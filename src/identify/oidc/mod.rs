@@ -52,12 +52,12 @@ pub struct Issuers {
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
-/// What a token came to.
+/// Result of verifying a token.
 #[derive(Debug)]
 pub enum Verdict {
-    /// It is good until [`Identity::expires`].
+    /// Valid until [`Identity::expires`].
     Verified(Arc<Identity>),
-    /// It is not.
+    /// Refused.
     Refused(TokenFault),
     /// The keys to tell are not there. Wait for them once, then verify again; if the verdict is this one again,
     /// refuse with [`KeysWanted::fault`].
@@ -150,7 +150,7 @@ impl Issuers {
         Ok(())
     }
 
-    /// Ends the tasks. Keys that are there go on to serve.
+    /// Stops the tasks. Known keys remain in use.
     pub fn stop(&self) {
         self.tasks.lock().drain(..).for_each(|task| task.abort());
         self.list.iter().for_each(|keeper| keeper.stopped());
@@ -202,12 +202,12 @@ impl Issuers {
         match self.check(token, now) {
             Ok(entry) => {
                 let identity = entry.identity.clone();
-                cache.put_verified(id, entry);
+                cache.insert_verified(id, entry);
                 Verdict::Verified(identity)
             }
             Err(Miss::Refused(fault, issuer)) => {
                 if fault.is_lasting() {
-                    cache.put_refused(id, refused(Some(fault), issuer));
+                    cache.insert_refused(id, refused(Some(fault), issuer));
                 }
                 Verdict::Refused(fault)
             }
@@ -217,12 +217,12 @@ impl Issuers {
                 });
                 let keeper = &self.list[issuer];
                 if looked_up {
-                    cache.put_refused(id, refused(Some(TokenFault::UnknownKey), Some(issuer)));
+                    cache.insert_refused(id, refused(Some(TokenFault::UnknownKey), Some(issuer)));
                     return Verdict::Refused(TokenFault::UnknownKey);
                 }
                 match keeper.may_ask() {
                     true => {
-                        cache.put_refused(id, refused(None, Some(issuer)));
+                        cache.insert_refused(id, refused(None, Some(issuer)));
                         Verdict::Fetch(KeysWanted { keeper: keeper.clone() })
                     }
                     false => Verdict::Refused(TokenFault::Unavailable),
@@ -322,7 +322,7 @@ impl Issuers {
 
 /// Security events, and people who log in.
 impl Issuers {
-    /// Whom a security event token says that it is from; nothing is verified.
+    /// The issuer that a security event token claims; not verified.
     pub fn security_event_issuer(&self, token: &[u8]) -> Result<IssuerName, SecurityEventFault> {
         security_event::claimed_issuer(&self.list, token).map(|keeper| keeper.settings.name.clone())
     }

@@ -165,7 +165,7 @@ impl Keeper {
         self.fetches.lock().fetched.map(|at| at.elapsed())
     }
 
-    /// Puts keys in place.
+    /// Installs keys.
     pub(super) fn put(&self, keys: KeySet) {
         self.keys.store(Some(Arc::new(keys)));
         let mut fetches = self.fetches.lock();
@@ -177,7 +177,7 @@ impl Keeper {
         self.fetches.lock().ended = false;
     }
 
-    /// The task has ended: nobody may wait for it.
+    /// The task has ended: waiters are released.
     pub(super) fn stopped(&self) {
         let mut fetches = self.fetches.lock();
         (fetches.asked, fetches.fetching, fetches.ended) = (false, false, true);

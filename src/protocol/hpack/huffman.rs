@@ -20,7 +20,7 @@ pub(super) fn decode(coded: &[u8], most: usize, text: &mut Vec<u8>) -> Result<()
     text.reserve((coded.len() * 8 / 5).min(most - text.len()));
     let mut bits = Bits { held: 0, left: 0, rest: coded };
     loop {
-        if bits.fill() && most - text.len() >= RUN && bits.run(codes, text) > 0 {
+        if bits.fill() && most - text.len() >= SYMBOLS_PER_RUN && bits.run(codes, text) > 0 {
             continue;
         }
         let (symbol, length) = match codes.short[bits.peek()] {
@@ -37,7 +37,7 @@ pub(super) fn decode(coded: &[u8], most: usize, text: &mut Vec<u8>) -> Result<()
 }
 
 /// Symbols that are decoded in one go where as many short codes as that are held for sure.
-const RUN: usize = 6;
+const SYMBOLS_PER_RUN: usize = 6;
 
 /// Bits that were read and not used.
 struct Bits<'a> {
@@ -69,9 +69,9 @@ impl Bits<'_> {
         self.left >= 56
     }
 
-    /// Decodes up to [`RUN`] symbols of short codes, and says how many; 56 bits are held.
+    /// Decodes up to [`SYMBOLS_PER_RUN`] symbols of short codes, and says how many; 56 bits are held.
     fn run(&mut self, codes: &Code, text: &mut Vec<u8>) -> usize {
-        let (mut symbols, mut count) = ([0; RUN], 0);
+        let (mut symbols, mut count) = ([0; SYMBOLS_PER_RUN], 0);
         for place in &mut symbols {
             let (symbol, length) = codes.short[(self.held >> 56) as usize];
             if length == 0 {

@@ -5,7 +5,7 @@ use std::io::Write;
 use crate::names::RequestId;
 use crate::protocol::{HttpDate, Refusal, RefusalReason};
 
-/// In whose name a token is asked for.
+/// Whether the challenge is an origin's or a proxy's.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Challenge {
     /// An origin's: 401 and `WWW-Authenticate`.

@@ -33,7 +33,7 @@ impl Connect {
     }
 }
 
-/// Why a head opens nothing.
+/// Why a tunnel is not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{rule} ({section})")]
 pub struct NotOpened {

@@ -12,7 +12,7 @@ use crate::protocol::masked::{self, UNMASKABLE, check_upgrade, format_of};
 use crate::protocol::{Edit, Ended, Event, Fault, RefusalReason};
 use std::sync::Arc;
 
-/// How every answer begins.
+/// Start of each status line.
 const STATUS_LINE: &[u8] = b"HTTP/1.";
 
 impl Http1 {

@@ -5,11 +5,11 @@
 use super::body::{Body, Chunk};
 use super::head_end::{Broken, check_field};
 use super::limits::Limits;
-use crate::protocol::head_rules::{self, Repeated, stays_behind};
+use crate::protocol::head_rules::{self, Repeated, is_stripped};
 use crate::protocol::{Fields, Kind, RefusalReason, Request, Rewrite, hidden, hidden_query};
 use std::mem::MaybeUninit;
 
-/// What a request head says beyond [`Request`].
+/// Facts of a request head beyond [`Request`].
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) body: Body,
@@ -123,7 +123,7 @@ pub(super) fn write_request(out: &mut Vec<u8>, request: &Request, asked: &Asked,
         } else if name.eq_ignore_ascii_case(b"te") {
             te |= list(value).any(|v| v.eq_ignore_ascii_case(b"trailers"));
         } else if name.eq_ignore_ascii_case(b"upgrade") && upgrade
-            || !stays_behind(name, rewrite) && !options(&request.fields).any(|o| o.eq_ignore_ascii_case(name))
+            || !is_stripped(name, rewrite) && !options(&request.fields).any(|o| o.eq_ignore_ascii_case(name))
         {
             push(out, name, value);
         }
@@ -166,7 +166,7 @@ pub(super) fn write_view(out: &mut Vec<u8>, request: &Request, asked: &Asked, hi
     out.extend_from_slice(b"\r\n");
 }
 
-/// What a response head says.
+/// A parsed response head.
 #[derive(Debug)]
 pub(super) struct Answered {
     pub(super) status: u16,

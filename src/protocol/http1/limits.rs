@@ -1,4 +1,4 @@
-//! What one HTTP/1.1 connection may use.
+//! Limits of an HTTP/1.1 connection.
 
 /// Limits of one connection.
 #[derive(Clone, Debug)]

@@ -79,7 +79,7 @@ pub struct Http1 {
     /// Where masks overwrite is wanted.
     keeps_spans: bool,
     mask_reports: VecDeque<MaskReport>,
-    /// What masks look at in a tunnel.
+    /// Masks of a tunnel's bytes.
     tunnel: TunnelMasks,
     /// What masks let go of by the clock, or at the end: goes before whatever follows.
     released_up: Vec<u8>,
@@ -104,7 +104,7 @@ enum ClientReading {
     /// An `Upgrade` went up and is not answered.
     Agreeing,
     Tunnel,
-    /// Nothing more is taken from the client.
+    /// Input from the client is no longer accepted.
     Closed,
 }
 

@@ -1,4 +1,4 @@
-//! What a client may make us do for nothing.
+//! Flood budgets: frames without data, and resets.
 
 use crate::protocol::bucket::Bucket;
 
@@ -10,7 +10,7 @@ const IDLE_FRAMES_PER_SECOND: u64 = 200;
 /// Frames that carry nothing, for each that carries data.
 const IDLE_PER_DATA: u64 = 4;
 
-/// What is left for one client.
+/// One client's remaining budget.
 #[derive(Debug)]
 pub(super) struct Budget {
     resets: Bucket,
@@ -26,7 +26,7 @@ impl Budget {
         }
     }
 
-    /// Time has passed.
+    /// Refills by the time that has passed.
     pub(super) fn tick(&mut self, milliseconds: u64) {
         for bucket in [&mut self.resets, &mut self.idle] {
             bucket.tick(milliseconds);
@@ -44,7 +44,7 @@ impl Budget {
     }
 
     /// Resets are about to be needed that the client cannot help.
-    pub(super) fn forgive_resets(&mut self) {
+    pub(super) fn exempt_resets(&mut self) {
         self.resets.fill();
     }
 

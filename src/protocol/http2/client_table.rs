@@ -1,4 +1,4 @@
-//! What the client's HPACK decoder must be told before a header block of ours.
+//! Tracks the dynamic table size that the client's HPACK decoder expects before a header block of the gateway's.
 //!
 //! A client that makes its dynamic table smaller refuses blocks until one begins with the new size (RFC 7541 section 4.2).
 //! The upstream's encoder says so in its own blocks, which pass as they are. A refusal is a block of ours and may come

@@ -14,7 +14,7 @@ use crate::protocol::{Edit, Ended, Event, Fault, Kind, RefusalReason};
 impl Http2 {
     pub(super) fn read_down(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault> {
         loop {
-            self.speak_down(edit);
+            self.write_own_down(edit);
             let available = edit.rest().len();
             match self.upstream.reading {
                 _ if available == 0 => return Ok(()),
@@ -99,7 +99,7 @@ impl Http2 {
             let Some(block) = fragment(&head, payload) else {
                 return Err(self.upstream_fault("padding longer than its frame", "RFC 9113 6.2"));
             };
-            match self.judge_block(head, block)? {
+            match self.decide_block(head, block)? {
                 Verdict::Passes if !self.is_masked_down(head.stream) => edit.keep(HEAD + head.length),
                 verdict => {
                     let block = block.to_vec();
@@ -183,7 +183,7 @@ impl Http2 {
             RST_STREAM => match open {
                 true => Ok(Reading::Watch(head, 0)),
                 false => {
-                    self.owe_upstream(0, true);
+                    self.return_upstream_window(0, true);
                     Ok(Reading::Skip(4))
                 }
             },
@@ -238,7 +238,7 @@ impl Http2 {
         if !self.late_data.take(length) {
             return Err(self.upstream_fault("DATA on streams that are over", "RFC 9113 5.1"));
         }
-        self.owe_upstream(length, ends);
+        self.return_upstream_window(length, ends);
         Ok(Reading::Skip(length))
     }
 
@@ -368,7 +368,7 @@ impl Http2 {
         }
         let Some(first) = self.upstream.block_head.take() else { return Ok(()) };
         let block = std::mem::take(&mut self.upstream.block);
-        let verdict = self.judge_block(first, &block)?;
+        let verdict = self.decide_block(first, &block)?;
         self.write_block_down(edit, first, &block, verdict);
         self.upstream.block = block;
         self.finish_block(first);
@@ -376,7 +376,7 @@ impl Http2 {
     }
 
     /// Decides what becomes of a header block, by what it decodes to.
-    fn judge_block(&mut self, first: Head, block: &[u8]) -> Result<Verdict, Fault> {
+    fn decide_block(&mut self, first: Head, block: &[u8]) -> Result<Verdict, Fault> {
         self.decoded.clear();
         let changes = self.upstream.decoder.changes();
         let decoder = &mut self.upstream.decoder;
@@ -388,7 +388,7 @@ impl Http2 {
         let read = head::read_response(&self.decoded);
         let Some(stream) = self.streams.get_mut(&first.stream) else {
             if ends {
-                self.owe_upstream(0, true);
+                self.return_upstream_window(0, true);
             }
             self.reencodes |= changed && read.is_err();
             // Later heads, of other streams too, mean something only to who has read this one (RFC 9113 section 4.3). On a
@@ -491,7 +491,7 @@ impl Http2 {
     }
 }
 
-/// What becomes of a header block of the upstream's.
+/// Decision on a header block of the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     /// It goes down as it is.

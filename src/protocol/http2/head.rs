@@ -108,7 +108,7 @@ pub(super) fn write(request: &Request, pseudo: &Pseudo, rewrite: &Rewrite<'_>, b
         hpack::encode(b":protocol", protocol, false, block);
     }
     for (name, value) in request.fields.iter() {
-        if name != b"host" && !head_rules::stays_behind(name, rewrite) || name == b"te" {
+        if name != b"host" && !head_rules::is_stripped(name, rewrite) || name == b"te" {
             hpack::encode(name, value, false, block);
         }
     }

@@ -1,4 +1,4 @@
-//! DATA of the upstream's on streams that are over: what was on its way when it was told so, and nothing more.
+//! Late DATA: frames of the upstream on streams that are closed already, bounded by what could be in flight.
 
 use super::frame;
 

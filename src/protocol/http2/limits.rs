@@ -1,4 +1,4 @@
-//! What one HTTP/2 connection may ask for.
+//! Limits of an HTTP/2 connection.
 
 /// Limits of one connection.
 #[derive(Clone, Copy, Debug)]

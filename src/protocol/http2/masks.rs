@@ -1,4 +1,4 @@
-//! DATA of streams that masks look at: taken out of its frames and put into frames of its own, as far as it may pass.
+//! DATA of masked streams: payloads are unwrapped, masked, and framed again as far as they may pass.
 //!
 //! The bytes stay as many, so flow control goes on as if nobody stood between; padding, which counts there, goes on in a frame of
 //! its own. What a mask holds when its stream ends otherwise is dropped, and its window given back.
@@ -35,7 +35,7 @@ impl Http2 {
         let Some(mask) = self.mask_of(frame.stream, direction) else {
             // The stream was ended while its frame came.
             let left = frame.data as usize + usize::from(frame.pad);
-            self.owe(direction, left + usize::from(frame.padding > 0), frame.ends);
+            self.return_window(direction, left + usize::from(frame.padding > 0), frame.ends);
             return if left == 0 { Reading::Head } else { Reading::Skip(left) };
         };
         let mut out = Vec::new();
@@ -115,7 +115,7 @@ impl Http2 {
             self.report_mask(head.stream, Direction::Up);
         }
         // Padding of a frame that was kept is not sent on: its window is given back.
-        self.owe(Direction::Up, padding, false);
+        self.return_window(Direction::Up, padding, false);
         if !out.is_empty() || ends {
             write_data(&mut frames, head.stream, &out, ends);
         }
@@ -144,16 +144,16 @@ impl Http2 {
             self.mask_reports.extend(masked::report(id, direction, &mut mask));
             let held = mask.finish();
             if held > 0 {
-                self.owe(direction, held, true);
+                self.return_window(direction, held, true);
             }
         }
     }
 
     /// Gives the window of what was swallowed back to its sender.
-    fn owe(&mut self, direction: Direction, bytes: usize, ends: bool) {
+    fn return_window(&mut self, direction: Direction, bytes: usize, ends: bool) {
         match direction {
-            Direction::Up => self.owe_client(bytes, ends),
-            Direction::Down => self.owe_upstream(bytes, ends),
+            Direction::Up => self.return_client_window(bytes, ends),
+            Direction::Down => self.return_upstream_window(bytes, ends),
         }
     }
 

@@ -53,7 +53,7 @@ const MAX_RESPONSE_HEAD: usize = 256 * 1024;
 /// Fields of a response head.
 const MAX_RESPONSE_FIELDS: usize = 1_000;
 /// Credit of the client's that the upstream is never told of, for bodies of refusals.
-const RESERVE: u32 = 4_096;
+const REFUSED_BODY_CREDIT: u32 = 4_096;
 /// Bytes that wait for a client that does not read, and for each stream that it may have open: about a refusal.
 const MAX_UNREAD: usize = 64 * 1024;
 const MAX_UNREAD_PER_STREAM: usize = 512;
@@ -344,7 +344,7 @@ impl Http for Http2 {
     fn permit(&mut self, edit: &mut Edit<'_>, rewrite: &Rewrite<'_>) {
         let Some(pseudo) = self.withheld.take() else { return };
         // Streams that were released meanwhile have smaller numbers.
-        self.speak_up(edit);
+        self.write_own_up(edit);
         let mut block = std::mem::take(&mut self.client.block);
         block.clear();
         if self.table_shrunk {
@@ -530,7 +530,7 @@ impl Http2 {
     fn go_away(&mut self, last: Key) {
         if !std::mem::replace(&mut self.draining, true) {
             // Streams on their way when this is said must be reset, through nobody's fault.
-            self.budget.forgive_resets();
+            self.budget.exempt_resets();
             frame::write_goaway(&mut self.to_client, last, frame::NO_ERROR);
         }
     }

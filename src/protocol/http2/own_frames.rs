@@ -86,7 +86,7 @@ impl Http2 {
     }
 
     /// DATA of the client's was swallowed: the upstream cannot give its window back, so we do, at the stream's end all.
-    pub(super) fn owe_client(&mut self, bytes: usize, ends: bool) {
+    pub(super) fn return_client_window(&mut self, bytes: usize, ends: bool) {
         self.owed_to_client += bytes as u32;
         if self.owed_to_client >= CREDIT_STEP || (ends && self.owed_to_client > 0) {
             frame::write_credit(&mut self.to_client, std::mem::take(&mut self.owed_to_client));
@@ -94,7 +94,7 @@ impl Http2 {
     }
 
     /// The same for the upstream.
-    pub(super) fn owe_upstream(&mut self, bytes: usize, ends: bool) {
+    pub(super) fn return_upstream_window(&mut self, bytes: usize, ends: bool) {
         self.owed_to_upstream += bytes as u32;
         if self.owed_to_upstream >= CREDIT_STEP || (ends && self.owed_to_upstream > 0) {
             frame::write_credit(&mut self.to_upstream, std::mem::take(&mut self.owed_to_upstream));
@@ -102,7 +102,7 @@ impl Http2 {
     }
 
     /// Puts in what there is to say to the upstream, if this is the place.
-    pub(super) fn speak_up(&mut self, edit: &mut Edit<'_>) {
+    pub(super) fn write_own_up(&mut self, edit: &mut Edit<'_>) {
         if !self.client.at_boundary() {
             return;
         }
@@ -117,7 +117,7 @@ impl Http2 {
     }
 
     /// Puts in what there is to say to the client, if this is the place.
-    pub(super) fn speak_down(&mut self, edit: &mut Edit<'_>) {
+    pub(super) fn write_own_down(&mut self, edit: &mut Edit<'_>) {
         if !self.wants_down() {
             return;
         }

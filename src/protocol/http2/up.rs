@@ -23,7 +23,7 @@ impl Http2 {
                 edit.skip(edit.rest().len());
                 return Ok(Up::Done);
             }
-            self.speak_up(edit);
+            self.write_own_up(edit);
             let available = edit.rest().len();
             match self.client.reading {
                 _ if available == 0 => return Ok(Up::Done),
@@ -37,7 +37,7 @@ impl Http2 {
                     let padding = 1 + usize::from(edit.rest()[0]);
                     self.client.reading = Reading::Head;
                     let next = self.up_frame(head, padding)?;
-                    self.speak_up(edit);
+                    self.write_own_up(edit);
                     if let Reading::Pass(_) = next {
                         edit.put_back(&self.client.head);
                     }
@@ -107,7 +107,7 @@ impl Http2 {
             return Ok(false);
         }
         let next = self.up_frame(head, 0)?;
-        self.speak_up(edit);
+        self.write_own_up(edit);
         match next {
             Reading::Pass(_) if whole => edit.keep(n),
             Reading::Pass(_) => {
@@ -235,7 +235,7 @@ impl Http2 {
                 let fits = !stream.up_done && take_length(&mut stream.up_left, data, ends);
                 return self.up_waiting_data(head, data, fits);
             }
-            self.owe_client(head.length, ends);
+            self.return_client_window(head.length, ends);
             if self.discard(head, padding, ends)? {
                 return Ok(Reading::Skip(head.length));
             }
@@ -248,7 +248,7 @@ impl Http2 {
             return Err(self.client_fault(STREAM_CLOSED, "DATA after END_STREAM", "RFC 9113 5.1"));
         }
         if !take_length(&mut stream.up_left, data, ends) {
-            self.owe_client(head.length, ends);
+            self.return_client_window(head.length, ends);
             self.reset_request(head.stream, PROTOCOL_ERROR)?;
             return Ok(Reading::Skip(head.length));
         }
@@ -283,7 +283,7 @@ impl Http2 {
             }
             return Ok(Reading::Gather(head));
         }
-        self.owe_client(head.length, ends);
+        self.return_client_window(head.length, ends);
         let how = if fits { Ended::ByGateway } else { Ended::ByClient };
         self.end_waiting(head.stream, how);
         match fits {
@@ -331,7 +331,7 @@ impl Http2 {
     fn up_gathered(&mut self, frame: Head, edit: &mut Edit<'_>) -> Result<bool, Fault> {
         self.client.reading = Reading::Head;
         // Streams that were released while this came stand before it.
-        self.speak_up(edit);
+        self.write_own_up(edit);
         let mut payload = std::mem::take(&mut self.client.payload);
         let masked = if frame.kind == DATA { self.mask_waiting(frame, &mut payload) } else { None };
         // Heads are shown decoded and without their secrets; credits and pings say nothing.
@@ -354,7 +354,7 @@ impl Http2 {
                 if !self.queue.append(frame.stream, DATA, frame.flags, &payload) {
                     match self.streams.contains_key(&frame.stream) {
                         true => write(edit.insert_with(), DATA, frame.flags, frame.stream, &payload),
-                        false => self.owe_client(payload.len(), frame.has(END_STREAM)),
+                        false => self.return_client_window(payload.len(), frame.has(END_STREAM)),
                     }
                 }
                 Ok(false)
@@ -435,7 +435,7 @@ impl Http2 {
     }
 
     fn up_trailers(&mut self, first: Head, edit: &mut Edit<'_>) -> Result<(), Fault> {
-        self.speak_up(edit);
+        self.write_own_up(edit);
         let ends = first.has(END_STREAM);
         let (waits, forwarded) = (self.queue.get_mut(first.stream), self.streams.get_mut(&first.stream));
         let is_waiting = waits.is_some();
@@ -452,7 +452,7 @@ impl Http2 {
                 return Err(self.client_fault(STREAM_CLOSED, "HEADERS on a closed stream", "RFC 9113 5.1"));
             }
             // Sent before the client could know that the stream is over; nobody misses it.
-            self.owe_client(0, true);
+            self.return_client_window(0, true);
             return self.up_idle(Reading::Head).map(|_| ());
         };
         if stream.up_done {

@@ -2,7 +2,7 @@
 
 use super::frame::*;
 use super::stream::Stream;
-use super::{Http2, RESERVE, Reading};
+use super::{Http2, REFUSED_BODY_CREDIT, Reading};
 use crate::protocol::hpack::TABLE;
 use crate::protocol::{Edit, Ended, Fault};
 
@@ -95,7 +95,7 @@ impl Http2 {
         }
         if !self.streams.contains_key(&frame.stream) {
             // On a stream that the upstream never heard of, this would be an error of the whole connection.
-            self.owe_client(0, true);
+            self.return_client_window(0, true);
             let waited = self.end_waiting(frame.stream, Ended::ByClient);
             let over = self.discarded.end(frame.stream) || self.ids.is_reset(frame.stream, true);
             if !waited && !over {
@@ -152,8 +152,8 @@ impl Http2 {
                 return Err(self.client_fault(FLOW_CONTROL_ERROR, rule, "RFC 9113 6.9.1"));
             }
         }
-        if frame.stream == 0 && self.reserve < RESERVE {
-            let kept = (RESERVE - self.reserve).min(increment - 1);
+        if frame.stream == 0 && self.reserve < REFUSED_BODY_CREDIT {
+            let kept = (REFUSED_BODY_CREDIT - self.reserve).min(increment - 1);
             self.reserve += kept;
             increment -= kept;
         }

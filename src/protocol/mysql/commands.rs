@@ -1,4 +1,4 @@
-//! Where commands begin and end, whatever the pieces in which they come.
+//! Command framing, independent of how bytes are split.
 
 use super::command;
 use super::packets::Packets;
@@ -8,7 +8,7 @@ use crate::names::Culprit;
 use crate::protocol::Fault;
 use std::ops::Range;
 
-/// What a step of the client's direction was about, for those who watch.
+/// The part of a command that a step processed, for observers.
 #[derive(Clone, Default)]
 pub(super) struct Piece {
     /// The command, where it begins in this step.

@@ -16,7 +16,7 @@ const CACHING_SHA2: &[u8] = b"caching_sha2_password";
 const ED25519: &[u8] = b"client_ed25519";
 const CLEAR: &[u8] = super::response::CLEAR_PASSWORD;
 
-/// What of the account a server may be shown.
+/// What may be revealed to the server.
 #[derive(Clone, Debug, Default)]
 pub struct Allowed {
     /// The plug-ins that it may ask for.
@@ -25,7 +25,7 @@ pub struct Allowed {
     pub encrypted: bool,
 }
 
-/// A login in the making.
+/// A login in progress.
 pub struct Login {
     password: Option<Arc<Secret>>,
     allowed: Allowed,
@@ -35,10 +35,10 @@ pub struct Login {
     rounds: usize,
 }
 
-/// Why a login came to nothing.
+/// Why a login failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginFault {
-    /// The server says no. Its words name the stored user, and are for the log alone.
+    /// The server refused the account. Its message names the stored user and goes to the log only.
     #[error("the upstream refused the login: {number} {words}")]
     Refused {
         /// The error's number.
@@ -60,7 +60,7 @@ pub enum LoginFault {
     Broken(#[from] Fault),
 }
 
-/// What came of a packet.
+/// Result of a packet.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
     /// The gateway's next packet.

@@ -57,7 +57,7 @@ impl Masks {
     }
 }
 
-/// What both directions know.
+/// State shared by both directions.
 pub struct Shared {
     prepared: Prepared,
     /// The packet that goes up is a command, where it begins.

@@ -1,9 +1,9 @@
-//! Where packets begin and end.
+//! Packet framing.
 
 use super::HEAD;
 
 /// Bytes of an answer's packet that tell what it is: header, two numbers, status.
-const TELLING: usize = 24;
+const HEAD_BYTES_KEPT: usize = 24;
 
 /// Follows the packets of one direction.
 #[derive(Default)]
@@ -16,7 +16,7 @@ pub(super) struct Packets {
     /// The packet before this one goes on in it.
     pub(super) continued: bool,
     /// The payload's first bytes.
-    first: [u8; TELLING],
+    first: [u8; HEAD_BYTES_KEPT],
     telling: usize,
     /// The payload's length in this packet.
     pub(super) length: usize,
@@ -56,7 +56,7 @@ impl Packets {
     /// Takes what is here of the payload. True once it is whole: then the next packet begins.
     pub(super) fn read_payload(&mut self, data: &[u8], at: &mut usize) -> bool {
         let here = self.left.min(data.len() - *at);
-        let telling = here.min(TELLING - self.telling);
+        let telling = here.min(HEAD_BYTES_KEPT - self.telling);
         self.first[self.telling..self.telling + telling].copy_from_slice(&data[*at..*at + telling]);
         self.telling += telling;
         self.left -= here;

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 /// Statements of one session that are followed: as many as a server keeps for all of them (max_prepared_stmt_count).
 const MAX_STATEMENTS: usize = 16_384;
 /// Stands for the statement that was prepared last (MariaDB).
-const LAST: u32 = u32::MAX;
+const LAST_PREPARED: u32 = u32::MAX;
 
 /// A prepared statement.
 #[derive(Debug, Default)]
@@ -49,8 +49,10 @@ impl Prepared {
     /// The number for which a client's stands.
     pub(super) fn id(&self, id: u32) -> Result<u32, &'static str> {
         match id {
-            LAST if self.asked > 0 => Err("a statement is executed before it is known to be prepared"),
-            LAST => self.last.ok_or(UNKNOWN),
+            LAST_PREPARED if self.asked > 0 => {
+                Err("a statement is executed before it is known to be prepared")
+            }
+            LAST_PREPARED => self.last.ok_or(UNKNOWN),
             id => Ok(id),
         }
     }

@@ -1,4 +1,4 @@
-//! Where the answers to commands begin and end, whatever the pieces in which they come. Rows are not looked at.
+//! Framing of replies, independent of how bytes are split. Rows are not parsed.
 
 use super::command;
 use super::packets::Packets;
@@ -12,7 +12,7 @@ const MORE_RESULTS: u16 = 8;
 /// SERVER_STATUS_CURSOR_EXISTS.
 const CURSOR: u16 = 0x40;
 /// The first byte of a request for a file of the client's (`LOAD DATA LOCAL`); elsewhere, a NULL.
-const FILE_WANTED: u8 = 0xfb;
+const LOCAL_INFILE_REQUEST: u8 = 0xfb;
 /// CLIENT_DEPRECATE_EOF.
 const DEPRECATE_EOF: u32 = 1 << 24;
 /// Commands that a client may send before their answers.
@@ -35,12 +35,12 @@ pub struct Replies {
     /// The number of the last packet, of either direction.
     pub(super) sequence: u8,
     /// What the last packet told, for those who watch.
-    pub(super) told: Option<Told>,
+    pub(super) told: Option<PacketKind>,
 }
 
-/// What a whole packet of an answer was.
+/// Kind of a reply packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum PacketKind {
     /// A row.
     Row,
     /// A result without rows is over; so many were changed.
@@ -55,7 +55,7 @@ pub(super) enum Told {
     Other,
 }
 
-/// What a packet is that begins, for masks.
+/// Role of a packet that begins, for masks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The first of a result: an error, or how many columns there are.
@@ -195,7 +195,7 @@ impl Replies {
             return Ok(at);
         }
         let begins = self.packets.length > 0 && self.packets.told().is_empty() && !self.packets.continued;
-        if begins && data.get(at) == Some(&FILE_WANTED) {
+        if begins && data.get(at) == Some(&LOCAL_INFILE_REQUEST) {
             self.check_file_request()?;
         }
         if self.packets.read_payload(data, &mut at) {
@@ -239,19 +239,23 @@ impl Replies {
         }
     }
 
-    fn tell(&self, place: Place) -> Told {
+    fn tell(&self, place: Place) -> PacketKind {
         let told = self.packets.told();
         match (place, told.first()) {
-            (Place::Endless, _) => Told::Other,
-            (_, Some(0xff)) => Told::Error(match told.get(3..9) {
+            (Place::Endless, _) => PacketKind::Other,
+            (_, Some(0xff)) => PacketKind::Error(match told.get(3..9) {
                 Some([b'#', sqlstate @ ..]) => sqlstate.try_into().unwrap_or(*b"HY000"),
                 _ => *b"HY000",
             }),
-            (Place::Result, Some(0x00)) => Told::Changed(Reader(&told[1..]).number().unwrap_or_default()),
-            (Place::Rows, Some(0xfe)) if self.is_end() => Told::Rows,
-            (Place::Rows, _) => Told::Row,
-            (Place::Prepared, Some(0x00)) => Told::Prepared(Reader(&told[1..]).u32().unwrap_or_default()),
-            _ => Told::Other,
+            (Place::Result, Some(0x00)) => {
+                PacketKind::Changed(Reader(&told[1..]).number().unwrap_or_default())
+            }
+            (Place::Rows, Some(0xfe)) if self.is_end() => PacketKind::Rows,
+            (Place::Rows, _) => PacketKind::Row,
+            (Place::Prepared, Some(0x00)) => {
+                PacketKind::Prepared(Reader(&told[1..]).u32().unwrap_or_default())
+            }
+            _ => PacketKind::Other,
         }
     }
 
@@ -273,7 +277,7 @@ impl Replies {
             Place::One => None,
             Place::Result => match first {
                 0x00 => more(ok_status(told)),
-                FILE_WANTED if self.local_files => {
+                LOCAL_INFILE_REQUEST if self.local_files => {
                     self.wants_file = true;
                     Some(Place::Result)
                 }

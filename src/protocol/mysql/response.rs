@@ -1,4 +1,4 @@
-//! What a client says to the greeting: it asks for TLS, or tells who it is.
+//! The client's response to the greeting: SSLRequest or HandshakeResponse.
 
 use super::capability::{
     CONNECT_ATTRS, CONNECT_WITH_DB, LOCAL_FILES, LONG_PASSWORD, PLUGIN_AUTH, PLUGIN_AUTH_LENENC, PROMISED,
@@ -20,7 +20,7 @@ pub struct Response {
     capabilities: u32,
     max_packet: u32,
     charset: u8,
-    /// As whom it says it comes; only its word.
+    /// The user name that the client claims.
     pub user: Box<[u8]>,
     /// The database that it wants, if it names one.
     pub database: Option<Box<[u8]>>,

@@ -5,7 +5,7 @@
 //! [`Replies`] follows; beyond, the lines say what is missing.
 
 use super::command;
-use super::replies::Told;
+use super::replies::PacketKind;
 use super::{Commands, Reader, Replies};
 use crate::protocol::statement::{Kind, Outcome, Shown, Statement, Text, Watch};
 use std::collections::{HashMap, VecDeque};
@@ -18,7 +18,7 @@ pub const MAX_HELD: usize = 1 << 20;
 /// Bytes in front of a statement's values: its number.
 const NUMBER: usize = 4;
 /// A number that stands for the statement that was prepared last (MariaDB).
-const LAST: u32 = u32::MAX;
+const LAST_PREPARED: u32 = u32::MAX;
 
 /// Follows both directions of a session from its first command on.
 pub struct Statements {
@@ -78,7 +78,7 @@ impl Statements {
             command::QUERY => What::Query(masked(text)),
             command::STMT_PREPARE => What::Prepare(masked(text)),
             command::STMT_EXECUTE | command::STMT_BULK_EXECUTE => match number {
-                Some(LAST) => What::Execute(self.last),
+                Some(LAST_PREPARED) => What::Execute(self.last),
                 number => What::Execute(number.unwrap_or_default()),
             },
             command::STMT_CLOSE => return self.forget(number.unwrap_or_default()),
@@ -100,21 +100,21 @@ impl Statements {
     }
 
     /// A packet of the server's was whole.
-    fn answered(&mut self, told: Told, now: Instant, say: &mut dyn FnMut(&Statement<'_>)) {
+    fn answered(&mut self, told: PacketKind, now: Instant, say: &mut dyn FnMut(&Statement<'_>)) {
         let Some(front) = self.pending.front_mut() else { return };
         match told {
-            Told::Row => *front.rows.get_or_insert(0) += 1,
-            Told::Rows => {
+            PacketKind::Row => *front.rows.get_or_insert(0) += 1,
+            PacketKind::Rows => {
                 front.rows.get_or_insert(0);
                 front.results += 1;
             }
-            Told::Changed(rows) => {
+            PacketKind::Changed(rows) => {
                 *front.rows.get_or_insert(0) += rows;
                 front.results += 1;
             }
-            Told::Error(sqlstate) => front.sqlstate = Some(sqlstate),
-            Told::Prepared(number) => front.prepared = Some(number),
-            Told::Other => {}
+            PacketKind::Error(sqlstate) => front.sqlstate = Some(sqlstate),
+            PacketKind::Prepared(number) => front.prepared = Some(number),
+            PacketKind::Other => {}
         }
         if self.pending.len() <= self.down.awaited() {
             return;

@@ -40,7 +40,7 @@ impl Read {
 }
 
 /// Types that PostgreSQL has built in (`pg_type.dat`); all others are made by somebody.
-const FIRST_OF_USERS: u32 = 16_384;
+const FIRST_USER_OID: u32 = 16_384;
 /// Arrays of built-in types.
 const ARRAYS: [u32; 27] = [
     143, 199, 651, 791, 1000, 1001, 1002, 1003, 1005, 1007, 1009, 1014, 1015, 1016, 1021, 1022, 1028, 1040,
@@ -68,7 +68,7 @@ pub(super) fn read_of(column: Column) -> Read {
         (1700, true) => read(Shape::Binary, false, 8),
         // The family of an address, and how much of it counts.
         (650 | 869, true) => read(Shape::Binary, false, 4),
-        (kind, true) if kind >= FIRST_OF_USERS => read(Shape::Words, true, 0),
+        (kind, true) if kind >= FIRST_USER_OID => read(Shape::Words, true, 0),
         (0, _) | (_, false) => read(Shape::Words, true, 0),
         (_, true) => read(Shape::Binary, false, 0),
     }

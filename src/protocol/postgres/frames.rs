@@ -1,4 +1,4 @@
-//! Where messages begin and end, whatever the pieces in which they come.
+//! Message framing, independent of how bytes are split.
 
 use super::SECTION;
 use crate::names::Culprit;
@@ -14,7 +14,7 @@ const MAX_MESSAGE: u32 = 0x3fff_ffff;
 ///   | tag: u8 | length, itself included: u32 | body: length − 4 bytes |
 /// ```
 pub struct Frames {
-    /// Who speaks in this direction.
+    /// The sender in this direction.
     speaker: Culprit,
     place: Place,
 }
@@ -28,9 +28,9 @@ enum Place {
     Body { tag: u8, first: Option<u8>, left: u32 },
 }
 
-const BETWEEN: Place = Place::Head { bytes: [0; 5], have: 0 };
+const AT_MESSAGE_START: Place = Place::Head { bytes: [0; 5], have: 0 };
 
-/// A message that went by.
+/// A message that passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
     /// Its kind.
@@ -42,7 +42,7 @@ pub struct Ended {
 impl Frames {
     /// Messages of `speaker`, beginning between two.
     pub fn new(speaker: Culprit) -> Self {
-        Frames { speaker, place: BETWEEN }
+        Frames { speaker, place: AT_MESSAGE_START }
     }
 
     /// True between two messages: one of our own may stand here.
@@ -63,7 +63,7 @@ impl Frames {
             let new = data.len().min(5 - have);
             bytes[have..have + new].copy_from_slice(&data[..new]);
             if have + new > 0 {
-                self.may_stand(bytes[0])?;
+                self.check_tag(bytes[0])?;
             }
             at = new;
             if have + new < 5 {
@@ -85,7 +85,7 @@ impl Frames {
             self.place = Place::Body { tag, first, left };
             return Ok((at, None));
         }
-        self.place = BETWEEN;
+        self.place = AT_MESSAGE_START;
         let message = Ended { tag, first: first.unwrap_or(0) };
         Ok((at, Some(message).filter(|message| !self.is_row(message.tag))))
     }
@@ -96,7 +96,7 @@ impl Frames {
     }
 
     /// A password after the login has no meaning to a server, and may be a token that it must not see.
-    fn may_stand(&self, tag: u8) -> Result<(), Fault> {
+    fn check_tag(&self, tag: u8) -> Result<(), Fault> {
         match (self.speaker, tag) {
             (Culprit::Client, b'p') => Err(self.fault("a password after the login")),
             _ => Ok(()),

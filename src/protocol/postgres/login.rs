@@ -20,7 +20,7 @@ const MAX_KEPT: usize = 256 * 1024;
 /// Bytes of a server's words that are kept for the log.
 const MAX_WORDS: usize = 300;
 
-/// What of the account a server may be shown.
+/// What may be revealed to the server.
 #[derive(Clone, Debug, Default)]
 pub struct Allowed {
     /// What it may ask for.
@@ -29,7 +29,7 @@ pub struct Allowed {
     pub encrypted: bool,
 }
 
-/// A login under way.
+/// A login in progress.
 pub struct Login {
     user: Box<str>,
     password: Option<Arc<Secret>>,
@@ -41,7 +41,7 @@ pub struct Login {
     key: Option<CancelKey>,
 }
 
-/// What the server's next message may be.
+/// The expected next message.
 enum State {
     /// How it wants the account proved, or that it does not.
     Started,
@@ -59,7 +59,7 @@ enum State {
     Accepted,
 }
 
-/// How far a login is.
+/// Progress of a login.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
     /// More must come from the server.
@@ -114,7 +114,7 @@ fn iterations(said: &[u8]) -> Option<u32> {
     std::str::from_utf8(attribute).ok()?.parse().ok()
 }
 
-/// Why a login came to nothing. No text holds the password.
+/// Why a login failed. No text holds the password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginFault {
     /// The server does not take the account.
@@ -139,7 +139,7 @@ pub enum LoginFault {
     /// There is no password for this account.
     #[error("the upstream asks for a password, and the account has none")]
     NoPassword,
-    /// It does not know what it should.
+    /// The server's proof does not verify.
     #[error("the upstream does not prove that it knows the password (SCRAM)")]
     Unproven,
     /// It broke a rule.

@@ -32,9 +32,9 @@ pub const ALPN: &[u8] = b"postgresql";
 /// Asks the server for TLS; it answers with one byte.
 pub const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 /// "Yes" to an SSLRequest.
-pub const TLS_WILLING: u8 = b'S';
+pub const TLS_ACCEPTED: u8 = b'S';
 /// "No" to an SSLRequest or a GSSENCRequest; the client goes on or leaves.
-pub const UNWILLING: u8 = b'N';
+pub const TLS_REFUSED: u8 = b'N';
 
 /// Asks the client for a password in clear, which inside TLS is the token.
 pub const ASK_PASSWORD: [u8; 9] = *b"R\0\0\0\x08\0\0\0\x03";
@@ -46,7 +46,7 @@ pub const MAX_PASSWORD: usize = 16 * 1024;
 
 const SECTION: &str = "PostgreSQL, Message Formats";
 
-/// What names a running session in a CancelRequest. Whoever knows it can cancel, so it is never printed.
+/// The key of a CancelRequest. Whoever knows it can cancel, so it is never printed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CancelKey {
     /// The server process, which `pg_stat_activity` and notifications show as well.
@@ -75,19 +75,19 @@ impl fmt::Debug for CancelKey {
 pub mod sqlstate {
     /// The password is wrong.
     pub const INVALID_PASSWORD: &str = "28P01";
-    /// Who it is, is known or not to be known, and may not.
+    /// Access is denied.
     pub const INVALID_AUTHORIZATION: &str = "28000";
     /// A rule of the protocol was broken.
     pub const PROTOCOL_VIOLATION: &str = "08P01";
     /// The connection to the server broke or could not be made.
     pub const CONNECTION_FAILURE: &str = "08006";
-    /// The server did not want the connection.
+    /// The server rejected the connection.
     pub const REJECTED: &str = "08004";
     /// Too many connections.
     pub const TOO_MANY_CONNECTIONS: &str = "53300";
     /// Somebody who may ended the session.
     pub const ADMIN_SHUTDOWN: &str = "57P01";
-    /// Not just now.
+    /// Temporarily unavailable.
     pub const CANNOT_CONNECT_NOW: &str = "57P03";
     /// Nothing was said for too long.
     pub const IDLE_SESSION_TIMEOUT: &str = "57P05";

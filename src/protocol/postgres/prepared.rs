@@ -39,7 +39,7 @@ impl Portal {
     }
 }
 
-/// What an answer is awaited to.
+/// A request whose answer is pending.
 enum Asked {
     Query,
     Sync,

@@ -14,7 +14,7 @@ const SSL_REQUEST: u32 = 0x04d2_162f;
 const GSSENC_REQUEST: u32 = 0x04d2_1630;
 const CANCEL_REQUEST: u32 = 0x04d2_162e;
 
-/// What a client may begin with.
+/// A first packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Opening {
     /// It asks for TLS.
@@ -40,7 +40,7 @@ pub struct Startup {
     parameters: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// What the gateway sets in a startup message, in place of what the client says.
+/// Values that the gateway sets in a startup message.
 #[derive(Clone, Copy, Debug)]
 pub struct Replace<'a> {
     /// The stored user.

@@ -3,7 +3,7 @@
 
 use super::Ended;
 
-/// What is under way.
+/// Work in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
     /// ReadyForQuery messages that are to come.

@@ -123,7 +123,7 @@ pub fn view(bytes: &[u8]) -> Vec<u8> {
     view
 }
 
-/// What a command that was read whole is to a gateway.
+/// A parsed command, as far as the gateway needs it.
 #[derive(PartialEq, Eq)]
 pub enum Login {
     /// AUTH, with or without a user's name, which counts for nothing beside a token.

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 /// Bytes of a line that is read whole: a mark's error, which repeats its name, or the reply to a login.
 const MAX_LINE: usize = 1024;
 /// Bytes of a line that are kept: a number with its type, or the front of an error.
-const KEPT: usize = 24;
+const MAX_LINE_KEPT: usize = 24;
 /// What a client is told in the place of the upstream's words about the stored account.
 const ACCOUNT_REFUSED: &[u8] = b"-ERR the upstream does not let the gateway in\r\n";
 /// Elements of the array with which HELLO is answered in RESP2: seven names and values, a few less in old servers.
@@ -41,7 +41,7 @@ pub struct Replies {
     is_opaque: bool,
 }
 
-/// What becomes of a mark's error.
+/// What replaces a mark's error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The client is told this instead.
@@ -61,12 +61,12 @@ pub enum LoginOf {
     Hello,
 }
 
-/// What the upstream made of a client's login.
+/// The upstream's verdict on a client's login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The account is in force from here on.
     Accepted,
-    /// Everything is as it was.
+    /// Nothing changes.
     Refused,
 }
 
@@ -75,8 +75,8 @@ pub enum Verdict {
 enum Place {
     /// The type of an element.
     Type,
-    /// One of a line; the first [`KEPT`] are kept.
-    Line { kept: [u8; KEPT], have: usize, after_cr: bool },
+    /// One of a line; the first [`MAX_LINE_KEPT`] are kept.
+    Line { kept: [u8; MAX_LINE_KEPT], have: usize, after_cr: bool },
     /// One of a string and the line's end behind it, this many together.
     String(u64),
 }
@@ -256,7 +256,7 @@ impl Replies {
                     if !b"+-:_#,($=!*%~>|".contains(&data[at]) {
                         return Err(upstream("a reply of an unknown type"));
                     }
-                    self.place = Place::Line { kept: [0; KEPT], have: 0, after_cr: false };
+                    self.place = Place::Line { kept: [0; MAX_LINE_KEPT], have: 0, after_cr: false };
                 }
                 Place::String(left) => {
                     let here = (*left).min((data.len() - at) as u64);
@@ -270,7 +270,7 @@ impl Replies {
                     let rest = &data[at..];
                     let end = memchr::memchr(b'\n', rest);
                     let here = end.map_or(rest.len(), |end| end + 1);
-                    let keep = here.min(KEPT - *have);
+                    let keep = here.min(MAX_LINE_KEPT - *have);
                     kept[*have..*have + keep].copy_from_slice(&rest[..keep]);
                     *have += keep;
                     let cr = if here >= 2 { rest[here - 2] == b'\r' } else { *after_cr };

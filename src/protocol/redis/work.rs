@@ -1,7 +1,7 @@
-//! What a session has under way, as far as names of commands and types of replies tell. It decides when a connection may
+//! Tracks a session's work in flight by command names and reply types. It decides when a connection may
 //! be ended without cutting anything, and nothing else: no order of replies depends on it.
 
-/// What a command's name tells of its replies.
+/// The replies that a command's name implies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// One reply.
@@ -26,7 +26,7 @@ pub enum Kind {
     Monitor,
 }
 
-/// What is under way.
+/// Work in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
     /// Replies that are to come.

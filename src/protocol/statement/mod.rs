@@ -32,7 +32,7 @@ pub struct Statement<'a> {
     pub portal: &'a [u8],
     /// The text, as far as it was kept.
     pub text: Shown<'a>,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: Outcome,
     /// The SQLSTATE of its error; empty without one.
     pub sqlstate: &'a [u8],

@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::str::FromStr;
 use zeroize::Zeroizing;
 
-/// Who can open what is recorded: `age1…`.
+/// A recipient: `age1…`.
 #[derive(Clone)]
 pub struct Recipient(x25519::Recipient);
 

@@ -22,7 +22,7 @@ pub const LAST: u8 = 2;
 /// The payload is sealed under K_facts.
 pub const SEALED: u8 = 4;
 
-/// What a frame holds.
+/// Kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -215,7 +215,7 @@ impl KeyNotice {
     }
 }
 
-/// Payload of an END frame: what of the session was recorded, over all segments.
+/// Payload of an END frame: the session's recorded totals over all segments.
 ///
 /// ```text
 ///   0 8 bytes down | 8 8 records down | 16 8 bytes up | 24 8 records up | 32 8 bytes lost | 40 8 records lost

@@ -13,7 +13,7 @@ pub mod traffic;
 #[cfg(test)]
 mod tests;
 
-/// What is wrong with the bytes of a recording.
+/// A format error.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormatFault {
     /// The bytes end before the structure does.

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 const IDLE: Duration = Duration::from_secs(1);
 /// The least urgent niceness.
-const LOWEST: i32 = 19;
+const MAX_NICENESS: i32 = 19;
 const BUFFER: usize = 1 << 20;
 
 pub(super) fn run(archive: &Archive, stop: &Stop) {
     // A niceness is a thread's own on Linux. Without it, hashing only competes more.
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), LOWEST);
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), MAX_NICENESS);
     loop {
         match archive.wait_closed(IDLE) {
             Some(closed) => enter(archive, closed),

@@ -1,4 +1,4 @@
-//! A directory of recordings while a gateway writes into it: what one second and what one closed segment ask for.
+//! The keeper of a directory of recordings: periodic signing, and the work for each closed segment.
 //!
 //! ```text
 //!   signer, each second   chunk entries of open segments → sync (durability 1s) → log → checkpoint → <n>.sum
@@ -36,7 +36,7 @@ pub struct Recordings {
     hasher: Option<JoinHandle<()>>,
 }
 
-/// What ran, for the `start` entry.
+/// Version and digests of the running gateway, for the `start` entry.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
     /// SHA-256 of the configuration.
@@ -44,7 +44,7 @@ pub struct Origin {
 }
 
 impl Recordings {
-    /// Opens a directory, enters what a process before has left, and starts the threads.
+    /// Opens a directory, recovers what an earlier process left, and starts the threads.
     pub fn open(settings: Settings, origin: &Origin) -> Result<Self, DirectoryFault> {
         let (archive, log) = open(settings, clock::system, origin)?;
         let signer = Signer::new(archive.clone(), log);

@@ -21,12 +21,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// What is asked for a session.
+/// A request's verb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Retention and erasure refuse the session.
     Hold,
-    /// They do not any more.
+    /// The hold is released.
     Release,
     /// Its secrets are overwritten: nobody can open it again.
     Erase,
@@ -109,23 +109,23 @@ pub(super) struct Requests {
 
 /// Why a request is not done.
 #[derive(Debug)]
-enum Undone {
-    /// And never will be.
+enum RequestFault {
+    /// Permanently refused.
     Refused(String),
     /// Its entry is in the log, and cannot be signed now.
     Unsigned(DirectoryFault),
 }
 
-impl Undone {
+impl RequestFault {
     fn refused(fault: DirectoryFault) -> Self {
-        Undone::Refused(fault.to_string())
+        RequestFault::Refused(fault.to_string())
     }
 
     /// What it is where nobody tries again: an entry that is not signed is lost with the process.
     fn text(self) -> String {
         match self {
-            Undone::Refused(why) => why,
-            Undone::Unsigned(fault) => fault.to_string(),
+            RequestFault::Refused(why) => why,
+            RequestFault::Unsigned(fault) => fault.to_string(),
         }
     }
 }
@@ -145,8 +145,8 @@ impl Requests {
             let done = serve_one(directory, log, &text, &mut entered);
             let answer = match done {
                 Ok(done) => format!("done {done}"),
-                Err(Undone::Refused(why)) => format!("refused {why}"),
-                Err(Undone::Unsigned(fault)) => {
+                Err(RequestFault::Refused(why)) => format!("refused {why}"),
+                Err(RequestFault::Unsigned(fault)) => {
                     self.unsigned.extend(entered.map(|entered| (path, entered)));
                     return Err(fault);
                 }
@@ -164,47 +164,51 @@ fn serve_one(
     log: &mut Log,
     text: &str,
     entered: &mut Option<u64>,
-) -> Result<String, Undone> {
+) -> Result<String, RequestFault> {
     let entry = Entry::parse(text.trim());
     match (entry.as_ref().map(|entry| (entry.verb, entry)), Request::parse(text)) {
         (Some(("report", report)), _) => enter_report(log, report.get("sha256").unwrap_or_default(), entered),
         (Some(("rewrap", rewrap)), _) => enter_rewrap(log, rewrap, entered),
-        (_, None) => Err(Undone::Refused("not a request".to_owned())),
+        (_, None) => Err(RequestFault::Refused("not a request".to_owned())),
         (_, Some(request)) => try_perform(directory, log, &request, entered),
     }
 }
 
 /// Has a line in the log, signed; gives its number. `entered`: where it stands since an earlier try.
-fn enter(log: &mut Log, line: &str, entered: &mut Option<u64>) -> Result<u64, Undone> {
+fn enter(log: &mut Log, line: &str, entered: &mut Option<u64>) -> Result<u64, RequestFault> {
     let number = match *entered {
         Some(number) => number,
         None => {
-            log.append(line).map_err(Undone::refused)?;
+            log.append(line).map_err(RequestFault::refused)?;
             log.size() - 1
         }
     };
     *entered = Some(number);
-    log.checkpoint().map_err(Undone::Unsigned)?;
+    log.checkpoint().map_err(RequestFault::Unsigned)?;
     Ok(number)
 }
 
 /// Enters the SHA-256 of a report into the log, and signs it: as a line of `sha256sum`.
-fn enter_report(log: &mut Log, sha256: &str, entered: &mut Option<u64>) -> Result<String, Undone> {
+fn enter_report(log: &mut Log, sha256: &str, entered: &mut Option<u64>) -> Result<String, RequestFault> {
     if super::super::unhex(sha256).is_none_or(|bytes| bytes.len() != 32) {
-        return Err(Undone::Refused("a report has a SHA-256 of 64 hex digits".into()));
+        return Err(RequestFault::Refused("a report has a SHA-256 of 64 hex digits".into()));
     }
     let number = enter(log, &format!("report sha256={sha256}"), entered)?;
     Ok(format!("entry {number}\n{}", log.sign_report(format!("{sha256}  report.json\n").as_bytes())))
 }
 
 /// Enters that somebody who can open segments seals their keys to others.
-fn enter_rewrap(log: &mut Log, rewrap: &Entry<'_>, entered: &mut Option<u64>) -> Result<String, Undone> {
+fn enter_rewrap(
+    log: &mut Log,
+    rewrap: &Entry<'_>,
+    entered: &mut Option<u64>,
+) -> Result<String, RequestFault> {
     let recipients = rewrap.get("recipients").unwrap_or_default();
     let read = recipients.split(',').try_for_each(|text| text.parse::<Recipient>().map(drop));
-    read.map_err(Undone::Refused)?;
+    read.map_err(RequestFault::Refused)?;
     let segments = rewrap.number("segments");
-    let segments =
-        segments.ok_or_else(|| Undone::Refused("how many segments are sealed again is missing".into()))?;
+    let segments = segments
+        .ok_or_else(|| RequestFault::Refused("how many segments are sealed again is missing".into()))?;
     let number = enter(log, &format!("rewrap segments={segments} recipients={recipients}"), entered)?;
     Ok(format!("entry {number}"))
 }
@@ -223,7 +227,7 @@ pub fn note_rewrap(
             let mut log = Log::open(&directory, super::super::clock::system)?;
             let entry = Entry::parse(&line);
             let entry = entry.ok_or_else(|| "not an entry".to_owned());
-            Ok(entry.and_then(|entry| enter_rewrap(&mut log, &entry, &mut None).map_err(Undone::text)))
+            Ok(entry.and_then(|entry| enter_rewrap(&mut log, &entry, &mut None).map_err(RequestFault::text)))
         }
         Err(DirectoryFault::InUse(_)) => ask_gateway(&Directory::read(root)?, &line),
         Err(fault) => Err(fault),
@@ -236,7 +240,7 @@ pub fn sign_report(root: &Path, sha256: &str) -> Result<Result<String, String>, 
     let done = match Directory::open(root) {
         Ok(directory) => {
             let mut log = Log::open(&directory, super::super::clock::system)?;
-            enter_report(&mut log, sha256, &mut None).map_err(Undone::text)
+            enter_report(&mut log, sha256, &mut None).map_err(RequestFault::text)
         }
         Err(DirectoryFault::InUse(_)) => ask_gateway(&directory, &format!("report sha256={sha256}"))?,
         Err(fault) => return Err(fault),
@@ -247,9 +251,9 @@ pub fn sign_report(root: &Path, sha256: &str) -> Result<Result<String, String>, 
     }))
 }
 
-/// Does what is asked, or says why not.
+/// Performs a request, or returns why not.
 pub fn perform(directory: &Directory, log: &mut Log, request: &Request) -> Result<String, String> {
-    try_perform(directory, log, request, &mut None).map_err(Undone::text)
+    try_perform(directory, log, request, &mut None).map_err(RequestFault::text)
 }
 
 fn try_perform(
@@ -257,11 +261,11 @@ fn try_perform(
     log: &mut Log,
     request: &Request,
     entered: &mut Option<u64>,
-) -> Result<String, Undone> {
-    let refuse = |why: String| Err(Undone::Refused(why));
+) -> Result<String, RequestFault> {
+    let refuse = |why: String| Err(RequestFault::Refused(why));
     let session = request.session;
     let mut places = Vec::new();
-    for number in directory.segments().map_err(Undone::refused)? {
+    for number in directory.segments().map_err(RequestFault::refused)? {
         let path = directory.segment(number, "seg");
         // One that cannot be read hides no other.
         let found = SegmentFile::open(&path).map(|file| key_places(file, session)).unwrap_or_default();
@@ -274,7 +278,7 @@ fn try_perform(
     }
     // Of what is entered already it was decided before.
     if entered.is_none() {
-        let held = read_held(directory, log).map_err(Undone::refused)?;
+        let held = read_held(directory, log).map_err(RequestFault::refused)?;
         match (request.action, held.contains(&session)) {
             (Action::Erase, true) => return refuse(format!("session {session} is held; release it first")),
             (Action::Hold, true) => return refuse(format!("session {session} is held already")),
@@ -301,7 +305,7 @@ fn try_perform(
         for (segment, entries) in &places {
             let told =
                 |fault| format!("entry {number} says that it is erased, and it is not: {fault}; ask again");
-            erase(directory, *segment, entries).map_err(|fault| Undone::Refused(told(fault)))?;
+            erase(directory, *segment, entries).map_err(|fault| RequestFault::Refused(told(fault)))?;
         }
     }
     Ok(format!("entry {number}"))

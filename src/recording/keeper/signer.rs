@@ -1,4 +1,4 @@
-//! The signer: once a second, what happened goes into the log, and the log is signed.
+//! The signer: appends entries and signs the log, once a second.
 
 use super::super::archive::{Archive, Progress};
 use super::super::files::{DirectoryFault, replace};
@@ -51,7 +51,7 @@ impl Signer {
         }
     }
 
-    /// What one second asks for. A log that cannot be written is tried again in the next.
+    /// One second's work. A failed write is retried in the next.
     pub(in super::super) fn turn(&mut self) {
         let mut failed = self.try_turn();
         if failed.is_err() && self.log.release_reserve() {
@@ -141,7 +141,7 @@ impl Signer {
         self.archive.enter(line);
     }
 
-    /// Completes the log: nothing comes any more.
+    /// Completes the log at the end of the process.
     pub(in super::super) fn finish(&mut self) {
         self.archive.enter(format!("stop {}", self.archive.sums()));
         self.turn();

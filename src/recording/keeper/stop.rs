@@ -1,4 +1,4 @@
-//! How the threads are told to end.
+//! Stop signal of the threads.
 
 use parking_lot::{Condvar, Mutex};
 use std::time::Duration;

@@ -17,7 +17,7 @@ const COSIGNATURE: u8 = 4;
 /// Signatures of a note that are looked at (c2sp.org/signed-note allows a limit of 16 at least).
 const MAX_SIGNATURES: usize = 100;
 
-/// What a key signs.
+/// Purpose of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Notes: a log's key.
@@ -43,7 +43,7 @@ pub struct Verifier {
     purpose: Purpose,
 }
 
-/// What a signature line is to a key.
+/// Result of matching a signature line with a key.
 enum Signed {
     /// Another key's.
     No,
@@ -180,7 +180,7 @@ impl Signer {
     }
 }
 
-/// What a log was at one moment.
+/// A checkpoint: the log's size and root at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The log's name.

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 const MAX_ENTRY: usize = 65_535;
 
 /// Bytes of the disk that are the log's own when the disk is full: hours of entries.
-const RESERVE: u64 = 1 << 20;
+const RESERVED_BYTES: u64 = 1 << 20;
 
 /// A log that can be appended to.
 pub struct Log {
@@ -217,7 +217,7 @@ impl Log {
         Ok(())
     }
 
-    /// Keeps `RESERVE` bytes of the disk for the log: a full disk must not keep retention from saying what it deletes.
+    /// Keeps `RESERVED_BYTES` bytes of the disk for the log: a full disk must not keep retention from saying what it deletes.
     pub fn reserve(&self) {
         let path = self.folder.join("reserve");
         if path.exists() {
@@ -225,7 +225,7 @@ impl Log {
         }
         let file = private_options().create(true).truncate(true).open(&path);
         // Without space there is no reserve; the next try is a second later.
-        if file.is_ok_and(|file| fallocate(&file, FallocateFlags::empty(), 0, RESERVE).is_err()) {
+        if file.is_ok_and(|file| fallocate(&file, FallocateFlags::empty(), 0, RESERVED_BYTES).is_err()) {
             let _ = std::fs::remove_file(&path);
         }
     }

@@ -9,7 +9,7 @@ use super::store::{bundles, last_bundle, read_checked_bundle, read_entries};
 use super::tree::{Edge, Hash, leaf};
 use std::path::PathBuf;
 
-/// A log that was read, with all that is wrong with it.
+/// A verified log and its findings.
 #[derive(Debug, Default)]
 pub struct VerifiedLog {
     /// Entries up to the newest signed checkpoint.

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 /// Hashes of the longest proof of a tree with 2^64 entries (c2sp.org/tlog-witness).
 const MAX_PROOF: usize = 63;
 
-/// Why a checkpoint is not cosigned.
+/// Why a checkpoint is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Not a request of the protocol.
@@ -79,7 +79,7 @@ impl AddCheckpoint {
     }
 }
 
-/// What a witness remembers of one log.
+/// A witness's state of one log.
 #[derive(Clone, Debug)]
 pub struct Witness {
     log: Verifier,

@@ -1,4 +1,4 @@
-//! What the log says of segments, sessions and runs of the gateway.
+//! The log's statements about segments, sessions and runs of the gateway.
 
 use super::super::directory::{Directory, DirectoryFault};
 use super::super::log::entry::Entry;
@@ -43,7 +43,7 @@ pub struct LogView {
 }
 
 /// There is an entry each minute at least.
-const SILENCE: u64 = 150_000_000_000;
+const MAX_ENTRY_GAP: u64 = 150_000_000_000;
 
 /// One run of the gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl LogView {
         let Some(entry) = Entry::parse(line) else { return };
         let time = entry.number("time").unwrap_or(self.last_time);
         let is_running = self.runs.last().is_some_and(|run| !run.is_stopped) && entry.verb != "start";
-        if is_running && time.saturating_sub(self.last_time) > SILENCE {
+        if is_running && time.saturating_sub(self.last_time) > MAX_ENTRY_GAP {
             self.silences.push((self.last_time, time));
         }
         self.last_time = time;

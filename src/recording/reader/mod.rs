@@ -1,4 +1,4 @@
-//! Reads recordings. One bad file never hides the others: what is wrong with it is told with file, offset and reason.
+//! Readers of recordings. One bad file never hides the others: each fault has file, offset and reason.
 
 pub mod log_view;
 mod player;

@@ -1,4 +1,4 @@
-//! Opens what is sealed: a segment's keys with an auditor's identity, and records with the keys of their plane.
+//! Decryption: opens a segment's keys with an auditor's identity, and records with the keys of their plane.
 
 use super::super::files::{read_file, read_small, replace};
 use super::super::format::FormatFault;

@@ -37,7 +37,7 @@ pub struct SessionSummary {
     pub closed: String,
 }
 
-/// What a reader of many segments tells while it reads.
+/// The `Observer` trait: progress and facts of a reader of many segments.
 pub trait Observer {
     /// Segment `place` of `count`, counted from 0, is read now.
     fn segment(&mut self, _place: usize, _count: usize) {}
@@ -45,7 +45,7 @@ pub trait Observer {
     fn fact(&mut self, _session: SessionId, _line: &[u8]) {}
 }
 
-/// Wants to know nothing.
+/// An observer that ignores everything.
 impl Observer for () {}
 
 /// All sessions, the oldest first, and what could not be read. Needs no key; with identities the observer sees sealed
@@ -145,7 +145,7 @@ impl SessionSummary {
     }
 }
 
-/// What happened in a session, in order.
+/// An event of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// An audit line.

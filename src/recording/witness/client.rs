@@ -35,7 +35,7 @@ pub struct AskedWitness {
     pub interval: Duration,
 }
 
-/// How a witness does.
+/// Status of a witness.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WitnessStatus {
     /// The name of its key.
@@ -56,7 +56,7 @@ enum Outcome {
     Silent,
 }
 
-/// Why a checkpoint is not cosigned.
+/// Why a checkpoint is refused.
 #[derive(Debug, thiserror::Error)]
 enum AskFault {
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! What this gateway remembers as a witness of other logs.
+//! State of this gateway as a witness of other logs.
 //!
 //! ```text
 //!   lock                    held by the process that signs (flock)
@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
-/// How this gateway is a witness of others.
+/// Settings of the witness.
 #[derive(Clone)]
 pub struct ServedWitness {
     /// Where it listens.

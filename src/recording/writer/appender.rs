@@ -22,7 +22,7 @@ const RESERVE_INTERVAL_NS: u64 = 1_000_000_000;
 /// Bytes that sealing adds to a record.
 const EXPANSION: usize = crate::tls::record::HEADER + 1 + 16;
 
-/// What a frame is made from.
+/// Content of a frame.
 #[derive(Clone, Copy)]
 pub(super) enum Payload<'a> {
     /// Whole records as they went over the wire.
@@ -185,7 +185,7 @@ impl Appender {
         }
         if let Some(plane) = plane.or(gap_plane(payload)) {
             let state = tape.plane(plane)?;
-            if state.is_worn() {
+            if state.needs_rekey() {
                 state.rekey()?;
             }
             if matches!(payload, Payload::Wire(..)) && state.is_sealed_here() {

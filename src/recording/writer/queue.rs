@@ -23,7 +23,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Between two looks whether a segment is old enough to be closed.
-const TICK: Duration = Duration::from_secs(1);
+const SEGMENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What happens to a session, in order.
 pub(super) enum Event {
@@ -128,7 +128,7 @@ impl Drain {
     fn run(&mut self, from: &Receiver<(SessionId, Event)>, waiting: &AtomicUsize) {
         let mut ticked = Instant::now();
         loop {
-            match from.recv_timeout(TICK) {
+            match from.recv_timeout(SEGMENT_CHECK_INTERVAL) {
                 Ok((session, event)) => {
                     let cost = event.cost();
                     self.take(session, event);
@@ -138,7 +138,7 @@ impl Drain {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             // Also where somebody always speaks.
-            if ticked.elapsed() >= TICK {
+            if ticked.elapsed() >= SEGMENT_CHECK_INTERVAL {
                 ticked = Instant::now();
                 self.appenders.values_mut().for_each(Appender::tick);
             }

@@ -1,4 +1,4 @@
-//! What a session holds while it is recorded: its planes' secrets and positions, and its totals.
+//! A tape: a recorded session's secrets, positions and totals.
 
 use super::super::archive::RecordingFault;
 use super::super::format::frame::{Plane, Totals};
@@ -101,8 +101,8 @@ impl PlaneState {
         sealer.seal(Content::Data, plaintext, out).map_err(|_| RecordingFault::Exhausted)
     }
 
-    pub(super) fn is_worn(&self) -> bool {
-        self.sealer.as_ref().is_some_and(Sealer::is_worn)
+    pub(super) fn needs_rekey(&self) -> bool {
+        self.sealer.as_ref().is_some_and(Sealer::needs_rekey)
     }
 
     pub(super) fn is_sealed_here(&self) -> bool {

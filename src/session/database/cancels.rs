@@ -50,7 +50,7 @@ impl Cancels {
 /// A PostgreSQL session that can be cancelled.
 #[derive(Clone)]
 pub struct CancelTarget {
-    /// Whose statement it is.
+    /// The identity that runs the statement.
     pub session: SessionId,
     /// Under which it runs, and under which it may be cancelled.
     pub permit: Permit,
@@ -113,12 +113,12 @@ impl<K: Copy + Eq + Hash, T: Clone> CancelTable<K, T> {
         }
     }
 
-    /// Whom this key cancels on this route.
+    /// The target of this key on this route.
     pub fn find(&self, route: &RouteName, key: K) -> Option<T> {
         self.targets.lock().get(&(route.clone(), key)).cloned()
     }
 
-    /// Whom this key cancels, on whichever route; `None` also where it would cancel two.
+    /// The target of this key on any route; `None` also where there are two.
     pub fn find_on_any_route(&self, key: K) -> Option<T> {
         let targets = self.targets.lock();
         let mut found = targets.iter().filter(|((_, other), _)| *other == key).map(|(_, target)| target);
@@ -127,7 +127,7 @@ impl<K: Copy + Eq + Hash, T: Clone> CancelTable<K, T> {
 }
 
 impl<K: Copy + Eq + Hash, T: Clone> CancelEntry<K, T> {
-    /// Whom this place stands for.
+    /// The target of this entry.
     pub fn target(&self) -> Option<T> {
         self.table.targets.lock().get(&self.at).cloned()
     }

@@ -1,4 +1,4 @@
-//! What a database's protocol owes to the traffic that is common to all of them.
+//! The `Dialect` trait: what each database protocol provides to the common traffic.
 
 use crate::close::Close;
 use crate::credential::Account;
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 /// **What the caller promises.** `pass_up` and `pass_down` get every byte of their direction once and in order. After
 /// `pass_up` returned `Pending`, the same bytes are offered again, from where the edit stood. After either returned
 /// [`Stop`], or once the session is to end, `pass_up` is not called any more; `pass_down` is called with
-/// [`Until::Boundary`] until `is_between(Down)`, and then not any more. A [`Notice`] is only put in where
+/// [`Until::Boundary`] until `is_between(Down)`, and then not any more. A [`ClosingMessage`] is only put in where
 /// `is_between(Down)`, and [`Dialect::TERMINATE`] only where `is_between(Up)`: each at most once.
 ///
 /// **What the dialect promises.** A call that returns `Ok` has dealt with the whole edit, or has stopped where `until`
@@ -33,7 +33,7 @@ pub trait Dialect {
     /// True where a server drops what it does for a client as soon as that ends its direction, and closes without a word.
     const UPSTREAM_LEAVES_WITH_CLIENT: bool = false;
 
-    /// Lets the client's messages pass up, and takes out or puts in what is not to pass as it came.
+    /// Passes the client's messages up, edited where needed.
     fn pass_up(
         &mut self,
         cx: &mut Context<'_>,
@@ -53,7 +53,7 @@ pub trait Dialect {
     }
 
     /// True where the source of this direction may leave without close_notify, between two messages.
-    fn may_leave_silently(&self, _: Direction) -> bool {
+    fn may_omit_close_notify(&self, _: Direction) -> bool {
         self.has_quit()
     }
 
@@ -68,7 +68,7 @@ pub trait Dialect {
     fn has_quit(&self) -> bool;
 
     /// The notice as a message for the client; empty where the protocol has no place for it.
-    fn encode(&self, notice: &Notice, session: SessionId) -> Vec<u8>;
+    fn encode(&self, notice: &ClosingMessage, session: SessionId) -> Vec<u8>;
 
     /// The relay is over. Tells the trail what the dialect knows.
     fn finish(&mut self, _: &mut Trail) {}
@@ -90,7 +90,7 @@ pub enum Until {
     Boundary,
 }
 
-/// Why a dialect lets nothing more pass.
+/// Why a dialect stops the traffic.
 #[derive(Debug)]
 pub enum Stop {
     /// The source broke a rule.
@@ -100,7 +100,7 @@ pub enum Stop {
         /// The reason that counts.
         close: Close,
         /// What the client is told.
-        notice: Notice,
+        notice: ClosingMessage,
         /// What the log says beside the reason.
         detail: Option<&'static str>,
     },
@@ -113,9 +113,9 @@ pub enum Stop {
     },
 }
 
-/// What a client is told at the end of its session.
+/// The message for a client at the end of its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
+pub enum ClosingMessage {
     /// Its permit has ended.
     Expired,
     /// A new configuration does not permit it, or gives it another account.
@@ -136,21 +136,21 @@ pub enum Notice {
     AccountRefused,
 }
 
-impl Notice {
+impl ClosingMessage {
     /// The sentence for the client.
     pub fn words(self) -> &'static str {
         match self {
-            Notice::Expired => "the permit of this session has ended; connect again with a new token",
-            Notice::NotPermitted => {
+            ClosingMessage::Expired => "the permit of this session has ended; connect again with a new token",
+            ClosingMessage::NotPermitted => {
                 "this session is not permitted any more, or not with this account; connect again"
             }
-            Notice::GoingAway => "the gateway is going away; connect again",
-            Notice::Ended => "an operator of the gateway ended this session",
-            Notice::Idle => "nothing was said for as long as the gateway allows",
-            Notice::UpstreamBroke => "the connection between the gateway and the upstream broke",
-            Notice::Fault(rule) => rule,
-            Notice::LoginsRefused => "too many logins were refused",
-            Notice::AccountRefused => "the upstream does not let the gateway in any more",
+            ClosingMessage::GoingAway => "the gateway is going away; connect again",
+            ClosingMessage::Ended => "an operator of the gateway ended this session",
+            ClosingMessage::Idle => "nothing was said for as long as the gateway allows",
+            ClosingMessage::UpstreamBroke => "the connection between the gateway and the upstream broke",
+            ClosingMessage::Fault(rule) => rule,
+            ClosingMessage::LoginsRefused => "too many logins were refused",
+            ClosingMessage::AccountRefused => "the upstream does not let the gateway in any more",
         }
     }
 }

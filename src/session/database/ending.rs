@@ -1,12 +1,12 @@
-//! How a database session comes to its end: told in its own protocol, where no message is under way.
+//! Ending a database session: an error message in its protocol, between two messages.
 
 use crate::close::Close;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How far the end of a session is. `W` is what the client is to be told.
+/// Progress of a session's end. `W`: the final message.
 pub(super) enum End<W> {
-    /// Not in sight.
+    /// Not ending.
     Open,
     /// The client is to be told as soon as no message of the upstream's is under way, and then it is over.
     Leaving { close: Close, words: W, until: Instant },
@@ -18,14 +18,14 @@ pub(super) enum End<W> {
 const LAST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl<W> End<W> {
-    /// The session is to end, if it is not about to.
+    /// Begins the end, unless it has begun.
     pub(super) fn leave(&mut self, close: Close, words: W) {
         if self.is_open() {
             *self = End::Leaving { close, words, until: Instant::now() + LAST_MESSAGE_TIMEOUT };
         }
     }
 
-    /// The upstream has said all; a client that goes on would talk to nobody.
+    /// The upstream has ended its direction.
     pub(super) fn upstream_ended(&mut self) {
         if self.is_open() {
             *self = End::Left { close: Close::Done, until: Instant::now() + LAST_MESSAGE_TIMEOUT };
@@ -34,7 +34,7 @@ impl<W> End<W> {
 
     /// What the client is to be told, at a place where it can be. Nothing is said twice.
     pub(super) fn say(&mut self) -> Option<W> {
-        if !self.is_leaving() {
+        if !self.is_ending() {
             return None;
         }
         match std::mem::replace(self, End::Open) {
@@ -51,7 +51,7 @@ impl<W> End<W> {
     }
 
     /// True while there is something to tell the client.
-    pub(super) fn is_leaving(&self) -> bool {
+    pub(super) fn is_ending(&self) -> bool {
         matches!(self, End::Leaving { .. })
     }
 
@@ -71,7 +71,7 @@ impl<W> End<W> {
         }
     }
 
-    /// That moment has come. `Err`: whoever reads so slowly is not waited for.
+    /// The deadline was reached. `Err`: the peer reads too slowly.
     pub(super) fn check_patience(&self) -> Result<(), Close> {
         match self {
             End::Open => Ok(()),
@@ -92,7 +92,7 @@ mod tests {
         end.leave(Close::Expired, "first");
         end.leave(Close::Drained, "second");
         end.upstream_ended();
-        assert!(end.is_leaving() && end.left().is_none());
+        assert!(end.is_ending() && end.left().is_none());
         assert_eq!(end.due(permit), Some(now + LAST_MESSAGE_TIMEOUT));
         assert_eq!((end.say(), end.say()), (Some("first"), None));
         assert_eq!((end.left(), end.check_patience()), (Some(Close::Expired), Err(Close::Expired)));

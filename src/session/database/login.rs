@@ -1,4 +1,4 @@
-//! The login of a database session, up to both legs standing.
+//! The login of a database session, until both legs are established.
 //!
 //! ```text
 //!   client                      gateway                                          upstream
@@ -50,16 +50,16 @@ pub(in crate::session) struct DatabaseStart<L> {
 pub(in crate::session) trait LoginDialect: Sized {
     /// What follows the messages once both legs stand.
     type Dialect: Dialect;
-    /// Why the upstream and the gateway came to no login, in the protocol's terms.
+    /// Why the upstream login failed, in the protocol's terms.
     type Fault: std::error::Error;
 
-    /// Finds out who speaks: by certificate or tunnel, or by the token that the client sends.
+    /// Identifies the client by certificate, tunnel, or token.
     async fn identify(
         start: Box<DatabaseStart<Self>>,
         trail: &mut Trail,
     ) -> Result<Identified<DatabaseStart<Self>>, Close>;
 
-    /// Says why an identity that is permitted cannot be served all the same.
+    /// Why a permitted identity cannot be served.
     fn check(&self, _: &Database, _: &Identity) -> Result<(), &'static str> {
         Ok(())
     }
@@ -103,7 +103,7 @@ pub(in crate::session) trait LoginDialect: Sized {
 /// What a login upstream is made with.
 pub(in crate::session) struct UpstreamLogin<'a> {
     pub(in crate::session) leg: &'a mut Leg,
-    /// Plaintext from the upstream that was not dealt with.
+    /// Plaintext from the upstream, not processed yet.
     pub(in crate::session) input: &'a mut Vec<u8>,
     pub(in crate::session) route: &'a Route,
     pub(in crate::session) database: &'a Database,
@@ -120,14 +120,14 @@ pub(in crate::session) struct Established<D> {
     pub(in crate::session) down: Vec<u8>,
     /// For the upstream.
     pub(in crate::session) up: Vec<u8>,
-    /// Plaintext from the client that was not dealt with.
+    /// Plaintext from the client, not processed yet.
     pub(in crate::session) waiting: Vec<u8>,
 }
 
-/// Why a login upstream came to nothing.
+/// Why an upstream login failed.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::session) enum LoginEnd<F: std::error::Error> {
-    /// The two do not agree, or the upstream says no.
+    /// No common method, or the upstream refused.
     #[error("{0}")]
     Fault(F),
     /// The upstream took the account and ended the session all the same, in words that are for the client.
@@ -139,14 +139,14 @@ pub(in crate::session) enum LoginEnd<F: std::error::Error> {
     /// It ended.
     #[error("the upstream ended the connection in the middle of the login")]
     Gone,
-    /// It is too slow.
+    /// The upstream login timed out.
     #[error("the upstream took too long over the login")]
     Slow,
 }
 
-/// What a client is told instead of being logged in.
+/// Why a client's login is refused.
 pub(in crate::session) enum Refusal<'a, F> {
-    /// It is not let in.
+    /// Access is denied.
     Denied(&'a Denial),
     /// It broke this rule.
     Malformed(&'a Fault),
@@ -258,7 +258,7 @@ impl<L: LoginDialect> DatabaseStart<L> {
         Ok(Box::new(DatabaseStart { session, route, database, leg, login, account: None }))
     }
 
-    /// Turns away a client without a certificate where only certificates are known.
+    /// Refuses a client without a certificate on a route that only maps certificates.
     pub(in crate::session) async fn expect_token(
         self: Box<Self>,
         trail: &mut Trail,
@@ -287,7 +287,7 @@ impl<L: LoginDialect> DatabaseStart<L> {
         send(&mut self.leg, message, trail).await
     }
 
-    /// Refuses somebody, and ends the leg.
+    /// Sends a refusal, and closes the leg.
     pub(in crate::session) async fn deny(self: Box<Self>, denial: Denial, trail: &mut Trail) -> Close {
         trail.explain(&denial.detail);
         denial.identity.iter().for_each(|identity| self.session.identified(identity));

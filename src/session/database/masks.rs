@@ -1,6 +1,6 @@
 //! Masks of a database session: what they find is counted, and what they cannot follow ends it.
 
-use super::dialect::{Notice, Stop};
+use super::dialect::{ClosingMessage, Stop};
 use crate::close::Close;
 use crate::gateway::{Route, RouteMask};
 use crate::names::Direction;
@@ -58,7 +58,7 @@ impl<M: Masked> Masks<M> {
         self.of(direction).iter().for_each(|mask| mask.counters.unmaskable());
         Err(match direction {
             Direction::Up => {
-                let notice = Notice::Fault(detail);
+                let notice = ClosingMessage::Fault(detail);
                 Stop::Leave { close: Close::Unmaskable, notice, detail: Some(detail) }
             }
             Direction::Down => Stop::Cut { close: Close::Unmaskable, detail },

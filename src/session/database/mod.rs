@@ -12,7 +12,7 @@ mod masks;
 mod statements;
 pub mod traffic;
 
-pub use dialect::{Dialect, Grant, Notice, Stop, Until};
+pub use dialect::{ClosingMessage, Dialect, Grant, Stop, Until};
 pub(super) use masks::Masks;
 pub(super) use statements::Statements;
 pub use traffic::DatabaseTraffic;

@@ -1,6 +1,6 @@
-//! A running database session: its dialect's messages pass, and its end is said in its dialect.
+//! A running database session: passes its dialect's messages, and ends it with an error in that dialect.
 
-use super::dialect::{Dialect, Grant, Notice, Stop, Until};
+use super::dialect::{ClosingMessage, Dialect, Grant, Stop, Until};
 use super::ending::End;
 use crate::close::Close;
 use crate::names::{Culprit, Direction, Side};
@@ -28,9 +28,9 @@ use tokio::time::Instant;
 pub struct DatabaseTraffic<D> {
     dialect: D,
     grant: Grant,
-    end: End<Notice>,
+    end: End<ClosingMessage>,
     /// It ends as soon as nothing is under way, for this reason and with this notice.
-    ends_when_idle: Option<(Close, Notice)>,
+    ends_when_idle: Option<(Close, ClosingMessage)>,
     /// When it ends because a reload took its permit away, with a grace.
     revoked: Option<Instant>,
     /// The client has ended its direction.
@@ -59,7 +59,7 @@ impl<D: Dialect> DatabaseTraffic<D> {
         }
     }
 
-    fn leave_if_idle(&mut self) {
+    fn end_if_idle(&mut self) {
         if let Some((close, notice)) = self.ends_when_idle
             && self.dialect.is_idle()
         {
@@ -70,7 +70,7 @@ impl<D: Dialect> DatabaseTraffic<D> {
     fn stop(&mut self, stop: Stop) {
         match stop {
             Stop::Fault(fault) => {
-                self.end.leave(Close::Protocol(Side::Client), Notice::Fault(fault.rule));
+                self.end.leave(Close::Protocol(Side::Client), ClosingMessage::Fault(fault.rule));
                 self.fault = Some(fault);
             }
             Stop::Leave { close, notice, detail } => {
@@ -78,7 +78,7 @@ impl<D: Dialect> DatabaseTraffic<D> {
                 self.detail = self.detail.or(detail);
             }
             Stop::Cut { close, detail } => {
-                self.end.leave(close, Notice::Fault(detail));
+                self.end.leave(close, ClosingMessage::Fault(detail));
                 self.detail = self.detail.or(Some(detail));
             }
         }
@@ -93,17 +93,17 @@ impl<D: Dialect> DatabaseTraffic<D> {
             && self.dialect.is_between(Direction::Up)
     }
 
-    /// What is still to be said to the client of an end that the relay came to, where that can be said.
-    fn last_notice(&self, close: Close) -> Option<Notice> {
+    /// The final message for the client after the relay's end, where one can be sent.
+    fn last_notice(&self, close: Close) -> Option<ClosingMessage> {
         if !self.dialect.is_between(Direction::Down) || self.end.left().is_some() {
             return None;
         }
         match close {
-            Close::Idle => Some(Notice::Idle),
-            Close::Drained | Close::LogFull | Close::KeyLimit => Some(Notice::GoingAway),
-            Close::Operator => Some(Notice::Ended),
-            Close::Revoked => Some(Notice::NotPermitted),
-            _ if close.culprit() == Culprit::Upstream => Some(Notice::UpstreamBroke),
+            Close::Idle => Some(ClosingMessage::Idle),
+            Close::Drained | Close::LogFull | Close::KeyLimit => Some(ClosingMessage::GoingAway),
+            Close::Operator => Some(ClosingMessage::Ended),
+            Close::Revoked => Some(ClosingMessage::NotPermitted),
+            _ if close.culprit() == Culprit::Upstream => Some(ClosingMessage::UpstreamBroke),
             _ => None,
         }
     }
@@ -133,7 +133,7 @@ impl<D: Dialect> Finish for DatabaseTraffic<D> {
     }
 
     // A permit that has ended permits no work to go on, and work that was given up has no reader.
-    fn afterwards(&mut self, close: Close) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+    fn after_close(&mut self, close: Close) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
         let given_up = matches!(close, Close::Expired | Close::Revoked | Close::Operator | Close::Idle)
             && self.dialect.awaits_response();
         if given_up { self.dialect.cancel_work() } else { None }
@@ -176,7 +176,7 @@ impl<D: Dialect> Traffic for DatabaseTraffic<D> {
                 (true, false) => Until::End,
             };
             match self.dialect.pass_down(edit, until, &mut self.grant) {
-                Ok(()) => self.leave_if_idle(),
+                Ok(()) => self.end_if_idle(),
                 Err(Stop::Fault(fault)) => {
                     self.fault = Some(fault);
                     return Err(Close::Protocol(Side::Upstream));
@@ -194,7 +194,7 @@ impl<D: Dialect> Traffic for DatabaseTraffic<D> {
         match direction {
             Direction::Up => self.may_terminate(),
             Direction::Down => {
-                self.end.is_leaving() && !self.client_told && self.dialect.is_between(Direction::Down)
+                self.end.is_ending() && !self.client_told && self.dialect.is_between(Direction::Down)
             }
         }
     }
@@ -223,7 +223,7 @@ impl<D: Dialect> Traffic for DatabaseTraffic<D> {
     fn tolerates_eof(&self, direction: Direction) -> bool {
         let follows = direction == Direction::Down && self.client_ended && D::UPSTREAM_LEAVES_WITH_CLIENT;
         self.dialect.is_between(direction)
-            && (self.dialect.may_leave_silently(direction) || self.end.left().is_some() || follows)
+            && (self.dialect.may_omit_close_notify(direction) || self.end.left().is_some() || follows)
     }
 
     fn awaits_response(&self) -> bool {
@@ -250,13 +250,16 @@ impl<D: Dialect> Traffic for DatabaseTraffic<D> {
         if !revoked && !self.grant.is_over(now) {
             return Ok(());
         }
-        self.end.leave(Close::Expired, if revoked { Notice::NotPermitted } else { Notice::Expired });
+        self.end.leave(
+            Close::Expired,
+            if revoked { ClosingMessage::NotPermitted } else { ClosingMessage::Expired },
+        );
         Ok(())
     }
 
     fn drain(&mut self) {
-        self.ends_when_idle.get_or_insert((Close::Done, Notice::GoingAway));
-        self.leave_if_idle();
+        self.ends_when_idle.get_or_insert((Close::Done, ClosingMessage::GoingAway));
+        self.end_if_idle();
     }
 
     fn authorise_again(&mut self) -> Result<(), Close> {
@@ -279,11 +282,11 @@ impl<D: Dialect> Traffic for DatabaseTraffic<D> {
         };
         self.detail.get_or_insert("a reload took the permit or the account of this session away");
         match on_expiry {
-            OnExpiry::Cut => self.end.leave(Close::Expired, Notice::NotPermitted),
+            OnExpiry::Cut => self.end.leave(Close::Expired, ClosingMessage::NotPermitted),
             OnExpiry::Grace(grace) => drop(self.revoked.get_or_insert(Instant::now() + grace)),
             OnExpiry::Drain => {
-                self.ends_when_idle = Some((Close::Expired, Notice::NotPermitted));
-                self.leave_if_idle();
+                self.ends_when_idle = Some((Close::Expired, ClosingMessage::NotPermitted));
+                self.end_if_idle();
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Masking of HTTP: which requests cannot be, what was found, and when what is held must go.
+//! HTTP masking: requests that cannot be masked, counts, and hold deadlines.
 
 use super::{Exchange, HttpTraffic};
 use crate::close::Close;
@@ -90,18 +90,18 @@ impl HttpTraffic {
         let due = self.http.http().mask_due();
         self.mask_due =
             due.map(|(due, clock)| self.ticked + Duration::from_millis(due.saturating_sub(clock)));
-        self.note_soonest();
+        self.update_next_deadline();
     }
 
-    /// Deals with what masks held for too long.
-    pub(super) fn look_at_holds(&mut self, now: Instant) -> Result<(), Close> {
+    /// Handles bytes that masks held for too long.
+    pub(super) fn check_holds(&mut self, now: Instant) -> Result<(), Close> {
         if self.mask_due.is_some_and(|due| due <= now) {
             self.tick();
             let dealt = self.http.http().expire_masks();
             self.note_holds();
             if let Err(fault) = dealt {
                 self.notice();
-                return Err(self.blame(fault));
+                return Err(self.record_fault(fault));
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! HTTP under identity: each request is identified and authorised by itself, and leaves a line in the log.
+//! HTTP sessions: each request is identified, authorised and logged by itself.
 //!
 //! [`HttpTraffic`] joins a protocol ([`crate::protocol::Http`]), which knows bytes, with the route, which knows who
 //! may. Before the relay it is driven by [`start`]; in the relay it is the [`Traffic`].
@@ -228,7 +228,7 @@ impl HttpTraffic {
             self.follow_configuration();
         }
         if self.route_gone {
-            return deny(RefusalReason::Forbidden, authorise::ROUTE_GONE);
+            return deny(RefusalReason::Forbidden, authorise::ROUTE_REMOVED);
         }
         let request = self.http.http_ref().request();
         match request.barred {
@@ -415,7 +415,7 @@ impl HttpTraffic {
         self.session.fact(|| audit::json_line(&line));
     }
 
-    /// Takes note of what went by.
+    /// Records the protocol's events.
     pub fn notice(&mut self) {
         while let Some(event) = self.http.http().event() {
             match event {
@@ -498,8 +498,8 @@ impl HttpTraffic {
         }
     }
 
-    /// Keeps the first fault and turns it into a close reason.
-    pub fn blame(&mut self, fault: Fault) -> Close {
+    /// Records the first fault and returns its close reason.
+    pub fn record_fault(&mut self, fault: Fault) -> Close {
         self.http.http().set_time(http_date());
         let side = if fault.culprit == Culprit::Upstream { Side::Upstream } else { Side::Client };
         let close = if fault.section == UNMASKABLE { Close::Unmaskable } else { Close::Protocol(side) };

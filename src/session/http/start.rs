@@ -1,4 +1,4 @@
-//! An HTTP session up to its first permit. Requests that come to nothing are answered here, and the next one is awaited.
+//! An HTTP session up to its first permit. Refused requests are answered here, and the next one awaited.
 
 use super::{Decision, HttpTraffic};
 use crate::close::Close;
@@ -27,11 +27,11 @@ pub struct HttpStart {
     leg: Leg,
     application: Application,
     traffic: HttpTraffic,
-    /// Plaintext from the client that was not dealt with.
+    /// Plaintext from the client, not processed yet.
     plain: Vec<u8>,
     /// Plaintext for the upstream, once there is one: what HTTP/2 says before its first request.
     first: Vec<u8>,
-    /// Bytes of the client's that became `first`.
+    /// Client bytes that `first` was made from.
     first_bytes: u64,
     /// When the client is told that it took too long.
     give_up_at: Instant,
@@ -43,9 +43,9 @@ pub struct HttpStart {
 const GOAWAY_LEAD: Duration = Duration::from_millis(200);
 
 /// Bytes that HTTP/2 may say before its first request is permitted; settings and window updates, no bodies.
-const MAX_FIRST: usize = 64 * 1024;
+const MAX_BYTES_BEFORE_PERMIT: usize = 64 * 1024;
 
-/// Ends at which everything was said.
+/// Closes that lose nothing.
 const CLEAN_CLOSES: [Close; 5] =
     [Close::Done, Close::Refused, Close::IssuerUnavailable, Close::Dial, Close::Limit];
 
@@ -140,7 +140,7 @@ impl HttpStart {
         }
     }
 
-    /// Takes leave of a client without a permit: GOAWAY, before the deadline ends the session.
+    /// Sends GOAWAY to a client without a permit before the deadline ends the session.
     async fn run_out_of_time(&mut self, trail: &mut Trail) -> Close {
         self.traffic.http().drain();
         // Whether the client gets to read it or not, the session ends.
@@ -159,21 +159,21 @@ impl HttpStart {
             .for_each(|view| self.session.client_said(if diverged { view } else { &self.plain[..taken] }));
         self.gather(taken, diverged, &out);
         match fed {
-            Ok(_) if self.first.len() > MAX_FIRST => {
+            Ok(_) if self.first.len() > MAX_BYTES_BEFORE_PERMIT => {
                 trail.explain("too much was said before the first request");
                 Err(Close::Protocol(Side::Client))
             }
             Ok(up) => Ok(up),
             Err(fault) => {
                 trail.explain(&fault);
-                let close = self.traffic.blame(fault);
+                let close = self.traffic.record_fault(fault);
                 self.speak(trail).await?;
                 Err(close)
             }
         }
     }
 
-    /// Moves what an edit dealt with from `plain` to `first`.
+    /// Moves processed bytes from `plain` to `first`.
     fn gather(&mut self, taken: usize, diverged: bool, out: &[u8]) {
         let first = if diverged { out } else { &self.plain[..taken] };
         if !first.is_empty() {
@@ -194,20 +194,20 @@ impl HttpStart {
         }
     }
 
-    /// Sends what the gateway itself has to say; ends the session when that was the last.
+    /// Sends the gateway's own frames; ends the session after the last.
     async fn speak(&mut self, trail: &mut Trail) -> Result<(), Close> {
         let http = self.traffic.http();
         if http.wants_down() {
             let mut out = Vec::new();
             let said = http.down(&mut Edit::new(&mut [], &mut out));
-            said.map_err(|fault| self.traffic.blame(fault))?;
+            said.map_err(|fault| self.traffic.record_fault(fault))?;
             self.leg.queue(&out).map_err(|fault| leg_fault(trail, Side::Client, fault))?;
         }
         flush(&mut self.leg, trail).await?;
         if self.traffic.http().is_over() { Err(Close::Refused) } else { Ok(()) }
     }
 
-    /// Ends a session that never got to an upstream.
+    /// Ends a session that has no upstream leg.
     async fn leave(self, close: Close) -> Close {
         close_leg(self.leg, CLEAN_CLOSES.contains(&close)).await;
         close

@@ -1,4 +1,4 @@
-//! HTTP in the relay: what goes up is identified first, what comes down is followed.
+//! HTTP traffic in the relay: requests are authorised on the way up, responses parsed on the way down.
 
 use super::{Decision, Exchange, HttpTraffic};
 use crate::close::{Close, Stage};
@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 impl HttpTraffic {
-    /// True while answers are under way that a fault of the client's behind their requests must not cost it.
+    /// True while responses are in flight that must be delivered before a fault in a later request ends the session.
     fn owes_answers(&self) -> bool {
         let http = self.http.http_ref();
         http.in_flight() > 0 && !http.is_over()
@@ -26,11 +26,11 @@ impl HttpTraffic {
             (false, Some(_)) => self.head_due = None,
             (true, None) => self.head_due = Some(Instant::now() + self.head_limit()),
         }
-        self.note_soonest();
+        self.update_next_deadline();
     }
 
-    /// When the first of a head's time and of a hold's is up; looked up often, changed seldom.
-    pub(super) fn note_soonest(&mut self) {
+    /// Updates the earlier of the head's and the hold's deadline.
+    pub(super) fn update_next_deadline(&mut self) {
         self.soonest = self.head_due.into_iter().chain(self.mask_due).min();
     }
 
@@ -38,7 +38,7 @@ impl HttpTraffic {
         self.session.gateway.limits.permit_deadline
     }
 
-    fn look_at_head(&mut self, now: Instant) -> Result<(), Close> {
+    fn check_head_timeout(&mut self, now: Instant) -> Result<(), Close> {
         if self.head_due.is_none_or(|due| due > now) {
             return Ok(());
         }
@@ -49,12 +49,12 @@ impl HttpTraffic {
         }
         // What is under way is not ended for what stands behind it.
         self.head_due = Some(now + self.head_limit());
-        self.note_soonest();
+        self.update_next_deadline();
         Ok(())
     }
 
-    /// Answers in the upstream's place where it has had a whole request for too long.
-    fn look_at_answers(&mut self, now: Instant) -> Result<(), Close> {
+    /// Answers 504 where the upstream has not begun to respond in time.
+    fn check_response_timeouts(&mut self, now: Instant) -> Result<(), Close> {
         let Some(response) = self.route.timeouts.response else { return Ok(()) };
         let due = |exchange: &&mut Exchange| exchange.answer_due.is_some_and(|due| due <= now);
         let http = self.http.http();
@@ -90,7 +90,7 @@ impl Traffic for HttpTraffic {
             if self.fetching.is_none() {
                 match self.http.http().up(edit) {
                     Err(fault) => {
-                        let close = self.blame(fault);
+                        let close = self.record_fault(fault);
                         if !self.owes_answers() {
                             return Poll::Ready(Err(close));
                         }
@@ -131,7 +131,7 @@ impl Traffic for HttpTraffic {
         }
         let dealt = self.http.http().down(edit);
         self.notice();
-        dealt.map_err(|fault| self.blame(fault))
+        dealt.map_err(|fault| self.record_fault(fault))
     }
 
     fn wants(&self, direction: Direction) -> bool {
@@ -198,9 +198,9 @@ impl Traffic for HttpTraffic {
             self.tunnel_ends = None;
             self.http.http().drain();
         }
-        self.look_at_head(now)?;
-        self.look_at_answers(now)?;
-        self.look_at_holds(now)?;
+        self.check_head_timeout(now)?;
+        self.check_response_timeouts(now)?;
+        self.check_holds(now)?;
         let ended = |exchange: &Exchange| exchange.ends.as_ref().is_some_and(|ends| ends.is_over(now));
         let keys: Vec<Key> = self.exchanges.iter().filter(|e| ended(e)).map(|e| e.key).collect();
         for key in keys {

@@ -1,4 +1,4 @@
-//! What is said before TLS: the gateway greets, and the client asks for TLS. Nothing else that comes in clear counts.
+//! MySQL before TLS: the gateway's greeting and the client's SSLRequest. Nothing else is accepted in clear.
 
 use crate::close::{Close, Plaintext};
 use crate::gateway::MysqlListener;
@@ -70,7 +70,7 @@ pub(in crate::session) async fn agree_on_tls(
         }
         Err((number, words)) => {
             trail.explain(format_args!("in clear: {words}"));
-            say_and_leave(tcp, number, words).await;
+            send_error_and_close(tcp, number, words).await;
             Err(Close::NotTls(Plaintext::Mysql))
         }
     }
@@ -87,7 +87,7 @@ async fn read_some(tcp: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(), Close
     }
 }
 
-async fn say_and_leave(tcp: &mut TcpStream, number: (u16, &str), words: &str) {
+async fn send_error_and_close(tcp: &mut TcpStream, number: (u16, &str), words: &str) {
     let last_words = async {
         tcp.write_all(&err(number, 2, words)).await?;
         tcp.shutdown().await?;

@@ -5,7 +5,7 @@ use crate::names::{Direction, SessionId};
 use crate::protocol::Edit;
 use crate::protocol::mysql::{self, Commands, Replies, err, error};
 use crate::session::database::cancels::{CancelEntry, KillTarget};
-use crate::session::database::{Dialect, Grant, Masks, Notice, Statements, Stop, Until};
+use crate::session::database::{ClosingMessage, Dialect, Grant, Masks, Statements, Stop, Until};
 use crate::session::trail::Trail;
 use std::task::{Context, Poll};
 
@@ -121,13 +121,13 @@ impl Dialect for Mysql {
         self.up.is_quit()
     }
 
-    fn encode(&self, notice: &Notice, session: SessionId) -> Vec<u8> {
+    fn encode(&self, notice: &ClosingMessage, session: SessionId) -> Vec<u8> {
         let number = match notice {
-            Notice::Expired | Notice::NotPermitted | Notice::Idle => error::KILLED,
-            Notice::GoingAway | Notice::Ended => error::SHUTDOWN,
-            Notice::UpstreamBroke | Notice::AccountRefused => error::UPSTREAM,
-            Notice::Fault(_) => error::UNKNOWN_COMMAND,
-            Notice::LoginsRefused => error::ACCESS_DENIED,
+            ClosingMessage::Expired | ClosingMessage::NotPermitted | ClosingMessage::Idle => error::KILLED,
+            ClosingMessage::GoingAway | ClosingMessage::Ended => error::SHUTDOWN,
+            ClosingMessage::UpstreamBroke | ClosingMessage::AccountRefused => error::UPSTREAM,
+            ClosingMessage::Fault(_) => error::UNKNOWN_COMMAND,
+            ClosingMessage::LoginsRefused => error::ACCESS_DENIED,
         };
         err(number, self.down.next_sequence(), &format!("{} (session {session})", notice.words()))
     }

@@ -1,4 +1,4 @@
-//! Which connection of the upstream's a KILL means.
+//! Maps the connection id of a KILL to the upstream's.
 //!
 //! A client knows its connection by the number in the gateway's greeting, and its library cancels by sending KILL with that
 //! number on a second connection. Where the same identity has a session of that number on the route, the number that the

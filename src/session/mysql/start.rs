@@ -38,7 +38,7 @@ pub(in crate::session) struct MysqlLogin {
 }
 
 /// The number of a login behind a request for TLS; without one it is 1.
-const BEHIND_TLS: u8 = 2;
+const SEQUENCE_AFTER_TLS: u8 = 2;
 /// Bytes of a subject that an attribute of the connection carries.
 const MAX_SUBJECT: usize = 1024;
 
@@ -57,7 +57,7 @@ pub(in crate::session) async fn first(
         1
     } else {
         flush(&mut routed.leg, trail).await?;
-        BEHIND_TLS
+        SEQUENCE_AFTER_TLS
     };
     let mut plain = Zeroizing::new(std::mem::take(&mut routed.early));
     let response = next(&mut routed.leg, &mut plain, sequence, trail).await?;
@@ -112,7 +112,7 @@ impl LoginDialect for MysqlLogin {
     type Dialect = Mysql;
     type Fault = LoginFault;
 
-    /// Finds out who speaks: by the client's certificate, by the tunnel, or by the token.
+    /// Identifies the client by certificate, tunnel, or token.
     async fn identify(start: Box<MysqlStart>, trail: &mut Trail) -> Result<Identified<MysqlStart>, Close> {
         if let Some(identity) = start.session.proven_identity() {
             return Ok(Identified { start, identity });
@@ -148,7 +148,7 @@ impl LoginDialect for MysqlLogin {
         let subject = shown_subject(identity);
         let mut payload =
             Zeroizing::new(self.response.for_upstream(*flags, &account.user, plugin, &proof, &subject));
-        let mut sequence = if flags & SSL == 0 { 1 } else { BEHIND_TLS };
+        let mut sequence = if flags & SSL == 0 { 1 } else { SEQUENCE_AFTER_TLS };
         loop {
             let mut out = Zeroizing::new(Vec::new());
             write(&mut out, sequence, &payload);

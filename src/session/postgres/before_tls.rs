@@ -1,10 +1,10 @@
-//! What a PostgreSQL client says before TLS: it asks for it. Nothing that came in clear counts afterwards.
+//! PostgreSQL before TLS: SSLRequest and GSSENCRequest. Nothing else is accepted in clear.
 
-use super::cancel::{GUESS_COSTS, cancel_statement};
+use super::cancel::{WRONG_KEY_DELAY, cancel_statement};
 use crate::close::{Close, Plaintext};
 use crate::names::Side;
 use crate::protocol::postgres::startup::MAX_PACKET;
-use crate::protocol::postgres::{self, CancelKey, Opening, TLS_WILLING, UNWILLING, opening, sqlstate};
+use crate::protocol::postgres::{self, CancelKey, Opening, TLS_ACCEPTED, TLS_REFUSED, opening, sqlstate};
 use crate::session::database::cancels::Cancels;
 use crate::session::leg_close::{LINGER, discard_input};
 use crate::session::trail::Trail;
@@ -33,7 +33,7 @@ pub(in crate::session) async fn agree_on_tls(
                 Ok(None) => read_some(tcp, first).await?,
                 Err(fault) => {
                     trail.explain(&fault);
-                    say_and_leave(tcp, sqlstate::PROTOCOL_VIOLATION, fault.rule).await;
+                    send_error_and_close(tcp, sqlstate::PROTOCOL_VIOLATION, fault.rule).await;
                     return Err(Close::NotTls(Plaintext::Postgres));
                 }
             }
@@ -46,7 +46,7 @@ pub(in crate::session) async fn agree_on_tls(
                 return Err(Close::Protocol(Side::Client));
             }
             Opening::SslRequest => {
-                answer(tcp, TLS_WILLING).await?;
+                answer(tcp, TLS_ACCEPTED).await?;
                 first.clear();
                 while first.len() < 2 {
                     read_some(tcp, first).await?;
@@ -55,7 +55,7 @@ pub(in crate::session) async fn agree_on_tls(
             }
             Opening::GssEncRequest if !gssapi_declined => {
                 gssapi_declined = true;
-                answer(tcp, UNWILLING).await?;
+                answer(tcp, TLS_REFUSED).await?;
                 first.clear();
             }
             Opening::GssEncRequest => {
@@ -71,7 +71,7 @@ pub(in crate::session) async fn agree_on_tls(
             }
             Opening::Startup(_) => {
                 trail.explain("a startup message in clear");
-                say_and_leave(tcp, sqlstate::INVALID_AUTHORIZATION, TLS_ONLY).await;
+                send_error_and_close(tcp, sqlstate::INVALID_AUTHORIZATION, TLS_ONLY).await;
                 return Err(Close::NotTls(Plaintext::Postgres));
             }
         }
@@ -83,7 +83,7 @@ pub(in crate::session) async fn agree_on_tls(
 async fn cancel(cancels: &Cancels, key: CancelKey, trail: &mut Trail) {
     let Some(target) = cancels.postgres.find_on_any_route(key) else {
         trail.explain("a CancelRequest in clear with the key of no session");
-        return sleep(GUESS_COSTS).await;
+        return sleep(WRONG_KEY_DELAY).await;
     };
     match cancel_statement(&target).await {
         Ok(_) => trail.explain(format_args!(
@@ -108,7 +108,7 @@ async fn read_some(tcp: &mut TcpStream, first: &mut Vec<u8>) -> Result<(), Close
     }
 }
 
-async fn say_and_leave(tcp: &mut TcpStream, sqlstate: &str, words: &str) {
+async fn send_error_and_close(tcp: &mut TcpStream, sqlstate: &str, words: &str) {
     let last_words = async {
         tcp.write_all(&postgres::fatal(sqlstate, words, "")).await?;
         tcp.shutdown().await?;

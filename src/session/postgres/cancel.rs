@@ -1,4 +1,4 @@
-//! CancelRequests: a connection of its own that names a running session by a key.
+//! CancelRequest: a separate connection that names a running session by its key.
 //!
 //! The client knows the upstream's process number, as `pg_stat_activity` and notifications show it, and a secret of the
 //! gateway's own. So it can cancel what runs through this gateway, on the route on which it got the key, and nothing
@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 /// What a wrong guess costs. With 64 connections of an address that are not permitted yet (the default limit) half of
 /// the 32-bit secrets would take a year.
-pub(super) const GUESS_COSTS: Duration = Duration::from_secs(1);
+pub(super) const WRONG_KEY_DELAY: Duration = Duration::from_secs(1);
 
 /// A CancelRequest whose key is good.
 pub struct Cancel {
@@ -33,7 +33,7 @@ pub struct Cancel {
 }
 
 impl Cancel {
-    /// Looks the key up. A wrong one is waited for, told nothing, and counted.
+    /// Looks the key up. A wrong one is delayed, not answered, and counted.
     pub(super) async fn find(
         session: Rc<Session>,
         route: &Route,
@@ -46,7 +46,7 @@ impl Cancel {
             None => {
                 trail.explain("a CancelRequest with the key of no session of this route");
                 session.counters().refused(RefusalReason::Forbidden.code());
-                sleep(GUESS_COSTS).await;
+                sleep(WRONG_KEY_DELAY).await;
                 close_leg(leg, true).await;
                 Err(Close::Refused)
             }
@@ -82,7 +82,8 @@ pub(super) async fn cancel_statement(target: &CancelTarget) -> Result<(Facts, Re
     let (upstream, limit) = (&target.route.upstream, target.route.timeouts.connect);
     let address = target.address.clone();
     let (deadline, until) = (ConnectDeadline::new(limit), Instant::now() + limit);
-    let dialled = upstream.dial_again(&target.permit, Application::Postgres, address, deadline, u64::MAX);
+    let dialled =
+        upstream.dial_same_address(&target.permit, Application::Postgres, address, deadline, u64::MAX);
     let Dialled { established, address, .. } = dialled.await?;
     let mut leg = established.leg;
     let asked = timeout_at(until, async {

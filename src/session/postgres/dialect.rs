@@ -5,7 +5,7 @@ use crate::names::{Culprit, Direction, SessionId};
 use crate::protocol::Edit;
 use crate::protocol::postgres::{self, CancelKey, Frames, TERMINATE, Work, fatal, sqlstate};
 use crate::session::database::cancels::{CancelEntry, CancelTarget};
-use crate::session::database::{Dialect, Grant, Masks, Notice, Statements, Stop, Until};
+use crate::session::database::{ClosingMessage, Dialect, Grant, Masks, Statements, Stop, Until};
 use crate::session::trail::Trail;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -118,15 +118,16 @@ impl Dialect for Postgres {
         self.work.is_terminated()
     }
 
-    fn encode(&self, notice: &Notice, session: SessionId) -> Vec<u8> {
+    fn encode(&self, notice: &ClosingMessage, session: SessionId) -> Vec<u8> {
         let code = match notice {
-            Notice::Expired | Notice::NotPermitted | Notice::GoingAway | Notice::Ended => {
-                sqlstate::ADMIN_SHUTDOWN
-            }
-            Notice::Idle => sqlstate::IDLE_SESSION_TIMEOUT,
-            Notice::UpstreamBroke | Notice::AccountRefused => sqlstate::CONNECTION_FAILURE,
-            Notice::Fault(_) => sqlstate::PROTOCOL_VIOLATION,
-            Notice::LoginsRefused => sqlstate::INVALID_AUTHORIZATION,
+            ClosingMessage::Expired
+            | ClosingMessage::NotPermitted
+            | ClosingMessage::GoingAway
+            | ClosingMessage::Ended => sqlstate::ADMIN_SHUTDOWN,
+            ClosingMessage::Idle => sqlstate::IDLE_SESSION_TIMEOUT,
+            ClosingMessage::UpstreamBroke | ClosingMessage::AccountRefused => sqlstate::CONNECTION_FAILURE,
+            ClosingMessage::Fault(_) => sqlstate::PROTOCOL_VIOLATION,
+            ClosingMessage::LoginsRefused => sqlstate::INVALID_AUTHORIZATION,
         };
         fatal(code, notice.words(), &format!("session {session}"))
     }

@@ -11,7 +11,7 @@ use crate::policy::{Identity, Permit};
 use crate::protocol::postgres::startup::{Replace, as_application_name};
 use crate::protocol::postgres::{
     self, ASK_PASSWORD, Allowed, CancelKey, Challenge, Login, LoginFault, Opening, Progress, Proof, Startup,
-    UNWILLING, fatal, only_3_0, opening, password, sqlstate,
+    TLS_REFUSED, fatal, only_3_0, opening, password, sqlstate,
 };
 use crate::protocol::{Fault, RefusalReason};
 use crate::session::database::cancels::CancelTarget;
@@ -67,11 +67,13 @@ pub(in crate::session) async fn first(mut routed: Routed, trail: &mut Trail) -> 
                 if routed.session.is_tunnelled() && refused < MAX_REFUSED =>
             {
                 if plain.len() > length {
-                    return Err(refuse_protocol_fault(routed.leg, &routed.session, &EARLY, trail).await);
+                    return Err(
+                        refuse_protocol_fault(routed.leg, &routed.session, &UNEXPECTED_BYTES, trail).await
+                    );
                 }
                 plain.clear();
                 refused += 1;
-                send(&mut routed.leg, &[UNWILLING], trail).await?;
+                send(&mut routed.leg, &[TLS_REFUSED], trail).await?;
             }
             Ok(Some(opening)) => break opening,
             Ok(None) => {
@@ -83,7 +85,7 @@ pub(in crate::session) async fn first(mut routed: Routed, trail: &mut Trail) -> 
         }
     };
     if plain.len() > length {
-        return Err(refuse_protocol_fault(routed.leg, &routed.session, &EARLY, trail).await);
+        return Err(refuse_protocol_fault(routed.leg, &routed.session, &UNEXPECTED_BYTES, trail).await);
     }
     match opening {
         Opening::Startup(startup) => {
@@ -98,14 +100,14 @@ pub(in crate::session) async fn first(mut routed: Routed, trail: &mut Trail) -> 
             Ok(First::Cancel(Box::new(cancel)))
         }
         Opening::SslRequest | Opening::GssEncRequest => {
-            let fault = Fault { rule: "a request for encryption inside TLS", ..EARLY };
+            let fault = Fault { rule: "a request for encryption inside TLS", ..UNEXPECTED_BYTES };
             Err(refuse_protocol_fault(routed.leg, &routed.session, &fault, trail).await)
         }
     }
 }
 
 /// Bytes that wait behind a message that was not answered: whatever they are, nobody has been permitted yet.
-const EARLY: Fault = Fault {
+const UNEXPECTED_BYTES: Fault = Fault {
     culprit: Culprit::Client,
     rule: "bytes behind a message before its answer",
     section: "PostgreSQL, Start-up",
@@ -115,7 +117,7 @@ impl LoginDialect for PostgresLogin {
     type Dialect = Postgres;
     type Fault = LoginFault;
 
-    /// Finds out who speaks: by the client's certificate, or by the token in the password field.
+    /// Identifies the client by certificate, or by the token in the password field.
     async fn identify(
         mut start: Box<PostgresStart>,
         trail: &mut Trail,
@@ -141,7 +143,7 @@ impl LoginDialect for PostgresLogin {
                     }
                 }
                 Ok(Some((_, length))) if plain.len() > length => {
-                    return Err(start.refuse_protocol_fault(&EARLY, trail).await);
+                    return Err(start.refuse_protocol_fault(&UNEXPECTED_BYTES, trail).await);
                 }
                 Ok(Some((token, _))) => return start.identify_token(token, trail).await,
                 Err(fault) => return Err(start.refuse_protocol_fault(&fault, trail).await),
@@ -263,7 +265,7 @@ impl From<LoginFault> for LoginEnd<LoginFault> {
     }
 }
 
-/// Makes a proof on a thread of its own: the others of this worker are not to wait for its milliseconds.
+/// Computes a SCRAM proof on a blocking thread, since it takes milliseconds.
 async fn prove(challenge: Challenge, proofs: &Arc<Semaphore>) -> Result<Proof, LoginFault> {
     let turn = proofs.clone().acquire_owned().await;
     let made = tokio::task::spawn_blocking(move || {

@@ -1,4 +1,4 @@
-//! A running Redis session: everything passes but logins, which are verified, and go up with the stored account.
+//! A running Redis session: commands pass, logins are verified and replaced by the stored account's.
 //!
 //! ```text
 //!   client                     gateway                             upstream
@@ -25,7 +25,7 @@ use crate::protocol::redis::{
     Answer, Commands, Login, LoginOf, Passed, Replies, Verdict, Work, encode, encode_auth, error,
 };
 use crate::session::authorise::{Denial, authorise_account};
-use crate::session::database::{Dialect, Grant, Masks, Notice, Stop, Until};
+use crate::session::database::{ClosingMessage, Dialect, Grant, Masks, Stop, Until};
 use crate::session::trail::Trail;
 use ring::rand::SecureRandom;
 use std::future::Future;
@@ -51,7 +51,7 @@ enum LoginState {
     None,
     /// Its token is being verified.
     Verifying(Login, Verifying),
-    /// It went up; the reply decides.
+    /// Sent upstream; the reply decides.
     Sent(Box<(Permit, Account)>),
 }
 
@@ -86,7 +86,7 @@ impl Redis {
         self.work.up(Kind::Ordinary);
     }
 
-    /// Deals with a login that was withheld, up to where its token is to be verified.
+    /// Processes a withheld login up to its token's verification.
     fn begin_login(&mut self, login: Login, edit: &mut Edit<'_>, grant: &Grant) -> Result<(), Stop> {
         match (&login, login.token()) {
             (_, Some(_)) if !self.work.takes_logins() => return self.refuse(NO_LOGIN_HERE, edit),
@@ -161,10 +161,10 @@ impl Redis {
             return Ok(());
         }
         let detail = Some("too many logins in a row were refused");
-        Err(Stop::Leave { close: Close::Refused, notice: Notice::LoginsRefused, detail })
+        Err(Stop::Leave { close: Close::Refused, notice: ClosingMessage::LoginsRefused, detail })
     }
 
-    /// Puts what the upstream said to a login in force.
+    /// Applies the upstream's reply to a login.
     fn decide_login(&mut self, verdict: Verdict, grant: &mut Grant) {
         let LoginState::Sent(sent) = std::mem::replace(&mut self.login, LoginState::None) else { return };
         let (permit, account) = *sent;
@@ -238,7 +238,7 @@ impl Dialect for Redis {
             if self.down.is_refused() && self.down.is_between() {
                 let detail = Some("the upstream refused the stored account behind a RESET");
                 let close = Close::Protocol(Side::Upstream);
-                return Err(Stop::Leave { close, notice: Notice::AccountRefused, detail });
+                return Err(Stop::Leave { close, notice: ClosingMessage::AccountRefused, detail });
             }
             match until {
                 Until::End => {}
@@ -265,7 +265,7 @@ impl Dialect for Redis {
     }
 
     // Clients leave without a word; so does a server that was told QUIT.
-    fn may_leave_silently(&self, direction: Direction) -> bool {
+    fn may_omit_close_notify(&self, direction: Direction) -> bool {
         direction == Direction::Up || !self.work.is_awaited()
     }
 
@@ -289,14 +289,16 @@ impl Dialect for Redis {
         self.masks.iter_mut().for_each(|masks| masks.finish(trail));
     }
 
-    fn encode(&self, notice: &Notice, _: SessionId) -> Vec<u8> {
+    fn encode(&self, notice: &ClosingMessage, _: SessionId) -> Vec<u8> {
         let kind = match notice {
             // Unasked words would be taken for the reply to the next command.
-            Notice::GoingAway | Notice::Ended | Notice::Idle => return Vec::new(),
-            Notice::UpstreamBroke if !self.work.is_awaited() => return Vec::new(),
-            Notice::Expired | Notice::NotPermitted => "NOAUTH",
-            Notice::Fault(_) => "ERR Protocol error:",
-            Notice::UpstreamBroke | Notice::LoginsRefused | Notice::AccountRefused => "ERR",
+            ClosingMessage::GoingAway | ClosingMessage::Ended | ClosingMessage::Idle => return Vec::new(),
+            ClosingMessage::UpstreamBroke if !self.work.is_awaited() => return Vec::new(),
+            ClosingMessage::Expired | ClosingMessage::NotPermitted => "NOAUTH",
+            ClosingMessage::Fault(_) => "ERR Protocol error:",
+            ClosingMessage::UpstreamBroke
+            | ClosingMessage::LoginsRefused
+            | ClosingMessage::AccountRefused => "ERR",
         };
         error(&format!("{kind} {}", notice.words()))
     }

@@ -27,7 +27,7 @@ pub(in crate::session) type RedisStart = DatabaseStart<RedisLogin>;
 
 /// A login with AUTH or HELLO.
 pub(in crate::session) struct RedisLogin {
-    /// Plaintext from the client that was not dealt with.
+    /// Plaintext from the client, not processed yet.
     plain: Zeroizing<Vec<u8>>,
     /// What the client logged in with; nothing where its certificate was enough.
     command: Login,
@@ -46,13 +46,13 @@ const NOT_READY: [&[u8]; 3] = [b"LOADING ", b"MASTERDOWN ", b"ERR max number of 
 /// Why an upstream's answer to AUTH is no login.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::session) enum LoginFault {
-    /// It says no.
+    /// The upstream refused the account.
     #[error("the upstream refused the stored account")]
     Refused,
-    /// It has its own reasons.
+    /// The upstream failed for another reason.
     #[error("the upstream is not ready to take a login")]
     NotReady,
-    /// It is no answer.
+    /// Not a reply.
     #[error("the upstream's answer to the login is none")]
     Strange,
 }
@@ -251,7 +251,7 @@ async fn answer_denial(
     answer(start, &error(said(denial)), trail).await
 }
 
-/// Ends a session that never got to an upstream.
+/// Ends a session that has no upstream leg.
 async fn leave(start: Box<RedisStart>, close: Close) -> Close {
     close_leg(start.leg, true).await;
     close

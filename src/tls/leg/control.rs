@@ -1,7 +1,7 @@
 //! What a leg says and hears about the connection itself: alerts, key updates, session tickets.
 
 use super::{Leg, LegFault, Received};
-use crate::tls::outbox::{End, Occasion};
+use crate::tls::outbox::{ControlCause, End};
 use crate::tls::record::{Content, RecordFault, Secrets};
 use crate::tls::renewal::Renewal;
 use rustls::client::ClientConnectionData;
@@ -155,7 +155,7 @@ impl Leg {
                 Ok(())
             }
             (HELLO_REQUEST, Agreed::Client(..)) if !can_rekey && body.is_empty() => {
-                self.tx.queue_control(Content::Alert, &[WARNING, NO_RENEGOTIATION], Occasion::Reply)
+                self.tx.queue_control(Content::Alert, &[WARNING, NO_RENEGOTIATION], ControlCause::Reply)
             }
             _ => Err(LegFault::Message("a handshake message that cannot stand here")),
         }
@@ -179,23 +179,23 @@ impl Leg {
         let opener = self.rx.opener.as_mut().ok_or(NO_UPDATE)?;
         self.agreed.renew_rx(|secrets| opener.rekey(secrets))?;
         if answer && self.tx.end() == End::Open {
-            self.renew_key(Occasion::Reply)?;
+            self.renew_key(ControlCause::Reply)?;
         }
         Ok(())
     }
 
     /// Renews the sending key if its record limit is reached.
-    pub fn renew_worn_key(&mut self) -> Result<(), LegFault> {
-        if !self.is_worn() {
+    pub fn rekey_if_needed(&mut self) -> Result<(), LegFault> {
+        if !self.needs_rekey() {
             return Ok(());
         }
         if !self.can_rekey() {
             return Err(LegFault::KeyLimit);
         }
-        self.renew_key(Occasion::Own)
+        self.renew_key(ControlCause::Own)
     }
 
-    fn renew_key(&mut self, occasion: Occasion) -> Result<(), LegFault> {
+    fn renew_key(&mut self, occasion: ControlCause) -> Result<(), LegFault> {
         self.tx.queue_control(Content::Handshake, &[KEY_UPDATE, 0, 0, 1, 0], occasion)?;
         let tx = &mut self.tx;
         self.agreed.renew_tx(|secrets| tx.rekey(secrets))?;

@@ -1,6 +1,6 @@
 //! Stored credentials as they are written: secrets in the open, values that no service takes, accounts that may do everything.
 
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::model::{self, Text};
 
 /// Parts of names of headers that carry secrets.
@@ -31,7 +31,7 @@ const SUPERUSERS: [&str; 13] = [
     "default",
 ];
 
-pub(super) fn of_credentials(credentials: Vec<&model::Credential>, notes: &mut Notes<'_>) {
+pub(super) fn of_credentials(credentials: Vec<&model::Credential>, notes: &mut FaultCollector<'_>) {
     for credential in credentials {
         let is_superuser = |text: &&Text| SUPERUSERS.contains(&text.get_ref().to_ascii_lowercase().as_str());
         if let Some(user) = credential.user.as_ref().filter(is_superuser) {

@@ -1,20 +1,20 @@
 //! Files that decide who gets in, or whom the gateway believes, and that every account of the machine can change.
 
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::model::{Config, Text, Upstream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// The right of all others to write.
-const OTHERS_WRITE: u32 = 0o002;
+const MODE_OTHERS_WRITE: u32 = 0o002;
 
-pub(super) fn warn(config: &Config, base: &Path, notes: &mut Notes<'_>) {
+pub(super) fn warn(config: &Config, base: &Path, notes: &mut FaultCollector<'_>) {
     if notes.is_changed_by_others {
         let text =
             "every account of this machine can change this file, and with it who may do what; chmod o-w it";
         notes.warn(0..0, text);
     }
-    let can_be_changed = |path: &Path| mode(path).is_some_and(|mode| mode & OTHERS_WRITE != 0);
+    let can_be_changed = |path: &Path| mode(path).is_some_and(|mode| mode & MODE_OTHERS_WRITE != 0);
     for text in named(config) {
         let path = base.join(text.get_ref());
         if !text.get_ref().starts_with("credential:") && can_be_changed(&path) {

@@ -1,7 +1,7 @@
 //! Whom the gateway believes, and for whom tokens are made.
 
-use super::rules::{chosen_by_people, of_text};
-use crate::config::fault::Notes;
+use super::rules::{of_text, self_chosen_reason};
+use crate::config::fault::FaultCollector;
 use crate::config::model;
 use std::ops::Range;
 
@@ -30,7 +30,7 @@ const NOT_GROUPS: [(&str, &str); 8] = [
     ("amr", "which says how somebody logged in"),
 ];
 
-pub(super) fn of_issuer(issuer: &model::Issuer, span: &Range<usize>, notes: &mut Notes<'_>) {
+pub(super) fn of_issuer(issuer: &model::Issuer, span: &Range<usize>, notes: &mut FaultCollector<'_>) {
     for audience in issuer.audience.get_ref().iter().filter(|text| text.get_ref() == "account") {
         let text = "\"account\" is an audience that Keycloak gives to nearly every token of a realm; make one for this \
                     gateway, with an audience mapper, and name that";
@@ -66,7 +66,7 @@ pub(super) fn of_issuer(issuer: &model::Issuer, span: &Range<usize>, notes: &mut
     for azp in issuer.azp.iter().flat_map(|list| list.get_ref()) {
         of_text(azp, "azp", issuer.azp.as_ref().map_or(span, |_| span), notes);
     }
-    if let Some(why) = chosen_by_people(&issuer.groups_claim) {
+    if let Some(why) = self_chosen_reason(&issuer.groups_claim) {
         let text = format!(
             "groups_claim is {:?}, {why}; name the claim that the issuer fills with groups",
             issuer.groups_claim

@@ -6,7 +6,7 @@ mod issuers;
 mod rules;
 mod times;
 
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::model::{self, Config, Inject, OneOrMany, Upstream};
 use crate::protocol::require_auth::NONE;
 use credentials::of_credentials;
@@ -18,7 +18,7 @@ use std::path::Path;
 use toml::Spanned;
 
 /// Warns of all of them.
-pub(super) fn warn(config: &Config, base: &Path, notes: &mut Notes<'_>) {
+pub(super) fn warn(config: &Config, base: &Path, notes: &mut FaultCollector<'_>) {
     files::warn(config, base, notes);
     of_admin(&config.admin, notes);
     of_limits(config, notes);
@@ -42,7 +42,7 @@ const PORTS: [(&str, &str); 4] =
 /// Ports at which servers speak plain HTTP: of the web, of servers under development, and Ollama's.
 const PLAINTEXT_PORTS: [&str; 3] = ["80", "8080", "11434"];
 
-fn of_admin(admin: &model::Admin, notes: &mut Notes<'_>) {
+fn of_admin(admin: &model::Admin, notes: &mut FaultCollector<'_>) {
     for rule in admin.operate.iter().chain(&admin.view) {
         of_operators(rule, notes);
     }
@@ -52,7 +52,7 @@ fn of_admin(admin: &model::Admin, notes: &mut Notes<'_>) {
     }
 }
 
-fn of_limits(config: &Config, notes: &mut Notes<'_>) {
+fn of_limits(config: &Config, notes: &mut FaultCollector<'_>) {
     let limits = &config.limits;
     let public = config.listener.iter().find(|one| !is_local(one.get_ref()));
     let Some(public) = public else { return };
@@ -68,7 +68,7 @@ fn of_limits(config: &Config, notes: &mut Notes<'_>) {
 }
 
 /// An alarm that somebody sets off by working.
-fn of_honeytoken(token: &model::Honeytoken, config: &Config, notes: &mut Notes<'_>) {
+fn of_honeytoken(token: &model::Honeytoken, config: &Config, notes: &mut FaultCollector<'_>) {
     let Some(subject) = &token.subject else { return };
     let names = |allow: &model::Allow| {
         let subjects = allow.subjects.iter().flat_map(|list| list.get_ref());
@@ -89,7 +89,7 @@ fn is_local(listener: &model::Listener) -> bool {
 }
 
 /// True for networks that hold more than any operator's own: a share of all addresses that has no private ones around it.
-fn is_nearly_everybody(network: &str) -> bool {
+fn covers_most_addresses(network: &str) -> bool {
     let Some((address, bits)) = network.split_once('/') else { return false };
     let (Ok(address), Ok(bits)) = (address.parse::<IpAddr>(), bits.parse::<u8>()) else { return false };
     match address {
@@ -102,13 +102,13 @@ fn is_nearly_everybody(network: &str) -> bool {
     }
 }
 
-fn of_listener(listener: &model::Listener, config: &Config, notes: &mut Notes<'_>) {
+fn of_listener(listener: &model::Listener, config: &Config, notes: &mut FaultCollector<'_>) {
     if listener.address.get_ref().ends_with(":80") {
         let text = "clients speak plain HTTP at port 80, and all that comes here must be TLS; write 443";
         notes.warn(listener.address.span(), text);
     }
     for network in &listener.proxy_protocol_from {
-        if is_nearly_everybody(network.get_ref()) {
+        if covers_most_addresses(network.get_ref()) {
             let text = format!(
                 "{} is nearly everybody: whoever connects says which address it has, in the log and for the limits per \
                  address; name the balancer's own, such as \"10.0.0.5/32\"",
@@ -127,7 +127,7 @@ fn of_listener(listener: &model::Listener, config: &Config, notes: &mut Notes<'_
     }
 }
 
-fn of_route(route: &model::Route, config: &Config, notes: &mut Notes<'_>) {
+fn of_route(route: &model::Route, config: &Config, notes: &mut FaultCollector<'_>) {
     if let Some(asks) = route.client_certificates.as_ref().filter(|text| text.get_ref() == "optional") {
         let text = "clients come in without a certificate, too: a token alone, or a certificate alone, opens the route; \
                     write \"required\" where both are meant";

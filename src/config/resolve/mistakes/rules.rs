@@ -1,6 +1,6 @@
 //! Rules that permit more, or fewer, than they seem to.
 
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::model::{Allow, Config, OneOrMany, OperatorRule};
 use std::ops::Range;
 
@@ -58,7 +58,7 @@ const SELF_SERVICE_CLAIMS: [&str; 8] =
     ["name", "given_name", "family_name", "nickname", "preferred_username", "unique_name", "upn", "profile"];
 
 /// Why a claim is no proof; `None`: it may be one.
-pub(super) fn chosen_by_people(claim: &str) -> Option<&'static str> {
+pub(super) fn self_chosen_reason(claim: &str) -> Option<&'static str> {
     let is_chosen = SELF_SERVICE_CLAIMS.contains(&claim) || claim == "email";
     is_chosen.then_some("which people choose or change themselves at many issuers")
 }
@@ -69,7 +69,7 @@ fn public_issuer<'a>(name: &str, config: &'a Config) -> Option<&'a str> {
     PUBLIC_ISSUERS.contains(&url).then_some(url)
 }
 
-fn of_public_issuer(url: &str, what: &str, span: Range<usize>, notes: &mut Notes<'_>) {
+fn of_public_issuer(url: &str, what: &str, span: Range<usize>, notes: &mut FaultCollector<'_>) {
     let text = format!(
         "everybody in the world gets tokens of {url}{what}; say whose are meant, such as claims = {{ repository_owner = \
          \"…\" }} or {{ hd = \"example.com\" }}"
@@ -77,7 +77,7 @@ fn of_public_issuer(url: &str, what: &str, span: Range<usize>, notes: &mut Notes
     notes.warn(span, text);
 }
 
-pub(super) fn of_rule(allow: &Allow, span: &Range<usize>, config: &Config, notes: &mut Notes<'_>) {
+pub(super) fn of_rule(allow: &Allow, span: &Range<usize>, config: &Config, notes: &mut FaultCollector<'_>) {
     let narrow = allow.groups.is_some() || allow.subjects.is_some();
     if let (Some(url), false) = (public_issuer(allow.issuer.get_ref(), config), narrow) {
         let claims: Vec<&str> =
@@ -126,14 +126,14 @@ pub(super) fn of_rule(allow: &Allow, span: &Range<usize>, config: &Config, notes
 }
 
 /// A rule that names nobody is a fault of its own.
-pub(super) fn of_operators(rule: &OperatorRule, notes: &mut Notes<'_>) {
+pub(super) fn of_operators(rule: &OperatorRule, notes: &mut FaultCollector<'_>) {
     let span = rule.issuer.span();
     rule.groups.iter().for_each(|text| of_text(text, "groups", &span, notes));
     rule.subjects.iter().for_each(|text| of_text(text, "subjects", &span, notes));
 }
 
 /// What looks like a pattern is compared as it stands.
-pub(super) fn of_text(text: &str, key: &str, span: &Range<usize>, notes: &mut Notes<'_>) {
+pub(super) fn of_text(text: &str, key: &str, span: &Range<usize>, notes: &mut FaultCollector<'_>) {
     // Not a single `|` or `+`: these stand in subjects of Auth0's and in addresses.
     let regular = text.starts_with('^')
         || text.ends_with('$')

@@ -1,6 +1,6 @@
 //! Times that are far from what anybody means.
 
-use crate::config::fault::Notes;
+use crate::config::fault::FaultCollector;
 use crate::config::model::{self, Config, Text};
 use crate::config::units;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const LONG_DRAIN: Duration = Duration::from_secs(3600);
 /// Longer than a token lives: expiry then ends nothing.
 const LONG_GRACE: Duration = Duration::from_secs(3600);
 
-pub(super) fn warn(config: &Config, notes: &mut Notes<'_>) {
+pub(super) fn warn(config: &Config, notes: &mut FaultCollector<'_>) {
     let limits = &config.limits;
     let text = "whoever connects may keep a place for so long without saying who they are; seconds are meant, such as \"10s\"";
     if_longer(&limits.permit_deadline, LONG_PERMIT_DEADLINE, text, notes);
@@ -31,7 +31,7 @@ pub(super) fn warn(config: &Config, notes: &mut Notes<'_>) {
     config.route.iter().for_each(|route| of_route(route.get_ref(), notes));
 }
 
-fn of_route(route: &model::Route, notes: &mut Notes<'_>) {
+fn of_route(route: &model::Route, notes: &mut FaultCollector<'_>) {
     let timeouts = &route.timeouts;
     let text = "a client waits for so long to hear that the upstream is away; write seconds, such as \"5s\"";
     if_longer(&timeouts.connect, LONG_CONNECT, text, notes);
@@ -53,7 +53,7 @@ fn of_route(route: &model::Route, notes: &mut Notes<'_>) {
     }
 }
 
-fn if_longer(written: &Option<Text>, limit: Duration, warning: &str, notes: &mut Notes<'_>) {
+fn if_longer(written: &Option<Text>, limit: Duration, warning: &str, notes: &mut FaultCollector<'_>) {
     if let Some(text) =
         written.as_ref().filter(|text| units::duration(text.get_ref()).is_ok_and(|time| time > limit))
     {
@@ -61,7 +61,7 @@ fn if_longer(written: &Option<Text>, limit: Duration, warning: &str, notes: &mut
     }
 }
 
-fn if_shorter(written: &Option<Text>, effect: &str, notes: &mut Notes<'_>) {
+fn if_shorter(written: &Option<Text>, effect: &str, notes: &mut FaultCollector<'_>) {
     let is_short = |time: Duration| !time.is_zero() && time < SHORT;
     if let Some(text) = written.as_ref().filter(|text| units::duration(text.get_ref()).is_ok_and(is_short)) {
         notes.warn(text.span(), format!("{effect}; seconds are meant, such as \"10s\""));

@@ -22,7 +22,7 @@ fn a_refusal_has_a_body_only_out_of_credit_that_the_upstream_never_saw() {
     let mut http = greeted();
     let run = feed(&mut http, &frame(WINDOW_UPDATE, 0, 0, &100_000u32.to_be_bytes()), 100);
     let withheld = 100_000 - u32::from_be_bytes(frames(&run.up)[0].1[..].try_into().unwrap());
-    assert_eq!(withheld, RESERVE);
+    assert_eq!(withheld, REFUSED_BODY_CREDIT);
     let mut bodies = 0;
     for stream in (1..101).step_by(2) {
         feed(&mut http, &get(stream, &[]), 1_000);

@@ -24,7 +24,7 @@ mod tests;
 use crate::names::Culprit;
 use crate::protocol::statement::{Copying, Outcome, Statement, Text, Watch};
 use names::{Held, Name, Portal, put};
-use pending::{Pending, Progress, What, tells_of_statement};
+use pending::{Pending, Progress, What, is_logged};
 use plan::{plan_down, plan_up, sqlstate};
 use reader::{Message, Reader};
 use std::cell::Cell;
@@ -53,7 +53,7 @@ pub struct Statements {
     beyond: Option<Beyond>,
 }
 
-/// More was sent than is followed.
+/// More requests are pending than are tracked.
 #[derive(Default)]
 struct Beyond {
     /// ReadyForQuery messages that are to come for it.
@@ -125,7 +125,7 @@ impl Statements {
         while let Some(pending) = self.pending.pop_front() {
             let progress = std::mem::take(&mut self.progress);
             let outcome = if progress.sqlstate.is_some() { Outcome::Error } else { Outcome::Unanswered };
-            if tells_of_statement(&pending.what) {
+            if is_logged(&pending.what) {
                 self.tell(&pending.what, outcome, &progress, None, say);
             }
         }
@@ -170,15 +170,15 @@ impl Statements {
         self.prepared.clear();
         self.portals.clear();
         let beyond = self.beyond.get_or_insert_default();
-        beyond.unsynced = !what.makes_ready();
-        beyond.owed += u64::from(what.makes_ready());
-        if tells_of_statement(what) {
+        beyond.unsynced = !what.ends_with_ready();
+        beyond.owed += u64::from(what.ends_with_ready());
+        if is_logged(what) {
             self.tell(what, Outcome::NotFollowed, &Progress::default(), None, say);
         }
     }
 
     fn skip(&mut self, what: &What, say: &mut dyn FnMut(&Statement<'_>)) {
-        if tells_of_statement(what) {
+        if is_logged(what) {
             self.tell(what, Outcome::Skipped, &Progress::default(), None, say);
         }
     }
@@ -286,7 +286,7 @@ impl Statements {
         let Some(Pending { what, since }) = self.pending.pop_front() else { return };
         let progress = std::mem::take(&mut self.progress);
         let took = now.saturating_duration_since(since);
-        if outcome == Outcome::Error || tells_of_statement(&what) {
+        if outcome == Outcome::Error || is_logged(&what) {
             self.tell(&what, outcome, &progress, Some(took), say);
         }
         if outcome == Outcome::Done && self.beyond.is_none() {
@@ -305,7 +305,7 @@ impl Statements {
 
     /// The server waits for the client, outside of a transaction or inside.
     fn ready(&mut self, idle: bool, now: Instant, say: &mut dyn FnMut(&Statement<'_>)) {
-        if !self.pending.iter().any(|pending| pending.what.makes_ready()) {
+        if !self.pending.iter().any(|pending| pending.what.ends_with_ready()) {
             // It answers something that was lost, and with it all that stood before.
             self.end(say);
             return self.ready_beyond();

@@ -12,7 +12,7 @@ pub const MAX_HELD: usize = 1 << 20;
 
 pub(super) type Name = Box<[u8]>;
 
-/// What is bound to values.
+/// A portal.
 pub(super) struct Portal {
     pub(super) name: Name,
     pub(super) text: Held,

@@ -1,10 +1,10 @@
-//! What a client sent and waits for its answer, and how far the answer has come.
+//! A pending message and the progress of its answer.
 
 use super::names::{Held, Name};
 use crate::protocol::statement::Copying;
 use std::time::Instant;
 
-/// What waits for its answer.
+/// A pending message.
 pub(super) struct Pending {
     pub(super) what: What,
     pub(super) since: Instant,
@@ -39,13 +39,13 @@ pub(super) enum What {
 
 impl What {
     /// True for what is answered with ReadyForQuery.
-    pub(super) fn makes_ready(&self) -> bool {
+    pub(super) fn ends_with_ready(&self) -> bool {
         matches!(self, What::Query(_) | What::FunctionCall(_) | What::Sync)
     }
 }
 
 /// True for what has a line whatever becomes of it.
-pub(super) fn tells_of_statement(what: &What) -> bool {
+pub(super) fn is_logged(what: &What) -> bool {
     matches!(what, What::Query(_) | What::FunctionCall(_) | What::Parse { .. } | What::Execute { .. })
 }
 

@@ -1,4 +1,4 @@
-//! Which parts of a message tell of statements.
+//! The parts of a message that concern statements.
 
 use super::reader::{Plan, Size};
 

@@ -12,7 +12,7 @@ use crate::protocol::statement::Text;
 ///   | tag: u8 | length, itself included: u32 | raw bytes | text 0 | text 0 | rest |
 /// ```
 pub(super) struct Reader {
-    /// Who speaks in this direction.
+    /// The sender in this direction.
     speaker: Culprit,
     place: Place,
     plan: fn(u8) -> Plan,
@@ -54,12 +54,12 @@ pub(super) struct Message {
     pub(super) texts: [Text; 2],
 }
 
-const BETWEEN: Place = Place::Head { bytes: [0; 5], have: 0 };
+const AT_MESSAGE_START: Place = Place::Head { bytes: [0; 5], have: 0 };
 
 impl Reader {
     /// Follows what `speaker` says by `plan`, with `limit` bytes of each statement's text.
     pub(super) fn new(speaker: Culprit, plan: fn(u8) -> Plan, limit: usize) -> Self {
-        Reader { speaker, place: BETWEEN, plan, limit, message: Message::default() }
+        Reader { speaker, place: AT_MESSAGE_START, plan, limit, message: Message::default() }
     }
 
     /// Goes on to the end of a message, or to the end of `data`. Returns how many bytes that is, and the message if it
@@ -105,7 +105,7 @@ impl Reader {
         if !ended {
             return (at, None);
         }
-        self.place = BETWEEN;
+        self.place = AT_MESSAGE_START;
         self.message.texts.iter_mut().for_each(Text::end);
         (at, Some(&mut self.message))
     }

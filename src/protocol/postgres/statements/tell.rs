@@ -1,4 +1,4 @@
-//! The line that tells what became of a statement.
+//! Builds a statement's log line.
 
 use super::Statements;
 use super::names::{Held, Name};

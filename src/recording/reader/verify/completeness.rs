@@ -1,4 +1,4 @@
-//! What the log and the sessions themselves say that should be there, held against what is.
+//! Completeness: compares what the log and the sessions' END frames claim with what exists.
 
 use super::super::super::directory::Directory;
 use super::super::super::format::frame::Totals;

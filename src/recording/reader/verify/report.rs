@@ -1,4 +1,4 @@
-//! What verifying found.
+//! Findings of a verification.
 
 use super::super::super::directory::DirectoryFault;
 use super::super::segment::ReadFault;
@@ -19,7 +19,7 @@ pub enum Area {
 pub const AREAS: [(Area, &str); 3] =
     [(Area::Integrity, "integrity"), (Area::Completeness, "completeness"), (Area::Erasure, "erasure")];
 
-/// Something to tell. A fault makes the area's verdict bad; a note does not.
+/// A finding. A fault fails its area; a note does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// About what.
@@ -30,7 +30,7 @@ pub struct Finding {
     pub place: ReadFault,
 }
 
-/// What verifying found.
+/// Findings of a verification.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// In the order of files.
@@ -49,7 +49,7 @@ pub struct Report {
     pub last_entry: u64,
     /// Time-stamps that the log tells of: entries that each covers, and the SHA-256 of the answer.
     pub timestamps: BTreeMap<u64, [u8; 32]>,
-    /// What this does not prove.
+    /// Limits of this verification.
     pub limits: Vec<String>,
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
-/// What is demanded of witnesses.
+/// Required cosignatures.
 #[derive(Clone, Debug)]
 pub struct Witnessed {
     /// Whose cosignatures count.
