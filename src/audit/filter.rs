@@ -31,7 +31,7 @@ fn is_module(target: &str) -> bool {
 }
 
 /// The gateway's top-level modules.
-const MODULES: [&str; 30] = [
+const MODULES: [&str; 32] = [
     "acme",
     "admin",
     "audit",
@@ -42,6 +42,7 @@ const MODULES: [&str; 30] = [
     "demo",
     "dial",
     "evidence",
+    "files",
     "gateway",
     "identify",
     "init",
@@ -60,6 +61,7 @@ const MODULES: [&str; 30] = [
     "serve",
     "session",
     "system",
+    "telemetry",
     "tls",
     "worker",
 ];

@@ -77,8 +77,10 @@ impl<'a> Context<'a> {
             }
             let value = written.value.as_ref().and_then(|value| self.header_value(value, notes));
             if let (Some(header), Some(value)) = (&written.header, value) {
-                if let Some(doubt) = mistakes::of_header_value(header.get_ref(), value.expose()) {
-                    notes.warn(written.value.as_ref().map_or(0..0, Spanned::span), doubt);
+                let written = written.value.as_ref();
+                let template = written.map_or("", |written| written.get_ref());
+                if let Some(warning) = header_value_warning(header.get_ref(), template, value.expose()) {
+                    notes.warn(written.map_or(0..0, Spanned::span), warning);
                 }
                 let name = header.get_ref().to_ascii_lowercase().into();
                 all.push(HeaderInjection { name, value: Arc::new(value) });
@@ -96,8 +98,6 @@ impl<'a> Context<'a> {
         let value = self.fill(written, notes)?;
         if value.expose().trim_ascii() != value.expose() {
             notes.fault(written.span(), "the value with its secret filled in has blanks around it");
-        } else if let Some(why) = between(template, value.expose()).and_then(pasted::fault) {
-            notes.warn(written.span(), format!("the stored secret is probably not what was meant: {why}"));
         }
         Some(value)
     }
@@ -253,6 +253,15 @@ fn header_name(written: &Text, others: &[HeaderInjection], notes: &mut FaultColl
 
 fn is_name(text: &str) -> bool {
     (1..=MAX_NAME).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+/// What a header's value, its secret filled in, hardly means; nothing of what the secret's own warning says.
+fn header_value_warning(name: &str, template: &str, value: &[u8]) -> Option<String> {
+    if let Some(warning) = mistakes::of_header_value(name, value) {
+        return Some(warning.to_owned());
+    }
+    let key = between(template, value).filter(|key| mistakes::of_secret(key.as_bytes()).is_none())?;
+    pasted::fault(key).map(|why| format!("the stored secret is probably not what was meant: {why}"))
 }
 
 /// What was filled in behind a scheme, or in quotes: a value that is nothing but a secret may have a scheme within.
