@@ -6,7 +6,7 @@
 //!   runs   decoded bytes -> wire: as they are, or one escape for several
 //! ```
 
-use super::cursor::{Keeps, Rest, Stop};
+use super::cursor::{Class, Keeps, Rest, Stop};
 use super::personal::has_luhn_digit;
 use super::rules::{Rules, Source};
 
@@ -14,6 +14,9 @@ use super::rules::{Rules, Source};
 const LOOK_BEHIND: usize = 96;
 /// Text is given up in pieces of this size, not with each word.
 const KEPT: usize = 512;
+
+/// Candidates behind fixed texts that may be undecided at a time; honest texts have one or two.
+const MAX_OPEN: usize = 16;
 
 /// In place of an escape's length: the text stands nowhere on the wire.
 const NOT_ON_WIRE: u8 = u8::MAX;
@@ -136,6 +139,8 @@ pub(super) struct Lane {
     runs: Vec<Run>,
     open: Vec<Open>,
     rests: Vec<Going>,
+    /// One for each kind of rest that there was.
+    followed: Vec<Followed>,
     /// All of it is overwritten, by this rule.
     whole: Option<u16>,
     fill: Fill,
@@ -168,6 +173,14 @@ struct Open {
     forced: Option<u64>,
 }
 
+/// The last value that went on in this way: where its rest began, and how far it came.
+#[derive(Clone, Copy, Debug)]
+struct Followed {
+    rest: Rest,
+    from: u64,
+    to: u64,
+}
+
 /// A value that goes on.
 #[derive(Clone, Copy, Debug)]
 struct Going {
@@ -186,6 +199,7 @@ impl Lane {
             runs: Vec::new(),
             open: Vec::new(),
             rests: Vec::new(),
+            followed: Vec::new(),
             whole: None,
             fill,
             covered: 0,
@@ -199,6 +213,7 @@ impl Lane {
         self.runs.clear();
         self.open.clear();
         self.rests.clear();
+        self.followed.clear();
         (self.base, self.seen, self.covered) = (0, 0, 0);
         (self.whole, self.fill, self.has_copies) = (whole, fill, false);
     }
@@ -288,7 +303,15 @@ impl Lane {
         for (rule, source, at) in fresh.drain(..) {
             let at = self.base + at as u64;
             let mut candidate = Open { rule, source, at, hold: None, forced: None };
-            if self.decide(&mut candidate, rules, ended, found) {
+            if !self.decide(&mut candidate, rules, ended, found) {
+                continue;
+            }
+            let is_text = |open: &Open| matches!(open.source, Source::Text(_));
+            if is_text(&candidate) && self.open.iter().filter(|open| is_text(open)).count() >= MAX_OPEN {
+                // Nobody writes like this but to have each of them read again with each piece.
+                self.follow(rule, Rest::Class(Class::Value), candidate.hold.unwrap_or(at), found);
+                found.count(rule);
+            } else {
                 self.open.push(candidate);
             }
         }
@@ -331,8 +354,7 @@ impl Lane {
                     found.count(candidate.rule);
                 }
                 if let Some(rest) = hit.rest {
-                    self.rests.push(Going { rule: candidate.rule, rest, at: to, dash: false });
-                    self.follow_rests(found);
+                    self.follow(candidate.rule, rest, to, found);
                 }
                 false
             }
@@ -348,6 +370,19 @@ impl Lane {
             |(place, byte): (usize, &u8)| if (from..to).contains(&(at + place)) { 0 } else { byte - b'0' };
         let mut digits = digits.map(digit).peekable();
         digits.peek().is_some() && has_luhn_digit(digits)
+    }
+
+    /// Overwrites what belongs to a value that was found up to `at`, now and later. Values within each other that go on in the
+    /// same way end together, so they are followed once.
+    fn follow(&mut self, rule: u16, rest: Rest, at: u64, found: &mut Found) {
+        let is_followed = |known: &Followed| known.rest == rest && known.from <= at && at <= known.to;
+        if rest != Rest::PrivateKey && self.followed.iter().any(is_followed) {
+            return;
+        }
+        self.rests.push(Going { rule, rest, at, dash: false });
+        self.followed.retain(|known| known.rest != rest);
+        self.followed.push(Followed { rest, from: at, to: at });
+        self.follow_rests(found);
     }
 
     /// Overwrites what belongs to values whose beginning was found.
@@ -372,6 +407,9 @@ impl Lane {
             };
             going.at += length as u64;
             self.covered = self.covered.max(going.at);
+            if let Some(known) = self.followed.iter_mut().find(|known| known.rest == going.rest) {
+                known.to = known.to.max(going.at);
+            }
             let keeps = if going.rest == Rest::PrivateKey { Keeps::Lines } else { Keeps::Nothing };
             self.cut(going.rule, from, going.at, keeps, found);
             !over
@@ -498,4 +536,68 @@ fn is_line_end(byte: u8) -> bool {
 fn run_of(text: &[u8], goes_on: impl Fn(u8) -> bool) -> (usize, bool) {
     let length = text.iter().position(|byte| !goes_on(*byte));
     (length.unwrap_or(text.len()), length.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mask::Detector;
+    use crate::mask::rules::{HoldAction, HoldLimit, Mode, Rule};
+    use std::time::Duration;
+
+    /// What a text of these words, in pieces of 16 bytes, leaves to be read again with each piece: undecided candidates, values
+    /// that go on.
+    fn left_to_read_again(word: &str) -> (usize, usize) {
+        let hold = HoldLimit { events: u32::MAX, time: Duration::from_secs(5), action: HoldAction::Mask };
+        let known = Detector::all().map(Rule::Known).collect();
+        let rules = Rules::new(known, Mode::Mask, hold).unwrap();
+        let (mut lane, mut found) = (Lane::new(Fill::Text), Found::default());
+        let text = word.repeat(32 * 1024 / word.len());
+        let mut worst = (0, 0);
+        for (number, piece) in text.as_bytes().chunks(16).enumerate() {
+            lane.push(piece, number as u64 * 16);
+            lane.scan(&rules, false, &mut found);
+            found.cuts.clear();
+            worst = (worst.0.max(lane.open.len()), worst.1.max(lane.rests.len()));
+        }
+        worst
+    }
+
+    #[test]
+    fn texts_made_of_beginnings_leave_little_to_be_read_again() {
+        for word in [
+            "xoxb-",
+            "xoxd-",
+            "-eyJ",
+            "eyJ.",
+            "-AKIA",
+            "sk-",
+            "sk-ant-",
+            "ghp_-",
+            "hooks.slack.com/services/",
+            "sig=",
+            "password=",
+            "pwd='",
+            "apikey:",
+            "://",
+            "://a:",
+            "Bearer ",
+            "asic ",
+            "-----BEGIN ",
+            "-----BEGIN PRIVATE KEY-----",
+            "4111 ",
+            "4111-",
+            "+49",
+            "a@",
+            "a@b.",
+            "::",
+            "1:",
+            "127.",
+            "DE89",
+            "hf_-xoxb-sk-ant-ghs_-sig=",
+        ] {
+            let (open, rests) = left_to_read_again(word);
+            assert!(open <= 2 * MAX_OPEN && rests <= 8, "{word}: {open} candidates, {rests} values");
+        }
+    }
 }
