@@ -3,6 +3,7 @@
 import contextlib
 import re
 import socket
+import ssl
 import struct
 import threading
 
@@ -10,7 +11,7 @@ import h2.config
 import h2.connection
 import h2.events
 import pytest
-from support.gateway import Gateway
+from support.gateway import KEY, Gateway
 from test_evidence import request
 from test_tls import Sink, client_context, raw_config, raw_route
 
@@ -300,3 +301,142 @@ def test_a_raw_session_has_the_bytes_of_both_sides_whoever_ends_it(world, tmp_pa
         assert (line["up_bytes"], line["down_bytes"]) == (saw[kind], got) == (SOME, PART), line
     assert gateway.stop() == 0
     sink.listener.close()
+
+
+def plain_server(serve):
+    """A server without TLS, which runs a function for each connection."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def run():
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=run, daemon=True).start()
+    return listener
+
+
+def exactly(connection, count):
+    text = b""
+    while len(text) < count:
+        if not (piece := connection.recv(count - len(text))):
+            raise ConnectionError(text)
+        text += piece
+    return text
+
+
+class RedisTalk:
+    """A login, a command with a value of so many bytes, and an answer of which some may be missing."""
+
+    name = "redis"
+    more: dict = {}
+
+    def command(self, *words):
+        return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+
+    def accept(self, connection):
+        exactly(connection, len(self.command(b"AUTH", b"svc", KEY.encode())))
+        connection.sendall(b"+OK\r\n")
+
+    def log_in(self, plain, context, token):
+        client = context.wrap_socket(plain, server_hostname="table.db.test")
+        client.sendall(self.command(b"AUTH", token))
+        assert exactly(client, 5) == b"+OK\r\n"
+        return client
+
+    def question(self, kind):
+        return self.command(b"SET", kind, b"x" * SOME)
+
+    def kind(self, question):
+        return question.split(b"\r\n")[4]
+
+    def answer(self):
+        return b"$%d\r\n%s\r\n" % (WHOLE, b"y" * WHOLE)
+
+
+class PostgresTalk:
+    """The same in PostgreSQL's messages."""
+
+    name = "postgres"
+    more = {"require_auth": "none"}
+    greeting = b"R\0\0\0\x08\0\0\0\0" + b"Z\0\0\0\x05I"
+
+    def accept(self, connection):
+        (length,) = struct.unpack(">I", exactly(connection, 4))
+        exactly(connection, length - 4)
+        connection.sendall(self.greeting)
+
+    def log_in(self, plain, context, token):
+        plain.sendall(struct.pack(">II", 8, 80877103))
+        assert exactly(plain, 1) == b"S"
+        client = context.wrap_socket(plain, server_hostname="table.db.test")
+        startup = struct.pack(">I", 196608) + b"user\0ann\0database\0shop\0\0"
+        client.sendall(struct.pack(">I", len(startup) + 4) + startup)
+        assert exactly(client, 9) == b"R\0\0\0\x08\0\0\0\x03"
+        client.sendall(b"p" + struct.pack(">I", len(token) + 5) + token + b"\0")
+        assert exactly(client, len(self.greeting)) == self.greeting
+        return client
+
+    def question(self, kind):
+        text = b"select '" + kind + b"', '" + b"x" * SOME + b"'\0"
+        return b"Q" + struct.pack(">I", len(text) + 4) + text
+
+    def kind(self, question):
+        return question.split(b"'")[1]
+
+    def answer(self):
+        row = b"\0\x01" + struct.pack(">I", WHOLE) + b"y" * WHOLE
+        column = b"\0\x01a\0" + b"\0" * 6 + struct.pack(">IhIh", 25, -1, 0xFFFFFFFF, 0)
+        messages = [(b"T", column), (b"D", row), (b"C", b"SELECT 1\0"), (b"Z", b"I")]
+        return b"".join(kind + struct.pack(">I", len(text) + 4) + text for kind, text in messages)
+
+
+@pytest.mark.parametrize("talk", [RedisTalk(), PostgresTalk()], ids=lambda talk: talk.name)
+def test_a_database_session_has_the_bytes_of_both_sides_whoever_ends_it(world, tmp_path, talk):
+    saw = {}
+
+    def serve(connection):
+        talk.accept(connection)
+        question = exactly(connection, len(talk.question(b"d")))
+        saw[talk.kind(question)] = len(question)
+        match talk.kind(question):
+            case b"d":
+                connection.sendall(talk.answer())
+            case b"c":
+                connection.sendall(talk.answer()[:PART])
+            case b"u":
+                connection.sendall(talk.answer()[:PART])
+                threading.Event().wait(0.15)
+                return reset(connection)
+        with contextlib.suppress(OSError):
+            while connection.recv(65536):
+                pass
+        connection.close()
+
+    listener = plain_server(serve)
+    chain, key = world.authority.leaf(f"table-{talk.name}", ["table.db.test"])
+    gateway = Gateway(tmp_path, world.config(world.route(
+        "table", 0, upstream=f"tcp://127.0.0.1:{listener.getsockname()[1]}", unsafe_plaintext_upstream=True, protocol=talk.name,
+        sni="table.db.test", certificate={"chain": chain, "key": key}, inject={"user": "svc", "password": "{secret:stored}"}, **talk.more,
+    )))  # fmt: skip
+    context = ssl.create_default_context(cafile=world.ca)
+    for kind, reason, culprit in [(b"d", "done", "nobody"), (b"c", "reset", "client"), (b"u", "reset", "upstream")]:
+        plain = socket.create_connection(("127.0.0.1", gateway.port), 10)
+        client = talk.log_in(plain, context, world.issuer.token().encode())
+        client.sendall(talk.question(kind))
+        expected = len(talk.answer()) if kind == b"d" else PART
+        got = len(exactly(client, expected))
+        match kind:
+            case b"d":
+                client.unwrap()
+            case b"c":
+                reset(client)
+            case b"u":
+                with contextlib.suppress(OSError):
+                    client.recv(65536)
+        line = gateway.line("session closed", reason=reason, culprit=culprit)
+        # Both logins are the gateway's own, and no bytes of the session's.
+        assert (line["up_bytes"], line["down_bytes"]) == (saw[kind], got) == (len(talk.question(kind)), expected), (kind, line)
+    assert gateway.stop() == 0
+    listener.close()
