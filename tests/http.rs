@@ -108,7 +108,7 @@ async fn a_bad_request_is_refused_and_nothing_reaches_the_upstream() {
     let good = http.token(60);
     let table = [
         ("".to_owned(), "401", r#"Bearer realm="staunch""#, "no_token"),
-        ("authorization: Bearer a.b.c\r\n".into(), "401", "invalid_token", "service_key"),
+        ("authorization: Bearer a.b.c\r\n".into(), "401", "invalid_token", "invalid_token"),
         (format!("authorization: Bearer {}x\r\n", good), "401", "invalid_token", "invalid_token"),
         (format!("authorization: Bearer {stranger}\r\n"), "403", "insufficient_scope", "forbidden"),
         (

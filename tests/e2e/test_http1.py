@@ -45,7 +45,7 @@ def test_the_upstream_sees_the_stored_key_and_never_the_token(gateway, world):
     ("fields", "status", "code"),
     [
         (lambda w: [], 401, "no_token"),
-        (lambda w: ["Authorization: Bearer not.a.token"], 401, "service_key"),
+        (lambda w: ["Authorization: Bearer not.a.token"], 401, "invalid_token"),
         (lambda w: ["Authorization: Bearer " + w.issuer.token()[:-4] + "AAAA"], 401, "invalid_token"),
         (lambda w: ["Authorization: Bearer " + w.issuer.forged()], 401, "invalid_token"),
         (lambda w: ["Authorization: Bearer " + w.issuer.token(parts.ELSEWHERE)], 401, "invalid_token"),

@@ -110,6 +110,7 @@ impl Mistaken {
                 Some(&(_, service)) => Mistaken::KeyOf(service, text.len()),
                 None if is_xml(&beginning(text)) => Mistaken::Saml,
                 None if is_basic(text) => Mistaken::Basic,
+                None if dots == 2 => return None,
                 None => Mistaken::Opaque(text.len()),
             },
         })
