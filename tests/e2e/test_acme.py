@@ -308,7 +308,7 @@ def test_an_account_that_the_authority_forgot_is_made_again(world, start, small,
     gateway = start(config(world, tmp_path, {"small": ca.directory}, ordered(world, "api", "small")), port=port)
 
     def obtained():
-        return sum("certificate obtained" in line.get("text", "") for line in gateway.lines())
+        return sum(line.get("message") == "certificate obtained" for line in gateway.lines())
 
     # Between two orders: one that is under way would lose its account in the middle, and be tried again after a minute.
     before = obtained()
