@@ -119,8 +119,8 @@ pub struct Session {
     /// The client's certificate, where it showed one that verified.
     pub(super) certificate: Option<Arc<PeerCertificate>>,
     recording: OnceCell<Recording>,
-    /// Its span, where traces are exported.
-    pub(super) span: Option<SpanContext>,
+    /// Its span, where traces are exported. In a box: most gateways export none, and a connection's memory counts.
+    pub(super) span: Option<Box<SpanContext>>,
     proven_identity: RefCell<Option<Arc<Identity>>>,
     first_identity: OnceCell<Arc<Identity>>,
     last_permitted: RefCell<Option<Arc<Identity>>>,
@@ -149,7 +149,7 @@ impl Session {
         let (proven_identity, first_identity) = (RefCell::default(), OnceCell::new());
         let (last_permitted, other_identities) = (RefCell::default(), RefCell::default());
         entry.facts.lock().tunnel = tunnelled;
-        let span = gateway.tracer.as_ref().map(|tracer| tracer.session());
+        let span = gateway.tracer.as_ref().map(|tracer| Box::new(tracer.session()));
         Session {
             id,
             shared,

@@ -271,8 +271,8 @@ fn trace(line: &audit::Closed<'_>, session: Option<&Session>, shared: &WorkerSta
     };
     match session {
         Some(session) => {
-            let both = session.gateway.tracer.as_ref().zip(session.span);
-            both.into_iter().for_each(|(tracer, context)| export(tracer, context));
+            let both = session.gateway.tracer.as_ref().zip(session.span.as_deref());
+            both.into_iter().for_each(|(tracer, context)| export(tracer, *context));
         }
         // It ended before it was one, in its handshake for example.
         None => shared.with_gateway(|gateway| {

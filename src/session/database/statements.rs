@@ -69,9 +69,10 @@ fn writer(
         let line =
             StatementLine { session: session.id, number: *lines, route: &route.name, identity, statement };
         audit::statement(&line);
-        let both = session.gateway.tracer.as_ref().zip(session.span).filter(|(_, span)| span.is_sampled);
+        let both =
+            session.gateway.tracer.as_ref().zip(session.span.as_deref()).filter(|(_, span)| span.is_sampled);
         if let Some((tracer, span)) = both {
-            let context = tracer.statement(&span);
+            let context = tracer.statement(span);
             tracer.finish(&context, || Span {
                 kind: SpanKind::Statement,
                 context,

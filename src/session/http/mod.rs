@@ -490,7 +490,7 @@ impl HttpTraffic {
             tracer.finish(&context, || Span {
                 kind: SpanKind::Request,
                 context,
-                session: self.session.span,
+                session: self.session.span.as_deref().copied(),
                 line: audit::json_line(line),
                 ended: SystemTime::now(),
                 took: line.duration,
