@@ -407,7 +407,10 @@ impl Lane {
             };
             going.at += length as u64;
             self.covered = self.covered.max(going.at);
-            if let Some(known) = self.followed.iter_mut().find(|known| known.rest == going.rest) {
+            // Only what joins it: another value that goes on in the same way may have begun further back.
+            let joins =
+                |known: &&mut Followed| known.rest == going.rest && (known.from..=known.to).contains(&from);
+            if let Some(known) = self.followed.iter_mut().find(joins) {
                 known.to = known.to.max(going.at);
             }
             let keeps = if going.rest == Rest::PrivateKey { Keeps::Lines } else { Keeps::Nothing };
