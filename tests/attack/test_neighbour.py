@@ -33,14 +33,16 @@ for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "0.0.0.0
 
 ASK = """
 import socket, sys
-tcp = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 10)
-tcp.settimeout(10)
 try:
+    # The reset may be there before the connection is looked at for the first time.
+    tcp = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 10)
     tcp.sendall(b"GET /look HTTP/1.1\\r\\nhost: localhost\\r\\nconnection: close\\r\\n\\r\\n")
     answer = b""
     while part := tcp.recv(65536):
         answer += part
     print("answer", answer)
+except ConnectionRefusedError:
+    raise
 except OSError as error:
     print("no answer")
 """

@@ -65,7 +65,7 @@ class Disk:
 
     def close(self):
         self.out.close()
-        subprocess.run(["umount", "-l", self.folder], check=False)
+        subprocess.run(["umount", "-l", self.folder], check=True)
 
 
 class Pipe:
