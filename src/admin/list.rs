@@ -176,16 +176,17 @@ impl Query {
     }
 
     fn fits(&self, row: &Row, wanted: &str) -> bool {
+        // Only what is asked for is looked at: of thousands of sessions, each look at what lies elsewhere waits for memory.
         let facts = &row.snapshot.facts;
-        let route = facts.route.as_ref().map_or("", |route| &route.name.0);
-        let subject = facts.identity.as_ref().map_or("", |identity| &identity.subject);
+        let route = || facts.route.as_ref().map_or("", |route| &route.name.0);
+        let subject = || facts.identity.as_ref().map_or("", |identity| &identity.subject);
         let named = |text: &str| text.to_lowercase().contains(wanted);
-        (self.route.is_empty() || self.route == route)
-            && (self.subject.is_empty() || self.subject == subject)
+        (self.route.is_empty() || self.route == route())
+            && (self.subject.is_empty() || self.subject == subject())
             && self.fits_crypto(row)
             && (wanted.is_empty()
-                || named(route)
-                || named(subject)
+                || named(route())
+                || named(subject())
                 || facts.sni.as_deref().is_some_and(named)
                 || named(&facts.remote.0.to_string())
                 || named(&row.snapshot.id.to_string())

@@ -7,7 +7,7 @@ use super::{CLOCK_SKEW, Identity};
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// What a revocation names. All that is given must fit; one at least is given.
@@ -128,7 +128,8 @@ pub struct TooMany;
 /// Revocations in force.
 #[derive(Debug, Default)]
 pub struct Revocations {
-    is_any: AtomicBool,
+    /// Goes up with each that is added; 0: there was none.
+    generation: AtomicU64,
     table: RwLock<Table>,
 }
 
@@ -173,13 +174,18 @@ impl Revocations {
                 table.count += 1;
             }
         }
-        self.is_any.store(true, Ordering::Release);
+        self.generation.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    /// Another number whenever one was added.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// True when this identity is shut out at the time `now()`, which is asked only where anybody is.
     pub fn cover(&self, identity: &Identity, now: impl FnOnce() -> SystemTime) -> bool {
-        self.is_any.load(Ordering::Acquire) && self.table.read().cover(identity, now())
+        self.generation() != 0 && self.table.read().cover(identity, now())
     }
 
     /// All that stand at `now`, the youngest first.

@@ -41,6 +41,8 @@ use tokio::time::Instant;
 pub struct Registry {
     shards: Vec<Arc<Shard>>,
     revocations: Arc<Revocations>,
+    /// One revocation is put in force at a time, so that each counts the sessions that it ends itself.
+    shutting_out: Mutex<()>,
 }
 
 impl Registry {
@@ -48,7 +50,7 @@ impl Registry {
     pub fn new(workers: usize) -> Self {
         let revocations = Arc::<Revocations>::default();
         let shards = (0..workers).map(|worker| Arc::new(Shard::new(worker, revocations.clone()))).collect();
-        Registry { shards, revocations }
+        Registry { shards, revocations, shutting_out: Mutex::default() }
     }
 
     /// The sessions of one worker.
@@ -59,11 +61,13 @@ impl Registry {
     /// A snapshot of each session. Counters are those last published; asking has sessions publish anew.
     pub fn snapshot(&self) -> Vec<Snapshot> {
         let mut all = Vec::new();
+        self.ask_for_counts();
         for shard in &self.shards {
-            shard.generation.fetch_add(1, Ordering::Release);
-            shard.for_each(|entry| all.push((shard.worker, entry.clone())));
+            shard.for_each_lot(|lot| {
+                all.extend(lot.drain(..).map(|entry| Entry::snapshot(entry, shard.worker)))
+            });
         }
-        all.into_iter().map(|(worker, entry)| Entry::snapshot(entry, worker)).collect()
+        all
     }
 
     /// A snapshot of one session.
@@ -108,23 +112,28 @@ impl Registry {
     }
 
     /// The same for exactly the revocation's lifetime. Also returns when the last covered proof expires.
+    ///
+    /// Whoever moves bytes looks for itself when it is polled next, and is silent from there on; thousands that sleep are
+    /// looked at one after another, and woken when all have their orders.
     pub fn shut_out(&self, revocation: &Revocation, now: SystemTime) -> Result<(usize, SystemTime), TooMany> {
+        let _one = self.shutting_out.lock();
+        self.shards.iter().for_each(|shard| *shard.shut_out.lock() = ShutOut::default());
         self.revocations.add(revocation.clone(), now)?;
-        let (mut ended, mut longest) = (0, revocation.until);
+        self.ask_for_counts();
         let mut wakers: Vec<Vec<Waker>> = self.shards.iter().map(|_| Vec::new()).collect();
         for (shard, wakers) in self.shards.iter().zip(&mut wakers) {
-            ended += shard.order_where(Order::End(Close::Revoked), wakers, |entry| {
-                let facts = entry.facts.lock();
-                let mut covered =
-                    facts.identities().filter(|identity| revocation.covers(identity)).peekable();
-                let is_covered = covered.peek().is_some();
-                covered.for_each(|identity| longest = longest.max(identity.expires + CLOCK_SKEW));
-                is_covered
+            shard.for_each_lot(|lot| {
+                let meant = lot.iter().filter(|entry| shard.end_where(entry, |one| revocation.covers(one)));
+                wakers.extend(meant.filter_map(|entry| entry.inbox.lock().waker.clone()));
+                lot.clear();
             });
         }
-        // Whoever moves bytes has looked by itself; the ends of those that sleep must not hold up the orders to others.
+        self.ask_for_counts();
         self.shards.iter().zip(wakers).for_each(|(shard, wakers)| shard.wake(wakers));
-        Ok((ended, longest))
+        let found = self.shards.iter().map(|shard| *shard.shut_out.lock());
+        Ok(found.fold((0, revocation.until), |(ended, longest), found| {
+            (ended + found.sessions, found.longest.map_or(longest, |one| longest.max(one)))
+        }))
     }
 
     /// Revocations in force.
@@ -162,6 +171,15 @@ pub struct Shard {
     table: Mutex<Table>,
     asleep: Mutex<Asleep>,
     revocations: Arc<Revocations>,
+    shut_out: Mutex<ShutOut>,
+}
+
+/// What the last revocation has ended.
+#[derive(Clone, Copy, Default)]
+struct ShutOut {
+    sessions: usize,
+    /// When the last of the proofs that it covers expires.
+    longest: Option<SystemTime>,
 }
 
 /// Sessions that were given an order and wait to be woken for it.
@@ -190,8 +208,8 @@ const ENTRIES_PER_LOCK: usize = 256;
 
 impl Shard {
     fn new(worker: usize, revocations: Arc<Revocations>) -> Self {
-        let (table, asleep) = (Mutex::default(), Mutex::default());
-        Shard { worker, generation: AtomicU64::new(0), table, asleep, revocations }
+        let (table, asleep, shut_out) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Shard { worker, generation: AtomicU64::new(0), table, asleep, revocations, shut_out }
     }
 
     /// Puts a session on the list until the registration is dropped.
@@ -203,7 +221,8 @@ impl Shard {
         remote: Remote,
     ) -> Registration {
         let mut table = self.table.lock();
-        let inbox = Mutex::new(Inbox { orders: table.standing, waker: None });
+        let inbox = Inbox { orders: table.standing, waker: None, revocations: self.revocations.generation() };
+        let inbox = Mutex::new(inbox);
         let (facts, counts) = (Mutex::new(Facts::new(remote)), Counts::default());
         let entry =
             Arc::new(Entry { id, accepted, listener, facts, counters: OnceLock::new(), counts, inbox });
@@ -225,26 +244,47 @@ impl Shard {
         &self.revocations
     }
 
-    /// Looks at every session that lives from the beginning to the end of this; others may be seen.
-    fn for_each(&self, mut look: impl FnMut(&Arc<Entry>)) {
+    /// Looks at every session that lives from the beginning to the end of this, some at a time; others may be seen.
+    ///
+    /// They are looked at without the lock and while the processor still has them at hand: to fetch one from memory takes
+    /// longer than to read it.
+    fn for_each_lot(&self, mut look: impl FnMut(&mut Vec<Arc<Entry>>)) {
+        let mut lot = Vec::with_capacity(ENTRIES_PER_LOCK);
         for from in (0..).step_by(ENTRIES_PER_LOCK) {
-            let table = self.table.lock();
-            let Some(places) = table.places.get(from..) else { return };
-            if places.is_empty() {
-                return;
+            {
+                let table = self.table.lock();
+                let Some(places) = table.places.get(from..).filter(|places| !places.is_empty()) else {
+                    return;
+                };
+                lot.extend(places.iter().take(ENTRIES_PER_LOCK).flatten().cloned());
             }
-            places.iter().take(ENTRIES_PER_LOCK).flatten().for_each(&mut look);
+            look(&mut lot);
+            lot.clear();
         }
     }
 
     fn find(&self, id: SessionId) -> Option<Arc<Entry>> {
         let mut found = None;
-        self.for_each(|entry| {
-            if entry.id == id {
-                found = Some(entry.clone());
-            }
+        self.for_each_lot(|lot| {
+            found = found.take().or_else(|| lot.iter().find(|entry| entry.id == id).cloned())
         });
         found
+    }
+
+    /// Has a session end where one of its identities is meant. False: none is.
+    fn end_where(&self, entry: &Entry, is_meant: impl Fn(&Identity) -> bool) -> bool {
+        let facts = entry.facts.lock();
+        let meant = facts.identities().filter(|identity| is_meant(identity));
+        let Some(longest) = meant.map(|identity| identity.expires + CLOCK_SKEW).max() else { return false };
+        drop(facts);
+        let mut shut_out = self.shut_out.lock();
+        shut_out.longest = shut_out.longest.max(Some(longest));
+        let end = &mut entry.inbox.lock().orders.end;
+        if end.is_none() {
+            shut_out.sessions += 1;
+            *end = Some(Close::Revoked);
+        }
+        true
     }
 
     /// How many sessions live.
@@ -387,6 +427,10 @@ impl Orders for &Registration {
     fn take(&self) -> OrdersFor {
         // What was written before the generation went up is read after.
         fence(Ordering::Acquire);
+        let (revocations, now) = (&self.shard.revocations, self.shard.revocations.generation());
+        if std::mem::replace(&mut self.entry.inbox.lock().revocations, now) != now {
+            self.shard.end_where(&self.entry, |identity| revocations.cover(identity, SystemTime::now));
+        }
         let orders = &mut self.entry.inbox.lock().orders;
         let taken = *orders;
         orders.authorise_again = false;
@@ -421,6 +465,8 @@ pub(super) struct Entry {
 struct Inbox {
     orders: OrdersFor,
     waker: Option<Waker>,
+    /// Number of the revocations that were looked at.
+    revocations: u64,
 }
 
 #[derive(Default)]

@@ -1,6 +1,9 @@
 //! Orders reach whom they are meant for, snapshots see what was published.
 
 use super::*;
+use crate::names::IssuerName;
+use crate::policy::Proof;
+use crate::policy::revocation::Target;
 use crate::relay::Transferred;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::task::Wake;
@@ -38,6 +41,55 @@ fn an_order_reaches_its_session_and_no_other() {
     assert_eq!((&bob).take().end, Some(Close::Idle), "the first reason counts");
     drop((ann, bob));
     assert!(!registry.order(SessionId(1), Order::Drain), "who is gone is not told");
+}
+
+fn identified(registration: &Registration, subject: &str, expires: u64) {
+    let identity = Identity {
+        issuer: IssuerName("corp".into()),
+        subject: subject.into(),
+        groups: Vec::new(),
+        claims: [].into_iter().collect(),
+        proof: Proof::Token,
+        expires: SystemTime::UNIX_EPOCH + Duration::from_secs(expires),
+    };
+    registration.entry().facts.lock().set_identity(&Arc::new(identity));
+}
+
+fn revocation_of(subject: &str, until: u64) -> Revocation {
+    let at = SystemTime::UNIX_EPOCH;
+    let target = Target { subject: Some(subject.into()), ..Target::default() };
+    Revocation { target, at, until: at + Duration::from_secs(until) }
+}
+
+#[test]
+fn a_revocation_ends_whom_it_covers_once_and_knows_the_last_proof() {
+    let (registry, now) = (Registry::new(2), SystemTime::UNIX_EPOCH + Duration::from_secs(5));
+    let (ann, ann_woken) = register(registry.shard(0).unwrap(), 1);
+    let (too, _) = register(registry.shard(1).unwrap(), 2);
+    let (bob, bob_woken) = register(registry.shard(1).unwrap(), 3);
+    identified(&ann, "ann", 900);
+    identified(&ann, "carl", 2_000);
+    identified(&too, "ann", 700);
+    identified(&bob, "bob", 5_000);
+    let (ended, longest) = registry.shut_out(&revocation_of("ann", 100), now).unwrap();
+    assert_eq!((ended, longest), (2, SystemTime::UNIX_EPOCH + Duration::from_secs(900) + CLOCK_SKEW));
+    assert_eq!(
+        [&ann, &too, &bob].map(|one| Orders::take(&one).end),
+        [Some(Close::Revoked), Some(Close::Revoked), None]
+    );
+    assert_eq!((ann_woken.0.load(Ordering::Relaxed), bob_woken.0.load(Ordering::Relaxed)), (1, 0));
+    assert_eq!(registry.shut_out(&revocation_of("ann", 100), now).unwrap().0, 0, "they end already");
+}
+
+#[test]
+fn whoever_moves_bytes_is_silent_before_the_others_were_looked_at() {
+    let registry = Registry::new(1);
+    let (ann, _) = register(registry.shard(0).unwrap(), 1);
+    let (bob, _) = register(registry.shard(0).unwrap(), 2);
+    identified(&ann, "ann", u64::from(u32::MAX));
+    identified(&bob, "bob", u64::from(u32::MAX));
+    registry.revocations().add(revocation_of("ann", u64::from(u32::MAX)), SystemTime::now()).unwrap();
+    assert_eq!(((&ann).take().end, (&bob).take().end), (Some(Close::Revoked), None));
 }
 
 #[test]
