@@ -2,6 +2,7 @@
 
 use super::schedule::Life;
 use super::settings::{Name, Settings};
+use crate::tls::peer_certificate::PeerCertificate;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject;
@@ -36,6 +37,7 @@ pub(super) struct Slot {
 #[derive(Debug)]
 pub struct Issued {
     certified: Arc<CertifiedKey>,
+    shown: Arc<PeerCertificate>,
     pub(super) life: Life,
 }
 
@@ -90,6 +92,11 @@ impl Certificate {
         self.slot.load().issued.load().is_some()
     }
 
+    /// What clients are shown now; `None`: there is none yet.
+    pub fn shown(&self) -> Option<Arc<PeerCertificate>> {
+        self.slot.load().issued.load().as_ref().map(|issued| issued.shown.clone())
+    }
+
     /// When it ends; `None`: there is none yet.
     pub fn not_after(&self) -> Option<SystemTime> {
         self.slot.load().issued.load().as_ref().map(|issued| issued.life.not_after)
@@ -142,9 +149,10 @@ impl Issued {
         let life = life(leaf).ok_or("its certificate is malformed")?;
         let signing = rustls::crypto::ring::sign::any_supported_type(&key)
             .map_err(|_| "its key is of a kind that is not supported")?;
+        let shown = PeerCertificate::of_own(leaf);
         let certified = CertifiedKey::new(chain, signing);
         certified.keys_match().map_err(|_| "its key is not the certificate's")?;
-        Ok(Issued { certified: Arc::new(certified), life })
+        Ok(Issued { certified: Arc::new(certified), shown, life })
     }
 
     /// The first of these names that it is not good for.

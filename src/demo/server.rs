@@ -139,7 +139,7 @@ impl Server {
             expired_crl: Default::default(),
         })
         .map_err(|e| format!("the {name}'s TLS: {e}"))?;
-        let tls = ServerVariants::new(tls).offering(Some(b"http/1.1"));
+        let tls = ServerVariants::new(tls, Box::new(|| None)).offering(Some(b"http/1.1"));
         let address = listener.local_addr().map_err(|e| format!("the {name}'s socket: {e}"))?;
         listener.set_nonblocking(true).map_err(|e| format!("the {name}'s socket: {e}"))?;
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -253,13 +253,8 @@ impl Observer for Facts<'_> {
         if let Some(wanted) = &arguments.text {
             matches.text |= text("text").to_lowercase().contains(&wanted.to_lowercase());
         }
-        // The texts of requests and statements say nothing of the whole session.
-        let is_of_session = !matches!(text("event").as_str(), "request" | "statement");
-        for (name, value) in line {
-            if is_of_session || matches!(name.as_str(), "route" | "issuer" | "subject" | "proof") {
-                found.fields.insert(name, value);
-            }
-        }
+        let event = text("event");
+        table::keep_fields(&mut found.fields, &event, line);
     }
 }
 

@@ -43,6 +43,16 @@ pub(super) fn text(value: &Value) -> String {
     }
 }
 
+/// Keeps the fields of an audit line that say something of the whole session, the last value of each.
+pub(super) fn keep_fields(fields: &mut Map<String, Value>, event: &str, line: Map<String, Value>) {
+    let is_of_session = !matches!(event, "request" | "statement" | "certificates");
+    for (name, value) in line {
+        if is_of_session || matches!(name.as_str(), "route" | "issuer" | "subject" | "proof") {
+            fields.insert(name, value);
+        }
+    }
+}
+
 impl Row {
     fn text(&self, name: &str) -> String {
         self.fields.get(name).map(text).unwrap_or_default()

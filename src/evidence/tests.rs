@@ -467,6 +467,48 @@ fn a_report_can_be_counted_again_names_what_was_not_recorded_and_is_signed() {
     assert!(code == 1 && out.contains("integrity: BAD") && read("bad/report.html").contains("BAD"), "{out}");
 }
 
+#[test]
+fn a_report_lists_certificates_of_this_version_and_of_earlier_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = |text: &str| format!(r#"{{"event":"certificates","certificates":{text}}}"#);
+    let shown = certificates(
+        r#"[{"by":"gateway","sha256":"01","subject":"CN=<gw>","issuer":"CN=ca | x","serial":"0a","key":"RSA 1024","not_before":0,"not_after":9223372036854775807,"names":["gw"]},
+            {"by":"upstream","sha256":"02","subject":"CN=db","issuer":"CN=ca","serial":"0b","key":"Ed25519","not_before":0,"not_after":1,"names":[]}]"#,
+    );
+    let closed = r#"{"event":"session closed","route":"a","subject":"ann","upstream_certificate":"02","upstream_verified":"chain"}"#;
+    let malformed = certificates(r#"[7,{"by":"client"},{"by":"client","sha256":null}]"#);
+    let (root, _) = record_facts(
+        folder.path(),
+        &[
+            (1, &[shown.as_str(), closed], b"x"),
+            // As recordings of earlier versions have it.
+            (2, &[closed], b"x"),
+            (3, &[malformed.as_str(), r#"{"event":"session closed","route":"a","subject":"bob"}"#], b"x"),
+        ],
+    );
+    let output = folder.path().join("report");
+    let place = ["-d", root.to_str().unwrap(), "--from", "1h", "--unsigned", "-o", output.to_str().unwrap()];
+    let (code, _, told) = evidence(&place);
+    assert_eq!(code, 0, "{told}");
+    let read = |name: &str| std::fs::read_to_string(output.join(name)).unwrap();
+    let rows: Vec<serde_json::Value> =
+        read("certificates.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert_eq!(
+        (&rows[0]["shown_by"], &rows[0]["leg"], &rows[0]["key_listed"], &rows[0]["not_after"]),
+        (&"gateway".into(), &"client".into(), &"too short for SP 800-52r2".into(), &"9999-12-31".into())
+    );
+    // Both sessions count, and the one tells what the other has not.
+    assert_eq!(rows[1]["session_ids"], serde_json::json!(["0000000000000001", "0000000000000002"]));
+    assert_eq!(
+        (&rows[1]["subject"], &rows[1]["state"], &rows[1]["verified"]),
+        (&"CN=db".into(), &"used after its end".into(), &"chain".into())
+    );
+    assert!(read("report.html").contains("CN=&lt;gw&gt;") && read("report.md").contains("CN=ca \\| x"));
+    let listed = command(&["list", "-d", root.to_str().unwrap(), "--output", "json"]).1;
+    assert!(listed.contains(r#""subject":"ann""#) && !listed.contains("CN=db"), "{listed}");
+}
+
 fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }

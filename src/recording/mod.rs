@@ -30,7 +30,7 @@ where
     ring::rand::generate(&SystemRandom::new()).expect("the system has random bytes").expose()
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -137,11 +137,16 @@ async fn to_sniffed(
     trail.enter(Stage::Handshake);
     let Secured { session, named, leg, early, application } = accepted.handshake(admitted, trail).await?;
     trail.enter(Stage::Sniff);
+    let tunnel = match &named {
+        Named::Tunnel(tunnel) => Some(tunnel.clone()),
+        Named::Route(_) => None,
+    };
     let Opened { route, mut leg, early } = match named {
         Named::Route(route) => Opened { route, leg, early },
         Named::Tunnel(_) => Box::pin(tunnel::open(&session, leg, early, trail)).await?,
     };
-    session.start_recording(&route, &mut leg);
+    let server = tunnel.as_ref().map(|tunnel| &tunnel.server).or(route.server.as_ref());
+    session.start_recording(&route, server, &mut leg);
     let protocol = route.protocol;
     let routed = Routed { session, route, leg, early, application };
     Ok(match protocol {

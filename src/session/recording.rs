@@ -16,11 +16,14 @@ use crate::names::SessionId;
 use crate::recording::archive::{Archive, RecordingFault};
 use crate::recording::format::frame::Plane;
 use crate::recording::format::traffic::TrafficSecret;
+use crate::recording::hex;
 use crate::recording::settings::RouteRecording;
 use crate::recording::writer::{Recorder, Tape};
 use crate::relay::ClientTap;
 use crate::tls::leg::{Leg, Tap, TapFault};
+use crate::tls::peer_certificate::PeerCertificate;
 use crate::tls::record::Suite;
+use serde_json::json;
 use std::cell::RefCell;
 use std::io::IoSlice;
 use std::rc::Rc;
@@ -81,6 +84,8 @@ struct State {
     recorder: Rc<RefCell<Recorder>>,
     session: SessionId,
     route: RouteRecording,
+    /// What the client was shown.
+    own_certificate: Option<Arc<PeerCertificate>>,
     phase: Phase,
 }
 
@@ -180,6 +185,7 @@ impl Recording {
         worker: &WorkerRecordings,
         session: SessionId,
         route: &RouteRecording,
+        own_certificate: Option<Arc<PeerCertificate>>,
         leg: &mut Leg,
     ) -> Self {
         let phase = match leg.sending() {
@@ -192,7 +198,7 @@ impl Recording {
             None => Phase::Broken(None, RecordingFault::NotRecords),
         };
         let recorder = worker.recorder.clone();
-        let state = State { recorder, session, route: route.clone(), phase };
+        let state = State { recorder, session, route: route.clone(), own_certificate, phase };
         let recording = Recording(Rc::new(RefCell::new(state)));
         leg.set_tap(Box::new(DownTap(recording.clone())));
         recording
@@ -267,9 +273,14 @@ impl Recording {
         }
     }
 
-    /// The session is over: records its closing line and its totals. Of one that was never permitted it records the lines
-    /// alone; false where that was not possible.
-    pub(super) fn end(&self, opened: impl FnOnce() -> String, closed: &str) -> bool {
+    /// The session is over: records the certificates of its legs, its closing line and its totals. Of one that was never
+    /// permitted it records the lines alone; false where that was not possible. `peers`: client's and upstream's certificate.
+    pub(super) fn end(
+        &self,
+        opened: impl FnOnce() -> String,
+        peers: [Option<&PeerCertificate>; 2],
+        closed: &str,
+    ) -> bool {
         let mut state = self.0.borrow_mut();
         if let Phase::Held(_) = state.phase
             && state.begin(&opened(), false).is_err()
@@ -282,13 +293,38 @@ impl Recording {
             return false;
         };
         let mut recorder = state.recorder.borrow_mut();
+        let shown = certificates(state.session, state.own_certificate.as_deref(), peers);
+        let mut facts = shown.as_deref().into_iter().chain([closed]);
         // What cannot take its end is shown as unfinished.
-        match recorder.fact(&mut tape, closed.as_bytes()) {
+        match facts.try_for_each(|line| recorder.fact(&mut tape, line.as_bytes())) {
             Ok(()) => drop(recorder.end(tape)),
             Err(_) => recorder.forget(tape),
         }
         true
     }
+}
+
+/// A line with the certificates that were shown: the gateway's own on the client leg, the client's, the upstream's.
+fn certificates(
+    session: SessionId,
+    own: Option<&PeerCertificate>,
+    [client, upstream]: [Option<&PeerCertificate>; 2],
+) -> Option<String> {
+    let shown = [("gateway", own), ("client", client), ("upstream", upstream)];
+    let shown: Vec<_> = shown.into_iter().filter_map(|(by, shown)| Some((by, shown?))).collect();
+    let described = shown.iter().map(|(by, certificate)| {
+        let details = certificate.details();
+        let (not_before, not_after) = details.validity.unzip();
+        json!({
+            "by": by, "sha256": hex(&certificate.sha256), "subject": details.subject, "issuer": details.issuer,
+            "serial": details.serial, "key": details.key, "not_before": not_before, "not_after": not_after,
+            "names": details.names,
+        })
+    });
+    let described: Vec<_> = described.collect();
+    let line =
+        || json!({ "event": "certificates", "session": session.to_string(), "certificates": described });
+    (!described.is_empty()).then(|| line().to_string())
 }
 
 impl State {

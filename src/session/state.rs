@@ -17,6 +17,7 @@ use crate::recording::archive::RecordingFault;
 use crate::telemetry::SpanContext;
 use crate::tls::leg::Leg;
 use crate::tls::peer_certificate::PeerCertificate;
+use crate::tls::server::ServerVariants;
 use arc_swap::{ArcSwap, Cache};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
@@ -236,10 +237,12 @@ impl Session {
     }
 
     /// Holds what is said on the client leg for the route's recording, where it has one.
-    pub(super) fn start_recording(&self, route: &Route, leg: &mut Leg) {
+    /// `server`: what the client leg's handshake was made with.
+    pub(super) fn start_recording(&self, route: &Route, server: Option<&ServerVariants>, leg: &mut Leg) {
         let Some(how) = &route.recording else { return };
         if let Some(worker) = &self.shared.recordings {
-            let _ = self.recording.set(Recording::start(worker, self.id, how, leg));
+            let own = server.and_then(ServerVariants::leaf);
+            let _ = self.recording.set(Recording::start(worker, self.id, how, own, leg));
         }
     }
 

@@ -249,7 +249,11 @@ impl Trail {
         let Some(recordings) = &shared.recordings else { return };
         let recorded = session.is_some_and(|session| {
             let opened = || audit::json_line(&session.opened(&shown));
-            session.recording().is_some_and(|recording| recording.end(opened, &audit::json_line(&line)))
+            let facts = [shown.client.as_ref(), shown.upstream.as_ref().map(|(facts, _)| facts)];
+            let peers = facts.map(|facts| facts.and_then(|facts| facts.peer_certificate.as_deref()));
+            session
+                .recording()
+                .is_some_and(|recording| recording.end(opened, peers, &audit::json_line(&line)))
         });
         if !recorded {
             recordings.count_unrecorded();

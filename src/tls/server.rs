@@ -1,5 +1,6 @@
 //! The client leg: one server configuration per route.
 
+use super::peer_certificate::PeerCertificate;
 use super::renewal::SecretCapture;
 use super::{PostQuantum, provider};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -65,11 +66,15 @@ pub struct ServerVariants {
     http1: Arc<ServerConfig>,
     http2: Arc<ServerConfig>,
     postgresql: Arc<ServerConfig>,
+    leaf: LeafSource,
 }
 
+/// Gives the certificate that clients are shown now; `None` while there is none.
+pub type LeafSource = Box<dyn Fn() -> Option<Arc<PeerCertificate>> + Send + Sync>;
+
 impl ServerVariants {
-    /// Makes the variants of a configuration that has no ALPN of its own.
-    pub fn new(base: Arc<ServerConfig>) -> Self {
+    /// Makes the variants of a configuration that has no ALPN of its own; `leaf` tells which certificate it shows.
+    pub fn new(base: Arc<ServerConfig>, leaf: LeafSource) -> Self {
         let with = |protocol: &[u8]| {
             let mut config = (*base).clone();
             config.alpn_protocols = vec![protocol.to_vec()];
@@ -80,7 +85,13 @@ impl ServerVariants {
             http2: with(b"h2"),
             postgresql: with(b"postgresql"),
             none: base,
+            leaf,
         }
+    }
+
+    /// The certificate that clients are shown now.
+    pub fn leaf(&self) -> Option<Arc<PeerCertificate>> {
+        (self.leaf)()
     }
 
     /// The configuration that offers exactly this ALPN name; `None` offers nothing.

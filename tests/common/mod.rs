@@ -363,7 +363,7 @@ impl Rig {
                 client_crl: Vec::new(),
                 expired_crl: Default::default(),
             });
-            ServerVariants::new(server.unwrap())
+            ServerVariants::new(server.unwrap(), Box::new(|| None))
         };
         let mut route = Route {
             masks: None,

@@ -1,5 +1,6 @@
 """Every protocol through a gateway that records: what its client sent and got, byte for byte, is what an auditor reads."""
 
+import json
 import os
 import socket
 import ssl
@@ -15,7 +16,7 @@ import websockets.sync.client
 from conftest import recorded_place
 from support import mariadb, parts, plaintext, postgres
 from support.bridge import Bridge
-from support.gateway import KEY, Gateway
+from support.gateway import KEY, Gateway, staunch
 from support.login import Home
 from support.parts import until
 from support.process import free_port, run
@@ -387,6 +388,44 @@ def test_keys_that_are_renewed_in_the_middle(place, world):
     session, up, down = place.recorded(route="raw")
     assert (up, down) == (b"before\nbetween\nafter\nend\n",) * 2, (up, down)
     assert place.recordings.facts(session)[-1]["client_cipher"].startswith("TLS_")
+
+
+# --- the certificates ---------------------------------------------------------------------------------------------
+
+
+def openssl(certificate):
+    """Subject, issuer, serial number and end, as OpenSSL says it; and the SHA-256."""
+    fields = ["-subject", "-issuer", "-serial", "-enddate", "-dateopt", "iso_8601", "-fingerprint", "-sha256"]
+    told = run(["openssl", "x509", "-in", certificate, "-noout", *fields])
+    lines = dict(line.split("=", 1) for line in told.stdout.decode().splitlines())
+    [fingerprint] = [value for name, value in lines.items() if name.lower().endswith("fingerprint")]
+    name = {field: lines[field].replace(" = ", "=") for field in ("subject", "issuer")}
+    return name | {"serial": lines["serial"].lower(), "not_after": lines["notAfter"][:10], "sha256": fingerprint.replace(":", "").lower()}
+
+
+def test_the_report_lists_the_certificates_of_both_legs_with_their_sessions(place, world, tmp_path):
+    bridge = place.bridge("raw", machine=True)
+    talk(bridge, b"certificates", until_got=b"certificates")
+    session, *_ = place.recorded(bridge, route="raw")
+    made = staunch("evidence", "--from", "1h", "-d", str(place.recordings.folder), "-o", str(tmp_path / "report"))
+    assert made.returncode == 0, made
+    report = json.loads((tmp_path / "report/report.json").read_text())
+    inventory = [json.loads(line) for line in (tmp_path / "report/certificates.jsonl").read_text().splitlines()]
+    shown = {"gateway": world.gateway_pair[0], "client": place.machine[0], "upstream": world.upstream_pair[0]}
+    for by, certificate in shown.items():
+        expected = openssl(certificate)
+        [row] = [row for row in inventory if row["shown_by"] == by and row["route"] == "raw"]
+        assert {name: row[name] for name in expected} == expected, (by, row)
+        assert (row["key"], row["key_listed"]) == ("ECDSA P-256", "in SP 800-52r2"), row
+        assert session["session"] in row["session_ids"] and len(row["session_ids"]) == row["sessions"], row
+        for name in ("report.html", "report.md"):
+            text = (tmp_path / "report" / name).read_text()
+            assert all(expected[field] in text for field in ("sha256", "not_after", "subject", "issuer")), (by, name)
+    # Counted again from the population.
+    population = [json.loads(line) for line in (tmp_path / "report/sessions.jsonl").read_text().splitlines()]
+    for row in report["certificates"]:
+        again = [line for line in population if line["route"] == row["route"] and line["certificates"].get(row["shown_by"]) == row["sha256"]]
+        assert len(again) == row["sessions"], row
 
 
 # --- all of it ----------------------------------------------------------------------------------------------------

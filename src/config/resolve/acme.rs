@@ -10,7 +10,8 @@ use crate::config::fault::FaultCollector;
 use crate::config::model::{self, OneOrMany, ServerCertificate, Text};
 use crate::names::RouteName;
 use crate::net::https::HttpsUrl;
-use crate::tls::server::ServerIdentity;
+use crate::tls::peer_certificate::PeerCertificate;
+use crate::tls::server::{LeafSource, ServerIdentity};
 use base64::Engine;
 use base64::prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
 use rustls::pki_types::ServerName;
@@ -30,6 +31,7 @@ pub(super) struct Shown {
     pub(super) names: Vec<String>,
     pub(super) not_after: Option<SystemTime>,
     pub(super) acme: Option<Arc<Certificate>>,
+    pub(super) leaf: LeafSource,
 }
 
 impl Context<'_> {
@@ -213,7 +215,8 @@ impl Context<'_> {
             identity: ServerIdentity::Renewed(certificate.clone()),
             names: certificate.names(),
             not_after: certificate.not_after(),
-            acme: Some(certificate),
+            acme: Some(certificate.clone()),
+            leaf: Box::new(move || certificate.shown()),
         })
     }
 
@@ -303,8 +306,10 @@ impl Context<'_> {
             }
         }
         let names = certificates::names(&pair.chain[0]);
+        let leaf = PeerCertificate::of_own(&pair.chain[0]);
         let identity = ServerIdentity::Fixed { chain: pair.chain, key: pair.key };
-        Some(Shown { identity, names, not_after: Some(pair.not_after), acme: None })
+        let leaf: LeafSource = Box::new(move || Some(leaf.clone()));
+        Some(Shown { identity, names, not_after: Some(pair.not_after), acme: None, leaf })
     }
 }
 

@@ -369,6 +369,7 @@ impl<'a> Context<'a> {
             }
         };
         let shown = self.shown(certificate, route.name.get_ref(), sni, notes)?;
+        let leaf = shown.leaf;
         let settings = ServerSettings {
             identity: shown.identity,
             pq: pq?,
@@ -380,7 +381,7 @@ impl<'a> Context<'a> {
         let config =
             notes.take(certificate.span(), server_config(settings).map_err(|fault| fault.to_string()))?;
         let shown = ServerSummary { names: shown.names, not_after: shown.not_after, acme: shown.acme };
-        Some(Some((ServerVariants::new(config), shown)))
+        Some(Some((ServerVariants::new(config, leaf), shown)))
     }
 }
 

@@ -47,6 +47,7 @@ impl Context<'_> {
         let chain = written.certificate.span();
         let shown =
             self.shown(&written.certificate, &format!("tunnel:{sni}"), std::slice::from_ref(&sni), notes)?;
+        let leaf = shown.leaf;
         let summary = TunnelSummary {
             listener: address.to_owned(),
             sni: sni.clone(),
@@ -63,6 +64,6 @@ impl Context<'_> {
             expired_crl: Default::default(),
         };
         let config = notes.take(chain, server_config(settings).map_err(|fault| fault.to_string()))?;
-        Some((Tunnel { listener, sni, server: ServerVariants::new(config) }, summary))
+        Some((Tunnel { listener, sni, server: ServerVariants::new(config, leaf) }, summary))
     }
 }

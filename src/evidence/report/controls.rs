@@ -19,7 +19,7 @@ pub(super) const CONTROLS: [Control; 7] = [
     Control {
         name: "PCI DSS 4.2.1, 4.2.1.1",
         asks: "Trusted certificates, and an inventory of them",
-        shown: "Certificates: what each peer showed and how it was verified",
+        shown: "Certificates: what the gateway and each peer showed: subject, issuer, key, end, how it was verified, and its sessions",
     },
     Control {
         name: "NIST SP 800-53 SC-13 · SP 800-52r2",
@@ -74,8 +74,8 @@ pub(super) fn not_proved(verdict: &Report, logs: &[PathBuf], route: Option<&str>
         "Facts of a session are the gateway's own observations: the report shows what it saw and did, not that the gateway was \
          the only way to the service."
             .into(),
-        "Certificates are known by their SHA-256; issuer, key and expiry stand in the certificates themselves, which recordings \
-         do not hold."
+        "Of certificates the one of the peer itself is described, not its chain; recordings of earlier versions have its SHA-256 \
+         alone."
             .into(),
         "Recordings are sealed to auditors with X25519, whatever the session used: a session with a post-quantum key exchange is \
          recorded under a classical one for as long as it is kept."

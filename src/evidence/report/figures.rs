@@ -158,31 +158,6 @@ pub(super) fn events(log: &LogView, (from, to): (u64, u64)) -> Value {
     })
 }
 
-/// Certificates that upstreams and clients showed, by route.
-pub(super) fn certificates(population: &Population) -> Vec<Value> {
-    let mut found = BTreeMap::<[String; 4], (u64, u64, u64)>::new();
-    for member in &population.rows {
-        let field = |name: &str| member.row.fields.get(name).map(text).unwrap_or_default();
-        for leg in ["upstream", "client"] {
-            let certificate = field(&format!("{leg}_certificate"));
-            if certificate.is_empty() {
-                continue;
-            }
-            let key = [leg.to_owned(), field("route"), certificate, field(&format!("{leg}_verified"))];
-            let summary = &member.row.summary;
-            let seen = found.entry(key).or_insert((0, summary.first, summary.last));
-            *seen = (seen.0 + 1, seen.1.min(summary.first), seen.2.max(summary.last));
-        }
-    }
-    let shown = found.into_iter().map(|([leg, route, certificate, verified], (sessions, first, last))| {
-        json!({
-            "leg": leg, "route": route, "sha256": certificate, "verified": verified, "sessions": sessions,
-            "first": time(first), "last": time(last),
-        })
-    });
-    shown.collect()
-}
-
 /// The counts of a figure, by id.
 pub(super) fn counts<'r>(report: &'r Value, id: &str) -> Vec<(&'r str, u64)> {
     let figures = report["figures"].as_array();

@@ -50,6 +50,35 @@ figure{margin:0;break-inside:avoid}h2,h3{break-after:avoid}tr{break-inside:avoid
 @page{size:A4;margin:16mm 15mm}@media print{body{background:none;font-size:12px;-webkit-print-color-adjust:exact;print-color-adjust:exact}
 main{box-shadow:none;margin:0;padding:0;max-width:none}}";
 
+fn certificates(out: &mut String, all: &Value) {
+    let lines = |parts: &[String]| {
+        let parts: Vec<&str> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+        parts.join("<br>")
+    };
+    let rows = all.as_array().into_iter().flatten().map(|one| {
+        let is_known = one["subject"] != "" || one["issuer"] != "";
+        let issuer = match is_known {
+            true => format!("<span class=\"meta\">issued by {}</span>", cell(&one["issuer"])),
+            false => "<span class=\"meta\">not recorded</span>".into(),
+        };
+        let names = one["names"].as_array().into_iter().flatten().map(cell).collect::<Vec<_>>().join(", ");
+        vec![
+            cell(&one["shown_by"]),
+            cell(&one["route"]),
+            lines(&[cell(&one["subject"]), names, issuer, format!("<code>{}</code>", cell(&one["sha256"]))]),
+            lines(&[cell(&one["key"]), format!("<span class=\"meta\">{}</span>", cell(&one["key_listed"]))]),
+            lines(&[cell(&one["not_after"]), cell(&one["state"])]),
+            cell(&one["verified"]),
+            cell(&one["sessions"]),
+        ]
+    });
+    let rows: Vec<_> = rows.collect();
+    let heads =
+        ["shown by", "route", "subject, names, issuer, SHA-256", "key", "good until", "verified", "sessions"];
+    table(out, &heads, &rows);
+    out.push_str("<p class=\"meta\">The sessions of each stand in <code>certificates.jsonl</code>.</p>");
+}
+
 fn tile(out: &mut String, class: &str, number: &str, words: &str) {
     let _ = write!(
         out,
@@ -178,8 +207,7 @@ pub(super) fn write(report: &Value) -> String {
     }
     figure(&mut out, report, "upstream_verified");
     out.push_str("<h2>Certificates</h2>");
-    let names = ["leg", "route", "sha256", "verified", "sessions", "first", "last"];
-    table(&mut out, &names, &rows(&report["certificates"], &names));
+    certificates(&mut out, &report["certificates"]);
     out.push_str("<h2>Identity</h2>");
     ["route", "subject", "proof", "refusals", "statuses"].iter().for_each(|id| figure(&mut out, report, id));
     out.push_str("<h2>Recordings</h2>");

@@ -78,8 +78,21 @@ pub(super) fn write(report: &Value) -> String {
         table(&mut out, &["value", figure["counted"].as_str().unwrap_or("count"), "listed"], &rows);
     }
     out.push_str("## Certificates\n\n");
-    let names = ["leg", "route", "sha256", "verified", "sessions", "first", "last"];
+    let names = [
+        "shown_by",
+        "route",
+        "subject",
+        "issuer",
+        "key",
+        "key_listed",
+        "not_after",
+        "state",
+        "verified",
+        "sessions",
+        "sha256",
+    ];
     table(&mut out, &names, &rows(&report["certificates"], &names));
+    out.push_str("The sessions of each stand in `certificates.jsonl`.\n\n");
     out.push_str("## Keeping\n\n");
     let names = ["entry", "time", "what", "session", "reason"];
     table(&mut out, &names, &rows(&report["events"]["orders"], &names));

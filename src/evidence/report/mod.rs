@@ -3,12 +3,14 @@
 //! ```text
 //!   report.json        all figures, what verifying found, what is not proved, SHA-256 of the files beside it
 //!   report.html  .md   the same for people
+//!   certificates.jsonl certificates of both legs, each with its sessions
 //!   sessions.jsonl     the population: a line for each recorded session; every figure can be counted again from it
 //!   unrecorded.jsonl   sessions of the gateway's log that have no recording
 //!   sample.jsonl       sessions drawn for closer inspection, each with its proof
 //!   report.sum(.sig)   SHA-256 of report.json, signed by the log's key; the log has an entry of it
 //! ```
 
+mod certificates;
 mod chart;
 mod controls;
 mod figures;
@@ -100,6 +102,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
     population.faults.iter().try_for_each(|fault| writeln!(told, "{fault}"))?;
     let unrecorded = log_file::unrecorded(&arguments.log, &population, told)?;
     let sample = sample::draw(&directory, &population, &arguments.seed, arguments.sample)?;
+    let certificates = certificates::inventory(&population, to);
     let mut report = json!({
         "format": 1,
         "gateway": directory.gateway().to_string(),
@@ -111,7 +114,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
         "totals": figures::totals(&population, &log, &unrecorded, (arguments.from.0, to)),
         "timeline": figures::timeline(&population, (arguments.from.0, to)),
         "events": figures::events(&log, (arguments.from.0, to)),
-        "certificates": figures::certificates(&population),
+        "certificates": certificates::without_sessions(&certificates),
         "sample": { "seed": arguments.seed, "asked": arguments.sample, "drawn": sample.len() },
         "unrecorded_named": { "logs": arguments.log, "sessions": unrecorded.len() },
         "controls": controls::CONTROLS.iter().map(|control| json!({
@@ -121,6 +124,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
     });
     let mut files: Vec<(&str, Vec<u8>)> = vec![
         ("sessions.jsonl", lines(&population.lines())),
+        ("certificates.jsonl", lines(&certificates)),
         ("unrecorded.jsonl", lines(&unrecorded)),
         ("sample.jsonl", lines(&sample)),
         ("report.md", markdown::write(&report).into_bytes()),

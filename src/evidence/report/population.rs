@@ -2,7 +2,7 @@
 
 use super::super::EvidenceFault;
 use super::super::progress::Progress;
-use super::super::table::{Row, text};
+use super::super::table::{Row, keep_fields, text};
 use crate::names::SessionId;
 use crate::recording::directory::Directory;
 use crate::recording::reader::log_view::LogView;
@@ -25,6 +25,8 @@ pub(super) struct Population {
 /// A session and its requests.
 pub(super) struct Member {
     pub(super) row: Row,
+    /// Certificates that its legs showed.
+    pub(super) certificates: Vec<Value>,
     requests: Requests,
 }
 
@@ -39,6 +41,7 @@ struct Requests {
 #[derive(Default)]
 struct Found {
     fields: Map<String, Value>,
+    certificates: Vec<Value>,
     requests: Requests,
 }
 
@@ -68,14 +71,12 @@ impl Observer for Reading {
                 }
             }
             "statement" => found.requests.statements += 1,
+            "certificates" => {
+                found.certificates.extend(line["certificates"].as_array().into_iter().flatten().cloned())
+            }
             _ => {}
         }
-        let is_of_session = !matches!(event.as_str(), "request" | "statement");
-        for (name, value) in line {
-            if is_of_session || matches!(name.as_str(), "route" | "issuer" | "subject" | "proof") {
-                found.fields.insert(name, value);
-            }
-        }
+        keep_fields(&mut found.fields, &event, line);
     }
 }
 
@@ -92,14 +93,15 @@ impl Population {
         let mut rows = Vec::new();
         for summary in sessions {
             all.insert(summary.session);
-            let Found { fields, requests } = reading.sessions.remove(&summary.session).unwrap_or_default();
+            let Found { fields, certificates, requests } =
+                reading.sessions.remove(&summary.session).unwrap_or_default();
             let is_in_period = summary.first < period.1 && summary.last >= period.0;
             let is_of_route =
                 route.is_none_or(|route| fields.get("route").map(text).as_deref() == Some(route));
             if is_in_period && is_of_route {
                 let is_held = log.held.contains(&summary.session);
                 let erased = log.erased.get(&summary.session).map(|(entry, _)| *entry);
-                rows.push(Member { row: Row { summary, fields, is_held, erased }, requests });
+                rows.push(Member { row: Row { summary, fields, is_held, erased }, certificates, requests });
             }
         }
         Ok(Population { rows, all, faults, period })
@@ -119,8 +121,19 @@ impl Member {
             "permitted": requests.permitted, "refused": requests.refused, "statuses": requests.statuses,
             "statements": requests.statements,
         });
+        let shown = ["gateway", "client", "upstream"].into_iter();
+        let shown = shown.filter_map(|by| Some((by.to_owned(), Value::from(self.certificate(by)?))));
+        line["certificates"] = Value::Object(shown.collect());
         line["key_exchange"] = json!({ "client": self.class("client"), "upstream": self.class("upstream") });
         line
+    }
+
+    /// SHA-256 of the certificate that the gateway, the client or the upstream showed.
+    pub(super) fn certificate(&self, by: &str) -> Option<String> {
+        let described = self.certificates.iter().find(|one| one["by"] == by).map(|one| &one["sha256"]);
+        // Recordings of earlier versions have the audit line's field alone.
+        let found = described.or_else(|| self.row.fields.get(&format!("{by}_certificate")));
+        found.map(text).filter(|sha256| !sha256.is_empty())
     }
 
     /// Whether a recording of this leg's traffic could be opened by a quantum computer later.
