@@ -16,7 +16,7 @@ use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, COOKIE};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::HashMap;
@@ -109,12 +109,17 @@ pub(super) fn cookie_name(is_tls: bool) -> &'static str {
 
 /// The access rules.
 pub struct Access {
-    key: Option<Arc<Secret>>,
-    /// Somebody at loopback needs no proof.
-    is_open: bool,
+    proofs: RwLock<Proofs>,
     secret: hmac::Key,
     cookie: &'static str,
     logins: Mutex<HashMap<[u8; 32], Login>>,
+}
+
+/// What lets in, besides tokens.
+struct Proofs {
+    key: Option<Arc<Secret>>,
+    /// Somebody at loopback needs no proof.
+    is_open: bool,
 }
 
 struct Login {
@@ -125,15 +130,30 @@ struct Login {
 impl Access {
     /// `key`: lets in whoever has it. `has_rules`: tokens let in, too. `is_tls`: the listener speaks TLS.
     pub fn new(key: Option<Arc<Secret>>, has_rules: bool, is_tls: bool) -> Self {
-        let is_open = key.is_none() && !has_rules;
+        let proofs = RwLock::new(Proofs { is_open: key.is_none() && !has_rules, key });
         let secret = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
             .expect("the system has random numbers, or no TLS would work");
-        Access { key, is_open, secret, cookie: cookie_name(is_tls), logins: Mutex::default() }
+        Access { proofs, secret, cookie: cookie_name(is_tls), logins: Mutex::default() }
+    }
+
+    /// Takes what a reload brings. Logins by another key end; those by token are judged at each request.
+    pub(super) fn adopt(&self, key: Option<Arc<Secret>>, has_rules: bool) {
+        let digest = |key: &Option<Arc<Secret>>| key.as_ref().map(|key| self.digest(key.expose()));
+        let mut proofs = self.proofs.write();
+        let is_open = key.is_none() && !has_rules;
+        if digest(&key) != digest(&proofs.key) || is_open {
+            self.logins.lock().retain(|_, login| login.operator.identity.is_some() && !is_open);
+        }
+        *proofs = Proofs { key, is_open };
     }
 
     /// True where people log in.
     pub(super) fn has_login(&self) -> bool {
-        !self.is_open
+        !self.is_open()
+    }
+
+    fn is_open(&self) -> bool {
+        self.proofs.read().is_open
     }
 
     /// Who sends a request. `is_own`: whether a connection from this machine is root's or the gateway's own user's.
@@ -151,7 +171,7 @@ impl Access {
         }
         match cookie(headers, self.cookie) {
             Some(cookie) => match self.login_of(cookie) {
-                Err(AccessDenied::Expired) if self.is_open => self.nobody(peer, is_own),
+                Err(AccessDenied::Expired) if self.is_open() => self.nobody(peer, is_own),
                 found => found,
             },
             None => self.nobody(peer, is_own),
@@ -159,7 +179,7 @@ impl Access {
     }
 
     fn nobody(&self, peer: SocketAddr, is_own: impl FnOnce() -> bool) -> Result<Operator, AccessDenied> {
-        if !self.is_open || !peer.ip().to_canonical().is_loopback() {
+        if !self.is_open() || !peer.ip().to_canonical().is_loopback() {
             return Err(AccessDenied::NoProof);
         }
         let role = if is_own() { Role::Operate } else { Role::View };
@@ -176,7 +196,7 @@ impl Access {
 
     /// True for the configured key.
     pub(super) fn is_key(&self, key: &[u8]) -> bool {
-        self.key.as_ref().is_some_and(|known| self.digest(known.expose()) == self.digest(key))
+        self.proofs.read().key.as_ref().is_some_and(|known| self.digest(known.expose()) == self.digest(key))
     }
 
     /// Begins a login, and returns its cookie's value.
@@ -204,7 +224,8 @@ impl Access {
     /// What a form of this operator's carries, which no other page can know.
     pub(super) fn form_token(&self, operator: &Operator) -> String {
         let login = operator.login.unwrap_or_default();
-        let bound = [b"form\0", operator.name.as_bytes(), &login].concat();
+        let bound =
+            [b"form\0", operator.role.name().as_bytes(), b"\0", operator.name.as_bytes(), &login].concat();
         URL_SAFE_NO_PAD.encode(self.digest(&bound))
     }
 
@@ -308,6 +329,42 @@ mod tests {
         let short = access.log_in(viewer(), Duration::ZERO);
         assert_eq!(ask(&access, REMOTE, &with(&short)).unwrap_err(), AccessDenied::Expired);
         assert_eq!(ask(&access, REMOTE, &with("x")).unwrap_err(), AccessDenied::Expired);
+    }
+
+    #[test]
+    fn a_new_key_ends_logins_by_the_old_one_and_no_others() {
+        let key = |text: &str| Some(Arc::new(Secret::new(text.as_bytes().to_vec())));
+        let access = access(Some("key"));
+        let ann = Identity {
+            issuer: crate::names::IssuerName("corp".into()),
+            subject: "ann".into(),
+            groups: Vec::new(),
+            claims: std::iter::empty().collect(),
+            proof: crate::policy::Proof::Token,
+            expires: std::time::SystemTime::now(),
+        };
+        let identity = Some(Arc::new(ann));
+        let by_key = access.log_in(Operator::with_key(), LOGIN_LIFETIME);
+        let by_token = access.log_in(Operator { identity, ..viewer() }, LOGIN_LIFETIME);
+        let is_in = |cookie: &str| {
+            ask(&access, LOCAL, &[("cookie", format!("staunch_admin={cookie}"))])
+                .is_ok_and(|one| one.login.is_some())
+        };
+        access.adopt(key("key"), true);
+        assert!(is_in(&by_key) && is_in(&by_token));
+        access.adopt(key("other"), true);
+        assert!(!is_in(&by_key) && is_in(&by_token) && access.is_key(b"other") && !access.is_key(b"key"));
+        access.adopt(None, false);
+        assert!(!is_in(&by_token), "nobody is logged in where nobody needs to be");
+        assert_eq!(ask(&access, LOCAL, &[]).unwrap().role, Role::Operate);
+    }
+
+    #[test]
+    fn forms_of_one_role_are_not_anothers() {
+        let access = access(None);
+        let (owner, neighbour) =
+            (Operator::nameless("loopback"), Operator { role: Role::View, ..Operator::nameless("loopback") });
+        assert!(!access.is_form_token(&owner, &access.form_token(&neighbour)));
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(super) async fn guard(State(admin): State<Arc<Admin>>, request: Request, nex
         ([(ALLOW, "GET, HEAD")], StatusCode::METHOD_NOT_ALLOWED).into_response()
     } else if is_ambiguous(request.headers()) {
         Fault::ambiguous().into_response()
-    } else if !names_this_host(&request, &admin.hosts) {
+    } else if !names_this_host(&request, &admin.rules().settings.hosts) {
         Fault::foreign_host().into_response()
     } else if is_foreign(request.headers(), is_post) {
         Fault::foreign_origin().into_response()

@@ -28,6 +28,7 @@ pub mod process;
 mod recorded_sessions;
 mod recordings;
 pub mod revoked;
+mod rules;
 mod signals;
 mod tables;
 mod token;
@@ -58,14 +59,13 @@ use axum::serve::IncomingStream;
 use fault::Fault;
 use list::Query;
 use live::{Live, Row, Seen, refresh_counts};
-use oidc_login::OidcLogin;
 use recordings::RecordingList;
+use rules::{Rules, RulesInForce};
 use signals::SeenEvents;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
-use token::TokenRules;
 use view::SessionView;
 
 /// Two scrapers, a few probes and those who look.
@@ -86,6 +86,8 @@ pub trait AdminState: Send + Sync + 'static {
     fn workers(&self) -> &[Arc<WorkerMetrics>];
     /// When the certificates end that clients are shown: by route, and for a tunnel by `tunnel:` and its name.
     fn certificates(&self) -> Vec<(RouteName, SystemTime)>;
+    /// The settings in force; another `Arc` after a reload.
+    fn settings(&self) -> Arc<Settings>;
     /// The issuers whose security events are obeyed.
     fn signals(&self) -> Vec<Arc<SignalSource>>;
     /// Enters an order into the log of recordings, where there is one.
@@ -123,52 +125,37 @@ struct Admin {
     access: Access,
     live: Arc<Live>,
     recordings: RecordingList,
-    hosts: Vec<String>,
-    revocations: Option<PathBuf>,
-    tokens: TokenRules,
+    rules: RulesInForce,
     seen_events: SeenEvents,
-    oidc_login: Option<OidcLogin>,
     is_tls: bool,
-    is_public: bool,
-    is_shared_loopback: bool,
     /// Where this listens.
     address: SocketAddr,
 }
 
 /// Serves the operator on `listener` until the task is dropped.
-pub async fn serve(
-    listener: std::net::TcpListener,
-    state: Arc<dyn AdminState>,
-    settings: Settings,
-) -> std::io::Result<()> {
-    serve_within(listener, state, settings, BOUNDS).await
+pub async fn serve(listener: std::net::TcpListener, state: Arc<dyn AdminState>) -> std::io::Result<()> {
+    serve_within(listener, state, BOUNDS).await
 }
 
 async fn serve_within(
     listener: std::net::TcpListener,
     state: Arc<dyn AdminState>,
-    settings: Settings,
     bounds: Bounds,
 ) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let Settings { key, hosts, revocations, tls, operate, view, is_public, is_shared_loopback, login } =
-        settings;
-    let tokens = TokenRules::new(operate, view);
+    let settings = state.settings();
+    let (tls, key) = (settings.tls.clone(), settings.key.clone());
+    let has_rules = !settings.operate.rules.is_empty() || !settings.view.rules.is_empty();
     let is_tls = tls.is_some();
     let admin = Arc::new(Admin {
-        state,
-        access: Access::new(key, !tokens.is_empty(), is_tls),
+        state: state.clone(),
+        access: Access::new(key, has_rules, is_tls),
         live: Arc::default(),
         recordings: RecordingList::default(),
-        hosts,
-        revocations,
-        tokens,
+        rules: RulesInForce::new(settings),
         seen_events: SeenEvents::default(),
-        oidc_login: login.map(OidcLogin::new),
         is_tls,
-        is_public,
-        is_shared_loopback,
         address: listener.local_addr()?,
     });
     let polls = signals::poll::run(admin.clone());
@@ -177,7 +164,10 @@ async fn serve_within(
     let served = async {
         match tls {
             None => axum::serve(listener, service).await,
-            Some(config) => axum::serve(TlsListener::new(listener, config), service).await,
+            Some(first) => {
+                let config = move || state.settings().tls.clone().unwrap_or_else(|| first.clone());
+                axum::serve(TlsListener::new(listener, config), service).await
+            }
         }
     };
     tokio::select! {
@@ -227,7 +217,7 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
 async fn metrics(State(admin): State<Arc<Admin>>, request: Request) -> Response {
     // Loopback and those who are told to be public are asked nothing, as scrapers have it.
     let peer = peer_of(&request);
-    if admin.is_tls && !admin.is_public && !peer.address.ip().to_canonical().is_loopback() {
+    if admin.is_tls && !admin.rules().settings.is_public && !peer.address.ip().to_canonical().is_loopback() {
         let headers = request.headers().clone();
         if let Err(stranger) = admin.operator(&headers, &peer).await {
             return Fault::from(stranger).into_response();
@@ -330,22 +320,27 @@ impl PageOfSessions {
 }
 
 impl Admin {
+    /// The rules in force.
+    fn rules(&self) -> Arc<Rules> {
+        self.rules.of(self.state.settings(), &self.access)
+    }
+
     /// Who sends a request: by key, by login, by token, or from loopback.
     async fn operator(&self, headers: &HeaderMap, peer: &Peer) -> Result<Operator, AccessDenied> {
+        let rules = self.rules();
         let is_own = || {
-            let asked = || self.is_shared_loopback || neighbour::is_own(peer.address, self.address);
-            *peer.is_own.get_or_init(asked)
+            let asked = || neighbour::is_own(peer.address, self.address);
+            rules.settings.is_shared_loopback || *peer.is_own.get_or_init(asked)
         };
         match self.access.operator(headers, peer.address, is_own) {
-            Err(AccessDenied::BadKey) if !self.tokens.is_empty() => {
+            Err(AccessDenied::BadKey) if !rules.tokens.is_empty() => {
                 let token = access::bearer(headers).ok_or(AccessDenied::BadKey)?;
                 self.token_operator(token).await.map(|(operator, _)| operator)
             }
-            // A login does not outlive the proof that it began with.
-            Ok(Operator { identity: Some(identity), .. })
-                if self.state.registry().revocations().cover(&identity, SystemTime::now) =>
-            {
-                Err(AccessDenied::Revoked)
+            // A login outlives neither the proof that it began with, nor the rule that let it in.
+            Ok(Operator { identity: Some(identity), login, .. }) => {
+                let judged = rules.tokens.judge(self.state.registry().revocations(), &identity);
+                judged.map(|(operator, _)| Operator { login, ..operator })
             }
             known => known,
         }
@@ -354,7 +349,7 @@ impl Admin {
     /// Whom a token proves, and until when.
     async fn token_operator(&self, token: &[u8]) -> Result<(Operator, SystemTime), AccessDenied> {
         let (issuers, registry) = (self.state.gateway().issuers.clone(), self.state.registry());
-        self.tokens.operator(&issuers, registry.revocations(), token).await
+        self.rules().tokens.operator(&issuers, registry.revocations(), token).await
     }
 
     /// The sessions of at most a second ago.
@@ -393,7 +388,8 @@ impl Admin {
 
     /// Writes the revocations that stand where they outlive the process. False: nowhere is configured.
     fn keep(&self, registry: &Registry) -> Result<bool, Fault> {
-        let Some(path) = &self.revocations else { return Ok(false) };
+        let rules = self.rules();
+        let Some(path) = &rules.settings.revocations else { return Ok(false) };
         revoked::write(path, registry.revocations()).map(|()| true).map_err(|error| {
             tracing::error!(path = %path.display(), %error, "revocations cannot be kept");
             let message = "the revocation is in force, but cannot be written down: a restart forgets it";
@@ -413,11 +409,12 @@ mod tests {
     struct Fake {
         draining: AtomicBool,
         registry: Registry,
+        settings: Arc<Settings>,
     }
 
     impl Default for Fake {
         fn default() -> Self {
-            Fake { draining: AtomicBool::new(false), registry: Registry::new(1) }
+            Fake { draining: AtomicBool::new(false), registry: Registry::new(1), settings: Arc::default() }
         }
     }
 
@@ -446,6 +443,10 @@ mod tests {
             Vec::new()
         }
 
+        fn settings(&self) -> Arc<Settings> {
+            self.settings.clone()
+        }
+
         fn signals(&self) -> Vec<Arc<SignalSource>> {
             Vec::new()
         }
@@ -466,7 +467,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(serve_within(listener, state, Settings::default(), bounds))
+            runtime.block_on(serve_within(listener, state, bounds))
         });
         address
     }

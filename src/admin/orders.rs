@@ -19,11 +19,8 @@ use zeroize::Zeroizing;
 /// Bytes of a reason.
 pub(super) const MAX_REASON: usize = 300;
 
-/// How long a revocation stands where nothing else is said: longer than tokens live. It stands longer where a live
-/// session's proof does.
-pub const REVOCATION_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
-
-/// How long one may stand: longer than certificates live.
+/// How long a revocation stands where nothing else is said, and at most: longer than tokens and certificates live, so that none
+/// that it covers counts again.
 const MAX_LIFETIME: Duration = Duration::from_secs(10 * 366 * 86_400);
 
 /// Bytes of a name in a revocation.
@@ -168,7 +165,7 @@ pub struct RevokeRequest {
     /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// How long it stands at least; 30 days where nothing is said.
+    /// How long it stands at least; ten years where nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u64>,
 }
@@ -221,7 +218,7 @@ pub(super) fn revoke(admin: &Admin, giver: &OrderSource<'_>, asked: RevokeReques
     if reason.is_some_and(|reason| reason.len() > MAX_REASON) {
         return Err(Fault::bad_request(format!("a reason has at most {MAX_REASON} bytes")));
     }
-    let lifetime = seconds.map_or(REVOCATION_LIFETIME, Duration::from_secs);
+    let lifetime = seconds.map_or(MAX_LIFETIME, Duration::from_secs);
     if lifetime.is_zero() || lifetime > MAX_LIFETIME {
         return Err(Fault::bad_request("seconds is a number from 1 to 316224000 (ten years)"));
     }

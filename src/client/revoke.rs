@@ -12,7 +12,7 @@ pub struct Arguments {
     /// Why; it stands in the log.
     #[arg(long)]
     reason: Option<String>,
-    /// How many days it stands at least; 30 where nothing is said.
+    /// How many days it stands at least; ten years where nothing is said.
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=3660))]
     days: Option<u64>,
     #[command(flatten)]

@@ -55,7 +55,7 @@ pub struct Admin {
 }
 
 /// The log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// How it is written.
     pub format: Format,

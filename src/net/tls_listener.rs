@@ -20,15 +20,17 @@ pub struct TlsListener {
 }
 
 impl TlsListener {
-    /// Accepts on `listener` until this is dropped.
-    pub fn new(mut listener: BoundedListener, config: Arc<ServerConfig>) -> Self {
+    /// Accepts on `listener` until this is dropped, each connection with what `config` returns then.
+    pub fn new(
+        mut listener: BoundedListener,
+        config: impl Fn() -> Arc<ServerConfig> + Send + 'static,
+    ) -> Self {
         let (sender, connections) = channel(1);
         let address = listener.local_addr();
-        let acceptor = TlsAcceptor::from(config);
         tokio::spawn(async move {
             while !sender.is_closed() {
                 let (connection, peer) = listener.accept().await;
-                let (sender, handshake) = (sender.clone(), acceptor.accept(connection));
+                let (sender, handshake) = (sender.clone(), TlsAcceptor::from(config()).accept(connection));
                 tokio::spawn(async move {
                     if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
                         // Nobody serves it any more.

@@ -120,6 +120,9 @@ impl Revocation {
 /// Capacity for revocations in force.
 pub const MAX_REVOCATIONS: usize = 100_000;
 
+/// Age at which a revocation makes room for others where all room is taken: few proofs live longer.
+const OLD: Duration = Duration::from_secs(30 * 86_400);
+
 /// There is no room for another revocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{MAX_REVOCATIONS} revocations stand; revoke by group or issuer, or remove keys at the issuer")]
@@ -158,7 +161,7 @@ impl Revocations {
         let Some(key) = revocation.target.key() else { return Ok(()) };
         let mut table = self.table.write();
         if table.count >= MAX_REVOCATIONS {
-            table.forget_ended(now);
+            table.make_room(now);
         }
         if table.count >= MAX_REVOCATIONS {
             return Err(TooMany);
@@ -213,9 +216,17 @@ impl Table {
             .any(|one| one.until > now && one.covers(identity))
     }
 
-    fn forget_ended(&mut self, now: SystemTime) {
+    /// Forgets those that ended, and where that is not enough, those that are [`OLD`].
+    fn make_room(&mut self, now: SystemTime) {
+        self.retain(|one| one.until > now);
+        if self.count >= MAX_REVOCATIONS {
+            self.retain(|one| one.at + OLD > now);
+        }
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Revocation) -> bool) {
         self.by_key.retain(|_, list| {
-            list.retain(|one| one.until > now);
+            list.retain(&keep);
             !list.is_empty()
         });
         self.count = self.by_key.values().map(Vec::len).sum();
@@ -337,5 +348,12 @@ mod tests {
         }
         assert_eq!(all.add(one(MAX_REVOCATIONS, 100), at(5)), Err(TooMany));
         assert_eq!(all.add(one(MAX_REVOCATIONS, 100), at(50)), Ok(()));
+        // Those that stand make room when proofs that they cover have most probably expired.
+        let all = Revocations::default();
+        let late = OLD.as_secs() + 1;
+        (0..MAX_REVOCATIONS).for_each(|n| all.add(one(n, late * 2), at(0)).unwrap());
+        assert_eq!(all.add(one(MAX_REVOCATIONS, late * 2), at(late - 2)), Err(TooMany));
+        assert_eq!(all.add(one(MAX_REVOCATIONS, late * 2), at(late)), Ok(()));
+        assert_eq!(all.list(at(late)).len(), 1);
     }
 }

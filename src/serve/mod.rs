@@ -103,6 +103,7 @@ pub struct Running {
     witness: Option<witness::Serving>,
     state: Arc<State>,
     acme: Mutex<Option<Manager>>,
+    at_start: reload::AtStart,
     /// Listening addresses for clients, with the bound ports.
     pub addresses: Vec<SocketAddr>,
     /// Listening address of the admin listener.
@@ -175,7 +176,9 @@ impl Running {
     ) -> Result<Self, StartFault> {
         let Loaded {
             mut gateway,
+            workers,
             admin,
+            log,
             acme,
             summary,
             warnings,
@@ -193,6 +196,7 @@ impl Running {
         let recordings = recording.map(|settings| open_recordings(path, settings)).transpose()?;
         let archive = recordings.as_ref().map(|recordings| recordings.archive().clone());
         let addresses = bound.addresses();
+        let at_start = reload::AtStart::new(&admin, &log, workers);
         let settings = admin.settings;
         let admin = admin_listener.local_addr().ok();
         gateway.issuers.start(&tokio::runtime::Handle::current());
@@ -214,6 +218,7 @@ impl Running {
             metrics: workers.metrics.clone(),
             started: SystemTime::now(),
             reload: Mutex::new(None),
+            admin: ArcSwap::from_pointee(settings.clone()),
             certificates: Mutex::new(summary.certificates()),
             revocations: Mutex::new(summary.revocations()),
             crl: Mutex::new(crl::RevokedSerials::of(&summary, &gateway.load())),
@@ -224,7 +229,7 @@ impl Running {
             timestamps: Mutex::new(ask_timestamps(archive.as_ref(), timestamp)),
             archive,
         });
-        tokio::spawn(admin::serve(admin_listener, state.clone(), settings));
+        tokio::spawn(admin::serve(admin_listener, state.clone()));
         if let Some(sink) = state.sink.clone() {
             tokio::spawn(log_watch::run(sink, workers.control()));
         }
@@ -254,6 +259,7 @@ impl Running {
             witness,
             state,
             acme,
+            at_start,
             addresses,
             admin,
         })
@@ -289,6 +295,12 @@ impl Running {
                 tracing::error!("reload refused: [recording] changed, which needs a restart");
                 false
             }
+            Ok(loaded) if self.at_start.is_other_listener(&loaded.admin) => {
+                tracing::error!(
+                    "reload refused: address of [admin], or whether it has a certificate, changed, which needs a restart"
+                );
+                false
+            }
             Ok(mut loaded) => {
                 let adopted = self.adopt_witness(&loaded).and_then(|()| self.adopt_acme(&mut loaded));
                 if let Err(why) = adopted {
@@ -302,6 +314,10 @@ impl Running {
                 *self.state.timestamps.lock() =
                     ask_timestamps(self.state.archive.as_ref(), loaded.timestamp.take());
                 log_warnings(&loaded.warnings);
+                for section in self.at_start.changed(&loaded) {
+                    tracing::warn!("{section} changed, which needs a restart; all else is in force");
+                }
+                self.state.admin.store(Arc::new(loaded.admin.settings.clone()));
                 let old = self.gateway.load_full();
                 loaded.gateway.issuers.adopt(&old.issuers);
                 loaded.gateway.issuers.start(&tokio::runtime::Handle::current());
@@ -504,6 +520,8 @@ struct State {
     metrics: Vec<Arc<WorkerMetrics>>,
     started: SystemTime,
     reload: Mutex<Option<(bool, SystemTime)>>,
+    /// Who may look and give orders.
+    admin: ArcSwap<admin::Settings>,
     certificates: Mutex<Vec<(crate::names::RouteName, SystemTime)>>,
     /// Until when lists of revoked client certificates count.
     revocations: Mutex<Vec<(crate::names::RouteName, SystemTime)>>,
@@ -572,6 +590,10 @@ impl AdminState for State {
 
     fn workers(&self) -> &[Arc<WorkerMetrics>] {
         &self.metrics
+    }
+
+    fn settings(&self) -> Arc<admin::Settings> {
+        self.admin.load_full()
     }
 
     fn signals(&self) -> Vec<Arc<crate::identify::signals::SignalSource>> {

@@ -1,8 +1,10 @@
 //! Configurations that are read again, on a thread that nobody waits for: a file system that hangs holds up the reload, and not
 //! signals, the operator's listener and the service manager.
 
-use crate::config::{self, Faults, Loaded};
+use crate::config::{self, Admin, Faults, Loaded, Log};
 use crate::sandbox::Confinement;
+use crate::worker::Layout;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::oneshot::{self, Receiver};
@@ -10,6 +12,36 @@ use tokio::time::{Instant, sleep_until};
 
 /// How long reading takes at most where nothing hangs.
 const SLOW: Duration = Duration::from_secs(10);
+
+/// What stays as it was at the start, whatever a reload brings.
+pub(super) struct AtStart {
+    admin: SocketAddr,
+    has_admin_tls: bool,
+    log: Log,
+    layout: Layout,
+}
+
+impl AtStart {
+    pub(super) fn new(admin: &Admin, log: &Log, layout: Layout) -> Self {
+        AtStart {
+            admin: admin.address,
+            has_admin_tls: admin.settings.tls.is_some(),
+            log: log.clone(),
+            layout,
+        }
+    }
+
+    /// True where the operator would have to be listened for elsewhere, or otherwise.
+    pub(super) fn is_other_listener(&self, admin: &Admin) -> bool {
+        admin.address != self.admin || admin.settings.tls.is_some() != self.has_admin_tls
+    }
+
+    /// The sections of the file that say something else than those in force, and can wait for a restart.
+    pub(super) fn changed(&self, loaded: &Loaded) -> impl Iterator<Item = &'static str> {
+        let log = (loaded.log != self.log).then_some("[log]");
+        log.into_iter().chain((loaded.workers != self.layout).then_some("[workers]"))
+    }
+}
 
 /// A configuration that was read.
 pub(super) type Read = Result<Loaded, NotRead>;

@@ -81,7 +81,7 @@ async fn serve(
         .with_state(memory);
     match tls {
         None => axum::serve(listener, router).await,
-        Some(config) => axum::serve(TlsListener::new(listener, config), router).await,
+        Some(config) => axum::serve(TlsListener::new(listener, move || config.clone()), router).await,
     }
 }
 

@@ -187,6 +187,44 @@ const scenarios = {
     return { led, wrong, inside, cookie: { httpOnly: cookie.httpOnly, sameSite: cookie.sameSite }, status, outside, expired };
   },
 
+  // A login that ends while its page is open: the page itself leads to the log-in. What is said to whoever is not logged in is
+  // accessible, too.
+  async ended() {
+    const page = await open(), found = {};
+    // The page's policy, which other scenarios keep, forbids the tester's script.
+    const session = await page.context().newCDPSession(page);
+    await session.send("Page.setBypassCSP", { enabled: true });
+    const look = async (name) => {
+      await page.addScriptTag({ path: axe });
+      const { violations } = await page.evaluate(() => window.axe.run());
+      if (violations.length) found[name] = violations.map(({ id }) => id);
+    };
+    await page.goto(base + "/login");
+    await page.fill("input[name=key]", "not the key at all");
+    await page.click("main button");
+    await look("a wrong key");
+    await page.fill("input[name=key]", key);
+    await page.click("main button");
+    await page.goto(base + "/revocations");
+    await page.fill("input[name=subject]", "nobody");
+    await page.click("button.danger");
+    await look("a notice");
+    await page.click("button.danger");
+    await look("a fault");
+    await page.goto(base + "/traffic");
+    await page.waitForFunction(() => document.getElementById("age").innerText.startsWith("updated"));
+    const inside = await page.locator("h1").innerText();
+    // As from another tab.
+    const token = await page.locator(".operator input[name=form_token]").first().getAttribute("value");
+    await page.evaluate((form_token) => fetch("/logout", { method: "POST", body: new URLSearchParams({ form_token }), redirect: "manual" }), token);
+    await page.context().addCookies([{ name: "staunch_admin", value: "old", url: base }]);
+    await page.waitForURL("**/login?expired");
+    const outside = new URL(page.url());
+    errors.length = 0;
+    await look("the log-in");
+    return { inside, outside: outside.pathname + outside.search, told: await page.locator(".fault").innerText(), found };
+  },
+
   // A log-in at the issuer, which is another site; then a revocation of oneself.
   async issuer() {
     const page = await open();

@@ -42,6 +42,15 @@
     source.onerror = () => { lost = true; tell(); };
   };
 
+  // Browsers give up where the answer is an error: the login is over, or the gateway was not there.
+  const again = () => {
+    if (!source || source.readyState !== EventSource.CLOSED) return;
+    fetch(source.url, { method: "HEAD" }).then((answer) => {
+      if (answer.status === 401 || answer.status === 403) location.reload();
+      else if (answer.ok && source && source.readyState === EventSource.CLOSED) open();
+    }, () => {});
+  };
+
   const close = () => { if (source) source.close(); source = null; };
 
   const tell = () => {
@@ -65,5 +74,6 @@
     if (document.hidden) close(); else if (!source) open();
   });
   setInterval(tell, 1000);
+  setInterval(again, 3000);
   open();
 })();

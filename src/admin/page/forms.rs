@@ -172,7 +172,7 @@ fn login(admin: &Admin, notice: Option<&str>) -> Markup {
         None,
         &html! {
             @if let Some(notice) = notice { p.fault role="alert" { (notice) } }
-            @if let Some(login) = &admin.oidc_login {
+            @if let Some(login) = &admin.rules().oidc_login {
                 p { a.button href="/login/oidc" { "Log in with " (login.issuer()) } }
             }
             @if admin.access.has_login() {
@@ -228,7 +228,7 @@ impl Admin {
         if self.access.is_key(proof.as_bytes()) {
             return Ok((Operator::with_key(), LOGIN_LIFETIME));
         }
-        if self.tokens.is_empty() {
+        if self.rules().tokens.is_empty() {
             return Err(AccessDenied::BadKey);
         }
         let (operator, ends) = self.token_operator(proof.as_bytes()).await?;

@@ -16,7 +16,8 @@ use std::time::SystemTime;
 
 /// Sends a browser to the issuer.
 pub(super) async fn begin(State(admin): State<Arc<Admin>>) -> Response {
-    let Some(login) = &admin.oidc_login else { return StatusCode::NOT_FOUND.into_response() };
+    let rules = admin.rules();
+    let Some(login) = &rules.oidc_login else { return StatusCode::NOT_FOUND.into_response() };
     match login.begin(&admin.state.gateway().issuers, &admin.access).await {
         Ok((cookie, place)) => {
             let cookie = attempt_cookie(&cookie, ATTEMPT_LIFETIME.as_secs());
@@ -33,13 +34,14 @@ pub(super) async fn callback(
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let Some(login) = &admin.oidc_login else { return StatusCode::NOT_FOUND.into_response() };
+    let rules = admin.rules();
+    let Some(login) = &rules.oidc_login else { return StatusCode::NOT_FOUND.into_response() };
     let attempt = cookie(&headers, ATTEMPT_COOKIE).unwrap_or_default();
     let issuers = admin.state.gateway().issuers.clone();
     let identity = login.finish(&issuers, &admin.access, attempt, query.as_deref().unwrap_or_default()).await;
     let judged = identity.and_then(|identity| {
         let revocations = admin.state.registry().revocations();
-        admin.tokens.judge(revocations, &Arc::new(identity)).map_err(AttemptFault::AccessDenied)
+        rules.tokens.judge(revocations, &Arc::new(identity)).map_err(AttemptFault::AccessDenied)
     });
     let (operator, ends) = match judged {
         Ok(judged) => judged,

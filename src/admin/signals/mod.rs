@@ -8,7 +8,7 @@
 pub(super) mod poll;
 mod seen;
 
-use super::orders::{MAX_REASON, REVOCATION_LIFETIME, shut_out};
+use super::orders::{MAX_REASON, shut_out};
 use super::{Admin, Peer, access};
 use crate::audit::{self, OrderKind, OrderLine};
 use crate::identify::oidc::{SecurityEventFault, TokenFault};
@@ -27,7 +27,10 @@ pub(super) use seen::SeenEvents;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+/// How long an event shuts out, longer than tokens live; longer where a live session's token does.
+const LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 
 /// Media type of a pushed event (RFC 8935 section 2.1).
 const MEDIA_TYPE: &str = "application/secevent+jwt";
@@ -190,7 +193,7 @@ impl Admin {
                 None => name.to_owned(),
             };
             for target in targets {
-                let revocation = Revocation { target, at, until: at + REVOCATION_LIFETIME };
+                let revocation = Revocation { target, at, until: at + LIFETIME };
                 let line = OrderLine {
                     order: OrderKind::Revoke,
                     operator: &operator,

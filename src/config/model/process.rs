@@ -169,7 +169,7 @@ pub struct Admin {
     /// A file in which revocations are kept over a restart; its folder must be writable. Default: a restart forgets them.
     pub revocations: Option<PathBuf>,
     /// A certificate and its key: the listener speaks TLS then, and may have an address that is not loopback where it also has
-    /// `key`, `operate` or `view`. Read at the start only.
+    /// `key`, `operate` or `view`. A reload reads a new one; whether there is one at all is for a restart to change.
     pub certificate: Option<KeyPair>,
     /// Whose tokens let them look and give orders. Default: nobody's.
     pub operate: Vec<OperatorRule>,
