@@ -11,15 +11,16 @@ use crate::policy::claims::join;
 use crate::policy::revocation::{ISSUED, SERIAL};
 use crate::policy::{Identity, Proof};
 use crate::protocol::RefusalReason;
+use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// How a client certificate becomes an identity.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct CertificateMapping {
     /// The name under which policies speak of this authority.
     pub authority: IssuerName,
@@ -27,6 +28,38 @@ pub struct CertificateMapping {
     pub subject_from: Vec<SubjectSource>,
     /// Patterns for the subject, and the groups of whoever matches.
     pub groups: Vec<(SubjectPattern, Vec<Arc<str>>)>,
+    /// Identities of live sessions, by the fingerprint of the certificate: connections of one client share theirs.
+    pub known: KnownIdentities,
+}
+
+/// Identities that somebody still holds.
+#[derive(Debug, Default)]
+pub struct KnownIdentities(Mutex<HashMap<[u8; 32], Weak<Identity>>>);
+
+/// Capacity; what is over is forgotten first, then all.
+const MAX_KNOWN: usize = 4_096;
+
+impl KnownIdentities {
+    /// The identity of this certificate, or what `read` makes of it.
+    fn get_or_read<E>(
+        &self,
+        certificate: [u8; 32],
+        read: impl FnOnce() -> Result<Identity, E>,
+    ) -> Result<Arc<Identity>, E> {
+        if let Some(known) = self.0.lock().get(&certificate).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let identity = Arc::new(read()?);
+        let mut known = self.0.lock();
+        if known.len() >= MAX_KNOWN {
+            known.retain(|_, identity| identity.strong_count() > 0);
+        }
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(certificate, Arc::downgrade(&identity));
+        Ok(identity)
+    }
 }
 
 /// A verified certificate that cannot be an identity here.
@@ -71,7 +104,7 @@ impl CertificateMapping {
             }
         }
         let mut claims: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
-        claims.insert("fingerprint".into(), fingerprint(leaf).into());
+        claims.insert("fingerprint".into(), hex(&fingerprint(leaf)).into());
         claims.insert("subject_from".into(), source.name().into());
         claims.insert(SERIAL.into(), serial(&read).into());
         claims.insert(ISSUED.into(), read.validity().not_before.timestamp().to_string().into());
@@ -94,8 +127,9 @@ impl CertificateMapping {
 /// The proof is the leaf whose key the handshake has shown to be held.
 impl IdentityProvider for CertificateMapping {
     fn identify(&self, _: &mut TokenCache, proof: &[u8], _: SystemTime) -> Identification {
-        match self.identify(&CertificateDer::from(proof)) {
-            Ok(identity) => Identification::Known(Arc::new(identity)),
+        let leaf = CertificateDer::from(proof);
+        match self.known.get_or_read(fingerprint(&leaf), || self.identify(&leaf)) {
+            Ok(identity) => Identification::Known(identity),
             Err(fault) => {
                 let (why, detail) = (RefusalReason::Forbidden, fault.to_string().into());
                 Identification::Refused(Refused { why, detail })
@@ -111,12 +145,7 @@ fn end(certificate: &X509Certificate<'_>) -> SystemTime {
 
 /// The serial number in lower-case hex, without leading zeros.
 fn serial(certificate: &X509Certificate<'_>) -> String {
-    let hex = certificate.raw_serial().iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
-    hex.trim_start_matches('0').to_owned()
+    hex(certificate.raw_serial()).trim_start_matches('0').to_owned()
 }
 
 /// The names of one certificate.
@@ -162,16 +191,18 @@ impl Names {
     }
 }
 
-/// SHA-256 of the certificate in hex.
-fn fingerprint(leaf: &[u8]) -> String {
-    ring::digest::digest(&ring::digest::SHA256, leaf).as_ref().iter().fold(
-        String::with_capacity(64),
-        |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        },
-    )
+/// SHA-256 of the certificate.
+fn fingerprint(leaf: &[u8]) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, leaf);
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 #[cfg(test)]
@@ -211,6 +242,7 @@ mod tests {
                     (pattern, groups.iter().map(|g| Arc::from(*g)).collect())
                 })
                 .collect(),
+            known: KnownIdentities::default(),
         }
     }
 
@@ -265,6 +297,38 @@ mod tests {
         }
         let plain = mapping(&all, &[]).identify(&leaf(Some("runner"), vec![])).unwrap();
         assert!(plain.claims.has("subject_from", "cn"));
+    }
+
+    #[test]
+    fn sessions_of_one_certificate_share_an_identity_for_as_long_as_one_lives() {
+        let mapping = mapping(&[SubjectSource::CommonName], &[]);
+        let (ann, bob) = (leaf(Some("ann"), vec![]), leaf(Some("bob"), vec![]));
+        let known = |leaf: &CertificateDer<'_>| {
+            mapping.known.get_or_read(fingerprint(leaf), || mapping.identify(leaf)).unwrap()
+        };
+        let (first, other) = (known(&ann), known(&bob));
+        assert!(Arc::ptr_eq(&first, &known(&ann)) && *first.subject == *"ann" && *other.subject == *"bob");
+        drop(first);
+        assert!(mapping.known.0.lock()[&fingerprint(&ann)].upgrade().is_none(), "nothing keeps it");
+        assert_eq!(&*known(&ann).subject, "ann");
+    }
+
+    #[test]
+    fn who_is_over_makes_room_and_a_crowd_is_read_anew() {
+        let known = KnownIdentities::default();
+        let mapping = mapping(&[SubjectSource::CommonName], &[]);
+        let identity = mapping.identify(&leaf(Some("ann"), vec![])).unwrap();
+        let id = |n: usize| std::array::from_fn(|at| n.to_le_bytes().get(at).copied().unwrap_or(0));
+        let read = || Ok::<_, CertificateFault>(identity.clone());
+        let kept = known.get_or_read(id(0), read).unwrap();
+        (1..MAX_KNOWN).for_each(|n| drop(known.get_or_read(id(n), read)));
+        assert_eq!(known.0.lock().len(), MAX_KNOWN);
+        let more = known.get_or_read(id(MAX_KNOWN), read).unwrap();
+        assert_eq!(known.0.lock().len(), 2);
+        assert!(Arc::ptr_eq(&kept, &known.get_or_read(id(0), read).unwrap()));
+        let crowd: Vec<_> = (2..=MAX_KNOWN).map(|n| known.get_or_read(id(n), read).unwrap()).collect();
+        assert!(known.0.lock().len() <= MAX_KNOWN && crowd.len() == MAX_KNOWN - 1);
+        drop(more);
     }
 
     #[test]

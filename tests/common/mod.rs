@@ -19,7 +19,7 @@ use staunch::gateway::{
     Alpn, ApplicationName, Database, Gateway, Limits, Listener, MysqlListener, Route, RouteProtocol,
     Timeouts, Tunnel,
 };
-use staunch::identify::certificate::CertificateMapping;
+use staunch::identify::certificate::{CertificateMapping, KnownIdentities};
 use staunch::identify::oidc::{Algorithm, IssuerSettings, Issuers};
 use staunch::identify::slots::Slot;
 use staunch::identify::subject::SubjectSource;
@@ -213,6 +213,7 @@ impl Rig {
                 authority: machines,
                 subject_from: vec![SubjectSource::Dns],
                 groups: Vec::new(),
+                known: KnownIdentities::default(),
             });
         })
         .await

@@ -12,7 +12,7 @@ use crate::config::model::{self, OneOrMany, Text};
 use crate::config::summary::{AcmeSummary, RouteSummary};
 use crate::credential::HeaderInjection;
 use crate::gateway::{Alpn, Database, Route, RouteProtocol, Timeouts};
-use crate::identify::certificate::CertificateMapping;
+use crate::identify::certificate::{CertificateMapping, KnownIdentities};
 use crate::identify::slots::Slot;
 use crate::identify::subject::{SubjectPattern, SubjectSource};
 use crate::names::{IssuerName, RouteName};
@@ -258,6 +258,7 @@ impl<'a> Context<'a> {
             authority: IssuerName(written.name.get_ref().as_str().into()),
             subject_from,
             groups,
+            known: KnownIdentities::default(),
         })
     }
 
