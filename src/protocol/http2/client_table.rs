@@ -45,6 +45,11 @@ impl ClientTable {
         }
     }
 
+    /// True when the upstream has acknowledged all settings of the client's.
+    pub(super) fn is_settled(&self) -> bool {
+        self.acknowledged >= self.sent
+    }
+
     /// The size with which a block of ours has to begin.
     pub(super) fn to_tell(&self) -> Option<u32> {
         // The first settings reach the upstream before any request does.

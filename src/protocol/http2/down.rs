@@ -5,14 +5,21 @@ use super::frame_rules::{BrokenFrame, check_frame};
 use super::head::{self, Answered};
 use super::stream::{Masked, take_length};
 use super::up::{MAX_SETTINGS, after};
+use super::window::{MAX_WINDOW, Window};
 use super::{Http2, MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD, Reading};
 use crate::names::Direction;
 use crate::protocol::hpack::{TABLE, encode, encode_table_size};
 use crate::protocol::masked::{self, check_upgrade, format_of};
 use crate::protocol::{Edit, Ended, Event, Fault, Kind, RefusalReason};
 
+/// CONTINUATION frames of one header block, some of which may be small.
+const MAX_CONTINUATIONS: u32 = 1_024;
+
 impl Http2 {
     pub(super) fn read_down(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault> {
+        if self.has_released() {
+            self.read_held(edit)?;
+        }
         loop {
             self.write_own_down(edit);
             let available = edit.rest().len();
@@ -23,8 +30,10 @@ impl Http2 {
                     let padding = 1 + usize::from(edit.rest()[0]);
                     self.upstream.reading = Reading::Head;
                     let next = self.down_frame(head, padding)?;
-                    if let Reading::Pass(_) = next {
-                        edit.insert(&self.upstream.head);
+                    match next {
+                        Reading::Pass(_) => edit.insert(&self.upstream.head),
+                        Reading::Held => self.held_down.extend_from_slice(&self.upstream.head),
+                        _ => {}
                     }
                     self.upstream.reading = next;
                     if let Reading::Masked(frame) = next {
@@ -46,6 +55,7 @@ impl Http2 {
                     edit.skip(n);
                     self.upstream.reading = after(left - n, Reading::Skip);
                 }
+                Reading::Held => self.hold_down(edit)?,
                 Reading::Gather(head) => {
                     let n = (head.length - self.upstream.payload.len()).min(available);
                     self.upstream.payload.extend_from_slice(&edit.rest()[..n]);
@@ -110,11 +120,24 @@ impl Http2 {
             self.finish_block(head);
             return Ok(());
         }
+        if let (true, Reading::Gather(_), WINDOW_UPDATE) = (whole, next, head.kind)
+            && let Some(payload) = edit.rest().get(HEAD..HEAD + head.length)
+        {
+            match self.take_upstream_credit(head, payload)? {
+                true => edit.keep(HEAD + head.length),
+                false => edit.skip(HEAD + head.length),
+            }
+            return Ok(());
+        }
         match next {
             Reading::Pass(_) | Reading::Watch(..) if whole => edit.keep(n),
             Reading::Pass(_) | Reading::Watch(..) => {
                 edit.skip(n);
                 edit.insert(&bytes);
+            }
+            Reading::Held => {
+                edit.skip(n);
+                self.held_down.extend_from_slice(&bytes);
             }
             _ => edit.skip(n),
         }
@@ -154,8 +177,12 @@ impl Http2 {
             return Err(self.upstream_fault("frame on a stream that was never opened", "RFC 9113 5.1"));
         }
         if !matches!(head.kind, DATA | HEADERS)
-            && let Err(BrokenFrame { rule, section, .. }) = check_frame(&head, never_opened)
+            && let Err(BrokenFrame { code, rule, section }) = check_frame(&head, never_opened)
         {
+            if head.kind == PRIORITY && open {
+                self.refuse_answer_with(head.stream, RefusalReason::BadAnswer, code);
+                return Ok(Reading::Skip(head.length));
+            }
             // It would be the client who is told of it, and who would say that the gateway broke the rule.
             return Err(self.upstream_fault(rule, section));
         }
@@ -168,10 +195,13 @@ impl Http2 {
             HEADERS if head.stream != 0 => {
                 self.upstream.block.clear();
                 self.upstream.block_head = Some(head);
+                self.upstream.continuations = 0;
                 Ok(Reading::Gather(head))
             }
             CONTINUATION if self.upstream.block_head.is_some() => {
-                if self.upstream.block.len() + head.length > MAX_RESPONSE_HEAD {
+                self.upstream.continuations += 1;
+                let gathered = self.upstream.block.len() + head.length;
+                if self.upstream.continuations > MAX_CONTINUATIONS || gathered > MAX_RESPONSE_HEAD {
                     return Err(self.upstream_fault("response head too large", "limit"));
                 }
                 Ok(Reading::Gather(head))
@@ -193,7 +223,12 @@ impl Http2 {
             DATA | HEADERS => Err(self.upstream_fault("frame of a stream on stream 0", "RFC 9113 6")),
             CONTINUATION => Err(self.upstream_fault("CONTINUATION of nothing", "RFC 9113 6.10")),
             SETTINGS => Err(self.upstream_fault("more settings than the limit", "limit")),
-            PRIORITY | PING | WINDOW_UPDATE => Ok(Reading::Pass(head.length)),
+            WINDOW_UPDATE => Ok(Reading::Gather(head)),
+            PING if !head.has(ACK) => {
+                self.asked_of_client += 1;
+                Ok(Reading::Pass(head.length))
+            }
+            PRIORITY | PING => Ok(Reading::Pass(head.length)),
             // Extensions are between neighbours (section 5.5). ORIGIN (RFC 8336) would make a browser take this connection for
             // other names, ALTSVC (RFC 7838) would send it past the gateway.
             _ => Ok(Reading::Skip(head.length)),
@@ -207,11 +242,20 @@ impl Http2 {
         }
         let ends = head.has(END_STREAM);
         let data = (head.length - padding) as u64;
+        let windows = self.windows();
         let Some(stream) = self.streams.get_mut(&head.stream) else {
             return self.skip_late_data(head.length, ends);
         };
         if stream.down_done {
             return Err(self.upstream_fault("DATA behind the end of its stream", "RFC 9113 5.1"));
+        }
+        match windows.check(stream, head.length) {
+            Window::Fits => {}
+            Window::Short => return Ok(Reading::Held),
+            Window::StreamExceeded => return self.refuse_exceeding(head),
+            Window::Exceeded => {
+                return Err(self.upstream_fault("DATA beyond the connection's window", "RFC 9113 6.9.1"));
+            }
         }
         if !stream.answered || !take_length(&mut stream.down_left, data, ends) {
             self.refuse_answer(head.stream, RefusalReason::BadAnswer);
@@ -234,7 +278,7 @@ impl Http2 {
     }
 
     /// Throws away DATA of a stream that is over, and gives its window back to the others.
-    fn skip_late_data(&mut self, length: usize, ends: bool) -> Result<Reading, Fault> {
+    pub(super) fn skip_late_data(&mut self, length: usize, ends: bool) -> Result<Reading, Fault> {
         if !self.late_data.take(length) {
             return Err(self.upstream_fault("DATA on streams that are over", "RFC 9113 5.1"));
         }
@@ -263,6 +307,11 @@ impl Http2 {
         let payload = std::mem::take(&mut self.upstream.payload);
         let done = match frame.kind {
             SETTINGS => self.down_settings(frame, &payload, edit),
+            WINDOW_UPDATE => self.take_upstream_credit(frame, &payload).map(|passes| {
+                if passes {
+                    write(edit.insert_with(), WINDOW_UPDATE, 0, frame.stream, &payload);
+                }
+            }),
             RST_STREAM => self.down_reset(frame, &payload),
             GOAWAY => {
                 self.down_goaway(&payload);
@@ -280,6 +329,9 @@ impl Http2 {
             if self.acknowledged_here > 0 {
                 self.acknowledged_here -= 1;
                 return Ok(());
+            }
+            if self.client_table.is_settled() {
+                return Err(self.upstream_fault("an acknowledgement of no settings", "RFC 9113 6.5.3"));
             }
             self.client_table.settings_acknowledged();
             write(edit.insert_with(), SETTINGS, ACK, 0, &[]);
@@ -304,6 +356,13 @@ impl Http2 {
                 INITIAL_WINDOW_SIZE if value > 0x7fff_ffff => {
                     return Err(self.upstream_fault("window too large", "RFC 9113 6.5.2"));
                 }
+                INITIAL_WINDOW_SIZE => {
+                    if self.streams.values().any(|stream| stream.window_up(value) > MAX_WINDOW) {
+                        return Err(self.upstream_fault("window of a stream too large", "RFC 9113 6.9.2"));
+                    }
+                    self.upstream_window = value;
+                    value
+                }
                 MAX_FRAME_SIZE if !(MAX_FRAME as u32..1 << 24).contains(&value) => {
                     return Err(self.upstream_fault("MAX_FRAME_SIZE out of range", "RFC 9113 6.5.2"));
                 }
@@ -322,6 +381,7 @@ impl Http2 {
             push_setting(&mut changed, MAX_CONCURRENT_STREAMS, self.limits.streams);
         }
         write(edit.insert_with(), SETTINGS, 0, 0, &changed);
+        self.asked_of_client += 1;
         self.release();
         Ok(())
     }

@@ -153,7 +153,11 @@ impl Http2 {
     fn return_window(&mut self, direction: Direction, bytes: usize, ends: bool) {
         match direction {
             Direction::Up => self.return_client_window(bytes, ends),
-            Direction::Down => self.return_upstream_window(bytes, ends),
+            Direction::Down => {
+                // It was counted as on its way to the client.
+                self.client_connection_window += bytes as i64;
+                self.return_upstream_window(bytes, ends);
+            }
         }
     }
 

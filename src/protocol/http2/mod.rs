@@ -21,12 +21,14 @@ mod head;
 mod late_data;
 mod limits;
 mod masks;
+mod own_data;
 mod own_frames;
 mod stream;
 mod stream_ids;
 mod up;
 mod up_control;
 mod waiting;
+mod window;
 
 pub use limits::Limits;
 
@@ -43,6 +45,7 @@ use client_table::ClientTable;
 use frame::{CANCEL, HEAD, Head, MAX_FRAME};
 use head::Pseudo;
 use late_data::LateData;
+use own_data::OwnData;
 use std::collections::{HashMap, VecDeque};
 use stream::{Masked, Stream};
 use stream_ids::StreamIds;
@@ -52,7 +55,8 @@ use waiting::{Discarded, Queue};
 const MAX_RESPONSE_HEAD: usize = 256 * 1024;
 /// Fields of a response head.
 const MAX_RESPONSE_FIELDS: usize = 1_000;
-/// Credit of the client's that the upstream is never told of, for bodies of refusals.
+/// Credit of the client's that the upstream is never told of, for bodies of refusals; before there is an upstream, as much again may be
+/// taken in advance.
 const REFUSED_BODY_CREDIT: u32 = 4_096;
 /// Bytes that wait for a client that does not read, and for each stream that it may have open: about a refusal.
 const MAX_UNREAD: usize = 64 * 1024;
@@ -102,13 +106,23 @@ pub struct Http2 {
     table_shrunk: bool,
     /// The client was told how many streams it may open, in the upstream's first settings.
     streams_told: bool,
-    reserve: u32,
+    /// Credit for the connection that the client gave and the upstream was not told of. Negative: own DATA that took window before
+    /// there was an upstream, which later credit makes up for.
+    reserve: i64,
+    own_data: OwnData,
+    /// What the upstream sent from a DATA frame on that waits for the client's credit: whole frames.
+    held_down: Vec<u8>,
     /// Swallowed DATA of the client's that it was not given back yet.
     owed_to_client: u32,
     owed_to_upstream: u32,
     /// The flow-control window that a new stream of the client's begins with, for DATA down.
     client_window: u32,
     late_data: LateData,
+    /// The same of the upstream's, for DATA up, and its window of the whole connection.
+    upstream_window: u32,
+    upstream_connection_window: i64,
+    /// PING and SETTINGS of the upstream's that the client is to acknowledge.
+    asked_of_client: u32,
     /// The client's flow-control window of the whole connection, for DATA down.
     client_connection_window: i64,
     /// A malformed head of the upstream's has changed its dynamic table and did not pass: every later one is encoded again.
@@ -166,6 +180,8 @@ enum Reading {
     Gather(Head),
     /// Payload that is gathered, and passes.
     Watch(Head, usize),
+    /// All that comes is kept until the client gives credit.
+    Held,
 }
 
 impl Side {
@@ -188,7 +204,7 @@ impl Side {
     /// True where a frame may be put in: between frames, and not inside a header block that passes.
     fn at_boundary(&self) -> bool {
         // What passes of a masked frame goes on in frames of its own.
-        let between = matches!(self.reading, Reading::Head | Reading::Masked(_));
+        let between = matches!(self.reading, Reading::Head | Reading::Masked(_) | Reading::Held);
         between && self.held == 0 && self.block_head.is_none()
     }
 }
@@ -225,10 +241,15 @@ impl Http2 {
             table_shrunk: false,
             streams_told: false,
             reserve: 0,
+            own_data: OwnData::default(),
+            held_down: Vec::new(),
             owed_to_client: 0,
             owed_to_upstream: 0,
             client_window: 65_535,
             late_data: LateData::new(65_535),
+            upstream_window: 65_535,
+            upstream_connection_window: 65_535,
+            asked_of_client: 0,
             client_connection_window: 65_535,
             reencodes: false,
             draining: false,
@@ -287,6 +308,11 @@ impl Http2 {
             self.events.push_back(Event::Ended { key: id, up, down, how });
             self.release();
         }
+    }
+
+    /// True for a stream that the client has reason to think open.
+    fn is_open(&mut self, id: u32) -> bool {
+        self.streams.contains_key(&id) || self.queue.get_mut(id).is_some() || self.own_data.contains(id)
     }
 
     /// Ends a stream that the upstream never heard of. False: there is none.
@@ -415,7 +441,7 @@ impl Http for Http2 {
         if !ends && !discards {
             self.ids.reset(key);
         }
-        self.write_refusal(key, refusal, kind, to_head, ends || discards);
+        self.write_refusal(key, refusal, kind, to_head, ends || discards, 0);
         if refusal.why == RefusalReason::Overloaded {
             // No other request of this connection would fare better. Behind the answer: some clients read none after it.
             self.go_away(key);
@@ -437,7 +463,7 @@ impl Http for Http2 {
 
     fn wants_down(&self) -> bool {
         let unacknowledged = self.unacknowledged > 0 && self.last_forwarded == 0 && self.withheld.is_none();
-        self.upstream.at_boundary() && (unacknowledged || !self.to_client.is_empty())
+        self.upstream.at_boundary() && (unacknowledged || !self.to_client.is_empty() || self.has_released())
     }
 
     fn up_ended(&mut self) -> Result<(), Fault> {
@@ -517,7 +543,8 @@ impl Http for Http2 {
     }
 
     fn is_over(&self) -> bool {
-        self.dead || (self.draining && self.in_flight() == 0 && self.withheld.is_none())
+        let is_idle = self.in_flight() == 0 && self.withheld.is_none() && self.own_data.is_empty();
+        self.dead || (self.draining && is_idle)
     }
 
     fn is_tunnel(&self) -> bool {

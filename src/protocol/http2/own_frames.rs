@@ -1,7 +1,7 @@
 //! What the gateway says by itself: resets, refusals, the end of the connection, credit for what it swallows.
 
 use super::frame::{self, CANCEL};
-use super::{Http2, answer};
+use super::{Http2, REFUSED_BODY_CREDIT, answer};
 use crate::names::{Culprit, RequestId};
 use crate::protocol::{Edit, Ended, Event, Fault, Http, Kind, Refusal, RefusalReason};
 
@@ -28,6 +28,7 @@ impl Http2 {
 
     /// Resets a stream of the client's that the upstream never hears of.
     pub(super) fn reset_client(&mut self, id: u32, code: u32) -> Result<(), Fault> {
+        self.own_data.remove(id);
         frame::write_reset(&mut self.to_client, id, code);
         if !self.budget.reset() {
             let rule = "too many streams that had to be reset";
@@ -38,7 +39,7 @@ impl Http2 {
 
     /// Resets a stream by which the client broke a rule, on both sides: the upstream must not take the request for whole.
     pub(super) fn reset_request(&mut self, id: u32, code: u32) -> Result<(), Fault> {
-        if !self.end_waiting(id, Ended::ByClient) {
+        if !self.own_data.contains(id) && !self.end_waiting(id, Ended::ByClient) {
             frame::write_reset(&mut self.to_upstream, id, CANCEL);
             self.end(id, Ended::ByClient);
         }
@@ -47,19 +48,26 @@ impl Http2 {
 
     /// The upstream's answer breaks a rule: the client gets a 502 in its place, or a reset where it has begun.
     pub(super) fn refuse_answer(&mut self, id: u32, why: RefusalReason) {
+        self.refuse_answer_with(id, why, CANCEL);
+    }
+
+    /// The same, with the error code that the upstream is told.
+    pub(super) fn refuse_answer_with(&mut self, id: u32, why: RefusalReason, code: u32) {
         let Some(stream) = self.streams.get(&id) else { return };
-        frame::write_reset(&mut self.to_upstream, id, CANCEL);
+        let granted = stream.granted;
+        frame::write_reset(&mut self.to_upstream, id, code);
         if stream.answered {
             frame::write_reset(&mut self.to_client, id, frame::PROTOCOL_ERROR);
         } else {
             let refusal = Refusal { id: RequestId { session: self.session, number: id }, why };
             let (kind, to_head, up_done) = (stream.kind, stream.to_head, stream.up_done);
-            self.write_refusal(id, &refusal, kind, to_head, up_done);
+            self.write_refusal(id, &refusal, kind, to_head, up_done, granted);
             self.events.push_back(Event::Response { key: id, status: why.status() });
         }
         self.end(id, Ended::ByUpstream);
     }
 
+    /// Answers a request that is refused. `granted`: credit of the client's for its stream so far.
     pub(super) fn write_refusal(
         &mut self,
         id: u32,
@@ -67,22 +75,37 @@ impl Http2 {
         kind: Kind,
         to_head: bool,
         request_ended: bool,
+        granted: i64,
     ) {
-        let room = self.reserve.min(self.client_window) as usize;
+        let room = (self.own_room() - self.own_data.bytes() as i64).max(0) as usize;
         let table = self.client_table.to_tell();
-        let sent = answer::write(
-            &mut self.to_client,
-            id,
-            refusal,
-            kind,
-            to_head,
-            request_ended,
-            room,
-            table,
-            self.now,
-        );
-        self.reserve -= sent as u32;
-        self.client_connection_window -= sent as i64;
+        let body = answer::write_head(&mut self.to_client, id, refusal, kind, to_head, room, table, self.now);
+        match body {
+            Some(body) => {
+                self.own_data.push(id, body.into_bytes(), granted, !request_ended);
+                self.write_own_data();
+            }
+            None if !request_ended => frame::write_reset(&mut self.to_client, id, frame::NO_ERROR),
+            None => {}
+        }
+    }
+
+    /// How much of the client's connection window own DATA may take: credit that the upstream was not told of. Before the first
+    /// permit there is no upstream that could use the window; what is taken then comes out of later credit.
+    fn own_room(&self) -> i64 {
+        let is_alone = self.last_forwarded == 0 && self.queue.is_empty();
+        let advance = if is_alone { i64::from(REFUSED_BODY_CREDIT) } else { 0 };
+        (self.reserve + advance).min(self.client_connection_window)
+    }
+
+    /// Writes as much of the gateway's own bodies as the client's windows allow.
+    pub(super) fn write_own_data(&mut self) {
+        if !self.own_data.is_empty() {
+            let room = self.own_room();
+            let sent = self.own_data.write(&mut self.to_client, self.client_window, room);
+            self.reserve -= sent;
+            self.client_connection_window -= sent;
+        }
     }
 
     /// DATA of the client's was swallowed: the upstream cannot give its window back, so we do, at the stream's end all.

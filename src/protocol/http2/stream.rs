@@ -23,6 +23,8 @@ pub(super) struct Stream {
     pub(super) down: u64,
     /// Flow-control credit of the client's for this stream alone, less what padding has used of it.
     pub(super) granted: i64,
+    /// The same of the upstream's.
+    pub(super) granted_up: i64,
     /// Bytes that DATA still has to bring, where a Content-Length says so.
     pub(super) up_left: Option<u64>,
     pub(super) down_left: Option<u64>,
@@ -49,6 +51,11 @@ impl Stream {
     /// The client's flow-control window for this stream, which began with `initial` (RFC 9113 section 6.9.2).
     pub(super) fn window(&self, initial: u32) -> i64 {
         i64::from(initial) + self.granted - self.down as i64
+    }
+
+    /// The upstream's for this stream.
+    pub(super) fn window_up(&self, initial: u32) -> i64 {
+        i64::from(initial) + self.granted_up - self.up as i64
     }
 }
 

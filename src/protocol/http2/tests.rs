@@ -3,6 +3,7 @@ mod faults;
 mod heads;
 mod lengths;
 mod masked;
+mod own_data;
 mod refusals;
 mod streams;
 mod waiting;
@@ -197,6 +198,11 @@ fn only_our_own_settings_acknowledgement_is_swallowed() {
     let mut http = greeted();
     let acks = frame(SETTINGS, ACK, 0, &[]).repeat(3);
     assert_eq!(frames(&feed(&mut http, &acks, 1_000).up).len(), 2);
+    feed(
+        &mut http,
+        &[&get(1, &[("authorization", "Bearer good")])[..], &frame(SETTINGS, 0, 0, &[])].concat(),
+        1_000,
+    );
     let (down, _) = feed_down(&mut http, &frame(SETTINGS, ACK, 0, &[]), 1_000);
     assert_eq!(frames(&down).len(), 1, "the upstream's goes down");
 }

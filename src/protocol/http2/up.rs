@@ -61,6 +61,8 @@ impl Http2 {
                     edit.skip(n);
                     self.client.reading = after(left - n, Reading::Skip);
                 }
+                // Only the upstream's bytes are held.
+                Reading::Held => edit.skip(available),
                 Reading::Gather(head) | Reading::Watch(head, _) => {
                     let n = (head.length - self.client.payload.len()).min(available);
                     self.client.payload.extend_from_slice(&edit.rest()[..n]);
@@ -177,13 +179,17 @@ impl Http2 {
             RST_STREAM if on_stream && known && head.length == 4 => Ok(Reading::Gather(head)),
             SETTINGS if head.length <= MAX_SETTINGS && check_frame(&head, false).is_ok() => {
                 self.client.greeted = true;
-                self.up_idle(Reading::Gather(head))
+                let next = Reading::Gather(head);
+                if head.has(ACK) && self.take_owed_ack() { Ok(next) } else { self.up_idle(next) }
             }
             // Nobody is there yet who could answer.
             PING if !on_stream && head.length == 8 && self.last_forwarded == 0 => {
                 self.up_idle(Reading::Gather(head))
             }
-            PING if !on_stream && head.length == 8 => self.up_idle(Reading::Pass(8)),
+            PING if !on_stream && head.length == 8 => {
+                let next = Reading::Pass(8);
+                if head.has(ACK) && self.take_owed_ack() { Ok(next) } else { self.up_idle(next) }
+            }
             GOAWAY if !on_stream && head.length >= 8 => self.up_idle(Reading::Pass(head.length)),
             WINDOW_UPDATE if head.length == 4 && known | !on_stream => self.up_idle(Reading::Gather(head)),
             DATA..=CONTINUATION => self.up_broken(head, !known),
@@ -201,12 +207,18 @@ impl Http2 {
             });
         };
         // The one length that is its stream's affair alone (section 6.3).
-        let is_open = self.streams.contains_key(&head.stream) || self.queue.get_mut(head.stream).is_some();
-        if head.kind == PRIORITY && is_open {
+        if head.kind == PRIORITY && self.is_open(head.stream) {
             self.reset_request(head.stream, code)?;
             return Ok(Reading::Skip(head.length));
         }
         Err(self.client_fault(code, rule, section))
+    }
+
+    /// True for an acknowledgement that the upstream asked for: it is not the client who floods.
+    fn take_owed_ack(&mut self) -> bool {
+        let left = self.asked_of_client.checked_sub(1);
+        self.asked_of_client = left.unwrap_or_default();
+        left.is_some()
     }
 
     pub(super) fn up_idle(&mut self, next: Reading) -> Result<Reading, Fault> {
@@ -253,6 +265,8 @@ impl Http2 {
             return Ok(Reading::Skip(head.length));
         }
         stream.up += data;
+        stream.granted_up -= padding as i64;
+        self.upstream_connection_window -= head.length as i64;
         let masked = stream.mask_up.is_some();
         if ends {
             self.client.finishing = Some(head.stream);
@@ -272,8 +286,10 @@ impl Http2 {
         if fits && self.queue.has_room(head.length) {
             if let Some(stream) = self.queue.get_mut(head.stream) {
                 stream.up += data;
+                stream.granted_up -= (head.length as u64 - data) as i64;
                 stream.up_done = ends;
             }
+            self.upstream_connection_window -= head.length as i64;
             if head.length == 0 {
                 match self.mask_waiting(head, &mut []) {
                     Some(frames) => self.queue.append_frames(head.stream, &frames),
@@ -304,6 +320,7 @@ impl Http2 {
             Some(Discard::Reset) => {
                 // The answer was complete, and the rest of the request is not wanted (section 8.1).
                 self.ids.reset(head.stream);
+                self.own_data.remove(head.stream);
                 write_reset(&mut self.to_client, head.stream, NO_ERROR);
             }
             Some(Discard::Malformed) => _ = self.reset_malformed(head.stream, ends)?,
@@ -504,7 +521,8 @@ impl Http2 {
             return Err(self.client_fault(PROTOCOL_ERROR, "stream of an even number", "RFC 9113 5.1.1"));
         }
         self.ids.open(id);
-        if self.draining || self.streams.len() + self.queue.len() >= self.limits.streams as usize {
+        let open = self.streams.len() + self.queue.len() + self.own_data.len();
+        if self.draining || open >= self.limits.streams as usize {
             if !first.has(END_STREAM) {
                 self.ids.reset(id);
             }

@@ -2,6 +2,7 @@
 
 use super::frame::*;
 use super::stream::Stream;
+use super::window::MAX_WINDOW;
 use super::{Http2, REFUSED_BODY_CREDIT, Reading};
 use crate::protocol::hpack::TABLE;
 use crate::protocol::{Edit, Ended, Fault};
@@ -9,8 +10,6 @@ use crate::protocol::{Edit, Ended, Fault};
 /// Milliseconds after which a reset of an unanswered stream is not one of a rapid reset attack: slower ones are bounded by the number
 /// of streams that may be open at once.
 const RAPID_RESET_MILLIS: u64 = 50;
-/// The largest flow-control window (section 6.9.1).
-const MAX_WINDOW: i64 = 0x7fff_ffff;
 
 impl Http2 {
     pub(super) fn up_settings(
@@ -48,7 +47,10 @@ impl Http2 {
                     return Err(self.client_fault(FLOW_CONTROL_ERROR, "window too large", "RFC 9113 6.5.2"));
                 }
                 INITIAL_WINDOW_SIZE => {
-                    if self.streams.values().any(|stream| stream.window(value) > MAX_WINDOW) {
+                    let own = self.own_data.largest_window(value);
+                    if own.is_some_and(|window| window > MAX_WINDOW)
+                        || self.streams.values().any(|stream| stream.window(value) > MAX_WINDOW)
+                    {
                         let rule = "window of a stream too large";
                         return Err(self.client_fault(FLOW_CONTROL_ERROR, rule, "RFC 9113 6.9.2"));
                     }
@@ -79,6 +81,7 @@ impl Http2 {
         if self.last_forwarded == 0 {
             self.unacknowledged += 1;
         }
+        self.write_own_data();
         Ok(())
     }
 
@@ -97,7 +100,8 @@ impl Http2 {
             // On a stream that the upstream never heard of, this would be an error of the whole connection.
             self.return_client_window(0, true);
             let waited = self.end_waiting(frame.stream, Ended::ByClient);
-            let over = self.discarded.end(frame.stream) || self.ids.is_reset(frame.stream, true);
+            let unsent = self.own_data.remove(frame.stream);
+            let over = self.discarded.end(frame.stream) || self.ids.is_reset(frame.stream, true) || unsent;
             if !waited && !over {
                 self.up_idle(Reading::Head)?;
             }
@@ -119,14 +123,19 @@ impl Http2 {
         let bytes: [u8; 4] = payload.try_into().unwrap_or_default();
         let mut increment = u32::from_be_bytes(bytes) & 0x7fff_ffff;
         if increment == 0 {
-            let is_open =
-                self.streams.contains_key(&frame.stream) || self.queue.get_mut(frame.stream).is_some();
-            if is_open {
+            if self.is_open(frame.stream) {
                 return self.reset_request(frame.stream, PROTOCOL_ERROR);
             }
             return Err(self.client_fault(PROTOCOL_ERROR, "WINDOW_UPDATE of nothing", "RFC 9113 6.9"));
         }
         let initial = self.client_window;
+        if let Some(window) = self.own_data.grant(frame.stream, increment, initial) {
+            if window > MAX_WINDOW {
+                return self.reset_client(frame.stream, FLOW_CONTROL_ERROR);
+            }
+            self.write_own_data();
+            return Ok(());
+        }
         let known = self.streams.get_mut(&frame.stream).or_else(|| self.queue.get_mut(frame.stream));
         if let Some(stream) = known {
             stream.granted += i64::from(increment);
@@ -152,10 +161,12 @@ impl Http2 {
                 return Err(self.client_fault(FLOW_CONTROL_ERROR, rule, "RFC 9113 6.9.1"));
             }
         }
-        if frame.stream == 0 && self.reserve < REFUSED_BODY_CREDIT {
-            let kept = (REFUSED_BODY_CREDIT - self.reserve).min(increment - 1);
+        let missing = i64::from(REFUSED_BODY_CREDIT) - self.reserve;
+        if frame.stream == 0 && missing > 0 {
+            let kept = missing.min(i64::from(increment) - 1);
             self.reserve += kept;
-            increment -= kept;
+            increment -= kept as u32;
+            self.write_own_data();
         }
         write(edit.insert_with(), WINDOW_UPDATE, 0, frame.stream, &increment.to_be_bytes());
         Ok(())

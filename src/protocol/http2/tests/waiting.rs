@@ -34,7 +34,11 @@ fn settings_are_acknowledged_without_an_upstream_and_once() {
     let mut http = unheard();
     feed(&mut http, &get(1, &[]), 1_000);
     assert!(http.wants_down());
-    assert_eq!(kinds(&said(&mut http)), [(SETTINGS, 0), (HEADERS, 1)], "the acknowledgement is first");
+    assert_eq!(
+        kinds(&said(&mut http)),
+        [(SETTINGS, 0), (HEADERS, 1), (DATA, 1)],
+        "the acknowledgement is first"
+    );
     assert_eq!(feed(&mut http, &frame(SETTINGS, 0, 0, &[]), 1_000).fault, None);
     assert_eq!(kinds(&said(&mut http)), [(SETTINGS, 0)]);
     feed(&mut http, &good(3), 1_000);
@@ -116,7 +120,7 @@ fn a_refused_body_is_read_and_thrown_away_within_bounds_and_then_reset() {
     feed(&mut http, &head, 1_000);
     assert_eq!(
         kinds(&said(&mut http)),
-        [(HEADERS, 1)],
+        [(HEADERS, 1), (DATA, 1)],
         "no reset beside the answer: clients would not see it"
     );
     let piece = frame(DATA, 0, 1, &[0; 16_000]);
