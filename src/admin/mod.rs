@@ -29,6 +29,7 @@ mod recorded_sessions;
 mod recordings;
 pub mod revoked;
 mod rules;
+mod settings;
 mod signals;
 mod tables;
 mod token;
@@ -36,14 +37,11 @@ mod view;
 
 use crate::audit::{self, OrderLine};
 use crate::gateway::Gateway;
-use crate::identify::oidc::LoginSettings;
 use crate::identify::signals::SignalSource;
 use crate::metrics::WorkerMetrics;
 use crate::names::RouteName;
 use crate::net::bounded::{BoundedConnection, BoundedListener, Bounds};
 use crate::net::tls_listener::TlsListener;
-use crate::policy::Policy;
-use crate::secret::Secret;
 use crate::session::registry::Registry;
 use access::{Access, AccessDenied, Operator};
 use axum::Router;
@@ -61,6 +59,7 @@ use list::Query;
 use live::{Live, Row, Seen, refresh_counts};
 use recordings::RecordingList;
 use rules::{Rules, RulesInForce};
+pub use settings::Settings;
 use signals::SeenEvents;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -94,29 +93,6 @@ pub trait AdminState: Send + Sync + 'static {
     fn enter_order(&self, order: &OrderLine<'_>);
     /// Where recordings are; `None` where nothing is recorded.
     fn recordings(&self) -> Option<PathBuf>;
-}
-
-/// How the operator's listener is set up.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// The key that grants access; without one, loopback is trusted.
-    pub key: Option<Arc<Secret>>,
-    /// Names besides `localhost` and addresses under which the page is reached.
-    pub hosts: Vec<String>,
-    /// Where revocations are kept over a restart; `None`: they are not.
-    pub revocations: Option<PathBuf>,
-    /// TLS; `None`: in clear.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// Whose tokens let them give orders.
-    pub operate: Policy,
-    /// Whose tokens let them look.
-    pub view: Policy,
-    /// Strangers from elsewhere than loopback get the metrics.
-    pub is_public: bool,
-    /// Every user of this machine may give orders from loopback, where nothing asks who comes.
-    pub is_shared_loopback: bool,
-    /// Where operators log in by their browser.
-    pub login: Option<LoginSettings>,
 }
 
 /// What all requests share.

@@ -1,9 +1,9 @@
 //! The operator's settings in force, and what is made of them. A reload brings others: who may no more is out with the next
 //! request.
 
-use super::Settings;
 use super::access::Access;
 use super::oidc_login::OidcLogin;
+use super::settings::Settings;
 use super::token::TokenRules;
 use parking_lot::Mutex;
 use std::sync::Arc;
