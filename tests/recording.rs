@@ -2,10 +2,13 @@
 //! ssh-keygen and openssl, none of which knows this program.
 
 use staunch::names::SessionId;
+use staunch::recording::clock;
+use staunch::recording::directory::Directory;
 use staunch::recording::format::envelope::Identities;
 use staunch::recording::format::frame::Plane;
 use staunch::recording::format::traffic::TrafficSecret;
 use staunch::recording::keeper::{Origin, Recordings};
+use staunch::recording::log::store::Log;
 use staunch::recording::settings::Settings;
 use staunch::recording::writer::{Mode, Recorder};
 use staunch::tls::record::{Content, Sealer, Suite};
@@ -80,12 +83,16 @@ fn text(output: &Output) -> String {
 }
 
 fn python_reader(root: &Path, key: &Path) -> Output {
+    python("recording_reader.py", &[root, key])
+}
+
+/// Runs one of the readers in `tests/e2e`.
+fn python(reader: &str, arguments: &[&Path]) -> Output {
     let home = Path::new(env!("CARGO_MANIFEST_DIR"));
     let own = home.join("tests/.tools/venv/bin/python");
     let python = if own.exists() { own } else { "python3".into() };
-    let mut command = Command::new(python);
-    command.arg(home.join("tests/e2e/recording_reader.py")).arg(root).arg(key);
-    command.output().expect("Python runs")
+    let reader = home.join("tests/e2e").join(reader);
+    Command::new(python).arg(reader).args(arguments).output().expect("Python runs")
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -122,6 +129,51 @@ fn a_reader_that_was_written_from_the_document_opens_every_session_and_finds_a_f
         std::fs::write(&path, bad).unwrap();
         let output = python_reader(&root, &key);
         assert!(!output.status.success() && text(&output).contains("1.seg: at byte"), "{}", text(&output));
+        std::fs::write(&path, good).unwrap();
+    }
+}
+
+/// Levels of tiles, partial and full ones, and epochs of which each has its own key.
+#[test]
+fn a_reader_of_the_log_that_was_written_from_the_document_checks_each_entry_and_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, _, _) = record(folder.path());
+    let mut log = Log::open(&Directory::read(&root).unwrap(), clock::system).unwrap();
+    let (begin, epochs) = (log.size(), [3, 256, 257, 700]);
+    for n in begin..900 {
+        if epochs.contains(&n) {
+            log.change_epoch().unwrap();
+        }
+        log.append(&format!("hold session={n:016x} reason=n-{n}")).unwrap();
+        if n % 97 == 0 {
+            log.checkpoint().unwrap();
+        }
+    }
+    log.checkpoint().unwrap();
+    let size = log.size();
+    drop(log);
+    let output = python("recording_log_reader.py", &[&root]);
+    assert!(output.status.success(), "{}", text(&output));
+    let read: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let later = epochs.iter().filter(|epoch| **epoch >= begin).count();
+    assert_eq!((&read["entries"], &read["epochs"]), (&size.into(), &(1 + later).into()), "{read}");
+    assert!(later >= 3 && read["chunks"].as_u64() > Some(4) && read["segments"].as_u64() > Some(4), "{read}");
+    // One byte of each kind of file, in its middle.
+    for (name, why) in [
+        ("checkpoint", "signature"),
+        ("epochs/2", "signature"),
+        ("tile/0/001", "not the one that was hashed"),
+        ("tile/1/000.p/3", "not that of the one below"),
+        ("tile/entries/002", "not the one that was hashed"),
+    ] {
+        let path = root.join("log").join(name);
+        let good = std::fs::read(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut bad = good.clone();
+        let at = if why == "signature" { good.len() - 30 } else { good.len() / 2 };
+        bad[at] ^= if why == "signature" && good[at] != b'@' { 1 << 5 } else { 1 };
+        std::fs::write(&path, bad).unwrap();
+        let output = python("recording_log_reader.py", &[&root]);
+        assert!(!output.status.success(), "{name}: {}", text(&output));
         std::fs::write(&path, good).unwrap();
     }
 }

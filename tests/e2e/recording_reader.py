@@ -262,8 +262,9 @@ def take_frame(segment, session, frame):
         session.end(payload)
 
 
-def main():
-    folder, keys = pathlib.Path(sys.argv[1]), identities(pathlib.Path(sys.argv[2]).read_text())
+def read(folder, identity):
+    """The sessions of a directory, by number."""
+    keys = identities(identity.read_text())
     gateway = bytes.fromhex((folder / "gateway").read_text().strip())
     sessions = {}
     for path in sorted(folder.glob("segments/*.seg"), key=lambda path: int(path.stem)):
@@ -275,6 +276,11 @@ def main():
                 take_frame(segment, session, frame)
             except Exception as error:
                 raise Fault(f"{path}: at byte {frame[0]}: {error!r}") from error
+    return sessions
+
+
+def main():
+    sessions = read(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
     print(json.dumps({f"{number:016x}": session.show() for number, session in sessions.items()}))
 
 

@@ -4,13 +4,14 @@ import json
 import os
 import re
 import socket
+import sys
 from types import SimpleNamespace
 
 import pytest
 import websockets.sync.client
 from conftest import recorded_place
 from support import mariadb, postgres
-from support.gateway import KEY, Gateway
+from support.gateway import KEY, ROOT, Gateway
 from support.parts import until
 from support.process import free_port, run
 from support.recordings import Auditors, Recordings
@@ -204,6 +205,20 @@ def test_rows_and_statements_of_mysql(place, world):
         cursor.execute(f"select concat('4111 1111 ', '1111 1111'), '{CARD.decode()}'")
         assert cursor.fetchone()[0].encode() == MASKED
     assert_database(place, "shop")
+
+
+def test_a_reader_that_was_written_from_the_format_s_page_finds_each_span_overwritten(place):
+    """Every session of this file: what stands in a span is a filler of its protocol, and nothing of a value."""
+    until(lambda: all(session["state"] == "complete" for session in place.recordings.sessions()))
+    reader = str(ROOT / "tests/e2e/recording_spans.py")
+    done = run([sys.executable, reader, str(place.recordings.folder), place.recordings.identity])
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = [span for session in json.loads(done.stdout).values() for span in session]
+    protocols = {(span["protocol"], span["direction"]) for span in found}
+    assert protocols, done.stdout
+    for span in found:
+        fillers = "*" if span["protocol"].startswith("http") or span["direction"] == "down" else "0x"
+        assert set(span["bytes"]) <= set(fillers), repr(span)
 
 
 def test_no_file_of_the_directory_and_no_line_of_the_log_has_a_value(place):

@@ -82,6 +82,29 @@ def test_the_reader_in_python_opens_what_the_gateway_wrote(place, tmp_path):
             assert text in (bytes_.decode(errors="replace"), hashlib.sha256(bytes_).hexdigest()), text
 
 
+def test_the_log_s_reader_in_python_checks_tree_epochs_chunks_and_segments(place, tmp_path):
+    here = stopped_copy(place, tmp_path)
+    found = here.read_log()
+    assert found["epochs"] >= 1 and found["chunks"] >= 1 and found["segments"] >= 1, found
+    # Each thing that it holds against another, changed.
+    log, segments = here.folder / "log", here.folder / "segments"
+    bundle = max(path for path in (log / "tile/entries").rglob("*") if path.is_file())
+    for path, at, why in [
+        (log / "checkpoint", -20, "signature"),
+        (bundle, -2, "is not the one that was hashed"),
+        (segments / "1.seg", 40, "segment 1"),
+        (segments / "2.seg", -1, "segment 2"),
+    ]:
+        whole = bytearray(path.read_bytes())
+        whole[at] = whole[at] ^ 1 if path.suffix == ".seg" or path == bundle else ord("B" if whole[at] == ord("A") else "A")
+        kept = path.read_bytes()
+        path.write_bytes(whole)
+        read = subprocess.run([sys.executable, str(ROOT / "tests/e2e/recording_log_reader.py"), str(here.folder)], capture_output=True, text=True, check=False)
+        assert read.returncode == 1 and why in read.stderr, (path, read)
+        path.write_bytes(kept)
+    assert here.read_log() == found
+
+
 def test_the_commands_of_the_format_s_page_verify_it_without_staunch(place, tmp_path):
     here = stopped_copy(place, tmp_path)
     page = (ROOT / "config/recording-format.md").read_text()

@@ -150,6 +150,8 @@ def test_the_log_is_stamped_and_openssl_says_the_same(place):
     good, text = told(place)
     assert good and "CN=stamping saw" in text and "openssl ts -verify -queryfile" in text, text
     # Without the authority's certificate it is said that nothing says whose they are.
+    stamps = place.recordings.read_log()["timestamps"]
+    assert len(stamps) >= 2 and any(stamp["at"] for stamp in stamps.values()), stamps
     plain = place.recordings.verify()
     assert plain.returncode == 0 and b"whose certificate was not checked" in plain.stdout, plain
     good, text = told(place, root=place.authority.other.root)

@@ -187,6 +187,10 @@ def test_a_gateway_s_log_is_cosigned_by_another_and_the_cosignature_is_the_speci
     assert kept.name == number.hex() and "— b.gw.test/witness " in kept.read_text()
     found = verify(place)
     assert found.returncode == 0 and b"b.gw.test/witness has cosigned" in found.stdout, found
+    key = place.folder / "witness.pub"
+    key.write_text(place.key)
+    read = place.recordings.read_log(str(key))["witnesses"]["b.gw.test/witness"]
+    assert read["size"] >= 3 and read["time"] >= time, read
     noted = place.folder / "from-the-witness"
     noted.write_text(text)
     assert place.recordings.verify("--noted", str(noted)).returncode == 0

@@ -2,8 +2,10 @@
 
 import json
 import pathlib
+import subprocess
+import sys
 
-from .gateway import staunch
+from .gateway import ROOT, staunch
 
 
 class Auditors:
@@ -63,6 +65,13 @@ class Recordings:
 
     def verify(self, *arguments: str):
         return self.run("verify", *arguments)
+
+    def read_log(self, *witnesses: str) -> dict:
+        """What the reader of the log finds that is written from the format's page; it must find nothing wrong."""
+        reader = str(ROOT / "tests/e2e/recording_log_reader.py")
+        read = subprocess.run([sys.executable, reader, str(self.folder), *witnesses], capture_output=True, check=False)
+        assert read.returncode == 0, read.stdout + read.stderr
+        return json.loads(read.stdout)
 
     def files(self) -> list[pathlib.Path]:
         return [path for path in self.folder.rglob("*") if path.is_file()]
