@@ -37,17 +37,24 @@ impl Keeps {
     pub(super) fn has(self, byte: u8) -> bool {
         match self {
             Keeps::Nothing => false,
-            // Nothing else that is not ASCII stands between digits.
-            Keeps::Separators => {
-                matches!(
-                    byte,
-                    b' ' | b'-' | b'.' | b'(' | b')' | b'/' | b':' | b'\r' | b'\n' | b'\t' | 0x80..
-                )
-            }
+            Keeps::Separators => SEPARATORS[usize::from(byte)],
             Keeps::Lines => matches!(byte, b'\r' | b'\n' | b'-'),
         }
     }
 }
+
+/// Nothing else that is not ASCII stands between digits.
+static SEPARATORS: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0);
+    while byte < table.len() {
+        table[byte] = matches!(
+            byte as u8,
+            b' ' | b'-' | b'.' | b'(' | b')' | b'/' | b':' | b'\r' | b'\n' | b'\t' | 0x80..
+        );
+        byte += 1;
+    }
+    table
+};
 
 /// Where a value ends whose beginning is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,17 +83,39 @@ pub(super) enum Class {
 }
 
 impl Class {
+    #[inline]
     pub(super) fn has(self, byte: u8) -> bool {
+        const TABLE: [u8; 256] = classes();
+        TABLE[usize::from(byte)] >> self as u8 & 1 == 1
+    }
+
+    const ALL: [Class; 5] = [Class::Word, Class::Dotted, Class::Token, Class::Upper, Class::Value];
+
+    const fn contains(self, byte: u8) -> bool {
         match self {
             Class::Word => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'),
-            Class::Dotted => Class::Word.has(byte) || byte == b'.',
-            Class::Token => Class::Dotted.has(byte) || matches!(byte, b'~' | b'+' | b'/' | b'='),
+            Class::Dotted => Class::Word.contains(byte) || byte == b'.',
+            Class::Token => Class::Dotted.contains(byte) || matches!(byte, b'~' | b'+' | b'/' | b'='),
             Class::Upper => byte.is_ascii_uppercase() || byte.is_ascii_digit(),
             Class::Value => {
                 !matches!(byte, 0..=b' ' | b'"' | b'\'' | b'`' | b';' | b',' | b'&' | b'<' | b'>')
             }
         }
     }
+}
+
+/// A bit of each byte for each class that has it.
+const fn classes() -> [u8; 256] {
+    let (mut table, mut byte) = ([0; 256], 0);
+    while byte < table.len() {
+        let mut class = 0;
+        while class < Class::ALL.len() {
+            table[byte] |= (Class::ALL[class].contains(byte as u8) as u8) << Class::ALL[class] as u8;
+            class += 1;
+        }
+        byte += 1;
+    }
+    table
 }
 
 /// What stands between the digits of a number: a space, a dash or a dot, in ASCII or not.
@@ -174,7 +203,9 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(super) fn separator(&self, of: &[u8]) -> Result<Option<Separator>, Stop> {
         match self.text.get(self.at) {
-            Some(b'0'..=b'9') => Ok(None),
+            Some(byte) if byte.is_ascii() => {
+                Ok(of.contains(byte).then_some(Separator { kind: *byte, length: 1 }))
+            }
             _ => self.separator_at(0, of),
         }
     }
@@ -200,6 +231,36 @@ impl<'a> Cursor<'a> {
             _ => return Ok(None),
         };
         Ok(of.contains(&separator.kind).then_some(separator))
+    }
+
+    /// The digit that is next, if there is one at hand.
+    #[inline]
+    pub(super) fn next_digit(&self) -> Option<u8> {
+        self.text.get(self.at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10)
+    }
+
+    /// Takes digits, at most so many.
+    #[inline]
+    pub(super) fn take_digits(&mut self, most: usize) -> usize {
+        let rest = &self.text[self.at..];
+        let length = rest.iter().take(most).take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += length;
+        length
+    }
+
+    /// [`Stop::More`] where the text ends here and may go on.
+    #[inline]
+    pub(super) fn needs_more(&self) -> Result<(), Stop> {
+        if self.ended || self.at < self.text.len() { Ok(()) } else { Err(Stop::More) }
+    }
+
+    /// Why there is none.
+    #[inline]
+    pub(super) fn no_digit(&self) -> Stop {
+        match self.ended || self.at < self.text.len() {
+            true => Stop::No,
+            false => Stop::More,
+        }
     }
 
     /// Takes a digit if one is next.

@@ -6,7 +6,7 @@
 //!   runs   decoded bytes -> wire: as they are, or one escape for several
 //! ```
 
-use super::cursor::{Class, Keeps, Rest, Stop};
+use super::cursor::{Class, Cursor, Keeps, Rest, Stop};
 use super::personal::has_luhn_digit;
 use super::rules::{Rules, Source};
 
@@ -299,7 +299,9 @@ impl Lane {
         let mut fresh = std::mem::take(&mut found.fresh);
         rules.anchors(&self.text, self.seen, |rule, source, at| fresh.push((rule, source, at)));
         // In the order of the text: where rules overlap, the first counts.
-        fresh.sort_by_key(|(_, _, at)| *at);
+        if !fresh.is_sorted_by_key(|(_, _, at)| *at) {
+            fresh.sort_by_key(|(_, _, at)| *at);
+        }
         for (rule, source, at) in fresh.drain(..) {
             let at = self.base + at as u64;
             let mut candidate = Open { rule, source, at, hold: None, forced: None };
@@ -323,11 +325,11 @@ impl Lane {
     /// Asks for a verdict. True: there is none yet.
     fn decide(&mut self, candidate: &mut Open, rules: &Rules, ended: bool, found: &mut Found) -> bool {
         let at = (candidate.at - self.base) as usize;
-        let (verdict, hold) = rules.read(candidate.source, &self.text, at, ended);
-        match verdict {
+        let mut cursor = Cursor::new(&self.text, at, ended);
+        match rules.read(candidate.source, &mut cursor) {
             Err(Stop::No) => false,
             Err(Stop::More) => {
-                candidate.hold = hold.map(|hold| self.base + hold as u64);
+                candidate.hold = cursor.hold.map(|hold| self.base + hold as u64);
                 if let (Some(forced), Some(hold)) = (&mut candidate.forced, candidate.hold) {
                     let from = hold.max(*forced);
                     *forced = self.end();

@@ -24,6 +24,7 @@ mod keys;
 mod lane;
 mod literals;
 mod magic;
+mod marks;
 mod numbers;
 mod pattern;
 mod personal;

@@ -4,8 +4,9 @@ use super::credential::{self, MIN_CREDENTIAL};
 use super::cursor::{Cursor, Hit, Keeps, Rest, Stop};
 use super::detector::Detector;
 use super::keys::{self, KEYS};
-use super::literals::{Anchor, Searcher, What};
-use super::numbers::{NumberKind, each_number};
+use super::literals::{Anchor, MAX_BEHIND_SIGN, Searcher, Signed, What};
+use super::marks::{Mark, each_mark};
+use super::numbers::{NumberKind, NumberKinds};
 use super::pattern::Pattern;
 use super::personal;
 use std::fmt;
@@ -125,19 +126,17 @@ pub struct Rules {
     /// How long anything is held.
     pub hold: HoldLimit,
     anchors: Vec<Anchor>,
-    /// Find every anchor that is a text.
+    /// Find every anchor that is a text, together with `signed`.
     searchers: Vec<Searcher>,
-    digits: Vec<Digits>,
+    signed: Signed,
+    /// Rules for values that are entered at a run of digits, by their kind.
+    numbers: [Vec<u16>; NumberKind::ALL.len()],
+    /// The kinds that have some.
+    number_kinds: NumberKinds,
     email: Option<u16>,
     ipv6: Option<u16>,
     /// Rules for what stands behind a name.
     settings: Vec<(u16, Detector)>,
-}
-
-/// A rule for values that are entered at a run of digits.
-struct Digits {
-    rule: u16,
-    kind: NumberKind,
 }
 
 /// A member of JSON whose value is overwritten whole.
@@ -151,7 +150,7 @@ pub(super) struct Member {
 /// Where a candidate came from: how it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    Digit(u8),
+    Number(NumberKind),
     At,
     Colon,
     Setting,
@@ -161,18 +160,19 @@ pub(super) enum Source {
 impl Rules {
     /// Compiles rules. `Err` says why they cannot be together.
     pub fn new(rules: Vec<Rule>, mode: Mode, hold: HoldLimit) -> Result<Self, String> {
-        let (mut anchors, mut digits, mut email, mut ipv6) = (Vec::new(), Vec::new(), None, None);
+        let (mut anchors, mut email, mut ipv6) = (Vec::new(), None, None);
+        let mut numbers = NumberKind::ALL.map(|_| Vec::new());
         let mut settings = Vec::new();
         for (number, rule) in rules.iter().enumerate() {
             let number = number as u16;
             match rule {
                 Rule::Known(detector) => match detector {
-                    Detector::Card => digits.push(Digits { rule: number, kind: NumberKind::Card }),
-                    Detector::Iban => digits.push(Digits { rule: number, kind: NumberKind::Account }),
-                    Detector::Ssn => digits.push(Digits { rule: number, kind: NumberKind::Ssn }),
-                    Detector::Phone => digits.push(Digits { rule: number, kind: NumberKind::Phone }),
+                    Detector::Card => numbers[NumberKind::Card as usize].push(number),
+                    Detector::Iban => numbers[NumberKind::Account as usize].push(number),
+                    Detector::Ssn => numbers[NumberKind::Ssn as usize].push(number),
+                    Detector::Phone => numbers[NumberKind::Phone as usize].push(number),
                     Detector::Ip => {
-                        digits.push(Digits { rule: number, kind: NumberKind::Ipv4 });
+                        numbers[NumberKind::Ipv4 as usize].push(number);
                         ipv6 = Some(number);
                     }
                     Detector::Email => email = Some(number),
@@ -203,8 +203,22 @@ impl Rules {
                 Rule::Credential(_) => {}
             }
         }
-        let searchers = Searcher::all(&anchors)?;
-        Ok(Rules { rules, mode, hold, anchors, searchers, digits, email, ipv6, settings })
+        let has_rules = |kind: &NumberKind| !numbers[*kind as usize].is_empty();
+        let number_kinds = NumberKind::ALL.into_iter().filter(has_rules).collect();
+        let (searchers, signed) = (Searcher::all(&anchors)?, Signed::new(&anchors));
+        Ok(Rules {
+            rules,
+            mode,
+            hold,
+            anchors,
+            searchers,
+            signed,
+            numbers,
+            number_kinds,
+            email,
+            ipv6,
+            settings,
+        })
     }
 
     /// The rules, in the order of [`super::Stream::take_counts`].
@@ -248,31 +262,42 @@ impl Rules {
                 found(self.anchors[usize::from(number)].rule, Source::Text(number), end);
             });
         }
-        if self.email.is_some() || self.ipv6.is_some() || !self.settings.is_empty() {
-            for at in memchr::memchr3_iter(b'@', b':', b'=', &text[seen..]).map(|at| seen + at) {
+        let no_sign =
+            self.signed.is_empty() && self.email.or(self.ipv6).is_none() && self.settings.is_empty();
+        if self.number_kinds.is_empty() && no_sign {
+            return;
+        }
+        each_mark(text, seen.saturating_sub(MAX_BEHIND_SIGN), |mark| match mark {
+            Mark::Number(at, _) if at < seen => {}
+            Mark::Number(at, length) => {
+                let kinds = NumberKind::possible_at(text, at, length).and(self.number_kinds);
+                if kinds.is_empty() {
+                    return;
+                }
+                for kind in kinds {
+                    self.numbers[kind as usize]
+                        .iter()
+                        .for_each(|rule| found(*rule, Source::Number(kind), at));
+                }
+            }
+            Mark::Sign(at) => {
+                self.signed.each_anchor(&self.anchors, text, at, |number, end| {
+                    if end > seen {
+                        found(self.anchors[usize::from(number)].rule, Source::Text(number), end);
+                    }
+                });
                 match text[at] {
+                    _ if at < seen => {}
                     b'@' => self.email.iter().for_each(|rule| found(*rule, Source::At, at)),
-                    sign => {
+                    sign @ (b':' | b'=') => {
                         let address = self.ipv6.filter(|_| sign == b':');
                         address.iter().for_each(|rule| found(*rule, Source::Colon, at));
                         self.each_setting(text, at, |rule| found(rule, Source::Setting, at));
                     }
+                    _ => {}
                 }
             }
-        }
-        if !self.digits.is_empty() {
-            each_number(text, seen, |at| {
-                let kinds = NumberKind::possible_at(text, at);
-                if kinds.is_empty() {
-                    return;
-                }
-                for (number, digits) in self.digits.iter().enumerate() {
-                    if kinds.has(digits.kind) {
-                        found(digits.rule, Source::Digit(number as u8), at);
-                    }
-                }
-            });
-        }
+        });
     }
 
     /// Shows the rules for what stands behind the sign at `at`.
@@ -286,30 +311,24 @@ impl Rules {
         }
     }
 
-    /// Reads a candidate at its place: the verdict, and from where on it holds while there is none.
-    pub(super) fn read(
-        &self,
-        source: Source,
-        text: &[u8],
-        at: usize,
-        ended: bool,
-    ) -> (Result<Hit, Stop>, Option<usize>) {
-        let mut cursor = Cursor::new(text, at, ended);
-        let verdict = match source {
-            Source::Digit(number) => self.digits[usize::from(number)].kind.read(&mut cursor),
-            Source::At => personal::email(&mut cursor),
-            Source::Colon => personal::ipv6(&mut cursor),
-            Source::Setting => keys::setting(&mut cursor),
+    /// Reads a candidate at its place: the verdict. While there is none, the cursor says from where on it holds.
+    pub(super) fn read(&self, source: Source, cursor: &mut Cursor<'_>) -> Result<Hit, Stop> {
+        match source {
+            Source::Number(kind) => kind.read(cursor),
+            Source::At => personal::email(cursor),
+            Source::Colon => personal::ipv6(cursor),
+            Source::Setting => keys::setting(cursor),
             Source::Text(number) => {
                 let anchor = &self.anchors[usize::from(number)];
                 match (&anchor.what, &self.rules[usize::from(anchor.rule)]) {
-                    (What::Key(detector, key), _) => keys::key(*detector, key, &mut cursor),
-                    (What::Own, Rule::Own { pattern, .. }) => pattern.detect(&mut cursor),
+                    (What::Key(detector, key), _) => keys::key(*detector, key, cursor),
+                    (What::Own, Rule::Own { pattern, .. }) => pattern.detect(cursor),
                     (What::Credential(rest), _) => {
                         cursor.hold_here();
+                        let from = cursor.at();
                         cursor.literal(rest).map(|()| Hit {
-                            from: at,
-                            to: at + rest.len(),
+                            from,
+                            to: cursor.at(),
                             keeps: Keeps::Nothing,
                             rest: None::<Rest>,
                         })
@@ -317,8 +336,7 @@ impl Rules {
                     _ => Err(Stop::No),
                 }
             }
-        };
-        (verdict, cursor.hold)
+        }
     }
 }
 

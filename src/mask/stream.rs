@@ -311,17 +311,17 @@ impl Stream {
                 continue;
             }
             debug_assert!(cut.wire >= self.base, "what is overwritten has not passed");
-            let held = cut.wire.max(self.base)..end.min(wire);
-            if held.start < held.end {
-                let place = (held.start - self.base) as usize..(held.end - self.base) as usize;
+            let from = cut.wire.max(self.base);
+            if from < end.min(wire) {
+                let place = (from - self.base) as usize..(end.min(wire) - self.base) as usize;
                 cut.fill.apply(&mut self.held[place.clone()]);
-                self.follower.apply_key(&mut self.held[place], held.start);
+                self.follower.apply_key(&mut self.held[place], from);
             }
-            let at_hand = cut.wire.max(wire)..end;
-            if at_hand.start < at_hand.end {
-                let place = (at_hand.start - wire) as usize..(at_hand.end - wire) as usize;
+            if end > wire {
+                let from = from.max(wire);
+                let place = (from - wire) as usize..(end - wire) as usize;
                 cut.fill.apply(&mut bytes[place.clone()]);
-                self.follower.apply_key(&mut bytes[place], at_hand.start);
+                self.follower.apply_key(&mut bytes[place], from);
             }
         }
         self.found.cuts = cuts;

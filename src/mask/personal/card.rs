@@ -1,7 +1,7 @@
 //! Payment cards.
 
 use super::{hit, starts_number};
-use crate::mask::cursor::{Cursor, Hit, Keeps, Stop};
+use crate::mask::cursor::{Cursor, Hit, Keeps, Separator, Stop};
 
 /// Digits of a payment card (ISO/IEC 7812): its issuer's range, its length, Luhn's digit. The first six may be shown (PCI DSS
 /// 3.4.1), and the last four.
@@ -11,37 +11,53 @@ pub(in crate::mask) fn card(cursor: &mut Cursor<'_>) -> Result<Hit, Stop> {
     }
     // Where the last four digits are, each at its number modulo four.
     let mut places = [0usize; 4];
-    let (mut separator, mut lengths) = (None, 0u32);
-    let (mut count, mut first_six, mut luhn) = (0, 0, Luhn::default());
-    loop {
+    let (mut separator, mut luhn) = (None, Luhn::default());
+    let mut first_six = 0;
+    for count in 0..6 {
+        let (_, digit) = next_digit(cursor, &mut separator, count == 0)?;
+        luhn.add(digit);
+        first_six = first_six * 10 + u32::from(digit);
+    }
+    let lengths = card_lengths(first_six);
+    if lengths == 0 {
+        return Err(Stop::No);
+    }
+    cursor.hold_here();
+    for count in 6..=MAX_DIGITS {
         if lengths >> count & 1 == 1 && luhn.fits() && cursor.number_ends()? {
             return hit(cursor, places[count % 4], Keeps::Separators);
         }
-        if count == MAX_DIGITS {
+        if lengths >> count <= 1 {
+            break;
+        }
+        let (place, digit) = next_digit(cursor, &mut separator, false)?;
+        places[count % 4] = place;
+        luhn.add(digit);
+    }
+    Err(Stop::No)
+}
+
+/// Takes a digit, and before it the separator that all groups have. Where it is, and which.
+#[inline]
+fn next_digit(
+    cursor: &mut Cursor<'_>,
+    separator: &mut Option<Separator>,
+    is_first: bool,
+) -> Result<(usize, u8), Stop> {
+    let mut digit = cursor.next_digit();
+    if digit.is_none() && !is_first {
+        let found = cursor.separator(b" -")?.ok_or(Stop::No)?;
+        if separator.is_some_and(|known| known != found) {
             return Err(Stop::No);
         }
-        if count > 0
-            && let Some(found) = cursor.separator(b" -")?
-            && separator.is_none_or(|known| known == found)
-        {
-            separator = Some(found);
-            cursor.skip(found.length);
-        }
-        places[count % 4] = cursor.at();
-        let digit = cursor.take_digit()?.ok_or(Stop::No)?;
-        luhn.add(digit);
-        count += 1;
-        if count <= 6 {
-            first_six = first_six * 10 + u32::from(digit);
-        }
-        if count == 6 {
-            lengths = card_lengths(first_six);
-            if lengths == 0 {
-                return Err(Stop::No);
-            }
-            cursor.hold_here();
-        }
+        *separator = Some(found);
+        cursor.skip(found.length);
+        digit = cursor.next_digit();
     }
+    let digit = digit.ok_or_else(|| cursor.no_digit())?;
+    let place = cursor.at();
+    cursor.skip(1);
+    Ok((place, digit))
 }
 
 /// Digits of the longest card.
@@ -50,11 +66,14 @@ const MAX_DIGITS: usize = 19;
 /// False where no issuer's range begins with these digits, in ASCII.
 pub(in crate::mask) fn begins_card(digits: &[u8]) -> bool {
     match digits {
-        [b'1', b'8', b'0', b'0', ..] | [b'2', b'1', b'3', b'1', ..] | [b'9', b'7', b'9', b'2', ..] => true,
-        [b'2', b'2'..=b'7', ..] | [b'8', b'1' | b'2', ..] => true,
-        [b'1' | b'2' | b'9', _, _, _, ..] | [b'8', _, ..] => false,
-        [b'1'..=b'6' | b'8' | b'9', ..] => true,
-        _ => false,
+        [first, second, rest @ ..] => match ((first - b'0') * 10 + (second - b'0'), rest) {
+            (18, [third, fourth, ..]) => [*third, *fourth] == *b"00",
+            (21, [third, fourth, ..]) => [*third, *fourth] == *b"31",
+            (97, [third, fourth, ..]) => [*third, *fourth] == *b"92",
+            (two, _) => matches!(two, 18 | 21..=27 | 30 | 34..=58 | 60..=69 | 81 | 82 | 97),
+        },
+        [first] => matches!(first, b'1'..=b'6' | b'8' | b'9'),
+        [] => false,
     }
 }
 
@@ -96,7 +115,8 @@ struct Luhn {
 
 impl Luhn {
     fn add(&mut self, digit: u8) {
-        let twice = u32::from(digit) * 2 - if digit > 4 { 9 } else { 0 };
+        const TWICE: [u8; 10] = [0, 2, 4, 6, 8, 1, 3, 5, 7, 9];
+        let twice = u32::from(TWICE[usize::from(digit)]);
         (self.plain, self.doubled) = (self.doubled + u32::from(digit), self.plain + twice);
     }
 

@@ -12,13 +12,20 @@ pub(in crate::mask) fn email(cursor: &mut Cursor<'_>) -> Result<Hit, Stop> {
     cursor.hold_here();
     cursor.skip(1);
     let from = cursor.at();
-    while let Some(byte) = cursor.peek()? {
+    loop {
+        let ascii = cursor.text()[cursor.at()..].iter().take_while(|byte| Class::Dotted.has(**byte));
+        let room = MAX_DOMAIN + 1 - (cursor.at() - from);
+        cursor.skip(ascii.take(room).count());
+        if cursor.at() - from > MAX_DOMAIN {
+            return Err(Stop::No);
+        }
+        let Some(byte) = cursor.peek()? else { break };
         let goes_on = match byte {
             // Letters of two bytes, and what stands behind the first of more.
             0x80..=0xbf | 0xc3..=0xdf => true,
             // Scripts without blanks: behind a whole host such a letter begins the next word. None of 0xe2 is a letter.
             0xe0 | 0xe1 | 0xe3..=0xf4 => !is_whole(&cursor.text()[from..cursor.at()]),
-            byte => Class::Dotted.has(byte),
+            _ => false,
         };
         if !goes_on {
             break;

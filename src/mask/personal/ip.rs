@@ -2,7 +2,7 @@
 
 use super::{hit, starts_number};
 use crate::mask::cursor::{Cursor, Hit, Keeps, Stop};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 /// An IPv4 address. The first two numbers may pass.
@@ -10,7 +10,6 @@ pub(in crate::mask) fn ipv4(cursor: &mut Cursor<'_>) -> Result<Hit, Stop> {
     if !starts_number(cursor) || matches!(cursor.behind(1), Some(b'.' | b'-')) {
         return Err(Stop::No);
     }
-    let from = cursor.at();
     for group in 0..4 {
         if group > 0 && cursor.take_one_of(b".")?.is_none() {
             return Err(Stop::No);
@@ -19,15 +18,20 @@ pub(in crate::mask) fn ipv4(cursor: &mut Cursor<'_>) -> Result<Hit, Stop> {
             cursor.hold_here();
         }
         let start = cursor.at();
-        while cursor.take_digit()?.is_some() {
-            if cursor.at() - start > 3 {
-                return Err(Stop::No);
-            }
+        let length = cursor.take_digits(4);
+        let digits = &cursor.text()[start..cursor.at()];
+        let value = digits.iter().fold(0, |value, digit| value * 10 + u32::from(digit - b'0'));
+        // As the usual notation has it: a nought stands alone.
+        let is_octet = length <= 3 && value <= 255 && (length < 2 || digits[0] != b'0');
+        if !is_octet || group == 0 && length > 0 && value == 0 {
+            return Err(Stop::No);
+        }
+        cursor.needs_more()?;
+        if length == 0 {
+            return Err(Stop::No);
         }
     }
-    let text = std::str::from_utf8(&cursor.text()[from..cursor.at()]).map_err(|_| Stop::No)?;
-    let address = Ipv4Addr::from_str(text).map_err(|_| Stop::No)?;
-    if address.octets()[0] == 0 || !cursor.number_ends()? {
+    if !cursor.number_ends()? {
         return Err(Stop::No);
     }
     hit(cursor, cursor.at(), Keeps::Separators)

@@ -23,16 +23,18 @@ fn phone_international(cursor: &mut Cursor<'_>) -> Result<Hit, Stop> {
     // North America's numbers are all of one length.
     let most = if cursor.peek()? == Some(b'1') { 11 } else { MAX_DIGITS };
     loop {
-        while cursor.take_digit()?.is_some() {
-            count += 1;
-            if count > most {
-                // Behind the number stands another.
-                return hit(cursor, whole.ok_or(Stop::No)?, Keeps::Separators);
-            }
+        if count < 2 {
+            count += cursor.take_digits(2 - count);
             if count == 2 {
                 cursor.hold_here();
             }
         }
+        count += cursor.take_digits(most + 1 - count);
+        if count > most {
+            // Behind the number stands another.
+            return hit(cursor, whole.ok_or(Stop::No)?, Keeps::Separators);
+        }
+        cursor.needs_more()?;
         if count >= MIN_DIGITS {
             whole = Some(cursor.at());
         }
@@ -91,7 +93,8 @@ fn phone_bracketed(cursor: &mut Cursor<'_>) -> Result<Hit, Stop> {
 fn phone_national(cursor: &mut Cursor<'_>) -> Result<Hit, Stop> {
     let mut groups = [0usize; 6];
     let (mut group, mut separator) = (0, None);
-    let mut first = [0u8; 6];
+    let mut first = [0u8; 3];
+    let start = cursor.at();
     loop {
         let from = cursor.at();
         while let Some(digit) = cursor.take_digit()? {
@@ -122,7 +125,7 @@ fn phone_national(cursor: &mut Cursor<'_>) -> Result<Hit, Stop> {
         if !goes_on {
             break;
         }
-        if group == 0 && !begins_national(&first[..groups[0].min(6)], groups[0]) {
+        if group == 0 && !begins_national(&cursor.text()[start..start + groups[0]]) {
             return Err(Stop::No);
         }
         group += 1;
@@ -159,30 +162,36 @@ fn phone_national(cursor: &mut Cursor<'_>) -> Result<Hit, Stop> {
     if fits { hit(cursor, to, Keeps::Separators) } else { Err(Stop::No) }
 }
 
-/// True when a national number can have this group before its first separator.
-pub(in crate::mask) fn begins_national(digits: &[u8], length: usize) -> bool {
+/// True when a national number can have these digits, in ASCII, before its first separator.
+pub(in crate::mask) fn begins_national(digits: &[u8]) -> bool {
     match digits {
-        [0, 0, 1] => true,
-        [0, 0, country, ..] => (3..=5).contains(&length) && *country != 0,
-        [0, second, ..] => (2..=5).contains(&length) && *second != 0,
-        [1] => true,
-        [area, ..] => length == 3 && *area >= 2,
-        [] => false,
+        [b'0', b'0', b'1'] => true,
+        [b'0', b'0', country, ..] => (3..=5).contains(&digits.len()) && *country != b'0',
+        [b'0', second, ..] => (2..=5).contains(&digits.len()) && *second != b'0',
+        [b'1'] => true,
+        [area, _, _] => *area >= b'2',
+        _ => false,
     }
 }
 
 /// Takes separators if digits follow them: at most three.
+#[inline]
 fn take_separators(cursor: &mut Cursor<'_>, of: &[u8]) -> Result<bool, Stop> {
     let mut ahead = 0;
     for _ in 0..=3 {
-        if cursor.peek_at(ahead)?.is_some_and(|byte| byte.is_ascii_digit()) {
+        let Some(byte) = cursor.peek_at(ahead)? else { return Ok(false) };
+        if byte.is_ascii_digit() {
             cursor.skip(ahead);
             return Ok(ahead > 0);
         }
-        match cursor.separator_at(ahead, of)? {
-            Some(separator) => ahead += separator.length,
-            None => return Ok(false),
-        }
+        ahead += match byte.is_ascii() {
+            true if of.contains(&byte) => 1,
+            true => return Ok(false),
+            false => match cursor.separator_at(ahead, of)? {
+                Some(separator) => separator.length,
+                None => return Ok(false),
+            },
+        };
     }
     Ok(false)
 }
