@@ -3,7 +3,8 @@
 mod common;
 
 use common::endings::{
-    Act, Case, Client, DONE, Event, Expected, IDLE_OUT, Moment, Talk, Upstream, head, reset, truncated,
+    Act, Case, Client, DONE, Event, Expected, IDLE_OUT, Moment, Talk, Upstream, asked_http1, head,
+    http1_answer, opaque_ends_at, opaque_ends_by, reset, truncated,
 };
 use common::{Http, NAME, Rig, TLS12, TLS13, TUNNEL, Version, Wish};
 use staunch::gateway::Alpn;
@@ -11,24 +12,6 @@ use staunch::names::Side;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-fn raw_ends_by(side: Side, act: Act) -> Option<Expected> {
-    match act {
-        Act::Nothing | Act::CloseNotify => None,
-        Act::Fin => Some(truncated(side)),
-        Act::Reset => Some(reset(side)),
-    }
-}
-
-fn raw_ends_at(case: Case, usual: Expected) -> Expected {
-    match (case.event, case.side) {
-        // Opaque bytes cannot be told to finish.
-        (Event::Drain, _) => ("drained", "gateway"),
-        // An upstream that said its last sends nothing that the client could fail to read.
-        (Event::Stall, Side::Upstream) => IDLE_OUT,
-        _ => usual,
-    }
-}
 
 /// Opaque bytes for a client with a certificate, which is the permit.
 #[derive(Clone, Copy)]
@@ -62,16 +45,12 @@ impl Talk for Raw {
         (b"first ".into(), b"second".into())
     }
 
-    fn more(self) -> Vec<u8> {
-        vec![b'x'; 65_536]
-    }
-
     fn ends_by(self, side: Side, act: Act, _: Moment) -> Option<Expected> {
-        raw_ends_by(side, act)
+        opaque_ends_by(side, act)
     }
 
     fn ends_at(self, case: Case, usual: Expected) -> Expected {
-        raw_ends_at(case, usual)
+        opaque_ends_at(case, usual)
     }
 }
 
@@ -86,31 +65,13 @@ impl Talk for Http1 {
     async fn ask(self, http: &Http, lifetime: u64) -> (Client, Upstream) {
         let token = http.token(lifetime);
         let request = format!("GET / HTTP/1.1\r\nhost: {NAME}\r\nauthorization: Bearer {token}\r\n\r\n");
-        let client = async {
-            let mut client = http.connect("http/1.1").await;
-            client.write_all(request.as_bytes()).await.unwrap();
-            client
-        };
-        // Past the connection on which the gateway only asks for the protocol.
-        let upstream = async {
-            loop {
-                let mut upstream = http.rig.accept().await;
-                if head(&mut upstream).await.is_some() {
-                    return upstream;
-                }
-            }
-        };
-        tokio::join!(client, upstream)
+        asked_http1(http, &request).await
     }
 
     fn answer(self, endless: bool) -> (Vec<u8>, Vec<u8>) {
-        let length = if endless { 1_u64 << 50 } else { 10 };
-        (format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n01234").into(), b"56789".into())
+        http1_answer(endless)
     }
 
-    fn more(self) -> Vec<u8> {
-        vec![b'x'; 65_536]
-    }
     fn ends_by(self, side: Side, act: Act, moment: Moment) -> Option<Expected> {
         match (act, moment) {
             (Act::Nothing, _) => None,
@@ -286,15 +247,12 @@ impl Talk for Tunnel {
         (b"first ".into(), b"second".into())
     }
 
-    fn more(self) -> Vec<u8> {
-        vec![b'x'; 65_536]
-    }
     fn ends_by(self, side: Side, act: Act, _: Moment) -> Option<Expected> {
-        raw_ends_by(side, act)
+        opaque_ends_by(side, act)
     }
 
     fn ends_at(self, case: Case, usual: Expected) -> Expected {
-        raw_ends_at(case, usual)
+        opaque_ends_at(case, usual)
     }
 }
 

@@ -4,30 +4,12 @@
 mod common;
 
 use common::endings::{
-    Act, Case, Client, DONE, Event, Expected, IDLE_OUT, Moment, Talk, Upstream, head, reset, truncated,
+    Act, Case, Client, DONE, Event, Expected, Moment, Talk, Upstream, asked_http1, head, http1_answer,
+    opaque_ends_at, opaque_ends_by, reset, truncated,
 };
 use common::{Http, NAME, Wish};
 use staunch::names::Side;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-/// A client that has sent a request head, and the upstream that has read it.
-async fn asked(http: &Http, request: &str) -> (Client, Upstream) {
-    let client = async {
-        let mut client = http.connect("http/1.1").await;
-        client.write_all(request.as_bytes()).await.unwrap();
-        client
-    };
-    // Past the connection on which the gateway only asks for the protocol.
-    let upstream = async {
-        loop {
-            let mut upstream = http.rig.accept().await;
-            if head(&mut upstream).await.is_some() {
-                return upstream;
-            }
-        }
-    };
-    tokio::join!(client, upstream)
-}
 
 /// A WebSocket after its 101.
 #[derive(Clone, Copy)]
@@ -43,7 +25,7 @@ impl Talk for WebSocket {
         let request = format!(
             "GET /ws HTTP/1.1\r\nhost: {NAME}\r\nauthorization: Bearer {token}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
         );
-        let (mut client, mut upstream) = asked(http, &request).await;
+        let (mut client, mut upstream) = asked_http1(http, &request).await;
         let switching =
             b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
         upstream.write_all(switching).await.unwrap();
@@ -57,26 +39,12 @@ impl Talk for WebSocket {
         (b"\x82\x0a01234".into(), b"56789".into())
     }
 
-    fn more(self) -> Vec<u8> {
-        vec![b'x'; 65_536]
-    }
-
     fn ends_by(self, side: Side, act: Act, _: Moment) -> Option<Expected> {
-        match act {
-            Act::Nothing | Act::CloseNotify => None,
-            Act::Fin => Some(truncated(side)),
-            Act::Reset => Some(reset(side)),
-        }
+        opaque_ends_by(side, act)
     }
 
     fn ends_at(self, case: Case, usual: Expected) -> Expected {
-        match (case.event, case.side) {
-            // Opaque bytes cannot be told to finish.
-            (Event::Drain, _) => ("drained", "gateway"),
-            // An upstream that said its last sends nothing that the client could fail to read.
-            (Event::Stall, Side::Upstream) => IDLE_OUT,
-            _ => usual,
-        }
+        opaque_ends_at(case, usual)
     }
 }
 
@@ -95,18 +63,13 @@ impl Talk for Upload {
             "POST / HTTP/1.1\r\nhost: {NAME}\r\nauthorization: Bearer {token}\r\ncontent-length: {}\r\n\r\nquestion",
             1_u64 << 40
         );
-        let (client, mut upstream) = asked(http, &request).await;
+        let (client, mut upstream) = asked_http1(http, &request).await;
         upstream.read_exact(&mut [0; 8]).await.unwrap();
         (client, upstream)
     }
 
     fn answer(self, endless: bool) -> (Vec<u8>, Vec<u8>) {
-        let length = if endless { 1_u64 << 50 } else { 10 };
-        (format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n01234").into(), b"56789".into())
-    }
-
-    fn more(self) -> Vec<u8> {
-        vec![b'x'; 65_536]
+        http1_answer(endless)
     }
 
     fn ends_by(self, side: Side, act: Act, moment: Moment) -> Option<Expected> {

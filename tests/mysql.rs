@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::{TlsConnector, client, server};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -287,6 +287,26 @@ async fn inside_a_tunnel_the_greeting_has_no_tls_and_nobody_is_asked_for_a_passw
     let (mut server, _) = upstream(&http, "mysql_native_password").await;
     server.write_all(&framed(3, OK)).await.unwrap();
     assert_eq!(packet(&mut client).await, (2, OK.to_vec()));
+}
+
+#[tokio::test]
+async fn connecting_greeting_and_logging_in_have_one_time_together() {
+    // A KILL comes by such a login, too: libraries cancel on a connection of its own.
+    let (limit, slow) = (Duration::from_secs(6), Duration::from_secs(5));
+    let http = Http::mysql(Wish { connect: limit, ..Wish::default() }).await;
+    let server = async {
+        let (mut tcp, _) = http.rig.upstream.accept().await.unwrap();
+        tokio::time::sleep(slow).await;
+        tcp.write_all(&framed(0, &greeting(FLAGS | SSL, "mysql_native_password"))).await.unwrap();
+        packet(&mut tcp).await;
+        let asked = Instant::now();
+        let mut secure = http.rig.acceptor.accept(tcp).await.unwrap();
+        while let Ok(1..) = secure.read(&mut [0; 256]).await {}
+        asked.elapsed()
+    };
+    let (mut client, took) = tokio::join!(with_token(&http), server);
+    assert!(took < slow, "{took:?} for what was left of the time");
+    told(&mut client, 5, 1429).await;
 }
 
 /// Both ends of a session that may begin, and the number by which its client knows it.

@@ -197,24 +197,49 @@ async fn a_server_that_takes_too_long_over_the_login_is_given_up() {
     assert!(rest(client).await.0.contains("C08006"));
 }
 
+/// `timeouts.connect`, and what of it an upstream lets pass before it agrees to TLS.
+const CONNECT: Duration = Duration::from_secs(6);
+const SLOW: Duration = Duration::from_secs(5);
+
+/// Takes its time over TLS, then reads what comes and never answers. Returns for how long.
+async fn slow_at_each_step(rig: &Rig) -> Duration {
+    let (mut tcp, _) = rig.upstream.accept().await.unwrap();
+    exactly(&mut tcp, 8).await;
+    tokio::time::sleep(SLOW).await;
+    tcp.write_all(b"S").await.unwrap();
+    let asked = Instant::now();
+    let mut secure = rig.acceptor.accept(tcp).await.unwrap();
+    while let Ok(1..) = secure.read(&mut [0; 256]).await {}
+    asked.elapsed()
+}
+
 #[tokio::test]
 async fn connecting_and_logging_in_have_one_time_together() {
-    let limit = Duration::from_millis(1_500);
-    let http = Http::postgres(Wish { connect: limit, ..Wish::default() }).await;
-    let server = async {
-        let (mut tcp, _) = http.rig.upstream.accept().await.unwrap();
-        exactly(&mut tcp, 8).await;
-        tokio::time::sleep(limit * 2 / 3).await;
-        tcp.write_all(b"S").await.unwrap();
-        let asked = Instant::now();
-        let mut secure = http.rig.acceptor.accept(tcp).await.unwrap();
-        // Reads what comes and never answers.
-        while let Ok(1..) = secure.read(&mut [0; 256]).await {}
-        asked.elapsed()
-    };
-    let (client, took) = tokio::join!(with_token(&http, 600), server);
-    assert!(took < limit * 2 / 3, "{took:?} for what was left of the time");
+    let http = Http::postgres(Wish { connect: CONNECT, ..Wish::default() }).await;
+    let (client, took) = tokio::join!(with_token(&http, 600), slow_at_each_step(&http.rig));
+    assert!(took < SLOW, "{took:?} for what was left of the time");
     assert!(rest(client).await.0.contains("C08006"));
+}
+
+#[tokio::test]
+async fn a_cancel_request_has_one_time_for_connecting_and_being_heard() {
+    let http = Http::postgres(Wish { cancel_in_clear: true, connect: CONNECT, ..Wish::default() }).await;
+    let (mut client, mut upstream) =
+        tokio::join!(with_token(&http, 600), async { upstream(&http.rig).await });
+    upstream.write_all(&[ACCEPTED, KEY, READY].concat()).await.unwrap();
+    let said = exactly(&mut client, ACCEPTED.len() + KEY.len() + READY.len()).await;
+    let request = [&b"\0\0\0\x10\x04\xd2\x16\x2e"[..], &said[ACCEPTED.len() + 5..][..8]].concat();
+    let in_clear = async {
+        let mut tcp = TcpStream::connect(http.rig.gateway).await.unwrap();
+        tcp.write_all(&request).await.unwrap();
+        rest(tcp).await.0
+    };
+    let (told, took) = tokio::join!(in_clear, slow_at_each_step(&http.rig));
+    assert!(took < SLOW, "{took:?} for what was left of the time");
+    assert_eq!(told, "");
+    // The session whose statement it was goes on.
+    client.write_all(&message(b'Q', b"select 1\0")).await.unwrap();
+    assert_eq!(exactly(&mut upstream, 14).await, message(b'Q', b"select 1\0"));
 }
 
 #[tokio::test]

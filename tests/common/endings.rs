@@ -29,7 +29,9 @@ pub trait Talk: Copy + Send + Sync + 'static {
     /// The whole answer, cut in two where something is missing in the first half. `endless`: one whose end is far away.
     fn answer(self, endless: bool) -> (Vec<u8>, Vec<u8>);
     /// What more of an endless answer looks like.
-    fn more(self) -> Vec<u8>;
+    fn more(self) -> Vec<u8> {
+        vec![b'x'; 65_536]
+    }
     /// How the session ends by the peer's act alone; `None`: it goes on.
     fn ends_by(self, side: Side, act: Act, moment: Moment) -> Option<Expected>;
     /// How a session that went on ends by the event; `usual` is what most traffics do.
@@ -59,6 +61,26 @@ fn name(side: Side) -> &'static str {
 /// What every protocol makes of a reset.
 pub fn reset(side: Side) -> Expected {
     ("reset", name(side))
+}
+
+/// How opaque bytes end by a peer's act.
+pub fn opaque_ends_by(side: Side, act: Act) -> Option<Expected> {
+    match act {
+        Act::Nothing | Act::CloseNotify => None,
+        Act::Fin => Some(truncated(side)),
+        Act::Reset => Some(reset(side)),
+    }
+}
+
+/// How opaque bytes that went on end by an event.
+pub fn opaque_ends_at(case: Case, usual: Expected) -> Expected {
+    match (case.event, case.side) {
+        // Opaque bytes cannot be told to finish.
+        (Event::Drain, _) => ("drained", "gateway"),
+        // An upstream that said its last sends nothing that the client could fail to read.
+        (Event::Stall, Side::Upstream) => IDLE_OUT,
+        _ => usual,
+    }
 }
 
 fn usual(event: Event) -> Expected {
@@ -340,6 +362,31 @@ async fn read_until_quiet(client: &mut Client) {
 async fn drain_all(from: &mut (impl AsyncReadExt + Unpin)) {
     let mut buffer = [0; 4096];
     while let Ok(1..) = from.read(&mut buffer).await {}
+}
+
+/// A client that has sent an HTTP/1.1 request, and the upstream that has read its head.
+pub async fn asked_http1(http: &Http, request: &str) -> (Client, Upstream) {
+    let client = async {
+        let mut client = http.connect("http/1.1").await;
+        client.write_all(request.as_bytes()).await.unwrap();
+        client
+    };
+    // Past the connection on which the gateway only asks for the protocol.
+    let upstream = async {
+        loop {
+            let mut upstream = http.rig.accept().await;
+            if head(&mut upstream).await.is_some() {
+                return upstream;
+            }
+        }
+    };
+    tokio::join!(client, upstream)
+}
+
+/// An answer of HTTP/1.1 in two halves.
+pub fn http1_answer(endless: bool) -> (Vec<u8>, Vec<u8>) {
+    let length = if endless { 1_u64 << 50 } else { 10 };
+    (format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n01234").into(), b"56789".into())
 }
 
 /// Bytes of a head that is read to its end.

@@ -1,4 +1,4 @@
-"""Each request's line held against what its client and its upstream saw: HTTP/1.1 and HTTP/2, every way of ending."""
+"""Each line held against what its client and its upstream saw: HTTP/1.1, HTTP/2, raw, databases; every way of ending."""
 
 import contextlib
 import re
@@ -260,6 +260,25 @@ def test_a_line_says_what_both_sides_saw_and_who_ended_it(world, evidence, upstr
         assert culprit in (None, closed["culprit"]), (path, closed)
 
 
+# Ways in which a session ends, with what its line says of it: its client says goodbye, its client dies, its upstream dies.
+ENDS = {b"d": ("done", "nobody"), b"c": ("reset", "client"), b"u": ("reset", "upstream")}
+
+
+def end_and_compare(gateway, client, kind, sides, expected):
+    """Ends a session in one of these ways, and holds its line against the bytes up and down that both sides saw."""
+    match kind:
+        case b"d":
+            client.unwrap()
+        case b"c":
+            reset(client)
+        case b"u":
+            with contextlib.suppress(OSError):
+                client.recv(65536)
+    reason, culprit = ENDS[kind]
+    line = gateway.line("session closed", reason=reason, culprit=culprit)
+    assert (line["up_bytes"], line["down_bytes"]) == sides == expected, (kind, line)
+
+
 def test_a_raw_session_has_the_bytes_of_both_sides_whoever_ends_it(world, tmp_path):
     saw = {}
 
@@ -281,7 +300,7 @@ def test_a_raw_session_has_the_bytes_of_both_sides_whoever_ends_it(world, tmp_pa
     sink = Sink(world, serve)
     gateway = Gateway(tmp_path, raw_config(world, raw_route(world, sink.port)))
     pair = world.authority.leaf("ann-evidence", ["ann.clients.test"])
-    for kind, reason, culprit in [(b"d", "done", "nobody"), (b"c", "reset", "client"), (b"u", "reset", "upstream")]:
+    for kind in ENDS:
         plain = socket.create_connection(("127.0.0.1", gateway.port), 10)
         client = client_context(world, pair).wrap_socket(plain, server_hostname="raw.gw.test")
         client.sendall(kind + b"y" * (SOME - 1))
@@ -289,16 +308,7 @@ def test_a_raw_session_has_the_bytes_of_both_sides_whoever_ends_it(world, tmp_pa
         with contextlib.suppress(OSError):
             while got < PART and (piece := client.recv(65536)):
                 got += len(piece)
-        match kind:
-            case b"d":
-                client.unwrap()
-            case b"c":
-                reset(client)
-            case b"u":
-                with contextlib.suppress(OSError):
-                    client.recv(1)
-        line = gateway.line("session closed", reason=reason, culprit=culprit)
-        assert (line["up_bytes"], line["down_bytes"]) == (saw[kind], got) == (SOME, PART), line
+        end_and_compare(gateway, client, kind, (saw[kind], got), (SOME, PART))
     assert gateway.stop() == 0
     sink.listener.close()
 
@@ -331,6 +341,7 @@ class RedisTalk:
 
     name = "redis"
     more: dict = {}
+    listener: dict = {}
 
     def command(self, *words):
         return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
@@ -360,6 +371,7 @@ class PostgresTalk:
 
     name = "postgres"
     more = {"require_auth": "none"}
+    listener: dict = {}
     greeting = b"R\0\0\0\x08\0\0\0\0" + b"Z\0\0\0\x05I"
 
     def accept(self, connection):
@@ -392,7 +404,58 @@ class PostgresTalk:
         return b"".join(kind + struct.pack(">I", len(text) + 4) + text for kind, text in messages)
 
 
-@pytest.mark.parametrize("talk", [RedisTalk(), PostgresTalk()], ids=lambda talk: talk.name)
+class MysqlTalk:
+    """The same in MySQL's packets."""
+
+    name = "mysql"
+    more: dict = {}
+    listener = {"mysql": {"route": "table"}}
+    # What tests/mysql.rs has: protocol 4.1, plug-ins, attributes, several results, no EOF packets; and TLS.
+    flags = 0x01BFA20D
+    tls = 1 << 11
+    done = b"\0\0\0\x02\0\0\0"
+
+    def packet(self, sequence, payload):
+        return struct.pack("<I", len(payload))[:3] + bytes([sequence]) + payload
+
+    def read(self, connection):
+        head = exactly(connection, 4)
+        return head[3], exactly(connection, int.from_bytes(head[:3], "little"))
+
+    def accept(self, connection):
+        flags = struct.pack("<I", self.flags)
+        greeting = b"\x0a8.0.36\0\x07\0\0\0AAAAAAAA\0" + flags[:2] + b"\x2d\x02\0" + flags[2:] + b"\x15" + bytes(10)
+        connection.sendall(self.packet(0, greeting + b"BBBBBBBBBBBB\0mysql_native_password\0"))
+        sequence, login = self.read(connection)
+        assert sequence == 1 and b"svc\0" in login
+        connection.sendall(self.packet(2, self.done))
+
+    def log_in(self, plain, context, token):
+        assert self.read(plain)[0] == 0
+        request = struct.pack("<IIB23x", self.flags | self.tls, 1 << 24, 45)
+        plain.sendall(self.packet(1, request))
+        client = context.wrap_socket(plain, server_hostname="table.db.test")
+        client.sendall(self.packet(2, request + b"whoever\0\0sales\0mysql_native_password\0\0"))
+        assert self.read(client) == (3, b"\xfemysql_clear_password\0")
+        client.sendall(self.packet(4, token + b"\0"))
+        sequence, said = self.read(client)
+        assert (sequence, said[:1]) == (5, b"\0"), said
+        return client
+
+    def question(self, kind):
+        return self.packet(0, b"\x03select '" + kind + b"', '" + b"x" * SOME + b"'")
+
+    def kind(self, question):
+        return question.split(b"'")[1]
+
+    def answer(self):
+        column = b"\x03def\0\0\0\x01a\0\x0c\x2d\0" + struct.pack("<I", WHOLE) + b"\xfd\0\0\0\0\0"
+        row = b"\xfc" + struct.pack("<H", WHOLE) + b"y" * WHOLE
+        payloads = [b"\x01", column, row, b"\xfe\0\0\x02\0\0\0"]
+        return b"".join(self.packet(1 + n, payload) for n, payload in enumerate(payloads))
+
+
+@pytest.mark.parametrize("talk", [RedisTalk(), PostgresTalk(), MysqlTalk()], ids=lambda talk: talk.name)
 def test_a_database_session_has_the_bytes_of_both_sides_whoever_ends_it(world, tmp_path, talk):
     saw = {}
 
@@ -416,27 +479,19 @@ def test_a_database_session_has_the_bytes_of_both_sides_whoever_ends_it(world, t
 
     listener = plain_server(serve)
     chain, key = world.authority.leaf(f"table-{talk.name}", ["table.db.test"])
-    gateway = Gateway(tmp_path, world.config(world.route(
+    route = world.route(
         "table", 0, upstream=f"tcp://127.0.0.1:{listener.getsockname()[1]}", unsafe_plaintext_upstream=True, protocol=talk.name,
         sni="table.db.test", certificate={"chain": chain, "key": key}, inject={"user": "svc", "password": "{secret:stored}"}, **talk.more,
-    )))  # fmt: skip
+    )  # fmt: skip
+    gateway = Gateway(tmp_path, world.config(route, **talk.listener))
     context = ssl.create_default_context(cafile=world.ca)
-    for kind, reason, culprit in [(b"d", "done", "nobody"), (b"c", "reset", "client"), (b"u", "reset", "upstream")]:
+    for kind in ENDS:
         plain = socket.create_connection(("127.0.0.1", gateway.port), 10)
         client = talk.log_in(plain, context, world.issuer.token().encode())
         client.sendall(talk.question(kind))
         expected = len(talk.answer()) if kind == b"d" else PART
         got = len(exactly(client, expected))
-        match kind:
-            case b"d":
-                client.unwrap()
-            case b"c":
-                reset(client)
-            case b"u":
-                with contextlib.suppress(OSError):
-                    client.recv(65536)
-        line = gateway.line("session closed", reason=reason, culprit=culprit)
         # Both logins are the gateway's own, and no bytes of the session's.
-        assert (line["up_bytes"], line["down_bytes"]) == (saw[kind], got) == (len(talk.question(kind)), expected), (kind, line)
+        end_and_compare(gateway, client, kind, (saw[kind], got), (len(talk.question(kind)), expected))
     assert gateway.stop() == 0
     listener.close()

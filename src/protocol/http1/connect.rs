@@ -4,7 +4,7 @@
 
 use super::Limits;
 use super::answer::{self, Challenge};
-use super::head::{fields_room, one};
+use super::head::{check_lines, fields_room, one};
 use super::head_end::{Broken, HeadEnd, check_field};
 use crate::names::RequestId;
 use crate::protocol::{Fields, HttpDate, RefusalReason, head_rules};
@@ -51,7 +51,10 @@ impl From<Broken> for NotOpened {
 
 /// Reads a head from the first bytes of a connection; `None` while it is not whole.
 pub fn connect(bytes: &[u8], limits: &Limits) -> Result<Option<Connect>, NotOpened> {
-    let Some(length) = HeadEnd::default().find(bytes, limits.head_bytes)? else { return Ok(None) };
+    let Some(length) = HeadEnd::default().find(bytes, limits.head_bytes)? else {
+        check_lines(bytes, &mut 0)?;
+        return Ok(None);
+    };
     let mut room = fields_room();
     let allowed = limits.fields.min(room.len());
     let mut parsed = httparse::Request::new(&mut []);

@@ -5,7 +5,7 @@
 use super::body::{Body, Chunk};
 use super::head_end::{Broken, check_field};
 use super::limits::Limits;
-use crate::protocol::head_rules::{self, Repeated, is_stripped};
+use crate::protocol::head_rules::{self, Repeated, is_stripped, is_token};
 use crate::protocol::{Fields, Kind, RefusalReason, Request, Rewrite, hidden, hidden_query};
 use std::mem::MaybeUninit;
 
@@ -89,6 +89,25 @@ pub(super) fn parse_request(head: &[u8], limits: &Limits, request: &mut Request)
     }
     let expects = request.fields.get("expect").is_some();
     Ok(Asked { body, close, expects, old })
+}
+
+/// Checks the lines of a head that is not whole, from `checked` on: what cannot become a request is not waited for. HTTP/0.9 is such:
+/// its request is one line without a version (RFC 1945 section 4.1).
+pub(super) fn check_lines(held: &[u8], checked: &mut usize) -> Result<(), Broken> {
+    while let Some(n) = memchr::memchr(b'\n', &held[*checked..]) {
+        let line = held[*checked..*checked + n].strip_suffix(b"\r").unwrap_or_default();
+        let may_stand = match *checked {
+            0 => {
+                matches!(line, [.., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor] if minor.is_ascii_digit())
+            }
+            _ => memchr::memchr(b':', line).is_some_and(|colon| colon == 0 || is_token(&line[..colon])),
+        };
+        if !may_stand {
+            return Err(Broken::bad("malformed request head", "RFC 9112 2.1"));
+        }
+        *checked += n + 1;
+    }
+    Ok(())
 }
 
 /// The version that the gateway speaks.

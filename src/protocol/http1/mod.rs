@@ -68,6 +68,8 @@ pub struct Http1 {
     upstream_left: bool,
     /// A head that came in pieces, or is held back to be changed.
     up_held: Vec<u8>,
+    /// Bytes at the front of it whose lines may stand in a head.
+    up_checked: usize,
     down_held: Vec<u8>,
     up_trailer: Vec<u8>,
     down_trailer: Vec<u8>,
@@ -176,6 +178,7 @@ impl Http1 {
             client_left: false,
             upstream_left: false,
             up_held: Vec::new(),
+            up_checked: 0,
             down_held: Vec::new(),
             up_trailer: Vec::new(),
             down_trailer: Vec::new(),

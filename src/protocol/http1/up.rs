@@ -93,9 +93,13 @@ impl Http1 {
     fn up_head(&mut self, edit: &mut Edit<'_>) -> Result<bool, Broken> {
         let ClientReading::Head { end, blank } = &mut self.client else { return Ok(false) };
         let rest = edit.rest();
+        if end.is_start() {
+            self.up_checked = 0;
+        }
         let Some(n) = end.find(rest, self.limits.head_bytes)? else {
             self.up_held.extend_from_slice(rest);
             edit.skip(rest.len());
+            head::check_lines(&self.up_held, &mut self.up_checked)?;
             return Ok(false);
         };
         let head = if self.up_held.is_empty() {

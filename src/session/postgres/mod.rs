@@ -17,4 +17,5 @@
 pub(super) mod before_tls;
 pub mod cancel;
 pub(super) mod dialect;
+mod proof;
 pub(super) mod start;

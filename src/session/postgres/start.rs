@@ -2,6 +2,7 @@
 
 use super::cancel::Cancel;
 use super::dialect::Postgres;
+use super::proof::prove;
 use crate::close::Close;
 use crate::credential::Account;
 use crate::dial::Application;
@@ -10,8 +11,8 @@ use crate::names::{Culprit, SessionId};
 use crate::policy::{Identity, Permit};
 use crate::protocol::postgres::startup::{Replace, as_application_name};
 use crate::protocol::postgres::{
-    self, ASK_PASSWORD, Allowed, CancelKey, Challenge, Login, LoginFault, Opening, Progress, Proof, Startup,
-    TLS_REFUSED, fatal, only_3_0, opening, password, sqlstate,
+    self, ASK_PASSWORD, Allowed, CancelKey, Login, LoginFault, Opening, Progress, Startup, TLS_REFUSED,
+    fatal, only_3_0, opening, password, sqlstate,
 };
 use crate::protocol::{Fault, RefusalReason};
 use crate::session::database::cancels::CancelTarget;
@@ -25,8 +26,6 @@ use crate::session::state::Session;
 use crate::session::trail::Trail;
 use crate::tls::leg::Leg;
 use ring::rand::SecureRandom;
-use std::sync::Arc;
-use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 /// A session whose startup message was read.
@@ -263,17 +262,6 @@ impl From<LoginFault> for LoginEnd<LoginFault> {
             fault => LoginEnd::Fault(fault),
         }
     }
-}
-
-/// Computes a SCRAM proof on a blocking thread, since it takes milliseconds.
-async fn prove(challenge: Challenge, proofs: &Arc<Semaphore>) -> Result<Proof, LoginFault> {
-    let turn = proofs.clone().acquire_owned().await;
-    let made = tokio::task::spawn_blocking(move || {
-        // Held until the work is done: whoever gives up the login does not stop it.
-        let _turn = turn;
-        challenge.answer()
-    });
-    made.await.unwrap_or(Err(LoginFault::Protocol("a SCRAM challenge that could not be answered")))
 }
 
 fn random() -> Option<u32> {

@@ -203,3 +203,48 @@ fn interim_answers_are_bounded_by_bytes_and_time() {
     let flood = (0..10_000).find(|_| down(&mut http, progress.as_bytes()).1.is_err());
     assert!(flood.is_some_and(|n| n > 500), "{flood:?}");
 }
+
+#[test]
+fn a_line_that_no_head_can_hold_is_answered_before_the_head_is_whole() {
+    for (head, is_refused) in [
+        ("GET /\r\n", true),
+        ("GET / HTTP/0.9\r\n", true),
+        ("GET / HTTP/2.0\r\n", true),
+        ("HELO there\r\n", true),
+        ("\r\nGET /\r\n", true),
+        ("GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n", true),
+        ("GET / HTTP/1.1\r\nHost : a\r\n", true),
+        ("GET / HTTP/1.1\r\nHost: a\r\n folded\r\n", true),
+        ("GET /", false),
+        ("GET / HTTP/1.1\r\n", false),
+        ("GET / HTTP/1.1\r", false),
+        ("\r\nGET / HTTP/1.0\r\nHost: a\r\nempty:\r\nb", false),
+    ] {
+        for step in [1, 3, 100] {
+            let mut http = Http1::new(Limits::default());
+            let fault = head.as_bytes().chunks(step).find_map(|piece| up(&mut http, piece).1.err());
+            assert_eq!(fault.is_some(), is_refused, "{head:?} in pieces of {step}");
+            let answer = text(&down(&mut http, b"").0);
+            assert_eq!(answer.starts_with("HTTP/1.1 400 "), is_refused, "{head:?}: {answer:?}");
+        }
+        // A second request's head is held to the same.
+        let mut http = Http1::new(Limits::default());
+        let first = "GET /no HTTP/1.1\r\nHost: a\r\n\r\n";
+        let both = [first, head].concat();
+        let fault = both.as_bytes().chunks(5).find_map(|piece| up(&mut http, piece).1.err());
+        assert_eq!(fault.is_some(), is_refused, "{head:?} behind another request");
+    }
+}
+
+/// Work for a head that comes in single bytes is linear: each line is looked at once.
+#[test]
+fn a_head_in_single_bytes_is_checked_line_by_line() {
+    let mut checked = 0;
+    let head = format!("GET / HTTP/1.1\r\n{}", "a: b\r\n".repeat(50));
+    for n in 1..=head.len() {
+        let before = checked;
+        assert!(head::check_lines(&head.as_bytes()[..n], &mut checked).is_ok());
+        assert!(checked == before || checked == n);
+    }
+    assert_eq!(checked, head.len());
+}
