@@ -254,10 +254,9 @@ fn main() -> ExitCode {
         },
         Action::Mask(MaskAction::Try(arguments)) => {
             let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            let tried = mask_try::run(&arguments, &mut std::io::stdout(), &mut std::io::stderr(), colour);
-            tried.unwrap_or_else(|fault| {
-                say(&fault);
-                1
+            printing(|out| {
+                let tried = mask_try::run(&arguments, out, &mut std::io::stderr(), colour);
+                tried.map_err(|fault| (fault, 1))
             })
         }
         Action::Schema { markdown: true } => print(&reference::markdown()),
@@ -270,15 +269,18 @@ fn main() -> ExitCode {
         Action::Audit(AuditAction::Keygen(arguments)) => read(|out, told| keygen::run(&arguments, out, told)),
         Action::Sessions(command) => read(|out, told| sessions::run(command, out, told)),
         Action::Revoke(arguments) => told(revoke::run(&arguments).map(|said| say_out(&said))),
-        Action::Top(arguments) => told(top::run(&arguments, &mut std::io::stdout())),
+        Action::Top(arguments) => printing(|out| {
+            let shown = top::run(&arguments, out).map(|()| 0);
+            shown.map_err(|fault| (format!("staunch: {fault}"), fault.exit_code()))
+        }),
         Action::Evidence(arguments) => read(|out, told| report::run(&arguments, out, told)),
         Action::Demo { once, port } => {
             let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             let options = demo::Options { once, port, colour };
             match demo::beside::Signals::catch() {
-                Ok(signals) => {
-                    demo::run(&options, &mut std::io::stdout(), |files| signals.start(files)) as u8
-                }
+                Ok(signals) => printing(|out| {
+                    Ok::<_, (String, u8)>(demo::run(&options, out, |files| signals.start(files)) as u8)
+                }),
                 Err(error) => {
                     say(&format_args!("the demo cannot begin: {error}"));
                     1
@@ -297,24 +299,76 @@ fn alone<T>(command: impl Future<Output = Result<T, Fault>>, code: fn(T) -> u8) 
         Ok(runtime) => runtime.block_on(command),
         Err(error) => Err(Fault::Machine(format!("no runtime: {error}"))),
     };
-    done.map_or_else(
-        |fault| {
+    done.map_or_else(|fault| end(&fault), code)
+}
+
+/// Says why a command of the client's side failed; gives the exit code.
+fn end(fault: &Fault) -> u8 {
+    match fault {
+        Fault::Output(error) => end_of_output(error),
+        fault => {
             say(&format_args!("staunch: {fault}"));
             fault.exit_code()
-        },
-        code,
-    )
+        }
+    }
+}
+
+/// The exit code of a command whose standard output cannot be written. A reader that has gone (`| head`) had what it wanted:
+/// nothing is said, and the code is the one that shells give to programs which SIGPIPE ends.
+fn end_of_output(error: &std::io::Error) -> u8 {
+    const ENDED_BY_SIGPIPE: u8 = 128 + 13;
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        return ENDED_BY_SIGPIPE;
+    }
+    say(&format_args!("staunch: standard output: {error}"));
+    1
+}
+
+/// Standard output, and why it could not be written.
+struct StandardOutput {
+    to: std::io::Stdout,
+    fault: Option<std::io::Error>,
+}
+
+impl StandardOutput {
+    fn note<T>(&mut self, done: std::io::Result<T>) -> std::io::Result<T> {
+        done.inspect_err(|error| {
+            self.fault.get_or_insert_with(|| error.kind().into());
+        })
+    }
+}
+
+impl Write for StandardOutput {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.to.write(bytes);
+        self.note(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let flushed = self.to.flush();
+        self.note(flushed)
+    }
+}
+
+/// Runs a command that prints: to its end, or until nobody reads any more. A fault comes with its exit code.
+fn printing<E: std::fmt::Display>(command: impl FnOnce(&mut StandardOutput) -> Result<u8, (E, u8)>) -> u8 {
+    let mut out = StandardOutput { to: std::io::stdout(), fault: None };
+    let done = command(&mut out);
+    // What stands in its buffer counts, too.
+    let _ = out.flush();
+    match (out.fault, done) {
+        (Some(error), _) => end_of_output(&error),
+        (None, Ok(code)) => code,
+        (None, Err((fault, code))) => {
+            say(&fault);
+            code
+        }
+    }
 }
 
 /// The exit code of a command that asks a gateway.
 fn told(done: Result<(), Fault>) -> u8 {
-    done.map_or_else(
-        |fault| {
-            say(&format_args!("staunch: {fault}"));
-            fault.exit_code()
-        },
-        |()| 0,
-    )
+    done.map_or_else(|fault| end(&fault), |()| 0)
 }
 
 fn say_out(text: &str) {
@@ -323,13 +377,11 @@ fn say_out(text: &str) {
 }
 
 /// Runs a command that reads recordings.
-fn read(
-    command: impl FnOnce(&mut std::io::StdoutLock<'_>, &mut std::io::StderrLock<'_>) -> Result<u8, EvidenceFault>,
-) -> u8 {
+fn read(command: impl FnOnce(&mut StandardOutput, &mut std::io::Stderr) -> Result<u8, EvidenceFault>) -> u8 {
     without_core_dumps();
-    command(&mut std::io::stdout().lock(), &mut std::io::stderr().lock()).unwrap_or_else(|fault| {
-        let _ = writeln!(std::io::stderr(), "staunch: {fault}");
-        fault.exit_code()
+    printing(|out| {
+        let done = command(out, &mut std::io::stderr());
+        done.map_err(|fault| (format!("staunch: {fault}"), fault.exit_code()))
     })
 }
 
@@ -433,7 +485,11 @@ fn say(text: &dyn std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Prints to standard output; a reader that has gone is a fault, not a panic.
+/// Prints to standard output.
 fn print(text: &str) -> u8 {
-    u8::from(std::io::stdout().write_all(text.as_bytes()).is_err())
+    printing(|out| {
+        // What comes of it is known to `out`.
+        let _ = out.write_all(text.as_bytes());
+        Ok::<_, (String, u8)>(0)
+    })
 }

@@ -12,6 +12,9 @@ pub enum Fault {
     /// A file, a socket or the clock of this machine.
     #[error("this machine: {0}")]
     Machine(String),
+    /// Standard output cannot be written, or its reader has gone.
+    #[error("standard output: {0}")]
+    Output(#[from] std::io::Error),
     /// Nobody did what a person was asked to do, or not in time.
     #[error("{0}")]
     Person(String),

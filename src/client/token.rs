@@ -54,7 +54,7 @@ pub async fn run(arguments: &Arguments) -> Result<(), Fault> {
         out.write_all(b"\n")?;
         out.flush()
     };
-    print().map_err(|error| Fault::Machine(format!("standard output: {error}")))
+    Ok(print()?)
 }
 
 /// A token is renewed when less than this is left of it: enough to be typed, sent and checked, with clocks that differ.

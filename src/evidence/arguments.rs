@@ -1,12 +1,11 @@
 //! Arguments shared by commands that read recordings, and the output of read faults.
 
 use super::EvidenceFault;
-use super::progress::Progress;
 use super::transcript::Protocol;
 use crate::names::SessionId;
 use crate::recording::format::segment::GatewayId;
 use crate::recording::log::note::{Purpose, Verifier};
-use crate::recording::reader::{Observer, ReadFault};
+use crate::recording::reader::ReadFault;
 use std::io::Write;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -85,15 +84,6 @@ impl FromStr for Period {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         super::when::period(text).map(Period).ok_or_else(|| "write for example 90s, 30m, 2h, 7d".into())
-    }
-}
-
-/// Shows how far verifying has come.
-pub(super) struct Verifying(pub(super) Progress);
-
-impl Observer for Verifying {
-    fn segment(&mut self, place: usize, count: usize) {
-        self.0.update(place, count);
     }
 }
 

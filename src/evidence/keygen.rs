@@ -20,7 +20,8 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
     let public = identities.recipients().first().map(ToString::to_string).unwrap_or_default();
     let text = zeroize::Zeroizing::new(format!("# public key: {public}\n{}", &*identities.expose()));
     match &arguments.output {
-        None => out.write_all(text.as_bytes())?,
+        // Nobody is told a public key whose secret half has gone nowhere.
+        None => out.write_all(text.as_bytes()).and_then(|()| out.flush())?,
         Some(path) => {
             let written = std::fs::OpenOptions::new()
                 .write(true)

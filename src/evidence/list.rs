@@ -152,7 +152,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
     let (sessions, mut faults) = list(&directory, identities.as_ref(), &mut facts)?;
     let Facts { sessions: mut found, progress, .. } = facts;
     drop(progress);
-    let mut search = Progress::new("searching session");
+    let search = Progress::new("searching session");
     let count = sessions.len();
     let log = LogView::read(&directory).unwrap_or_else(|fault| {
         faults.push(ReadFault { file: directory.log(), offset: 0, reason: fault.to_string() });
@@ -218,6 +218,10 @@ struct Facts<'a> {
 impl Observer for Facts<'_> {
     fn segment(&mut self, place: usize, count: usize) {
         self.progress.update(place, count);
+    }
+
+    fn offset(&mut self, offset: u64, length: u64) {
+        self.progress.advance(offset, length);
     }
 
     fn fact(&mut self, session: SessionId, line: &[u8]) {

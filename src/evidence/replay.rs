@@ -1,12 +1,13 @@
 //! `staunch sessions replay`: a session on the terminal, in the pace in which it was.
 
 use super::arguments::{OpenedSession, tell};
+use super::progress::Progress;
 use super::transcript::{Item, Limits, TranscriptBuilder, render};
 use super::{EvidenceFault, identities};
 use crate::audit::printable;
 use crate::recording::directory::Directory;
 use crate::recording::format::frame::Plane;
-use crate::recording::reader::{Event, play};
+use crate::recording::reader::{Event, play_observed};
 use std::io::Write;
 use std::time::Duration;
 
@@ -68,10 +69,13 @@ pub(super) fn run_with(
     let directory = Directory::read(&arguments.opened.place.directory)?;
     let mut transcript = TranscriptBuilder::new(arguments.opened.protocol, Limits::default());
     let (mut written, mut last, mut items) = (Ok(()), None::<u64>, Vec::new());
-    let faults = play(&directory, arguments.opened.session.0, Some(&identities), |time, event| {
+    let progress = Progress::new("playing segment");
+    let (mut reading, session) = (&progress, arguments.opened.session.0);
+    let faults = play_observed(&directory, session, Some(&identities), &mut reading, |time, event| {
         if written.is_err() {
             return;
         }
+        progress.give_way();
         let gap = time.saturating_sub(last.unwrap_or(time));
         let pause = wait(gap, arguments.speed, arguments.max_wait);
         if !pause.is_zero() {
@@ -87,6 +91,7 @@ pub(super) fn run_with(
         };
         written = std::mem::replace(&mut written, Ok(())).and_then(|()| out.flush());
     })?;
+    drop(progress);
     written?;
     if !arguments.bytes {
         transcript.finish(&mut items);

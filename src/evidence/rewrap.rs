@@ -47,7 +47,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
         let done = note_rewrap(root, numbers.len(), &arguments.recipient)?.map_err(EvidenceFault::Refused)?;
         writeln!(out, "{done} of the log")?;
     }
-    let (mut progress, mut sealed, mut faults) = (Progress::new("sealing segment"), 0, Vec::new());
+    let (progress, mut sealed, mut faults) = (Progress::new("sealing segment"), 0, Vec::new());
     for (place, number) in numbers.iter().enumerate() {
         progress.update(place, numbers.len());
         if guard.is_interrupted() {

@@ -1,6 +1,6 @@
 //! `staunch sessions`: list, show, replay, export, verify, rewrap, hold, release, erase.
 
-use super::arguments::{Gateway, Period, Place, Session, Verifying, WitnessKey};
+use super::arguments::{Gateway, Period, Place, Session, WitnessKey};
 use super::interrupt::Uninterrupted;
 use super::progress::Progress;
 use super::{EvidenceFault, export, identities, list, replay, rewrap, show};
@@ -115,7 +115,7 @@ pub fn run(command: Command, out: &mut impl Write, told: &mut impl Write) -> Res
                 &directory,
                 identities.as_ref(),
                 gateway.map(|gateway| gateway.0),
-                &mut Verifying(Progress::new("verifying segment")),
+                &mut &Progress::new("verifying segment"),
             )?;
             hold_against_timestamps(&directory, wanted.as_ref(), &mut report);
             if let Some(file) = noted {

@@ -1,11 +1,12 @@
 //! `staunch sessions show`: the transcript of one session.
 
 use super::arguments::{Place, Session, tell};
+use super::progress::Progress;
 use super::transcript::{Item, Limits, Protocol, TranscriptBuilder, render};
 use super::{EvidenceFault, identities};
 use crate::recording::directory::Directory;
 use crate::recording::format::frame::Plane;
-use crate::recording::reader::{Event, play};
+use crate::recording::reader::{Event, play_observed};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -63,19 +64,24 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
     let limits = Limits { body: arguments.body_limit, rows: arguments.row_limit };
     let mut transcript = TranscriptBuilder::new(arguments.protocol, limits);
     let (mut written, mut is_found, mut items) = (Ok(()), false, Vec::new());
-    let faults = play(&directory, arguments.session.0, identities.as_ref(), |time, event| {
-        is_found = true;
-        if written.is_err() {
-            return;
-        }
-        written = match arguments.raw {
-            Some(direction) => write_plaintext(out, direction.plane(), &event),
-            None => {
-                transcript.take(time, &event, &mut items);
-                write_items(out, &mut items, arguments.json)
+    let progress = Progress::new("reading segment");
+    let mut reading = &progress;
+    let faults =
+        play_observed(&directory, arguments.session.0, identities.as_ref(), &mut reading, |time, event| {
+            is_found = true;
+            if written.is_err() {
+                return;
             }
-        };
-    })?;
+            progress.give_way();
+            written = match arguments.raw {
+                Some(direction) => write_plaintext(out, direction.plane(), &event),
+                None => {
+                    transcript.take(time, &event, &mut items);
+                    write_items(out, &mut items, arguments.json)
+                }
+            };
+        })?;
+    drop(progress);
     written?;
     if arguments.raw.is_none() {
         transcript.finish(&mut items);

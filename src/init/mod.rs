@@ -74,5 +74,5 @@ fn program() -> String {
 fn print(text: &str) -> Result<(), Fault> {
     let mut out = std::io::stdout().lock();
     let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    printed.map_err(|error| Fault::Machine(format!("standard output: {error}")))
+    Ok(printed?)
 }

@@ -1,8 +1,11 @@
 """Commands that read and change recordings: an auditor who comes later, and Ctrl-C in the middle of each."""
 
+import contextlib
 import hashlib
 import os
+import pty
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -70,6 +73,46 @@ def test_an_auditor_who_comes_later_reads_what_was_recorded_before(made, later, 
     assert made_report.returncode == 0, made_report
     assert public in (report / "report.json").read_text() and public in (report / "report.html").read_text()
     assert gateway.get("/readyz") == 200
+
+
+# Each read of a file takes a while: a disk that is slow enough for work to show how far it has come.
+SLOW_READS = ["strace", "-f", "-o", "/dev/null", "-e", "trace=read", "-e"]
+
+
+def on_a_terminal(arguments, milliseconds, output_too=False):
+    """What a command writes to a terminal: what goes to standard error, or both."""
+    terminal, own = pty.openpty()
+    with subprocess.Popen([*SLOW_READS, f"inject=read:delay_enter={milliseconds}000", BINARY, *arguments], stdin=subprocess.DEVNULL, stdout=own if output_too else subprocess.DEVNULL, stderr=own) as process:
+        os.close(own)
+        written = bytearray()
+        # The terminal is gone when nobody has its other end any more.
+        with contextlib.suppress(OSError):
+            while more := os.read(terminal, 1 << 16):
+                written += more
+        os.close(terminal)
+    assert process.returncode == 0, bytes(written[-500:])
+    return written.decode(errors="replace")
+
+
+def test_long_work_shows_how_far_it_has_come_and_leaves_no_trace_of_it(made, later, tmp_path):
+    _, _, running = made
+    until(lambda: running.verify().returncode == 0)
+    folder = tmp_path / "copy"
+    shutil.copytree(running.folder, folder)
+    large, small = running.sessions()[0]["session"], running.sessions()[-1]["session"]
+    at, key = ["--directory", str(folder)], ["--identity", running.identity]
+    for verb, milliseconds, arguments in [
+        ("reading segment", 10, ["sessions", "show", large, *at, *key, "--raw", "up"]),
+        ("playing segment", 50, ["sessions", "replay", small, *at, *key, "--speed", "0"]),
+        ("writing segment", 10, ["sessions", "export", large, *at, *key, "--output", str(tmp_path / "capture")]),
+        ("verifying segment", 8, ["sessions", "verify", *at]),
+    ]:
+        written = on_a_terminal(arguments, milliseconds)
+        shown = re.findall(rf"\r\x1b\[K({verb} \d+ of \d+, \d+ s left)", written)
+        assert shown and written.endswith("\r\x1b[K"), (verb, written[-300:])
+    # Where the result is seen on the same terminal, nothing stands within it.
+    written = on_a_terminal(["sessions", "show", small, *at, *key], 50, True)
+    assert "\r\x1b[K" not in written[written.index(" fact ") :], written
 
 
 def digests(folder):

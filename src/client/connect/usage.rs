@@ -212,7 +212,7 @@ pub(super) fn print<'a>(offers: impl IntoIterator<Item = &'a ExposedRoute>) -> R
     }
     let mut out = std::io::stdout().lock();
     let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    printed.map_err(|error| Fault::Machine(format!("standard output: {error}")))
+    Ok(printed?)
 }
 
 #[cfg(test)]

@@ -143,7 +143,7 @@ fn write(
         stream.send(survey.first, plane, &bytes, out)?;
     }
     let (mut written, mut last) = (Ok(()), survey.first);
-    source.play(|frame, player, event| {
+    source.play("writing segment", |frame, player, event| {
         let (Event::Data(plane, Some(data)), Ok(())) = (event, &written) else { return };
         last = frame.head.time;
         let bytes = match &mut legs {

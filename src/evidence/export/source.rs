@@ -2,6 +2,7 @@
 
 use crate::evidence::EvidenceFault;
 use crate::evidence::arguments::Session;
+use crate::evidence::progress::Progress;
 use crate::evidence::transcript::{Protocol, detect_protocol};
 use crate::recording::directory::Directory;
 use crate::recording::format::envelope::Identities;
@@ -35,15 +36,17 @@ const START: usize = 4096;
 impl Source<'_> {
     pub(super) fn play(
         &self,
+        verb: &'static str,
         take: impl FnMut(&Frame, &Player, Event),
     ) -> Result<Vec<ReadFault>, EvidenceFault> {
         let segments = self.directory.segments()?;
-        Ok(play_frames(self.directory, &segments, self.session.0, Some(self.identities), take))
+        let (progress, session, identities) = (Progress::new(verb), self.session.0, Some(self.identities));
+        Ok(play_frames(self.directory, &segments, session, identities, &mut &progress, take))
     }
 
     pub(super) fn survey(&self) -> Result<Survey, EvidenceFault> {
         let mut survey = Survey::default();
-        let faults = self.play(|frame, _, event| {
+        let faults = self.play("reading segment", |frame, _, event| {
             if survey.frames == 0 {
                 survey.first = frame.head.time;
             }

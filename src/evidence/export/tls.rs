@@ -39,7 +39,7 @@ impl Legs {
         // The first secret and sequence number of what the server sent.
         let (mut first, mut suite, mut has_holes) = (None, None, false);
         let mut next = None;
-        source.play(|frame, player, event| {
+        source.play("reading segment", |frame, player, event| {
             let Event::Data(plane, data) = event else {
                 has_holes |= matches!(event, Event::Damaged(_));
                 return;

@@ -21,7 +21,7 @@ mod population;
 mod sample;
 
 use super::EvidenceFault;
-use super::arguments::{Gateway, Verifying};
+use super::arguments::Gateway;
 use super::identities;
 use super::interrupt::Uninterrupted;
 use super::output::OutputFile;
@@ -94,7 +94,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
         &directory,
         identities.as_ref(),
         arguments.gateway.map(|gateway| gateway.0),
-        &mut Verifying(Progress::new("verifying segment")),
+        &mut &Progress::new("verifying segment"),
     )?;
     hold_against_timestamps(&directory, None, &mut verdict);
     let log = LogView::read(&directory)?;

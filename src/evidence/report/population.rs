@@ -55,6 +55,10 @@ impl Observer for Reading {
         self.progress.update(place, count);
     }
 
+    fn offset(&mut self, offset: u64, length: u64) {
+        self.progress.advance(offset, length);
+    }
+
     fn fact(&mut self, session: SessionId, line: &[u8]) {
         let Ok(Value::Object(line)) = serde_json::from_slice::<Value>(line) else { return };
         let found = self.sessions.entry(session).or_default();

@@ -54,6 +54,12 @@ impl SegmentKeys {
         Ok(SegmentKeys { head, path, entries, bytes, facts })
     }
 
+    /// No keys: of a segment whose key file or envelopes cannot be read.
+    pub fn none(file: &SegmentFile) -> Self {
+        let path = file.path().with_extension("keys");
+        SegmentKeys { head: file.head.clone(), path, entries: Vec::new(), bytes: None, facts: None }
+    }
+
     /// The key file.
     pub fn path(&self) -> &Path {
         &self.path

@@ -41,6 +41,8 @@ pub struct SessionSummary {
 pub trait Observer {
     /// Segment `place` of `count`, counted from 0, is read now.
     fn segment(&mut self, _place: usize, _count: usize) {}
+    /// Of this segment, `offset` of `length` bytes are read.
+    fn offset(&mut self, _offset: u64, _length: u64) {}
     /// A fact of a session that anybody may read, or that an identity opened.
     fn fact(&mut self, _session: SessionId, _line: &[u8]) {}
 }
@@ -86,6 +88,7 @@ fn list_segment(
         None
     });
     while let Some(frame) = file.next_without_records()? {
+        observer.offset(frame.offset, file.length);
         if frame.head.kind == Kind::Fact {
             match (frame.head.flags & SEALED, &keys) {
                 (0, _) => observer.fact(frame.head.session, &frame.payload),
@@ -169,7 +172,20 @@ pub fn play(
     identities: Option<&Identities>,
     take: impl FnMut(u64, Event),
 ) -> Result<Vec<ReadFault>, DirectoryFault> {
-    Ok(play_segments(directory, &directory.segments()?, session, identities, take))
+    play_observed(directory, session, identities, &mut (), take)
+}
+
+/// As [`play`], and shows how far it is.
+pub fn play_observed(
+    directory: &Directory,
+    session: SessionId,
+    identities: Option<&Identities>,
+    observer: &mut impl Observer,
+    mut take: impl FnMut(u64, Event),
+) -> Result<Vec<ReadFault>, DirectoryFault> {
+    let segments = directory.segments()?;
+    let take = |frame: &Frame, _: &Player, event| take(frame.head.time, event);
+    Ok(play_frames(directory, &segments, session, identities, observer, take))
 }
 
 /// Gives the events of a session in some segments, in their order.
@@ -180,7 +196,8 @@ pub fn play_segments(
     identities: Option<&Identities>,
     mut take: impl FnMut(u64, Event),
 ) -> Vec<ReadFault> {
-    play_frames(directory, segments, session, identities, |frame, _, event| take(frame.head.time, event))
+    let take = |frame: &Frame, _: &Player, event| take(frame.head.time, event);
+    play_frames(directory, segments, session, identities, &mut (), take)
 }
 
 /// As [`play_segments`], with the frame of each event and the keys at its place.
@@ -189,11 +206,13 @@ pub fn play_frames(
     segments: &[u64],
     session: SessionId,
     identities: Option<&Identities>,
+    observer: &mut impl Observer,
     mut take: impl FnMut(&Frame, &Player, Event),
 ) -> Vec<ReadFault> {
-    let mut faults = Vec::new();
-    for number in segments {
-        if let Err(fault) = play_segment(directory, *number, session, identities, &mut take, &mut faults)
+    let (mut faults, place) = (Vec::new(), PlayedSession { directory, session, identities });
+    for (count, number) in segments.iter().enumerate() {
+        observer.segment(count, segments.len());
+        if let Err(fault) = place.play(*number, observer, &mut take, &mut faults)
             && !is_torn_tail(directory, *number, &fault)
         {
             faults.push(fault);
@@ -209,40 +228,53 @@ fn is_torn_tail(directory: &Directory, number: u64, fault: &ReadFault) -> bool {
     known.is_some_and(|(size, valid, _)| valid < size && valid == fault.offset)
 }
 
-fn play_segment(
-    directory: &Directory,
-    number: u64,
+/// A session that is played from one segment after another.
+struct PlayedSession<'a> {
+    directory: &'a Directory,
     session: SessionId,
-    identities: Option<&Identities>,
-    take: &mut impl FnMut(&Frame, &Player, Event),
-    faults: &mut Vec<ReadFault>,
-) -> Result<(), ReadFault> {
-    let mut file = SegmentFile::open_own(directory, number)?;
-    // Only when the session is there: a broken key file of another's segment is none of its faults.
-    let mut opened = None;
-    let mut player = Player::default();
-    while let Some(head) = file.peek_session()? {
-        if head != session {
-            file.next_without_records()?;
-            continue;
-        }
-        let Some(frame) = file.next_frame()? else { break };
-        let keys = match &opened {
-            Some(keys) => keys,
-            None => opened.insert(SegmentKeys::open(&file, identities)?),
-        };
-        match read_event(&mut player, keys, &frame) {
-            Ok(None) => {}
-            Ok(Some(event)) => take(&frame, &player, event),
-            // What follows can still be read.
-            Err(why) => {
-                let fault = file.fault(frame.offset, why);
-                take(&frame, &player, Event::Damaged(fault.clone()));
-                faults.push(fault);
+    identities: Option<&'a Identities>,
+}
+
+impl PlayedSession<'_> {
+    fn play(
+        &self,
+        number: u64,
+        observer: &mut impl Observer,
+        take: &mut impl FnMut(&Frame, &Player, Event),
+        faults: &mut Vec<ReadFault>,
+    ) -> Result<(), ReadFault> {
+        let mut file = SegmentFile::open_own(self.directory, number)?;
+        // Only when the session is there: a broken key file of another's segment is none of its faults.
+        let mut opened = None;
+        let mut player = Player::default();
+        while let Some(head) = file.peek_session()? {
+            observer.offset(file.offset(), file.length);
+            if head != self.session {
+                file.next_without_records()?;
+                continue;
+            }
+            let Some(frame) = file.next_frame()? else { break };
+            let keys = match &opened {
+                Some(keys) => keys,
+                // Without its keys, what anybody may read is read all the same.
+                None => opened.insert(SegmentKeys::open(&file, self.identities).unwrap_or_else(|fault| {
+                    faults.push(fault);
+                    SegmentKeys::none(&file)
+                })),
+            };
+            match read_event(&mut player, keys, &frame) {
+                Ok(None) => {}
+                Ok(Some(event)) => take(&frame, &player, event),
+                // What follows can still be read.
+                Err(why) => {
+                    let fault = file.fault(frame.offset, why);
+                    take(&frame, &player, Event::Damaged(fault.clone()));
+                    faults.push(fault);
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 fn read_event(player: &mut Player, keys: &SegmentKeys, frame: &Frame) -> Result<Option<Event>, FormatFault> {

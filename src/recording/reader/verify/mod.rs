@@ -55,8 +55,15 @@ pub fn verify(
         report.segments += 1;
         let unlogged = LoggedSegment::default();
         let logged = view.segments.get(number).unwrap_or(&unlogged);
-        let mut walk =
-            Walk { directory, identities, view: &view, logged, report: &mut report, sessions: &mut sessions };
+        let mut walk = Walk {
+            directory,
+            identities,
+            view: &view,
+            logged,
+            report: &mut report,
+            sessions: &mut sessions,
+            observer,
+        };
         let before = walk.sessions.values().filter(|seen| seen.has_first).count();
         if let Err(fault) = walk.segment(*number, &mut chains) {
             report.add(Area::Integrity, true, fault);

@@ -8,6 +8,7 @@ use super::super::super::keeper::hasher::hash_file;
 use super::super::log_view::{LogView, LoggedSegment};
 use super::super::player::{Player, SegmentKeys};
 use super::super::segment::{Frame, ReadFault, SegmentFile, is_first};
+use super::super::sessions::Observer;
 use super::chunks::Chunks;
 use super::report::{Area, Report};
 use ring::digest::{SHA256, digest};
@@ -41,6 +42,7 @@ pub(super) struct Walk<'a> {
     pub(super) logged: &'a LoggedSegment,
     pub(super) report: &'a mut Report,
     pub(super) sessions: &'a mut BTreeMap<u64, Seen>,
+    pub(super) observer: &'a mut dyn Observer,
 }
 
 impl Walk<'_> {
@@ -109,6 +111,7 @@ impl Walk<'_> {
         let (mut player, mut last_time, mut places) = (Player::default(), 0, HashSet::new());
         loop {
             chunks.check(file, self.report);
+            self.observer.offset(file.offset(), file.length);
             let frame = match file.next_frame() {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
