@@ -99,7 +99,7 @@ def test_http_1_1_is_recorded_as_the_client_saw_it_without_its_secrets(place, wo
     assert down.startswith(b"HTTP/1.1 200 ") and down.endswith(answer.stdout), down
     facts = place.recordings.facts(session)
     events = [fact["event"] for fact in facts]
-    assert events == ["session opened", "session permitted", "request", "session closed"], facts
+    assert events == ["session opened", "session permitted", "request", "certificates", "session closed"], facts
     assert facts[2]["status"] == "200", facts
     line = facts[-1]
     assert (line["subject"], line["reason"], line["client_version"]) == (parts.ANN, "done", "TLSv1.3"), line
@@ -123,7 +123,11 @@ def test_who_is_never_permitted_leaves_facts_and_no_bytes(place, world):
     assert curl(place.gateway, world, "grpc", "/never", "--http1.1", "-H", "X-Canary: unpermitted-body").returncode in (0, 22)
     session = closed(place, route="grpc")
     assert (session["up_bytes"], session["down_bytes"]) == (0, 0), session
-    _, request, line = place.recordings.facts(session)
+    _, request, certificates, line = place.recordings.facts(session)
+    assert certificates["event"] == "certificates", certificates
+    # No upstream was reached.
+    shown = place.recordings.show(session)
+    assert "\n    by=gateway " in shown and 'key="ECDSA P-256" names=api.gw.test,' in shown and "by=upstream" not in shown, shown
     assert (request["refusal"], line["reason"]) == ("no_token", "refused")
 
 

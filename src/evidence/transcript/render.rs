@@ -41,7 +41,7 @@ pub fn render(out: &mut impl Write, item: &Item) -> io::Result<()> {
     let line = format!("{time} {arrow} {}{number} {}", item.kind, printable(headline.trim_end()));
     writeln!(out, "{}", line.trim_end())?;
     if item.kind == "fact" {
-        return Ok(());
+        return fact_lists(out, &text_of_line(field("line")));
     }
     for (name, value) in &item.fields {
         if is_in_headline(item.kind, name) {
@@ -97,14 +97,38 @@ fn text_of_line(line: Option<&Value>) -> Value {
     line.cloned().unwrap_or(Value::Null)
 }
 
-/// An audit line: its event first, the rest as name=value.
+/// An audit line: its event first, the rest as name=value; lists of more than texts have lines of their own.
 fn fact(line: &Value) -> String {
     let Some(object) = line.as_object() else { return plain(line) };
-    let rest =
-        object.iter().filter(|(name, _)| !matches!(name.as_str(), "event" | "time" | "level" | "session"));
+    let rest = object.iter().filter(|(name, value)| {
+        !matches!(name.as_str(), "event" | "time" | "level" | "session") && objects(value).next().is_none()
+    });
     let pairs: Vec<String> = rest.map(|(name, value)| format!("{name}={}", plain(value))).collect();
     let event = object.get("event").map(plain).unwrap_or_default();
     format!("{event} {}", pairs.join(" ")).trim().to_owned()
+}
+
+/// The objects of a list.
+fn objects(value: &Value) -> impl Iterator<Item = &serde_json::Map<String, Value>> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_object)
+}
+
+/// A line for each object that a fact lists: `by=gateway key="ECDSA P-256" names=a.example,b.example`.
+fn fact_lists(out: &mut impl Write, line: &Value) -> io::Result<()> {
+    let quoted = |text: String| match printable(&text) {
+        text if text.contains(' ') => format!("\"{text}\""),
+        text => text.to_string(),
+    };
+    let told = |value: &Value| match value {
+        Value::Array(all) => all.iter().map(plain).collect::<Vec<_>>().join(","),
+        one => plain(one),
+    };
+    for object in line.as_object().into_iter().flat_map(|all| all.values()).flat_map(objects) {
+        let known = object.iter().filter(|(_, value)| !value.is_null());
+        let pairs: Vec<_> = known.map(|(name, value)| format!("{name}={}", quoted(told(value)))).collect();
+        writeln!(out, "    {}", pairs.join(" "))?;
+    }
+    Ok(())
 }
 
 /// Where masks overwrote: `request 1: card 57+2, email 80+12`.

@@ -49,6 +49,7 @@ class Server:
             "--innodb-flush-log-at-trx-commit=0", "--skip-log-bin", "--general-log=1", f"--general-log-file={self.folder}/general.log",
         ]  # fmt: skip
         self.process = Process(start, self.folder / "server.log", self.port, **self.more, cwd="/")
+        self.process.until_answers(lambda: self.admin("select 1"))
         for name, secret in (("svc", password), ("ro", password), ("nobody", "another")):
             self.admin(f"create user {name}@'127.0.0.1' identified by '{secret}'")
         self.admin(f"install soname 'auth_ed25519'; create user ed@'127.0.0.1' identified via ed25519 using password('{password}')")

@@ -83,6 +83,7 @@ class Server:
         with open(data / "postgresql.conf", "a") as conf:
             conf.writelines(f"{name} = {value}\n" for name, value in settings.items())
         self.process = Process([str(self.bin / "postgres"), "-D", str(data)], self.folder / "postgres.log", self.port, **self.more)
+        self.process.until_answers(lambda: self.admin("select 1"))
         for user in METHODS:
             kind = "md5" if user == "svc_md5" else "scram-sha-256"
             self.admin(f"set password_encryption='{kind}'; create role {user} login replication password '{password}'")

@@ -49,6 +49,17 @@ class Process:
                 self.stop()
                 raise RuntimeError(f"{error}\n{log.read_text(errors='replace')}") from None
 
+    def until_answers(self, ask, seconds: float = 30) -> None:
+        """Asks again until there is an answer: a server may listen before it serves, or on one of its sockets before the other."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return ask()
+            except AssertionError:
+                if self.popen.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
     def stop(self, how: int = signal.SIGTERM, seconds: float = 15) -> int:
         if self.popen.poll() is None:
             self.popen.send_signal(how)
