@@ -203,6 +203,9 @@ pub(super) fn revoke(admin: &Admin, giver: &OrderSource<'_>, asked: RevokeReques
         email: name(email.map(|text| text.to_lowercase()), "email")?,
         session_id: name(session_id, "session_id")?,
     };
+    if target.email.as_ref().is_some_and(|email| !email.contains('@')) {
+        return Err(Fault::bad_request("email is an address, with @; another name is a subject"));
+    }
     if target.is_empty() {
         let message = "name whom to revoke: subject, email, token_id, session_id, group, serial, issuer, or several of them";
         return Err(Fault::bad_request(message));

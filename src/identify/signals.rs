@@ -160,11 +160,10 @@ fn simple(source: &SignalSource, subject: &Map<String, Value>) -> Result<Target,
             target.subject = Some(text(subject, "sub")?);
         }
         "opaque" => target.subject = Some(text(subject, "id")?),
-        "email" => target.email = Some(text(subject, "email")?.to_lowercase().into()),
+        "email" => target.email = Some(email(&text(subject, "email")?)?),
         "account" => {
             let uri = text(subject, "uri")?;
-            let account = uri.strip_prefix("acct:").filter(|one| one.contains('@'));
-            target.email = Some(account.ok_or(SignalFault::Malformed)?.to_lowercase().into());
+            target.email = Some(email(uri.strip_prefix("acct:").ok_or(SignalFault::Malformed)?)?);
         }
         "jwt_id" => {
             own()?;
@@ -173,6 +172,11 @@ fn simple(source: &SignalSource, subject: &Map<String, Value>) -> Result<Target,
         _ => return Err(SignalFault::UnknownFormat),
     }
     Ok(target)
+}
+
+/// An address as identities are asked for theirs. A name without `@` is none, and would match nobody.
+fn email(text: &str) -> Result<Arc<str>, SignalFault> {
+    text.contains('@').then(|| text.to_lowercase().into()).ok_or(SignalFault::Malformed)
 }
 
 /// The format that a subject names; drafts called it `subject_type`, or left it out of complex ones.
@@ -277,6 +281,8 @@ mod tests {
             (json!({"format": "iss_sub", "iss": "https://idp.test"}), SignalFault::Malformed),
             (json!({"format": "email", "email": ""}), SignalFault::Malformed),
             (json!({"format": "email", "email": ["a@b"]}), SignalFault::Malformed),
+            (json!({"format": "email", "email": "ann"}), SignalFault::Malformed),
+            (json!({"format": "account", "uri": "acct:ann"}), SignalFault::Malformed),
             (json!({"format": "opaque", "id": "x".repeat(1_025)}), SignalFault::Malformed),
             (json!({"format": "phone_number", "phone_number": "+1"}), SignalFault::UnknownFormat),
             (

@@ -52,6 +52,7 @@ FAULTS = {
     "foreign host": ("GET", "/api/sessions", "key Host evil.example", {}, 421, "foreign_host", "Host must be localhost"),
     "foreign origin": ("POST", "/api/revoke", "key Origin https://evil.example", {"json": {}}, 403, "foreign_origin", "another site"),
     "revoke without a field": ("POST", "/api/revoke", "key", {"json": {}}, 400, "bad_request", "name whom to revoke"),
+    "email that is none": ("POST", "/api/revoke", "key", {"json": {"email": "ann"}}, 400, "bad_request", "an address, with @"),
     "malformed JSON": ("POST", "/api/revoke", "key Content-Type application/json", {"content": "{"}, 400, "bad_request", "no JSON"),
     "form as order": ("POST", "/api/revoke", "key", {"data": {"subject": "x"}}, 415, "not_json", "application/json"),
     "method": ("DELETE", f"/api/sessions/{GONE}", "key", {}, 405, "method_not_allowed", "does not take that method"),

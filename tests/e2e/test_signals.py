@@ -111,6 +111,7 @@ def test_subjects_by_token_and_by_what_this_gateway_cannot_match(world, start, t
         {"format": "phone_number", "phone_number": "+12065550100"},
         {"format": "complex", "tenant": {"format": "opaque", "id": "t"}},
         {"format": "email"},
+        {"format": "email", "email": "ann"},
     ]:
         answer = push(gateway, transmitter.event(sub_id=subject))
         assert err(answer) == (400, "invalid_request"), answer.text
@@ -118,6 +119,16 @@ def test_subjects_by_token_and_by_what_this_gateway_cannot_match(world, start, t
     drafted = transmitter.claims(payload={"subject": {"format": "opaque", "id": parts.ANN}}, sub_id=None)
     assert push(gateway, transmitter.sign(drafted)).status_code == 202
     assert look(world, gateway, other).status_code == 401
+    for claim in ({"jti": 5}, {"iat": "now"}, {"aud": [AUDIENCE, 5]}):
+        answer = push(gateway, transmitter.event(**claim))
+        assert err(answer) == (400, "invalid_request") and f"claim {next(iter(claim))} has the wrong type" in answer.text
+
+
+def test_an_event_that_comes_late_stands_as_long_as_another(world, start, transmitter):
+    gateway = start(signalled(world, "signals-late"))
+    assert push(gateway, transmitter.event(iat=int(time.time()) - 40 * 86_400)).status_code == 202
+    [revocation] = Operator(gateway).get("/api/revocations")["revocations"]
+    assert revocation["at"] < revocation["until"] and revocation["until"] > gateway.line("order", order="revoke")["time"]
 
 
 def test_an_event_that_tests_the_stream_or_is_unknown_changes_nothing(world, start, transmitter):

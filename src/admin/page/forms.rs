@@ -97,7 +97,9 @@ pub(super) async fn transcript(
 
 pub(super) async fn revoke(State(admin): State<Arc<Admin>>, caller: Caller, body: Bytes) -> Response {
     let done = own_fields(&admin, &caller, &body).and_then(|mut fields| {
-        let mut take = |name| fields.remove(name).filter(|text: &String| !text.trim().is_empty());
+        // What is pasted has blanks around it.
+        let mut take =
+            |name| fields.remove(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
         let asked = RevokeRequest {
             subject: take("subject"),
             token_id: take("token_id"),

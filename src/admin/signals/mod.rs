@@ -193,7 +193,7 @@ impl Admin {
                 None => name.to_owned(),
             };
             for target in targets {
-                let revocation = Revocation { target, at, until: at + LIFETIME };
+                let revocation = Revocation { target, at, until: now + LIFETIME };
                 let line = OrderLine {
                     order: OrderKind::Revoke,
                     operator: &operator,

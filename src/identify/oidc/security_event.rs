@@ -44,6 +44,9 @@ pub enum SecurityEventFault {
     /// It says when it expires, as tokens do and events do not.
     #[error("a security event does not expire (exp)")]
     Expires,
+    /// A claim is of another type than it must be.
+    #[error("claim {0} has the wrong type")]
+    WrongType(&'static str),
     /// `jti` is too long.
     #[error("jti has more than {MAX_ID} bytes")]
     LongId,
@@ -90,15 +93,25 @@ fn read(
     audience: &[String],
     now: SystemTime,
 ) -> Result<SecurityEvent, SecurityEventFault> {
-    jwt.is_for(audience)?;
+    let typed = |name| {
+        move |fault| match fault {
+            TokenFault::Malformed => SecurityEventFault::WrongType(name),
+            fault => fault.into(),
+        }
+    };
+    jwt.is_for(audience).map_err(typed("aud"))?;
     if jwt.claims.contains_key("exp") {
         return Err(SecurityEventFault::Expires);
     }
-    let id = jwt.text("jti")?.filter(|id| !id.is_empty()).ok_or(TokenFault::Missing("jti"))?;
+    let id = jwt
+        .text("jti")
+        .map_err(typed("jti"))?
+        .filter(|id| !id.is_empty())
+        .ok_or(TokenFault::Missing("jti"))?;
     if id.len() > MAX_ID {
         return Err(SecurityEventFault::LongId);
     }
-    let issued = jwt.date("iat")?.ok_or(TokenFault::Missing("iat"))?;
+    let issued = jwt.date("iat").map_err(typed("iat"))?.ok_or(TokenFault::Missing("iat"))?;
     if issued > now + CLOCK_SKEW {
         return Err(TokenFault::NotYetValid.into());
     }
