@@ -14,6 +14,7 @@
 //! machine can use up descriptors here that streams need. No secret is on any page.
 
 pub mod access;
+mod alarm;
 mod api;
 mod events;
 mod fault;
@@ -311,7 +312,7 @@ impl Admin {
         match self.access.operator(headers, peer.address, is_own) {
             Err(AccessDenied::BadKey) if !rules.tokens.is_empty() => {
                 let token = access::bearer(headers).ok_or(AccessDenied::BadKey)?;
-                self.token_operator(token).await.map(|(operator, _)| operator)
+                self.token_operator(token, peer.address).await.map(|(operator, _)| operator)
             }
             // A login outlives neither the proof that it began with, nor the rule that let it in.
             Ok(Operator { identity: Some(identity), login, .. }) => {
@@ -323,9 +324,17 @@ impl Admin {
     }
 
     /// Whom a token proves, and until when.
-    async fn token_operator(&self, token: &[u8]) -> Result<(Operator, SystemTime), AccessDenied> {
-        let (issuers, registry) = (self.state.gateway().issuers.clone(), self.state.registry());
-        self.rules().tokens.operator(&issuers, registry.revocations(), token).await
+    async fn token_operator(
+        &self,
+        token: &[u8],
+        remote: SocketAddr,
+    ) -> Result<(Operator, SystemTime), AccessDenied> {
+        let (gateway, registry) = (self.state.gateway(), self.state.registry());
+        self.check_honeytoken(&gateway, token, remote)?;
+        let rules = self.rules();
+        let identity = rules.tokens.identity(&gateway.issuers, token).await?;
+        self.check_honey_identity(&gateway, &identity, remote)?;
+        rules.tokens.judge(registry.revocations(), &identity)
     }
 
     /// The sessions of at most a second ago.

@@ -27,17 +27,6 @@ impl TokenRules {
         self.operate.rules.is_empty() && self.view.rules.is_empty()
     }
 
-    /// Who sent a token, and until when it counts. Waits once for an issuer's keys.
-    pub(super) async fn operator(
-        &self,
-        issuers: &Issuers,
-        revocations: &Revocations,
-        token: &[u8],
-    ) -> Result<(Operator, SystemTime), AccessDenied> {
-        let identity = self.identity(issuers, token).await?;
-        self.judge(revocations, &identity)
-    }
-
     /// What somebody may whose identity is proven, and until when.
     pub(super) fn judge(
         &self,
@@ -59,7 +48,12 @@ impl TokenRules {
         Ok((operator, identity.expires))
     }
 
-    async fn identity(&self, issuers: &Issuers, token: &[u8]) -> Result<Arc<Identity>, AccessDenied> {
+    /// Whom a token proves. Waits once for an issuer's keys.
+    pub(super) async fn identity(
+        &self,
+        issuers: &Issuers,
+        token: &[u8],
+    ) -> Result<Arc<Identity>, AccessDenied> {
         let verify = || issuers.verify(&mut self.cache.lock(), token, SystemTime::now());
         let verdict = match verify() {
             Verdict::Fetch(wanted) => {

@@ -11,8 +11,8 @@ use std::fmt;
 pub struct AlarmLine<'a> {
     /// Its configured name.
     pub honeytoken: &'a str,
-    /// In which session.
-    pub session: SessionId,
+    /// In which session; `None`: at the operator's listener.
+    pub session: Option<SessionId>,
     /// From where.
     pub remote: Remote,
     /// Whom it proves, where it is an identity.
@@ -24,7 +24,9 @@ pub struct AlarmLine<'a> {
 impl fmt::Display for AlarmLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Line::write(f, "alarm", |line| {
-            line.session(self.session);
+            if let Some(session) = self.session {
+                line.session(session);
+            }
             line.text("honeytoken", self.honeytoken.as_bytes());
             line.address("remote", self.remote.0);
             line.word("action", if self.cut { "cut" } else { "watch" });

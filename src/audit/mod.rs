@@ -202,6 +202,12 @@ pub fn admit_unpermitted(remote: Remote, is_begun: bool) -> bool {
     true
 }
 
+/// True when an alarm that this address causes is to be written. Alarms have a limit of their own, so that none is hidden by a
+/// flood of refusals before it.
+pub fn admit_alarm(remote: Remote) -> bool {
+    Unpermitted::of_alarms().take(remote.0.ip(), Instant::now())
+}
+
 /// True while lines of this address are written that it causes before it is permitted.
 pub fn has_room_for_unpermitted(remote: Remote) -> bool {
     Unpermitted::of_process().has_room(remote.0.ip(), Instant::now())

@@ -86,6 +86,12 @@ impl Unpermitted {
         &PROCESS
     }
 
+    /// That of alarms.
+    pub fn of_alarms() -> &'static Unpermitted {
+        static ALARMS: LazyLock<Unpermitted> = LazyLock::new(Unpermitted::default);
+        &ALARMS
+    }
+
     /// Asks for one line. False: it is left out, which was counted.
     pub fn take(&self, address: IpAddr, now: Instant) -> bool {
         self.ask(address, now, true)

@@ -180,7 +180,11 @@ pub fn render(workers: &[Arc<WorkerMetrics>], process: &ProcessFacts) -> String 
         "Upstream legs opened without TLS (unsafe_plaintext_upstream).",
         sum(&|w| &w.plaintext_upstreams),
     );
-    out.single("alarms_total", "Sessions in which a honeytoken was shown.", sum(&|w| &w.alarms));
+    out.single(
+        "alarms_total",
+        "Sessions, and requests to the operator's listener, in which a honeytoken was shown.",
+        sum(&|w| &w.alarms),
+    );
     let routes = by_route(workers, &process.routes);
     traffic(&mut out, &routes);
     out.single(

@@ -36,8 +36,8 @@ pub(super) async fn run(sink: Sink, sessions: SessionControl) {
             sessions.keep();
             ended = false;
         }
-        for lines in Unpermitted::of_process().report(Instant::now().into_std()) {
-            audit::left_out(&lines);
+        for limits in [Unpermitted::of_process(), Unpermitted::of_alarms()] {
+            limits.report(Instant::now().into_std()).iter().for_each(audit::left_out);
         }
         if sink.has_room()
             && let Some(news) = reported.news(sink.dropped(), Instant::now())

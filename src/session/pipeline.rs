@@ -80,8 +80,8 @@ struct StageContext {
 
 async fn run_stages<C>(accepted: Box<Accepted>, mut course: StageContext, _counted: C) {
     let (id, shared) = (course.registration.id(), accepted.origin.shared.clone());
-    let StageContext { admitted, deadline, trail, .. } = &mut course;
-    let sniffed = run_unless_evicted(&shared, admitted, to_sniffed(accepted, admitted, trail));
+    let StageContext { registration, admitted, deadline, trail } = &mut course;
+    let sniffed = run_unless_ended(&shared, registration, admitted, to_sniffed(accepted, admitted, trail));
     let sniffed = Box::pin(timeout_at(*deadline, sniffed)).await;
     let close = match sniffed {
         Err(_) => Close::Deadline(course.trail.stage()),
@@ -111,9 +111,10 @@ enum Sniffed {
     Cancel(Box<Cancel>),
 }
 
-/// Runs `f` before the permit, unless the connection is evicted to make room for another.
-async fn run_unless_evicted<T>(
+/// Does `work` before the permit, unless the connection is evicted to make room for another, or ordered to end.
+async fn run_unless_ended<T>(
     shared: &WorkerState,
+    registration: &Registration,
     admitted: &Admitted,
     work: impl Future<Output = Result<T, Close>>,
 ) -> Result<T, Close> {
@@ -124,6 +125,7 @@ async fn run_unless_evicted<T>(
             shared.metrics.limit(LimitHit::HalfOpen);
             Err(Close::Evicted)
         }
+        close = registration.ended() => Err(close),
     }
 }
 
@@ -163,8 +165,8 @@ async fn to_sniffed(
 
 /// identify → authorise → dial → relay, until the end.
 async fn from_start<S: Start>(start: Box<S>, shared: &WorkerState, course: &mut StageContext) -> Close {
-    let StageContext { admitted, deadline, trail, .. } = &mut *course;
-    let permitted = run_unless_evicted(shared, admitted, Box::pin(to_permitted(start, trail)));
+    let StageContext { registration, admitted, deadline, trail } = &mut *course;
+    let permitted = run_unless_ended(shared, registration, admitted, Box::pin(to_permitted(start, trail)));
     let permitted = timeout_at(*deadline, permitted).await;
     let authorised = match permitted {
         Err(_) => return Close::Deadline(course.trail.stage()),

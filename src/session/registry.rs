@@ -404,6 +404,21 @@ impl Registration {
         self.entry.id
     }
 
+    /// Waits for an end that means this session, before it has a relay that looks for orders.
+    pub(super) async fn ended(&self) -> Close {
+        poll_fn(|cx| {
+            let mut inbox = self.entry.inbox.lock();
+            if let Some(close @ (Close::Operator | Close::Revoked)) = inbox.orders.end {
+                return Poll::Ready(close);
+            }
+            if !inbox.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                inbox.waker = Some(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
     /// Where its facts are kept.
     pub(super) fn entry(&self) -> &Arc<Entry> {
         &self.entry

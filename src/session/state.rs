@@ -291,14 +291,27 @@ impl Session {
         }
     }
 
+    /// Raises the alarm where the user that a database client names is a honeytoken.
+    pub(super) fn on_database_user(&self, user: &[u8]) {
+        if let Some(honeytoken) = self.gateway.honeytokens.by_database_user(user) {
+            self.raise_alarm(honeytoken, None);
+        }
+    }
+
     /// Handles a honeytoken: one alarm per session, and the session's end where configured.
     pub(super) fn raise_alarm(&self, honeytoken: &Honeytoken, identity: Option<&Identity>) {
         if !self.is_alarmed.replace(true) {
             self.shared.metrics.alarm();
             let (session, remote, cut) = (self.id, self.remote, honeytoken.cuts);
-            let line = audit::AlarmLine { honeytoken: &honeytoken.name, session, remote, identity, cut };
+            let line = audit::AlarmLine {
+                honeytoken: &honeytoken.name,
+                session: Some(session),
+                remote,
+                identity,
+                cut,
+            };
             self.fact(|| audit::json_line(&line));
-            if audit::admit_unpermitted(self.remote, false) {
+            if audit::admit_alarm(self.remote) {
                 audit::alarm(&line);
             }
         }

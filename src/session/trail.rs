@@ -93,10 +93,8 @@ impl Trail {
     pub(super) fn set_database(&mut self, database: &[u8], client_user: &[u8], application: &[u8]) {
         let (database, client_user, application) = (database.into(), client_user.into(), application.into());
         let connecting = Connecting { database, client_user, application, user: None, statements: None };
-        if let Some(session) = &self.session
-            && let Some(honeytoken) = session.gateway.honeytokens.by_database_user(&connecting.client_user)
-        {
-            session.raise_alarm(honeytoken, None);
+        if let Some(session) = &self.session {
+            session.on_database_user(&connecting.client_user);
         }
         self.entry.facts.lock().database = Some(Box::new(connecting));
     }

@@ -176,6 +176,25 @@ def test_a_neighbour_on_the_machine_looks_and_gives_no_orders(world, start):
     assert ask(gateway, "/api/revoke", *body, user=other) == "200"
 
 
+@pytest.mark.parametrize("stage", ["handshake", "sniff", "identify"])
+def test_a_session_that_is_not_permitted_yet_ends_at_once_too(world, start, stage):
+    gateway = start(world.config(local(world, f"early-{stage}")))
+    operator = Operator(gateway)
+    connection = socket.create_connection(("127.0.0.1", gateway.port), 20)
+    if stage != "handshake":
+        connection = client_context(world).wrap_socket(connection, server_hostname="localhost")
+    if stage == "identify":
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 401")
+    [session] = parts.until(lambda: [one for one in operator.sessions() if one["stage"] == stage])
+    assert operator.post(f"/api/sessions/{session['id']}/end", reason="unknown").status_code == 200
+    with contextlib.suppress(OSError):
+        while connection.recv(1 << 16):
+            pass
+    # Without the order, the deadline would end it.
+    assert gateway.line("session closed", session=session["id"])["reason"] == "operator"
+
+
 def test_a_drain_lets_the_answer_finish(world, start):
     gateway = start(world.config(local(world, "operated-drain")))
     operator, token = Operator(gateway), world.issuer.token()
@@ -510,6 +529,37 @@ def test_a_honeytoken_raises_an_alarm_and_is_cut_or_watched(world, start):
     assert shown(world.issuer.token(parts.STRANGER)) in (403, "cut")
     assert gateway.line("alarm", honeytoken="old account")["subject"] == parts.STRANGER
     assert "staunch_alarms_total 3" in gateway.metrics()
+    # No flood of refusals hides it.
+    with client(world) as http:
+        for _ in range(150):
+            with contextlib.suppress(httpx.HTTPError):
+                http.get(f"https://localhost:{gateway.port}/look", headers={"Authorization": "Bearer none"})
+    assert shown(laid) in (401, "cut")
+    parts.until(lambda: len([line for line in gateway.lines() if line.get("honeytoken") == "in the wiki"]) == 2)
+
+
+def test_a_honeytoken_is_an_alarm_at_the_operators_listener_too(world, start):
+    laid, watched = world.issuer.token(), world.issuer.token()
+    digest = lambda token: hashlib.sha256(token.encode()).hexdigest()
+    honey = [
+        {"name": "in the wiki", "token_sha256": digest(laid)},
+        {"name": "in the build", "token_sha256": digest(watched), "action": "watch"},
+        {"name": "old account", "subject": parts.STRANGER},
+    ]
+    rules = {"operate": [{"issuer": "corp", "groups": ["agents"]}]}
+    gateway = start(world.config(local(world, "honey-operator")) | {"honeytoken": honey, "admin": rules})
+
+    def ask(token):
+        return httpx.get(gateway.operator("/api/sessions"), headers={"Authorization": f"Bearer {token}"}).status_code
+
+    assert ask(world.issuer.token()) == 200
+    assert not [line for line in gateway.lines() if line["event"] == "alarm"]
+    assert ask(laid) == 401 and gateway.line("alarm", honeytoken="in the wiki")["remote"].startswith("127.0.0.1:")
+    assert httpx.post(gateway.operator("/login"), data={"key": laid}).status_code == 401
+    assert ask(watched) == 200 and gateway.line("alarm", honeytoken="in the build")["action"] == "watch"
+    assert ask(world.issuer.token(parts.STRANGER)) == 403
+    assert gateway.line("alarm", honeytoken="old account")["subject"] == parts.STRANGER
+    assert "staunch_alarms_total 4" in gateway.metrics() and laid not in gateway.process.text()
 
 
 def test_an_admin_listener_that_others_reach_must_ask_who_they_are(world, tmp_path):

@@ -1,7 +1,8 @@
-"""A revocation ends what is live and refuses what comes, over every protocol, whether the client moves bytes or says nothing."""
+"""Over every protocol: a revocation ends what is live, whether it moves bytes or not, and refuses what comes; a honeytoken is an alarm."""
 
 import base64
 import contextlib
+import hashlib
 import json
 import socket
 import ssl
@@ -122,9 +123,9 @@ class Clients:
         talk.recv(20)
         return talk.recv
 
-    def database(self):
+    def database(self, user="ann", password=None):
         return psycopg.connect(
-            host="pg.gw.test", hostaddr="127.0.0.1", port=self.gateway.port, dbname="postgres", user="ann", password=self.token,
+            host="pg.gw.test", hostaddr="127.0.0.1", port=self.gateway.port, dbname="postgres", user=user, password=password or self.token,
             sslmode="verify-full", sslrootcert=self.world.ca, connect_timeout=20, autocommit=True,
         )  # fmt: skip
 
@@ -138,12 +139,12 @@ class Clients:
         connection.execute("select 1")
         return lambda: list(connection.notifies())
 
-    def shop(self):
+    def shop(self, user="whoever", password=None):
         context = Named(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(self.world.ca)
         context.name = "shop.gw.test"
         connection = pymysql.connect(
-            host="127.0.0.1", port=self.at_shop.port, user="whoever", password=self.token, ssl=context, connect_timeout=20
+            host="127.0.0.1", port=self.at_shop.port, user=user, password=password or self.token, ssl=context, connect_timeout=20
         )
         connection.cursor().execute("select 1")
         return connection
@@ -265,3 +266,69 @@ def test_every_session_ends_and_nobody_gets_in_again(world, place, start, by):
             operator.post(f"/api/sessions/{one['id']}/end")
     lines = [line for gateway in gateways for line in gateway.lines() if line["event"] == "session closed"]
     assert len([line for line in lines if line["reason"] == "revoked"]) >= len(shut_out)
+
+
+def alarms(gateways):
+    return [line for gateway in gateways for line in gateway.lines() if line["event"] == "alarm"]
+
+
+@pytest.mark.parametrize("action", ["cut", "watch"])
+@pytest.mark.parametrize("shown", ["token", "subject"])
+def test_a_honeytoken_raises_one_alarm_in_each_session(world, place, start, shown, action):
+    token = world.issuer.token()
+    laid = {"token_sha256": hashlib.sha256(token.encode()).hexdigest()} if shown == "token" else {"subject": parts.ANN}
+    honeytoken = {"name": "in the wiki", "action": action} | laid
+    gateways = [start(config | {"honeytoken": [honeytoken]}) for config in place.configs()]
+    clients, let_in = Clients(place, *gateways, token), []
+    kept = []
+    for kind in (kind for kind in KINDS if kind != "raw_silent"):
+        before = len(alarms(gateways))
+        with contextlib.suppress(AssertionError, *CUT):
+            kept.append(getattr(clients, kind)())
+            let_in.append(kind)
+        # A client whose connection is cut may come again.
+        parts.until(lambda before=before: len(alarms(gateways)) > before)
+    sessions = [line["session"] for line in alarms(gateways)]
+    assert len(sessions) == len(set(sessions))
+    assert let_in == ([] if action == "cut" else [kind for kind in KINDS if kind != "raw_silent"])
+    assert all((line["honeytoken"], line["action"]) == ("in the wiki", action) for line in alarms(gateways))
+    assert all(line.get("subject") == (parts.ANN if shown == "subject" else None) for line in alarms(gateways))
+    for gateway in gateways:
+        for one in Operator(gateway).sessions("?per_page=100"):
+            Operator(gateway).post(f"/api/sessions/{one['id']}/end")
+
+
+def test_a_user_of_a_database_that_nobody_uses_is_an_alarm_whatever_the_password(world, place, start):
+    honeytoken = {"name": "old account", "database_user": "svc_backup"}
+    gateways = [start(config | {"honeytoken": [honeytoken]}) for config in place.configs()]
+    clients = Clients(place, *gateways, world.issuer.token())
+    good, bad = clients.token, "hunter2-hunter2"
+
+    def redis(line):
+        tls = clients.tls("redis.gw.test")
+        tls.sendall(line.encode() + b"\r\n")
+        clients.drain(tls)
+
+    # Whoever logs in under another name is no alarm, and another name later in the session is one.
+    def later():
+        tls = clients.tls("redis.gw.test")
+        tls.sendall(f"AUTH ann {good}\r\n".encode())
+        assert tls.recv(100) == b"+OK\r\n" and alarms(gateways) == known
+        tls.sendall(f"AUTH svc_backup {good}\r\n".encode())
+        clients.drain(tls)
+
+    for use in (
+        lambda: clients.database("svc_backup", good).execute("select 1"),
+        lambda: clients.database("svc_backup", bad),
+        lambda: clients.shop("svc_backup", good),
+        lambda: clients.shop("svc_backup", bad),
+        lambda: redis(f"AUTH svc_backup {good}"),
+        lambda: redis(f"AUTH svc_backup {bad}"),
+        lambda: redis(f"HELLO 3 AUTH svc_backup {good}"),
+        later,
+    ):
+        known = alarms(gateways)
+        # It ends: what is cut has no session that could be used.
+        with contextlib.suppress(*CUT):
+            use()
+        parts.until(lambda: len(alarms(gateways)) == len(known) + 1)

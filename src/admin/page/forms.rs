@@ -197,7 +197,7 @@ pub(super) async fn log_in(
 ) -> Response {
     let fields = fields(&body);
     let proof = fields.get("key").map(|text| text.trim()).unwrap_or_default();
-    let (operator, lifetime) = match admin.proven(proof).await {
+    let (operator, lifetime) = match admin.proven(proof, remote).await {
         Ok(proven) => proven,
         Err(stranger) => {
             admin.log_failed_login("key", remote, &stranger.to_string());
@@ -226,14 +226,14 @@ impl Admin {
     }
 
     /// Whom a key or token proves, and for how long they may be logged in.
-    async fn proven(&self, proof: &str) -> Result<(Operator, Duration), AccessDenied> {
+    async fn proven(&self, proof: &str, remote: SocketAddr) -> Result<(Operator, Duration), AccessDenied> {
         if self.access.is_key(proof.as_bytes()) {
             return Ok((Operator::with_key(), LOGIN_LIFETIME));
         }
         if self.rules().tokens.is_empty() {
             return Err(AccessDenied::BadKey);
         }
-        let (operator, ends) = self.token_operator(proof.as_bytes()).await?;
+        let (operator, ends) = self.token_operator(proof.as_bytes(), remote).await?;
         let left = ends.duration_since(std::time::SystemTime::now()).unwrap_or_default();
         Ok((operator, left.min(LOGIN_LIFETIME)))
     }

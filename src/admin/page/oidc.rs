@@ -37,9 +37,12 @@ pub(super) async fn callback(
     let rules = admin.rules();
     let Some(login) = &rules.oidc_login else { return StatusCode::NOT_FOUND.into_response() };
     let attempt = cookie(&headers, ATTEMPT_COOKIE).unwrap_or_default();
-    let issuers = admin.state.gateway().issuers.clone();
-    let identity = login.finish(&issuers, &admin.access, attempt, query.as_deref().unwrap_or_default()).await;
+    let gateway = admin.state.gateway();
+    let issuers = &gateway.issuers;
+    let identity = login.finish(issuers, &admin.access, attempt, query.as_deref().unwrap_or_default()).await;
     let judged = identity.and_then(|identity| {
+        let honest = admin.check_honey_identity(&gateway, &identity, remote);
+        honest.map_err(AttemptFault::AccessDenied)?;
         let revocations = admin.state.registry().revocations();
         rules.tokens.judge(revocations, &Arc::new(identity)).map_err(AttemptFault::AccessDenied)
     });

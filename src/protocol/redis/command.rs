@@ -128,6 +128,8 @@ pub fn view(bytes: &[u8]) -> Vec<u8> {
 pub enum Login {
     /// AUTH, with or without a user's name, which counts for nothing beside a token.
     Auth {
+        /// The name; empty: none.
+        user: Vec<u8>,
         /// In the place of the password.
         token: Zeroizing<Vec<u8>>,
     },
@@ -135,6 +137,8 @@ pub enum Login {
     Hello {
         /// 2 or 3, if one is named.
         version: Option<u8>,
+        /// The user's name behind AUTH; empty: none.
+        user: Vec<u8>,
         /// In the place of the password behind AUTH.
         token: Option<Zeroizing<Vec<u8>>>,
         /// What the connection is to be called.
@@ -158,7 +162,8 @@ impl Login {
         let Some((name, arguments)) = words.split_first() else { return Login::Nothing };
         match name.to_ascii_uppercase().as_slice() {
             b"AUTH" => match arguments {
-                [token] | [_, token] => Login::Auth { token: Zeroizing::new(token.to_vec()) },
+                [token] => Login::Auth { user: Vec::new(), token: Zeroizing::new(token.to_vec()) },
+                [user, token] => Login::Auth { user: user.to_vec(), token: Zeroizing::new(token.to_vec()) },
                 _ => Login::Wrong("ERR wrong number of arguments for 'auth' command"),
             },
             b"HELLO" => hello(arguments),
@@ -172,8 +177,16 @@ impl Login {
     /// The token that is to be verified, if there is one.
     pub fn token(&self) -> Option<&[u8]> {
         match self {
-            Login::Auth { token } | Login::Hello { token: Some(token), .. } => Some(token),
+            Login::Auth { token, .. } | Login::Hello { token: Some(token), .. } => Some(token),
             _ => None,
+        }
+    }
+
+    /// The user that the client names; empty: none.
+    pub fn user(&self) -> &[u8] {
+        match self {
+            Login::Auth { user, .. } | Login::Hello { user, .. } => user,
+            _ => &[],
         }
     }
 
@@ -228,17 +241,18 @@ impl fmt::Debug for Login {
 fn hello(arguments: &[&[u8]]) -> Login {
     const SYNTAX: Login = Login::Wrong("ERR syntax error in HELLO");
     let Some((version, mut rest)) = arguments.split_first() else {
-        return Login::Hello { version: None, token: None, name: None };
+        return Login::Hello { version: None, user: Vec::new(), token: None, name: None };
     };
     let version = match *version {
         b"2" => 2,
         b"3" => 3,
         _ => return Login::Wrong("NOPROTO unsupported protocol version"),
     };
-    let (mut token, mut name) = (None, None);
+    let (mut user, mut token, mut name) = (Vec::new(), None, None);
     while let Some((option, values)) = rest.split_first() {
         match (option.to_ascii_uppercase().as_slice(), values) {
-            (b"AUTH", [_, word, more @ ..]) if token.is_none() => {
+            (b"AUTH", [named, word, more @ ..]) if token.is_none() => {
+                user = named.to_vec();
                 token = Some(Zeroizing::new(word.to_vec()));
                 rest = more;
             }
@@ -249,5 +263,5 @@ fn hello(arguments: &[&[u8]]) -> Login {
             _ => return SYNTAX,
         }
     }
-    Login::Hello { version: Some(version), token, name }
+    Login::Hello { version: Some(version), user, token, name }
 }

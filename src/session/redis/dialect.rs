@@ -92,6 +92,7 @@ impl Redis {
             (_, Some(_)) if !self.work.takes_logins() => return self.refuse(NO_LOGIN_HERE, edit),
             (_, Some(token)) => {
                 let (session, route) = (grant.session.clone(), grant.route.clone());
+                session.on_database_user(login.user());
                 let token = Zeroizing::new(token.to_vec());
                 let verifying = async move { verify(&session, &route, &token).await };
                 self.login = LoginState::Verifying(login, Box::pin(verifying));

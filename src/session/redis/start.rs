@@ -106,6 +106,7 @@ impl LoginDialect for RedisLogin {
             }
             start.login.plain.drain(..length);
             if let Some(token) = command.token() {
+                start.session.on_database_user(command.user());
                 match verify(&start.session, &start.route, token).await {
                     Ok(identity) => {
                         start.login.command = command;
