@@ -35,7 +35,7 @@ pub struct CertificateDetails {
     pub key: String,
     /// Begin and end of its time, in seconds since 1970.
     pub validity: Option<(i64, i64)>,
-    /// Its alternative names, at most [`DETAILED_NAMES`].
+    /// Its alternative names, at most `DETAILED_NAMES`.
     pub names: Vec<String>,
 }
 
