@@ -1,8 +1,10 @@
 //! A directory over its life: recovery, holds, erasure, retention.
 
+use super::super::format::envelope::Identities;
 use super::super::format::frame::Plane;
 use super::super::log::verify::verify as verify_log;
 use super::super::reader::verify::{Area, Report, verify};
+use super::super::reader::{Event, list, play};
 use super::super::settings::RetentionClass;
 use super::super::writer::tests::{Bench, Leg, NOW, down, text, up};
 use super::super::writer::{Mode, Recorder};
@@ -145,6 +147,95 @@ fn what_a_killed_process_left_is_entered_as_recovered() {
     // And the next segment has the next number and later times.
     record(&mut bench, 20..21);
     assert_eq!(bench.directory().segments().unwrap(), [1, 2, 3]);
+}
+
+fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_folder(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+    let mode = std::fs::metadata(from).unwrap().permissions();
+    std::fs::set_permissions(to, mode).unwrap();
+}
+
+/// What the readers say of a segment whose last frame begins at `start` and is cut at `cut`, before and after the gateway
+/// starts again.
+fn torn_at(killed: &std::path::Path, auditor: &Arc<Identities>, (start, cut): (u64, u64), restarts: bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("r");
+    copy_folder(killed, &root);
+    let directory = Directory::read(&root).unwrap();
+    let torn = directory.segment(2, "seg");
+    std::fs::OpenOptions::new().write(true).open(&torn).unwrap().set_len(cut).unwrap();
+    let names = |file: &std::path::Path, offset: u64| file == torn && offset == start;
+    let is_torn = cut > start;
+    let (sessions, faults) = list(&directory, None, &mut ()).unwrap();
+    let mut listed: Vec<u64> = sessions.iter().map(|session| session.session.0).collect();
+    listed.sort_unstable();
+    assert_eq!(listed, [1, 2, 9], "{cut}");
+    assert_eq!(faults.len(), usize::from(is_torn), "{cut}: {faults:?}");
+    assert!(faults.iter().all(|fault| names(&fault.file, fault.offset) && fault.reason.contains("cut")));
+    let mut said = Vec::new();
+    let take = |_, event| match event {
+        Event::Data(Plane::Down, Some(data)) => said.extend(data),
+        _ => {}
+    };
+    let faults = play(&directory, SessionId(9), Some(auditor), take).unwrap();
+    assert!(said == b"before" && faults.len() == usize::from(is_torn), "{cut}: {said:?} {faults:?}");
+    let found = verify(&directory, Some(auditor), Some(directory.gateway()), &mut ()).unwrap();
+    // The gateway may still be writing it: named, and no fault.
+    assert_eq!(found.faults().count(), 0, "{cut}: {:?}", found.findings);
+    let named = found.findings.iter().any(|finding| names(&finding.place.file, finding.place.offset));
+    assert_eq!(named, is_torn, "{cut}: {:?}", found.findings);
+    if restarts {
+        let mut bench = Bench::at(folder, auditor.clone(), |_| {});
+        bench.settle();
+        let entered = entries(&bench.directory());
+        let recovered = format!("recovered number=2 size={cut} valid={start} ");
+        assert!(entered.iter().any(|line| line.starts_with(&recovered)), "{cut}: {entered:?}");
+        assert_eq!(text_of(&bench, 9), b"before");
+        let found = report(&bench);
+        assert_eq!(found.faults().collect::<Vec<_>>(), Vec::<&super::super::reader::verify::Finding>::new());
+    }
+}
+
+#[test]
+fn a_last_frame_that_is_torn_at_any_byte_is_named_and_hides_nothing_before_it() {
+    type Last = fn(&mut Recorder, &mut super::super::writer::Tape, &mut Leg);
+    let kinds: [Last; 4] = [
+        |recorder, tape, leg| down(recorder, tape, &leg.seal(b"after")).unwrap(),
+        |recorder, tape, _| up(recorder, tape, b"asked").unwrap(),
+        |recorder, tape, _| recorder.fact(tape, br#"{"event":"late"}"#).unwrap(),
+        |recorder, tape, _| recorder.sealed_fact(tape, br#"{"event":"sealed"}"#).unwrap(),
+    ];
+    for (kind, write_last) in kinds.into_iter().enumerate() {
+        let mut bench = Bench::new(|_| {});
+        record(&mut bench, 1..3);
+        let mut recorder = Recorder::new(bench.archive.clone(), 0);
+        let mut leg = Leg::new(Suite::Aes128Gcm, 0);
+        let mut tape = leg.begin(&mut recorder, 9, Mode::Strict);
+        up(&mut recorder, &mut tape, b"ask").unwrap();
+        down(&mut recorder, &mut tape, &leg.seal(b"before")).unwrap();
+        bench.signer.turn();
+        let directory = bench.directory();
+        let length = || std::fs::metadata(directory.segment(2, "seg")).unwrap().len();
+        let start = length();
+        write_last(&mut recorder, &mut tape, &mut leg);
+        let end = length();
+        std::mem::forget((recorder, tape));
+        let Bench { folder, auditor, archive, signer } = bench;
+        drop(signer);
+        std::fs::remove_file(archive.directory.root().join("lock")).unwrap();
+        for cut in start..end {
+            let is_edge = cut < start + 2 || cut + 1 == end || cut == start + 32;
+            torn_at(&folder.path().join("r"), &auditor, (start, cut), is_edge || cut % 16 == kind as u64);
+        }
+        assert!(end > start + 32, "{start} {end}");
+    }
 }
 
 fn text_of(bench: &Bench, session: u64) -> Vec<u8> {
