@@ -260,7 +260,7 @@ pub(super) fn read_transcript(
 struct FactsBySession(HashMap<SessionId, Map<String, Value>>);
 
 impl Observer for FactsBySession {
-    fn fact(&mut self, session: SessionId, line: &[u8]) {
+    fn fact(&mut self, session: SessionId, _: u64, line: &[u8]) {
         let Ok(Value::Object(line)) = serde_json::from_slice::<Value>(line) else { return };
         let shown = ["route", "issuer", "subject", "client_version", "upstream_version"];
         let fields = self.0.entry(session).or_default();

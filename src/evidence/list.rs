@@ -224,7 +224,7 @@ impl Observer for Facts<'_> {
         self.progress.advance(offset, length);
     }
 
-    fn fact(&mut self, session: SessionId, line: &[u8]) {
+    fn fact(&mut self, session: SessionId, _: u64, line: &[u8]) {
         let Ok(Value::Object(line)) = serde_json::from_slice::<Value>(line) else { return };
         let arguments = self.arguments;
         let found = self.sessions.entry(session).or_default();

@@ -1,6 +1,5 @@
 //! A progress line on a terminal.
 
-use crate::names::SessionId;
 use crate::recording::reader::Observer;
 use std::cell::Cell;
 use std::io::{IsTerminal, Write};
@@ -99,8 +98,6 @@ impl Observer for &Progress {
     fn offset(&mut self, offset: u64, length: u64) {
         self.advance(offset, length);
     }
-
-    fn fact(&mut self, _: SessionId, _: &[u8]) {}
 }
 
 #[cfg(test)]

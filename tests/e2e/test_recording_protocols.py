@@ -428,6 +428,33 @@ def test_the_report_lists_the_certificates_of_both_legs_with_their_sessions(plac
         assert len(again) == row["sessions"], row
 
 
+def test_the_report_counts_a_connection_of_several_people_under_each(place, world, tmp_path):
+    bridge = place.bridge("app", "http/1.1")
+    people = [parts.ANN, parts.DAN]
+    ann, dan = (world.issuer.token(client) for client in people)
+    with socket.create_connection(("127.0.0.1", bridge.port), 10) as connection:
+        for token in (ann, ann, dan):
+            connection.sendall(request("app", token, "POST /echo HTTP/1.1", "Content-Length: 2", body=b"hi"))
+            got = b""
+            while not got.endswith(b"hi"):
+                got += connection.recv(1 << 16)
+            assert b" 200 " in got.split(b"\r\n")[0], got
+    session, *_ = place.recorded(bridge, route="app")
+    made = staunch("evidence", "--from", "1h", "-d", str(place.recordings.folder), "-o", str(tmp_path / "report"))
+    assert made.returncode == 0, made
+    population = [json.loads(line) for line in (tmp_path / "report/sessions.jsonl").read_text().splitlines()]
+    [line] = [line for line in population if line["session"] == session["session"]]
+    assert [(one["subject"], one["requests"]) for one in line["people"]] == [(people[0], 2), (people[1], 1)], line
+    first, second = line["people"]
+    assert first["first"] < first["last"] < second["first"] <= second["last"] <= line["ended"], line["people"]
+    report = json.loads((tmp_path / "report/report.json").read_text())
+    for person in people:
+        [row] = [row for row in report["people"] if row["subject"] == person]
+        sessions = [one for line in population for one in line["people"] if one["subject"] == person]
+        assert (row["sessions"], row["shared"]) == (len(sessions), 1) and row["requests"] == sum(one["requests"] for one in sessions), row
+        assert all(person in (tmp_path / "report" / name).read_text() for name in ("report.html", "report.md"))
+
+
 # --- all of it ----------------------------------------------------------------------------------------------------
 
 

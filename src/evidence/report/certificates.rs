@@ -73,12 +73,44 @@ pub(super) fn without_sessions(rows: &[Value]) -> Vec<Value> {
     rows
 }
 
+/// The rows of all routes together, for people: `routes` has how many sessions each had.
+pub(super) fn by_certificate(rows: &Value) -> Vec<Value> {
+    let mut found: Vec<Value> = Vec::new();
+    for row in rows.as_array().into_iter().flatten() {
+        let of_route = format!("{} ({})", text(&row["route"]), row["sessions"]);
+        let is_same = |known: &&mut Value| {
+            ["shown_by", "sha256", "verified"].iter().all(|field| known[*field] == row[*field])
+        };
+        match found.iter_mut().find(is_same) {
+            Some(known) => {
+                known["routes"] = format!("{}, {of_route}", text(&known["routes"])).into();
+                let sum = [&known["sessions"], &row["sessions"]].into_iter().filter_map(Value::as_u64).sum();
+                let sum: u64 = sum;
+                known["sessions"] = sum.into();
+                // Used last on another route.
+                if row["state"] == USED_AFTER_ITS_END || row["state"] == USED_BEFORE_ITS_TIME {
+                    known["state"] = row["state"].clone();
+                }
+            }
+            None => {
+                let mut first = row.clone();
+                first["routes"] = of_route.into();
+                found.push(first);
+            }
+        }
+    }
+    found
+}
+
+const USED_BEFORE_ITS_TIME: &str = "used before it was good";
+const USED_AFTER_ITS_END: &str = "used after its end";
+
 /// Of a certificate's time: whether it was used within it, and whether it ends soon.
 fn state((begin, end): (Option<i64>, Option<i64>), (first, last): (u64, u64), until: u64) -> &'static str {
     let seconds = |ns: u64| (ns / SECOND) as i64;
     match (begin, end) {
-        (Some(begin), _) if seconds(first) < begin => "used before it was good",
-        (_, Some(end)) if seconds(last) > end => "used after its end",
+        (Some(begin), _) if seconds(first) < begin => USED_BEFORE_ITS_TIME,
+        (_, Some(end)) if seconds(last) > end => USED_AFTER_ITS_END,
         (_, Some(end)) if seconds(until) > end => "in its time when used, over since",
         (_, Some(end)) if seconds(until) + EXPIRY_WARNING_DAYS * DAY > end => "ends within 30 days",
         (Some(_), Some(_)) => "good",

@@ -21,6 +21,13 @@ pub(super) fn colour(name: &str) -> &'static str {
 }
 
 const WIDTH: u64 = 720;
+/// Where labels of bars end, and bars begin.
+const LABEL_END: u64 = 272;
+const BAR_START: u64 = 280;
+const BAR_WIDTH: u64 = 340;
+/// The longest name of a cipher suite has 39.
+const LABEL_CHARACTERS: usize = 42;
+const LABEL_CHARACTERS_THAT_FIT: usize = 32;
 
 /// Bars from left to right, the largest first; at most `most`, the others together.
 pub(super) fn bars(counts: &[(&str, u64)], most: usize) -> String {
@@ -36,7 +43,7 @@ pub(super) fn bars(counts: &[(&str, u64)], most: usize) -> String {
     let height = rows.len() * 24 + 4;
     let mut svg = format!("<svg class=\"bars\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">");
     for (place, (name, count)) in rows.iter().enumerate() {
-        let (y, width) = (place * 24 + 3, (count * 380 / largest).max(2));
+        let (y, width) = (place * 24 + 3, (count * BAR_WIDTH / largest).max(2));
         let share = *count as f64 * 100.0 / total.max(1) as f64;
         let fill = match *name {
             "TLSv1.3" | "X25519MLKEM768" => colour("post-quantum hybrid"),
@@ -47,13 +54,19 @@ pub(super) fn bars(counts: &[(&str, u64)], most: usize) -> String {
                 known => known,
             },
         };
+        let name = shorten(name, LABEL_CHARACTERS);
+        // Whatever font there is, the label has its place.
+        let fit = match name.chars().count() > LABEL_CHARACTERS_THAT_FIT {
+            true => format!(" textLength=\"{}\" lengthAdjust=\"spacingAndGlyphs\"", LABEL_END - 4),
+            false => String::new(),
+        };
         let _ = write!(
             svg,
-            "<text x=\"232\" y=\"{}\" text-anchor=\"end\">{}</text><rect x=\"240\" y=\"{y}\" width=\"{width}\" height=\"17\" \
-             rx=\"2\" fill=\"{fill}\"/><text x=\"{}\" y=\"{}\">{count} <tspan class=\"share\">{share:.1} %</tspan></text>",
+            "<text x=\"{LABEL_END}\" y=\"{}\" text-anchor=\"end\"{fit}>{}</text><rect x=\"{BAR_START}\" y=\"{y}\" width=\"{width}\" \
+             height=\"17\" rx=\"2\" fill=\"{fill}\"/><text x=\"{}\" y=\"{}\">{count} <tspan class=\"share\">{share:.1} %</tspan></text>",
             y + 13,
-            escape(&shorten(name, 34)),
-            240 + width + 7,
+            escape(&name),
+            BAR_START + width + 7,
             y + 13,
         );
     }

@@ -24,12 +24,12 @@ pub(super) const CONTROLS: [Control; 7] = [
     Control {
         name: "NIST SP 800-53 SC-13 · SP 800-52r2",
         asks: "Approved cryptography",
-        shown: "Encryption, column “listed”. The cryptography is ring's, not FIPS-validated; that of recordings is age's (X25519, ChaCha20-Poly1305), neither",
+        shown: "Encryption: what SP 800-52r2 says stands beside each version, suite, group and key. The cryptography is ring's, not FIPS-validated; that of recordings is age's (X25519, ChaCha20-Poly1305), neither",
     },
     Control {
         name: "PCI DSS 10.2.1, 10.3.2–10.3.4, 10.7.2 · NIST SP 800-53 AU-9(3), AU-10 · ISO 27001 A.8.15",
         asks: "Audit logs are complete, protected by cryptography, and failures are found",
-        shown: "Verdict; Gaps: silences of the log, runs that were not stopped, bytes and sessions that were not recorded",
+        shown: "Verdicts and findings; Runs and gaps: silences of the log, runs that were not stopped, bytes and sessions that were not recorded",
     },
     Control {
         name: "PCI DSS 10.5.1 · NIST SP 800-53 AU-11 · HIPAA 164.316(b)(2) (six years)",
@@ -39,7 +39,7 @@ pub(super) const CONTROLS: [Control; 7] = [
     Control {
         name: "SOC 2 CC6.1 · PCI DSS 8.2 · NIST SP 800-53 IA-2, AC-3",
         asks: "Each access belongs to a person or a service, and is permitted",
-        shown: "Identity: sessions by subject and proof; refused requests by reason",
+        shown: "Identity: people with their sessions and times, proofs; refused requests by reason",
     },
     Control {
         name: "AICPA AU-C 530 · PCI DSS sampling",

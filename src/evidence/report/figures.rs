@@ -20,7 +20,7 @@ const COUNTED: [(&str, &str, &str); 14] = [
     ("upstream_verified", "How the upstream was verified", "facts.upstream_verified"),
     ("route", "Sessions by route", "route"),
     ("proof", "Proof of identity", "facts.proof"),
-    ("subject", "Sessions by subject", "subject"),
+    ("subject", "Sessions by subject (of several: the one that the closing line names)", "subject"),
     ("reason", "Why sessions ended", "facts.reason"),
     ("state", "State of the recordings", "state"),
 ];

@@ -1,5 +1,6 @@
 //! The report as one HTML page, for the screen and for paper.
 
+use super::certificates::by_certificate;
 use super::chart::{bars, escape, timeline};
 use super::figures::{counts, listed, object};
 use serde_json::Value;
@@ -28,8 +29,20 @@ fn rows(values: &Value, names: &[&str]) -> Vec<Vec<String>> {
     values.map(|value| names.iter().map(|name| cell(&value[*name])).collect()).collect()
 }
 
+/// The same with times in these columns as people read them: to the second.
+fn with_times(mut rows: Vec<Vec<String>>, columns: &[usize]) -> Vec<Vec<String>> {
+    for row in &mut rows {
+        for column in columns {
+            if let Some(text) = row[*column].get(..19) {
+                row[*column] = text.replace('T', " ");
+            }
+        }
+    }
+    rows
+}
+
 const STYLE: &str = "\
-:root{--ink:#1b2733;--soft:#5c6b7a;--line:#dfe4ea;--good:#0b6e4f;--bad:#c0392b;--paper:#fff}
+:root{color-scheme:light;--ink:#1b2733;--soft:#5c6b7a;--line:#dfe4ea;--good:#0b6e4f;--bad:#c0392b;--paper:#fff}
 *{box-sizing:border-box}body{margin:0;background:#eef1f4;color:var(--ink);font:14px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}
 main{max-width:900px;margin:24px auto;background:var(--paper);padding:44px 52px;box-shadow:0 1px 4px #0002}
 header{border-bottom:3px solid var(--ink);padding-bottom:14px;margin-bottom:22px}
@@ -40,22 +53,32 @@ p{margin:6px 0}.meta{color:var(--soft)}code{font:12px ui-monospace,'DejaVu Sans 
 .tile{border:1px solid var(--line);border-left:5px solid var(--soft);padding:9px 13px;border-radius:3px}
 .tile b{display:block;font-size:21px;line-height:1.25}.tile span{color:var(--soft);font-size:12px}
 .good{border-left-color:var(--good)}.good b{color:var(--good)}.bad{border-left-color:var(--bad)}.bad b{color:var(--bad)}
-table{border-collapse:collapse;width:100%;margin:8px 0;font-size:12px}th,td{text-align:left;padding:4px 8px 4px 0;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:break-word;max-width:22em}
+table{border-collapse:collapse;width:100%;margin:8px 0;font-size:12px}th,td{text-align:left;padding:4px 8px 4px 0;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}
 th{color:var(--soft);font-weight:600;white-space:nowrap}svg{width:100%;height:auto;display:block;font-size:12px;fill:var(--ink)}
 .share,.timeline text{fill:var(--soft)}.grid{stroke:var(--line)}.legend{font-size:12px;color:var(--soft)}
 .legend span{margin-right:18px}.legend i{display:inline-block;width:10px;height:10px;margin-right:6px;border-radius:2px}
 .two{display:grid;grid-template-columns:1fr 1fr;gap:0 34px}.none{color:var(--soft)}li{margin:4px 0}
 pre{background:#f4f6f8;padding:10px 12px;overflow-x:auto;font:12px ui-monospace,'DejaVu Sans Mono',monospace;white-space:pre-wrap}
 figure{margin:0;break-inside:avoid}h2,h3{break-after:avoid}tr{break-inside:avoid}
-@page{size:A4;margin:16mm 15mm}@media print{body{background:none;font-size:12px;-webkit-print-color-adjust:exact;print-color-adjust:exact}
+.word{white-space:nowrap}
+@media print{body{background:none;font-size:12px;-webkit-print-color-adjust:exact;print-color-adjust:exact}
 main{box-shadow:none;margin:0;padding:0;max-width:none}}";
 
-fn certificates(out: &mut String, all: &Value) {
+/// Text in one line, if it is short.
+fn word(value: &Value) -> String {
+    let text = cell(value);
+    match text.len() <= 16 {
+        true => format!("<span class=\"word\">{text}</span>"),
+        false => text,
+    }
+}
+
+fn certificates(out: &mut String, all: &[Value]) {
     let lines = |parts: &[String]| {
         let parts: Vec<&str> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
         parts.join("<br>")
     };
-    let rows = all.as_array().into_iter().flatten().map(|one| {
+    let rows = all.iter().map(|one| {
         let is_known = one["subject"] != "" || one["issuer"] != "";
         let issuer = match is_known {
             true => format!("<span class=\"meta\">issued by {}</span>", cell(&one["issuer"])),
@@ -64,17 +87,24 @@ fn certificates(out: &mut String, all: &Value) {
         let names = one["names"].as_array().into_iter().flatten().map(cell).collect::<Vec<_>>().join(", ");
         vec![
             cell(&one["shown_by"]),
-            cell(&one["route"]),
+            cell(&one["routes"]),
             lines(&[cell(&one["subject"]), names, issuer, format!("<code>{}</code>", cell(&one["sha256"]))]),
-            lines(&[cell(&one["key"]), format!("<span class=\"meta\">{}</span>", cell(&one["key_listed"]))]),
+            lines(&[word(&one["key"]), format!("<span class=\"meta\">{}</span>", cell(&one["key_listed"]))]),
             lines(&[cell(&one["not_after"]), cell(&one["state"])]),
             cell(&one["verified"]),
             cell(&one["sessions"]),
         ]
     });
     let rows: Vec<_> = rows.collect();
-    let heads =
-        ["shown by", "route", "subject, names, issuer, SHA-256", "key", "good until", "verified", "sessions"];
+    let heads = [
+        "shown by",
+        "routes",
+        "subject, names, issuer, SHA-256",
+        "key",
+        "good until",
+        "verified",
+        "sessions",
+    ];
     table(out, &heads, &rows);
     out.push_str("<p class=\"meta\">The sessions of each stand in <code>certificates.jsonl</code>.</p>");
 }
@@ -158,13 +188,31 @@ fn tiles(out: &mut String, report: &Value) {
     out.push_str("</div>");
 }
 
+/// Each page says whose it is, of which period, and which of how many.
+fn page_rules(report: &Value) -> String {
+    // Times and the gateway's identity have none of CSS's marks; nothing else gets in here.
+    let plain = |name: &str| -> String {
+        let text = crate::evidence::table::text(&report[name]);
+        text.chars().filter(|c| c.is_ascii_alphanumeric() || "-:.".contains(*c)).take(40).collect()
+    };
+    let text = "font:9px system-ui,sans-serif;color:#5c6b7a";
+    format!(
+        "@page{{size:A4;margin:16mm 15mm 18mm;@bottom-left{{content:\"Gateway {} · {} to {}\";{text}}}\
+         @bottom-right{{content:\"Page \" counter(page) \" of \" counter(pages);{text}}}}}",
+        plain("gateway"),
+        plain("from").get(..10).unwrap_or_default(),
+        plain("to").get(..10).unwrap_or_default()
+    )
+}
+
 /// Writes the report.
 pub(super) fn write(report: &Value) -> String {
     let mut out = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>Evidence {} to {}</title><style>{STYLE}</style></head><body><main>",
+         <title>Evidence {} to {}</title><style>{STYLE}{}</style></head><body><main>",
         cell(&report["from"]),
-        cell(&report["to"])
+        cell(&report["to"]),
+        page_rules(report)
     );
     let day = |name: &str| cell(&report[name]).get(..16).unwrap_or_default().replace('T', " ");
     let route =
@@ -207,9 +255,17 @@ pub(super) fn write(report: &Value) -> String {
     }
     figure(&mut out, report, "upstream_verified");
     out.push_str("<h2>Certificates</h2>");
-    certificates(&mut out, &report["certificates"]);
+    certificates(&mut out, &by_certificate(&report["certificates"]));
     out.push_str("<h2>Identity</h2>");
-    ["route", "subject", "proof", "refusals", "statuses"].iter().for_each(|id| figure(&mut out, report, id));
+    figure(&mut out, report, "route");
+    out.push_str("<h3>People: a session of several counts under each of them</h3>");
+    let names = ["subject", "issuer", "sessions", "shared", "requests", "first", "last"];
+    table(&mut out, &names, &with_times(rows(&report["people"], &names), &[5, 6]));
+    out.push_str(
+        "<p class=\"meta\">Counted by <code>people</code>; there stands the time of each over each session. \
+         “Shared”: of these sessions, those of several people.</p>",
+    );
+    ["subject", "proof", "refusals", "statuses"].iter().for_each(|id| figure(&mut out, report, id));
     out.push_str("<h2>Recordings</h2>");
     ["state", "reason"].iter().for_each(|id| figure(&mut out, report, id));
     out.push_str("<h2>Sessions that were not recorded</h2>");
@@ -224,7 +280,7 @@ pub(super) fn write(report: &Value) -> String {
     );
     out.push_str("<h2>Keeping</h2><h3>Holds, releases, erasures</h3>");
     let names = ["entry", "time", "what", "session", "reason"];
-    table(&mut out, &names, &rows(&report["events"]["orders"], &names));
+    table(&mut out, &names, &with_times(rows(&report["events"]["orders"], &names), &[1]));
     let _ = write!(
         out,
         "<p>Segments deleted by retention: {}. Held sessions: {}. Erased: {}.</p>",
@@ -234,9 +290,13 @@ pub(super) fn write(report: &Value) -> String {
     );
     out.push_str("<h2>Runs and gaps</h2>");
     let names = ["entry", "begun", "last", "stopped", "version", "configuration"];
-    table(&mut out, &names, &rows(&report["events"]["runs"], &names));
+    table(&mut out, &names, &with_times(rows(&report["events"]["runs"], &names), &[1, 2]));
     out.push_str("<h3>Silences of the log while the gateway ran</h3>");
-    table(&mut out, &["from", "to"], &rows(&report["events"]["silences"], &["from", "to"]));
+    table(
+        &mut out,
+        &["from", "to"],
+        &with_times(rows(&report["events"]["silences"], &["from", "to"]), &[0, 1]),
+    );
     out.push_str("<h2>Controls</h2>");
     let names = ["control", "asks", "shown"];
     table(&mut out, &names, &rows(&report["controls"], &names));
@@ -248,6 +308,8 @@ pub(super) fn write(report: &Value) -> String {
         cell(&sample["asked"]),
         cell(&sample["seed"])
     );
+    let names = ["place", "session", "begun", "route", "subject", "segments"];
+    table(&mut out, &names, &with_times(rows(&sample["sessions"], &names), &[2]));
     out.push_str("<h2>What this report does not prove</h2><ul>");
     for limit in report["not_proved"].as_array().into_iter().flatten() {
         let _ = write!(out, "<li>{}</li>", cell(limit));

@@ -1,5 +1,6 @@
 //! The report in Markdown.
 
+use super::certificates::by_certificate;
 use super::figures::{counts, listed, object};
 use crate::audit::printable;
 use serde_json::Value;
@@ -77,10 +78,13 @@ pub(super) fn write(report: &Value) -> String {
             .collect();
         table(&mut out, &["value", figure["counted"].as_str().unwrap_or("count"), "listed"], &rows);
     }
+    out.push_str("## People\n\nA session of several counts under each of them, by `people`.\n\n");
+    let names = ["subject", "issuer", "sessions", "shared", "requests", "first", "last"];
+    table(&mut out, &names, &rows(&report["people"], &names));
     out.push_str("## Certificates\n\n");
     let names = [
         "shown_by",
-        "route",
+        "routes",
         "subject",
         "issuer",
         "key",
@@ -91,7 +95,7 @@ pub(super) fn write(report: &Value) -> String {
         "sessions",
         "sha256",
     ];
-    table(&mut out, &names, &rows(&report["certificates"], &names));
+    table(&mut out, &names, &rows(&by_certificate(&report["certificates"]).into(), &names));
     out.push_str("The sessions of each stand in `certificates.jsonl`.\n\n");
     out.push_str("## Keeping\n\n");
     let names = ["entry", "time", "what", "session", "reason"];
@@ -115,6 +119,8 @@ pub(super) fn write(report: &Value) -> String {
         cell(&sample["asked"]),
         cell(&sample["seed"])
     );
+    let names = ["place", "session", "begun", "route", "subject", "segments"];
+    table(&mut out, &names, &rows(&sample["sessions"], &names));
     out.push_str("## What this report does not prove\n\n");
     for limit in report["not_proved"].as_array().into_iter().flatten() {
         let _ = writeln!(out, "- {}", cell(limit));

@@ -17,6 +17,7 @@ mod figures;
 mod html;
 mod log_file;
 mod markdown;
+mod people;
 mod population;
 mod sample;
 
@@ -114,8 +115,9 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
         "totals": figures::totals(&population, &log, &unrecorded, (arguments.from.0, to)),
         "timeline": figures::timeline(&population, (arguments.from.0, to)),
         "events": figures::events(&log, (arguments.from.0, to)),
+        "people": people::people(&population),
         "certificates": certificates::without_sessions(&certificates),
-        "sample": { "seed": arguments.seed, "asked": arguments.sample, "drawn": sample.len() },
+        "sample": { "seed": arguments.seed, "asked": arguments.sample, "drawn": sample.len(), "sessions": sample::shown(&sample) },
         "unrecorded_named": { "logs": arguments.log, "sessions": unrecorded.len() },
         "controls": controls::CONTROLS.iter().map(|control| json!({
             "control": control.name, "asks": control.asks, "shown": control.shown,

@@ -3,6 +3,7 @@
 use super::super::EvidenceFault;
 use super::super::progress::Progress;
 use super::super::table::{Row, keep_fields, text};
+use super::people::People;
 use crate::names::SessionId;
 use crate::recording::directory::Directory;
 use crate::recording::reader::log_view::LogView;
@@ -27,6 +28,8 @@ pub(super) struct Member {
     pub(super) row: Row,
     /// Certificates that its legs showed.
     pub(super) certificates: Vec<Value>,
+    /// Who spoke over it.
+    pub(super) people: People,
     requests: Requests,
 }
 
@@ -42,6 +45,7 @@ struct Requests {
 struct Found {
     fields: Map<String, Value>,
     certificates: Vec<Value>,
+    people: People,
     requests: Requests,
 }
 
@@ -59,7 +63,7 @@ impl Observer for Reading {
         self.progress.advance(offset, length);
     }
 
-    fn fact(&mut self, session: SessionId, line: &[u8]) {
+    fn fact(&mut self, session: SessionId, time: u64, line: &[u8]) {
         let Ok(Value::Object(line)) = serde_json::from_slice::<Value>(line) else { return };
         let found = self.sessions.entry(session).or_default();
         let event = line.get("event").map(text).unwrap_or_default();
@@ -80,6 +84,7 @@ impl Observer for Reading {
             }
             _ => {}
         }
+        found.people.take(time, &event, &line);
         keep_fields(&mut found.fields, &event, line);
     }
 }
@@ -97,7 +102,7 @@ impl Population {
         let mut rows = Vec::new();
         for summary in sessions {
             all.insert(summary.session);
-            let Found { fields, certificates, requests } =
+            let Found { fields, certificates, people, requests } =
                 reading.sessions.remove(&summary.session).unwrap_or_default();
             let is_in_period = summary.first < period.1 && summary.last >= period.0;
             let is_of_route =
@@ -105,7 +110,12 @@ impl Population {
             if is_in_period && is_of_route {
                 let is_held = log.held.contains(&summary.session);
                 let erased = log.erased.get(&summary.session).map(|(entry, _)| *entry);
-                rows.push(Member { row: Row { summary, fields, is_held, erased }, certificates, requests });
+                rows.push(Member {
+                    row: Row { summary, fields, is_held, erased },
+                    certificates,
+                    people,
+                    requests,
+                });
             }
         }
         Ok(Population { rows, all, faults, period })
@@ -128,6 +138,7 @@ impl Member {
         let shown = ["gateway", "client", "upstream"].into_iter();
         let shown = shown.filter_map(|by| Some((by.to_owned(), Value::from(self.certificate(by)?))));
         line["certificates"] = Value::Object(shown.collect());
+        line["people"] = self.people.to_json(self.row.summary.last);
         line["key_exchange"] = json!({ "client": self.class("client"), "upstream": self.class("upstream") });
         line
     }

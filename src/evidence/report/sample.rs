@@ -72,6 +72,19 @@ pub(super) fn draw(
     Ok(sample.collect())
 }
 
+/// What the report shows of each session that was drawn.
+pub(super) fn shown(sample: &[Value]) -> Vec<Value> {
+    let shown = sample.iter().map(|drawn| {
+        let facts = &drawn["facts"];
+        let segments = facts["segments"].as_array().into_iter().flatten().map(Value::to_string);
+        json!({
+            "place": drawn["place"], "session": drawn["session"], "begun": facts["begun"], "route": facts["route"],
+            "subject": facts["subject"], "segments": segments.collect::<Vec<_>>().join(" "),
+        })
+    });
+    shown.collect()
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -43,8 +43,8 @@ pub trait Observer {
     fn segment(&mut self, _place: usize, _count: usize) {}
     /// Of this segment, `offset` of `length` bytes are read.
     fn offset(&mut self, _offset: u64, _length: u64) {}
-    /// A fact of a session that anybody may read, or that an identity opened.
-    fn fact(&mut self, _session: SessionId, _line: &[u8]) {}
+    /// A fact of a session that anybody may read, or that an identity opened, and its frame's time.
+    fn fact(&mut self, _session: SessionId, _time: u64, _line: &[u8]) {}
 }
 
 /// An observer that ignores everything.
@@ -91,11 +91,11 @@ fn list_segment(
         observer.offset(frame.offset, file.length);
         if frame.head.kind == Kind::Fact {
             match (frame.head.flags & SEALED, &keys) {
-                (0, _) => observer.fact(frame.head.session, &frame.payload),
+                (0, _) => observer.fact(frame.head.session, frame.head.time, &frame.payload),
                 (_, None) => {}
                 (_, Some(keys)) => match keys.open_fact(&frame) {
                     None => {}
-                    Some(Ok(line)) => observer.fact(frame.head.session, &line),
+                    Some(Ok(line)) => observer.fact(frame.head.session, frame.head.time, &line),
                     Some(Err(why)) => faults.push(file.fault(frame.offset, why)),
                 },
             }

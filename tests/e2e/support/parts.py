@@ -22,6 +22,7 @@ TOOLS = HERE.parent.parent / ".tools"
 
 # subject.group.audience.seconds
 ANN = "ann.agents.staunch.600"
+DAN = "dan.agents.staunch.600"
 BRIEF = "brief.agents.staunch.3"
 STRANGER = "eve.visitors.staunch.600"
 ELSEWHERE = "ann.agents.elsewhere.600"
@@ -69,7 +70,7 @@ class Issuer:
         self.start()
 
     def start(self) -> None:
-        clients = json.dumps([ANN, BRIEF, STRANGER, ELSEWHERE])
+        clients = json.dumps([ANN, DAN, BRIEF, STRANGER, ELSEWHERE])
         redirect = f"https://localhost:{self.operators_port}/login/callback"
         web = json.dumps([{"id": name, "redirect": redirect} for name in OPERATORS])
         native = json.dumps([CLI, CLI_BRIEF, CLI_MINUTE, CLI_HASTY])
