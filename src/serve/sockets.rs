@@ -1,6 +1,7 @@
 //! The listening sockets of a gateway, for clients and for the operator.
 
-use super::{StartFault, service_manager, system};
+use super::service_manager;
+use super::start_fault::{StartFault, system};
 use crate::config::Loaded;
 use crate::worker::{Bound, Layout, listen_fault};
 use std::net::TcpListener;

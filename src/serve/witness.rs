@@ -3,7 +3,7 @@
 //!
 //! Nobody logs in: who may have a checkpoint cosigned is decided by its signature.
 
-use super::{StartFault, system};
+use super::start_fault::{StartFault, system};
 use crate::metrics::WitnessFacts;
 use crate::net::bounded::{BoundedListener, Bounds};
 use crate::net::tls_listener::TlsListener;

@@ -19,22 +19,27 @@
 //! **The data path** pays one relaxed load of the shard's generation for each poll of a relay, of a line of memory that all
 //! sessions of the worker share. No lock is taken, and nothing is counted, for a record or a request.
 
-use crate::audit;
+mod entry;
+mod facts;
+
+use entry::{Counts, Inbox};
+
+pub(super) use entry::Entry;
+pub use entry::{Order, Snapshot};
+pub use facts::{Connecting, Facts};
+
 use crate::close::{Close, Stage};
-use crate::gateway::Route;
-use crate::metrics::RouteMetrics;
-use crate::names::{Direction, Reached, Remote, SessionId};
+use crate::names::{Remote, SessionId};
 use crate::policy::revocation::{Revocation, Revocations, TooMany};
 use crate::policy::{CLOCK_SKEW, Identity};
-use crate::relay::{Orders, OrdersFor, Progress, Transferred};
-use crate::tls::handshake;
+use crate::relay::{Orders, OrdersFor, Progress};
 use parking_lot::Mutex;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use tokio::time::Instant;
 
 /// The live sessions of all workers.
@@ -150,17 +155,6 @@ impl Registry {
     pub fn authorise_again(&self) {
         self.shards.iter().for_each(|shard| shard.order_all(Order::AuthoriseAgain));
     }
-}
-
-/// An order to one session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Finish what is under way, take nothing new.
-    Drain,
-    /// The configuration has changed: whoever is not permitted any more ends as at expiry.
-    AuthoriseAgain,
-    /// End now, for this reason.
-    End(Close),
 }
 
 /// The live sessions of one worker.
@@ -461,218 +455,6 @@ impl Orders for &Registration {
 
     fn wake_on_change(&self, waker: &Waker) {
         self.entry.inbox.lock().waker = Some(waker.clone());
-    }
-}
-
-/// A live session.
-pub(super) struct Entry {
-    id: SessionId,
-    pub(super) accepted: Instant,
-    listener: SocketAddr,
-    pub(super) facts: Mutex<Facts>,
-    /// Those of its route, once that is known.
-    pub(super) counters: OnceLock<Arc<RouteMetrics>>,
-    counts: Counts,
-    inbox: Mutex<Inbox>,
-}
-
-/// Orders that were not applied yet, and the waker.
-struct Inbox {
-    orders: OrdersFor,
-    waker: Option<Waker>,
-    /// Number of the revocations that were looked at.
-    revocations: u64,
-}
-
-#[derive(Default)]
-struct Counts {
-    up: AtomicU64,
-    down: AtomicU64,
-    records_up: AtomicU64,
-    records_down: AtomicU64,
-    requests: AtomicU64,
-    under_way: AtomicU32,
-}
-
-impl Entry {
-    /// Publishes what the session has moved, and counts for its route what that is more than before.
-    pub(super) fn count(&self, moved: &Transferred) {
-        let more = |published: &AtomicU64, now: u64| now - published.swap(now, Ordering::Relaxed).min(now);
-        let counts = &self.counts;
-        let (up, down) = (more(&counts.up, moved.up), more(&counts.down, moved.down));
-        let records_up = more(&counts.records_up, moved.records_up);
-        let records_down = more(&counts.records_down, moved.records_down);
-        let Some(route) = self.counters.get() else { return };
-        route.bytes(Direction::Up, up);
-        route.bytes(Direction::Down, down);
-        route.records(Direction::Up, records_up);
-        route.records(Direction::Down, records_down);
-    }
-
-    /// Sets an order and returns the waker.
-    fn take_order(&self, order: Order) -> Option<Waker> {
-        let mut inbox = self.inbox.lock();
-        inbox.orders.add(order);
-        inbox.waker.clone()
-    }
-
-    fn snapshot(entry: Arc<Self>, worker: usize) -> Snapshot {
-        let facts = entry.facts.lock().clone();
-        Snapshot {
-            id: entry.id,
-            worker,
-            listener: entry.listener,
-            age: entry.accepted.elapsed(),
-            facts,
-            up: entry.counts.up.load(Ordering::Relaxed),
-            down: entry.counts.down.load(Ordering::Relaxed),
-            requests: entry.counts.requests.load(Ordering::Relaxed),
-            under_way: entry.counts.under_way.load(Ordering::Relaxed),
-            entry,
-        }
-    }
-}
-
-impl OrdersFor {
-    /// The first reason to end counts.
-    fn add(&mut self, order: Order) {
-        match order {
-            Order::Drain => self.drain = true,
-            Order::AuthoriseAgain => self.authorise_again = true,
-            Order::End(close) => self.end = self.end.or(Some(close)),
-        }
-    }
-}
-
-/// A session's facts so far.
-#[derive(Clone)]
-pub struct Facts {
-    /// The stage it is in.
-    pub stage: Stage,
-    /// The client's address; the one that the PROXY protocol told where it is believed.
-    pub remote: Remote,
-    /// The name that the client asked for.
-    pub sni: Option<Arc<str>>,
-    /// True inside a tunnel.
-    pub tunnel: bool,
-    /// Its route.
-    pub route: Option<Arc<Route>>,
-    /// The last identity that was permitted or refused.
-    pub identity: Option<Arc<Identity>>,
-    /// The 64 identities before: requests of theirs may be in flight.
-    pub earlier: Vec<Arc<Identity>>,
-    /// The client leg.
-    pub client: Option<handshake::Facts>,
-    /// The upstream leg, and the address that it reached.
-    pub upstream: Option<(handshake::Facts, Reached)>,
-    /// The upstream connection stood before it was asked for.
-    pub dialled_ahead: bool,
-    /// What a database client wants to connect to, and as whom it does.
-    pub database: Option<Box<Connecting>>,
-}
-
-/// What a database client wants to connect to, and as whom it does.
-#[derive(Clone)]
-pub struct Connecting {
-    /// The database.
-    pub database: Box<[u8]>,
-    /// As whom the client says it comes.
-    pub client_user: Box<[u8]>,
-    /// What it calls itself.
-    pub application: Box<[u8]>,
-    /// The stored user, once it is known.
-    pub user: Option<Box<str>>,
-    /// Lines of statements that there were, once the session is over.
-    pub statements: Option<u64>,
-}
-
-impl Facts {
-    /// A database session's terms, as lines of the log have them.
-    pub(super) fn database(&self) -> Option<audit::DatabaseFacts<'_>> {
-        let Connecting { database, client_user, application, user, statements } =
-            &**self.database.as_ref()?;
-        let (user, statements) = (user.as_deref(), *statements);
-        Some(audit::DatabaseFacts { user, database, client_user, application, statements })
-    }
-
-    fn new(remote: Remote) -> Self {
-        Facts {
-            stage: Stage::Accept,
-            remote,
-            sni: None,
-            tunnel: false,
-            route: None,
-            identity: None,
-            earlier: Vec::new(),
-            client: None,
-            upstream: None,
-            dialled_ahead: false,
-            database: None,
-        }
-    }
-
-    /// All identities of the session.
-    pub fn identities(&self) -> impl Iterator<Item = &Arc<Identity>> {
-        self.identity.iter().chain(&self.earlier)
-    }
-
-    /// Sets the identity, perhaps another than before.
-    pub(super) fn set_identity(&mut self, identity: &Arc<Identity>) {
-        self.earlier.retain(|known| !Arc::ptr_eq(known, identity));
-        let before = self.identity.replace(identity.clone());
-        if let Some(before) = before.filter(|before| !Arc::ptr_eq(before, identity)) {
-            if self.earlier.len() >= EARLIER_IDENTITIES {
-                self.earlier.remove(0);
-            }
-            self.earlier.push(before);
-        }
-    }
-}
-
-/// Identities of one session that revocations look for, besides the last. A connection that carries more at a time is a
-/// proxy of the client's own.
-const EARLIER_IDENTITIES: usize = 64;
-
-/// A session's snapshot.
-#[derive(Clone)]
-pub struct Snapshot {
-    /// Its name.
-    pub id: SessionId,
-    /// The worker that runs it.
-    pub worker: usize,
-    /// The listener that accepted it.
-    pub listener: SocketAddr,
-    /// Time since it was accepted.
-    pub age: Duration,
-    /// What it has come to.
-    pub facts: Facts,
-    /// Application bytes from the client.
-    pub up: u64,
-    /// Application bytes from the upstream.
-    pub down: u64,
-    /// Requests that came, where the protocol has requests.
-    pub requests: u64,
-    /// Requests, transactions or commands that are under way.
-    pub under_way: u32,
-    entry: Arc<Entry>,
-}
-
-impl Snapshot {
-    /// Wakes an idle session so that it publishes its counters.
-    pub fn wake(&self) {
-        let waker = self.entry.inbox.lock().waker.clone();
-        waker.into_iter().for_each(Waker::wake);
-    }
-
-    /// Reads the published counters again. False: the session is over.
-    pub fn read_counts(&mut self) -> bool {
-        let counts = &self.entry.counts;
-        self.age = self.entry.accepted.elapsed();
-        self.up = counts.up.load(Ordering::Relaxed);
-        self.down = counts.down.load(Ordering::Relaxed);
-        self.requests = counts.requests.load(Ordering::Relaxed);
-        self.under_way = counts.under_way.load(Ordering::Relaxed);
-        self.entry.facts.lock().stage != Stage::Close
     }
 }
 

@@ -22,6 +22,7 @@ mod answer;
 mod body;
 pub mod connect;
 mod down;
+mod exchange;
 mod head;
 mod head_end;
 mod limits;
@@ -33,18 +34,14 @@ mod up;
 use std::collections::VecDeque;
 
 use self::body::Body;
-use self::head::Asked;
-use self::head_end::{Broken, HeadEnd};
+use self::exchange::{ClientReading, Exchange, Life, Reply, TunnelMasks, UpstreamReading};
+use self::head_end::Broken;
 pub use self::limits::Limits;
 use super::HttpDate;
 use super::bucket::Bucket;
-use super::{
-    Edit, Ended, Event, Fault, Fields, Http, Key, Kind, Refusal, RefusalReason, Request, Rewrite, Up,
-};
-use crate::mask::{Rules, Stream};
+use super::{Edit, Ended, Event, Fault, Fields, Http, Key, Refusal, RefusalReason, Request, Rewrite, Up};
 use crate::names::{Culprit, Direction, RequestId, SessionId};
 use crate::protocol::masked::{self, MaskReport, Masking, format_of};
-use std::sync::Arc;
 
 /// One client connection's HTTP/1.1.
 pub struct Http1 {
@@ -90,73 +87,6 @@ pub struct Http1 {
     clock: u64,
     /// Always empty: trailers of responses are held to the fixed names only.
     unguarded: Fields,
-}
-
-/// What the next byte from the client belongs to.
-#[derive(Debug)]
-enum ClientReading {
-    Head {
-        end: HeadEnd,
-        blank: bool,
-    },
-    Withheld(Asked),
-    Body(Body),
-    /// A body that masks look at.
-    Masked(Body, Box<Stream>),
-    /// An `Upgrade` went up and is not answered.
-    Agreeing,
-    Tunnel,
-    /// Input from the client is no longer accepted.
-    Closed,
-}
-
-/// What the next byte from the service belongs to.
-#[derive(Debug)]
-enum UpstreamReading {
-    Head {
-        end: HeadEnd,
-    },
-    Body(Body),
-    /// A body that masks look at.
-    Masked(Body, Box<Stream>),
-    Tunnel,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Life {
-    Serving,
-    Draining,
-    Over,
-}
-
-/// One request and its response, oldest in front.
-#[derive(Debug)]
-struct Exchange {
-    key: Key,
-    reply: Reply,
-    to_head: bool,
-    upgrade: bool,
-    close: bool,
-    sent: bool,
-    answered: bool,
-    up: u64,
-    down: u64,
-    /// The rules for its answer, and for what goes up through a tunnel.
-    mask_down: Option<Arc<Rules>>,
-    mask_up: Option<Arc<Rules>>,
-}
-
-/// The masks of a tunnel.
-#[derive(Debug, Default)]
-struct TunnelMasks {
-    up: Option<Box<Stream>>,
-    down: Option<Box<Stream>>,
-}
-
-#[derive(Debug)]
-enum Reply {
-    FromUpstream,
-    Refused { why: RefusalReason, id: Option<RequestId>, how: Ended },
 }
 
 impl Http1 {
@@ -523,35 +453,3 @@ impl Http for Http1 {
 const INTERIM_BYTES: u64 = 64 * 1024;
 /// Bytes of interim answers each second after that: a report in each, of any size in use.
 const INTERIM_BYTES_PER_SECOND: u64 = 4 * 1024;
-
-impl ClientReading {
-    const START: ClientReading = ClientReading::Head { end: HeadEnd::START, blank: false };
-}
-
-impl UpstreamReading {
-    const START: UpstreamReading = UpstreamReading::Head { end: HeadEnd::START };
-}
-
-impl Exchange {
-    fn new(key: Key, request: &Request, close: bool) -> Exchange {
-        Exchange {
-            key,
-            reply: Reply::FromUpstream,
-            to_head: request.method == b"HEAD",
-            upgrade: request.kind == Kind::Upgrade,
-            close,
-            sent: false,
-            answered: false,
-            up: 0,
-            down: 0,
-            mask_down: None,
-            mask_up: None,
-        }
-    }
-
-    /// Its end. One that was answered has all, whoever leaves first.
-    fn ended(&self, how: Ended) -> Event {
-        let how = if self.answered && self.sent { Ended::Whole } else { how };
-        Event::Ended { key: self.key, up: self.up, down: self.down, how }
-    }
-}

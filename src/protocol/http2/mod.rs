@@ -15,6 +15,7 @@ mod answer;
 mod budget;
 mod client_table;
 mod down;
+mod down_heads;
 mod frame;
 mod frame_rules;
 mod head;
@@ -23,16 +24,18 @@ mod limits;
 mod masks;
 mod own_data;
 mod own_frames;
+mod side;
 mod stream;
+mod stream_ends;
 mod stream_ids;
 mod up;
 mod up_control;
+mod up_heads;
 mod waiting;
 mod window;
 
 pub use limits::Limits;
 
-use super::hpack::Decoder;
 use super::{
     Edit, Ended, Event, Fault, Fields, Http, HttpDate, Key, Kind, Refusal, RefusalReason, Request, Rewrite,
     Up,
@@ -42,12 +45,13 @@ use crate::names::{Culprit, Direction, SessionId};
 use crate::protocol::masked::{self, MaskReport, Masking, format_of};
 use budget::Budget;
 use client_table::ClientTable;
-use frame::{CANCEL, HEAD, Head, MAX_FRAME};
+use frame::{CANCEL, HEAD, Head};
 use head::Pseudo;
 use late_data::LateData;
 use own_data::OwnData;
+use side::{Reading, Side};
 use std::collections::{HashMap, VecDeque};
-use stream::{Masked, Stream};
+use stream::Stream;
 use stream_ids::StreamIds;
 use waiting::{Discarded, Queue};
 
@@ -140,75 +144,6 @@ pub struct Http2 {
     cut: bool,
 }
 
-/// One direction's reader.
-struct Side {
-    decoder: Decoder,
-    reading: Reading,
-    /// Bytes of a frame head that is not whole.
-    head: [u8; HEAD],
-    held: usize,
-    /// Payload of a frame that is looked at.
-    payload: Vec<u8>,
-    /// A header block, gathered over HEADERS and CONTINUATION.
-    block: Vec<u8>,
-    /// The HEADERS frame that the block began with.
-    block_head: Option<Head>,
-    continuations: u32,
-    /// The stream that ends with the payload that passes just now.
-    finishing: Option<u32>,
-    /// The largest frame that this side may send.
-    max_frame: usize,
-    greeted: bool,
-}
-
-/// What the next byte belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reading {
-    /// The connection preface, of which this much was seen.
-    Preface(usize),
-    /// A frame's head.
-    Head,
-    /// The padding's length, the first byte of a padded DATA frame, on which depends what becomes of the frame.
-    Padding(Head),
-    /// Payload that passes.
-    Pass(usize),
-    /// Payload that is taken out.
-    Skip(usize),
-    /// A DATA frame that masks look at.
-    Masked(Masked),
-    /// Payload that is gathered, and taken out.
-    Gather(Head),
-    /// Payload that is gathered, and passes.
-    Watch(Head, usize),
-    /// All that comes is kept until the client gives credit.
-    Held,
-}
-
-impl Side {
-    fn new(reading: Reading) -> Self {
-        Side {
-            decoder: Decoder::default(),
-            reading,
-            head: [0; HEAD],
-            held: 0,
-            payload: Vec::new(),
-            block: Vec::new(),
-            block_head: None,
-            continuations: 0,
-            finishing: None,
-            max_frame: MAX_FRAME,
-            greeted: false,
-        }
-    }
-
-    /// True where a frame may be put in: between frames, and not inside a header block that passes.
-    fn at_boundary(&self) -> bool {
-        // What passes of a masked frame goes on in frames of its own.
-        let between = matches!(self.reading, Reading::Head | Reading::Masked(_) | Reading::Held);
-        between && self.held == 0 && self.block_head.is_none()
-    }
-}
-
 impl Http2 {
     /// A fresh connection; there is something to say to the client at once.
     pub fn new(limits: Limits) -> Self {
@@ -279,72 +214,6 @@ impl Http2 {
     pub fn tick(&mut self, milliseconds: u64) {
         self.budget.tick(milliseconds);
         self.clock += milliseconds;
-    }
-
-    /// A stream is over if both sides have sent all.
-    fn settle(&mut self, id: u32) {
-        if self.streams.get(&id).is_some_and(|stream| stream.up_done && stream.down_done) {
-            self.end(id, Ended::Whole);
-        }
-    }
-
-    fn end(&mut self, id: u32, how: Ended) {
-        if let Some(stream) = self.streams.remove(&id) {
-            let Stream {
-                up, down, up_done, down_done, answered, down_left, granted, mask_up, mask_down, ..
-            } = stream;
-            if mask_up.is_some() || mask_down.is_some() {
-                self.end_masks(id, mask_up, mask_down);
-            }
-            if !up_done {
-                self.ids.reset(id);
-            }
-            if !down_done {
-                self.late_data.stream_ended(granted, down);
-            }
-            // Who has all bytes that were announced may leave before the frame that says so.
-            let whole = up_done && answered && down_left == Some(0);
-            let how = if whole { Ended::Whole } else { how };
-            self.events.push_back(Event::Ended { key: id, up, down, how });
-            self.release();
-        }
-    }
-
-    /// True for a stream that the client has reason to think open.
-    fn is_open(&mut self, id: u32) -> bool {
-        self.streams.contains_key(&id) || self.queue.get_mut(id).is_some() || self.own_data.contains(id)
-    }
-
-    /// Ends a stream that the upstream never heard of. False: there is none.
-    fn end_waiting(&mut self, id: u32, how: Ended) -> bool {
-        let Some(Stream { up, up_done, mask_up, .. }) = self.queue.remove(id) else { return false };
-        self.end_masks(id, mask_up, None);
-        if !up_done {
-            self.ids.reset(id);
-        }
-        self.events.push_back(Event::Ended { key: id, up, down: 0, how });
-        true
-    }
-
-    fn end_streams(&mut self, how: Ended) {
-        self.queue.ids().into_iter().for_each(|id| _ = self.end_waiting(id, how));
-        let all: Vec<u32> = self.streams.keys().copied().collect();
-        all.into_iter().for_each(|id| self.end(id, how));
-    }
-
-    /// Lets streams go up that waited, as many as the upstream allows.
-    fn release(&mut self) {
-        while self.streams.len() < self.upstream_streams as usize {
-            let Some((id, stream, frames)) = self.queue.pop() else { return };
-            self.to_upstream.extend_from_slice(&frames);
-            self.last_forwarded = id;
-            self.streams.insert(id, stream);
-        }
-    }
-
-    /// The highest stream that was permitted, whether the upstream heard of it or not.
-    fn last_permitted(&self) -> u32 {
-        self.queue.last().unwrap_or(self.last_forwarded)
     }
 }
 
@@ -549,36 +418,6 @@ impl Http for Http2 {
 
     fn is_tunnel(&self) -> bool {
         false
-    }
-}
-
-impl Http2 {
-    /// Takes no more streams than those up to `last`, and says so, once.
-    fn go_away(&mut self, last: Key) {
-        if !std::mem::replace(&mut self.draining, true) {
-            // Streams on their way when this is said must be reset, through nobody's fault.
-            self.budget.exempt_resets();
-            frame::write_goaway(&mut self.to_client, last, frame::NO_ERROR);
-        }
-    }
-
-    fn ended(&mut self, culprit: Culprit, how: Ended) -> Result<(), Fault> {
-        let side = if culprit == Culprit::Client { &self.client } else { &self.upstream };
-        let cut =
-            !self.streams.is_empty() || !(side.at_boundary() || matches!(side.reading, Reading::Preface(_)));
-        if culprit == Culprit::Upstream && cut {
-            self.upstream_lost(RefusalReason::BadAnswer);
-        }
-        self.dead = true;
-        self.end_streams(how);
-        match cut {
-            true => Err(Fault {
-                culprit,
-                rule: "the connection ended with streams open or in a frame",
-                section: "RFC 9113 5.4",
-            }),
-            false => Ok(()),
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::policy::revocation::Target;
 use crate::relay::Transferred;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::task::Wake;
+use std::time::Duration;
 
 #[derive(Default)]
 struct Count(AtomicUsize);

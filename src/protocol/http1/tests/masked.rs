@@ -1,8 +1,9 @@
 //! Bodies under masks: values are overwritten whatever cuts them, and framing stays as it was.
 
 use super::*;
-use crate::mask::{Detector, HoldAction, HoldLimit, Mode, Rule};
+use crate::mask::{Detector, HoldAction, HoldLimit, Mode, Rule, Rules};
 use crate::protocol::masked::UNMASKABLE;
+use std::sync::Arc;
 use std::time::Duration;
 
 fn masking(mode: Mode) -> Masking {
