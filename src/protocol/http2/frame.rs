@@ -68,10 +68,15 @@ impl Head {
 
 /// Appends a frame.
 pub(super) fn write(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-    let [_, a, b, c] = (payload.len() as u32).to_be_bytes();
-    out.extend_from_slice(&[a, b, c, kind, flags]);
-    out.extend_from_slice(&stream.to_be_bytes());
+    write_head(out, Head { length: payload.len(), kind, flags, stream });
     out.extend_from_slice(payload);
+}
+
+/// Appends a frame's head, whose payload is to follow.
+pub(super) fn write_head(out: &mut Vec<u8>, head: Head) {
+    let [_, a, b, c] = (head.length as u32).to_be_bytes();
+    out.extend_from_slice(&[a, b, c, head.kind, head.flags]);
+    out.extend_from_slice(&head.stream.to_be_bytes());
 }
 
 /// Appends a header block as HEADERS and as many CONTINUATION frames as it needs.

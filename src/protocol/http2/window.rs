@@ -4,7 +4,9 @@
 //! client say that the gateway is. And bodies of refusals before the first permit took window that the upstream does
 //! not know to be gone: at most so many of its bytes are held back until the client gives credit.
 
-use super::frame::{END_STREAM, FLOW_CONTROL_ERROR, HEAD, Head, PROTOCOL_ERROR};
+use super::frame::{
+    DATA, END_STREAM, FLOW_CONTROL_ERROR, HEAD, Head, PADDED, PROTOCOL_ERROR, write, write_head,
+};
 use super::stream::Stream;
 use super::{Http2, MAX_UNREAD, Reading};
 use crate::protocol::{Edit, Fault, RefusalReason};
@@ -107,18 +109,39 @@ impl Http2 {
         }
         self.held_down.extend_from_slice(edit.rest());
         edit.skip(n);
-        Ok(())
+        if self.has_released() { self.read_held(edit) } else { Ok(()) }
     }
 
-    /// True when what was held may go on: the client has given credit, or the stream is over.
+    /// True when some of what was held may go on: the client has given credit, or the stream is over.
     pub(super) fn has_released(&self) -> bool {
         let Some(head) = self.held_down.first_chunk::<HEAD>().map(Head::parse) else { return false };
-        head.length as i64 <= self.client_connection_window || !self.streams.contains_key(&head.stream)
+        head.length as i64 <= self.client_connection_window
+            || self.part_released(&head) > 0
+            || !self.streams.contains_key(&head.stream)
+    }
+
+    /// Bytes of a held frame's payload that fit the window though the whole does not.
+    fn part_released(&self, head: &Head) -> usize {
+        let window = usize::try_from(self.client_connection_window).unwrap_or(0);
+        match head.length > window && !head.has(PADDED) {
+            true => window.min(self.held_down.len() - HEAD),
+            false => 0,
+        }
     }
 
     /// Reads what was held as though it came just now.
     pub(super) fn read_held(&mut self, edit: &mut Edit<'_>) -> Result<(), Fault> {
+        let head = self.held_down.first_chunk().map(Head::parse);
+        let part = head.map_or(0, |head| self.part_released(&head));
         let (mut held, mut out) = (std::mem::take(&mut self.held_down), Vec::new());
+        if let (Some(head), 1..) = (head, part) {
+            // A client may give credit only when it has had all that it allowed.
+            let mut frames = Vec::with_capacity(held.len() + HEAD);
+            write(&mut frames, DATA, head.flags & !END_STREAM, head.stream, &held[HEAD..HEAD + part]);
+            write_head(&mut frames, Head { length: head.length - part, ..head });
+            frames.extend_from_slice(&held[HEAD + part..]);
+            held = frames;
+        }
         self.upstream.reading = Reading::Head;
         let mut inner = Edit::new(&mut held, &mut out);
         let read = self.read_down(&mut inner);

@@ -185,9 +185,14 @@ fn what_the_upstream_sends_into_window_that_is_gone_is_held_until_there_is_credi
         let first = frame(DATA, 0, 3, &[1; 16_384]).repeat(3);
         let fourth = frame(DATA, END_STREAM, 3, &[2; 16_383]);
         let behind = [frame(PING, 0, 0, b"12345678"), frame(DATA, END_STREAM, 5, &[])].concat();
-        let (down, fault) =
-            feed_down(&mut http, &[first.clone(), fourth.clone(), behind.clone()].concat(), step);
-        assert_eq!((fault, down.len()), (None, first.len()), "the fourth would exceed the window by {debt}");
+        let all = [first.clone(), fourth, behind.clone()].concat();
+        let (down, fault) = feed_down(&mut http, &all, step);
+        let room = 65_535 - debt;
+        let sent: usize = data(&down).iter().map(|(_, n, _)| n).sum();
+        assert_eq!((fault, sent), (None, room), "the client's window is used to its last octet");
+        assert!(
+            down.starts_with(&first) && data(&down).iter().all(|(id, _, ends)| (*id, *ends) == (3, false))
+        );
         assert!(!http.wants_down());
         assert_eq!(http.in_flight(), 2);
         let run = feed(&mut http, &window(0, 32_768), 100);
@@ -195,10 +200,31 @@ fn what_the_upstream_sends_into_window_that_is_gone_is_held_until_there_is_credi
         let passed = u32::from_be_bytes(credit.1[..].try_into().unwrap()) as usize;
         assert_eq!(32_768 - passed, REFUSED_BODY_CREDIT as usize + debt, "the debt is made up for");
         assert!(http.wants_down());
-        assert_eq!(said(&mut http), [fourth, behind].concat());
+        let rest = [frame(DATA, END_STREAM, 3, &vec![2; debt]), behind].concat();
+        assert_eq!(said(&mut http), rest, "in pieces of {step}");
         assert_eq!(http.in_flight(), 0);
         assert!(!http.wants_down());
     }
+}
+
+#[test]
+fn what_is_held_goes_on_by_whatever_credit_there_is() {
+    let (mut http, debt) = indebted();
+    let bulk = frame(DATA, 0, 3, &[1; 16_384]).repeat(3);
+    feed_down(&mut http, &[bulk, frame(DATA, END_STREAM, 3, &[2; 16_383])].concat(), 100_000);
+    for n in 1..=debt {
+        assert_eq!(heard(&mut http, &window(0, 1)), [(3, 1, n == debt)], "octet {n} of {debt}");
+    }
+    // Padding does not come apart: such a frame waits for room for the whole of it.
+    let (mut http, debt) = indebted();
+    let bulk = frame(DATA, 0, 3, &[1; 16_384]).repeat(3);
+    let padded = frame(DATA, END_STREAM | PADDED, 3, &[&[9][..], &[2; 16_382]].concat());
+    let (down, fault) = feed_down(&mut http, &[bulk.clone(), padded.clone()].concat(), 100_000);
+    assert_eq!((fault, down), (None, bulk));
+    assert_eq!(feed(&mut http, &window(0, debt as u32 - 1), 100).fault, None);
+    assert!(said(&mut http).is_empty());
+    assert_eq!(feed(&mut http, &window(0, 1), 100).fault, None);
+    assert_eq!(said(&mut http), padded);
 }
 
 #[test]
