@@ -115,7 +115,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
         "totals": figures::totals(&population, &log, &unrecorded, (arguments.from.0, to)),
         "timeline": figures::timeline(&population, (arguments.from.0, to)),
         "events": figures::events(&log, (arguments.from.0, to)),
-        "people": people::people(&population),
+        "people": people::people(population.rows.iter().map(|member| (&member.people, member.row.summary.last))),
         "certificates": certificates::without_sessions(&certificates),
         "sample": { "seed": arguments.seed, "asked": arguments.sample, "drawn": sample.len(), "sessions": sample::shown(&sample) },
         "unrecorded_named": { "logs": arguments.log, "sessions": unrecorded.len() },

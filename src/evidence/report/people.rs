@@ -1,6 +1,5 @@
 //! Who spoke over a session: each person with the time in which it did.
 
-use super::population::Population;
 use crate::evidence::table::{text, time};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -60,8 +59,8 @@ impl People {
     }
 }
 
-/// All people of the period: a session of several counts under each of them.
-pub(super) fn people(population: &Population) -> Vec<Value> {
+/// All people of the period: a session of several counts under each of them. `sessions`: those of each session, and when it ended.
+pub(super) fn people<'a>(sessions: impl Iterator<Item = (&'a People, u64)>) -> Vec<Value> {
     #[derive(Default)]
     struct Sums {
         sessions: u64,
@@ -71,11 +70,10 @@ pub(super) fn people(population: &Population) -> Vec<Value> {
         times: Option<(u64, u64)>,
     }
     let mut found = BTreeMap::<(String, String), Sums>::new();
-    for member in &population.rows {
-        let people = &member.people.0;
+    for (People(people), end) in sessions {
         for person in people {
             let sums = found.entry((person.issuer.clone(), person.subject.clone())).or_default();
-            let end = if people.len() == 1 { member.row.summary.last } else { person.times.1 };
+            let end = if people.len() == 1 { end } else { person.times.1 };
             sums.sessions += 1;
             sums.shared += u64::from(people.len() > 1);
             sums.requests += person.requests;
