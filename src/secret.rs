@@ -26,9 +26,36 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A URL or an address as a fault shows it, in quotes: without user, password and query, which may be secrets.
+pub fn shown_url(text: &str) -> String {
+    let (scheme, rest) = text.split_at(text.find("://").map_or(0, |at| at + 3));
+    let (account, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("…@", rest));
+    match rest.find(['?', '#']) {
+        Some(at) => format!("\"{}{account}{}…\"", scheme.escape_debug(), rest[..=at].escape_debug()),
+        None => format!("\"{}{account}{}\"", scheme.escape_debug(), rest.escape_debug()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_what_may_be_a_secret() {
+        for (text, shown) in [
+            ("https://idp.test/a", "\"https://idp.test/a\""),
+            ("https://u:hunter2@idp.test/a", "\"https://…@idp.test/a\""),
+            ("https://u:hun/ter2@idp.test", "\"https://…@idp.test\""),
+            ("u:hunter2@idp.test:1", "\"…@idp.test:1\""),
+            ("https://idp.test/?key=hunter2", "\"https://idp.test/?…\""),
+            ("https://idp.test/#hunter2", "\"https://idp.test/#…\""),
+            ("https://u@idp.test?a=b@c", "\"https://…@c\""),
+            ("a\nb\"", "\"a\\nb\\\"\""),
+            ("", "\"\""),
+        ] {
+            assert_eq!(shown_url(text), shown, "{text}");
+        }
+    }
 
     #[test]
     fn debug_prints_nothing_of_the_secret() {

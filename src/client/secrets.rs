@@ -4,9 +4,13 @@ use super::fault::Fault;
 use crate::secret::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::builder::{TypedValueParser, ValueParserFactory};
+use clap::error::ErrorKind;
+use clap::{Arg, Command};
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
 use serde::{Deserialize, Serialize};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -21,6 +25,28 @@ pub enum Reference {
     Env(String),
     /// A file that only its owner may read.
     File(PathBuf),
+}
+
+/// Reads a reference from a command line. Unlike clap's own, its errors do not repeat the text.
+#[derive(Clone)]
+pub struct ReferenceParser;
+
+impl TypedValueParser for ReferenceParser {
+    type Value = Reference;
+
+    fn parse_ref(&self, command: &Command, _: Option<&Arg>, text: &OsStr) -> Result<Reference, clap::Error> {
+        let read =
+            text.to_str().ok_or_else(|| "a secret's reference is no text".to_owned()).and_then(str::parse);
+        read.map_err(|why| command.clone().error(ErrorKind::ValueValidation, why))
+    }
+}
+
+impl ValueParserFactory for Reference {
+    type Parser = ReferenceParser;
+
+    fn value_parser() -> ReferenceParser {
+        ReferenceParser
+    }
 }
 
 impl FromStr for Reference {
@@ -52,10 +78,18 @@ impl Reference {
     pub fn read(&self) -> Result<Secret, Fault> {
         let bytes = match self {
             Reference::Env(name) => std::env::var(name).map(String::into_bytes).map_err(|_| {
+                // Whoever writes the secret in the place of its name does not find it in the error.
+                let is_name = name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+                let name = if is_name { name.as_str() } else { "that stands there" };
                 Fault::Usage(format!("the environment variable {name} is not set, or is no text"))
             })?,
-            Reference::File(path) => read_private(path)?
-                .ok_or_else(|| Fault::Usage(format!("{}: there is no such file", path.display())))?,
+            Reference::File(path) => read_private(path)?.ok_or_else(|| {
+                let is_path = path.as_os_str().as_encoded_bytes().iter().any(|b| matches!(b, b'/' | b'.'));
+                Fault::Usage(match is_path {
+                    true => format!("{}: there is no such file", path.display()),
+                    false => "there is no file of the name that stands behind file:".to_owned(),
+                })
+            })?,
         };
         trimmed(bytes).ok_or_else(|| {
             let place = match self {

@@ -46,7 +46,7 @@ pub struct Arguments {
     pub user: Option<String>,
     /// Where the service's key or password stands now: env:NAME or file:PATH. It is copied into the folder, for its owner
     /// alone.
-    #[arg(long, value_name = "REFERENCE", value_parser = reference)]
+    #[arg(long, value_name = "REFERENCE")]
     pub secret: Option<Reference>,
     /// The name under which clients reach the gateway; `localhost` serves this machine alone.
     #[arg(long, value_name = "NAME", default_value = "localhost")]
@@ -69,8 +69,4 @@ pub struct Arguments {
     /// Log in at the issuer at once, with a browser, so that the first request has its token.
     #[arg(long)]
     pub login: bool,
-}
-
-fn reference(text: &str) -> Result<Reference, String> {
-    text.parse()
 }

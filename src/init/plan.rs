@@ -7,6 +7,7 @@ use crate::client::{Fault, login};
 use crate::config::{advice, pasted};
 use crate::net::https::HttpsUrl;
 use crate::secret::Secret;
+use crate::secret::shown_url;
 use rustls::pki_types::ServerName;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
@@ -280,11 +281,15 @@ fn read_issuer(text: &str) -> Result<String, String> {
     match meant.parse::<HttpsUrl>() {
         Ok(_) if url.contains(['?', '#', ' ', '\\', '"']) => {}
         Ok(_) if scheme.eq_ignore_ascii_case("https") => return Ok(meant),
-        Ok(_) => return Err(format!("{text:?} is no issuer, whose URL is always https; write {meant:?}")),
+        Ok(_) => {
+            return Err(format!(
+                "{} is no issuer, whose URL is always https; write {meant:?}",
+                shown_url(text)
+            ));
+        }
         Err(()) => {}
     }
-    // What stands before an `@` may be a password.
-    let shown = if text.contains('@') { "what stands there".into() } else { format!("{text:?}") };
+    let shown = shown_url(text);
     Err(format!("{shown} is no issuer; write https://host[:port][/path], as in `iss` of its tokens"))
 }
 
@@ -300,9 +305,10 @@ fn without_document(text: &str) -> String {
 fn read_authority(text: &str) -> Result<String, String> {
     match text == LETS_ENCRYPT || text.starts_with("https://") {
         true => Ok(text.to_owned()),
-        false => {
-            Err(format!("{text:?} is no authority; write {LETS_ENCRYPT}, or a directory's URL (https://…)"))
-        }
+        false => Err(format!(
+            "{} is no authority; write {LETS_ENCRYPT}, or a directory's URL (https://…)",
+            shown_url(text)
+        )),
     }
 }
 
@@ -332,7 +338,7 @@ fn read_upstream(text: &str) -> Result<String, String> {
                                         --user and --secret"
                 .into())
         }
-        _ => Err(format!("{text:?} is no upstream; {}", advice::upstream(text))),
+        _ => Err(format!("{} is no upstream; {}", shown_url(text), advice::upstream(text))),
     }
 }
 

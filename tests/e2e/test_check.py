@@ -91,6 +91,24 @@ def test_each_warning_looks_like_one_and_counts_with_strict(made, changes, more,
     assert strict.returncode == 1 and strict.stdout == "" and "count as faults (--strict)" in strict.stderr
 
 
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        ('[[issuer]]\nname = "b"\noidc = "https://me:hidden@idp.test"\naudience = ["x"]', 'https://…@idp.test" is no https URL'),
+        ('[[issuer]]\nname = "b"\noidc = "https://idp.test/?key=hidden"\naudience = ["x"]', "has a query or a fragment"),
+        ('[issuer.signals]\naudience = ["x"]\npoll = "https://me:hidden@idp.test/poll"', '@idp.test/poll" is no https URL'),
+        ('[traces]\nurl = "https://me:hidden@collector.test"', '@collector.test" is no https URL'),
+        ('[recording]\ndirectory = "r"\nauditors = []\ntimestamp = { url = "https://me:hidden@tsa.test", authority = "ca.pem" }', "no URL of an authority"),
+        ('[[listener]]\naddress = "me:hidden@gw.test:443"', "is no address with a port"),
+    ],
+)
+def test_a_url_with_a_password_is_named_without_it(made, more, said):
+    path = made / "url.toml"
+    path.write_text((made / "staunch.toml").read_text() + "\n" + more)
+    done = check(path)
+    assert done.returncode == 1 and said in done.stderr and "hidden" not in done.stderr, done.stderr
+
+
 class Banner(socketserver.BaseRequestHandler):
     """A server that speaks something else than TLS."""
 

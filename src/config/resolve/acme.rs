@@ -10,6 +10,7 @@ use crate::config::fault::FaultCollector;
 use crate::config::model::{self, OneOrMany, ServerCertificate, Text};
 use crate::names::RouteName;
 use crate::net::https::HttpsUrl;
+use crate::secret::shown_url;
 use crate::tls::peer_certificate::PeerCertificate;
 use crate::tls::server::{LeafSource, ServerIdentity};
 use base64::Engine;
@@ -156,7 +157,7 @@ impl Context<'_> {
         };
         let Ok(directory) = directory else {
             let advice = "write \"letsencrypt\", the https URL of a directory, or a name of [acme.authority]";
-            notes.fault(span.clone(), format!("{text:?} is no authority; {advice}"));
+            notes.fault(span.clone(), format!("{} is no authority; {advice}", shown_url(text)));
             return None;
         };
         let contact = self.acme.contact.clone();

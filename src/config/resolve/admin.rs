@@ -10,6 +10,7 @@ use crate::identify::oidc::LoginSettings;
 use crate::names::IssuerName;
 use crate::net::https::HttpsUrl;
 use crate::policy::{Policy, Rule};
+use crate::secret::shown_url;
 use crate::tls::PostQuantum;
 use crate::tls::server::{ClientCertificates, ServerIdentity, ServerSettings, server_config};
 use rustls::ServerConfig;
@@ -105,7 +106,8 @@ impl Context<'_> {
             let host = url.host();
             host.rsplit_once(':').map_or(host, |(name, _)| name).to_owned()
         });
-        let fault = || format!("{url:?} is not where browsers reach this; write https://name[:port]");
+        let fault =
+            || format!("{} is not where browsers reach this; write https://name[:port]", shown_url(url));
         let name = notes.take(span, name.ok_or_else(fault))?;
         if !hosts.contains(&name) {
             hosts.push(name);

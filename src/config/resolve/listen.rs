@@ -8,6 +8,7 @@ use crate::gateway::{Listener, MysqlListener, Network, Route, RouteProtocol};
 use crate::names::RouteName;
 use crate::protocol::mysql::Greeting;
 use crate::protocol::mysql::greeting::version;
+use crate::secret::shown_url;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use toml::Spanned;
@@ -189,7 +190,8 @@ pub(super) fn mysql_routes(
 }
 
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("{text:?} is no address with a port; {}", advice::address(text)))
+    text.parse()
+        .map_err(|_| format!("{} is no address with a port; {}", shown_url(text), advice::address(text)))
 }
 
 pub(super) fn network(text: &str) -> Result<Network, String> {

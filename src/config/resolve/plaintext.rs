@@ -7,6 +7,7 @@ use crate::config::model::{self, Text};
 use crate::dial::Upstream;
 use crate::dial::plaintext::PlaintextUpstream;
 use crate::gateway::RouteProtocol;
+use crate::secret::shown_url;
 use toml::Spanned;
 
 /// How addresses without TLS begin.
@@ -34,7 +35,8 @@ pub(super) fn upstream(
         model::Upstream::Address(address) => (address, route.upstream.span(), None),
         model::Upstream::Table(table) => (table.address.get_ref(), table.address.span(), Some(&**table)),
     };
-    let parsed = PlaintextUpstream::parse(text).map_err(|fault| format!("{text:?} is no upstream: {fault}"));
+    let parsed = PlaintextUpstream::parse(text)
+        .map_err(|fault| format!("{} is no upstream: {fault}", shown_url(text)));
     let address = notes.take(span.clone(), parsed);
     let address = match table.and_then(|table| table.peer_user.as_ref()) {
         None => address,

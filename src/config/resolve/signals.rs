@@ -6,6 +6,7 @@ use crate::identify::oidc::IssuerSettings;
 use crate::identify::signals::{PollSource, SignalSource};
 use crate::net::https::{self, HttpsClient, Limits};
 use crate::secret::Secret;
+use crate::secret::shown_url;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +55,8 @@ fn source(
             None
         }
         Some(text) => {
-            let fault = || format!("{:?} is no https URL; write https://host[:port]/path", text.get_ref());
+            let fault =
+                || format!("{} is no https URL; write https://host[:port]/path", shown_url(text.get_ref()));
             let url = notes.take(text.span(), text.get_ref().parse().map_err(|()| fault()))?;
             let https = match settings.ca.as_deref() {
                 Some(ca) => {

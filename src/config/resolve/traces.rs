@@ -3,6 +3,7 @@
 use crate::config::fault::FaultCollector;
 use crate::config::{model, secrets};
 use crate::net::https::{HttpsClient, HttpsUrl, pem_authorities};
+use crate::secret::shown_url;
 use crate::telemetry::{Destination, LIMITS, Tracer};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,10 +16,8 @@ pub(super) fn tracer(
 ) -> Option<Arc<Tracer>> {
     let written = written?.get_ref();
     let advice = || {
-        let text = written.url.get_ref();
-        format!(
-            "{text:?} is no https URL; write for example \"https://collector.example.com:4318/v1/traces\""
-        )
+        let text = shown_url(written.url.get_ref());
+        format!("{text} is no https URL; write for example \"https://collector.example.com:4318/v1/traces\"")
     };
     let url =
         notes.take(written.url.span(), written.url.get_ref().parse::<HttpsUrl>().map_err(|()| advice()));

@@ -7,6 +7,7 @@ use crate::config::fault::FaultCollector;
 use crate::config::model::{self, Text};
 use crate::config::units;
 use crate::dial::{DEFAULT_DNS_TTL, Upstream};
+use crate::secret::shown_url;
 use crate::tls::PostQuantum;
 use crate::tls::client::{ClientSettings, leg_config};
 use base64::Engine;
@@ -108,7 +109,7 @@ fn tls_address(text: &str) -> Result<(String, u16), String> {
         // Not repeated: a password may stand there.
         return Err("an upstream has no user and no password in its address; write \"tls://host:port\", and inject for the account".into());
     }
-    let wrong = || format!("{text:?} is no upstream; {}", advice::upstream(text));
+    let wrong = || format!("{} is no upstream; {}", shown_url(text), advice::upstream(text));
     let (host, port) =
         text.strip_prefix("tls://").and_then(|rest| rest.rsplit_once(':')).ok_or_else(wrong)?;
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);

@@ -9,6 +9,7 @@ use crate::recording::log::note::{Purpose, Verifier, is_key_name};
 use crate::recording::timestamp::client::{self, TimestampSettings};
 use crate::recording::witness::client::{AskedWitness, LIMITS};
 use crate::recording::witness::memory::ServedWitness;
+use crate::secret::shown_url;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -31,8 +32,12 @@ pub(super) fn asked(
         let key = notes.take(witness.key.span(), key(witness.key.get_ref(), Purpose::Cosignatures));
         let prefix = witness.url.get_ref().trim_end_matches('/');
         let url = format!("{prefix}/add-checkpoint").parse::<HttpsUrl>();
-        let advice =
-            || format!("{prefix:?} is no https URL; write for example \"https://witness.example.com:9443\"");
+        let advice = || {
+            format!(
+                "{} is no https URL; write for example \"https://witness.example.com:9443\"",
+                shown_url(prefix)
+            )
+        };
         let url = notes.take(witness.url.span(), url.map_err(|()| advice()));
         let client = match &witness.ca {
             None => Some(HttpsClient::with_system_authorities(LIMITS)),
@@ -69,8 +74,8 @@ pub(super) fn timestamp(
 ) -> Option<TimestampSettings> {
     let written = section?.get_ref().timestamp.as_ref()?.get_ref();
     let url = HttpsUrl::parse_with_http(written.url.get_ref()).ok_or_else(|| {
-        let url = written.url.get_ref();
-        format!("{url:?} is no URL of an authority; write for example \"http://timestamp.example.com\"")
+        let url = shown_url(written.url.get_ref());
+        format!("{url} is no URL of an authority; write for example \"http://timestamp.example.com\"")
     });
     let url = notes.take(written.url.span(), url);
     let authorities = pem_authorities(&base.join(written.authority.get_ref()));

@@ -7,6 +7,7 @@ use super::keys::KeySetFault;
 use super::settings::{IssuerSettings, Setting};
 use crate::net::https::{self, Answer, HttpsClient, HttpsFault, HttpsUrl, Limits};
 use crate::secret::Secret;
+use crate::secret::shown_url;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderMap};
 use serde::Deserialize;
@@ -180,19 +181,23 @@ impl IssuerSettings {
 /// Where the discovery document of an issuer stands.
 fn discovery_url(url: &str) -> Result<HttpsUrl, String> {
     if url.contains(['?', '#']) {
-        return Err(format!("{url:?} has a query or a fragment; an issuer has neither"));
+        return Err(format!("{} has a query or a fragment; an issuer has neither", shown_url(url)));
     }
     if let Some((issuer, _)) = url.split_once("/.well-known/") {
-        return Err(format!("{url:?} is the issuer's discovery document; write the issuer: {issuer:?}"));
+        return Err(format!(
+            "{} is the issuer's discovery document; write the issuer: {}",
+            shown_url(url),
+            shown_url(issuer)
+        ));
     }
     host(url)?;
     let discovery = format!("{}/.well-known/openid-configuration", url.trim_end_matches('/'));
-    discovery.parse().map_err(|()| format!("{url:?} is no URL"))
+    discovery.parse().map_err(|()| format!("{} is no URL", shown_url(url)))
 }
 
 fn host(url: &str) -> Result<String, String> {
     let read = url.parse::<HttpsUrl>().map(|url| url.host().to_owned());
-    read.map_err(|()| format!("{url:?} is no https URL; write https://host[:port][/path]"))
+    read.map_err(|()| format!("{} is no https URL; write https://host[:port][/path]", shown_url(url)))
 }
 
 fn jwks_host(host: &str) -> Result<String, String> {
