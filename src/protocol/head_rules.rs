@@ -101,6 +101,16 @@ pub fn check_authority(authority: &[u8]) -> Result<(), BrokenRule> {
     }
 }
 
+/// True when two authorities name the same host and port under this scheme (RFC 9110 section 4.2.3).
+pub fn is_same_authority(a: &[u8], b: &[u8], scheme: &[u8]) -> bool {
+    let port: &[u8] = if scheme.eq_ignore_ascii_case(b"https") { b":443" } else { b":80" };
+    let bare = |authority: &'_ [u8]| {
+        let stripped = authority.strip_suffix(port).or(authority.strip_suffix(b":"));
+        stripped.map_or(authority.len(), <[u8]>::len)
+    };
+    a.eq_ignore_ascii_case(b) || a[..bare(a)].eq_ignore_ascii_case(&b[..bare(b)])
+}
+
 /// Whether a message may name its length more than once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeated {

@@ -267,14 +267,14 @@ fn origin_form<'a>(target: &'a [u8], method: &str, host: Option<&[u8]>) -> Resul
         return Ok(target);
     }
     let scheme = |s: &[u8]| target.get(..s.len()).is_some_and(|t| t.eq_ignore_ascii_case(s));
-    let rest = match (scheme(b"http://"), scheme(b"https://")) {
-        (true, _) => &target[7..],
-        (_, true) => &target[8..],
+    let (rest, scheme) = match (scheme(b"http://"), scheme(b"https://")) {
+        (true, _) => (&target[7..], &target[..4]),
+        (_, true) => (&target[8..], &target[..5]),
         _ => return bad,
     };
     let end = memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len());
     match host {
-        Some(host) if rest[..end].eq_ignore_ascii_case(host) => {
+        Some(host) if head_rules::is_same_authority(&rest[..end], host, scheme) => {
             // OPTIONS for the whole host (RFC 9112 section 3.2.4).
             if end == rest.len() && method == "OPTIONS" { Ok(b"*") } else { Ok(&rest[end..]) }
         }

@@ -78,7 +78,7 @@ pub(super) fn read(decoded: &Fields, request: &mut Request) -> Result<Pseudo, Br
         return broken("host twice");
     }
     request.authority = match (authority, host) {
-        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+        (Some(authority), Some(host)) if !head_rules::is_same_authority(&authority, host, &pseudo.scheme) => {
             return broken("host and :authority differ");
         }
         (Some(authority), _) => authority,

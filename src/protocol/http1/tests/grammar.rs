@@ -35,6 +35,12 @@ fn the_request_line_is_read_as_rfc_9112_section_3_says() {
         ("OPTIONS http://a HTTP/1.1", Take, "goes up as *"),
         ("GET http://a/b HTTP/1.1", Take, "absolute form, which Host agrees with"),
         ("GET HTTPS://A/b HTTP/1.1", Take, "schemes and hosts compare without case"),
+        ("GET https://a:443/b HTTP/1.1", Take, "RFC 9110 4.2.3: the port that the scheme has anyway"),
+        ("GET http://a:80/b HTTP/1.1", Take, "the same"),
+        ("GET http://a:/b HTTP/1.1", Take, "the same"),
+        ("GET http://a:443/b HTTP/1.1", Refuse, "another port"),
+        ("GET https://a:4433/b HTTP/1.1", Refuse, "the same"),
+        ("GET https://u@a/b HTTP/1.1", Refuse, "user information"),
         ("GET / HTTP/1.9", Take, "RFC 9110 2.5: as the highest known minor version; Envoy refuses it"),
         (
             "GET http://b/ HTTP/1.1",

@@ -111,6 +111,7 @@ fn malformed_heads_reset_their_stream_and_go_nowhere() {
         &[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("a", " b\u{1} ")],
         &[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("connection", " ")],
         &[(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "a"), ("host", "b")],
+        &[(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "a:80"), ("host", "a")],
         &[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("content-length", "1x")],
     ];
     let paths = ["/a b", "/a\tb", "/a\x01", "/a\x7f", "/a#b", "*", "https://a/"];
@@ -282,4 +283,23 @@ fn frame_starts(bytes: &[u8]) -> Vec<usize> {
         at += HEAD + u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
     }
     starts
+}
+
+#[test]
+fn host_and_authority_agree_with_and_without_the_schemes_own_port() {
+    for (scheme, authority, host) in
+        [("https", "a", "a:443"), ("https", "A:443", "a"), ("http", "a:80", "a"), ("https", "a:", "a")]
+    {
+        let mut http = greeted();
+        let head = [
+            (":method", "GET"),
+            (":scheme", scheme),
+            (":path", "/"),
+            (":authority", authority),
+            ("host", host),
+            ("authorization", "Bearer good"),
+        ];
+        let run = feed(&mut http, &frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&head)), 100_000);
+        assert_eq!((run.fault, http.in_flight()), (None, 1), "{scheme} {authority} {host}");
+    }
 }
