@@ -10,4 +10,7 @@ pub mod verify;
 
 pub use player::{BYTES_AGAIN, FACTS_AGAIN, Player, SegmentKeys};
 pub use segment::{Frame, KeyPlaces, ReadFault, SegmentFile, key_places, read_head, sessions_of};
-pub use sessions::{Event, Observer, SessionSummary, list, play, play_frames, play_observed, play_segments};
+pub use sessions::{
+    Event, Observer, SessionSummary, list, list_segments, play, play_frames, play_observed, play_segments,
+    segments_since,
+};

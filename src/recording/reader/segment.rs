@@ -50,11 +50,16 @@ pub struct SegmentFile {
 impl SegmentFile {
     /// Opens a segment and reads its head.
     pub fn open(path: &Path) -> Result<Self, ReadFault> {
+        SegmentFile::open_buffered(path, 256 * 1024)
+    }
+
+    /// As [`SegmentFile::open`], for a reader that reads so many bytes at a time.
+    fn open_buffered(path: &Path, buffer: usize) -> Result<Self, ReadFault> {
         let fault = |offset: u64, reason: String| ReadFault { file: path.to_owned(), offset, reason };
         let io = |error: std::io::Error| fault(0, error.to_string());
         let file = open_file(path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
-        let mut file = BufReader::with_capacity(256 * 1024, file);
+        let mut file = BufReader::with_capacity(buffer, file);
         let mut bytes = Vec::new();
         file.by_ref().take(HEAD as u64).read_to_end(&mut bytes).map_err(io)?;
         let whole = SegmentHead::length(&bytes).map_err(|why| fault(0, why.to_string()))?;
@@ -168,7 +173,8 @@ impl SegmentFile {
 
 /// The head of a segment file, if it can be read.
 pub fn read_head(path: &Path) -> Option<SegmentHead> {
-    SegmentFile::open(path).ok().map(|file| file.head)
+    // A head with two envelopes has about 1 KB.
+    SegmentFile::open_buffered(path, 2048).ok().map(|file| file.head)
 }
 
 /// Where a session's secrets stand in a segment's key file.
@@ -204,6 +210,15 @@ pub fn sessions_of(mut file: SegmentFile) -> Result<HashMap<SessionId, bool>, Re
         *found.entry(frame.head.session).or_default() |= is_first(&frame.head);
     }
     Ok(found)
+}
+
+/// The same as far as the segment can be read.
+pub(super) fn readable_sessions(mut file: SegmentFile) -> HashMap<SessionId, bool> {
+    let mut found = HashMap::new();
+    while let Ok(Some(frame)) = file.next_without_records() {
+        *found.entry(frame.head.session).or_default() |= is_first(&frame.head);
+    }
+    found
 }
 
 /// True for a session's first frame of all.

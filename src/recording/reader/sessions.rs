@@ -6,9 +6,9 @@ use super::super::format::envelope::Identities;
 use super::super::format::frame::{Gap, KeyNotice, Kind, Plane, SEALED, Totals};
 use super::log_view::LogView;
 use super::player::{Player, SegmentKeys};
-use super::segment::{Frame, ReadFault, SegmentFile, is_first};
+use super::segment::{Frame, ReadFault, SegmentFile, is_first, read_head, readable_sessions};
 use crate::names::SessionId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// What is known of a session without a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,10 +31,6 @@ pub struct SessionSummary {
     pub lost: u64,
     /// What its END frame says; `None` while it has none.
     pub totals: Option<Totals>,
-    /// Its first audit line that anybody may read.
-    pub opened: String,
-    /// Its last.
-    pub closed: String,
 }
 
 /// The `Observer` trait: progress and facts of a reader of many segments.
@@ -57,8 +53,18 @@ pub fn list(
     identities: Option<&Identities>,
     observer: &mut impl Observer,
 ) -> Result<(Vec<SessionSummary>, Vec<ReadFault>), DirectoryFault> {
-    let (mut sessions, mut faults) = (BTreeMap::<u64, SessionSummary>::new(), Vec::new());
     let numbers = directory.segments()?;
+    Ok(list_segments(directory, &numbers, identities, observer))
+}
+
+/// As [`list`], of some segments in their order.
+pub fn list_segments(
+    directory: &Directory,
+    numbers: &[u64],
+    identities: Option<&Identities>,
+    observer: &mut impl Observer,
+) -> (Vec<SessionSummary>, Vec<ReadFault>) {
+    let (mut sessions, mut faults) = (BTreeMap::<u64, SessionSummary>::new(), Vec::new());
     for (place, number) in numbers.iter().enumerate() {
         observer.segment(place, numbers.len());
         if let Err(fault) = list_segment(directory, *number, identities, &mut sessions, observer, &mut faults)
@@ -69,7 +75,44 @@ pub fn list(
     }
     let mut sessions: Vec<_> = sessions.into_values().collect();
     sessions.sort_by_key(|session| session.first);
-    Ok((sessions, faults))
+    (sessions, faults)
+}
+
+/// The segments that hold the whole of each session with a frame at `from` or later, and those whose head cannot be read.
+///
+/// A writer's times grow, also when its gateway starts again, and it closes a segment before it opens the next: what the
+/// next one's head says is an end.
+pub fn segments_since(directory: &Directory, from: u64) -> Result<Vec<u64>, DirectoryFault> {
+    let numbers = directory.segments()?;
+    let (mut ends, mut last_of) = (HashMap::<u64, u64>::new(), HashMap::<(u16, u32), u64>::new());
+    for number in &numbers {
+        let Some(head) = read_head(&directory.segment(*number, "seg")) else { continue };
+        if let Some(before) = last_of.insert((head.worker, head.class), *number) {
+            ends.insert(before, head.opened);
+        }
+    }
+    let (mut wanted, older): (Vec<u64>, Vec<u64>) =
+        numbers.into_iter().partition(|number| ends.get(number).is_none_or(|end| *end >= from));
+    let sessions = |number: u64| {
+        SegmentFile::open_own(directory, number).map_or_else(|_| HashMap::new(), readable_sessions)
+    };
+    let mut begun_before = HashMap::<SessionId, bool>::new();
+    for (session, begins) in wanted.iter().flat_map(|number| sessions(*number)) {
+        *begun_before.entry(session).or_default() |= begins;
+    }
+    begun_before.retain(|_, begins| !*begins);
+    for number in older.into_iter().rev() {
+        if begun_before.is_empty() {
+            break;
+        }
+        let found = sessions(number);
+        if found.keys().any(|session| begun_before.contains_key(session)) {
+            wanted.push(number);
+        }
+        begun_before.retain(|session, _| found.get(session) != Some(&true));
+    }
+    wanted.sort_unstable();
+    Ok(wanted)
 }
 
 fn list_segment(
@@ -118,8 +161,6 @@ impl SessionSummary {
             bytes: [0; 2],
             lost: 0,
             totals: None,
-            opened: String::new(),
-            closed: String::new(),
         }
     }
 
@@ -134,13 +175,6 @@ impl SessionSummary {
         match head.kind {
             Kind::Down => self.bytes[Plane::Down.index()] += u64::from(head.length),
             Kind::Up => self.bytes[Plane::Up.index()] += u64::from(head.length),
-            Kind::Fact if head.flags & SEALED == 0 => {
-                let text = String::from_utf8_lossy(&frame.payload).into_owned();
-                if self.opened.is_empty() {
-                    self.opened.clone_from(&text);
-                }
-                self.closed = text;
-            }
             Kind::Gap => self.lost += Gap::parse(&frame.payload).map_or(0, |gap| gap.bytes),
             Kind::End => self.totals = Totals::parse(&frame.payload).ok(),
             Kind::Key | Kind::Fact => {}

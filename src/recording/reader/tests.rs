@@ -6,7 +6,7 @@ use super::super::format::frame::HEAD;
 use super::super::writer::tests::{Bench, Leg, down, up};
 use super::super::writer::{Mode, Recorder};
 use super::verify::{Area, Report, verify};
-use super::{SegmentFile, list, play};
+use super::{SegmentFile, list, list_segments, play, segments_since};
 use crate::names::SessionId;
 use crate::tls::record::Suite;
 use std::path::PathBuf;
@@ -310,4 +310,59 @@ fn another_gateway_s_identity_is_found() {
     let expected = super::super::format::segment::GatewayId([1; 16]);
     let report = verify(&Directory::read(&sample.root).unwrap(), None, Some(expected), &mut ()).unwrap();
     assert!(!report.is_good(Area::Integrity));
+}
+
+#[test]
+fn the_segments_of_a_time_hold_the_whole_of_each_session_that_was_open_then() {
+    let mut bench = Bench::new(|_| {});
+    let mut recorder = Recorder::new(bench.archive.clone(), 0);
+    let mut legs: Vec<Leg> = (0..2).map(|_| Leg::new(Suite::Aes128Gcm, 0)).collect();
+    let mut tapes: Vec<_> = legs
+        .iter()
+        .zip([100, 101])
+        .map(|(leg, session)| leg.begin(&mut recorder, session, Mode::Strict))
+        .collect();
+    for session in 1..9 {
+        let mut leg = Leg::new(Suite::Aes128Gcm, 0);
+        let mut tape = leg.begin(&mut recorder, session, Mode::Strict);
+        // One of these fills most of a segment.
+        (0..3).for_each(|_| down(&mut recorder, &mut tape, &leg.seal(&[7; 15_000])).unwrap());
+        recorder.end(tape).unwrap();
+        // One session that speaks in the first segment and the last, one that speaks in the third.
+        if session == 1 || session == 8 {
+            down(&mut recorder, &mut tapes[0], &legs[0].seal(b"seldom")).unwrap();
+        }
+        if session == 3 {
+            down(&mut recorder, &mut tapes[1], &legs[1].seal(b"once")).unwrap();
+        }
+    }
+    for tape in tapes {
+        recorder.end(tape).unwrap();
+    }
+    drop(recorder);
+    bench.settle();
+    let directory = bench.directory();
+    let (all, _) = list(&directory, None, &mut ()).unwrap();
+    let numbers = directory.segments().unwrap();
+    assert!(numbers.len() >= 6 && all.len() == 10, "{numbers:?}");
+    let mut read = Vec::new();
+    for from in all.iter().flat_map(|session| [session.first, session.last, session.last + 1]) {
+        let wanted = segments_since(&directory, from).unwrap();
+        let (mut found, faults) = list_segments(&directory, &wanted, None, &mut ());
+        assert!(faults.is_empty());
+        found.retain(|session| session.last >= from);
+        let expected: Vec<_> = all.iter().filter(|session| session.last >= from).cloned().collect();
+        assert_eq!(found, expected, "{wanted:?}");
+        read.push(wanted.len());
+    }
+    // Not all of them each time: the newest alone, and what the two that go on need.
+    assert!(
+        read.iter().min() < Some(&numbers.len()) && read.iter().max() == Some(&numbers.len()),
+        "{read:?}"
+    );
+    // A segment whose head cannot be read is among them, whenever it was.
+    let first = directory.segment(2, "seg");
+    std::fs::write(&first, b"STAUN").unwrap();
+    let latest = all.iter().map(|session| session.last).max().unwrap();
+    assert!(segments_since(&directory, latest).unwrap().contains(&2));
 }
