@@ -208,6 +208,19 @@ pub(super) fn pass(
     Ok(())
 }
 
+/// Lets framing go through that was taken out of its place.
+pub(super) fn pass_copy(
+    stream: &mut Stream,
+    edit: &mut Edit<'_>,
+    framing: &[u8],
+) -> Result<(), &'static str> {
+    let mut framing = framing.to_vec();
+    let passed = stream.take(&mut framing, Kind::Framing)?;
+    stream.release(passed.held, |bytes| edit.put_back(bytes));
+    edit.put_back(&framing[..passed.at_hand]);
+    Ok(())
+}
+
 /// What was found in a body that is over.
 pub(super) fn report(key: u32, direction: Direction, stream: &mut Stream) -> Option<MaskReport> {
     let (counts, forced) = stream.take_counts();

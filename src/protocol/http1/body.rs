@@ -60,22 +60,47 @@ impl Body {
         guarded: &Fields,
         payload: &mut u64,
     ) -> Result<(), Broken> {
+        self.pass_through(&mut Unmasked, edit, limits, trailer, guarded, payload)
+    }
+
+    /// [`Body::pass`] with the payload shown to masks: what they hold, and all behind it, waits in `stream`.
+    pub(super) fn pass_masked(
+        &mut self,
+        stream: &mut Stream,
+        edit: &mut Edit<'_>,
+        limits: &Limits,
+        trailer: &mut Vec<u8>,
+        guarded: &Fields,
+        payload: &mut u64,
+    ) -> Result<(), Broken> {
+        self.pass_through(stream, edit, limits, trailer, guarded, payload)
+    }
+
+    #[inline]
+    fn pass_through(
+        &mut self,
+        way: &mut impl Way,
+        edit: &mut Edit<'_>,
+        limits: &Limits,
+        trailer: &mut Vec<u8>,
+        guarded: &Fields,
+        payload: &mut u64,
+    ) -> Result<(), Broken> {
         while !edit.is_done() {
             match self {
                 Body::Done => break,
                 Body::UntilClose => {
-                    let n = edit.rest().len();
-                    edit.keep(n);
-                    *payload += n as u64;
+                    let mut endless = u64::MAX;
+                    *payload += pass_up_to(way, edit, &mut endless)?;
                 }
                 Body::Length(left) => {
-                    *payload += keep_up_to(edit, left);
+                    *payload += pass_up_to(way, edit, left)?;
                     if *left == 0 {
                         *self = Body::Done;
                     }
                 }
                 Body::Chunked(Chunk::Data(left)) => {
-                    *payload += keep_up_to(edit, left);
+                    *payload += pass_up_to(way, edit, left)?;
                     if *left == 0 {
                         *self = Body::Chunked(Chunk::DataCr);
                     }
@@ -87,78 +112,103 @@ impl Body {
                     trailer.extend_from_slice(&rest[..n]);
                     if found.is_some() {
                         check_trailer(trailer, guarded)?;
-                        trailer.clear();
                         *self = Body::Done;
                     }
-                    edit.keep(n);
+                    way.trailer(edit, n, trailer, found.is_some())?;
+                    if found.is_some() {
+                        trailer.clear();
+                    }
                 }
                 Body::Chunked(chunk) => {
                     chunk.step(edit.rest()[0], limits)?;
-                    edit.keep(1);
+                    way.framing(edit, 1)?;
                 }
             }
+        }
+        if *self == Body::Done {
+            way.finish(edit);
         }
         Ok(())
     }
 }
 
-impl Body {
-    /// [`Body::pass`] with the payload shown to masks: what they hold, and all behind it, waits in `stream`.
-    pub(super) fn pass_masked(
+/// The way that a body's bytes go, as its state finds them.
+trait Way {
+    /// The next `n` bytes are the body's own.
+    fn payload(&mut self, edit: &mut Edit<'_>, n: usize) -> Result<(), Broken>;
+
+    /// The next `n` bytes are framing.
+    fn framing(&mut self, edit: &mut Edit<'_>, n: usize) -> Result<(), Broken>;
+
+    /// The next `n` bytes are of the trailer section, which `section` holds as far as it came, with them.
+    fn trailer(
         &mut self,
-        stream: &mut Stream,
         edit: &mut Edit<'_>,
-        limits: &Limits,
-        trailer: &mut Vec<u8>,
-        guarded: &Fields,
-        payload: &mut u64,
-    ) -> Result<(), Broken> {
-        while !edit.is_done() {
-            let available = edit.rest().len();
-            let left = match self {
-                Body::Done => break,
-                Body::UntilClose => u64::MAX,
-                Body::Length(left) | Body::Chunked(Chunk::Data(left)) => *left,
-                Body::Chunked(Chunk::Trailer(end)) => {
-                    let rest = edit.rest();
-                    let found = end.find(rest, limits.trailer_bytes)?;
-                    let n = found.unwrap_or(rest.len());
-                    trailer.extend_from_slice(&rest[..n]);
-                    if found.is_some() {
-                        check_trailer(trailer, guarded)?;
-                        if has_digest(trailer) {
-                            return Err(unmaskable(masked::HAS_DIGEST));
-                        }
-                        trailer.clear();
-                        *self = Body::Done;
-                    }
-                    masked::pass(stream, edit, n, Kind::Framing).map_err(unmaskable)?;
-                    continue;
-                }
-                Body::Chunked(chunk) => {
-                    chunk.step(edit.rest()[0], limits)?;
-                    masked::pass(stream, edit, 1, Kind::Framing).map_err(unmaskable)?;
-                    continue;
-                }
-            };
-            let n = (available as u64).min(left) as usize;
-            masked::pass(stream, edit, n, Kind::Payload).map_err(unmaskable)?;
-            *payload += n as u64;
-            match self {
-                Body::Length(left) | Body::Chunked(Chunk::Data(left)) => *left -= n as u64,
-                _ => {}
-            }
-            match self {
-                Body::Length(0) => *self = Body::Done,
-                Body::Chunked(Chunk::Data(0)) => *self = Body::Chunked(Chunk::DataCr),
-                _ => {}
-            }
-        }
-        if *self == Body::Done {
-            let held = stream.finish();
-            stream.release(held, |bytes| edit.put_back(bytes));
-        }
+        n: usize,
+        section: &[u8],
+        is_whole: bool,
+    ) -> Result<(), Broken>;
+
+    /// The body is over.
+    fn finish(&mut self, edit: &mut Edit<'_>);
+}
+
+/// Nothing is looked at.
+struct Unmasked;
+
+impl Way for Unmasked {
+    #[inline]
+    fn payload(&mut self, edit: &mut Edit<'_>, n: usize) -> Result<(), Broken> {
+        edit.keep(n);
         Ok(())
+    }
+
+    #[inline]
+    fn framing(&mut self, edit: &mut Edit<'_>, n: usize) -> Result<(), Broken> {
+        edit.keep(n);
+        Ok(())
+    }
+
+    #[inline]
+    fn trailer(&mut self, edit: &mut Edit<'_>, n: usize, _: &[u8], _: bool) -> Result<(), Broken> {
+        edit.keep(n);
+        Ok(())
+    }
+
+    #[inline]
+    fn finish(&mut self, _: &mut Edit<'_>) {}
+}
+
+impl Way for Stream {
+    fn payload(&mut self, edit: &mut Edit<'_>, n: usize) -> Result<(), Broken> {
+        masked::pass(self, edit, n, Kind::Payload).map_err(unmaskable)
+    }
+
+    fn framing(&mut self, edit: &mut Edit<'_>, n: usize) -> Result<(), Broken> {
+        masked::pass(self, edit, n, Kind::Framing).map_err(unmaskable)
+    }
+
+    /// Nothing of a section passes before it is known that there is no digest in it.
+    fn trailer(
+        &mut self,
+        edit: &mut Edit<'_>,
+        n: usize,
+        section: &[u8],
+        is_whole: bool,
+    ) -> Result<(), Broken> {
+        edit.skip(n);
+        if !is_whole {
+            return Ok(());
+        }
+        if has_digest(section) {
+            return Err(unmaskable(masked::HAS_DIGEST));
+        }
+        masked::pass_copy(self, edit, section).map_err(unmaskable)
+    }
+
+    fn finish(&mut self, edit: &mut Edit<'_>) {
+        let held = Stream::finish(self);
+        self.release(held, |bytes| edit.put_back(bytes));
     }
 }
 
@@ -204,11 +254,11 @@ impl Chunk {
 }
 
 #[inline]
-fn keep_up_to(edit: &mut Edit<'_>, left: &mut u64) -> u64 {
+fn pass_up_to(way: &mut impl Way, edit: &mut Edit<'_>, left: &mut u64) -> Result<u64, Broken> {
     let n = (edit.rest().len() as u64).min(*left);
-    edit.keep(n as usize);
+    way.payload(edit, n as usize)?;
     *left -= n;
-    n
+    Ok(n)
 }
 
 /// A recipient may merge trailer fields into the head, so what counts there must not arrive here.

@@ -55,11 +55,19 @@ impl Http1 {
             Direction::Up => self.exchanges.back(),
         };
         let Some(exchange) = exchange else { return };
-        let rules = match direction {
-            Direction::Down => exchange.mask_down.as_ref().or(exchange.mask_up.as_ref()),
-            Direction::Up => exchange.mask_up.as_ref().or(exchange.mask_down.as_ref()),
+        let body = match direction {
+            Direction::Down => match &self.upstream {
+                UpstreamReading::Masked(_, stream) => Some(stream),
+                _ => self.tunnel.down.as_ref(),
+            },
+            Direction::Up => match &self.client {
+                ClientReading::Masked(_, stream) => Some(stream),
+                _ => self.tunnel.up.as_ref(),
+            },
         };
-        if let Some(rules) = rules {
+        // Of an answer whose head tells it, no body has begun.
+        let of_answer = || exchange.mask_down.as_ref().or(exchange.mask_up.as_ref());
+        if let Some(rules) = body.map(|stream| stream.rules()).or_else(of_answer) {
             self.mask_reports.push_back(masked::fault(exchange.key, direction, rules.clone(), rule));
         }
     }

@@ -8,9 +8,9 @@ use super::stream::{Masked, Stream};
 use super::{Http2, Reading};
 use crate::mask::Kind;
 use crate::mask::Stream as Mask;
-use crate::names::Direction;
+use crate::names::{Direction, RequestId};
 use crate::protocol::masked;
-use crate::protocol::{Edit, Ended, Event};
+use crate::protocol::{Edit, Ended, Event, Refusal, RefusalReason};
 
 impl Http2 {
     fn mask_of(&mut self, id: u32, direction: Direction) -> Option<&mut Box<Mask>> {
@@ -169,12 +169,27 @@ impl Http2 {
         }
     }
 
-    /// Ends one stream whose body cannot be masked any more; others go on.
+    /// Ends one stream whose body cannot be masked any more; others go on. A request whose answer has not begun is answered.
     pub(super) fn cut_unmaskable(&mut self, id: u32, direction: Direction, rule: &'static str) {
         self.report_fault(id, direction, rule);
-        write_reset(&mut self.to_client, id, CANCEL);
-        if self.streams.contains_key(&id) {
+        let forwarded = self.streams.contains_key(&id);
+        if forwarded {
             write_reset(&mut self.to_upstream, id, CANCEL);
+        }
+        let stream =
+            if forwarded { self.streams.get(&id) } else { self.queue.get_mut(id).map(|stream| &*stream) };
+        match stream {
+            Some(&Stream { kind, to_head, up_done, granted, answered: false, .. })
+                if direction == Direction::Up =>
+            {
+                let why = RefusalReason::Unmaskable;
+                let refusal = Refusal { id: RequestId { session: self.session, number: id }, why };
+                self.write_refusal(id, &refusal, kind, to_head, up_done, granted);
+                self.events.push_back(Event::Response { key: id, status: why.status() });
+            }
+            _ => write_reset(&mut self.to_client, id, CANCEL),
+        }
+        if forwarded {
             self.end(id, Ended::ByGateway);
         } else {
             self.end_waiting(id, Ended::ByGateway);

@@ -107,8 +107,10 @@ impl Http2 {
         }
         let short = !take_length(&mut stream.up_left, 0, true);
         if stream.mask_up.is_some() && self.decoded.iter().any(|(name, _)| masked::is_digest(name)) {
-            self.report_fault(first.stream, Direction::Up, masked::HAS_DIGEST);
-            return self.reset_request(first.stream, CANCEL);
+            // Its client has said all that it wants to.
+            stream.up_done = true;
+            self.cut_unmaskable(first.stream, Direction::Up, masked::HAS_DIGEST);
+            return Ok(());
         }
         if short || head::write_trailers(&self.decoded, &self.guarded, &mut block).is_err() {
             return self.reset_request(first.stream, PROTOCOL_ERROR);

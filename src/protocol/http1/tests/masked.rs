@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::mask::{Detector, HoldAction, HoldLimit, Mode, Rule, Rules};
-use crate::protocol::masked::UNMASKABLE;
+use crate::protocol::masked::{MaskReport, UNMASKABLE};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -222,6 +222,72 @@ fn a_body_that_is_not_what_its_head_says_and_a_trailer_with_a_digest_end_the_con
         let faults: Vec<_> =
             std::iter::from_fn(|| http.mask_report()).filter_map(|report| report.fault).collect();
         assert_eq!(faults.len(), 1, "{body:?}");
+    }
+}
+
+#[test]
+fn a_request_that_cannot_be_followed_is_answered_415_and_ends_the_connection() {
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n";
+    let deep =
+        format!("Content-Type: application/json\r\nContent-Length: 900\r\n\r\n{}secret", "[".repeat(200));
+    for rest in [
+        &b"Content-Length: 90\r\n\r\n\x1f\x8b\x08\0secret"[..],
+        b"Content-Length: 90\r\n\r\n\x28\xb5\x2f\xfdsecret",
+        b"Content-Length: 90\r\n\r\n\xff\xfes\0e\0c\0r\0e\0t\0",
+        b"Content-Length: 90\r\nContent-Type: application/json\r\n\r\n\0{\0}secret",
+        deep.as_bytes(),
+        &[chunked.as_bytes(), b"4\r\nfine\r\n0\r\nContent-Digest: secret\r\n\r\n"].concat(),
+        &[chunked.as_bytes(), b"4\r\nfine\r\n0\r\nx-amz-checksum-crc32: secret\r\n\r\n"].concat(),
+        &[chunked.as_bytes(), b"4\r\nfine\r\n0\r\nContent-MD5: secret\r\n\r\n"].concat(),
+    ] {
+        let request = [b"POST / HTTP/1.1\r\nHost: a\r\n", rest].concat();
+        for cut in cuts(&request) {
+            let mut http = Http1::new(Limits::default());
+            let (mut sent, mut fault) = (Vec::new(), None);
+            // Each direction has rules of its own, as routes have.
+            let rules = Masking { up: masking(Mode::Mask).up, ..masking(Mode::Mask) };
+            for piece in cut {
+                http.mask(rules.clone());
+                let (bytes, end) = up(&mut http, piece);
+                sent.extend(bytes);
+                fault = end.err();
+                if fault.is_some() {
+                    break;
+                }
+            }
+            assert_eq!(fault.map(|fault| fault.section), Some(UNMASKABLE), "{}", text(&request));
+            let sent = String::from_utf8_lossy(&sent).into_owned();
+            assert!(!sent.contains("secret") && !sent.contains("s\0e"), "{sent:?}");
+            let got = text(&down(&mut http, b"").0);
+            assert!(got.starts_with("HTTP/1.1 415") && got.contains("unmaskable"), "{got}");
+            let found: Vec<_> = std::iter::from_fn(|| http.mask_report()).collect();
+            let ours = |report: &MaskReport| {
+                report.direction == Direction::Up && Arc::ptr_eq(&report.rules, rules.up.as_ref().unwrap())
+            };
+            assert!(found.iter().any(|report| report.fault.is_some() && ours(report)));
+        }
+    }
+}
+
+#[test]
+fn a_websocket_that_cannot_be_followed_is_told_with_the_rules_of_its_direction() {
+    let agreed = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let asked = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    for direction in [Direction::Up, Direction::Down] {
+        let mut http = Http1::new(Limits::default());
+        let rules = Masking { up: masking(Mode::Mask).up, ..masking(Mode::Mask) };
+        http.mask(rules.clone());
+        up(&mut http, asked.as_bytes()).1.unwrap();
+        down(&mut http, agreed.as_bytes()).1.unwrap();
+        let (end, expected) = match direction {
+            Direction::Up => (up(&mut http, b"\xc1\x86\0\0\0\0secret").1.map(|_| ()), rules.up),
+            Direction::Down => (down(&mut http, b"\xc1\x06secret").1, rules.down),
+        };
+        assert_eq!(end.unwrap_err().section, UNMASKABLE);
+        let faults = std::iter::from_fn(|| http.mask_report()).filter(|report| report.fault.is_some());
+        let faults: Vec<MaskReport> = faults.collect();
+        let [report] = &faults[..] else { panic!("{faults:?}") };
+        assert!(report.direction == direction && Arc::ptr_eq(&report.rules, &expected.unwrap()));
     }
 }
 

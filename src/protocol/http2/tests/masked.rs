@@ -228,6 +228,72 @@ fn only_the_stream_is_cut_whose_body_is_not_what_it_says_or_ends_with_a_digest()
 }
 
 #[test]
+fn a_request_that_cannot_be_followed_is_answered_415_and_only_it_whether_it_waits_or_not() {
+    let digest = frame(HEADERS, END_HEADERS | END_STREAM, 3, &block(&[("content-digest", "sha-256=:x:")]));
+    for (kind, broken, answered) in [
+        ("text/plain", frame(DATA, 0, 3, b"\x1f\x8b\x08\0secret"), (":status", "415")),
+        ("text/plain", frame(DATA, END_STREAM, 3, b"\xff\xfes\0e\0c\0"), (":status", "415")),
+        ("text/plain", [frame(DATA, 0, 3, b"fine"), digest].concat(), (":status", "415")),
+        ("application/json", frame(DATA, 0, 3, b"\0{\0}secret"), (":status", "415")),
+        ("application/json", frame(DATA, 0, 3, "[".repeat(200).as_bytes()), (":status", "415")),
+        ("application/grpc", frame(DATA, 0, 3, b"\x01\0\0\0\x06secret"), ("grpc-status", "12")),
+        ("application/grpc", frame(DATA, 0, 3, b"\0\0\xff\0\0secret"), ("grpc-status", "12")),
+    ] {
+        for upstream_streams in [1, 100] {
+            let mut http = greeted();
+            http.upstream_streams = upstream_streams;
+            let mut sent = Vec::new();
+            for (stream, kind) in [(1, "text/plain"), (3, kind)] {
+                http.mask(masking());
+                sent.extend(feed(&mut http, &post_of(stream, &[("content-type", kind)]), 1_000).up);
+            }
+            sent.extend(feed(&mut http, &broken, 1_000).up);
+            let got = said(&mut http);
+            let heads = frames(&got).into_iter().filter(|(head, _)| head.kind == HEADERS);
+            let heads: Vec<_> = heads.map(|(head, block)| (head.stream, fields(&block))).collect();
+            let [(3, head)] = &heads[..] else { panic!("{kind}: {heads:?}") };
+            assert!(head.contains(&(answered.0.into(), answered.1.into())), "{kind}: {head:?}");
+            assert!(!text_of(&sent).contains("secret"), "{kind}");
+            assert!(std::iter::from_fn(|| http.mask_report()).any(|report| report.fault.is_some()));
+            // The other request, and the next, go on.
+            sent.extend(feed(&mut http, &frame(DATA, END_STREAM, 1, b"mail jane@example.com"), 1_000).up);
+            assert_eq!(data(&sent, 1), ("mail jane************".into(), true));
+            http.mask(masking());
+            let next = feed(&mut http, &get(5, &[("authorization", "Bearer good")]), 1_000);
+            assert_eq!(next.fault, None);
+        }
+    }
+}
+
+fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_request_in_which_something_is_held_for_too_long_is_answered_415_and_one_whose_answer_began_is_cut() {
+    for answered in [false, true] {
+        let mut http = greeted();
+        http.mask(masking_until(HoldAction::Cut));
+        let sent = feed(&mut http, &[post(1), frame(DATA, 0, 1, b"card 4111 1111")].concat(), 1_000).up;
+        assert_eq!(data(&sent, 1).0, "card 4111 11");
+        if answered {
+            feed_down(&mut http, &answer(1, &[]), 1_000);
+        }
+        assert!(http.mask_due().is_some());
+        http.tick(5_000);
+        http.expire_masks().unwrap();
+        let got = frames(&said(&mut http));
+        let status = got.iter().filter(|(head, _)| head.kind == HEADERS).map(|(_, block)| fields(block));
+        let status: Vec<_> = status.map(|fields| fields[0].1.clone()).collect();
+        let expected: &[&str] = if answered { &[] } else { &["415"] };
+        assert_eq!(status, expected);
+        let cancelled =
+            |(head, code): &(Head, Vec<u8>)| head.kind == RST_STREAM && code[..] == CANCEL.to_be_bytes();
+        assert_eq!(got.iter().any(cancelled), answered, "{got:?}");
+    }
+}
+
+#[test]
 fn only_the_stream_is_cut_in_which_something_is_held_for_too_long() {
     for (action, kind, body) in [
         (HoldAction::Cut, "text/plain", &b"4111 1111 1"[..]),
