@@ -1,5 +1,7 @@
 //! White space before a text of which it is not known yet whether it is JSON.
 
+use super::wire::{Held, Why};
+
 /// White space that was read, and where it stands.
 #[derive(Debug, Default)]
 pub(super) struct Blank {
@@ -32,7 +34,7 @@ impl Blank {
     }
 
     /// Where what is kept begins.
-    pub(super) fn hold(&self) -> Option<u64> {
-        (!self.bytes.is_empty()).then_some(self.wire)
+    pub(super) fn hold(&self) -> Option<Held> {
+        (!self.bytes.is_empty()).then_some(Held { wire: self.wire, why: Why::Blank })
     }
 }

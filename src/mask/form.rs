@@ -1,7 +1,8 @@
 //! Form fields (`application/x-www-form-urlencoded`, WHATWG URL section 5): `%XX` and `+` are read as what they stand for.
 
-use super::lane::{Fill, Found, Lane};
+use super::lane::Lane;
 use super::rules::Rules;
+use super::wire::{Fill, Found, Held, Why};
 
 /// Follows a form's body, names and values as one text.
 #[derive(Debug)]
@@ -71,8 +72,8 @@ impl Form {
         self.text.scan(rules, true, found);
     }
 
-    pub(super) fn hold(&self) -> Option<u64> {
-        let escape = (!self.escape.is_empty()).then_some(self.wire);
+    pub(super) fn hold(&self) -> Option<Held> {
+        let escape = (!self.escape.is_empty()).then_some(Held { wire: self.wire, why: Why::Escape });
         self.text.hold().into_iter().chain(escape).min()
     }
 

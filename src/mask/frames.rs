@@ -4,8 +4,9 @@
 
 use super::blank::Blank;
 use super::json::Json;
-use super::lane::{Fill, Found, Lane};
+use super::lane::Lane;
 use super::rules::Rules;
+use super::wire::{Fill, Found, Held};
 use std::collections::VecDeque;
 
 /// Follows the frames of one direction.
@@ -219,7 +220,7 @@ impl Frames {
         self.text.scan(rules, true, found);
     }
 
-    pub(super) fn hold(&self) -> Option<u64> {
+    pub(super) fn hold(&self) -> Option<Held> {
         self.json.hold().into_iter().chain(self.text.hold()).chain(self.blank.hold()).min()
     }
 

@@ -3,9 +3,9 @@
 //! Nothing on the wire tells a text from a message within a message. What reads as fields to its last byte is a message, and
 //! what is UTF-8 without control characters a text; what is both is looked at as both.
 
-use super::lane::Found;
 use super::rules::{MAX_HELD_BYTES, Rules};
 use super::values::{Shape, Value, Values};
+use super::wire::{Found, Held, Why};
 
 /// Follows the messages of one direction.
 #[derive(Debug)]
@@ -115,8 +115,9 @@ impl Grpc {
     }
 
     /// A message is held until it is whole.
-    pub(super) fn hold(&self) -> Option<u64> {
-        (self.have > 0 && (!self.skips || self.fault.is_some())).then_some(self.head_wire)
+    pub(super) fn hold(&self) -> Option<Held> {
+        let holds = self.have > 0 && (!self.skips || self.fault.is_some());
+        holds.then_some(Held { wire: self.head_wire, why: Why::Message })
     }
 
     /// The time is up: a part of a message cannot be masked, so that it is cut or passes.

@@ -8,7 +8,9 @@
 
 use super::cursor::{Class, Cursor, Keeps, Rest, Stop};
 use super::personal::has_luhn_digit;
+use super::rests::Rests;
 use super::rules::{Rules, Source};
+use super::wire::{Copied, Cut, Fill, Found, Fragment, Held, Origin, Why};
 
 /// Bytes behind the place that detectors may look at: more than the longest prefix and what stands before it.
 const LOOK_BEHIND: usize = 96;
@@ -21,114 +23,6 @@ const MAX_OPEN: usize = 16;
 /// In place of an escape's length: the text stands nowhere on the wire.
 const NOT_ON_WIRE: u8 = u8::MAX;
 
-/// Where a text came from.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Origin<'a> {
-    /// It stands there as it is.
-    Wire(u64),
-    /// It is what these stretches of the wire stand for together.
-    Escape(&'a [Fragment]),
-}
-
-impl Origin<'_> {
-    /// Where the text is that stands `ahead` bytes further.
-    pub(super) fn skip(self, ahead: usize) -> Self {
-        match self {
-            Origin::Wire(wire) => Origin::Wire(wire + ahead as u64),
-            escape => escape,
-        }
-    }
-}
-
-/// A stretch of an escape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fragment {
-    pub(super) wire: u64,
-    /// At most [`Fragment::MAX`].
-    pub(super) length: u8,
-}
-
-impl Fragment {
-    /// Bytes of one.
-    pub(super) const MAX: u8 = 128;
-}
-
-/// A stretch of the wire that repeats a text which stands elsewhere.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Copied {
-    pub(super) at: Fragment,
-    pub(super) fill: Fill,
-}
-
-/// Replacement for masked bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fill {
-    /// `*`
-    Text,
-    /// `0`: a JSON number stays one.
-    Number,
-    /// `1`: a number's first digit, for JSON has none that begins with another 0.
-    First,
-    /// Digits become `0`, letters `x`, and all else stays: what has a syntax keeps it.
-    Words,
-    /// Digits become `1`: dates and times stay some.
-    Ones,
-    /// Hexadecimal digits become `1`: addresses and identifiers stay some.
-    Hex,
-    /// Zero bytes: numbers that are not written as text.
-    Zeros,
-}
-
-impl Fill {
-    /// Overwrites bytes.
-    pub(super) fn apply(self, bytes: &mut [u8]) {
-        let each = |bytes: &mut [u8], of: fn(u8) -> u8| bytes.iter_mut().for_each(|byte| *byte = of(*byte));
-        match self {
-            Fill::Text => bytes.fill(b'*'),
-            Fill::Number => bytes.fill(b'0'),
-            Fill::First => bytes.fill(b'1'),
-            Fill::Zeros => bytes.fill(0),
-            Fill::Ones => each(bytes, |byte| if byte.is_ascii_digit() { b'1' } else { byte }),
-            Fill::Hex => each(bytes, |byte| if byte.is_ascii_hexdigit() { b'1' } else { byte }),
-            Fill::Words => each(bytes, |byte| match byte {
-                b'0'..=b'9' => b'0',
-                b'a'..=b'z' | b'A'..=b'Z' | 0x80.. => b'x',
-                other => other,
-            }),
-        }
-    }
-}
-
-/// Bytes of the wire that are to be overwritten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cut {
-    pub(super) wire: u64,
-    pub(super) length: usize,
-    pub(super) fill: Fill,
-    /// Whose value it is.
-    pub(super) rule: u16,
-}
-
-/// What a look at texts comes to.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    pub(super) cuts: Vec<Cut>,
-    /// Values, by rule.
-    pub(super) counts: Vec<u32>,
-    /// Candidates of the text at hand: their rules, how they are read, and where.
-    fresh: Vec<(u16, Source, usize)>,
-}
-
-impl Found {
-    fn count(&mut self, rule: u16) {
-        let rule = usize::from(rule);
-        if self.counts.len() <= rule {
-            self.counts.resize(rule + 1, 0);
-        }
-        self.counts[rule] += 1;
-    }
-}
-
 /// One text.
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -138,9 +32,7 @@ pub(super) struct Lane {
     seen: usize,
     runs: Vec<Run>,
     open: Vec<Open>,
-    rests: Vec<Going>,
-    /// One for each kind of rest that there was.
-    followed: Vec<Followed>,
+    rests: Rests,
     /// All of it is overwritten, by this rule.
     whole: Option<u16>,
     fill: Fill,
@@ -173,23 +65,6 @@ struct Open {
     forced: Option<u64>,
 }
 
-/// The last value that went on in this way: where its rest began, and how far it came.
-#[derive(Clone, Copy, Debug)]
-struct Followed {
-    rest: Rest,
-    from: u64,
-    to: u64,
-}
-
-/// A value that goes on.
-#[derive(Clone, Copy, Debug)]
-struct Going {
-    rule: u16,
-    rest: Rest,
-    at: u64,
-    dash: bool,
-}
-
 impl Lane {
     pub(super) fn new(fill: Fill) -> Self {
         Lane {
@@ -198,8 +73,7 @@ impl Lane {
             seen: 0,
             runs: Vec::new(),
             open: Vec::new(),
-            rests: Vec::new(),
-            followed: Vec::new(),
+            rests: Rests::default(),
             whole: None,
             fill,
             covered: 0,
@@ -213,7 +87,6 @@ impl Lane {
         self.runs.clear();
         self.open.clear();
         self.rests.clear();
-        self.followed.clear();
         (self.base, self.seen, self.covered) = (0, 0, 0);
         (self.whole, self.fill, self.has_copies) = (whole, fill, false);
     }
@@ -374,52 +247,22 @@ impl Lane {
         digits.peek().is_some() && has_luhn_digit(digits)
     }
 
-    /// Overwrites what belongs to a value that was found up to `at`, now and later. Values within each other that go on in the
-    /// same way end together, so they are followed once.
+    /// Overwrites what belongs to a value that was found up to `at`, now and later.
     fn follow(&mut self, rule: u16, rest: Rest, at: u64, found: &mut Found) {
-        let is_followed = |known: &Followed| known.rest == rest && known.from <= at && at <= known.to;
-        if rest != Rest::PrivateKey && self.followed.iter().any(is_followed) {
-            return;
+        if self.rests.add(rule, rest, at) {
+            self.follow_rests(found);
         }
-        self.rests.push(Going { rule, rest, at, dash: false });
-        self.followed.retain(|known| known.rest != rest);
-        self.followed.push(Followed { rest, from: at, to: at });
-        self.follow_rests(found);
     }
 
     /// Overwrites what belongs to values whose beginning was found.
     fn follow_rests(&mut self, found: &mut Found) {
         let mut rests = std::mem::take(&mut self.rests);
-        rests.retain_mut(|going| {
-            let from = going.at;
-            let text = &self.text[(from - self.base) as usize..];
-            let (length, over) = match going.rest {
-                Rest::Class(class) => run_of(text, |byte| class.has(byte)),
-                Rest::Until(last) => run_of(text, |byte| byte != last && !is_line_end(byte)),
-                Rest::PrivateKey => {
-                    let mut dash = going.dash;
-                    let end = text.iter().position(|byte| {
-                        let ends = dash && *byte == b'-';
-                        dash = *byte == b'-';
-                        ends
-                    });
-                    going.dash = dash;
-                    (end.unwrap_or(text.len()), end.is_some())
-                }
-            };
-            going.at += length as u64;
-            self.covered = self.covered.max(going.at);
-            // Only what joins it: another value that goes on in the same way may have begun further back.
-            let joins =
-                |known: &&mut Followed| known.rest == going.rest && (known.from..=known.to).contains(&from);
-            if let Some(known) = self.followed.iter_mut().find(joins) {
-                known.to = known.to.max(going.at);
-            }
-            let keeps = if going.rest == Rest::PrivateKey { Keeps::Lines } else { Keeps::Nothing };
-            self.cut(going.rule, from, going.at, keeps, found);
-            !over
+        let mut covered = self.covered;
+        rests.read(&self.text, self.base, |rule, from, to, keeps| {
+            covered = covered.max(to);
+            self.cut(rule, from, to, keeps, found);
         });
-        self.rests.append(&mut rests);
+        (self.rests, self.covered) = (rests, covered);
     }
 
     /// Overwrites decoded text where it lies, but not what it `keeps`.
@@ -484,11 +327,15 @@ impl Lane {
     }
 
     /// The first byte of the wire that must not pass yet.
-    pub(super) fn hold(&self) -> Option<u64> {
-        let held = |open: &Open| open.hold.filter(|hold| *hold < self.end() && open.forced.is_none());
-        let at = self.open.iter().filter_map(held).min()?;
+    pub(super) fn hold(&self) -> Option<Held> {
+        let held = |open: &Open| {
+            let hold = open.hold.filter(|hold| *hold < self.end() && open.forced.is_none());
+            hold.map(|hold| (hold, open.rule))
+        };
+        let (at, rule) = self.open.iter().filter_map(held).min()?;
         let run = &self.runs[self.runs.partition_point(|run| run.at + run.length <= at)];
-        Some(if run.escape > 0 { run.wire } else { run.wire + (at - run.at) })
+        let wire = if run.escape > 0 { run.wire } else { run.wire + (at - run.at) };
+        Some(Held { wire, why: Why::Rule(rule) })
     }
 
     /// What is held was held for too long: it is overwritten from its hold point on, or let go. Returns how many.
@@ -532,15 +379,6 @@ impl Lane {
         let first = self.runs.partition_point(|run| run.at + run.length <= keep);
         self.runs.drain(..first);
     }
-}
-
-fn is_line_end(byte: u8) -> bool {
-    matches!(byte, b'\r' | b'\n')
-}
-
-fn run_of(text: &[u8], goes_on: impl Fn(u8) -> bool) -> (usize, bool) {
-    let length = text.iter().position(|byte| !goes_on(*byte));
-    (length.unwrap_or(text.len()), length.is_some())
 }
 
 #[cfg(test)]

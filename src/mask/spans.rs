@@ -1,6 +1,6 @@
 //! Spans of masked values, for recordings and `staunch mask try`.
 
-use super::lane::Cut;
+use super::wire::Cut;
 use std::collections::VecDeque;
 
 /// Bytes of one value that were overwritten.

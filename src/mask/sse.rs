@@ -4,8 +4,9 @@
 
 use super::blank::Blank;
 use super::json::Json;
-use super::lane::{Fill, Found, Lane};
+use super::lane::Lane;
 use super::rules::Rules;
+use super::wire::{Fill, Found, Held};
 
 /// Follows an event stream.
 #[derive(Debug)]
@@ -174,7 +175,7 @@ impl Sse {
         self.text.scan(rules, true, found);
     }
 
-    pub(super) fn hold(&self) -> Option<u64> {
+    pub(super) fn hold(&self) -> Option<Held> {
         self.json.hold().into_iter().chain(self.text.hold()).chain(self.blank.hold()).min()
     }
 

@@ -10,13 +10,13 @@ use super::form::Form;
 use super::frames::Frames;
 use super::grpc::Grpc;
 use super::json::Json;
-use super::lane::{Found, Origin};
 use super::magic::Magic;
 use super::rules::{HoldAction, MAX_HELD_BYTES, Mode, Rules};
 use super::spans::{Span, Spans};
 use super::sse::Sse;
 use super::text::Text;
 use super::values::{Value, Values};
+use super::wire::{Found, Held, Origin, Why};
 use std::fmt;
 use std::sync::Arc;
 
@@ -97,6 +97,7 @@ impl Follower {
 #[derive(Clone, Copy, Debug)]
 struct Hold {
     wire: u64,
+    why: Why,
     events: u64,
     since: Option<u64>,
 }
@@ -144,6 +145,19 @@ impl Stream {
     pub fn hold_changed(&mut self) -> bool {
         let hold = self.hold.map(|hold| hold.wire);
         std::mem::replace(&mut self.told, hold) != hold
+    }
+
+    /// What is held, and why.
+    pub fn holding(&self) -> Option<Holding> {
+        let hold = self.hold.filter(|_| self.is_holding())?;
+        let reason = match hold.why {
+            Why::Rule(rule) => HoldReason::Rule(rule.into()),
+            Why::Escape => HoldReason::Escape,
+            Why::Event => HoldReason::Event,
+            Why::Blank => HoldReason::Blank,
+            Why::Message => HoldReason::Message,
+        };
+        Some(Holding { offset: hold.wire, length: self.held.len(), reason })
     }
 
     /// When the time is up for what is held, on the clock, in milliseconds, that says `now`. It begins with the first call.
@@ -339,12 +353,12 @@ impl Stream {
             (Follower::Grpc(grpc), _) => grpc.hold(),
             (Follower::Values(values), _) => values.hold(),
         };
-        let hold = hold.filter(|hold| *hold < end);
-        self.hold = hold.map(|wire| match self.hold {
-            Some(hold) if hold.wire == wire => hold,
-            _ => Hold { wire, events: self.events(), since: None },
+        let hold = hold.filter(|hold| hold.wire < end);
+        self.hold = hold.map(|Held { wire, why }| match self.hold {
+            Some(hold) if hold.wire == wire => Hold { why, ..hold },
+            _ => Hold { wire, why, events: self.events(), since: None },
         });
-        hold.unwrap_or(end)
+        hold.map_or(end, |hold| hold.wire)
     }
 
     /// Events so far, or pieces where there are none.
@@ -407,6 +421,32 @@ impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stream").field("held", &self.held.len()).finish_non_exhaustive()
     }
+}
+
+/// Bytes of a body that are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// Where they begin, in the bytes of the body.
+    pub offset: u64,
+    /// How many, with all behind them.
+    pub length: usize,
+    /// Why the first of them does not pass.
+    pub reason: HoldReason,
+}
+
+/// Why something is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldReason {
+    /// It may become a value of this rule, by its place among all.
+    Rule(usize),
+    /// It is a part of an escape.
+    Escape,
+    /// It is a piece of a text, which passes with its event's end.
+    Event,
+    /// It is white space before what says how the body is read.
+    Blank,
+    /// It is a part of a message.
+    Message,
 }
 
 /// What passes after [`Stream::take`].

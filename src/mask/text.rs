@@ -1,8 +1,9 @@
 //! A text of which its first character says whether it is JSON itself: an answer in a given schema, arguments of a tool.
 
 use super::json::Json;
-use super::lane::{Copied, Fill, Found, Lane, Origin};
+use super::lane::Lane;
 use super::rules::Rules;
+use super::wire::{Copied, Fill, Found, Held, Origin};
 
 /// Texts in JSON that are JSON themselves, within each other. What is deeper is plain.
 const MAX_NESTING: u8 = 3;
@@ -111,7 +112,7 @@ impl Text {
         self.lane.hash(before)
     }
 
-    pub(super) fn hold(&self) -> Option<u64> {
+    pub(super) fn hold(&self) -> Option<Held> {
         match (&self.json, self.kind) {
             (Some(json), Kind::Json) => json.hold(),
             _ => self.lane.hold(),

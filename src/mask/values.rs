@@ -3,8 +3,9 @@
 
 use super::blank::Blank;
 use super::json::Json;
-use super::lane::{Fill, Found, Lane};
+use super::lane::Lane;
 use super::rules::Rules;
+use super::wire::{Fill, Found, Held};
 
 /// How a value is read, and what its overwritten bytes become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +107,7 @@ impl Values {
         self.lane.scan(rules, true, found);
     }
 
-    pub(super) fn hold(&self) -> Option<u64> {
+    pub(super) fn hold(&self) -> Option<Held> {
         if self.is_json == Some(true) { self.json.hold() } else { self.lane.hold() }
     }
 

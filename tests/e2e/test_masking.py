@@ -169,6 +169,9 @@ def test_mask_try_shows_what_would_be_masked(world, tmp_path):
     assert text == MASKED
     told = answer.stderr.decode()
     assert "2 values; of 20 events, " in told and "card" in told, told
+    held = [line.split() for line in told.splitlines() if line.endswith((" card, and overwritten", " email, and overwritten"))]
+    # From the third digit of the fifth token until the word behind the number, and from the @ to the end, where no host goes on.
+    assert [(line[2], line[3], line[-3]) for line in held] == [("5", "13", "card,"), ("16", "the", "email,")], told
     checked = staunch("check", "-c", str(tmp_path / "gateway.toml"))
     assert "card             may pass: its first six digits" in checked.stdout.decode(), checked.stdout
 

@@ -1,6 +1,6 @@
 //! Escapes in strings (RFC 8259 section 7), byte by byte, and where their bytes stand.
 
-use crate::mask::lane::{Fragment, Origin};
+use crate::mask::wire::{Fragment, Origin};
 
 /// An escape that is not whole.
 #[derive(Debug, Default)]

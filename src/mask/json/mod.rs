@@ -9,9 +9,9 @@ mod escape;
 mod paths;
 mod pieces;
 
-use super::lane::{Copied, Fill, Found, Fragment, Origin};
 use super::rules::{Member, Rules};
 use super::text::Text;
+use super::wire::{Copied, Fill, Found, Fragment, Held, Origin, Why};
 use bare::Bare;
 use escape::{Escape, Step};
 use paths::Role;
@@ -472,12 +472,13 @@ impl Json {
         self.pieces.finish(rules, found);
     }
 
-    pub(super) fn hold(&self) -> Option<u64> {
+    pub(super) fn hold(&self) -> Option<Held> {
         let whole = match self.state {
             State::String(Place::Whole) | State::Bare(Place::Whole) | State::Loose(_) => self.whole.hold(),
             _ => None,
         };
-        self.pieces.hold().into_iter().chain(self.escape.wire()).chain(whole).min()
+        let escape = self.escape.wire().map(|wire| Held { wire, why: Why::Escape });
+        self.pieces.hold().into_iter().chain(escape).chain(whole).min()
     }
 
     pub(super) fn force(&mut self, passes: bool, rules: &Rules, found: &mut Found) -> u32 {

@@ -2,31 +2,47 @@
 
 /// Members that carry a piece of a text which goes on in the next event. Each has a text of its own for every `index`,
 /// `output_index`, `content_index`, `summary_index` and `type` of the objects that it stands in.
-const DELTAS: [&str; 19] = [
+const DELTAS: [&str; 33] = [
     // OpenAI: chat completions, completions, responses.
     ".choices[].delta.content",
     ".choices[].delta.refusal",
     ".choices[].delta.reasoning",
     ".choices[].delta.reasoning_content",
     ".choices[].delta.tool_calls[].function.arguments",
+    ".choices[].delta.tool_calls[].custom.input",
     ".choices[].delta.function_call.arguments",
+    ".choices[].delta.audio.transcript",
     ".choices[].text",
     ".delta",
+    // OpenAI: threads of assistants.
+    ".delta.content[].text.value",
+    ".delta.step_details.tool_calls[].function.arguments",
+    ".delta.step_details.tool_calls[].code_interpreter.input",
+    // Chat completions of others.
+    ".choices[].delta.content[].text",
+    ".choices[].delta.content[].thinking[].text",
+    ".choices[].delta.reasoning_details[].text",
+    ".choices[].delta.reasoning_details[].summary",
     // Anthropic: messages, completions.
     ".delta.text",
     ".delta.partial_json",
     ".completion",
     // Gemini.
     ".candidates[].content.parts[].text",
-    // Ollama.
+    ".candidates[].content.parts[].functionCall.partialArgs[].stringValue",
+    // Ollama, and what it is made of.
     ".message.content",
     ".message.thinking",
     ".response",
     ".thinking",
+    ".content",
     // Cohere, and what others call it.
     ".delta.message.content.text",
+    ".delta.message.tool_plan",
+    ".delta.message.tool_calls.function.arguments",
     ".delta.content",
     ".token.text",
+    ".results[].generated_text",
 ];
 
 /// Tokens of a text with their probabilities: together they repeat the text.
@@ -97,7 +113,7 @@ pub(super) fn is_index(path: &[u8]) -> bool {
 
 /// True for a text whose members differ by it.
 pub(super) fn is_type(path: &[u8]) -> bool {
-    path.ends_with(b".type")
+    path.ends_with(b".type") || path.ends_with(b".jsonPath")
 }
 
 /// False for pieces that are tokens beside a text, never a text by themselves.

@@ -1,9 +1,9 @@
 //! Texts that come in pieces, one in each event. To which text a piece belongs may stand behind it, so it waits for its event's end.
 
 use super::paths;
-use crate::mask::lane::{Copied, Found, Fragment, Origin};
 use crate::mask::rules::Rules;
 use crate::mask::text::Text;
+use crate::mask::wire::{Copied, Found, Fragment, Held, Origin, Why};
 
 /// Texts that go on in later events, at a time.
 const MAX_TEXTS: usize = 256;
@@ -160,11 +160,12 @@ impl Pieces {
     }
 
     /// The first byte of the wire that must not pass yet.
-    pub(super) fn hold(&self) -> Option<u64> {
+    pub(super) fn hold(&self) -> Option<Held> {
         let waiting = self.waiting.iter().filter_map(|piece| piece.runs.first()).map(|run| run.wire);
         let copies = self.waiting.iter().flat_map(|piece| &piece.copies).chain(&self.copies);
         let texts = self.texts.iter().filter_map(|(_, text)| text.hold());
-        waiting.chain(copies.map(|copied| copied.at.wire)).chain(texts).min()
+        let waiting = waiting.chain(copies.map(|copied| copied.at.wire));
+        waiting.map(|wire| Held { wire, why: Why::Event }).chain(texts).min()
     }
 
     pub(super) fn force(&mut self, passes: bool, rules: &Rules, found: &mut Found) -> u32 {

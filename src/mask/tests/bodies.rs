@@ -73,7 +73,31 @@ fn line_ends_comments_and_several_data_lines_are_followed() {
 
 #[test]
 fn shapes_of_other_apis_are_joined() {
-    let shapes: [(&str, &str); 6] = [
+    let shapes: [(&str, &str); 15] = [
+        (
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"custom\":{\"input\":\"",
+            "\"}}]}}]}\n\n",
+        ),
+        ("data: {\"choices\":[{\"index\":0,\"delta\":{\"audio\":{\"transcript\":\"", "\"}}}]}\n\n"),
+        (
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":[{\"type\":\"text\",\"text\":\"",
+            "\"}]}}]}\n\n",
+        ),
+        (
+            "event: thread.message.delta\ndata: {\"object\":\"thread.message.delta\",\"delta\":{\"content\":[{\"index\":0,\"type\":\"text\",\"text\":{\"value\":\"",
+            "\"}}]}}\n\n",
+        ),
+        (
+            "data: {\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"partialArgs\":[{\"jsonPath\":\"$.to\",\"stringValue\":\"",
+            "\",\"willContinue\":true}]}}]}}]}\n\n",
+        ),
+        ("data: {\"content\":\"", "\",\"stop\":false}\n\n"),
+        ("data: {\"type\":\"tool-plan-delta\",\"delta\":{\"message\":{\"tool_plan\":\"", "\"}}}\n\n"),
+        (
+            "data: {\"type\":\"tool-call-delta\",\"index\":0,\"delta\":{\"message\":{\"tool_calls\":{\"function\":{\"arguments\":\"",
+            "\"}}}}}\n\n",
+        ),
+        ("data: {\"results\":[{\"generated_text\":\"", "\",\"stop_reason\":\"not_finished\"}]}\n\n"),
         (
             "data: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"",
             "\"}}\n\n",
@@ -88,7 +112,7 @@ fn shapes_of_other_apis_are_joined() {
         ),
     ];
     for (before, after) in shapes {
-        let format = if before.starts_with("data") { Format::Events } else { Format::Json };
+        let format = if before.contains("data: ") { Format::Events } else { Format::Json };
         let events =
             ["GB82 WE", "ST 1234 56", "98 7654 3", "2", " ok"].map(|text| format!("{before}{text}{after}"));
         let expected =
@@ -246,6 +270,23 @@ fn an_index_behind_the_text_tells_texts_apart_too() {
             assert_eq!(masked_in(Format::Events, &bytes), out);
         }
     }
+}
+
+#[test]
+fn arguments_that_gemini_streams_are_joined_each_by_its_path() {
+    let event = |to: &str, other: &str| {
+        format!(
+            "data: {{\"candidates\":[{{\"content\":{{\"parts\":[{{\"functionCall\":{{\"partialArgs\":[\
+             {{\"stringValue\":\"{to}\",\"jsonPath\":\"$.to\"}},{{\"jsonPath\":\"$.n\",\"stringValue\":\"{other}\"}}]}}}}]}}}}]}}\n\n"
+        )
+    };
+    let (said, heard) = (
+        ["GB82 WE", "ST 1234 56", "98 7654 3", "2", " ok"],
+        ["GB82 **", "** **** **", "** **** *", "*", " ok"],
+    );
+    let (said, heard) = (said.map(|text| event(text, "7 ")), heard.map(|text| event(text, "7 ")));
+    let parts: Vec<&[u8]> = said.iter().map(|event| event.as_bytes()).collect();
+    assert_eq!(masked_in(Format::Events, &parts), heard.concat());
 }
 
 #[test]
