@@ -13,6 +13,7 @@ mod compare;
 mod databases;
 mod faults;
 mod looks;
+mod masks;
 mod meter;
 mod options;
 mod order;
@@ -31,7 +32,7 @@ mod work;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
-use options::{Cli, Command, Common};
+use options::{Cli, Command, Common, Shape};
 use plot::{Axes, Line};
 use report::Report;
 use std::error::Error;
@@ -97,6 +98,11 @@ fn start(cli: &Cli) -> Outcome<ExitCode> {
         Command::Postgres(wish) => runtime.block_on(postgres::run(common, wish)),
         Command::Faults { scale, only, peers } => {
             runtime.block_on(faults::faults(common, *scale, only, peers))
+        }
+        &Command::Masks { rounds, streams, rate, size, seconds, protocol } => {
+            let shape =
+                Shape::Stream { streams, per_connection: 10, rate, size, seconds, protocol, storm: 0 };
+            runtime.block_on(masks::masks(common, rounds, &shape))
         }
         Command::Scale { quick } => runtime.block_on(scale::scale(common, *quick)),
         Command::Table { results, into } => compare::table(results, into).map(|()| ExitCode::SUCCESS),

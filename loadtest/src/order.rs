@@ -183,6 +183,10 @@ pub(crate) enum Style {
 }
 
 const SSE_LEAST: usize = 6 + 20 + 2;
+/// An event of a text that masks look at; its moment stands behind this.
+const CHUNK_HEAD: &str = "data: {\"created\":";
+const CHUNK_TEXT: &str = ",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"";
+const CHUNK_END: &str = "\"}}]}\n\n";
 const FRAMED_HEAD: usize = 5;
 const FRAMED_LEAST: usize = FRAMED_HEAD + 8;
 
@@ -190,6 +194,7 @@ const FRAMED_LEAST: usize = FRAMED_HEAD + 8;
 pub(crate) fn event(style: Style, size: usize, intended: u64, out: &mut Vec<u8>) {
     out.clear();
     match style {
+        Style::Sse if TEXT.get().is_some() => chunk(size, intended, out),
         Style::Sse => {
             out.extend_from_slice(format!("data: {intended:020}").as_bytes());
             out.resize(size.max(SSE_LEAST) - 2, FILL);
@@ -203,6 +208,15 @@ pub(crate) fn event(style: Style, size: usize, intended: u64, out: &mut Vec<u8>)
             out.resize(size, FILL);
         }
     }
+}
+
+/// Puts a chunk of a chat completion without a value into `out`.
+fn chunk(size: usize, intended: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(CHUNK_HEAD.as_bytes());
+    out.extend_from_slice(format!("{intended:020}{CHUNK_TEXT}").as_bytes());
+    let room = size.saturating_sub(out.len() + CHUNK_END.len());
+    out.extend(PROSE.bytes().cycle().take(room.max(1)));
+    out.extend_from_slice(CHUNK_END.as_bytes());
 }
 
 /// Cuts a body into events.
@@ -226,9 +240,9 @@ impl Events {
             Style::Sse => {
                 let end = self.buffer.windows(2).position(|w| w == b"\n\n")? + 2;
                 let event = self.buffer.split_to(end);
-                let stamp =
-                    event.get(6..26).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
-                Some(stamp)
+                let at = if event.starts_with(CHUNK_HEAD.as_bytes()) { CHUNK_HEAD.len() } else { 6 };
+                let digits = event.get(at..at + 20);
+                Some(digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()))
             }
             Style::Framed => {
                 let head = self.buffer.get(1..FRAMED_HEAD)?;
@@ -306,6 +320,18 @@ mod tests {
                 }
                 assert_eq!(seen, [Some(1), Some(2), Some(3)]);
             }
+        }
+    }
+
+    #[test]
+    fn chunks_of_a_text_that_masks_look_at_are_of_their_size_and_say_when_they_were_meant_to_be_sent() {
+        let mut events = Events::new(Style::Sse);
+        for (n, size) in [(7, 200), (u64::MAX, 1_000)] {
+            let mut one = Vec::new();
+            chunk(size, n, &mut one);
+            assert_eq!(one.len(), size);
+            events.push(&one);
+            assert_eq!((events.next(), events.next()), (Some(Some(n)), None));
         }
     }
 

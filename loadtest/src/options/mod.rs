@@ -201,6 +201,26 @@ pub(crate) enum Command {
     },
     /// PostgreSQL: pgbench through the gateway and direct, and bulk COPY held against a raw route
     Postgres(Postgres),
+    /// What masks add to the latency of events without a value: streams of chat completions through Staunch, without rules and
+    /// with all of them in turn
+    Masks {
+        /// Rounds, each with a run without and one with rules
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
+        rounds: u32,
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        streams: u32,
+        /// Events per second on each stream
+        #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        rate: u32,
+        /// Bytes per event
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(128..=16384))]
+        size: u32,
+        /// Seconds of each run
+        #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        seconds: u32,
+        #[arg(long, value_enum, default_value = "http1")]
+        protocol: Protocol,
+    },
     /// How Staunch's cost grows: streams, record sizes, workers
     Scale {
         /// A tenth of the work
@@ -256,6 +276,16 @@ impl Command {
             Command::Run(_) => Vec::new(),
             Command::Compare { .. } => but(&[&["certificate"], &MEASURED[..]].concat()),
             Command::Faults { .. } => but(&MEASURED[..4]),
+            Command::Masks { .. } => but(&[
+                "pq",
+                "certificate",
+                "resume",
+                "busy_poll",
+                "load_cores",
+                "peer_cores",
+                "staunch",
+                "awake",
+            ]),
             Command::Scale { .. } => but(&[&["pq", "certificate", "resume"], &MEASURED[..]].concat()),
             Command::Postgres(_) => {
                 let reached = ["target", "sni", "ca", "token", "pq", "certificate", "resume"];
