@@ -17,12 +17,15 @@ impl Http2 {
         Fault { culprit: Culprit::Client, rule, section }
     }
 
-    /// A connection error of the upstream's; the client gets a GOAWAY by which it can tell this end from its own doing, and
-    /// the log says whose fault it was.
+    /// A connection error of the upstream's: requests that have no answer yet get a 502. The client can tell this end from its own
+    /// doing by the GOAWAY behind, and the log says whose fault it was.
     pub(super) fn upstream_fault(&mut self, rule: &'static str, section: &'static str) -> Fault {
-        frame::write_goaway(&mut self.to_client, self.last_forwarded, frame::INTERNAL_ERROR);
         self.dead = true;
-        self.end_streams(Ended::ByUpstream);
+        // What is gathered of a frame or a block has not gone down, and does not.
+        self.upstream.abandon_gathered();
+        let last = self.last_permitted();
+        self.upstream_lost(RefusalReason::BadAnswer);
+        frame::write_goaway(&mut self.to_client, last, frame::INTERNAL_ERROR);
         Fault { culprit: Culprit::Upstream, rule, section }
     }
 

@@ -65,6 +65,15 @@ impl Side {
         }
     }
 
+    /// Forgets a frame or a header block that is not whole and of which nothing has passed.
+    pub(super) fn abandon_gathered(&mut self) {
+        self.block_head = None;
+        self.held = 0;
+        if matches!(self.reading, Reading::Gather(_) | Reading::Padding(_)) {
+            self.reading = Reading::Head;
+        }
+    }
+
     /// True where a frame may be put in: between frames, and not inside a header block that passes.
     pub(super) fn at_boundary(&self) -> bool {
         // What passes of a masked frame goes on in frames of its own.

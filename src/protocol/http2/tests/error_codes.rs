@@ -218,6 +218,15 @@ fn each_fault_of_a_frame_of_the_upstreams_is_found_before_the_client_finds_it() 
             let told = frames(&down);
             assert!(told.iter().all(|(head, _)| head.stream != 0), "{name} in pieces of {step}: {told:?}");
             assert_eq!(fault.culprit, Culprit::Upstream, "{name}");
+            let told = frames(&said(&mut http));
+            let end = told.last().map(|(head, payload)| (head.kind, payload[4..8].to_vec()));
+            assert_eq!(end, Some((GOAWAY, INTERNAL_ERROR.to_be_bytes().to_vec())), "{name}");
+            let answers = told.iter().filter(|(head, _)| head.kind == HEADERS);
+            let mut refused: Vec<_> = answers
+                .map(|(head, block)| (head.stream, fields(block).contains(&(":status".into(), "502".into()))))
+                .collect();
+            refused.sort_unstable();
+            assert_eq!(refused, [(1, true), (3, true)], "{name} in pieces of {step}: both had no answer");
         }
     }
 }
