@@ -1,7 +1,10 @@
 //! The way to a gateway's operator listener, for `staunch revoke` and `staunch top`.
 
 use super::fault::Fault;
-use crate::secret::Secret;
+use crate::net::https::{self, HttpsClient, HttpsUrl, Limits};
+use crate::secret::{Secret, shown_url};
+use hyper::Method;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
@@ -13,10 +16,13 @@ use zeroize::Zeroizing;
 /// Where the operator is served, and the key to it.
 #[derive(clap::Args)]
 pub struct Place {
-    /// The address of the gateway's [admin] section.
+    /// The address of the gateway's [admin] section; with https:// in front where that has a certificate.
     #[arg(long, env = "STAUNCH_ADMIN", value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
     admin: String,
-    /// A file with the key of the [admin] section, where it asks for one.
+    /// Authorities that vouch for the certificate of the [admin] section, in PEM, in place of the system's.
+    #[arg(long, env = "STAUNCH_ADMIN_CA", value_name = "FILE")]
+    admin_ca: Option<PathBuf>,
+    /// A file with the key of the [admin] section, or with a token, where it asks for one.
     #[arg(long, env = "STAUNCH_ADMIN_KEY_FILE", value_name = "FILE")]
     key_file: Option<PathBuf>,
 }
@@ -25,12 +31,15 @@ pub struct Place {
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes of an answer: a thousand sessions are 2 MB.
-const MAX_ANSWER: u64 = 16 << 20;
+const MAX_ANSWER: usize = 16 << 20;
 
 /// A client of the admin listener.
 pub(super) struct OperatorClient {
+    /// `host:port`.
     address: String,
     key: Option<Secret>,
+    /// Where the listener speaks TLS.
+    https: Option<HttpsClient>,
 }
 
 impl Place {
@@ -44,7 +53,29 @@ impl Place {
                 Some(Secret::new(text.trim_ascii().to_vec()))
             }
         };
-        Ok(OperatorClient { address: self.admin.clone(), key })
+        let (scheme, address) = self.admin.split_once("://").unwrap_or(("http", &self.admin));
+        let address = address.trim_end_matches('/');
+        let is_address = address.contains(':') && !address.contains(['/', '@', ' ']);
+        let https = match (is_address, scheme) {
+            (true, "https") => {
+                let roots =
+                    self.admin_ca.as_deref().map_or_else(https::system_authorities, https::pem_authorities);
+                let limits = Limits { time: EXCHANGE_TIMEOUT, body: MAX_ANSWER };
+                Some(
+                    roots
+                        .and_then(|roots| HttpsClient::with_authorities(roots, limits))
+                        .map_err(Fault::Usage)?,
+                )
+            }
+            (true, "http") => None,
+            _ => {
+                let shown = shown_url(&self.admin);
+                return Err(Fault::Usage(format!(
+                    "--admin: {shown} is no address; write host:port or https://host:port"
+                )));
+            }
+        };
+        Ok(OperatorClient { address: address.to_owned(), key, https })
     }
 }
 
@@ -55,45 +86,85 @@ impl OperatorClient {
     }
 
     pub(super) fn get(&self, path: &str) -> Result<Value, Fault> {
-        self.exchange(&format!("GET {path} HTTP/1.1\r\n"), b"")
+        self.exchange(Method::GET, path, String::new())
     }
 
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Fault> {
-        let body = body.to_string();
-        let head = format!(
-            "POST {path} HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n",
-            body.len()
-        );
-        self.exchange(&head, body.as_bytes())
+        self.exchange(Method::POST, path, body.to_string())
     }
 
-    fn exchange(&self, head: &str, body: &[u8]) -> Result<Value, Fault> {
+    fn exchange(&self, method: Method, path: &str, body: String) -> Result<Value, Fault> {
         let no = |why: String| Fault::Gateway { address: self.address.clone(), why };
-        let io = |error: std::io::Error| no(format!("its operator's listener does not answer: {error}"));
-        let address = self.address.to_socket_addrs().map_err(io)?.next();
-        let address = address.ok_or_else(|| no("the name has no address".into()))?;
-        let mut stream = TcpStream::connect_timeout(&address, EXCHANGE_TIMEOUT).map_err(io)?;
-        stream.set_read_timeout(Some(EXCHANGE_TIMEOUT)).map_err(io)?;
-        let mut request = Zeroizing::new(head.as_bytes().to_vec());
-        request.extend_from_slice(format!("host: {}\r\nconnection: close\r\n", self.address).as_bytes());
-        if let Some(key) = &self.key {
-            request.extend_from_slice(b"authorization: Bearer ");
-            request.extend_from_slice(key.expose());
-            request.extend_from_slice(b"\r\n");
-        }
-        request.extend_from_slice(b"\r\n");
-        request.extend_from_slice(body);
-        stream.write_all(&request).map_err(io)?;
-        let mut answer = Vec::new();
-        stream.take(MAX_ANSWER).read_to_end(&mut answer).map_err(io)?;
-        let (status, text) = parse(&answer).ok_or_else(|| no("what answers there is no gateway".into()))?;
-        let said: Option<Value> = serde_json::from_slice(text).ok();
+        let (status, text) = match &self.https {
+            Some(https) => self.exchange_over_tls(https, method, path, body).map_err(no)?,
+            None => self.exchange_in_clear(&method, path, &body).map_err(no)?,
+        };
+        let said: Option<Value> = serde_json::from_slice(&text).ok();
         match (status, said) {
             (200..300, Some(value)) => Ok(value),
             (_, Some(value)) if value["error"]["message"].is_string() => {
                 Err(no(value["error"]["message"].as_str().unwrap_or_default().to_owned()))
             }
             (status, _) => Err(no(format!("status {status}"))),
+        }
+    }
+
+    fn exchange_over_tls(
+        &self,
+        https: &HttpsClient,
+        method: Method,
+        path: &str,
+        body: String,
+    ) -> Result<(u16, Vec<u8>), String> {
+        let url = format!("https://{}{path}", self.address);
+        let url: HttpsUrl = url.parse().map_err(|()| format!("{} is no https URL", shown_url(&url)))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(key) = &self.key {
+            let text = Zeroizing::new([b"Bearer ", key.expose()].concat());
+            let value =
+                HeaderValue::from_bytes(&text).map_err(|_| "the key is not one line of text".to_owned());
+            let mut value = value?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        let answer = runtime.block_on(https.send(method, &url, headers, body.into()));
+        let answer = answer.map_err(|fault| format!("its operator's listener does not answer: {fault}"))?;
+        Ok((answer.status.as_u16(), answer.body.expose().to_vec()))
+    }
+
+    fn exchange_in_clear(&self, method: &Method, path: &str, body: &str) -> Result<(u16, Vec<u8>), String> {
+        let io = |error: std::io::Error| format!("its operator's listener does not answer: {error}");
+        let address = self.address.to_socket_addrs().map_err(io)?.next();
+        let address = address.ok_or("the name has no address")?;
+        let mut stream = TcpStream::connect_timeout(&address, EXCHANGE_TIMEOUT).map_err(io)?;
+        stream.set_read_timeout(Some(EXCHANGE_TIMEOUT)).map_err(io)?;
+        let (host, length) = (&self.address, body.len());
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
+        let mut request = Zeroizing::new(head.into_bytes());
+        if *method == Method::POST {
+            let fields = format!("content-type: application/json\r\ncontent-length: {length}\r\n");
+            request.extend_from_slice(fields.as_bytes());
+        }
+        if let Some(key) = &self.key {
+            request.extend_from_slice(b"authorization: Bearer ");
+            request.extend_from_slice(key.expose());
+            request.extend_from_slice(b"\r\n");
+        }
+        request.extend_from_slice(b"\r\n");
+        request.extend_from_slice(body.as_bytes());
+        stream.write_all(&request).map_err(io)?;
+        let mut answer = Vec::new();
+        stream.take(MAX_ANSWER as u64).read_to_end(&mut answer).map_err(io)?;
+        match parse(&answer) {
+            Some((status, text)) => Ok((status, text.to_vec())),
+            // What a listener with TLS answers to a request in clear.
+            None if answer.starts_with(&[0x15, 3]) => {
+                Err(format!("its operator's listener speaks TLS; write https://{host}"))
+            }
+            None => Err("what answers there is no gateway".into()),
         }
     }
 }

@@ -431,6 +431,35 @@ def test_the_command_line_revokes_and_shows_both_legs(world, start):
     assert away.returncode == 1 and b"does not answer" in away.stderr
 
 
+def test_the_command_line_comes_over_tls_with_a_token(world, start, tmp_path):
+    chain, key = world.authority.leaf("operators-cli", ["localhost"])
+    rules = {"certificate": {"chain": chain, "key": key}, "operate": [{"issuer": "corp", "groups": ["agents"]}]}
+    gateway = start(world.config(local(world, "operated-cli")) | {"admin": rules}, ca=world.ca)
+    token = tmp_path / "token"
+    token.touch(mode=0o600)
+    token.write_text(world.issuer.token() + "\n")
+    here = ["--admin", f"https://localhost:{gateway.admin}", "--admin-ca", world.ca]
+    stream = Stream(world, gateway, world.issuer.token(parts.BRIEF))
+
+    def run(*words, code=0):
+        done = staunch(*words)
+        assert done.returncode == code and token.read_text().strip() not in (done.stdout + done.stderr).decode(), done
+        return (done.stdout + done.stderr).decode()
+
+    shown = run("top", "--once", *here, "--key-file", str(token))
+    assert f"localhost:{gateway.admin}: 1 live" in shown and parts.BRIEF in shown
+    assert "1 sessions ended" in run("revoke", "--subject", parts.BRIEF, "--reason", "left", *here, "--key-file", str(token))
+    parts.until(lambda: stream.ended)
+    assert gateway.line("order", order="revoke")["operator"] == parts.ANN
+    # What is missing is said.
+    assert "log in first" in run("top", "--once", *here, code=1)
+    assert "certificate" in run("top", "--once", *here[:2], "--key-file", str(token), code=1)
+    assert f"write https://localhost:{gateway.admin}" in run("top", "--once", "--admin", f"localhost:{gateway.admin}", code=1)
+    for wrong in ("9901", "ftp://localhost:1", "https://me:hidden@localhost:1", "localhost:1/path"):
+        told = run("top", "--once", "--admin", wrong, code=2)
+        assert "write host:port or https://host:port" in told and "hidden" not in told, told
+
+
 def test_a_list_of_revoked_certificates_that_arrives_ends_live_sessions(world, start):
     mine, other = (world.authority.leaf(name, ["ann.clients.test"]) for name in ("listed", "unlisted"))
     world.authority.leaf("long gone", ["bob.clients.test"])

@@ -106,6 +106,15 @@ def test_where_output_is_no_terminal_it_prints_tables(world, start):
     assert unknown.returncode == 1 and b"sort is one of age" in unknown.stderr
 
 
+def test_a_terminal_that_can_only_write_gets_tables(world, start):
+    gateway = start(world.config(local(world, "top-dumb")))
+    top = Terminal("/usr/bin/env", "TERM=dumb", BINARY, "top", "--admin", f"127.0.0.1:{gateway.admin}")
+    top.see("0 live", "UPSTREAM LEG")
+    assert "\x1b" not in top.written
+    top.type("\x03")
+    top.end()
+
+
 def test_a_gateway_that_is_not_there_is_told_before_the_screen_changes():
     top = Terminal(BINARY, "top", "--admin", "127.0.0.1:1")
     top.see("does not answer")

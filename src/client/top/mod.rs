@@ -42,7 +42,8 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// Shows the table until `q`, or prints it, again and again unless `once`, until nobody reads it.
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Fault> {
     let client = arguments.place.client()?;
-    let is_terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+    let is_dumb = std::env::var_os("TERM").is_none_or(|kind| kind.is_empty() || kind == "dumb");
+    let is_terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal() && !is_dumb;
     if is_terminal && !arguments.once && !arguments.plain {
         let screen = Screen::new(client.address(), &arguments.sort, arguments.query.as_deref());
         // What is wrong from the start is better told on a screen that stays.
