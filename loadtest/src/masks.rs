@@ -6,8 +6,11 @@ use crate::options::{Common, MaskedText, Peer, Shape};
 use crate::{Outcome, order, run};
 use std::process::ExitCode;
 
-/// Quantiles that are shown, in µs.
-const SHOWN: [(&str, fn(&Quantiles) -> f64); 4] =
+/// One of several quantiles, in µs.
+type Pick = fn(&Quantiles) -> f64;
+
+/// Quantiles that are shown.
+const SHOWN: [(&str, Pick); 4] =
     [("p50", |q| q.p50), ("p90", |q| q.p90), ("p99", |q| q.p99), ("p99.9", |q| q.p999)];
 
 /// Runs rounds, each without and with rules, and prints the quantiles of latency from the moment at which an event was meant to
@@ -46,7 +49,7 @@ pub(crate) async fn masks(common: &Common, rounds: u32, shape: &Shape) -> Outcom
     Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn line(name: &str, value: impl Fn(fn(&Quantiles) -> f64) -> f64) -> String {
+fn line(name: &str, value: impl Fn(Pick) -> f64) -> String {
     let values = SHOWN.map(|(quantile, of)| format!("  {quantile} {:.0} µs", value(of)));
     format!("{name:<11}{}", values.concat())
 }

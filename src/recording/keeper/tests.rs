@@ -180,9 +180,10 @@ fn torn_at(killed: &std::path::Path, auditor: &Arc<Identities>, (start, cut): (u
     assert_eq!(faults.len(), usize::from(is_torn), "{cut}: {faults:?}");
     assert!(faults.iter().all(|fault| names(&fault.file, fault.offset) && fault.reason.contains("cut")));
     let mut said = Vec::new();
-    let take = |_, event| match event {
-        Event::Data(Plane::Down, Some(data)) => said.extend(data),
-        _ => {}
+    let take = |_, event| {
+        if let Event::Data(Plane::Down, Some(data)) = event {
+            said.extend(data);
+        }
     };
     let faults = play(&directory, SessionId(9), Some(auditor), take).unwrap();
     assert!(said == b"before" && faults.len() == usize::from(is_torn), "{cut}: {said:?} {faults:?}");
