@@ -272,27 +272,27 @@ def alarms(gateways):
     return [line for gateway in gateways for line in gateway.lines() if line["event"] == "alarm"]
 
 
-@pytest.mark.parametrize("action", ["cut", "watch"])
-@pytest.mark.parametrize("shown", ["token", "subject"])
+@pytest.mark.parametrize("shown, action", [("token", "cut"), ("subject", "watch")])
 def test_a_honeytoken_raises_one_alarm_in_each_session(world, place, start, shown, action):
     token = world.issuer.token()
     laid = {"token_sha256": hashlib.sha256(token.encode()).hexdigest()} if shown == "token" else {"subject": parts.ANN}
     honeytoken = {"name": "in the wiki", "action": action} | laid
     gateways = [start(config | {"honeytoken": [honeytoken]}) for config in place.configs()]
-    clients, let_in = Clients(place, *gateways, token), []
-    kept = []
-    for kind in (kind for kind in KINDS if kind != "raw_silent"):
-        before = len(alarms(gateways))
+    clients, kept = Clients(place, *gateways, token), {}
+    kinds = [kind for kind in KINDS if kind != "raw_silent"]
+    for kind in kinds:
         with contextlib.suppress(AssertionError, *CUT):
-            kept.append(getattr(clients, kind)())
-            let_in.append(kind)
-        # A client whose connection is cut may come again.
-        parts.until(lambda before=before: len(alarms(gateways)) > before)
-    sessions = [line["session"] for line in alarms(gateways)]
-    assert len(sessions) == len(set(sessions))
-    assert let_in == ([] if action == "cut" else [kind for kind in KINDS if kind != "raw_silent"])
-    assert all((line["honeytoken"], line["action"]) == ("in the wiki", action) for line in alarms(gateways))
-    assert all(line.get("subject") == (parts.ANN if shown == "subject" else None) for line in alarms(gateways))
+            kept[kind] = getattr(clients, kind)()
+    assert list(kept) == ([] if action == "cut" else kinds)
+    # A client whose connection is cut may come again.
+    parts.until(lambda: len(alarms(gateways)) >= len(kinds))
+    found = alarms(gateways)
+    assert len({line["session"] for line in found}) == len(found)
+    opened = [line for gateway in gateways for line in gateway.lines() if line["event"] == "session opened"]
+    silent = {line.get("route") for line in opened} - {line.get("route") for line in opened for one in found if one["session"] == line["session"]}
+    assert not silent, "no alarm on these routes"
+    assert all((line["honeytoken"], line["action"]) == ("in the wiki", action) for line in found)
+    assert all(line.get("subject") == (parts.ANN if shown == "subject" else None) for line in found)
     for gateway in gateways:
         for one in Operator(gateway).sessions("?per_page=100"):
             Operator(gateway).post(f"/api/sessions/{one['id']}/end")
