@@ -1,10 +1,13 @@
 """Time-stamps of the log (RFC 3161): from a real authority, from liars, and what an auditor finds of them."""
 
+import datetime
 import http.server
 import os
+import re
 import shutil
 import subprocess
 import threading
+import time
 
 import pytest
 from support.gateway import Gateway
@@ -107,8 +110,8 @@ class Place:
         asked = {"url": self.authority.url, "authority": self.authority.root, "interval": "1s"}
         return self.world.config(self.world.route("app", self.world.hypercorn_port), recording=self.auditors.section(timestamp=asked))
 
-    def metric(self, mark):
-        lines = [line for line in self.gateway.metrics().splitlines() if line.startswith(f"staunch_recording_timestamp_{mark}")]
+    def metric(self, name):
+        lines = [line for line in self.gateway.metrics().splitlines() if line.startswith(name)]
         return int(lines[0].split()[-1])
 
     def say(self, text):
@@ -139,8 +142,16 @@ def told(place, *more, root=None):
 
 def test_the_log_is_stamped_and_openssl_says_the_same(place):
     place.say("said before a stamp")
-    until(lambda: place.metric('requests_total{outcome="stamped"}') >= 2)
-    assert place.metric("entries") >= int(place.stamps()[0].stem) and place.metric("last_timestamp_seconds") > 1_700_000_000
+    until(lambda: place.metric('staunch_recording_timestamp_requests_total{outcome="stamped"}') >= 2)
+    # What the metrics say is what the answers say that are kept.
+    until(lambda: place.metric("staunch_recording_timestamp_entries") == int(place.stamps()[-1].stem))
+    newest = place.metric("staunch_recording_timestamp_last_timestamp_seconds")
+    assert abs(newest - time.time()) < 600, newest
+    shown = subprocess.run(["openssl", "ts", "-reply", "-in", str(place.stamps()[-1]), "-text"], capture_output=True, text=True, check=False).stdout
+    at = re.search(r"Time stamp: (.*) GMT", shown).group(1).split(".")[0]
+    at = datetime.datetime.strptime(at, "%b %d %H:%M:%S %Y").replace(tzinfo=datetime.UTC).timestamp()
+    # Another may have come between the two looks.
+    assert newest <= at <= newest + 600, (newest, shown)
     for answer in place.stamps():
         words = ["openssl", "ts", "-verify", "-in", str(answer), "-CAfile", place.authority.root]
         for what in (["-queryfile", str(answer.with_suffix(".tsq"))], ["-data", str(answer.with_suffix(".note"))]):
@@ -160,13 +171,13 @@ def test_the_log_is_stamped_and_openssl_says_the_same(place):
 
 def test_answers_that_are_lies_are_not_kept_and_each_is_told_once(place):
     before, kept = len(place.gateway.process.text()), {path.name for path in place.stamps()}
-    refused = place.metric('requests_total{outcome="refused"}')
+    refused = place.metric('staunch_recording_timestamp_requests_total{outcome="refused"}')
     for lie, why in LIES.items():
         place.authority.how = lie
         place.say(f"said to a liar: {lie}")
         until(lambda why=why: why in place.gateway.process.text()[before:])
     # The last one stays, and is not told again.
-    until(lambda: place.metric('requests_total{outcome="refused"}') >= refused + len(LIES) + 2)
+    until(lambda: place.metric('staunch_recording_timestamp_requests_total{outcome="refused"}') >= refused + len(LIES) + 2)
     text = place.gateway.process.text()[before:]
     assert text.count("answer does not count") == len(LIES), text
     assert len({path.name for path in place.stamps()} - kept) <= 1 and place.gateway.get("/readyz") == 200
@@ -175,12 +186,12 @@ def test_answers_that_are_lies_are_not_kept_and_each_is_told_once(place):
 
 
 def test_an_authority_that_is_away_holds_nothing_up(place):
-    silent, kept = place.metric('requests_total{outcome="silent"}'), place.metric('requests_total{outcome="stamped"}')
+    silent, kept = place.metric('staunch_recording_timestamp_requests_total{outcome="silent"}'), place.metric('staunch_recording_timestamp_requests_total{outcome="stamped"}')
     place.authority.how = "too long"
     place.say("said alone")
-    until(lambda: place.metric('requests_total{outcome="silent"}') > silent)
+    until(lambda: place.metric('staunch_recording_timestamp_requests_total{outcome="silent"}') > silent)
     place.authority.how = "stamp"
-    until(lambda: place.metric('requests_total{outcome="stamped"}') > kept)
+    until(lambda: place.metric('staunch_recording_timestamp_requests_total{outcome="stamped"}') > kept)
 
 
 @pytest.fixture
