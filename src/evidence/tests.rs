@@ -509,6 +509,25 @@ fn a_report_lists_certificates_of_this_version_and_of_earlier_ones() {
     assert!(listed.contains(r#""subject":"ann""#) && !listed.contains("CN=db"), "{listed}");
 }
 
+#[test]
+fn a_report_over_a_log_that_cannot_be_read_is_written_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let closed = r#"{"event":"session closed","route":"a","subject":"ann","client_version":"TLSv1.3"}"#;
+    let (root, _) = record_facts(folder.path(), &[(1, &[closed], b"x")]);
+    std::fs::remove_file(root.join("log/checkpoint")).unwrap();
+    let output = folder.path().join("report");
+    let place = ["-d", root.to_str().unwrap(), "--from", "1h", "--unsigned", "-o", output.to_str().unwrap()];
+    let (code, out, told) = evidence(&[&place[..], &["--sample", "1"]].concat());
+    assert!(
+        code == 1 && out.contains("1 sessions recorded") && out.contains("integrity: BAD"),
+        "{out}{told}"
+    );
+    assert!(told.contains("log/checkpoint") && told.contains("the sample has no proofs"), "{told}");
+    let read = |name: &str| std::fs::read_to_string(output.join(name)).unwrap();
+    assert!(read("sessions.jsonl").contains("ann") && read("sample.jsonl").contains("no proof"));
+    assert!(read("report.html").contains("BAD"));
+}
+
 fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }

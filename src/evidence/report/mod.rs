@@ -91,6 +91,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
     }
     let identities = arguments.identity.as_deref().map(identities).transpose()?;
     let directory = Directory::read(&arguments.directory)?;
+    let mut faults = Vec::new();
     let mut verdict = verify(
         &directory,
         identities.as_ref(),
@@ -98,11 +99,20 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
         &mut &Progress::new("verifying segment"),
     )?;
     hold_against_timestamps(&directory, None, &mut verdict);
-    let log = LogView::read(&directory)?;
+    // The verdict says what is wrong with it; sessions are listed all the same.
+    let log = LogView::read(&directory).unwrap_or_else(|fault| {
+        faults.push(fault.to_string());
+        LogView::default()
+    });
     let population = Population::read(&directory, &log, (arguments.from.0, to), arguments.route.as_deref())?;
     population.faults.iter().try_for_each(|fault| writeln!(told, "{fault}"))?;
     let unrecorded = log_file::unrecorded(&arguments.log, &population, told)?;
-    let sample = sample::draw(&directory, &population, &arguments.seed, arguments.sample)?;
+    let sample = sample::draw(&directory, &population, &arguments.seed, arguments.sample);
+    let sample = sample.unwrap_or_else(|fault| {
+        faults.push(format!("the sample has no proofs: {fault}"));
+        sample::draw_unproved(&population, &arguments.seed, arguments.sample)
+    });
+    faults.iter().try_for_each(|fault| writeln!(told, "{fault}"))?;
     let certificates = certificates::inventory(&population, to);
     let mut report = json!({
         "format": 1,
@@ -148,7 +158,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
     files.push(("report.json", text));
     write_folder(&arguments.output, &files)?;
     summary(out, &report, &arguments.output)?;
-    let is_good = population.faults.is_empty() && verdict.faults().next().is_none();
+    let is_good = population.faults.is_empty() && faults.is_empty() && verdict.faults().next().is_none();
     Ok(u8::from(!is_good))
 }
 

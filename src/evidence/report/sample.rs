@@ -18,18 +18,7 @@ pub(super) fn draw(
     seed: &str,
     count: usize,
 ) -> Result<Vec<Value>, EvidenceFault> {
-    let mut drawn: Vec<(String, &Member)> = population
-        .rows
-        .iter()
-        .map(|member| {
-            (
-                hex(digest(&SHA256, format!("{seed}:{}", member.row.summary.session).as_bytes()).as_ref()),
-                member,
-            )
-        })
-        .collect();
-    drawn.sort_by(|(a, _), (b, _)| a.cmp(b));
-    drawn.truncate(count);
+    let drawn = smallest(population, seed, count);
     if drawn.is_empty() {
         return Ok(Vec::new());
     }
@@ -70,6 +59,28 @@ pub(super) fn draw(
         })
     });
     Ok(sample.collect())
+}
+
+/// The same sessions where the log cannot be read: without proofs.
+pub(super) fn draw_unproved(population: &Population, seed: &str, count: usize) -> Vec<Value> {
+    let drawn = smallest(population, seed, count).into_iter().enumerate();
+    let sample = drawn.map(|(place, (draw, member))| {
+        json!({
+            "place": place + 1, "draw": draw, "session": member.row.summary.session.to_string(),
+            "note": "no proof: the log cannot be read", "facts": member.to_json(),
+        })
+    });
+    sample.collect()
+}
+
+fn smallest<'a>(population: &'a Population, seed: &str, count: usize) -> Vec<(String, &'a Member)> {
+    let draw = |member: &Member| {
+        hex(digest(&SHA256, format!("{seed}:{}", member.row.summary.session).as_bytes()).as_ref())
+    };
+    let mut drawn: Vec<_> = population.rows.iter().map(|member| (draw(member), member)).collect();
+    drawn.sort_by(|(a, _), (b, _)| a.cmp(b));
+    drawn.truncate(count);
+    drawn
 }
 
 /// What the report shows of each session that was drawn.

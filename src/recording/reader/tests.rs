@@ -3,6 +3,7 @@
 use super::super::directory::Directory;
 use super::super::format::envelope::Identities;
 use super::super::format::frame::HEAD;
+use super::super::log::store::Log;
 use super::super::writer::tests::{Bench, Leg, down, up};
 use super::super::writer::{Mode, Recorder};
 use super::verify::{Area, Report, verify};
@@ -365,4 +366,51 @@ fn the_segments_of_a_time_hold_the_whole_of_each_session_that_was_open_then() {
     std::fs::write(&first, b"STAUN").unwrap();
     let latest = all.iter().map(|session| session.last).max().unwrap();
     assert!(segments_since(&directory, latest).unwrap().contains(&2));
+}
+
+/// Deletes a segment while it is verified, as retention does.
+struct Deleting<'a> {
+    directory: &'a Directory,
+    log: Option<Log>,
+}
+
+impl super::Observer for Deleting<'_> {
+    fn segment(&mut self, place: usize, _: usize) {
+        if place == 0 {
+            std::fs::remove_file(self.directory.segment(1, "seg")).unwrap();
+            std::fs::remove_file(self.directory.segment(1, "keys")).unwrap();
+            if let Some(log) = &mut self.log {
+                log.append("retire segment=1 sessions=3").unwrap();
+                log.checkpoint().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_retention_deletes_while_it_is_verified_is_no_fault_and_one_that_vanishes_is() {
+    for is_retired in [true, false] {
+        let sample = sample(true);
+        let directory = Directory::read(&sample.root).unwrap();
+        let log = is_retired.then(|| Log::open(&directory, crate::recording::clock::system).unwrap());
+        let mut deleting = Deleting { directory: &directory, log };
+        let gateway = Some(directory.gateway());
+        let report = verify(&directory, Some(&sample.auditor), gateway, &mut deleting).unwrap();
+        let named = names(&report, "segments/1.seg");
+        assert_eq!(named, !is_retired, "{:?}", report.findings);
+        assert!(!is_retired || report.faults().next().is_none(), "{:?}", report.findings);
+        // The other one was read all the same.
+        assert!(report.segments == 2 && report.opened == 6, "{report:?}");
+    }
+}
+
+#[test]
+fn a_complete_segment_of_another_length_is_named_and_not_hashed_to_its_end() {
+    let sample = sample(true);
+    let path = sample.root.join("segments/1.seg");
+    // A hole of 8 TiB takes no space, and hours to read.
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(8 << 40).unwrap();
+    let report = sample.report(true);
+    assert!(names(&report, "segments/1.seg"), "{:?}", report.findings);
+    assert_eq!(report.sessions, 5);
 }

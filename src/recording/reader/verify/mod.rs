@@ -48,7 +48,7 @@ pub fn verify(
         report.add(Area::Integrity, true, of_log(fault));
     }
     let (mut sessions, mut first_in) = (BTreeMap::<u64, Seen>::new(), BTreeMap::<u64, u64>::new());
-    let numbers = directory.segments()?;
+    let mut numbers = directory.segments()?;
     let mut chains = HashMap::<(u16, u32), u64>::new();
     for (place, number) in numbers.iter().enumerate() {
         observer.segment(place, numbers.len());
@@ -71,6 +71,14 @@ pub fn verify(
         let after = sessions.values().filter(|seen| seen.has_first).count();
         first_in.insert(*number, (after - before) as u64);
     }
+    for (number, logged) in retired_meanwhile(directory, &numbers) {
+        let files = ["seg", "keys"].map(|kind| directory.segment(number, kind));
+        report.findings.retain(|finding| !files.contains(&finding.place.file));
+        // From here on it is one that was deleted before.
+        view.segments.insert(number, logged);
+        first_in.remove(&number);
+        numbers.retain(|other| *other != number);
+    }
     completeness::segments(directory, &numbers, &view, &mut report);
     completeness::totals(&mut report, &sessions, &view);
     completeness::runs(directory, &mut report, &view, &first_in);
@@ -80,6 +88,19 @@ pub fn verify(
     report.findings.sort_by(|a, b| (a.area, &a.place.file).cmp(&(b.area, &b.place.file)));
     limits(&mut report, identities.is_some(), expected.is_some(), view.last_time);
     Ok(report)
+}
+
+/// Segments that the gateway deleted while they were verified, and what its log says of them now.
+fn retired_meanwhile(directory: &Directory, numbers: &[u64]) -> Vec<(u64, LoggedSegment)> {
+    let path = |number: u64| directory.segment(number, "seg");
+    let gone: Vec<u64> = numbers.iter().copied().filter(|number| !path(*number).exists()).collect();
+    if gone.is_empty() {
+        return Vec::new();
+    }
+    // Where the log cannot be read, they are missing.
+    let mut now = LogView::read(directory).unwrap_or_default();
+    let retired = gone.into_iter().filter_map(|number| Some((number, now.segments.remove(&number)?)));
+    retired.filter(|(_, logged)| logged.retired).collect()
 }
 
 fn limits(report: &mut Report, has_identity: bool, has_pin: bool, last: u64) {
