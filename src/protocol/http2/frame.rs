@@ -79,6 +79,17 @@ pub(super) fn write_head(out: &mut Vec<u8>, head: Head) {
     out.extend_from_slice(&head.stream.to_be_bytes());
 }
 
+/// What whole frames take of flow-control windows: the payloads of DATA, padding included (section 6.9.1).
+pub(super) fn data_bytes(mut frames: &[u8]) -> usize {
+    let mut sum = 0;
+    while let Some((head, rest)) = frames.split_first_chunk::<HEAD>() {
+        let head = Head::parse(head);
+        sum += if head.kind == DATA { head.length } else { 0 };
+        frames = rest.get(head.length..).unwrap_or_default();
+    }
+    sum
+}
+
 /// Appends a header block as HEADERS and as many CONTINUATION frames as it needs.
 pub(super) fn write_block(out: &mut Vec<u8>, stream: u32, end_stream: bool, block: &[u8]) {
     let (mut kind, mut flags) = (HEADERS, if end_stream { END_STREAM } else { 0 });

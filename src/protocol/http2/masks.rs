@@ -105,6 +105,7 @@ impl Http2 {
             }
             Err(rule) => {
                 self.cut_unmaskable(head.stream, Direction::Up, rule);
+                self.return_client_window(head.length, true);
                 return Some(frames);
             }
         }

@@ -342,7 +342,8 @@ impl Http for Http2 {
     fn upstream_lost(&mut self, why: RefusalReason) -> bool {
         // First what waits, so that nothing is released.
         for id in self.queue.ids() {
-            if let Some(stream) = self.queue.remove(id) {
+            if let Some((stream, kept)) = self.queue.remove(id) {
+                self.return_client_window(kept, true);
                 self.streams.insert(id, stream);
             }
         }

@@ -44,7 +44,8 @@ impl Http2 {
 
     /// Ends a stream that the upstream never heard of. False: there is none.
     pub(super) fn end_waiting(&mut self, id: u32, how: Ended) -> bool {
-        let Some(Stream { up, up_done, mask_up, .. }) = self.queue.remove(id) else { return false };
+        let Some((Stream { up, up_done, mask_up, .. }, kept)) = self.queue.remove(id) else { return false };
+        self.return_client_window(kept, true);
         self.end_masks(id, mask_up, None);
         if !up_done {
             self.ids.reset(id);

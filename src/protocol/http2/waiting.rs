@@ -73,12 +73,12 @@ impl Queue {
         Some((id, stream, frames))
     }
 
-    /// Takes a stream out that is over before the upstream heard of it.
-    pub(super) fn remove(&mut self, id: u32) -> Option<Stream> {
+    /// Takes a stream out that is over before the upstream heard of it. Also returns how much of the client's window its DATA took.
+    pub(super) fn remove(&mut self, id: u32) -> Option<(Stream, usize)> {
         let place = self.streams.iter().position(|waiting| waiting.id == id)?;
         let Waiting { stream, frames, .. } = self.streams.remove(place)?;
         self.bytes -= frames.len();
-        Some(stream)
+        Some((stream, frame::data_bytes(&frames)))
     }
 
     pub(super) fn ids(&self) -> Vec<u32> {

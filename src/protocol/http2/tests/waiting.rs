@@ -104,6 +104,37 @@ fn a_stream_that_waits_may_be_reset_cut_or_refused_and_the_upstream_never_hears_
 }
 
 #[test]
+fn what_was_kept_of_a_stream_that_ends_while_it_waits_is_given_back_to_the_connection() {
+    type End = fn(&mut Http2);
+    let reset: End = |http| drop(feed(http, &frame(RST_STREAM, 0, 3, &[0, 0, 0, 8]), 1_000));
+    let ends: [End; 3] = [
+        reset,
+        |http| assert!(http.cut(3)),
+        // More than is kept: what does not fit as well as what did.
+        |http| drop(feed(http, &frame(DATA, 0, 3, &[0; 16_000]).repeat(3), 1_000)),
+    ];
+    for (n, end) in ends.into_iter().enumerate() {
+        let mut http = unheard();
+        let padded = frame(DATA, PADDED, 3, &[&[99][..], &[1; 900], &[0; 99]].concat());
+        feed(
+            &mut http,
+            &[good(1), post(3), padded, frame(DATA, 0, 3, &[0; 16_000]).repeat(2)].concat(),
+            1_000,
+        );
+        said(&mut http);
+        end(&mut http);
+        let said = frames(&said(&mut http));
+        let returned: u32 = said
+            .iter()
+            .filter(|(head, _)| (head.kind, head.stream) == (WINDOW_UPDATE, 0))
+            .map(|(_, payload)| u32::from_be_bytes(payload[..4].try_into().unwrap()))
+            .sum();
+        let sent = 1_000 + 16_000 * if n == 2 { 5 } else { 2 };
+        assert_eq!(returned, sent, "{n}");
+    }
+}
+
+#[test]
 fn draining_names_the_streams_that_wait() {
     let mut http = unheard();
     feed(&mut http, &[good(1), good(3)].concat(), 1_000);
