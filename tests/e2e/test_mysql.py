@@ -385,11 +385,14 @@ def test_prepared_statements_are_told_with_their_texts(gateway, database, world)
 def test_kill_query_reaches_the_statement(gateway, world):
     with connect(gateway, world) as slow, connect(gateway, world) as other:
         number = one(slow, "select connection_id()")
-        threading.Timer(0.5, lambda: other.cursor().execute(f"kill query {number}")).start()
+        killing = threading.Timer(0.5, lambda: other.cursor().execute(f"kill query {number}"))
+        killing.start()
         started = time.monotonic()
         with contextlib.suppress(pymysql.err.MySQLError):
             one(slow, "select sleep(20)")
         assert time.monotonic() - started < 10
+        # Its connection is one thread's at a time.
+        killing.join(20)
         assert one(slow, "select 1") == 1
 
 
@@ -397,11 +400,14 @@ def test_a_kill_by_the_number_of_the_greeting_reaches_the_statement(gateway, wor
     """As MariaDB's client sends it at Ctrl-C, and cancel() of other libraries."""
     with connect(gateway, world) as slow, connect(gateway, world) as other:
         assert slow.thread_id() != one(slow, "select connection_id()")
-        threading.Timer(0.5, lambda: other.cursor().execute(f"KILL QUERY {slow.thread_id()}")).start()
+        killing = threading.Timer(0.5, lambda: other.cursor().execute(f"KILL QUERY {slow.thread_id()}"))
+        killing.start()
         started = time.monotonic()
         with contextlib.suppress(pymysql.err.MySQLError):
             one(slow, "select sleep(20)")
         assert time.monotonic() - started < 10
+        # Its connection is one thread's at a time.
+        killing.join(20)
         assert one(slow, "select 1") == 1
         other.kill(slow.thread_id())
         with pytest.raises(pymysql.err.MySQLError):
