@@ -51,10 +51,15 @@ impl From<Broken> for NotOpened {
 
 /// Reads a head from the first bytes of a connection; `None` while it is not whole.
 pub fn connect(bytes: &[u8], limits: &Limits) -> Result<Option<Connect>, NotOpened> {
-    let Some(length) = HeadEnd::default().find(bytes, limits.head_bytes)? else {
-        check_lines(bytes, &mut 0)?;
-        return Ok(None);
+    let end = HeadEnd::default().find(bytes, limits.head_bytes);
+    // A line that no head can hold counts before what is too large behind it, however the bytes were cut.
+    let lines = match end {
+        Ok(Some(length)) => length - b"\r\n".len(),
+        Err(fault) if !fault.is_large() => return Err(fault.into()),
+        _ => bytes.len().min(limits.head_bytes),
     };
+    check_lines(&bytes[..lines], &mut 0)?;
+    let Some(length) = end? else { return Ok(None) };
     let mut room = fields_room();
     let allowed = limits.fields.min(room.len());
     let mut parsed = httparse::Request::new(&mut []);
@@ -157,6 +162,27 @@ mod tests {
         for (target, expected) in table {
             let read = read(&format!("CONNECT {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
             assert_eq!(read.ok().flatten().map(|connect| connect.route).as_deref(), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_no_head_can_hold_counts_before_what_is_too_large_however_it_is_cut() {
+        let limits = Limits { head_bytes: 60, fields: 2, ..Limits::default() };
+        let start = "CONNECT r HTTP/1.1\r\nHost: r\r\n";
+        let (much, many) = ("b".repeat(100), "a: b\r\n".repeat(3));
+        let table = [
+            (format!("{start}no colon\r\na: {much}\r\n\r\n"), RefusalReason::BadRequest),
+            (format!("{start}{many}no colon\r\n\r\n"), RefusalReason::BadRequest),
+            (format!("{start}a: {much}\r\nno colon\r\n\r\n"), RefusalReason::HeadTooLarge),
+            (format!("{start}{many}\r\n"), RefusalReason::HeadTooLarge),
+        ];
+        for (head, why) in table {
+            for step in 1..=head.len() {
+                let ends = (0..head.len()).step_by(step).chain([head.len()]);
+                let found = ends.map(|end| connect(&head.as_bytes()[..end], &limits));
+                let fault = found.filter_map(Result::err).next();
+                assert_eq!(fault.map(|fault| fault.why), Some(why), "{step}: {head}");
+            }
         }
     }
 

@@ -30,7 +30,11 @@ pub(super) fn parse_request(head: &[u8], limits: &Limits, request: &mut Request)
     let mut parsed = httparse::Request::new(&mut []);
     match parsed.parse_with_uninit_headers(head, &mut fields[..allowed]) {
         Ok(httparse::Status::Complete(n)) if n == head.len() => {}
-        Err(httparse::Error::TooManyHeaders) => return Err(Broken::large("more fields than the limit")),
+        Err(httparse::Error::TooManyHeaders) => {
+            // As where the head came in pieces.
+            check_lines(&head[..head.len() - b"\r\n".len()], &mut 0)?;
+            return Err(Broken::large("more fields than the limit"));
+        }
         _ => return Err(Broken::bad("malformed request head", "RFC 9112 2.1")),
     }
     let (method, target) = (parsed.method.unwrap_or_default(), parsed.path.unwrap_or_default());

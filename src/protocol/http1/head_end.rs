@@ -19,6 +19,11 @@ impl Broken {
     pub(super) fn large(rule: &'static str) -> Broken {
         Broken { why: RefusalReason::HeadTooLarge, rule, section: "limit" }
     }
+
+    /// True where a limit was exceeded, and no rule of HTTP.
+    pub(super) fn is_large(&self) -> bool {
+        self.why == RefusalReason::HeadTooLarge
+    }
 }
 
 impl From<BrokenRule> for Broken {

@@ -96,7 +96,14 @@ impl Http1 {
         if end.is_start() {
             self.up_checked = 0;
         }
-        let Some(n) = end.find(rest, self.limits.head_bytes)? else {
+        let found = end.find(rest, self.limits.head_bytes);
+        if found.is_err_and(|fault| fault.is_large()) {
+            // A line that no head can hold counts before what is too large behind it, however the bytes were cut.
+            let room = self.limits.head_bytes.saturating_sub(self.up_held.len());
+            self.up_held.extend_from_slice(&rest[..rest.len().min(room)]);
+            head::check_lines(&self.up_held, &mut self.up_checked)?;
+        }
+        let Some(n) = found? else {
             self.up_held.extend_from_slice(rest);
             edit.skip(rest.len());
             head::check_lines(&self.up_held, &mut self.up_checked)?;

@@ -236,6 +236,29 @@ fn a_line_that_no_head_can_hold_is_answered_before_the_head_is_whole() {
     }
 }
 
+#[test]
+fn a_line_that_no_head_can_hold_counts_before_what_is_too_large_however_it_is_cut() {
+    let limits = Limits { head_bytes: 60, fields: 2, ..Limits::default() };
+    let start = "GET / HTTP/1.1\r\nHost: a\r\n";
+    let (much, many) = ("b".repeat(100), "a: b\r\n".repeat(3));
+    for (head, status) in [
+        (format!("{start}no colon\r\na: {much}\r\n\r\n"), "400"),
+        (format!("{start}{many}no colon\r\n\r\n"), "400"),
+        (format!("{start}a: {much}\r\nno colon\r\n\r\n"), "431"),
+        (format!("{start}{many}\r\n"), "431"),
+    ] {
+        for step in 1..=head.len() {
+            let mut http = Http1::new(limits.clone());
+            let fault = head.as_bytes().chunks(step).find_map(|piece| up(&mut http, piece).1.err());
+            let answer = text(&down(&mut http, b"").0);
+            assert!(
+                fault.is_some() && answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{step}: {head}: {answer}"
+            );
+        }
+    }
+}
+
 /// Work for a head that comes in single bytes is linear: each line is looked at once.
 #[test]
 fn a_head_in_single_bytes_is_checked_line_by_line() {
