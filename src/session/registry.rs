@@ -122,9 +122,7 @@ impl Registry {
     /// looked at one after another, and woken when all have their orders.
     pub fn shut_out(&self, revocation: &Revocation, now: SystemTime) -> Result<(usize, SystemTime), TooMany> {
         let _one = self.shutting_out.lock();
-        self.shards.iter().for_each(|shard| *shard.shut_out.lock() = ShutOut::default());
-        self.revocations.add(revocation.clone(), now)?;
-        self.ask_for_counts();
+        self.put_in_force(revocation, now)?;
         let mut wakers: Vec<Vec<Waker>> = self.shards.iter().map(|_| Vec::new()).collect();
         for (shard, wakers) in self.shards.iter().zip(&mut wakers) {
             shard.for_each_lot(|lot| {
@@ -135,10 +133,21 @@ impl Registry {
         }
         self.ask_for_counts();
         self.shards.iter().zip(wakers).for_each(|(shard, wakers)| shard.wake(wakers));
-        let found = self.shards.iter().map(|shard| *shard.shut_out.lock());
+        let found = self.shards.iter().map(|shard| shard.shut_out.lock().clone());
         Ok(found.fold((0, revocation.until), |(ended, longest), found| {
             (ended + found.sessions, found.longest.map_or(longest, |one| longest.max(one)))
         }))
+    }
+
+    /// From here on no proof that the revocation covers is accepted, and sessions look whether they are meant.
+    fn put_in_force(&self, revocation: &Revocation, now: SystemTime) -> Result<(), TooMany> {
+        let last = Arc::new(revocation.clone());
+        for shard in &self.shards {
+            *shard.shut_out.lock() = ShutOut { revocation: Some(last.clone()), ..ShutOut::default() };
+        }
+        self.revocations.add(revocation.clone(), now)?;
+        self.ask_for_counts();
+        Ok(())
     }
 
     /// Revocations in force.
@@ -168,9 +177,10 @@ pub struct Shard {
     shut_out: Mutex<ShutOut>,
 }
 
-/// What the last revocation has ended.
-#[derive(Clone, Copy, Default)]
+/// The last revocation, and what it has ended. All before it have given each session its order.
+#[derive(Clone, Default)]
 struct ShutOut {
+    revocation: Option<Arc<Revocation>>,
     sessions: usize,
     /// When the last of the proofs that it covers expires.
     longest: Option<SystemTime>,
@@ -436,9 +446,12 @@ impl Orders for &Registration {
     fn take(&self) -> OrdersFor {
         // What was written before the generation went up is read after.
         fence(Ordering::Acquire);
-        let (revocations, now) = (&self.shard.revocations, self.shard.revocations.generation());
-        if std::mem::replace(&mut self.entry.inbox.lock().revocations, now) != now {
-            self.shard.end_where(&self.entry, |identity| revocations.cover(identity, SystemTime::now));
+        let now = self.shard.revocations.generation();
+        let is_new = std::mem::replace(&mut self.entry.inbox.lock().revocations, now) != now;
+        let last = if is_new { self.shard.shut_out.lock().revocation.clone() } else { None };
+        if let Some(last) = last {
+            // The last alone: the session may have refused somebody whom an earlier one covers.
+            self.shard.end_where(&self.entry, |identity| last.covers(identity));
         }
         let orders = &mut self.entry.inbox.lock().orders;
         let taken = *orders;

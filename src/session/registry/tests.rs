@@ -89,8 +89,21 @@ fn whoever_moves_bytes_is_silent_before_the_others_were_looked_at() {
     let (bob, _) = register(registry.shard(0).unwrap(), 2);
     identified(&ann, "ann", u64::from(u32::MAX));
     identified(&bob, "bob", u64::from(u32::MAX));
-    registry.revocations().add(revocation_of("ann", u64::from(u32::MAX)), SystemTime::now()).unwrap();
+    registry.put_in_force(&revocation_of("ann", u64::from(u32::MAX)), SystemTime::now()).unwrap();
     assert_eq!(((&ann).take().end, (&bob).take().end), (Some(Close::Revoked), None));
+}
+
+#[test]
+fn who_was_refused_for_an_earlier_revocation_does_not_end_the_session_at_the_next() {
+    let (registry, until) = (Registry::new(1), u64::from(u32::MAX));
+    registry.shut_out(&revocation_of("ann", until), SystemTime::now()).unwrap();
+    let (bob, _) = register(registry.shard(0).unwrap(), 1);
+    identified(&bob, "bob", until);
+    // Refused, and noted as somebody who came.
+    identified(&bob, "ann", until);
+    registry.put_in_force(&revocation_of("carl", until), SystemTime::now()).unwrap();
+    assert_eq!((&bob).take().end, None);
+    assert_eq!(registry.shut_out(&revocation_of("bob", until), SystemTime::now()).unwrap().0, 1);
 }
 
 #[test]
