@@ -229,9 +229,9 @@ fn sha256sum_ssh_keygen_openssl_and_age_verify_what_was_written() {
     }
     // As the document has it.
     let envelope = r#"
-        len=$((0x$(od -An -tx1 -j80 -N4 1.seg | tr -d ' '))); tail -c +97 1.seg | head -c "$len" | age -d -i ../../auditor.key | wc -c
+        len=$((0x$(od -An -tx1 -j80 -N4 1.seg | tr -d ' '))); head -c $((96 + len)) 1.seg | tail -c "$len" | age -d -i ../../auditor.key | wc -c
     "#;
-    assert_eq!(run(&segments, "bash", &["-c", envelope], b""), (true, "32\n".to_owned()));
+    assert_eq!(run(&segments, "bash", &["-o", "pipefail", "-c", envelope], b""), (true, "32\n".to_owned()));
     let script = r#"
         sed '/^$/q' ../log/checkpoint | head -n -1 > body
         grep "^— staunch/$(cat ../gateway) " ../log/checkpoint | cut -d' ' -f3 | base64 -d | tail -c 64 > signature

@@ -261,10 +261,11 @@ fn serial_number(text: &str) -> Result<Arc<str>, Fault> {
     let digits = text.trim().to_ascii_lowercase();
     let digits = digits.strip_prefix("0x").unwrap_or(&digits).replace([':', ' '], "");
     let is_hex = !digits.is_empty() && digits.len() <= 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    match is_hex {
-        true => Ok(digits.trim_start_matches('0').into()),
-        false => Err(Fault::bad_request("serial is a number in hex, as `openssl x509 -serial` prints it")),
+    if !is_hex {
+        return Err(Fault::bad_request("serial is a number in hex, as `openssl x509 -serial` prints it"));
     }
+    let significant = digits.trim_start_matches('0');
+    Ok(if significant.is_empty() { "0" } else { significant }.into())
 }
 
 #[cfg(test)]
@@ -273,7 +274,8 @@ mod tests {
 
     #[test]
     fn serial_numbers_are_read_as_tools_print_them() {
-        for (text, read) in [("0A:1B", "a1b"), ("0x0a1b", "a1b"), ("a1b", "a1b"), (" 00 0a 1b ", "a1b")] {
+        let spelt = [("0A:1B", "a1b"), ("0x0a1b", "a1b"), ("a1b", "a1b"), (" 00 0a 1b ", "a1b"), ("00", "0")];
+        for (text, read) in spelt {
             assert_eq!(&*serial_number(text).unwrap(), read);
         }
         for bad in ["", "0x", "g", "-1", &"a".repeat(65)] {

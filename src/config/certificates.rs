@@ -187,8 +187,7 @@ pub(super) fn revocations(path: &Path) -> Result<Revocations, String> {
 
 fn serials(list: &[u8]) -> Vec<Arc<str>> {
     let Ok((_, read)) = CertificateRevocationList::from_der(list) else { return Vec::new() };
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    read.iter_revoked_certificates().map(|one| hex(one.raw_serial()).trim_start_matches('0').into()).collect()
+    read.iter_revoked_certificates().map(|one| format!("{:x}", one.serial()).into()).collect()
 }
 
 /// True when the certificate is good for the name; a wildcard is tried with a label of its own.

@@ -145,7 +145,7 @@ fn end(certificate: &X509Certificate<'_>) -> SystemTime {
 
 /// The serial number in lower-case hex, without leading zeros.
 fn serial(certificate: &X509Certificate<'_>) -> String {
-    hex(certificate.raw_serial()).trim_start_matches('0').to_owned()
+    format!("{:x}", certificate.serial)
 }
 
 /// The names of one certificate.

@@ -114,12 +114,19 @@ impl CertificateDetails {
         Some(CertificateDetails {
             subject: limited(certificate.subject().to_string()),
             issuer: limited(certificate.issuer().to_string()),
-            serial: limited(certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect()),
+            serial: limited(serial_number(certificate.raw_serial())),
             key: limited(key_name(&certificate)),
             validity: Some((validity.not_before.timestamp(), validity.not_after.timestamp())),
             names: alternative_names(&certificate).into_iter().take(DETAILED_NAMES).map(limited).collect(),
         })
     }
+}
+
+/// A serial number as `openssl x509 -serial` prints it, in lower case: whole bytes, without those of DER that only say that
+/// the number is positive (X.690 8.3.2).
+fn serial_number(der: &[u8]) -> String {
+    let first = der.iter().position(|byte| *byte != 0).unwrap_or(der.len().saturating_sub(1));
+    der[first..].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn limit(text: &mut String) {
@@ -174,6 +181,20 @@ mod tests {
         params.distinguished_name.push(rcgen::DnType::CommonName, "common");
         params.not_after = rcgen::date_time_ymd(2040, 1, 2);
         params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    #[test]
+    fn a_serial_number_is_spelt_as_openssl_does() {
+        let spelt: [(&[u8], &str); 5] = [
+            (&[0x0a, 0x1b], "0a1b"),
+            (&[0, 0xeb, 0x2c], "eb2c"),
+            (&[0, 0, 1], "01"),
+            (&[0], "00"),
+            (&[], ""),
+        ];
+        for (der, text) in spelt {
+            assert_eq!(serial_number(der), text);
+        }
     }
 
     #[test]
