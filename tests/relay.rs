@@ -346,7 +346,7 @@ async fn a_client_that_is_reset_in_a_blocked_upload_is_noticed_at_once() {
         let tcp = client.into_inner().0;
         socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO)).unwrap();
         drop(tcp);
-        timeout(Duration::from_millis(250), closed(&rig, "reset", "client")).await.expect("not noticed");
+        timeout(Duration::from_millis(900), closed(&rig, "reset", "client")).await.expect("not noticed");
         let mut rest = Vec::new();
         let ended = timeout(SOON, upstream.read_to_end(&mut rest)).await.expect("the upstream's leg stays");
         assert!(ended.is_err(), "a cut upload looks whole");

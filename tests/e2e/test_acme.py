@@ -233,7 +233,7 @@ def test_renewal_follows_the_authoritys_suggestion_names_what_it_replaces_and_cu
     first = stream.getpeercert()
     assert ("IP Address", "127.0.0.1") in first["subjectAltName"]
     # Suggested for the past: renewed as soon as it is a tenth of its life old.
-    parts.until(lambda: len([order for order in ca.orders if "id" in order]) >= 2, 20)
+    parts.until(lambda: len([order for order in ca.orders if "id" in order]) >= 2)
     assert ca.asked[1]["replaces"] == ca.orders[0]["id"] and "replaces" not in ca.asked[0]
     assert all(order["profile"] == "shortlived" for order in ca.asked)
     assert len(ca.accounts) == 1 and next(iter(ca.accounts.values()))["text"]["contact"] == ["mailto:ops@gw.test"]
@@ -267,8 +267,8 @@ def test_short_lives_are_renewed_at_half_without_a_suggestion(world, start, smal
     ca.life = 4
     began = time.monotonic()
     start(config(world, tmp_path, {"small": ca.directory}, ordered(world, "api", "small")), port=port)
-    parts.until(lambda: len([order for order in ca.orders if "id" in order]) >= 3, 20)
-    assert 2 < time.monotonic() - began < 10
+    parts.until(lambda: len([order for order in ca.orders if "id" in order]) >= 3)
+    assert 2 < time.monotonic() - began < 20
 
 
 def test_the_next_authority_is_asked_when_one_refuses_and_accounts_are_bound(world, start, small, tmp_path):
@@ -312,10 +312,10 @@ def test_an_account_that_the_authority_forgot_is_made_again(world, start, small,
 
     # Between two orders: one that is under way would lose its account in the middle, and be tried again after a minute.
     before = obtained()
-    parts.until(lambda: obtained() > before, 15)
+    parts.until(lambda: obtained() > before)
     ca.accounts.clear()
     before = obtained()
-    parts.until(lambda: obtained() > before, 15)
+    parts.until(lambda: obtained() > before)
     assert len(ca.accounts) == 1
 
 

@@ -250,7 +250,7 @@ def test_a_mysql_client_that_says_nothing_is_gone_by_the_deadline(place, world, 
             assert greeting[3:5] == b"\0\x0a" and b"-staunch\0" in greeting
             local.sendall(b"\x40\0\0\1" + bytes(20))
             assert ends(local)
-        assert 1.9 < time.monotonic() - started < 4
+        assert 1.9 < time.monotonic() - started < 8
         assert gateway.line("session closed", route="shop", reason="deadline")["tunnel"] is True
 
 
@@ -512,9 +512,10 @@ def test_a_second_signal_ends_what_is_still_open(place):
     port = free_port()
     begun = place.home.begin(*place.arguments(f"bytes={port}"))
     until(lambda: f"127.0.0.1:{port}" in begun.text())
+    accepted = place.bytes.accepted
     with socket.create_connection(("127.0.0.1", port)) as local:
         local.sendall(b"d")
-        time.sleep(0.3)
+        until(lambda: place.bytes.accepted > accepted)
         begun.popen.send_signal(signal.SIGTERM)
         until(lambda: "no new connections" in begun.text())
         with pytest.raises(OSError):

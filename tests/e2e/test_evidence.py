@@ -1,9 +1,10 @@
 """What a request's line says when its session ends before it: the bytes that each side saw, and who ended it."""
 
 import socket
-import time
 
+from support.parts import until
 from test_http1 import curl
+from test_operator import Operator
 from test_tls import client_context
 
 
@@ -20,7 +21,7 @@ def request(world, head: str) -> bytes:
 
 def test_a_client_that_leaves_a_stream_has_its_bytes_in_the_line(gateway, world):
     for version in ("--http1.1", "--http2"):
-        left = curl(gateway, world, "app", f"/events?{200 if version == '--http2' else 201}", version, "-m", "1", token=world.issuer.token())
+        left = curl(gateway, world, "app", f"/events?{200 if version == '--http2' else 201}", version, "-m", "3", token=world.issuer.token())
         assert left.returncode == 28, left
     for http in ("1.1", "2"):
         line = gateway.line("request", path="/events", http=http)
@@ -31,7 +32,7 @@ def test_a_client_that_leaves_a_stream_has_its_bytes_in_the_line(gateway, world)
 def test_an_upload_that_is_cut_has_its_bytes_in_the_line(gateway, world):
     connection = connect(world, gateway)
     connection.sendall(request(world, "POST /upload?cut HTTP/1.1\r\nContent-Length: 5000000\r\n") + b"x" * 3_000_000)
-    time.sleep(0.5)
+    until(lambda: any(session["up_bytes"] >= 3_000_000 for session in Operator(gateway).sessions()))
     connection.close()
     line = gateway.line("request", path="/upload", ended="by_client")
     assert line["up_bytes"] == 3_000_000, line

@@ -123,7 +123,7 @@ def test_a_killed_grpc_server_is_an_error_of_its_streams(world, start, tmp_path)
         with pytest.raises(grpc.RpcError) as error:
             for _ in running:
                 pass
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 12
         assert error.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL), error.value
     gateway.line("session closed", culprit="upstream")
 
@@ -331,14 +331,14 @@ def test_the_upstream_sees_the_gateways_certificate_and_its_key_is_pinned(world,
 
 def test_an_upstream_that_never_answers_takes_the_time_to_connect_once(world, start):
     silent = socket.create_server(("127.0.0.1", 0))
-    route = world.route("silent", silent.getsockname()[1]) | {"timeouts": {"connect": "2s"}}
+    route = world.route("silent", silent.getsockname()[1]) | {"timeouts": {"connect": "4s"}}
     chain, key = world.authority.leaf("silent", ["silent.gw.test"])
     gateway = start(world.config(route | {"certificate": {"chain": chain, "key": key}}))
     began = time.monotonic()
     # The client offers both versions of HTTP: the upstream is asked which it speaks, and dialled after that.
     answer = curl(gateway, world, "silent", "/", "-w", "%{http_code}", token=world.issuer.token())
     assert answer.stdout.endswith(b"502"), (answer.stdout, answer.stderr)
-    assert 1.9 < time.monotonic() - began < 3.5
+    assert 3.9 < time.monotonic() - began < 7.5
     silent.close()
 
 
@@ -391,7 +391,7 @@ def test_a_name_server_that_hangs_costs_few_threads_and_does_not_hold_up_the_end
     assert curl(gateway, world, "api", "/hello.txt", "-w", "%{http_code}", token=token).stdout.endswith(b"200")
     began = time.monotonic()
     assert gateway.stop() == 0
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8
     server.close()
 
 

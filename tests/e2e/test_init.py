@@ -507,9 +507,9 @@ def test_at_a_terminal_a_wrong_answer_is_asked_for_again(hour, world):
 def test_whoever_leaves_at_the_secret_has_a_terminal_that_shows_again_what_is_typed(hour, world, key):
     screen = Screen(hour, "--issuer-ca", world.ca, "--protect", "openai", "--issuer", world.issuer.url)
     screen.until(b": ")
-    until(lambda: not screen.shows_what_is_typed(), 5)
+    until(lambda: not screen.shows_what_is_typed())
     os.write(screen.terminal, b"" if key == b"\x04" else b"sk-1")
     os.write(screen.terminal, key)
-    until(screen.shows_what_is_typed, 5)
+    until(screen.shows_what_is_typed)
     assert screen.end() == 1 and b"nothing was written" in screen.read
     assert not (hour.folder / "staunch").exists()

@@ -221,7 +221,7 @@ def test_out_of_descriptors_it_pauses_and_recovers(world, start, pairs):
                 return False
 
         parts.until(served)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 8
     assert 'staunch_accept_errors_total{kind="descriptors"}' in gateway.metrics()
 
 

@@ -204,8 +204,8 @@ def test_signals_are_heeded_while_the_log_takes_nothing(world, logging, kind, ho
     parts.until(lambda: gateway.get("/readyz") == 503)
     began = time.monotonic()
     gateway.popen.send_signal(how)
-    assert gateway.popen.wait(5) == 0
-    assert time.monotonic() - began < 1, "the log holds up the end"
+    assert gateway.popen.wait(30) == 0
+    assert time.monotonic() - began < 5, "the log holds up the end"
 
 
 @pytest.mark.parametrize("kind", [Disk, Pipe])

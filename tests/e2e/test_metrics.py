@@ -59,7 +59,7 @@ def moves(gateway, do, *wanted: tuple) -> None:
         return not wrong
 
     try:
-        parts.until(is_so, 8)
+        parts.until(is_so)
     except AssertionError:
         raise AssertionError(f"did not move as they should: {wrong}") from None
 

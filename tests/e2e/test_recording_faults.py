@@ -77,11 +77,8 @@ def ask(connection, size=16_384):
 
 
 @contextlib.contextmanager
-def injected(gateway, *faults: str):
-    """Has the gateway's system calls fail, or wait: `strace -e inject=FAULT`."""
-    assert shutil.which("strace"), "missing: strace (tests/run installs it)"
-    traced = ",".join(fault.split(":")[0] for fault in faults)
-    words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={traced}", *(f"--inject={fault}" for fault in faults)]
+def traced_by(gateway, words: list[str]):
+    """strace with these words, once it holds every thread of the gateway."""
     process = subprocess.Popen([*words, "-p", str(gateway.process.popen.pid)], stderr=subprocess.PIPE)
     status = f"/proc/{gateway.process.popen.pid}/task"
 
@@ -95,7 +92,17 @@ def injected(gateway, *faults: str):
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(30)
+
+
+@contextlib.contextmanager
+def injected(gateway, *faults: str):
+    """Has the gateway's system calls fail, or wait: `strace -e inject=FAULT`."""
+    assert shutil.which("strace"), "missing: strace (tests/run installs it)"
+    traced = ",".join(fault.split(":")[0] for fault in faults)
+    words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={traced}", *(f"--inject={fault}" for fault in faults)]
+    with traced_by(gateway, words) as process:
+        yield process
 
 
 def complete(here, **where):
@@ -139,13 +146,10 @@ def test_with_commit_each_write_to_a_socket_waits_for_the_disk(parts_, start, tm
     calls = "trace=pwritev,fdatasync,write,writev,sendto,sendmsg"
     with parts_.dial(gateway) as connection:
         ask(connection)
-        words = ["strace", "-f", "-qq", "-y", "-s", "0", "-o", str(log), "-e", calls, "-p", str(gateway.process.popen.pid)]
-        process = subprocess.Popen(words)
-        time.sleep(0.5)
-        for _ in range(5):
-            assert len(ask(connection)) == 16_384
-        process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        words = ["strace", "-f", "-qq", "-y", "-s", "0", "-o", str(log), "-e", calls]
+        with traced_by(gateway, words):
+            for _ in range(5):
+                assert len(ask(connection)) == 16_384
     unsynced, sockets, begun = False, 0, {}
     for line in log.read_text().splitlines():
         # A call during which another thread made one stands in two lines.

@@ -95,7 +95,7 @@ class Place:
             found = self.recordings.sessions(**where)
             return found[-1] if found and all(session["state"] == "complete" for session in found) else None
 
-        session = until(find, 15)
+        session = until(find)
         return session, self.recordings.plane(session, "up"), self.recordings.plane(session, "down")
 
     def transcript(self, session):

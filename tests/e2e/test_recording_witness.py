@@ -251,10 +251,10 @@ def test_a_witness_that_is_away_holds_nothing_up_and_is_asked_again(place, world
             answer = curl(place.a, world, "app", "/echo", "--http1.1", "--data", f"said alone {n}", token=world.issuer.token())
             assert answer.stdout == f"said alone {n}".encode(), answer
         assert place.a.get("/readyz") == 200
-        until(lambda: place.metric("staunch_recording_witness_requests_total", outcome="silent") > silent, 20)
+        until(lambda: place.metric("staunch_recording_witness_requests_total", outcome="silent") > silent)
     finally:
         place.b.process.popen.send_signal(signal.SIGCONT)
-    until(lambda: "a witness cosigns again" in place.a.process.text(), 20)
+    until(lambda: "a witness cosigns again" in place.a.process.text())
     found = verify(place)
     assert found.returncode == 0, found.stdout.decode()
 
@@ -292,7 +292,7 @@ def test_a_log_that_was_rolled_back_or_forked_is_refused_and_the_auditor_sees_it
         curl(place.a, world, "app", "/echo", "--http1.1", "--data", "in its place", token=world.issuer.token())
         until(lambda: size(place.recordings) > entries)
     before = place.metric("staunch_recording_witness_requests_total", outcome="refused")
-    until(lambda: place.metric("staunch_recording_witness_requests_total", outcome="refused") > before, 20)
+    until(lambda: place.metric("staunch_recording_witness_requests_total", outcome="refused") > before)
     assert place.metric("staunch_recording_witness_requests_total", outcome="silent") == 0, place.a.process.text()
     assert checkpoint(place) == noted.read_text(), "the witness has seen one log"
     assert "what shall be forgotten" not in place.a.process.text()

@@ -88,7 +88,7 @@ def test_a_pushed_event_ends_the_session_and_refuses_the_token(world, start, tra
     answer = push(gateway, transmitter.event(event, {"reason_admin": {"en": "laptop lost"}}))
     assert (answer.status_code, answer.content) == (202, b"")
     parts.until(lambda: stream.ended)
-    assert stream.ended != "whole" and time.monotonic() - ended < 2
+    assert stream.ended != "whole" and time.monotonic() - ended < 8
     line = gateway.line("order", order="revoke")
     assert (line["operator"], line["subject"], line["issuer"], line["sessions"]) == ("issuer:corp", parts.ANN, "corp", 1)
     assert line["reason"] == f"{event}: laptop lost"
@@ -288,7 +288,7 @@ def test_an_endpoint_that_fails_is_told_once_and_asked_again(world, start, trans
     parts.until(lambda: len(endpoint.polls) >= 2)
     endpoint.status = 200
     endpoint.waiting.put({"good-2": transmitter.event()})
-    parts.until(lambda: look(world, gateway, token).status_code == 401, seconds=15)
+    parts.until(lambda: look(world, gateway, token).status_code == 401)
     assert gateway.process.text().count("security events cannot be polled") == 1
     endpoint.server.shutdown()
 

@@ -62,7 +62,7 @@ class Terminal:
             return all(one in self.screen() for one in wanted)
 
         try:
-            parts.until(there, 10)
+            parts.until(there)
         except AssertionError:
             raise AssertionError(f"{wanted} in\n{self.screen()}") from None
 

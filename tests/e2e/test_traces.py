@@ -72,7 +72,7 @@ class Collector:
             return [span for span in self.spans if span["name"] == name and wanted.items() <= span["attributes"].items()]
 
         try:
-            parts.until(lambda: len(found()) >= count, 10)
+            parts.until(lambda: len(found()) >= count)
         except AssertionError:
             raise AssertionError(f"{name} {wanted} among {[(one['name'], one['attributes']) for one in self.spans]}") from None
         assert len(found()) == count
@@ -210,7 +210,7 @@ def test_statements_are_spans_of_their_session(world, start, collector):
             with pytest.raises(Exception, match="no_such_table"):
                 connection.execute("SELECT * FROM no_such_table")
         spans = lambda: [one for one in collector.spans if "db.query.text" in one["attributes"]]
-        parts.until(lambda: {"SELECT 41 + 1", "SELECT * FROM no_such_table"} <= {one["attributes"]["db.query.text"] for one in spans()}, 10)
+        parts.until(lambda: {"SELECT 41 + 1", "SELECT * FROM no_such_table"} <= {one["attributes"]["db.query.text"] for one in spans()})
         [session] = collector.named("session pg-scram")
         for one in spans():
             assert (one["trace"], one["parent"]) == (session["trace"], session["span"])
@@ -231,15 +231,15 @@ def test_a_collector_that_is_away_holds_nobody_up(world, start, collector):
     token = world.issuer.token()
     began = time.monotonic()
     assert look(world, gateway, token)["traceparent"]
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     # What may be taken later is sent again; what is refused is dropped, and said once.
-    parts.until(lambda: spans_total(gateway, "dropped") > 0, 10)
+    parts.until(lambda: spans_total(gateway, "dropped") > 0)
     assert collector.tries == 2 and collector.spans == []
     collector.statuses = [500]
     look(world, gateway, token)
-    parts.until(lambda: collector.tries == 3, 10)
+    parts.until(lambda: collector.tries == 3)
     look(world, gateway, token)
-    parts.until(lambda: collector.spans and spans_total(gateway, "exported") > 0, 10)
+    parts.until(lambda: collector.spans and spans_total(gateway, "exported") > 0)
     parts.until(lambda: "traces are exported again" in gateway.process.text())
     assert gateway.process.text().count("traces cannot be exported") == 1
     assert spans_total(gateway, "rejected") == 0

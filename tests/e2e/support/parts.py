@@ -151,7 +151,7 @@ def grpc_server(folder: pathlib.Path, chain: str, key: str):
     return Process(command, folder / "grpc.log", port), port
 
 
-def until(condition, seconds: float = 10, every: float = 0.05):
+def until(condition, seconds: float = 30, every: float = 0.05):
     """Waits for a condition and returns what it returned."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

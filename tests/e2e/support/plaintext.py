@@ -25,7 +25,7 @@ def hypercorn(folder: pathlib.Path, bind: str):
     command = [sys.executable, "-m", "hypercorn", "--bind", bind, "--access-logfile", "-", "support.app:app"]
     env = os.environ | {"PYTHONPATH": str(HERE.parent)}
     process = Process(command, folder / "hypercorn.log", None, env)
-    parts.until(lambda: "Running on" in process.text(), seconds=20)
+    parts.until(lambda: "Running on" in process.text())
     return process
 
 

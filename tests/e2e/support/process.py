@@ -1,6 +1,7 @@
 """Processes and ports of the tests. Everything listens on loopback and ends with the test that started it."""
 
 import contextlib
+import os
 import pathlib
 import random
 import signal
@@ -9,8 +10,11 @@ import subprocess
 import time
 
 
-# Below the ports that the kernel gives to outgoing connections, so that none of those takes one before its server does.
-_ports = iter(random.sample(range(20_000, 32_000), 12_000))
+# Below the ports that the kernel gives to outgoing connections, so that none of those takes one before its server does;
+# and each process of a run has its own, so that no other takes one between the look and the server.
+WORKERS = 4
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
+_ports = iter(random.sample(range(20_000 + _worker, 32_000, WORKERS), 12_000 // WORKERS))
 
 
 def free_port() -> int:
@@ -22,12 +26,12 @@ def free_port() -> int:
     raise RuntimeError("no free port")
 
 
-def wait_for_port(port: int, process: subprocess.Popen, seconds: float = 20) -> None:
+def wait_for_port(port: int, process: subprocess.Popen, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"{process.args} ended with {process.returncode}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 2):
             return
         time.sleep(0.05)
     raise RuntimeError(f"{process.args} does not listen on {port}")
