@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import termios
 import time
@@ -22,6 +23,8 @@ class Terminal:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.environ["TERM"] = "xterm-256color"
+            # Who runs the tests in the background has them ignore Ctrl-C.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             # The size is set before the program looks.
             time.sleep(0.2)
             os.execv(words[0], words)
