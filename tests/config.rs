@@ -508,9 +508,29 @@ fn a_slip_of_the_first_hour_is_answered_with_what_to_write() {
             r#"key = "certs/gateway.pem""#,
             "no private key but a certificate; chain and key are swapped",
         ),
+        (
+            r#"key = "certs/gateway.key""#,
+            r#"key = "-----BEGIN PRIVATE KEY-----\nSECRET\n-----END PRIVATE KEY-----""#,
+            "itself stands here",
+        ),
+        (
+            r#"chain = "certs/gateway.pem""#,
+            r#"chain = "-----BEGIN CERTIFICATE-----\nSECRET\n-----END CERTIFICATE-----""#,
+            "itself stands here",
+        ),
+        (r#"chain = "certs/gateway.pem""#, r#"chain = "~/gateway.pem""#, "the shell's"),
+        (
+            r#"chain = "certs/gateway.pem""#,
+            r#"chain = "certs/none.pem""#,
+            "begins at the configuration's folder",
+        ),
+        ("file:secrets/openai.key", "file:$HOME/openai.key", "the shell's"),
+        ("file:secrets/openai.key", "$OPENAI_API_KEY", "without $"),
+        ("file:secrets/openai.key", "env:$OPENAI_API_KEY", "without $"),
     ];
     for (from, to, expected) in table {
         let found = faults(from, to);
+        assert!(!found.iter().any(|fault| fault.contains("SECRET")), "{from} -> {to}: {found:#?}");
         assert!(found.iter().any(|fault| fault.contains(expected)), "{from} -> {to}: {found:#?}");
     }
     let missing = staunch::config::load(Path::new("nowhere.toml")).err().unwrap().to_string();

@@ -137,7 +137,7 @@ pub(super) fn address(written: &str) -> String {
 /// What to write in place of an upstream's address.
 pub(crate) fn upstream(written: &str) -> String {
     let usual = "write \"tls://host:port\" (without TLS only on this machine: tcp:// or unix:)".to_owned();
-    let (scheme, rest, path) = parts(written);
+    let (scheme, rest, path) = parts(written.trim());
     let port = match scheme {
         "" | "https" | "tls" | "grpcs" | "grpc" | "wss" => "443",
         "postgres" | "postgresql" => "5432",
@@ -146,11 +146,14 @@ pub(crate) fn upstream(written: &str) -> String {
         "http" | "ws" | "tcp" => "80",
         _ => return usual,
     };
-    let (host, port) = match rest.rsplit_once(':').filter(|(host, _)| !host.is_empty()) {
+    let (host, port) = match rest.rsplit_once(':') {
+        Some(("", _)) => return usual,
         Some((host, given)) if given.parse::<u16>().is_ok_and(|port| port > 0) => (host, given),
         Some((_, given)) if !given.is_empty() && given.bytes().all(|b| b.is_ascii_digit()) => {
             return format!("{given} is no port; there are 1 to 65535");
         }
+        // The name of a port, as in /etc/services.
+        Some((host, given)) if given == scheme || given == "https" && scheme == "tls" => (host, port),
         Some(_) => return usual,
         // A name without a scheme and a port is no address yet.
         None if rest.is_empty() || scheme.is_empty() && !rest.contains('.') => return usual,
@@ -177,8 +180,11 @@ pub(crate) fn upstream(written: &str) -> String {
 
 /// What to write in place of a name that clients ask for.
 pub(crate) fn name(written: &str) -> String {
+    if !written.is_ascii() {
+        return "write its form in ASCII, which begins with xn--".into();
+    }
     let usual = "write \"name.example.com\" or \"*.example.com\"".to_owned();
-    let (_, rest, _) = parts(written);
+    let (_, rest, _) = parts(written.trim());
     let host = match rest.rsplit_once(':') {
         Some((host, port)) if port.parse::<u16>().is_ok() => host,
         _ => rest,

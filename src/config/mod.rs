@@ -10,6 +10,8 @@ mod fault;
 mod loaded;
 pub mod model;
 pub(crate) mod pasted;
+mod paths;
+mod pem;
 mod resolve;
 mod secrets;
 mod shape;
@@ -32,8 +34,12 @@ use std::path::Path;
 /// Reads and checks a file and everything that it names.
 pub fn load(path: &Path) -> Result<Loaded, Faults> {
     let faults = |list| Faults { path: path.to_owned(), list };
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| faults(vec![Fault { line: 0, text: unreadable(path, &error) }]))?;
+    let text = std::fs::read(path)
+        .map_err(|error| Fault { line: 0, text: unreadable(path, &error) })
+        .and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|error| not_utf8(error.as_bytes(), error.utf8_error()))
+        })
+        .map_err(|fault| faults(vec![fault]))?;
     let mut notes = FaultCollector::new(&text);
     let mode = std::fs::metadata(path).map_or(0, |file| file.permissions().mode());
     notes.is_open_to_others = mode & 0o044 != 0;
@@ -66,8 +72,24 @@ fn unreadable(path: &Path, error: &std::io::Error) -> String {
         ErrorKind::IsADirectory => {
             format!("{error}; name the file in it, such as {}", path.join("staunch.toml").display())
         }
-        ErrorKind::InvalidData => "this is no text in UTF-8; a configuration is TOML".into(),
+        ErrorKind::PermissionDenied => format!("{error}; {}", paths::permission_denied(path)),
         _ => error.to_string(),
+    }
+}
+
+/// Where a file is no text in UTF-8, and what made it so.
+fn not_utf8(bytes: &[u8], error: std::str::Utf8Error) -> Fault {
+    let before = &bytes[..error.valid_up_to()];
+    let line = memchr::memchr_iter(b'\n', before).count() + 1;
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Fault {
+            line: 0,
+            text: "this is text in UTF-16; a configuration is TOML in UTF-8: iconv -f UTF-16 -t UTF-8 OLD > NEW".into(),
+        },
+        _ => Fault {
+            line,
+            text: "this is no text in UTF-8; a configuration is TOML (from Latin-1: iconv -f LATIN1 -t UTF-8 OLD > NEW)".into(),
+        },
     }
 }
 

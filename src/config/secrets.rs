@@ -1,5 +1,6 @@
 //! Where secrets stand. A configuration holds references, never values.
 
+use super::paths;
 use crate::files::{self, MAX_PUBLIC_FILE};
 use crate::secret::Secret;
 use std::io::Read;
@@ -10,21 +11,27 @@ use std::path::{Path, PathBuf};
 pub(super) fn read(reference: &str, base: &Path) -> Result<Secret, String> {
     let bytes = match reference.split_once(':') {
         Some(("file", path)) => {
-            open_private(&base.join(path)).map_err(|why| format!("the file that stands here {why}"))?
+            open_private(path, base).map_err(|why| format!("the file that stands here {why}"))?
         }
-        Some(("env", name)) => std::env::var(name)
-            .map(String::into_bytes)
-            .map_err(|_| "the environment variable that stands here is not set, or is no text")?,
+        Some(("env", name)) => std::env::var(name).map(String::into_bytes).map_err(|_| {
+            let dollar = if name.contains('$') { "; write its name without $" } else { "" };
+            format!("the environment variable that stands here is not set, or is no text{dollar}")
+        })?,
         Some(("credential", name)) => read_credential(name)?,
         _ => {
-            return Err("a secret is named by where it stands, never written here; write \"file:PATH\", \
-                \"env:NAME\" or \"credential:NAME\""
-                .into());
+            let meant = match reference.starts_with('$') {
+                true => "; a variable is written \"env:NAME\", without $",
+                false => "",
+            };
+            return Err(format!(
+                "a secret is named by where it stands, never written here; write \"file:PATH\", \"env:NAME\" or \
+                 \"credential:NAME\"{meant}"
+            ));
         }
     };
     let end = bytes.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
     if end == 0 {
-        return Err("the secret is empty".into());
+        return Err("the secret is empty; put the value there".into());
     }
     if bytes[..end].iter().any(|byte| byte.is_ascii_control()) {
         return Err(
@@ -42,8 +49,13 @@ fn read_credential(name: &str) -> Result<Vec<u8>, String> {
     if name.is_empty() || name == ".." || name.contains('/') {
         return Err("a credential is named as in LoadCredential=, without a folder".into());
     }
-    files::read(&folder.join(name), MAX_FILE)
-        .map_err(|error| format!("the credential that stands here cannot be read: {error}"))
+    files::read(&folder.join(name), MAX_FILE).map_err(|error| {
+        let remedy = match error.kind() {
+            std::io::ErrorKind::NotFound => "; name it in LoadCredential= of the unit",
+            _ => "",
+        };
+        format!("the credential that stands here cannot be read: {error}{remedy}")
+    })
 }
 
 fn credentials_directory() -> Option<PathBuf> {
@@ -54,21 +66,23 @@ fn credentials_directory() -> Option<PathBuf> {
 pub(super) fn read_private(written: &str, base: &Path) -> Result<Vec<u8>, String> {
     match written.strip_prefix("credential:") {
         Some(name) => read_credential(name),
-        None => {
-            open_private(&base.join(written)).map_err(|why| format!("{} {why}", base.join(written).display()))
-        }
+        None => open_private(written, base).map_err(|why| format!("{} {why}", base.join(written).display())),
     }
 }
 
 /// Looks at the file that was opened, not at what bears its name by then. The reason of a failure does not hold the path:
 /// somebody may have written the secret in its place.
-fn open_private(path: &Path) -> Result<Vec<u8>, String> {
+fn open_private(written: &str, base: &Path) -> Result<Vec<u8>, String> {
+    let path = &base.join(written);
     let fault = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied if path.symlink_metadata().is_err() => {
+            format!("cannot be read: {} ({error})", paths::permission_denied(path))
+        }
         std::io::ErrorKind::PermissionDenied => format!(
             "cannot be read by this user; chown it, or make it root's with this service's group and chmod 640 ({error})"
         ),
         std::io::ErrorKind::InvalidInput => "is no file".to_owned(),
-        _ => format!("cannot be read: {error}"),
+        _ => format!("cannot be read: {error}{}", paths::remedy(written, path, &error)),
     };
     let mut file = files::open(path).map_err(fault)?;
     let metadata = file.metadata().map_err(fault)?;
@@ -108,15 +122,18 @@ fn is_own_group(group: u32) -> bool {
 /// Bytes of a secret or a private key: more is another file.
 const MAX_FILE: usize = 1 << 20;
 
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    files::read(path, MAX_PUBLIC_FILE).map_err(|error| format!("{}: {error}", path.display()))
+/// Reads a file that is no secret.
+pub(super) fn read_file(written: &str, base: &Path) -> Result<Vec<u8>, String> {
+    let path = base.join(written);
+    files::read(&path, MAX_PUBLIC_FILE)
+        .map_err(|error| format!("{}: {error}{}", path.display(), paths::remedy(written, &path, &error)))
 }
 
 /// Reads what may be a service manager's, too: `credential:NAME`, or a file.
 pub(super) fn read_public(written: &str, base: &Path) -> Result<Vec<u8>, String> {
     match written.strip_prefix("credential:") {
         Some(name) => read_credential(name),
-        None => read_file(&base.join(written)),
+        None => read_file(written, base),
     }
 }
 

@@ -66,6 +66,12 @@ fn walk(
                 *value = stand_in(schema, root);
             }
         }
+        // A path was meant; what reads it would repeat it.
+        DeValue::String(text) if text.contains("-----BEGIN ") => {
+            let text = "a certificate or a key itself stands here; keep it in a file, a key with chmod 600, and write the file's path";
+            notes.fault(span, text);
+            *value = stand_in(schema, root);
+        }
         _ => {}
     }
 }

@@ -53,7 +53,7 @@ fn skip_bad_lines(notes: &mut FaultCollector<'_>) -> Option<()> {
         let bad = &text[part.clone()];
         // What follows a bad line and sets nothing is the rest of its value.
         if last == 0 || line != last + 1 || key(bad).is_some() {
-            notes.fault(part.clone(), error.message());
+            notes.fault(part.clone(), spelling(&text, bad).unwrap_or_else(|| error.message().to_owned()));
         }
         let filler = match key(bad) {
             Some(key) if *bad != empty(key) => empty(key),
@@ -68,6 +68,47 @@ fn skip_bad_lines(notes: &mut FaultCollector<'_>) -> Option<()> {
         last = line;
     }
     None
+}
+
+/// What somebody wrote who did not know TOML, or whose editor did not.
+fn spelling(text: &str, bad: &str) -> Option<String> {
+    let line = bad.lines().next().unwrap_or_default().trim();
+    let is_key = |name: &str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-\"".contains(&b))
+    };
+    let outside = line.split(['"', '\'']).step_by(2).collect::<String>();
+    let invisible = |c: &char| {
+        !c.is_ascii() && (c.is_whitespace() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}'))
+    };
+    if line.contains(['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}', '\u{ab}', '\u{bb}']) {
+        return Some("typographic quotes stand here; write the straight ones: \"".into());
+    }
+    if let Some(c) = outside.chars().find(invisible) {
+        return Some(format!(
+            "a character that only looks like a blank stands here (U+{:04X}); write an ordinary one",
+            u32::from(c)
+        ));
+    }
+    if text.trim_start().starts_with('{') {
+        return Some(
+            "this is JSON; a configuration is TOML: key = value, and [[route]] above each route".into(),
+        );
+    }
+    if text.contains('\r') && !text.contains('\n') {
+        return Some("lines end with a carriage return alone; save it with ordinary ends of lines".into());
+    }
+    let is_yaml = line.starts_with("- ") || line.ends_with(':') && is_key(line.trim_end_matches(':'));
+    if is_yaml {
+        return Some(
+            "this is YAML; a configuration is TOML: key = value, and [[route]] above each route".into(),
+        );
+    }
+    match line.split_once(':') {
+        Some((name, _)) if is_key(name.trim_end()) => {
+            Some("TOML has = between a key and its value, and no colon".into())
+        }
+        _ => None,
+    }
 }
 
 /// The line around an offset, or the next that is not empty; for the header of a table, all that stands below it.
@@ -114,6 +155,24 @@ mod tests {
         let told = faults("[[listener]\naddress = 5\n[limits]\nstreams = \"x\"\n");
         let lines: Vec<usize> = told.iter().map(|(line, _)| *line).collect();
         assert_eq!(lines, [1, 2, 4], "{told:?}");
+    }
+
+    #[test]
+    fn what_another_language_or_an_editor_made_of_it_is_named() {
+        for (text, words) in [
+            ("[limits]\nstreams = “1”\n", "typographic quotes"),
+            ("[limits]\nstreams\u{a0}= 1\n", "U+00A0"),
+            ("[limits]\n\u{200b}streams = 1\n", "U+200B"),
+            ("[limits]\nstreams: 1\n", "no colon"),
+            ("listener:\n  - address: x\n", "YAML"),
+            ("{\"listener\": []}\n", "JSON"),
+            ("[limits]\rstreams = 1\r", "carriage return"),
+        ] {
+            let told = faults(text);
+            assert!(told.iter().any(|(_, said)| said.contains(words)), "{text}: {told:?}");
+        }
+        // The address of a listener in IPv6 and a blank of that kind within a text are the value's own affair.
+        assert!(faults("[[listener]]\naddress = [::]:443\n").iter().all(|(_, said)| !said.contains("colon")));
     }
 
     #[test]

@@ -83,9 +83,7 @@ impl Context<'_> {
         let model::AcmeAuthority { directory, staging, ca, eab_key_id, eab_key, profile } = written.get_ref();
         let base = built_in(name);
         let ca = match ca {
-            Some(ca) => {
-                notes.take(ca.span(), certificates::certificates(&self.base.join(ca.get_ref()))).map(Some)
-            }
+            Some(ca) => super::context::server_authorities(ca, self.base, notes).map(Some),
             None => Some(None),
         };
         let eab = match (eab_key_id, eab_key) {

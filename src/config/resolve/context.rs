@@ -2,12 +2,14 @@
 
 use crate::acme::{Authority, Certificate, ChallengeKind};
 use crate::config::advice;
+use crate::config::certificates;
 use crate::config::fault::FaultCollector;
 use crate::config::model;
 use crate::config::units;
 use crate::names::{IssuerName, RouteName};
 use crate::secret::Secret;
 use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -112,6 +114,20 @@ pub(super) fn duration(
 }
 
 /// Since 1970.
+/// Reads the authorities that are to verify servers.
+pub(super) fn server_authorities(
+    ca: &model::Text,
+    base: &Path,
+    notes: &mut FaultCollector<'_>,
+) -> Option<Vec<CertificateDer<'static>>> {
+    let read = notes.take(ca.span(), certificates::authorities(ca.get_ref(), base))?;
+    let name = base.join(ca.get_ref()).display().to_string();
+    if let Some(doubt) = certificates::doubts_about_authority(&read, &name) {
+        notes.warn(ca.span(), doubt);
+    }
+    Some(read)
+}
+
 pub(super) fn seconds(at: SystemTime) -> u64 {
     at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

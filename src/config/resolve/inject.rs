@@ -240,7 +240,12 @@ fn header_name(written: &Text, others: &[HeaderInjection], notes: &mut FaultColl
     let name = written.get_ref().to_ascii_lowercase();
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(token) {
-        notes.fault(written.span(), format!("{name:?} is no header name"));
+        let bare = name.trim().trim_end_matches(':').trim();
+        let meant = match !bare.is_empty() && bare != name && bare.bytes().all(token) {
+            true => format!("; write {bare:?}"),
+            false => String::new(),
+        };
+        notes.fault(written.span(), format!("{name:?} is no header name{meant}"));
     } else if NOT_INJECTABLE.contains(&name.as_str()) {
         notes.fault(
             written.span(),

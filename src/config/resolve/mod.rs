@@ -24,8 +24,8 @@ mod witness;
 use super::fault::{FaultCollector, Faults};
 use super::loaded::Loaded;
 use super::model::{self, Config};
+use super::secrets;
 use super::summary::Summary;
-use super::{certificates, secrets};
 use crate::audit::BUFFER;
 use crate::gateway::Gateway;
 use crate::identify::oidc::{Algorithm, IssuerSettings, Issuers, Setting};
@@ -212,10 +212,7 @@ fn issuers(
                 some.iter().filter_map(|text| notes.take(text.span(), text.get_ref().parse())).collect()
             }
         };
-        let ca = issuer
-            .ca
-            .as_ref()
-            .and_then(|ca| notes.take(ca.span(), certificates::certificates(&base.join(ca.get_ref()))));
+        let ca = issuer.ca.as_ref().and_then(|ca| context::server_authorities(ca, base, notes));
         let settings = IssuerSettings {
             name: IssuerName(name.as_str().into()),
             url: url.clone(),

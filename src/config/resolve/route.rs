@@ -103,7 +103,7 @@ impl<'a> Context<'a> {
         };
         let refuses_expired = route.client_crl_expired.as_ref().is_none_or(|text| text.get_ref() == "refuse");
         let crl = route.client_crl.as_ref();
-        let crl = crl.and_then(|crl| certificates::revocations(&self.base.join(crl.get_ref())).ok());
+        let crl = crl.and_then(|crl| certificates::revocations(crl.get_ref(), self.base).ok());
         let crl_next_update =
             crl.as_ref().and_then(|crl| crl.next_update).map(|next| (seconds(next), refuses_expired));
         let (upstream, upstream_pq, authority) = upstream?;
@@ -310,7 +310,7 @@ impl<'a> Context<'a> {
         // Each part is looked at before any missing one ends the whole: one run tells every fault.
         let client_ca = match &route.client_ca {
             _ if !asks => Some(Vec::new()),
-            Some(ca) => notes.take(ca.span(), certificates::certificates(&path(ca))),
+            Some(ca) => notes.take(ca.span(), certificates::authorities(ca.get_ref(), base)),
             None => {
                 let span = route.client_certificates.as_ref().map_or(0..0, Spanned::span);
                 notes.fault(span, "client certificates need an authority; write client_ca = \"ca.pem\"");
@@ -324,7 +324,7 @@ impl<'a> Context<'a> {
             notes.warn(ca.span(), doubt);
         }
         let client_crl = match &route.client_crl {
-            Some(crl) if asks => notes.take(crl.span(), certificates::revocations(&path(crl))),
+            Some(crl) if asks => notes.take(crl.span(), certificates::revocations(crl.get_ref(), base)),
             _ => Some(certificates::Revocations::default()),
         };
         let expired = [("refuse", ExpiredCrl::Refuse), ("warn", ExpiredCrl::Accept)];

@@ -1,6 +1,6 @@
 //! Where a route leads, and with which certificates on both legs.
 
-use super::context::Context;
+use super::context::{Context, server_authorities};
 use crate::config::advice;
 use crate::config::certificates;
 use crate::config::fault::FaultCollector;
@@ -13,7 +13,7 @@ use crate::tls::client::{ClientSettings, leg_config};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use rustls::RootCertStore;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use std::path::Path;
 use std::time::Duration;
 use toml::Spanned;
@@ -46,14 +46,14 @@ impl Context<'_> {
         notes: &mut FaultCollector<'_>,
     ) -> Option<(Upstream, PostQuantum, String)> {
         let base = self.base;
-        let path = |text: &Text| base.join(text.get_ref());
         let (address, span, table) = match written.get_ref() {
             model::Upstream::Address(address) => (address, written.span(), None),
             model::Upstream::Table(table) => (table.address.get_ref(), table.address.span(), Some(&**table)),
         };
         let target = notes.take(span.clone(), tls_address(address));
         let roots = match table.and_then(|table| table.ca.as_ref()) {
-            Some(ca) => notes.take(ca.span(), own_roots(&path(ca))),
+            Some(ca) => server_authorities(ca, base, notes)
+                .and_then(|all| notes.take(ca.span(), own_roots(all, &base.join(ca.get_ref())))),
             None => Some(self.system_roots.get_or_insert_with(system_roots).clone()),
         };
         let pin = match table.and_then(|table| table.pin.as_ref()) {
@@ -118,13 +118,15 @@ fn tls_address(text: &str) -> Result<(String, u16), String> {
 }
 
 fn server_name(text: &str) -> Result<ServerName<'static>, String> {
-    ServerName::try_from(text.to_owned())
-        .map_err(|_| format!("{text:?} is neither a DNS name nor an address"))
+    ServerName::try_from(text.to_owned()).map_err(|_| {
+        let advice = if text.is_ascii() { "" } else { "; write its form in ASCII, which begins with xn--" };
+        format!("{text:?} is neither a DNS name nor an address{advice}")
+    })
 }
 
-fn own_roots(path: &Path) -> Result<RootCertStore, String> {
+fn own_roots(authorities: Vec<CertificateDer<'_>>, path: &Path) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates::certificates(path)? {
+    for certificate in authorities {
         roots.add(certificate).map_err(|fault| format!("{}: {fault}", path.display()))?;
     }
     Ok(roots)

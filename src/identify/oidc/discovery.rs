@@ -197,7 +197,35 @@ fn discovery_url(url: &str) -> Result<HttpsUrl, String> {
 
 fn host(url: &str) -> Result<String, String> {
     let read = url.parse::<HttpsUrl>().map(|url| url.host().to_owned());
-    read.map_err(|()| format!("{} is no https URL; write https://host[:port][/path]", shown_url(url)))
+    read.map_err(|()| format!("{} is no https URL; {}", shown_url(url), https_advice(url)))
+}
+
+/// What to write in place of what is no https URL; a user and a password in it are not repeated.
+fn https_advice(url: &str) -> String {
+    let usual = "write https://host[:port][/path]".to_owned();
+    let trimmed = url.trim();
+    let rest = match trimmed.split_once("://") {
+        Some((scheme, rest))
+            if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") =>
+        {
+            rest
+        }
+        Some(_) => return usual,
+        None => trimmed,
+    };
+    if rest.contains('@') {
+        return "an issuer has no user and no password in its URL".into();
+    }
+    if rest.contains(['<', '>', '{', '}', '$']) {
+        return "put the real name in place of the example's".into();
+    }
+    let meant = format!("https://{rest}");
+    match meant.parse::<HttpsUrl>() {
+        Ok(_) if rest.contains(['.', ':']) || rest.starts_with("localhost") => {
+            format!("write {}", shown_url(&meant))
+        }
+        _ => usual,
+    }
 }
 
 fn jwks_host(host: &str) -> Result<String, String> {

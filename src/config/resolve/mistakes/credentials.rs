@@ -53,6 +53,12 @@ pub(super) fn of_credentials(credentials: Vec<&model::Credential>, notes: &mut F
             let text = "authorization has a scheme before the secret, unless the secret holds it; write \"Bearer {secret:…}\"";
             notes.warn(value.span(), text);
         }
+        for value in [&credential.value, &credential.password].into_iter().flatten() {
+            if value.get_ref().contains("${secret:") {
+                let text = "the $ before {secret:…} is no part of it and would be sent; take it away";
+                notes.warn(value.span(), text);
+            }
+        }
         let secret = |name: &Text| {
             let name = name.get_ref().to_ascii_lowercase();
             SECRET_HEADERS.iter().any(|part| name.contains(part))

@@ -88,8 +88,98 @@ pub(super) fn of_issuer(issuer: &model::Issuer, span: &Range<usize>, notes: &mut
             "groups_claim is empty, so nobody has groups; name the claim, such as \"groups\"",
         );
     }
+    if let Some(doubt) = doubts_about_url(issuer.oidc.get_ref()) {
+        notes.warn(issuer.oidc.span(), doubt);
+    }
     if issuer.oidc.get_ref().ends_with('/') {
         let text = "this issuer ends with a `/`: right only where `iss` of its tokens does, as with Auth0; else leave it out";
         notes.warn(issuer.oidc.span(), text);
+    }
+}
+
+/// Ends of the addresses that a discovery document names.
+const ENDPOINTS: [&str; 9] = [
+    "/authorize",
+    "/auth",
+    "/token",
+    "/userinfo",
+    "/jwks",
+    "/keys",
+    "/certs",
+    "/jwks.json",
+    "/device_authorization",
+];
+
+/// Tenants of Entra that are not one, but a word for any: `iss` of a token always holds the id of one.
+const ENTRA_ANY: [&str; 3] = ["/common/", "/organizations/", "/consumers/"];
+
+/// Why no token will ever be of an issuer of this URL.
+fn doubts_about_url(url: &str) -> Option<String> {
+    let host_ends = url.get(8..)?.find('/').map_or(url.len(), |at| at + 8);
+    let (origin, path) = url.split_at(host_ends);
+    if origin.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        let lower = origin.to_ascii_lowercase();
+        return Some(format!(
+            "`iss` of a token is compared letter by letter, and issuers write their host in lower case; write \"{lower}{path}\""
+        ));
+    }
+    if origin.contains("..") {
+        return Some("two dots stand in a row in the name of its host; take one away".into());
+    }
+    if path.contains(['{', '}', '<', '>', '$']) {
+        return Some("this holds a placeholder of an example's; put the real name there".into());
+    }
+    if origin.ends_with("//login.microsoftonline.com") {
+        let slashed = format!("{path}/");
+        if ENTRA_ANY.iter().any(|any| slashed.starts_with(any)) {
+            return Some("this is an address to log in at for anybody; `iss` of a token holds the id of a tenant: write that in its place".into());
+        }
+        if !path.ends_with("/v2.0") {
+            return Some("issuers of Entra end with /v2.0 (tokens of its version 1 have https://sts.windows.net/TENANT/)".into());
+        }
+    }
+    if origin.ends_with(".okta.com") && origin.contains("-admin.") {
+        return Some("this is the console of Okta; its issuer has no -admin in its name".into());
+    }
+    ENDPOINTS.iter().find(|end| path.ends_with(**end)).map(|end| {
+        format!("this looks like an address that the issuer names, and not like the issuer: its URL is what stands before \"{end}\" or higher, as `issuer` in its discovery document")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::doubts_about_url;
+
+    #[test]
+    fn urls_that_no_token_will_name_are_doubted() {
+        for (url, words) in [
+            ("https://IdP.example.com/x", "\"https://idp.example.com/x\""),
+            ("HTTPS://idp.example.com", "\"https://idp.example.com\""),
+            ("https://login.microsoftonline.com/common/v2.0", "id of a tenant"),
+            ("https://login.microsoftonline.com/organizations", "id of a tenant"),
+            ("https://login.microsoftonline.com/{tenant}/v2.0", "the real name"),
+            ("https://login.microsoftonline.com/8c1f", "/v2.0"),
+            ("https://idp..example.com", "two dots"),
+            ("https://dev-1-admin.okta.com", "console"),
+            ("https://idp.example.com/oauth2/v1/authorize", "/authorize"),
+            ("https://idp.example.com/realms/x/protocol/openid-connect/certs", "/certs"),
+        ] {
+            assert!(
+                doubts_about_url(url).is_some_and(|doubt| doubt.contains(words)),
+                "{url}: {:?}",
+                doubts_about_url(url)
+            );
+        }
+        for url in [
+            "https://idp.example.com",
+            "https://idp.example.com:8443/realms/agents",
+            "https://login.microsoftonline.com/8c1f/v2.0",
+            "https://sts.windows.net/8c1f/",
+            "https://accounts.google.com",
+            "https://dev-1.okta.com/oauth2/default",
+            "https://x",
+        ] {
+            assert_eq!(doubts_about_url(url), None, "{url}");
+        }
     }
 }
