@@ -93,6 +93,8 @@ pub struct RecordingFacts {
     pub damaged: u64,
     /// Bytes that `record = "async"` forwarded and did not record.
     pub lost_bytes: u64,
+    /// Times that the disk began to make writers wait.
+    pub disk_stalls: u64,
     /// Bytes written to segments.
     pub written_bytes: u64,
     /// Segments that are complete.
@@ -382,6 +384,8 @@ fn recordings(out: &mut Text, facts: &RecordingFacts) {
     );
     let lost = "Bytes that record = \"async\" forwarded and did not record.";
     out.single("recording_lost_bytes_total", lost, facts.lost_bytes);
+    let stalls = "Times that the disk of recordings began to make writers wait.";
+    out.single("recording_disk_stalls_total", stalls, facts.disk_stalls);
     out.single("recording_written_bytes_total", "Bytes written to segments.", facts.written_bytes);
     out.single("recording_segments_total", "Segments completed.", facts.segments);
     out.family("recording_failing", "gauge", "1 while something of recordings fails, by what.");

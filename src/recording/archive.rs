@@ -4,6 +4,7 @@ use super::clock::WallClock;
 use super::digest::ChunkDigest;
 use super::directory::Directory;
 use super::settings::Settings;
+use super::slowness::Slowness;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -119,6 +120,8 @@ pub struct Archive {
     pub held: Arc<AtomicUsize>,
     /// 1 while the log cannot be written.
     pub(super) log_failing: AtomicU64,
+    /// Whether the disk makes writers wait.
+    pub(super) slowness: Slowness,
 }
 
 impl Archive {
@@ -151,6 +154,7 @@ impl Archive {
             is_full: Default::default(),
             held: Arc::default(),
             log_failing: AtomicU64::new(0),
+            slowness: Slowness::default(),
         })
     }
 
@@ -168,6 +172,11 @@ impl Archive {
     /// False while a writer has no space in reserve: new recorded sessions are refused. For readiness.
     pub fn has_space(&self) -> bool {
         self.without_spare.load(Ordering::Relaxed) == 0
+    }
+
+    /// Times that the disk began to make writers wait.
+    pub fn disk_stalls(&self) -> u64 {
+        self.slowness.episodes.load(Ordering::Relaxed)
     }
 
     /// False while the log cannot be written or signed. For readiness.

@@ -16,6 +16,7 @@ pub mod keeper;
 pub mod log;
 pub mod reader;
 pub mod settings;
+mod slowness;
 pub mod timestamp;
 pub mod witness;
 pub mod writer;

@@ -20,7 +20,7 @@ mod watch;
 use crate::close::Close;
 use crate::names::{Direction, Side};
 use crate::protocol::Edit;
-use crate::tls::leg::{Leg, LegFault, TapFault, USER_TIMEOUT};
+use crate::tls::leg::{Leg, LegFault, Tap, TapFault, USER_TIMEOUT};
 use alarm::Alarm;
 use pump::Half;
 use std::task::{Context, Poll, Waker};
@@ -236,8 +236,10 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
     }
 
     /// Shows to `tap` what the client says from now on. Without a tap none of this costs anything.
-    pub fn set_client_tap(&mut self, tap: Box<dyn ClientTap>) {
+    /// `gate` says when what the tap has taken may go up.
+    pub fn set_client_tap(&mut self, tap: Box<dyn ClientTap>, gate: Box<dyn Tap>) {
         self.up.tap = Some(tap);
+        self.upstream.set_write_gate(gate);
     }
 
     /// Runs until the session ends and says why.
@@ -399,10 +401,16 @@ impl<T: Traffic, O: Orders> Relay<T, O> {
                 }
                 next = next.min(self.moved + limit);
             }
-            for (half, side) in [(&self.up, Side::Upstream), (&self.down, Side::Client)] {
+            let halves =
+                [(&self.up, &self.upstream, Side::Upstream), (&self.down, &self.client, Side::Client)];
+            for (half, sink, side) in halves {
                 if let Some(since) = half.stalled_since() {
                     if since + self.stall <= now {
-                        return Err(Ended::new(Close::Stalled(side)));
+                        let close = match sink.awaits_recording() {
+                            true => Close::Recording,
+                            false => Close::Stalled(side),
+                        };
+                        return Err(Ended::new(close));
                     }
                     next = next.min(since + self.stall);
                 }

@@ -156,6 +156,7 @@ fn recording_facts(archive: &Archive, witnesses: &Witnesses, timestamps: &Timest
         no_space: no_space.load(Relaxed),
         damaged: damaged.load(Relaxed),
         lost_bytes: lost_bytes.load(Relaxed),
+        disk_stalls: archive.disk_stalls(),
         written_bytes: written.load(Relaxed),
         segments: closed.load(Relaxed),
         has_space: archive.has_space(),

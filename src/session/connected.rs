@@ -118,7 +118,9 @@ impl<T: Traffic> ConnectedTo<T> {
         upstream.queue(&first)?;
         let mut relay = Relay::new(client, upstream, traffic, registration, stall, waiting, early);
         relay.count_first(first_bytes);
-        recording.into_iter().for_each(|recording| relay.set_client_tap(recording.client_tap()));
+        if let Some(recording) = recording {
+            relay.set_client_tap(recording.client_tap(), recording.upstream_gate());
+        }
         Ok(relay)
     }
 }

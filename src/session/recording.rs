@@ -12,7 +12,7 @@
 //! With `record = "strict"` nothing is sent or forwarded that was not recorded: a fault refuses the session at its permit, and
 //! ends it later.
 
-use crate::names::SessionId;
+use crate::names::{SessionId, Side};
 use crate::recording::archive::{Archive, RecordingFault};
 use crate::recording::format::frame::Plane;
 use crate::recording::format::traffic::TrafficSecret;
@@ -30,6 +30,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 /// Bytes held of a session before its permit, both planes and facts together. An honest client is sent some refusals and the
@@ -249,8 +250,7 @@ impl Recording {
                 Ok(())
             }
             _ => state.tape(|recorder, tape| {
-                recorder.append_plaintext(tape, Plane::Up, &[IoSlice::new(plaintext)])?;
-                recorder.flush()
+                recorder.append_plaintext(tape, Plane::Up, &[IoSlice::new(plaintext)])
             }),
         }
     }
@@ -258,6 +258,23 @@ impl Recording {
     /// A tap for what the client says in the relay.
     pub(super) fn client_tap(&self) -> Box<dyn ClientTap> {
         Box::new(UpTap(self.clone()))
+    }
+
+    /// What the upstream leg asks before it writes.
+    pub(super) fn upstream_gate(&self) -> Box<dyn Tap> {
+        Box::new(UpstreamGate(self.clone()))
+    }
+
+    /// Ready once all that was taken is recorded, for what goes to `side`.
+    fn poll_recorded(&self, side: Side, cx: &mut Context<'_>) -> Poll<Result<(), TapFault>> {
+        let mut state = self.0.borrow_mut();
+        let recorded = match &state.phase {
+            Phase::Taping(tape) => ready!(tape.poll_recorded(side, cx)),
+            // What is held goes on: see the limits of who is not permitted.
+            Phase::Held(_) => return Poll::Ready(Ok(())),
+            Phase::Broken(..) | Phase::Over => return Poll::Ready(Err(TapFault)),
+        };
+        Poll::Ready(recorded.or_else(|fault| state.tape(|_, _| Err(fault))))
     }
 
     /// Names of headers whose values are left out.
@@ -380,7 +397,7 @@ impl State {
                 (false, false) => recorder.append_plaintext(tape, Plane::Down, &[IoSlice::new(down)])?,
             }
         }
-        recorder.flush()
+        Ok(())
     }
 
     /// Records something of a session that is permitted.
@@ -426,10 +443,7 @@ impl Tap for DownTap {
                 held.hold_down(records);
                 Ok(())
             }
-            _ => state.tape(|recorder, tape| {
-                recorder.append(tape, Plane::Down, &[IoSlice::new(records)])?;
-                recorder.flush()
-            }),
+            _ => state.tape(|recorder, tape| recorder.append(tape, Plane::Down, &[IoSlice::new(records)])),
         }
     }
 
@@ -440,10 +454,8 @@ impl Tap for DownTap {
                 held.hold_down(data);
                 Ok(())
             }
-            _ => state.tape(|recorder, tape| {
-                recorder.append_plaintext(tape, Plane::Down, &[IoSlice::new(data)])?;
-                recorder.flush()
-            }),
+            _ => state
+                .tape(|recorder, tape| recorder.append_plaintext(tape, Plane::Down, &[IoSlice::new(data)])),
         }
     }
 
@@ -459,6 +471,31 @@ impl Tap for DownTap {
             }
             _ => state.tape(|recorder, tape| recorder.rekey(tape, Plane::Down)),
         }
+    }
+
+    fn poll_recorded(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TapFault>> {
+        self.0.poll_recorded(Side::Client, cx)
+    }
+}
+
+/// Holds what goes up until what the client said is recorded. It is shown nothing.
+struct UpstreamGate(Recording);
+
+impl Tap for UpstreamGate {
+    fn records(&mut self, _: &[u8]) -> Result<(), TapFault> {
+        Ok(())
+    }
+
+    fn plaintext(&mut self, _: &[u8]) -> Result<(), TapFault> {
+        Ok(())
+    }
+
+    fn rekey(&mut self) -> Result<(), TapFault> {
+        Ok(())
+    }
+
+    fn poll_recorded(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TapFault>> {
+        self.0.poll_recorded(Side::Upstream, cx)
     }
 }
 

@@ -14,7 +14,7 @@ pub use super::fault::LegFault;
 pub use super::outbox::{Tap, TapFault};
 pub(super) use control::{Agreed, Tickets};
 
-use super::outbox::{End, Outbox};
+use super::outbox::{End, Outbox, Takes};
 use super::record::{Content, MAX_PLAINTEXT, MAX_RECORD, Opener, RecordFault, Secrets, Suite, record_length};
 use crate::system::TcpInfo;
 use rustix::io::Errno;
@@ -145,7 +145,18 @@ impl Leg {
 
     /// Shows to `tap` what is queued from now on: records where [`Leg::sending`] has a secret for them, else data.
     pub fn set_tap(&mut self, tap: Box<dyn Tap>) {
-        self.tx.set_tap(tap, self.agreed.sending_secret().is_some());
+        let takes = if self.agreed.sending_secret().is_some() { Takes::Records } else { Takes::Data };
+        self.tx.set_tap(tap, takes);
+    }
+
+    /// Writes nothing from now on before `tap` has recorded what it has taken elsewhere. It is shown nothing.
+    pub fn set_write_gate(&mut self, tap: Box<dyn Tap>) {
+        self.tx.set_tap(tap, Takes::Nothing);
+    }
+
+    /// True while what is unsent waits to be recorded.
+    pub fn awaits_recording(&self) -> bool {
+        self.tx.awaits_tap()
     }
 
     /// Discards what is unsent, and lets nothing follow.

@@ -15,7 +15,7 @@ use super::record::{Content, MAX_PLAINTEXT, Opener, RecordFault, Sealer, Secrets
 use rustix::net::SendFlags;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncWrite, Interest};
 use tokio::net::TcpStream;
 
@@ -32,6 +32,18 @@ pub trait Tap {
     fn plaintext(&mut self, data: &[u8]) -> Result<(), TapFault>;
     /// The records to come are of the next key.
     fn rekey(&mut self) -> Result<(), TapFault>;
+    /// Ready once all that was taken may be written: asked before each write.
+    fn poll_recorded(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TapFault>>;
+}
+
+/// What a [`Tap`] takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Takes {
+    Records,
+    /// The data within.
+    Data,
+    /// Nothing: it only says when something may be written.
+    Nothing,
 }
 
 /// A [`Tap`] could not take what was to be sent.
@@ -42,12 +54,15 @@ pub struct TapFault;
 /// A tap in its place.
 struct Tapped {
     tap: Box<dyn Tap>,
-    /// `None` where it takes records; data that it has not taken yet where it takes that.
-    data: Option<Vec<u8>>,
+    takes: Takes,
+    /// Data that it has not taken yet, where it takes that.
+    data: Vec<u8>,
     /// Bytes at the front of what is unsent that it has taken, or does not want.
     tapped: usize,
     /// Bytes that it has taken and that were neither written nor queued yet.
     ahead: usize,
+    /// It was not ready when it was asked last.
+    is_awaited: bool,
 }
 
 /// The sending direction of a leg.
@@ -102,10 +117,15 @@ impl Outbox {
         Outbox { sealer, unsent, written: 0, replies: 0, end, shut: false, tap: None }
     }
 
-    /// Shows to `tap` what is queued from now on: records, or the data within.
-    pub(super) fn set_tap(&mut self, tap: Box<dyn Tap>, takes_records: bool) {
-        let data = (!takes_records).then(Vec::new);
-        self.tap = Some(Box::new(Tapped { tap, data, tapped: self.unsent.len(), ahead: 0 }));
+    /// Shows to `tap` what is queued from now on.
+    pub(super) fn set_tap(&mut self, tap: Box<dyn Tap>, takes: Takes) {
+        let (data, tapped) = (Vec::new(), self.unsent.len());
+        self.tap = Some(Box::new(Tapped { tap, takes, data, tapped, ahead: 0, is_awaited: false }));
+    }
+
+    /// True while what is unsent waits for the tap.
+    pub(super) fn awaits_tap(&self) -> bool {
+        self.tap.as_ref().is_some_and(|tapped| tapped.is_awaited)
     }
 
     /// The suite and the number of the next record; `None` without TLS.
@@ -131,7 +151,7 @@ impl Outbox {
 
     /// True when records that `opener` opened can be sealed in place.
     pub(super) fn fits(&self, opener: &Opener) -> bool {
-        let takes_data = || self.tap.as_ref().is_some_and(|tapped| tapped.data.is_some());
+        let takes_data = || self.tap.as_ref().is_some_and(|tapped| tapped.takes == Takes::Data);
         self.sealer.as_ref().is_some_and(|sealer| sealer.fits(opener)) && !takes_data()
     }
 
@@ -171,8 +191,8 @@ impl Outbox {
         };
         let piece = &data[..data.len().min(MAX_PLAINTEXT)];
         sealer.seal(Content::Data, piece, &mut self.unsent)?;
-        if let Some(data) = self.tap.as_mut().and_then(|tapped| tapped.data.as_mut()) {
-            data.extend_from_slice(piece);
+        if let Some(tapped) = self.tap.as_mut().filter(|tapped| tapped.takes == Takes::Data) {
+            tapped.data.extend_from_slice(piece);
         }
         Ok(piece.len())
     }
@@ -255,7 +275,7 @@ impl Outbox {
     /// Writes what is unsent. `Ready` when nothing is left.
     pub(super) fn poll_flush(&mut self, tcp: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.written < self.unsent.len() {
-            self.show_unsent()?;
+            ready!(self.poll_taken(cx))?;
         }
         while self.written < self.unsent.len() {
             let n = ready!(Pin::new(&mut *tcp).poll_write(cx, &self.unsent[self.written..]))?;
@@ -278,11 +298,17 @@ impl Outbox {
     ) -> Poll<io::Result<usize>> {
         debug_assert_eq!(self.unsent(), 0);
         if let Some(tapped) = &mut self.tap {
-            if tapped.tap.records(sealed).is_err() {
+            let taken = match tapped.takes {
+                Takes::Nothing => Ok(()),
+                // In place nothing is sealed that is to be shown as data.
+                Takes::Records | Takes::Data => tapped.tap.records(sealed),
+            };
+            if taken.is_err() {
                 self.discard_unsent();
                 return Poll::Ready(Err(io::Error::other(TapFault)));
             }
             tapped.ahead = sealed.len();
+            ready!(self.poll_tap(cx))?;
         }
         let written = ready!(Pin::new(tcp).poll_write(cx, sealed))?;
         if let Some(tapped) = &mut self.tap {
@@ -300,7 +326,7 @@ impl Outbox {
             return Poll::Ready(Ok(()));
         }
         if self.unsent() > 0 {
-            self.show_unsent()?;
+            ready!(self.poll_taken(cx))?;
         }
         while self.unsent() > 0 {
             ready!(tcp.poll_write_ready(cx))?;
@@ -319,7 +345,9 @@ impl Outbox {
 
     /// Writes what the socket takes at once of an alert that nobody waited for.
     pub(super) fn send_alert_now(&mut self, tcp: &TcpStream) {
-        if self.end == End::Alerted && self.unsent() > 0 && !self.shut && self.show_unsent().is_ok() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let is_owed = self.end == End::Alerted && self.unsent() > 0 && !self.shut;
+        if is_owed && matches!(self.poll_taken(cx), Poll::Ready(Ok(()))) {
             // The leg is being dropped: there is nobody to tell of a failure.
             let _ = tcp.try_write(&self.unsent[self.written..]);
         }
@@ -333,14 +361,33 @@ impl Outbox {
         }
     }
 
+    /// Ready when what is unsent may be written: the tap has taken it, and has recorded what it has taken.
+    fn poll_taken(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.show_unsent()?;
+        self.poll_tap(cx)
+    }
+
+    fn poll_tap(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(tapped) = &mut self.tap else { return Poll::Ready(Ok(())) };
+        let recorded = tapped.tap.poll_recorded(cx);
+        tapped.is_awaited = recorded.is_pending();
+        recorded.map_err(|not_recorded| {
+            self.discard_unsent();
+            io::Error::other(not_recorded)
+        })
+    }
+
     /// Has the tap take what is unsent; `Err`: nothing of it may be written.
     fn show_unsent(&mut self) -> io::Result<()> {
         let Some(tapped) = &mut self.tap else { return Ok(()) };
-        let taken = match &mut tapped.data {
-            Some(data) if data.is_empty() => Ok(()),
-            Some(data) => tapped.tap.plaintext(data).inspect(|()| data.clear()),
-            None if tapped.tapped == self.unsent.len() => Ok(()),
-            None => tapped.tap.records(&self.unsent[tapped.tapped..]),
+        let taken = match tapped.takes {
+            Takes::Data if !tapped.data.is_empty() => {
+                tapped.tap.plaintext(&tapped.data).inspect(|()| tapped.data.clear())
+            }
+            Takes::Records if tapped.tapped != self.unsent.len() => {
+                tapped.tap.records(&self.unsent[tapped.tapped..])
+            }
+            Takes::Data | Takes::Records | Takes::Nothing => Ok(()),
         };
         tapped.tapped = self.unsent.len();
         taken.map_err(|not_taken| {
@@ -374,6 +421,7 @@ mod tests {
         bytes: Vec<u8>,
         calls: usize,
         left: usize,
+        is_slow: bool,
     }
 
     struct Tape(Rc<RefCell<Taken>>);
@@ -394,6 +442,13 @@ mod tests {
         fn rekey(&mut self) -> Result<(), TapFault> {
             self.records(b"REKEY")
         }
+
+        fn poll_recorded(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TapFault>> {
+            match self.0.borrow().is_slow {
+                true => Poll::Pending,
+                false => Poll::Ready(Ok(())),
+            }
+        }
     }
 
     fn tape(calls: usize) -> (Rc<RefCell<Taken>>, Box<dyn Tap>) {
@@ -411,7 +466,7 @@ mod tests {
     async fn a_tap_sees_what_the_peer_sees_byte_for_byte_whichever_way_it_went_out() {
         let (mut tcp, mut peer) = pair().await;
         let (mut outbox, (taken, tape)) = (Outbox::new(&KEY, 0, 100).unwrap(), tape(100));
-        outbox.set_tap(tape, true);
+        outbox.set_tap(tape, Takes::Records);
         let mut elsewhere = Outbox::new(&KEY, 0, 100).unwrap();
         let mut opener = Opener::new(&KEY, 0).unwrap();
         elsewhere.queue(b"resealed").unwrap();
@@ -446,7 +501,7 @@ mod tests {
         let (mut tcp, mut peer) = pair().await;
         let (mut outbox, (taken, tape)) = (Outbox::new(&KEY, 0, 100).unwrap(), tape(100));
         outbox.queue(b"before").unwrap();
-        outbox.set_tap(tape, false);
+        outbox.set_tap(tape, Takes::Data);
         assert!(!outbox.fits(&Opener::new(&KEY, 0).unwrap()), "what is sealed in place would not be seen");
         outbox.queue(b"one ").unwrap();
         outbox.queue(b"two").unwrap();
@@ -460,7 +515,7 @@ mod tests {
     async fn what_a_tap_does_not_take_is_not_written_and_nothing_follows_it() {
         let (mut tcp, mut peer) = pair().await;
         let (mut outbox, (taken, tape)) = (Outbox::new(&KEY, 0, 100).unwrap(), tape(1));
-        outbox.set_tap(tape, true);
+        outbox.set_tap(tape, Takes::Records);
         outbox.queue(b"taken").unwrap();
         std::future::poll_fn(|cx| outbox.poll_flush(&mut tcp, cx)).await.unwrap();
         outbox.queue(b"not taken").unwrap();
@@ -479,7 +534,7 @@ mod tests {
     async fn a_sealed_batch_that_is_not_taken_is_not_written() {
         let (mut tcp, mut peer) = pair().await;
         let (mut outbox, (_, tape)) = (Outbox::new(&KEY, 0, 100).unwrap(), tape(0));
-        outbox.set_tap(tape, true);
+        outbox.set_tap(tape, Takes::Records);
         let wrote = std::future::poll_fn(|cx| outbox.poll_write_sealed(&mut tcp, cx, b"batch")).await;
         assert!(wrote.is_err());
         drop(tcp);
@@ -491,7 +546,7 @@ mod tests {
     #[tokio::test]
     async fn a_key_update_is_taken_under_the_old_key_before_the_next() {
         let (mut outbox, (taken, tape)) = (Outbox::new(&KEY, 0, 100).unwrap(), tape(100));
-        outbox.set_tap(tape, true);
+        outbox.set_tap(tape, Takes::Records);
         outbox.queue(b"old").unwrap();
         outbox.queue_control(Content::Handshake, &[24, 0, 0, 1, 0], ControlCause::Own).unwrap();
         let old = outbox.unsent_buffer().clone();
@@ -511,5 +566,50 @@ mod tests {
             replies += 1;
         }
         assert!((1_000..10_000).contains(&replies), "{replies}");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_before_what_was_taken_is_recorded_whichever_way_it_goes_out() {
+        let (mut tcp, mut peer) = pair().await;
+        for takes in [Takes::Records, Takes::Data, Takes::Nothing] {
+            let cx = &mut Context::from_waker(Waker::noop());
+            let (mut outbox, (taken, tape)) = (Outbox::new(&KEY, 0, 100).unwrap(), tape(100));
+            outbox.set_tap(tape, takes);
+            taken.borrow_mut().is_slow = true;
+            let mut expected = Vec::new();
+            if takes != Takes::Data {
+                let sealed = [23, 3, 3, 0, 1, 7];
+                assert!(outbox.poll_write_sealed(&mut tcp, cx, &sealed).is_pending());
+                outbox.queue_sealed(&sealed);
+                expected.extend_from_slice(&sealed);
+            }
+            let before = expected.len();
+            outbox.queue(b"data").unwrap();
+            expected.extend_from_slice(&outbox.unsent_buffer().clone()[before..]);
+            assert!(outbox.poll_flush(&mut tcp, cx).is_pending());
+            assert!(outbox.poll_finish(&mut tcp, cx).is_pending());
+            assert!(outbox.awaits_tap());
+            assert_eq!(outbox.unsent(), expected.len(), "nothing went out");
+            taken.borrow_mut().is_slow = false;
+            std::future::poll_fn(|cx| outbox.poll_flush(&mut tcp, cx)).await.unwrap();
+            assert!(!outbox.awaits_tap());
+            let mut got = vec![0; expected.len()];
+            peer.read_exact(&mut got).await.unwrap();
+            assert_eq!(got, expected);
+            let shown = match takes {
+                Takes::Records => expected,
+                Takes::Data => b"data".to_vec(),
+                Takes::Nothing => Vec::new(),
+            };
+            assert_eq!(taken.borrow().bytes, shown);
+            // An alert of a leg that is given up does not wait, and is not sent either.
+            taken.borrow_mut().is_slow = true;
+            outbox.queue_end(End::Alerted, &[2, 80]).unwrap();
+            let unsent = outbox.unsent();
+            outbox.send_alert_now(&tcp);
+            assert_eq!(outbox.unsent(), unsent);
+        }
+        drop(tcp);
+        assert_eq!(peer.read(&mut [0; 100]).await.unwrap(), 0, "and nothing came");
     }
 }

@@ -340,6 +340,7 @@ ELSEWHERE = {
     "log_failing": "tests/e2e/test_log.py", "log_stalls_total": "tests/e2e/test_log.py", "log_errors_total": "tests/e2e/test_log.py",
     "recording_damaged_segments_total": "tests/e2e/test_recording_faults.py",
     "recording_lost_bytes_total": "tests/e2e/test_recording_faults.py",
+    "recording_disk_stalls_total": "tests/e2e/test_recording_faults.py",
     "recording_witness_requests_total": "tests/e2e/test_recording_witness.py",
     "recording_witness_entries": "tests/e2e/test_recording_witness.py",
     "recording_witness_last_timestamp_seconds": "tests/e2e/test_recording_witness.py",

@@ -35,7 +35,7 @@ class Parts:
             connection.sendall(data)
         connection.unwrap()
 
-    def config(self, record="strict", **section):
+    def config(self, record="strict", *others, **section):
         world, (chain, key) = self.world, self.world.gateway_pair
         route = {
             "name": "raw", "sni": "raw.gw.test", "protocol": "raw", "record": record,
@@ -45,16 +45,17 @@ class Parts:
             "certificate_identity": {"name": "machines", "subject": ["dns"]}, "allow": [{"issuer": "machines"}],
         }  # fmt: skip
         recording = self.auditors.section(**({"segment_size": "4MiB"} | section))
-        config = world.config(route, recording=recording, workers={"count": 1, "pin": False})
+        unrecorded = [route | {"name": name, "sni": f"{name}.gw.test", "record": False} for name in others]
+        config = world.config(route, *unrecorded, recording=recording, workers={"count": 1, "pin": False})
         del config["issuer"], config["secrets"]
         return config
 
-    def dial(self, gateway):
+    def dial(self, gateway, name="raw.gw.test"):
         context = client_context(self.world)
         context.load_cert_chain(*self.machine)
         tcp = socket.create_connection(("127.0.0.1", gateway.port), timeout=10)
         # An end without close_notify must be an error here, not an end.
-        return context.wrap_socket(tcp, server_hostname="raw.gw.test", suppress_ragged_eofs=False)
+        return context.wrap_socket(tcp, server_hostname=name, suppress_ragged_eofs=False)
 
     def recordings(self, gateway):
         return Recordings(gateway.folder / "recordings", self.auditors.files[0])
@@ -170,6 +171,43 @@ def test_with_commit_each_write_to_a_socket_waits_for_the_disk(parts_, start, tm
     assert sockets >= 10, sockets
     session = complete(parts_.recordings(gateway))[0]
     assert session["down_bytes"] > 6 * 16_384
+
+
+@pytest.mark.parametrize(
+    ("durability", "fault"), [("process", "pwritev:delay_enter=1000000"), ("commit", "fdatasync:delay_enter=500000")]
+)
+def test_a_disk_that_stalls_holds_up_who_is_strictly_recorded_and_nobody_else_of_the_worker(parts_, start, durability, fault):
+    gateway = start(parts_.config("strict", "opt", durability=durability))
+    here, beside = parts_.recordings(gateway), []
+    done = threading.Event()
+
+    def talk():
+        while not done.is_set():
+            beside.append(len(ask(other, 100)))
+
+    with parts_.dial(gateway) as connection, parts_.dial(gateway, "opt.gw.test") as other:
+        got = ask(connection, 100) + ask(connection, 100)
+        assert len(ask(other, 100)) == 100
+        with injected(gateway, fault):
+            # The first append that takes long may hold up the worker, once.
+            got += ask(connection, 100)
+            thread = threading.Thread(target=talk)
+            thread.start()
+            begun = time.monotonic()
+            got += ask(connection, 100)
+            took = time.monotonic() - begun
+            done.set()
+            thread.join(30)
+        # What goes up waits, and what comes back; a worker that waited would have had time for two of the others.
+        assert took > 1.9 and len(beside) > 10 and set(beside) == {100}, (took, beside)
+        got += ask(connection, 100)
+    if durability == "process":
+        assert counted(gateway, "disk_stalls") >= 1
+    session = complete(here, route="raw")[0]
+    assert session["state"] == "complete", session
+    assert len(got) == 500 and (here.plane(session, "up"), here.plane(session, "down")) == (got, got)
+    assert gateway.stop() == 0
+    assert here.verify("--identity", here.identity).returncode == 0
 
 
 def test_async_loses_nothing_while_there_is_room(parts_, start):

@@ -8,14 +8,16 @@ use super::super::format::frame::{
 };
 use super::super::format::keys::{self, FactPlace, Owner};
 use super::super::format::traffic::suite_code;
-use super::super::settings::Mode;
+use super::super::settings::{Durability, Mode};
+use super::queue::Event;
 use super::segment::{MAX_SLICES, Opening, Segment, WriteFault, reserve};
-use super::tape::Tape;
+use super::tape::Track;
 use ring::digest::{SHA256, digest};
 use std::fs::File;
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// Between two tries to reserve space on a full disk.
 const RESERVE_INTERVAL_NS: u64 = 1_000_000_000;
@@ -37,6 +39,22 @@ pub(super) enum Payload<'a> {
     Gap(Gap),
     /// The session's totals.
     End,
+}
+
+impl Payload<'_> {
+    /// A copy that can wait.
+    pub(super) fn to_event(self) -> Event {
+        match self {
+            Payload::Wire(plane, slices) => {
+                Event::Wire(plane, slices.iter().flat_map(|slice| slice.iter().copied()).collect())
+            }
+            Payload::Plaintext(plane, plaintext) => Event::Plaintext(plane, plaintext.to_vec()),
+            Payload::Fact(line) => Event::Fact(line.to_vec()),
+            Payload::SealedFact(text) => Event::SealedFact(text.to_vec()),
+            Payload::Gap(gap) => Event::Gap(gap),
+            Payload::End => Event::End,
+        }
+    }
 }
 
 /// Plaintext of one frame.
@@ -89,6 +107,13 @@ impl Appender {
 
     /// Makes sure that a new session has a segment, and live ones another after it.
     pub(super) fn admit(&mut self) -> Result<(), RecordingFault> {
+        let began = Instant::now();
+        let admitted = self.open_and_reserve();
+        self.archive.slowness.note(began.elapsed());
+        admitted
+    }
+
+    fn open_and_reserve(&mut self) -> Result<(), RecordingFault> {
         self.roll_if_old();
         if self.current.is_none() {
             self.open()?;
@@ -102,10 +127,12 @@ impl Appender {
     /// Does what time asks for: closes an old segment, and looks whether space has come back. Nobody may come to ask for it:
     /// a gateway that is not ready gets no new sessions.
     pub(super) fn tick(&mut self) {
+        let began = Instant::now();
         self.roll_if_old();
         if self.reserve_after != 0 {
             self.reserve();
         }
+        self.archive.slowness.note(began.elapsed());
     }
 
     /// Closes a segment that is older than allowed and has frames.
@@ -128,8 +155,11 @@ impl Appender {
 
     /// Closes the current segment.
     pub(super) fn close(&mut self, damaged: bool) {
-        let Some(segment) = self.current.take() else { return };
+        let Some(mut segment) = self.current.take() else { return };
         self.previous = segment.number;
+        // Nobody syncs it later.
+        let commits = self.archive.settings.durability == Durability::Commit;
+        let damaged = damaged || (commits && segment.sync().is_err());
         if damaged {
             self.damaged.push(segment.number);
         }
@@ -137,28 +167,49 @@ impl Appender {
     }
 
     /// Writes one frame.
-    pub(super) fn put(&mut self, tape: &mut Tape, payload: Payload<'_>) -> Result<(), RecordingFault> {
-        // A session that must not lose anything cannot go on behind bytes that may be lost.
-        if tape.mode == Mode::Strict && self.damaged.contains(&tape.segment) {
-            return Err(RecordingFault::Damaged);
-        }
+    pub(super) fn put(&mut self, track: &mut Track, payload: Payload<'_>) -> Result<(), RecordingFault> {
+        let began = Instant::now();
+        let put = self.put_in_fresh_if_full(track, payload);
+        self.archive.slowness.note(began.elapsed());
+        put
+    }
+
+    fn put_in_fresh_if_full(
+        &mut self,
+        track: &mut Track,
+        payload: Payload<'_>,
+    ) -> Result<(), RecordingFault> {
+        self.check(track)?;
         // The first try may find the segment full; the second begins in a fresh one.
         for _ in 0..2 {
-            match self.try_put(tape, payload) {
+            match self.try_put(track, payload) {
                 Ok(()) => return Ok(()),
-                Err(Fault::Full) => self.close(false),
+                Err(Fault::Full) => self.close_full(track)?,
                 Err(Fault::Final(fault)) => return Err(fault),
             }
         }
         Err(RecordingFault::NoSpace)
     }
 
-    fn try_put(&mut self, tape: &mut Tape, payload: Payload<'_>) -> Result<(), Fault> {
+    /// A session that must not lose anything cannot go on behind bytes that may be lost.
+    pub(super) fn check(&self, track: &Track) -> Result<(), RecordingFault> {
+        match track.mode == Mode::Strict && self.damaged.contains(&track.segment) {
+            true => Err(RecordingFault::Damaged),
+            false => Ok(()),
+        }
+    }
+
+    fn close_full(&mut self, track: &Track) -> Result<(), RecordingFault> {
+        self.close(false);
+        self.check(track)
+    }
+
+    fn try_put(&mut self, track: &mut Track, payload: Payload<'_>) -> Result<(), Fault> {
         let (kind, plane, length) = measure(payload)?;
         // With the KEY frame that may come before it.
         let room = |segment: &Segment| segment.has_room(length + KeyNotice::LENGTH, 2);
         if self.current.as_ref().is_some_and(|segment| segment.has_frames() && !room(segment)) {
-            self.close(false);
+            self.close_full(track)?;
         }
         if self.current.is_none() {
             self.open()?;
@@ -167,7 +218,7 @@ impl Appender {
             return Err(RecordingFault::TooLong.into());
         }
         if let Some(plane) = plane {
-            self.enter_plane(tape, plane)?;
+            self.enter_plane(track, plane)?;
         }
         let time = self.clock.stamp();
         let Some(segment) = &mut self.current else { return Err(Fault::Full) };
@@ -176,15 +227,15 @@ impl Appender {
             kind,
             flags: 0,
             epoch: 0,
-            session: tape.session,
+            session: track.session,
             time,
             number: 0,
         };
-        if tape.segment == 0 {
+        if track.segment == 0 {
             head.flags |= FIRST;
         }
         if let Some(plane) = plane.or(gap_plane(payload)) {
-            let state = tape.plane(plane)?;
+            let state = track.plane(plane)?;
             if state.needs_rekey() {
                 state.rekey()?;
             }
@@ -201,7 +252,7 @@ impl Appender {
                 segment.write(&head, &[IoSlice::new(&self.scratch)])
             }
             Payload::Plaintext(plane, plaintext) => {
-                tape.plane(plane)?.seal(plaintext, &mut self.scratch)?;
+                track.plane(plane)?.seal(plaintext, &mut self.scratch)?;
                 segment.write(&head, &[IoSlice::new(&self.scratch)])
             }
             Payload::Fact(line) => segment.write(&head, &[IoSlice::new(line)]),
@@ -220,62 +271,62 @@ impl Appender {
             Payload::Gap(gap) => segment.write(&head, &[IoSlice::new(&gap.encode())]),
             Payload::End => {
                 head.flags |= LAST;
-                let mut totals = tape.totals;
-                totals.segments += u32::from(tape.segment != segment.number);
+                let mut totals = track.totals;
+                totals.segments += u32::from(track.segment != segment.number);
                 segment.write(&head, &[IoSlice::new(&totals.encode())])
             }
         };
         let number = segment.number;
         let records = written.map_err(|fault| self.failed(fault))?;
-        self.account(tape, payload, number, length as u64, records)
+        self.account(track, payload, number, length as u64, records)
     }
 
     /// Counts what was written.
     fn account(
         &self,
-        tape: &mut Tape,
+        track: &mut Track,
         payload: Payload<'_>,
         segment: u64,
         length: u64,
         records: u32,
     ) -> Result<(), Fault> {
         count(&self.archive.counters.written, HEAD as u64 + length);
-        self.stood_in(tape, segment);
+        self.stood_in(track, segment);
         match payload {
             Payload::Wire(plane, _) | Payload::Plaintext(plane, _) => {
-                tape.plane(plane)?.number += u64::from(records);
-                tape.totals.bytes[plane.index()] += length;
-                tape.totals.records[plane.index()] += u64::from(records);
+                track.plane(plane)?.number += u64::from(records);
+                track.totals.bytes[plane.index()] += length;
+                track.totals.records[plane.index()] += u64::from(records);
             }
-            Payload::Fact(_) | Payload::SealedFact(_) => tape.totals.facts += 1,
+            Payload::Fact(_) | Payload::SealedFact(_) => track.totals.facts += 1,
             Payload::Gap(gap) => {
-                let state = tape.plane(gap.plane)?;
+                let state = track.plane(gap.plane)?;
                 if !state.is_sealed_here() {
                     state.number += gap.records;
                 }
-                tape.totals.lost_bytes += gap.bytes;
-                tape.totals.lost_records += gap.records;
+                track.totals.lost_bytes += gap.bytes;
+                track.totals.lost_records += gap.records;
             }
             Payload::End => {}
         }
         Ok(())
     }
 
-    fn stood_in(&self, tape: &mut Tape, segment: u64) {
-        if tape.segment == 0 {
+    fn stood_in(&self, track: &mut Track, segment: u64) {
+        if track.segment == 0 {
             count(&self.archive.counters.recorded, 1);
         }
-        if tape.segment != segment {
-            tape.segment = segment;
-            tape.totals.segments += 1;
+        if track.segment != segment {
+            track.segment = segment;
+            track.totals.segments += 1;
         }
     }
 
     /// Has a plane's secret in the segment's key file and a KEY frame behind it, before the first record.
-    fn enter_plane(&mut self, tape: &mut Tape, plane: Plane) -> Result<(), Fault> {
+    fn enter_plane(&mut self, track: &mut Track, plane: Plane) -> Result<(), Fault> {
         let Some(segment) = &mut self.current else { return Err(Fault::Full) };
-        let (session, first) = (tape.session, tape.segment == 0);
-        let state = tape.plane(plane)?;
+        let (session, first) = (track.session, track.segment == 0);
+        let state = track.plane(plane)?;
         if state.entered == segment.number {
             return Ok(());
         }
@@ -305,7 +356,7 @@ impl Appender {
         let number = segment.number;
         written.map_err(|fault| self.failed(fault))?;
         state.entered = number;
-        self.stood_in(tape, number);
+        self.stood_in(track, number);
         Ok(())
     }
 

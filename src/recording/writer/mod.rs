@@ -8,16 +8,18 @@
 //!
 //!   recorder.append(&mut tape, Down, slices)?         ciphertext, whole records; before they are written to the socket
 //!   recorder.append_plaintext(&mut tape, Up, slices)? the client's view; before it is forwarded
-//!   recorder.flush()?                                 once for all sessions of a turn, before their socket writes
+//!   ready!(tape.poll_recorded(side, cx))?             before either
 //!   recorder.rekey(&mut tape, Down)?                  after the append that ends with our KeyUpdate
 //!
 //!   recorder.end(tape)?                               totals; after the last FACT
 //!   recorder.tick()                                   about once a second
 //! ```
 //!
-//! With [`Mode::Strict`], `Ok` from `append` means that write(2) has returned, and `Ok` from `flush` that the durability of
-//! the settings holds: only then may the bytes go on. After an `Err` nothing of that append may go on, and the session ends.
-//! With [`Mode::Async`] every call but `begin` succeeds, and what waits to be written is bounded.
+//! With [`Mode::Strict`], `Ok` from `poll_recorded` means that write(2) has returned for all that was appended, and that the
+//! durability of the settings holds: only then may the bytes go on. After an `Err`, of whatever call, nothing that was not
+//! recorded before may go on, and the session ends. While the disk is quick and no sync is asked for, the worker itself
+//! writes, and `poll_recorded` is always ready: see [`strict`]. With [`Mode::Async`] every call but `begin` succeeds, and what
+//! waits to be written is bounded.
 //!
 //! An append of a plane without a secret, or of what is not whole records, is [`RecordingFault::NotRecords`]: nothing is
 //! ever written that a reader could not open. Nothing is allocated for an append once buffers have their size.
@@ -25,30 +27,39 @@
 mod appender;
 mod queue;
 mod segment;
+mod strict;
 mod tape;
 #[cfg(test)]
 pub(super) mod tests;
 
 use super::archive::{Archive, RecordingFault, count};
 use super::digest::count_records;
-use super::format::frame::{Gap, Plane, Totals};
+use super::format::frame::{Gap, Plane};
 use super::format::traffic::TrafficSecret;
 use super::settings::Durability;
 pub use super::settings::Mode;
 use crate::names::SessionId;
 use crate::tls::record::Suite;
 use appender::{Appender, MAX_PLAINTEXT, Payload};
-use queue::{Event, Queue, Room};
+use parking_lot::Mutex;
+use queue::{Event, Queue, Room, change};
 use std::io::IoSlice;
 use std::sync::Arc;
+use strict::{SharedAppender, StrictTape, StrictThread};
 pub use tape::Tape;
+use tape::{How, Losses};
 
 /// A worker's recordings.
 pub struct Recorder {
     archive: Arc<Archive>,
     worker: u16,
+    /// Writes for strict sessions while the disk makes writers wait; started when it first does. Dropped before the
+    /// appenders are.
+    thread: Option<StrictThread>,
+    /// What comes next is the thread's to do.
+    waits_elsewhere: bool,
     /// By retention class; made when a session first wants them.
-    appenders: Vec<Option<Appender>>,
+    appenders: Vec<Option<SharedAppender>>,
     queue: Option<Queue>,
 }
 
@@ -56,25 +67,25 @@ impl Recorder {
     /// The recordings of worker number `worker`; one alone may have a number.
     pub fn new(archive: Arc<Archive>, worker: u16) -> Self {
         let appenders = archive.settings.classes.iter().map(|_| None).collect();
-        Recorder { archive, worker, appenders, queue: None }
+        Recorder { archive, worker, thread: None, waits_elsewhere: false, appenders, queue: None }
     }
 
     /// Begins the recording of a session in a retention class, an index into the settings' list. Refused when there is no
     /// space in reserve.
     pub fn begin(&mut self, session: SessionId, class: usize, mode: Mode) -> Result<Tape, RecordingFault> {
-        let mut tape = Tape::new(session, class, mode);
-        let admitted = match mode {
-            Mode::Strict => self.appender(class).and_then(Appender::admit),
+        let begun = match mode {
+            Mode::Strict => self.begin_strict(session, class),
             Mode::Async => self.start_queue().map(|queue| {
-                tape.is_queued = queue.has_room(Room::Session, 0);
+                let is_queued = queue.has_room(Room::Session, 0);
+                Tape::queued(session, class, is_queued)
             }),
         };
-        admitted.inspect_err(|_| count(&self.archive.counters.no_space, 1))?;
+        let tape = begun.inspect_err(|_| count(&self.archive.counters.no_space, 1))?;
         count(&self.archive.counters.sessions, 1);
-        match (mode, tape.is_queued) {
-            (Mode::Async, true) => self.tell(&tape, Event::Begin(class)),
-            (Mode::Async, false) => count(&self.archive.counters.unrecorded, 1),
-            (Mode::Strict, _) => {}
+        match &tape.how {
+            How::Strict(_) => {}
+            How::Async(losses) if losses.is_queued => self.tell(&tape, Event::Begin(class)),
+            How::Async(_) => count(&self.archive.counters.unrecorded, 1),
         }
         Ok(tape)
     }
@@ -87,32 +98,18 @@ impl Recorder {
         secret: TrafficSecret,
         number: u64,
     ) -> Result<(), RecordingFault> {
-        match tape.mode {
-            Mode::Strict => tape.carry(plane, secret, number),
-            Mode::Async => self.tell(tape, Event::Carry(plane, secret, number)),
-        }
-        Ok(())
+        self.change(tape, Event::Carry(plane, secret, number))
     }
 
     /// Has a plane hold records that are sealed here under a random secret.
     pub fn seal(&mut self, tape: &mut Tape, plane: Plane, suite: Suite) -> Result<(), RecordingFault> {
-        match tape.mode {
-            Mode::Strict => tape.seal(plane, suite)?,
-            Mode::Async => self.tell(tape, Event::Seal(plane, suite)),
-        }
-        Ok(())
+        self.change(tape, Event::Seal(plane, suite))
     }
 
     /// Follows a key update of the plane that it carries: the next record is number 0 under the next secret.
     pub fn rekey(&mut self, tape: &mut Tape, plane: Plane) -> Result<(), RecordingFault> {
-        match tape.mode {
-            Mode::Strict => tape.plane(plane)?.rekey()?,
-            Mode::Async => {
-                self.note_gap(tape, plane);
-                self.tell(tape, Event::Rekey(plane));
-            }
-        }
-        Ok(())
+        self.note_gap(tape, plane);
+        self.change(tape, Event::Rekey(plane))
     }
 
     /// Records whole TLS records of a plane as they go over the wire; all under one key. At most 1 MiB.
@@ -124,14 +121,12 @@ impl Recorder {
     ) -> Result<(), RecordingFault> {
         let count = count_records(records.iter().map(|slice| &**slice));
         let count = count.map_err(|_| RecordingFault::NotRecords)?;
-        match (count, tape.mode) {
-            (0, _) => Ok(()),
-            (_, Mode::Strict) => self.appender(tape.class)?.put(tape, Payload::Wire(plane, records)),
-            (_, Mode::Async) => {
-                self.queue(tape, plane, records, u64::from(count), Event::Wire);
-                Ok(())
-            }
+        match &tape.how {
+            _ if count == 0 => {}
+            How::Strict(strict) => self.put(tape.class, strict, Payload::Wire(plane, records))?,
+            How::Async(_) => self.queue(tape, plane, records, u64::from(count), Event::Wire),
         }
+        Ok(())
     }
 
     /// Records plaintext of a plane that is sealed here.
@@ -141,77 +136,132 @@ impl Recorder {
         plane: Plane,
         plaintext: &[IoSlice<'_>],
     ) -> Result<(), RecordingFault> {
-        if tape.mode == Mode::Async {
-            self.queue(tape, plane, plaintext, 0, Event::Plaintext);
-            return Ok(());
+        match &tape.how {
+            How::Strict(strict) => plaintext
+                .iter()
+                .flat_map(|slice| slice.chunks(MAX_PLAINTEXT))
+                .try_for_each(|chunk| self.put(tape.class, strict, Payload::Plaintext(plane, chunk))),
+            How::Async(_) => {
+                self.queue(tape, plane, plaintext, 0, Event::Plaintext);
+                Ok(())
+            }
         }
-        let appender = self.appender(tape.class)?;
-        plaintext
-            .iter()
-            .flat_map(|slice| slice.chunks(MAX_PLAINTEXT))
-            .try_for_each(|chunk| appender.put(tape, Payload::Plaintext(plane, chunk)))
     }
 
     /// Records an audit line (JSON) that anybody with the file may read.
     pub fn fact(&mut self, tape: &mut Tape, line: &[u8]) -> Result<(), RecordingFault> {
-        match tape.mode {
-            Mode::Strict => self.appender(tape.class)?.put(tape, Payload::Fact(line)),
-            Mode::Async => {
-                self.queue_fact(tape, line, Event::Fact);
-                Ok(())
-            }
+        match &tape.how {
+            How::Strict(strict) => self.put(tape.class, strict, Payload::Fact(line))?,
+            How::Async(_) => self.queue_fact(tape, line, Event::Fact),
         }
+        Ok(())
     }
 
     /// Records a fact that auditors and indexers alone may read: texts of statements.
     pub fn sealed_fact(&mut self, tape: &mut Tape, text: &[u8]) -> Result<(), RecordingFault> {
-        match tape.mode {
-            Mode::Strict => self.appender(tape.class)?.put(tape, Payload::SealedFact(text)),
-            Mode::Async => {
-                self.queue_fact(tape, text, Event::SealedFact);
-                Ok(())
-            }
+        match &tape.how {
+            How::Strict(strict) => self.put(tape.class, strict, Payload::SealedFact(text))?,
+            How::Async(_) => self.queue_fact(tape, text, Event::SealedFact),
         }
-    }
-
-    /// Makes the durability of the settings hold for all that was appended; a sync with [`Durability::Commit`], else
-    /// nothing. After an `Err`, nothing that was appended since the last flush may go on.
-    pub fn flush(&mut self) -> Result<(), RecordingFault> {
-        match self.archive.settings.durability {
-            Durability::Commit => self.appenders.iter_mut().flatten().try_for_each(Appender::sync),
-            Durability::Process | Durability::EverySecond => Ok(()),
-        }
+        Ok(())
     }
 
     /// Ends the recording with its totals.
-    pub fn end(&mut self, mut tape: Tape) -> Result<Totals, RecordingFault> {
-        match tape.mode {
-            Mode::Strict => self.appender(tape.class)?.put(&mut tape, Payload::End)?,
-            Mode::Async => {
-                Plane::ALL.iter().for_each(|plane| self.note_gap(&mut tape, *plane));
-                self.note_lost_facts(&mut tape);
-                self.tell(&tape, Event::End);
-            }
+    pub fn end(&mut self, mut tape: Tape) -> Result<(), RecordingFault> {
+        if let How::Strict(strict) = &tape.how {
+            return self.put(tape.class, strict, Payload::End);
         }
-        Ok(tape.totals)
+        Plane::ALL.iter().for_each(|plane| self.note_gap(&mut tape, *plane));
+        self.note_lost_facts(&mut tape);
+        self.tell(&tape, Event::End);
+        Ok(())
     }
 
     /// Drops a recording without an end: it is shown as unfinished.
     pub fn forget(&mut self, tape: Tape) {
-        if tape.mode == Mode::Async {
-            self.tell(&tape, Event::Forget);
-        }
+        self.tell(&tape, Event::Forget);
     }
 
     /// Closes segments that are old enough, and looks whether space has come back.
     pub fn tick(&mut self) {
-        self.appenders.iter_mut().flatten().for_each(Appender::tick);
+        self.archive.slowness.look();
+        self.wait_elsewhere(false);
+        let (thread, appenders) = (self.thread.as_ref(), self.appenders.iter().flatten());
+        appenders.for_each(|appender| match thread {
+            Some(thread) if self.waits_elsewhere => thread.tick(appender),
+            _ => appender.lock().tick(),
+        });
     }
 
-    fn appender(&mut self, class: usize) -> Result<&mut Appender, RecordingFault> {
+    fn begin_strict(&mut self, session: SessionId, class: usize) -> Result<Tape, RecordingFault> {
+        let strict = Arc::new(StrictTape::new(session));
+        let has_space = self.archive.has_space();
+        let (appender, thread) = self.writers(class, false)?;
+        match thread {
+            // How it stood when the thread looked last: what it finds now ends the session.
+            Some(_) if !has_space => return Err(RecordingFault::NoSpace),
+            Some(thread) => thread.record(appender, &strict, Event::Begin(class)),
+            None => appender.lock().admit()?,
+        }
+        Ok(Tape { session, class, how: How::Strict(strict) })
+    }
+
+    fn change(&mut self, tape: &mut Tape, event: Event) -> Result<(), RecordingFault> {
+        let How::Strict(strict) = &tape.how else {
+            self.tell(tape, event);
+            return Ok(());
+        };
+        match self.writers(tape.class, false)? {
+            (appender, Some(thread)) => thread.record(appender, strict, event),
+            (_, None) => change(&mut strict.track.lock(), event)?,
+        }
+        Ok(())
+    }
+
+    /// Writes one frame of a strict session, or has it written.
+    fn put(
+        &mut self,
+        class: usize,
+        strict: &Arc<StrictTape>,
+        payload: Payload<'_>,
+    ) -> Result<(), RecordingFault> {
+        strict.check()?;
+        let commits = self.archive.settings.durability == Durability::Commit;
+        match self.writers(class, commits)? {
+            (appender, Some(thread)) => thread.record(appender, strict, payload.to_event()),
+            (appender, None) => {
+                let mut appender = appender.lock();
+                appender.put(&mut strict.track.lock(), payload)?;
+                if commits {
+                    appender.sync()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A class's appender, and the thread if it is to do what comes next; else the worker does it.
+    fn writers(
+        &mut self,
+        class: usize,
+        waits: bool,
+    ) -> Result<(&SharedAppender, Option<&StrictThread>), RecordingFault> {
+        self.wait_elsewhere(waits);
         let (archive, worker) = (&self.archive, self.worker);
         let place = self.appenders.get_mut(class).ok_or(RecordingFault::NotRecords)?;
-        Ok(place.get_or_insert_with(|| Appender::new(archive.clone(), worker, class)))
+        let made = || Arc::new(Mutex::new(Appender::new(archive.clone(), worker, class)));
+        Ok((place.get_or_insert_with(made), self.thread.as_ref().filter(|_| self.waits_elsewhere)))
+    }
+
+    /// Decides who does what comes next: the thread what `waits` in any case, while the disk is slow, and behind what is
+    /// under way.
+    fn wait_elsewhere(&mut self, waits: bool) {
+        let is_busy = || self.thread.as_ref().is_some_and(|thread| !thread.is_idle());
+        self.waits_elsewhere = waits || self.archive.slowness.is_slow() || is_busy();
+        if self.waits_elsewhere && self.thread.is_none() {
+            // Without one the worker waits by itself.
+            self.thread = StrictThread::start(self.worker, self.archive.settings.durability).ok();
+        }
     }
 
     fn start_queue(&mut self) -> Result<&Queue, RecordingFault> {
@@ -224,9 +274,7 @@ impl Recorder {
     }
 
     fn tell(&self, tape: &Tape, event: Event) {
-        if let Some(queue) = &self.queue
-            && tape.is_queued
-        {
+        if let (Some(queue), How::Async(Losses { is_queued: true, .. })) = (&self.queue, &tape.how) {
             queue.tell(tape.session, event);
         }
     }
@@ -234,9 +282,11 @@ impl Recorder {
     /// Puts an audit line into the queue if it fits, behind a line that says how many did not.
     fn queue_fact(&self, tape: &mut Tape, line: &[u8], event: fn(Vec<u8>) -> Event) {
         let fits = self.queue.as_ref().is_some_and(|queue| queue.has_room(Room::Fact, line.len()));
-        if !fits || !tape.is_queued {
+        if let How::Async(losses) = &mut tape.how
+            && !(fits && losses.is_queued)
+        {
             count(&self.archive.counters.lost_bytes, line.len() as u64);
-            tape.lost_facts += 1;
+            losses.lost_facts += 1;
             return;
         }
         self.note_lost_facts(tape);
@@ -244,7 +294,8 @@ impl Recorder {
     }
 
     fn note_lost_facts(&self, tape: &mut Tape) {
-        let lost = std::mem::take(&mut tape.lost_facts);
+        let How::Async(losses) = &mut tape.how else { return };
+        let lost = std::mem::take(&mut losses.lost_facts);
         if lost > 0 {
             let session = tape.session;
             let line = format!("{{\"event\":\"facts lost\",\"session\":\"{session}\",\"facts\":{lost}}}");
@@ -262,10 +313,10 @@ impl Recorder {
         event: fn(Plane, Vec<u8>) -> Event,
     ) {
         let length = slices.iter().map(|slice| slice.len()).sum::<usize>();
-        let Some(queue) = &self.queue else { return };
-        if !tape.is_queued || !queue.has_room(Room::Bytes, length) {
+        let (Some(queue), How::Async(losses)) = (&self.queue, &mut tape.how) else { return };
+        if !losses.is_queued || !queue.has_room(Room::Bytes, length) {
             count(&self.archive.counters.lost_bytes, length as u64);
-            let lost = &mut tape.lost[plane.index()];
+            let lost = &mut losses.lost[plane.index()];
             (lost.0, lost.1) = (lost.0 + length as u64, lost.1 + records);
             return;
         }
@@ -275,7 +326,8 @@ impl Recorder {
     }
 
     fn note_gap(&self, tape: &mut Tape, plane: Plane) {
-        let (bytes, records) = std::mem::take(&mut tape.lost[plane.index()]);
+        let How::Async(losses) = &mut tape.how else { return };
+        let (bytes, records) = std::mem::take(&mut losses.lost[plane.index()]);
         if bytes > 0 {
             self.tell(tape, Event::Gap(Gap { plane, bytes, records }));
         }

@@ -11,7 +11,7 @@ use super::super::format::frame::{Gap, Plane};
 use super::super::format::traffic::TrafficSecret;
 use super::super::settings::Mode;
 use super::appender::{Appender, Payload};
-use super::tape::Tape;
+use super::tape::Track;
 use crate::names::SessionId;
 use crate::tls::record::Suite;
 use std::collections::HashMap;
@@ -81,7 +81,7 @@ impl Queue {
         let (to, from) = channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let (limit, taken) = (archive.settings.queue, waiting.clone());
-        let mut drain = Drain { archive, worker, appenders: HashMap::new(), tapes: HashMap::new() };
+        let mut drain = Drain { archive, worker, appenders: HashMap::new(), tracks: HashMap::new() };
         let thread = std::thread::Builder::new().name(format!("recording-{worker}"));
         let thread = thread.spawn(move || drain.run(&from, &taken))?;
         Ok(Queue { to: Some(to), waiting, limit, thread: Some(thread) })
@@ -121,7 +121,8 @@ struct Drain {
     archive: Arc<Archive>,
     worker: u16,
     appenders: HashMap<usize, Appender>,
-    tapes: HashMap<SessionId, Tape>,
+    /// With their retention classes.
+    tracks: HashMap<SessionId, (usize, Track)>,
 }
 
 impl Drain {
@@ -147,83 +148,83 @@ impl Drain {
 
     fn take(&mut self, session: SessionId, event: Event) {
         if let Event::Begin(class) = event {
-            self.tapes.insert(session, Tape::new(session, class, Mode::Async));
+            self.tracks.insert(session, (class, Track::new(session, Mode::Async)));
             return;
         }
-        let Some(tape) = self.tapes.get_mut(&session) else { return };
-        let class = tape.class;
+        let Some((class, track)) = self.tracks.get_mut(&session) else { return };
         let appender = self
             .appenders
-            .entry(class)
-            .or_insert_with(|| Appender::new(self.archive.clone(), self.worker, class));
+            .entry(*class)
+            .or_insert_with(|| Appender::new(self.archive.clone(), self.worker, *class));
         let _ = match &event {
             Event::Begin(_) => Ok(()),
-            Event::Carry(..) | Event::Seal(..) => change(tape, event),
+            Event::Carry(..) | Event::Seal(..) => change(track, event),
             Event::Rekey(plane) => {
                 // A gap stands in one key epoch: what is owed is noted before the next, or counted alone.
-                if noting_gap(appender, tape, *plane).is_err() {
-                    tape.totals.lost_records += std::mem::take(&mut tape.lost[plane.index()].1);
+                if noting_gap(appender, track, *plane).is_err() {
+                    track.totals.lost_records += std::mem::take(&mut track.lost[plane.index()].1);
                 }
-                change(tape, event)
+                change(track, event)
             }
             Event::Wire(plane, bytes) => {
                 let records = super::super::digest::count_records(std::iter::once(&**bytes)).unwrap_or(0);
                 let slices = [IoSlice::new(bytes)];
-                let written = noting_gap(appender, tape, *plane)
-                    .and_then(|()| appender.put(tape, Payload::Wire(*plane, &slices)));
-                note_loss(&self.archive, tape, *plane, written, bytes.len() as u64, records.into())
+                let written = noting_gap(appender, track, *plane)
+                    .and_then(|()| appender.put(track, Payload::Wire(*plane, &slices)));
+                note_loss(&self.archive, track, *plane, written, bytes.len() as u64, records.into())
             }
             Event::Plaintext(plane, bytes) => {
-                let written = noting_gap(appender, tape, *plane)
-                    .and_then(|()| appender.put(tape, Payload::Plaintext(*plane, bytes)));
-                note_loss(&self.archive, tape, *plane, written, bytes.len() as u64, 0)
+                let written = noting_gap(appender, track, *plane)
+                    .and_then(|()| appender.put(track, Payload::Plaintext(*plane, bytes)));
+                note_loss(&self.archive, track, *plane, written, bytes.len() as u64, 0)
             }
-            Event::Fact(line) => appender.put(tape, Payload::Fact(line)),
-            Event::SealedFact(text) => appender.put(tape, Payload::SealedFact(text)),
+            Event::Fact(line) => appender.put(track, Payload::Fact(line)),
+            Event::SealedFact(text) => appender.put(track, Payload::SealedFact(text)),
             Event::Gap(gap) => {
-                tape.lost[gap.plane.index()].0 += gap.bytes;
-                tape.lost[gap.plane.index()].1 += gap.records;
+                track.lost[gap.plane.index()].0 += gap.bytes;
+                track.lost[gap.plane.index()].1 += gap.records;
                 Ok(())
             }
             Event::End => {
-                let gaps = Plane::ALL.iter().try_for_each(|plane| noting_gap(appender, tape, *plane));
-                gaps.and_then(|()| appender.put(tape, Payload::End)).map(|()| {
-                    self.tapes.remove(&session);
+                let gaps = Plane::ALL.iter().try_for_each(|plane| noting_gap(appender, track, *plane));
+                gaps.and_then(|()| appender.put(track, Payload::End)).map(|()| {
+                    self.tracks.remove(&session);
                 })
             }
             Event::Forget => {
-                self.tapes.remove(&session);
+                self.tracks.remove(&session);
                 Ok(())
             }
         };
     }
 }
 
-fn change(tape: &mut Tape, event: Event) -> Result<(), RecordingFault> {
+/// Changes a plane's secrets.
+pub(super) fn change(track: &mut Track, event: Event) -> Result<(), RecordingFault> {
     match event {
-        Event::Carry(plane, secret, number) => tape.carry(plane, secret, number),
-        Event::Seal(plane, suite) => tape.seal(plane, suite)?,
-        Event::Rekey(plane) => tape.plane(plane)?.rekey()?,
+        Event::Carry(plane, secret, number) => track.carry(plane, secret, number),
+        Event::Seal(plane, suite) => track.seal(plane, suite)?,
+        Event::Rekey(plane) => track.plane(plane)?.rekey()?,
         _ => {}
     }
     Ok(())
 }
 
 /// Writes the GAP frame that a plane owes, if it owes one.
-fn noting_gap(appender: &mut Appender, tape: &mut Tape, plane: Plane) -> Result<(), RecordingFault> {
-    let (bytes, records) = tape.lost[plane.index()];
+fn noting_gap(appender: &mut Appender, track: &mut Track, plane: Plane) -> Result<(), RecordingFault> {
+    let (bytes, records) = track.lost[plane.index()];
     if bytes == 0 {
         return Ok(());
     }
-    appender.put(tape, Payload::Gap(Gap { plane, bytes, records }))?;
-    tape.lost[plane.index()] = (0, 0);
+    appender.put(track, Payload::Gap(Gap { plane, bytes, records }))?;
+    track.lost[plane.index()] = (0, 0);
     Ok(())
 }
 
 /// Counts what could not be written: a disk that is full or broken holds no session up here.
 fn note_loss(
     archive: &Archive,
-    tape: &mut Tape,
+    track: &mut Track,
     plane: Plane,
     written: Result<(), RecordingFault>,
     bytes: u64,
@@ -231,7 +232,7 @@ fn note_loss(
 ) -> Result<(), RecordingFault> {
     if written.is_err() {
         count(&archive.counters.lost_bytes, bytes);
-        let lost = &mut tape.lost[plane.index()];
+        let lost = &mut track.lost[plane.index()];
         (lost.0, lost.1) = (lost.0 + bytes, lost.1 + records);
     }
     written

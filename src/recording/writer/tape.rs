@@ -1,27 +1,63 @@
-//! A tape: a recorded session's secrets, positions and totals.
+//! A tape: the handle of a recorded session, and the track behind it: secrets, positions and totals.
 
 use super::super::archive::RecordingFault;
 use super::super::format::frame::{Plane, Totals};
 use super::super::format::traffic::TrafficSecret;
 use super::super::settings::Mode;
-use crate::names::SessionId;
+use super::strict::StrictTape;
+use crate::names::{SessionId, Side};
 use crate::tls::record::{Content, Sealer, Suite};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 /// A session's recording. Dropped without [`super::Recorder::end`], it is shown as unfinished.
 pub struct Tape {
     pub(super) session: SessionId,
     pub(super) class: usize,
+    pub(super) how: How,
+}
+
+/// How a session is recorded.
+pub(super) enum How {
+    Strict(Arc<StrictTape>),
+    Async(Losses),
+}
+
+/// What an `async` session could not put into the queue.
+pub(super) struct Losses {
+    /// Bytes and records of each plane that are not noted yet.
+    pub(super) lost: [(u64, u64); 2],
+    /// Audit lines that are not noted yet.
+    pub(super) lost_facts: u64,
+    /// False when the queue was too full for another session.
+    pub(super) is_queued: bool,
+}
+
+impl Tape {
+    pub(super) fn queued(session: SessionId, class: usize, is_queued: bool) -> Self {
+        Tape { session, class, how: How::Async(Losses { lost: [(0, 0); 2], lost_facts: 0, is_queued }) }
+    }
+
+    /// Ready once all that was appended of a [`Mode::Strict`] session is recorded: only then may it go on. `Err`: some of it
+    /// never will be. Two tasks may wait, one for what goes to each `side`.
+    pub fn poll_recorded(&self, side: Side, cx: &mut Context<'_>) -> Poll<Result<(), RecordingFault>> {
+        match &self.how {
+            How::Strict(tape) => tape.poll_recorded(side, cx),
+            How::Async(_) => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+/// A session's track: what its frames need to know of those before.
+pub(super) struct Track {
+    pub(super) session: SessionId,
     pub(super) mode: Mode,
     pub(super) planes: [Option<PlaneState>; 2],
     /// The segment that holds its last frame; 0 before the first.
     pub(super) segment: u64,
     pub(super) totals: Totals,
-    /// `Async` only: bytes and records of each plane that did not fit and are not noted yet.
+    /// `Async` only: bytes and records of each plane that were not written and are not noted yet.
     pub(super) lost: [(u64, u64); 2],
-    /// `Async` only: audit lines that did not fit and are not noted yet.
-    pub(super) lost_facts: u64,
-    /// `Async` only: false when the queue was too full for another session.
-    pub(super) is_queued: bool,
 }
 
 /// One plane: which secret, and where in its sequence the next record stands.
@@ -38,15 +74,10 @@ pub(super) struct PlaneState {
 /// Records under one key of a plane that we seal (RFC 8446 section 5.5, AES-GCM).
 const RECORDS_PER_KEY: u64 = 1 << 24;
 
-impl Tape {
-    pub(super) fn new(session: SessionId, class: usize, mode: Mode) -> Self {
+impl Track {
+    pub(super) fn new(session: SessionId, mode: Mode) -> Self {
         let (planes, totals, lost) = ([None, None], Totals::default(), [(0, 0); 2]);
-        Tape { session, class, mode, planes, segment: 0, totals, lost, lost_facts: 0, is_queued: true }
-    }
-
-    /// What of the session is recorded so far.
-    pub fn totals(&self) -> Totals {
-        self.totals
+        Track { session, mode, planes, segment: 0, totals, lost }
     }
 
     pub(super) fn plane(&mut self, plane: Plane) -> Result<&mut PlaneState, RecordingFault> {

@@ -4,13 +4,13 @@ use super::super::archive::{Archive, RecordingFault};
 use super::super::clock::WallClock;
 use super::super::directory::{Directory, DirectoryFault};
 use super::super::format::envelope::Identities;
-use super::super::format::frame::{Gap, Kind, Plane};
+use super::super::format::frame::{Gap, Kind, Plane, Totals};
 use super::super::format::traffic::TrafficSecret;
 use super::super::keeper::{self, Origin, signer::Signer};
 use super::super::reader::{Event, SegmentFile, list, play};
 use super::super::settings::{Durability, RetentionClass, Settings};
-use super::{Mode, Recorder, Tape};
-use crate::names::SessionId;
+use super::{How, Mode, Recorder, Tape};
+use crate::names::{SessionId, Side};
 use crate::tls::record::{Content, Sealer, Suite};
 use std::cell::Cell;
 use std::io::IoSlice;
@@ -144,6 +144,25 @@ pub(in super::super) fn text(
     out
 }
 
+/// Waits until what was appended is recorded.
+fn recorded(tape: &Tape) -> Result<(), RecordingFault> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(std::future::poll_fn(|cx| tape.poll_recorded(Side::Client, cx)))
+}
+
+/// Whether what was appended is recorded already.
+fn is_recorded(tape: &Tape) -> bool {
+    let cx = &mut std::task::Context::from_waker(std::task::Waker::noop());
+    tape.poll_recorded(Side::Upstream, cx).is_ready()
+}
+
+fn totals(tape: &Tape) -> Totals {
+    match &tape.how {
+        How::Strict(tape) => tape.track.lock().totals,
+        How::Async(_) => Totals::default(),
+    }
+}
+
 fn kinds(bench: &Bench, number: u64) -> Vec<Kind> {
     let mut file = SegmentFile::open(&bench.directory().segment(number, "seg")).unwrap();
     std::iter::from_fn(|| file.next_frame().unwrap()).map(|frame| frame.head.kind).collect()
@@ -166,7 +185,8 @@ fn both_planes_come_back_and_secrets_stand_before_the_first_record() {
         recorder.rekey(&mut tape, Plane::Down).unwrap();
         down(&mut recorder, &mut tape, &leg.seal(b"world")).unwrap();
         recorder.sealed_fact(&mut tape, b"select 1").unwrap();
-        let totals = recorder.end(tape).unwrap();
+        let totals = totals(&tape);
+        recorder.end(tape).unwrap();
         assert_eq!((totals.records, totals.facts), ([3, 1], 2));
         use Kind::{Down, End, Fact, Key, Up};
         assert_eq!(kinds(&bench, 1), [Fact, Key, Up, Key, Down, Down, Down, Fact, End]);
@@ -213,7 +233,8 @@ fn a_session_that_outgrows_a_segment_goes_on_in_the_next_under_entries_of_its_ow
         sent.extend(a);
         asked.extend(b);
     }
-    let totals = recorder.end(tape).unwrap();
+    let totals = totals(&tape);
+    recorder.end(tape).unwrap();
     assert!(totals.segments >= 4, "{totals:?}");
     bench.settle();
     drop(recorder);
@@ -319,19 +340,112 @@ fn a_segment_whose_sync_failed_is_never_written_again_and_its_sessions_end() {
     let mut tape = leg.begin(&mut recorder, 1, Mode::Strict);
     let mut quiet = recorder.begin(SessionId(5), 0, Mode::Strict).unwrap();
     down(&mut recorder, &mut tape, &leg.seal(b"one")).unwrap();
-    recorder.flush().unwrap();
+    recorded(&tape).unwrap();
     bench.archive.open.lock()[0].lock().damaged = true;
     let length = std::fs::metadata(bench.directory().segment(1, "seg")).unwrap().len();
-    assert_eq!(down(&mut recorder, &mut tape, &leg.seal(b"two")), Err(RecordingFault::Damaged));
+    // The thread that brings it to the disk finds it.
+    down(&mut recorder, &mut tape, &leg.seal(b"two")).unwrap();
+    assert_eq!(recorded(&tape), Err(RecordingFault::Damaged));
     assert_eq!(down(&mut recorder, &mut tape, &leg.seal(b"three")), Err(RecordingFault::Damaged));
+    assert_eq!(recorded(&tape), Err(RecordingFault::Damaged));
     // Others go on in another segment.
     recorder.fact(&mut quiet, b"{}").unwrap();
     let mut next = Leg::new(Suite::Aes128Gcm, 0).begin(&mut recorder, 2, Mode::Strict);
     up(&mut recorder, &mut next, b"x").unwrap();
+    assert_eq!((recorded(&quiet), recorded(&next)), (Ok(()), Ok(())));
     assert_eq!(std::fs::metadata(bench.directory().segment(1, "seg")).unwrap().len(), length);
     assert_eq!(bench.directory().segments().unwrap(), [1, 2]);
     bench.settle();
     assert_eq!(bench.archive.counters.damaged.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
+#[test]
+fn while_the_disk_stalls_no_call_waits_for_it_and_nothing_that_was_appended_counts_as_recorded() {
+    let bench = Bench::new(|_| {});
+    let mut recorder = Recorder::new(bench.archive.clone(), 0);
+    let mut leg = Leg::new(Suite::Aes128Gcm, 0);
+    let mut tape = leg.begin(&mut recorder, 9, Mode::Strict);
+    down(&mut recorder, &mut tape, &leg.seal(b"quick, ")).unwrap();
+    assert!(is_recorded(&tape), "the worker itself has written it");
+    let path = bench.directory().segment(1, "seg");
+    let length = || std::fs::metadata(&path).unwrap().len();
+    let before = length();
+    // What a write takes before it writes: whoever wants to write waits.
+    let open = bench.archive.open.lock()[0].clone();
+    let stalled = open.lock();
+    bench.archive.slowness.note(Duration::from_millis(20));
+    up(&mut recorder, &mut tape, b"GET / ").unwrap();
+    down(&mut recorder, &mut tape, &leg.seal(b"slow, ")).unwrap();
+    let update = leg.key_update();
+    down(&mut recorder, &mut tape, &update).unwrap();
+    recorder.rekey(&mut tape, Plane::Down).unwrap();
+    let mut other = Leg::new(Suite::Aes128Gcm, 0).begin(&mut recorder, 10, Mode::Strict);
+    recorder.fact(&mut other, b"{}").unwrap();
+    recorder.tick();
+    assert!(!is_recorded(&tape) && !is_recorded(&other));
+    assert_eq!(length(), before);
+    drop(stalled);
+    assert_eq!((recorded(&tape), recorded(&other)), (Ok(()), Ok(())));
+    assert!(length() > before);
+    // What is under way is not overtaken once the disk is quick again.
+    let stalled = open.lock();
+    down(&mut recorder, &mut tape, &leg.seal(b"the last of it, ")).unwrap();
+    bench.archive.slowness.until.store(0, std::sync::atomic::Ordering::Relaxed);
+    down(&mut recorder, &mut tape, &leg.seal(b"behind it, ")).unwrap();
+    assert!(!is_recorded(&tape));
+    drop(stalled);
+    recorded(&tape).unwrap();
+    while !recorder.thread.as_ref().unwrap().is_idle() {
+        std::thread::yield_now();
+    }
+    down(&mut recorder, &mut tape, &leg.seal(b"quick")).unwrap();
+    assert!(is_recorded(&tape), "the worker writes again");
+    recorder.end(tape).unwrap();
+    recorder.end(other).unwrap();
+    let all = b"quick, slow, the last of it, behind it, quick";
+    assert_eq!(text(&bench.directory(), 9, Plane::Down, &bench.auditor), all);
+    assert_eq!(text(&bench.directory(), 9, Plane::Up, &bench.auditor), b"GET / ");
+    let (sessions, faults) = list(&bench.directory(), None, &mut ()).unwrap();
+    assert_eq!((sessions.len(), faults), (2, vec![]));
+}
+
+#[test]
+fn a_session_whose_last_words_wait_when_the_worker_ends_is_recorded_whole() {
+    let bench = Bench::new(|_| {});
+    let mut recorder = Recorder::new(bench.archive.clone(), 0);
+    let mut leg = Leg::new(Suite::Aes128Gcm, 0);
+    bench.archive.slowness.note(Duration::from_millis(20));
+    let mut tape = leg.begin(&mut recorder, 9, Mode::Strict);
+    down(&mut recorder, &mut tape, &leg.seal(b"hello")).unwrap();
+    recorder.end(tape).unwrap();
+    drop(recorder);
+    assert_eq!(text(&bench.directory(), 9, Plane::Down, &bench.auditor), b"hello");
+    let (sessions, _) = list(&bench.directory(), None, &mut ()).unwrap();
+    assert!(sessions[0].totals.is_some(), "it has its end");
+}
+
+#[test]
+fn a_fault_of_the_thread_ends_the_sessions_that_it_concerns_and_no_other() {
+    let mut bench = Bench::new(|_| {});
+    let mut recorder = Recorder::new(bench.archive.clone(), 0);
+    let mut leg = Leg::new(Suite::Aes128Gcm, 0);
+    let mut tape = leg.begin(&mut recorder, 1, Mode::Strict);
+    down(&mut recorder, &mut tape, &leg.seal(b"one")).unwrap();
+    bench.archive.slowness.note(Duration::from_millis(20));
+    let mut other = recorder.begin(SessionId(2), 0, Mode::Strict).unwrap();
+    bench.archive.open.lock()[0].lock().damaged = true;
+    down(&mut recorder, &mut tape, &leg.seal(b"two")).unwrap();
+    assert_eq!(recorded(&tape), Err(RecordingFault::Damaged));
+    recorder.fact(&mut other, b"{}").unwrap();
+    assert_eq!(recorded(&other), Ok(()));
+    assert_eq!(down(&mut recorder, &mut tape, &leg.seal(b"three")), Err(RecordingFault::Damaged));
+    // Without space in reserve nobody is admitted, who would only be cut.
+    bench.archive.is_full.store(true, std::sync::atomic::Ordering::Relaxed);
+    bench.archive.without_spare.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    assert!(matches!(recorder.begin(SessionId(3), 0, Mode::Strict), Err(RecordingFault::NoSpace)));
+    drop(recorder);
+    bench.settle();
+    assert_eq!(text(&bench.directory(), 1, Plane::Down, &bench.auditor), b"one");
 }
 
 #[test]
