@@ -28,6 +28,8 @@ pub(super) enum Keeps {
     Nothing,
     /// Spaces, dots, dashes and brackets between digits, so that the shape can be seen.
     Separators,
+    /// The same of an address, of which letters are digits too.
+    Address,
     /// Ends of lines, and dashes, of which only labels have some.
     Lines,
 }
@@ -37,7 +39,7 @@ impl Keeps {
     pub(super) fn has(self, byte: u8) -> bool {
         match self {
             Keeps::Nothing => false,
-            Keeps::Separators => SEPARATORS[usize::from(byte)],
+            Keeps::Separators | Keeps::Address => SEPARATORS[usize::from(byte)],
             Keeps::Lines => matches!(byte, b'\r' | b'\n' | b'-'),
         }
     }

@@ -312,6 +312,15 @@ impl Lane {
                 }
                 continue;
             }
+            if self.fill == Fill::Network {
+                self.cut_network(rule, start, end, wire, found);
+                continue;
+            }
+            let fill = match (self.fill, keeps) {
+                // Letters are digits there.
+                (Fill::Words, Keeps::Address) => Fill::Hex,
+                (fill, _) => fill,
+            };
             let mut at = 0;
             while at < bytes.len() {
                 let length = match keeps {
@@ -319,9 +328,22 @@ impl Lane {
                     _ => bytes[at..].iter().position(|byte| keeps.has(*byte)).unwrap_or(bytes.len() - at),
                 };
                 if length > 0 {
-                    found.cuts.push(Cut { wire: wire + at as u64, length, fill: self.fill, rule });
+                    found.cuts.push(Cut { wire: wire + at as u64, length, fill, rule });
                 }
                 at += length + 1;
+            }
+        }
+    }
+
+    /// Overwrites an address from `start` to `end`, which stands at `wire`: it stays one with noughts where it had some.
+    fn cut_network(&self, rule: u16, start: u64, end: u64, wire: u64, found: &mut Found) {
+        let (from, to) = ((start - self.base) as usize, (end - self.base) as usize);
+        let address = memchr::memchr(b'/', &self.text[..to]).unwrap_or(to);
+        for at in from..address {
+            let begins = !at.checked_sub(1).is_some_and(|before| self.text[before].is_ascii_hexdigit());
+            if !(begins && self.text[at] == b'0') {
+                let wire = wire + (at - from) as u64;
+                found.cuts.push(Cut { wire, length: 1, fill: Fill::Hex, rule });
             }
         }
     }

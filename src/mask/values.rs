@@ -25,12 +25,18 @@ pub enum Shape {
     Json,
     /// A number in digits, which stays one.
     Number,
-    /// A text with a syntax, which stays: digits become `0` and letters `x`.
+    /// A text with a syntax, which stays: digits become `0` and letters `x`; `1` where all of it is overwritten.
     Words,
+    /// The same of what is no text everywhere.
+    Mixed,
     /// A date or time in digits, which stays one.
     Date,
     /// An address or identifier in hexadecimal digits.
     Hex,
+    /// An address and, behind a slash, how much of it counts. What is zero stays.
+    Network,
+    /// `t` or `f`.
+    Boolean,
     /// A number that is not written as text.
     Binary,
 }
@@ -55,7 +61,11 @@ impl Values {
         let fill = match value.shape {
             Shape::Text | Shape::Json => Fill::Text,
             Shape::Number => Fill::Number,
+            Shape::Words if value.whole.is_some() => Fill::WholeWords,
             Shape::Words => Fill::Words,
+            Shape::Mixed => Fill::Mixed,
+            Shape::Network => Fill::Network,
+            Shape::Boolean => Fill::False,
             Shape::Date => Fill::Ones,
             Shape::Hex => Fill::Hex,
             Shape::Binary => Fill::Zeros,

@@ -52,10 +52,18 @@ pub(super) enum Fill {
     First,
     /// Digits become `0`, letters `x`, and all else stays: what has a syntax keeps it.
     Words,
+    /// Digits become `1`, letters `x`: dates among them stay some.
+    WholeWords,
+    /// The same, and what is no text becomes zero bytes.
+    Mixed,
     /// Digits become `1`: dates and times stay some.
     Ones,
     /// Hexadecimal digits become `1`: addresses and identifiers stay some.
     Hex,
+    /// The same, but noughts by themselves stay, and what stands behind a slash: addresses of networks end with noughts.
+    Network,
+    /// `f`: booleans stay some.
+    False,
     /// Zero bytes: numbers that are not written as text.
     Zeros,
 }
@@ -70,12 +78,19 @@ impl Fill {
             Fill::First => bytes.fill(b'1'),
             Fill::Zeros => bytes.fill(0),
             Fill::Ones => each(bytes, |byte| if byte.is_ascii_digit() { b'1' } else { byte }),
-            Fill::Hex => each(bytes, |byte| if byte.is_ascii_hexdigit() { b'1' } else { byte }),
-            Fill::Words => each(bytes, |byte| match byte {
-                b'0'..=b'9' => b'0',
-                b'a'..=b'z' | b'A'..=b'Z' | 0x80.. => b'x',
-                other => other,
-            }),
+            Fill::False => each(bytes, |byte| if byte == b't' { b'f' } else { byte }),
+            Fill::Hex | Fill::Network => {
+                each(bytes, |byte| if byte.is_ascii_hexdigit() { b'1' } else { byte })
+            }
+            Fill::Words | Fill::WholeWords | Fill::Mixed => {
+                let digit = if self == Fill::Words { b'0' } else { b'1' };
+                bytes.iter_mut().for_each(|byte| match *byte {
+                    b'0'..=b'9' => *byte = digit,
+                    b'a'..=b'z' | b'A'..=b'Z' | 0x80.. => *byte = b'x',
+                    ..b' ' if self == Fill::Mixed => *byte = 0,
+                    _ => {}
+                });
+            }
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::names::Direction;
 pub(super) enum Need {
     /// So many bytes, which the layout is shown.
     Bytes(usize),
+    /// The next byte, which the layout is shown and which is not taken.
+    Peek,
     /// Up to a zero byte, which is taken as well and not shown.
     Name,
     /// A length-encoded number (MySQL); shown as it is written.
@@ -303,6 +305,10 @@ impl<L: Layout> Walk<L> {
                 Ok((used, used == left))
             }
             Need::Bytes(size) => self.gather(edit, budget, size),
+            Need::Peek => {
+                self.shown.extend_from_slice(&edit.rest()[..budget.min(1)]);
+                Ok((0, budget > 0))
+            }
             Need::Counted => {
                 let Some(first) = self.shown.first() else {
                     let (used, _) = self.gather(edit, budget, 1)?;

@@ -34,7 +34,7 @@ pub(in crate::mask) fn ipv4(cursor: &mut Cursor<'_>) -> Result<Hit, Stop> {
     if !cursor.number_ends()? {
         return Err(Stop::No);
     }
-    hit(cursor, cursor.at(), Keeps::Separators)
+    hit(cursor, cursor.at(), Keeps::Address)
 }
 
 /// An IPv6 address, entered at its first colon. The first two groups may pass.
@@ -80,5 +80,5 @@ pub(in crate::mask) fn ipv6(cursor: &mut Cursor<'_>) -> Result<Hit, Stop> {
     }
     let text = std::str::from_utf8(text).map_err(|_| Stop::No)?;
     Ipv6Addr::from_str(text).map_err(|_| Stop::No)?;
-    hit(cursor, from + length, Keeps::Separators)
+    hit(cursor, from + length, Keeps::Address)
 }

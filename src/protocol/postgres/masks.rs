@@ -6,7 +6,8 @@
 //!   B  portal 0 statement 0 | formats | how many | length, value | … | formats of the result
 //! ```
 
-use super::columns::{Column, read_of};
+use super::columns::Column;
+use super::nested::Nested;
 use super::prepared::Prepared;
 use crate::mask::{Mode, Rules, Shape};
 use crate::protocol::Edit;
@@ -28,10 +29,11 @@ impl Masks {
             rules: masking.down,
             columns: Rc::default(),
             next: 0,
-            elements: None,
+            nested: Nested::default(),
             step: DownStep::Rest,
         };
-        let asks = Up { step: UpStep::Rest, left: 0, formats: Vec::new(), calls: false };
+        let nested = Nested::default();
+        let asks = Up { step: UpStep::Rest, left: 0, formats: Vec::new(), calls: false, nested };
         Walks {
             up: Walk::new(asks, up, Heads::Postgres),
             down: Walk::new(layout, down, Heads::Postgres),
@@ -63,6 +65,8 @@ pub struct Up {
     formats: Vec<u16>,
     /// The parameters are a function's, and no portal's.
     calls: bool,
+    /// Follows a parameter in binary format.
+    nested: Nested,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +80,8 @@ enum UpStep {
     Parameters,
     Length,
     Parameter,
+    /// A parameter in binary format.
+    Binary,
     Results,
     ResultsOf,
     Describe,
@@ -122,7 +128,7 @@ impl Layout for Up {
         Ok(need)
     }
 
-    fn next(&mut self, prepared: &mut Prepared, shown: &[u8], _: usize) -> Result<Need, &'static str> {
+    fn next(&mut self, prepared: &mut Prepared, shown: &[u8], left: usize) -> Result<Need, &'static str> {
         let (step, need) = match self.step {
             UpStep::Rest => (UpStep::Rest, Need::Rest),
             UpStep::ParseName => {
@@ -157,13 +163,17 @@ impl Layout for Up {
                     // Counted from the end.
                     each => each.len().checked_sub(place).and_then(|at| each.get(at)) == Some(&1),
                 };
-                // Numbers and times are no longer, and their bytes are no text.
-                let need = match binary && length <= 8 {
-                    true => Need::Pass(length),
-                    false => Need::Value(length, text(Shape::Words)),
-                };
-                (UpStep::Parameter, need)
+                match (binary, length) {
+                    // Numbers and times are no longer, and their bytes are no text.
+                    (true, ..=8) => (UpStep::Parameter, Need::Pass(length)),
+                    (true, _) => (UpStep::Binary, self.nested.begin(Column::UNKNOWN, length)),
+                    (false, _) => (UpStep::Parameter, Need::Value(length, text(Shape::Words))),
+                }
             }
+            UpStep::Binary => match self.nested.next(shown, left)? {
+                Some(need) => (UpStep::Binary, need),
+                None => return Ok(self.parameter()),
+            },
             UpStep::Parameter => return Ok(self.parameter()),
             UpStep::Results => (UpStep::ResultsOf, Need::Bytes(2 * number(shown))),
             UpStep::ResultsOf => {
@@ -215,8 +225,8 @@ pub struct Down {
     columns: Rc<Vec<Column>>,
     /// Which is next.
     next: usize,
-    /// The elements of the array at hand: bytes that are to come, and how each is read.
-    elements: Option<(usize, Column)>,
+    /// Follows the value at hand.
+    nested: Nested,
     step: DownStep,
 }
 
@@ -231,12 +241,8 @@ enum DownStep {
     Row(bool),
     Length,
     Value,
-    /// What stands before the value of a column.
-    Prefix(usize),
-    ArrayHead,
-    ArrayDimensions,
-    ElementLength,
-    Element,
+    /// The name of a setting, whose value follows.
+    Setting,
     FieldType,
     Field,
     FieldEnd,
@@ -300,6 +306,7 @@ impl Layout for Down {
                 (DownStep::Rest, Need::Rest)
             }
             b'A' => (DownStep::Process, Need::Bytes(4)),
+            b'S' => (DownStep::Setting, Need::Name),
             b'V' => (DownStep::Result, Need::Bytes(4)),
             _ => (DownStep::Rest, Need::Rest),
         };
@@ -341,45 +348,18 @@ impl Layout for Down {
                     self.next += 1;
                     return Ok(self.value());
                 };
-                let column = self.columns[self.next];
-                if column.is_binary_array() && length > 12 {
-                    self.elements = Some((length - 12, column));
-                    (DownStep::ArrayHead, Need::Bytes(12))
-                } else {
-                    match read_of(column).prefix.min(length) {
-                        0 => return Ok(self.show(column, length, DownStep::Value)),
-                        prefix => (DownStep::Prefix(length - prefix), Need::Pass(prefix)),
-                    }
+                (DownStep::Value, self.nested.begin(self.columns[self.next], length))
+            }
+            DownStep::Value => match self.nested.next(shown, left)? {
+                Some(need) => (DownStep::Value, need),
+                None => {
+                    self.next += 1;
+                    return Ok(self.value());
                 }
-            }
-            DownStep::Prefix(length) => {
-                let column = self.columns[self.next];
-                return Ok(self.show(column, length, DownStep::Value));
-            }
-            DownStep::Value => {
-                self.next += 1;
-                return Ok(self.value());
-            }
-            DownStep::ArrayHead => {
-                let at = |from: usize| [shown[from], shown[from + 1], shown[from + 2], shown[from + 3]];
-                let dimensions = u32::from_be_bytes(at(0)).saturating_mul(8) as usize;
-                let Some((left, column)) = &mut self.elements else { return Ok(Need::Rest) };
-                if dimensions > *left {
-                    return Err("an array does not read as its protocol says");
-                }
-                *left -= dimensions;
-                column.kind = u32::from_be_bytes(at(8));
-                (DownStep::ArrayDimensions, Need::Pass(dimensions))
-            }
-            DownStep::ArrayDimensions | DownStep::Element => return self.element(),
-            DownStep::ElementLength => {
-                let length = length(shown);
-                let Some((left, column)) = &mut self.elements else { return Ok(Need::Rest) };
-                let (size, column) = (length.unwrap_or(0), *column);
-                *left = left.checked_sub(size).ok_or("an array does not read as its protocol says")?;
-                // What stands before a value of JSON is no text either.
-                return Ok(self.show(column, size, DownStep::Element));
-            }
+            },
+            // Clients read numbers in it.
+            DownStep::Setting if shown == b"server_version" => (DownStep::Rest, Need::Rest),
+            DownStep::Setting => (DownStep::Rest, Need::Text(text(Shape::Text))),
             DownStep::FieldType => match shown[0] {
                 0 => (DownStep::Rest, Need::Rest),
                 // Severities and codes.
@@ -430,31 +410,6 @@ impl Down {
         };
         self.step = step;
         need
-    }
-
-    /// The next element's length, or the next value's.
-    fn element(&mut self) -> Result<Need, &'static str> {
-        match &mut self.elements {
-            Some((left @ 4.., _)) => {
-                *left -= 4;
-                self.step = DownStep::ElementLength;
-                Ok(Need::Bytes(4))
-            }
-            Some((0, _)) | None => {
-                self.elements = None;
-                self.next += 1;
-                Ok(self.value())
-            }
-            Some(_) => Err("an array does not read as its protocol says"),
-        }
-    }
-
-    fn show(&mut self, column: Column, length: usize, step: DownStep) -> Need {
-        self.step = step;
-        match read_of(column).value(column.rule) {
-            Some(value) => Need::Value(length, value),
-            None => Need::Pass(length),
-        }
     }
 }
 

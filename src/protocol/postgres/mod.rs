@@ -9,6 +9,7 @@ mod columns;
 pub mod frames;
 pub mod login;
 pub mod masks;
+mod nested;
 mod prepared;
 pub mod startup;
 pub mod statements;

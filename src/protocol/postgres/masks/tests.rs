@@ -1,5 +1,7 @@
 //! Wire transcripts under masks, cut at every offset.
 
+mod nested;
+
 use super::*;
 use crate::mask::{Detector, HoldAction, HoldLimit, Rule};
 use crate::names::Direction;
@@ -125,7 +127,7 @@ fn named_columns_are_overwritten_whole_in_text_and_in_binary() {
         (25, 0, b"Jane", b"****"),
         (23, 0, b"-4711", b"-1000"),
         (1082, 0, b"1985-03-12", b"1111-11-11"),
-        (16, 0, b"f", b"1"),
+        (16, 0, b"t", b"f"),
         (2950, 0, b"a0ee-bc99", b"1111-1111"),
         (3802, 0, br#"{"a":["x",17]}"#, br#"{"a":["*",10]}"#),
         (1009, 0, b"{Jane,\"J D\"}", b"{xxxx,\"x x\"}"),
