@@ -488,6 +488,24 @@ def test_the_greeting_names_the_version_and_promises_no_compression(gateway):
     assert low & SSL and not low & 0x20
 
 
+def greeted(port):
+    """The version and the collation by which clients choose."""
+    with socket.create_connection(("127.0.0.1", port), 10) as plain:
+        head = plain.recv(4, socket.MSG_WAITALL)
+        version, rest = plain.recv(int.from_bytes(head[:3], "little"), socket.MSG_WAITALL)[1:].split(b"\0", 1)
+        return version, rest[15]
+
+
+def test_clients_are_told_the_upstreams_version_and_collation_once_they_are_known(database, world, start):
+    gateway = start(database.config(mysql={"route": "my-shop"}))
+    assert greeted(gateway.port) == (b"8.0.11-staunch", 45)
+    with connect(gateway, world) as connection:
+        assert one(connection, "select 1") == 1
+    theirs = greeted(database.server.port)
+    assert theirs[1] != 45, theirs
+    assert greeted(gateway.port) == theirs
+
+
 def test_a_login_in_clear_is_refused_before_anything_is_asked(gateway, database):
     before = database.server.arrivals()
     wire = Wire(gateway)

@@ -539,9 +539,16 @@ def test_other_routes_are_not_reached_by_this_way(world, gateway):
         context.wrap_socket(plain, server_hostname="web.pg.test")
 
 
-def test_a_client_of_the_newest_version_goes_on_with_3_0(to):
-    with connect(to(max_protocol_version="latest")) as connection:
-        assert connection.execute("select 1").fetchone() == (1,)
+@pytest.mark.parametrize("wants", ["max", "min"])
+def test_a_client_of_version_3_2_has_it_whatever_the_upstream_speaks(to, database, wants):
+    sleeper = Sleeper(to(**{f"{wants}_protocol_version": "3.2"}))
+    assert sleeper.connection.info.full_protocol_version == 30002
+    # Its key is a longer one.
+    sleeper.runs(database.server)
+    sleeper.connection.cancel_safe(timeout=15)
+    sleeper.thread.join(15)
+    assert isinstance(sleeper.error, psycopg.errors.QueryCanceled), sleeper.error
+    sleeper.connection.close()
 
 
 def test_encryption_by_gssapi_is_declined_and_tls_goes_on(world, gateway):
@@ -557,11 +564,16 @@ def test_encryption_by_gssapi_is_declined_and_tls_goes_on(world, gateway):
         assert receive(secure) == (b"R", struct.pack("!I", 3))
 
 
-def test_a_newer_minor_version_is_told_that_it_is_3_0(world, gateway):
+@pytest.mark.parametrize("asked, spoken", [(1, 0), (2, 2), (3, 2), (9999, 2)])
+def test_a_newer_minor_version_is_told_the_newest_that_is_spoken(world, gateway, asked, spoken):
     with raw_tls(world, gateway) as secure:
-        secure.sendall(startup(b"_pq_.new", b"on", version=196610))
-        assert receive(secure) == (b"v", struct.pack("!II", 196608, 1) + b"_pq_.new\0")
+        secure.sendall(startup(b"_pq_.new", b"on", version=0x30000 + asked))
+        assert receive(secure) == (b"v", struct.pack("!II", 0x30000 + spoken, 1) + b"_pq_.new\0")
         assert receive(secure) == (b"R", struct.pack("!I", 3))
+        secure.sendall(message(b"p", world.issuer.token().encode() + b"\0"))
+        while (received := receive(secure))[0] != b"K":
+            pass
+        assert len(received[1]) == 4 + (32 if spoken else 4)
 
 
 def test_options_of_the_protocol_go_no_further_and_the_client_is_told_so(world, gateway):

@@ -98,7 +98,7 @@ fn mysql(
             let version = version(text.get_ref()).ok_or_else(|| {
                 format!("{:?} is no version; write for example \"10.11.6-MariaDB\"", text.get_ref())
             });
-            Greeting { version: notes.take(text.span(), version)?, is_given: true, local_files: false }
+            Greeting { version: notes.take(text.span(), version)?, is_given: true, ..Greeting::default() }
         }
     };
     let greeting = Greeting { local_files, ..greeting };

@@ -12,13 +12,15 @@ pub struct Greeting {
     pub version: Box<str>,
     /// The operator gave that version; otherwise an upstream's own is better, where it is known.
     pub is_given: bool,
+    /// The collation that the server begins with. Some clients choose their own by it.
+    pub charset: u8,
     /// Clients may be asked for files of theirs.
     pub local_files: bool,
 }
 
 impl Default for Greeting {
     fn default() -> Self {
-        Greeting { version: DEFAULT_VERSION.into(), is_given: false, local_files: false }
+        Greeting { version: DEFAULT_VERSION.into(), is_given: false, charset: CHARSET, local_files: false }
     }
 }
 
@@ -46,7 +48,7 @@ impl Greeting {
         out.extend_from_slice(&scramble[..8]);
         out.push(0);
         out.extend_from_slice(&flags.to_le_bytes()[..2]);
-        out.push(CHARSET);
+        out.push(self.charset);
         out.extend_from_slice(&STATUS.to_le_bytes());
         out.extend_from_slice(&flags.to_le_bytes()[2..]);
         out.push(SCRAMBLE as u8 + 1);
@@ -60,13 +62,15 @@ impl Greeting {
 }
 
 /// What a server said in clear, before TLS. Nothing of it is trusted beyond the login: who changed it on the way can make that
-/// fail, and nothing else.
+/// fail, and, as without a gateway, choose the version and the collation that clients are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerGreeting {
     /// Its version.
     pub version: Box<[u8]>,
     /// The number of the connection, by which it can be killed.
     pub thread: u32,
+    /// The collation that it begins with.
+    pub charset: u8,
     /// What it can do.
     pub capabilities: u32,
     /// What passwords are mixed with.
@@ -105,7 +109,7 @@ impl ServerGreeting {
         let mut scramble = reader.take(8)?.to_vec();
         reader.byte()?;
         let low = reader.u16()?;
-        reader.byte()?;
+        let charset = reader.byte()?;
         reader.u16()?;
         let capabilities = u32::from(low) | u32::from(reader.u16()?) << 16;
         let length = usize::from(reader.byte()?);
@@ -118,7 +122,7 @@ impl ServerGreeting {
             // Some servers leave the last zero byte out.
             _ => reader.0.split(|byte| *byte == 0).next().unwrap_or_default(),
         };
-        Some(ServerGreeting { version, thread, capabilities, scramble, plugin: plugin.into() })
+        Some(ServerGreeting { version, thread, charset, capabilities, scramble, plugin: plugin.into() })
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Login {
     password: Option<Arc<Secret>>,
     allowed: Allowed,
     /// What the client is told instead of the server's cancel secret.
-    secret: u32,
+    secret: Box<[u8]>,
     state: State,
     down: Vec<u8>,
     key: Option<CancelKey>,
@@ -164,7 +164,7 @@ impl fmt::Display for ServerError {
 
 impl Login {
     /// The startup message with `user` was sent. `secret` is what the client gets to cancel with.
-    pub fn new(user: &str, password: Option<Arc<Secret>>, allowed: Allowed, secret: u32) -> Self {
+    pub fn new(user: &str, password: Option<Arc<Secret>>, allowed: Allowed, secret: Box<[u8]>) -> Self {
         let state = State::Started;
         Login { user: user.into(), password, allowed, secret, state, down: Vec::new(), key: None }
     }
@@ -202,15 +202,13 @@ impl Login {
             return self.before_verdict(tag, body, reply);
         }
         match (tag, body) {
-            (b'K', &[a, b, c, d, e, f, g, h]) => {
-                let (process, secret) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
-                self.key = Some(CancelKey { process, secret });
-                let mut own = [0; 8];
-                own[..4].copy_from_slice(&process.to_be_bytes());
-                own[4..].copy_from_slice(&self.secret.to_be_bytes());
-                self.pass_on(tag, &own)?;
+            (b'K', _) => {
+                let wrong = LoginFault::Protocol("a cancel key of a wrong length");
+                let key = CancelKey::parse(body).ok_or(wrong)?;
+                let own = CancelKey { secret: self.secret.clone(), ..key };
+                self.pass_on(tag, &own.payload())?;
+                self.key = Some(key);
             }
-            (b'K', _) => return Err(LoginFault::Protocol("a cancel key of a wrong length")),
             (b'S' | b'N', _) => self.pass_on(tag, body)?,
             (b'Z', [_]) => {
                 self.pass_on(tag, body)?;

@@ -5,6 +5,7 @@
 //! It does not know SQL. After the login no message is changed, and of each only tag and length are looked at: the
 //! work is O(messages), not O(bytes).
 
+mod cancel_key;
 mod columns;
 pub mod frames;
 pub mod login;
@@ -17,6 +18,7 @@ pub mod statements;
 mod tests;
 pub mod work;
 
+pub use cancel_key::{CancelKey, secret_length};
 pub use frames::{Ended, Frames};
 pub use login::{Allowed, Challenge, Login, LoginFault, Progress, Proof};
 pub use masks::Masks;
@@ -26,7 +28,6 @@ pub use work::Work;
 
 use super::{Fault, RefusalReason};
 use crate::names::Culprit;
-use std::fmt;
 
 /// The ALPN name, for TLS without a request before it and, since PostgreSQL 17, with one.
 pub const ALPN: &[u8] = b"postgresql";
@@ -46,31 +47,6 @@ pub const TERMINATE: [u8; 5] = *b"X\0\0\0\x04";
 pub const MAX_PASSWORD: usize = 16 * 1024;
 
 const SECTION: &str = "PostgreSQL, Message Formats";
-
-/// The key of a CancelRequest. Whoever knows it can cancel, so it is never printed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct CancelKey {
-    /// The server process, which `pg_stat_activity` and notifications show as well.
-    pub process: u32,
-    /// The secret that goes with it.
-    pub secret: u32,
-}
-
-impl CancelKey {
-    /// The CancelRequest that carries it.
-    pub fn request(self) -> [u8; 16] {
-        let mut packet = [0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 0, 0, 0, 0, 0];
-        packet[8..12].copy_from_slice(&self.process.to_be_bytes());
-        packet[12..].copy_from_slice(&self.secret.to_be_bytes());
-        packet
-    }
-}
-
-impl fmt::Debug for CancelKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CancelKey({}, …)", self.process)
-    }
-}
 
 /// Error codes of PostgreSQL's appendix A that a gateway has a use for.
 pub mod sqlstate {
@@ -164,9 +140,9 @@ pub fn fatal(sqlstate: &str, message: &str, detail: &str) -> Vec<u8> {
     message_of(b'E', &body)
 }
 
-/// NegotiateProtocolVersion: 3.0 is the newest that is spoken here, and these options are not known.
-pub fn only_3_0(options: &[&[u8]]) -> Vec<u8> {
-    let mut body = Vec::from(startup::VERSION_3_0.to_be_bytes());
+/// NegotiateProtocolVersion: the newest minor version that is spoken here with this client, and these options are not known.
+pub fn negotiate(minor: u16, options: &[&[u8]]) -> Vec<u8> {
+    let mut body = Vec::from((startup::VERSION_3_0 | u32::from(minor)).to_be_bytes());
     body.extend((options.len() as u32).to_be_bytes());
     for option in options {
         body.extend_from_slice(option);

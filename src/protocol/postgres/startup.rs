@@ -1,10 +1,13 @@
 //! The untagged packets that open a connection, and the startup message that goes on upstream.
 
+use super::cancel_key::{CANCEL_LENGTH, CANCEL_REQUEST};
 use super::{CancelKey, client};
 use crate::protocol::Fault;
 
 /// Protocol 3.0, as PostgreSQL 7.4 and everything since then speaks it.
 pub const VERSION_3_0: u32 = 0x0003_0000;
+/// The newest minor version, of PostgreSQL 18: in it the secrets of cancel keys have any length. There is no 3.1.
+const NEWEST_MINOR: u16 = 2;
 /// Bytes of a packet before the login, the limit of PostgreSQL itself (`MAX_STARTUP_PACKET_LENGTH`).
 pub const MAX_PACKET: usize = 10_000;
 /// Bytes of a name that PostgreSQL keeps (`NAMEDATALEN` less its zero byte).
@@ -12,7 +15,6 @@ pub const MAX_NAME: usize = 63;
 
 const SSL_REQUEST: u32 = 0x04d2_162f;
 const GSSENC_REQUEST: u32 = 0x04d2_1630;
-const CANCEL_REQUEST: u32 = 0x04d2_162e;
 
 /// A first packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,8 +68,7 @@ pub fn opening(bytes: &[u8]) -> Result<Option<(Opening, usize)>, Fault> {
     match (code, length) {
         (SSL_REQUEST, 8) => return Ok(Some((Opening::SslRequest, 8))),
         (GSSENC_REQUEST, 8) => return Ok(Some((Opening::GssEncRequest, 8))),
-        // Longer secrets belong to protocol 3.2, which nobody was offered.
-        (CANCEL_REQUEST, 16) => {}
+        (CANCEL_REQUEST, _) if CANCEL_LENGTH.contains(&length) => {}
         (version, _) if version >> 16 == 3 => {}
         (SSL_REQUEST | GSSENC_REQUEST | CANCEL_REQUEST, _) => {
             return Err(client("a request of a wrong length"));
@@ -76,8 +77,8 @@ pub fn opening(bytes: &[u8]) -> Result<Option<(Opening, usize)>, Fault> {
     }
     let Some(body) = bytes.get(8..length) else { return Ok(None) };
     if code == CANCEL_REQUEST {
-        let (process, secret) = (number(body, 0).unwrap_or(0), number(body, 4).unwrap_or(0));
-        return Ok(Some((Opening::Cancel(CancelKey { process, secret }), length)));
+        let key = CancelKey::parse(body).ok_or(client("a request of a wrong length"))?;
+        return Ok(Some((Opening::Cancel(key), length)));
     }
     Ok(Some((Opening::Startup(Startup::parse(code as u16, body)?), length)))
 }
@@ -114,6 +115,11 @@ impl Startup {
         let user = user.filter(|user| !user.is_empty()).ok_or(client("a startup message without a user"))?;
         let database = database.filter(|name| !name.is_empty()).unwrap_or_else(|| user.clone());
         Ok(Startup { minor, user, database, parameters })
+    }
+
+    /// The minor version that is spoken with the client.
+    pub fn spoken_minor(&self) -> u16 {
+        if self.minor < NEWEST_MINOR { 0 } else { NEWEST_MINOR }
     }
 
     /// What the client calls itself, empty if it does not.

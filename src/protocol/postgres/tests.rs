@@ -26,11 +26,13 @@ fn packet(version: u32, body: &[u8]) -> Vec<u8> {
 
 #[test]
 fn openings_are_read_however_they_are_cut() {
-    let key = CancelKey { process: 4711, secret: 0x0102_0304 };
+    let key = key_of(4711, &[1, 2, 3, 4]);
+    let longest = key_of(7, &[0; 256]);
     let table: &[(&[u8], Opening)] = &[
         (&SSL_REQUEST, Opening::SslRequest),
         (b"\0\0\0\x08\x04\xd2\x16\x30", Opening::GssEncRequest),
-        (&key.request(), Opening::Cancel(key)),
+        (&key.request(), Opening::Cancel(key.clone())),
+        (&longest.request(), Opening::Cancel(longest.clone())),
         (STARTUP, Opening::Startup(parsed(STARTUP))),
     ];
     for (bytes, expected) in table {
@@ -62,6 +64,8 @@ fn openings_that_break_a_rule_are_refused_as_soon_as_that_shows() {
         (&long, "impossible length"),
         (b"\0\0\0\x09\x04\xd2\x16\x2f\0", "wrong length"),
         (b"\0\0\0\x0c\x04\xd2\x16\x2e\0\0\0\0", "wrong length"),
+        (b"\0\0\0\x0f\x04\xd2\x16\x2e\0\0\0\0abc", "wrong length"),
+        (&key_of(7, &[0; 257]).request(), "wrong length"),
         (b"\0\0\0\x09\0\x02\0\0\0", "not 3"),
         (&packet(0x0003_0000, b"\0"), "without a user"),
         (&packet(0x0003_0000, b"user\0\0\0"), "without a user"),
@@ -98,14 +102,17 @@ fn upstream_gets_the_stored_user_and_the_identity_in_place_of_what_the_client_sa
 }
 
 #[test]
-fn a_client_of_a_newer_minor_version_is_told_what_is_spoken_and_its_options_go_no_further() {
-    let startup = parsed(&packet(0x0003_0002, b"user\0ann\0_pq_.new\0on\0\0"));
-    assert_eq!(startup.minor, 2);
-    let options: Vec<&[u8]> = startup.protocol_options().collect();
-    assert_eq!(only_3_0(&options), b"v\0\0\0\x15\0\x03\0\0\0\0\0\x01_pq_.new\0");
-    let keep = Replace { user: "u", application_name: None, parameter: None };
-    let sent = startup.for_upstream(&keep).unwrap();
-    assert_eq!(sent, packet(0x0003_0000, b"user\0u\0database\0ann\0\0"));
+fn what_is_spoken_is_the_newest_version_that_both_know_and_no_option_of_it() {
+    for (asked, spoken) in [(0, 0), (1, 0), (2, 2), (3, 2), (9999, 2)] {
+        let startup = parsed(&packet(0x0003_0000 | asked, b"user\0ann\0_pq_.new\0on\0\0"));
+        assert_eq!((u32::from(startup.minor), startup.spoken_minor()), (asked, spoken));
+        let options: Vec<&[u8]> = startup.protocol_options().collect();
+        let told = [&b"v\0\0\0\x15\0\x03\0"[..], &[spoken as u8], b"\0\0\0\x01_pq_.new\0"].concat();
+        assert_eq!(negotiate(spoken, &options), told);
+        let keep = Replace { user: "u", application_name: None, parameter: None };
+        let sent = startup.for_upstream(&keep).unwrap();
+        assert_eq!(sent, packet(0x0003_0000, b"user\0u\0database\0ann\0\0"));
+    }
 }
 
 #[test]
@@ -240,7 +247,8 @@ fn a_server_that_asks_for_too_little_gets_nothing() {
         ("nothing, allowed", only("none"), stored(), ok, true),
     ];
     for (what, allowed, password, said, goes_on) in table {
-        let (progress, reply, _) = feed(Login::new("svc", password, allowed, 0), said, said.len());
+        let (progress, reply, _) =
+            feed(Login::new("svc", password, allowed, [0; 4].into()), said, said.len());
         assert_eq!(progress.is_ok(), goes_on, "{what}: {progress:?}");
         assert!(goes_on || reply.is_empty(), "{what}");
     }
@@ -252,7 +260,8 @@ fn a_server_that_asks_for_endless_work_gets_none() {
     for (rounds, takes) in
         [("4096", true), ("1000000", true), ("1000001", false), ("99999999999", false), ("", false)]
     {
-        let (_, reply, login) = feed(Login::new("svc", stored(), allowed(), 0), offer, offer.len());
+        let (_, reply, login) =
+            feed(Login::new("svc", stored(), allowed(), [0; 4].into()), offer, offer.len());
         let nonce = String::from_utf8_lossy(&reply[reply.len() - 24..]).into_owned();
         let said = format!("r={nonce}x,s=QSXCR+Q6sek8bf92,i={rounds}");
         let challenge = message_of(b'R', &[&11_u32.to_be_bytes()[..], said.as_bytes()].concat());
@@ -287,12 +296,12 @@ fn the_servers_settings_go_down_with_a_cancel_secret_of_our_own() {
     let accepted =
         b"R\0\0\0\x08\0\0\0\0S\0\0\0\x0cTimeZ\0U\0K\0\0\0\x0c\0\0\x12\x67\x01\x02\x03\x04Z\0\0\0\x05I";
     for step in 1..=accepted.len() {
-        let login = Login::new("svc", None, allowed(), 0xaabb_ccdd);
+        let login = Login::new("svc", None, allowed(), b"\xaa\xbb\xcc\xdd"[..].into());
         let (progress, reply, login) = feed(login, accepted, step);
         assert_eq!(progress, Ok(Progress::Ready));
         assert!(reply.is_empty(), "an account that needs no proof sends none");
         let (down, key) = login.into_parts();
-        assert_eq!(key, Some(CancelKey { process: 0x1267, secret: 0x0102_0304 }));
+        assert_eq!(key, Some(key_of(0x1267, &[1, 2, 3, 4])));
         let expected = [
             &b"R\0\0\0\x08\0\0\0\0S\0\0\0\x0cTimeZ\0U\0K\0\0\0\x0c\0\0\x12\x67"[..],
             b"\xaa\xbb\xcc\xddZ\0\0\0\x05I",
@@ -301,27 +310,55 @@ fn the_servers_settings_go_down_with_a_cancel_secret_of_our_own() {
         assert_eq!(down, expected);
     }
     // A length that does not fit its text is the server's affair, and the next head is then out of place.
-    let (progress, ..) = feed(Login::new("svc", None, allowed(), 0), ACCEPTED, 7);
+    let (progress, ..) = feed(Login::new("svc", None, allowed(), [0; 4].into()), ACCEPTED, 7);
     assert!(matches!(progress, Err(LoginFault::Protocol(_))), "{progress:?}");
+}
+
+/// Protocol 3.2, and servers that do not ask which version it is.
+#[test]
+fn a_cancel_secret_may_have_4_to_256_bytes_on_either_side() {
+    for (theirs, ours, fits) in
+        [(4, 32, true), (32, 4, true), (256, 32, true), (3, 4, false), (257, 32, false)]
+    {
+        let theirs = key_of(0x1267, &vec![1; theirs]);
+        let own: Box<[u8]> = vec![2; ours].into();
+        let key_data = super::message_of(b'K', &theirs.payload());
+        let said = [&b"R\0\0\0\x08\0\0\0\0"[..], &key_data, b"Z\0\0\0\x05I"].concat();
+        let (progress, _, login) = feed(Login::new("svc", None, allowed(), own.clone()), &said, 5);
+        assert_eq!(progress.is_ok(), fits, "{theirs:?}");
+        if fits {
+            let (down, key) = login.into_parts();
+            let told = super::message_of(b'K', &CancelKey { process: 0x1267, secret: own }.payload());
+            assert_eq!((&down[9..9 + told.len()], key), (&told[..], Some(theirs)));
+        }
+    }
+    assert_eq!((secret_length(0), secret_length(1), secret_length(2)), (4, 4, 32));
+}
+
+fn key_of(process: u32, secret: &[u8]) -> CancelKey {
+    CancelKey { process, secret: secret.into() }
 }
 
 #[test]
 fn a_password_is_sent_as_the_server_asks_for_it() {
-    let (progress, reply, _) = feed(Login::new("svc", stored(), allowed(), 0), &ASK_PASSWORD, 1);
+    let (progress, reply, _) = feed(Login::new("svc", stored(), allowed(), [0; 4].into()), &ASK_PASSWORD, 1);
     assert_eq!((progress, &reply[..]), (Ok(Progress::More), &b"p\0\0\0\x14stored-password\0"[..]));
     // The vector of the library's own test.
     let password = Some(Arc::new(Secret::new(b"password".to_vec())));
-    let (_, reply, _) =
-        feed(Login::new("md5_user", password, allowed(), 0), b"R\0\0\0\x0c\0\0\0\x05\x2a\x3d\x8f\xe0", 3);
+    let (_, reply, _) = feed(
+        Login::new("md5_user", password, allowed(), [0; 4].into()),
+        b"R\0\0\0\x0c\0\0\0\x05\x2a\x3d\x8f\xe0",
+        3,
+    );
     assert_eq!(reply, b"p\0\0\0\x28md562af4dd09bbb41884907a838a3233294\0");
-    let (fault, reply, _) = feed(Login::new("svc", None, allowed(), 0), &ASK_PASSWORD, 9);
+    let (fault, reply, _) = feed(Login::new("svc", None, allowed(), [0; 4].into()), &ASK_PASSWORD, 9);
     assert_eq!((fault, reply.len()), (Err(LoginFault::NoPassword), 0));
 }
 
 #[test]
 fn scram_is_chosen_among_mechanisms_and_never_the_one_with_channel_binding() {
     let offer = b"R\0\0\0\x2a\0\0\0\x0aSCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0";
-    let (progress, reply, login) = feed(Login::new("svc", stored(), allowed(), 0), offer, 4);
+    let (progress, reply, login) = feed(Login::new("svc", stored(), allowed(), [0; 4].into()), offer, 4);
     assert_eq!(progress, Ok(Progress::More));
     assert!(reply.starts_with(b"p\0\0\0") && reply[5..].starts_with(b"SCRAM-SHA-256\0\0\0\0"), "{reply:?}");
     assert!(reply[23..].starts_with(b"n,,n=,r="));
@@ -329,7 +366,7 @@ fn scram_is_chosen_among_mechanisms_and_never_the_one_with_channel_binding() {
     let (fault, ..) = feed(login, b"R\0\0\0\x08\0\0\0\0", 9);
     assert_eq!(fault, Err(LoginFault::Unproven));
     let only_plus = b"R\0\0\0\x1c\0\0\0\x0aSCRAM-SHA-256-PLUS\0\0";
-    let (fault, ..) = feed(Login::new("svc", stored(), allowed(), 0), only_plus, 5);
+    let (fault, ..) = feed(Login::new("svc", stored(), allowed(), [0; 4].into()), only_plus, 5);
     assert_eq!(fault, Err(LoginFault::Mechanism));
 }
 
@@ -352,20 +389,20 @@ fn what_a_server_may_not_say_ends_the_login_with_nothing_more_sent() {
     ];
     for (bytes, text) in table {
         for step in [1, bytes.len()] {
-            let (fault, reply, _) = feed(Login::new("svc", stored(), allowed(), 0), bytes, step);
+            let (fault, reply, _) = feed(Login::new("svc", stored(), allowed(), [0; 4].into()), bytes, step);
             let fault = fault.expect_err(text).to_string();
             assert!(fault.contains(text), "{fault}");
             assert!(reply.is_empty() && !fault.contains("stored-password"));
         }
     }
     let twice = [ASK_PASSWORD, ASK_PASSWORD].concat();
-    let (fault, ..) = feed(Login::new("svc", stored(), allowed(), 0), &twice, 18);
+    let (fault, ..) = feed(Login::new("svc", stored(), allowed(), [0; 4].into()), &twice, 18);
     assert!(fault.is_err(), "the password is sent once");
 }
 
 #[test]
 fn a_cancel_key_is_not_printed() {
-    let printed = format!("{:?}", CancelKey { process: 7, secret: 123_456_789 });
+    let printed = format!("{:?}", key_of(7, b"secret"));
     assert_eq!(printed, "CancelKey(7, …)");
 }
 
@@ -376,6 +413,6 @@ proptest! {
         let _ = password(&bytes);
         let whole = follow(Culprit::Upstream, &bytes, bytes.len().max(1));
         prop_assert_eq!(whole, follow(Culprit::Upstream, &bytes, step));
-        let _ = feed(Login::new("svc", stored(), allowed(), 0), &bytes, step);
+        let _ = feed(Login::new("svc", stored(), allowed(), [0; 4].into()), &bytes, step);
     }
 }

@@ -1,10 +1,10 @@
 //! What database sessions of all workers share: which can be cancelled, each by what the gateway gave its client for that,
-//! and what MySQL's upstreams call themselves.
+//! and how MySQL's upstreams greet.
 
 use crate::gateway::Route;
 use crate::names::{IssuerName, Reached, RouteName, SessionId};
 use crate::policy::{Identity, Permit};
-use crate::protocol::mysql::greeting::version;
+use crate::protocol::mysql::greeting::{ServerGreeting, version};
 use crate::protocol::postgres::CancelKey;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -20,25 +20,33 @@ pub struct Cancels {
     pub(in crate::session) postgres: Arc<CancelTable<CancelKey, CancelTarget>>,
     /// MySQL's, by the number in the gateway's greeting.
     pub(in crate::session) mysql: Arc<CancelTable<u32, KillTarget>>,
-    /// What the upstreams of MySQL's routes call themselves, where they are MariaDB.
-    mariadb: Mutex<HashMap<RouteName, Box<str>>>,
+    /// How the upstreams of MySQL's routes greet.
+    greetings: Mutex<HashMap<RouteName, KnownGreeting>>,
+}
+
+/// What clients choose by a server's greeting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::session) struct KnownGreeting {
+    /// What it calls itself, where it is MariaDB.
+    pub(in crate::session) version: Option<Box<str>>,
+    /// The collation that it begins with.
+    pub(in crate::session) charset: u8,
 }
 
 impl Cancels {
-    /// Takes note of what a route's upstream calls itself.
-    pub(in crate::session) fn note_version(&self, route: &RouteName, said: &[u8]) {
-        let text = std::str::from_utf8(said).ok().filter(|text| text.contains("MariaDB"));
-        let mut known = self.mariadb.lock();
-        match text.and_then(version) {
-            Some(version) if known.get(route) == Some(&version) => {}
-            Some(version) => drop(known.insert(route.clone(), version)),
-            None => drop(known.remove(route)),
+    /// Takes note of how a route's upstream greets.
+    pub(in crate::session) fn note_greeting(&self, route: &RouteName, said: &ServerGreeting) {
+        let text = std::str::from_utf8(&said.version).ok().filter(|text| text.contains("MariaDB"));
+        let greeting = KnownGreeting { version: text.and_then(version), charset: said.charset };
+        let mut known = self.greetings.lock();
+        if known.get(route) != Some(&greeting) {
+            known.insert(route.clone(), greeting);
         }
     }
 
-    /// The version of the upstream behind this route; without one, of the only one that is known.
-    pub(in crate::session) fn mariadb_version(&self, route: Option<&RouteName>) -> Option<Box<str>> {
-        let known = self.mariadb.lock();
+    /// The greeting of the upstream behind this route; without one, of the only one that is known.
+    pub(in crate::session) fn known_greeting(&self, route: Option<&RouteName>) -> Option<KnownGreeting> {
+        let known = self.greetings.lock();
         match route {
             Some(route) => known.get(route).cloned(),
             None if known.len() == 1 => known.values().next().cloned(),
@@ -100,7 +108,7 @@ impl<K, T> Default for CancelTable<K, T> {
     }
 }
 
-impl<K: Copy + Eq + Hash, T: Clone> CancelTable<K, T> {
+impl<K: Clone + Eq + Hash, T: Clone> CancelTable<K, T> {
     /// Lets `key`, on `route`, cancel the target. `None`: another session has that key.
     pub fn enter(self: &Arc<Self>, route: &RouteName, key: K, target: T) -> Option<CancelEntry<K, T>> {
         let at = (route.clone(), key);
@@ -126,7 +134,7 @@ impl<K: Copy + Eq + Hash, T: Clone> CancelTable<K, T> {
     }
 }
 
-impl<K: Copy + Eq + Hash, T: Clone> CancelEntry<K, T> {
+impl<K: Clone + Eq + Hash, T: Clone> CancelEntry<K, T> {
     /// The target of this entry.
     pub fn target(&self) -> Option<T> {
         self.table.targets.lock().get(&self.at).cloned()

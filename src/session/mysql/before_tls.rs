@@ -7,7 +7,7 @@ use crate::protocol::mysql::Greeting;
 use crate::protocol::mysql::greeting::SCRAMBLE;
 use crate::protocol::mysql::response::{First, first};
 use crate::protocol::mysql::{err, error, packet, thread_id, write};
-use crate::session::database::cancels::Cancels;
+use crate::session::database::cancels::{Cancels, KnownGreeting};
 use crate::session::leg_close::{LINGER, discard_input};
 use crate::session::trail::Trail;
 use ring::rand::SecureRandom;
@@ -27,15 +27,17 @@ pub(super) fn scramble() -> Result<[u8; SCRAMBLE], Close> {
     Ok(bytes.map(|byte| b'!' + byte % 90))
 }
 
-/// What clients of a listener are told: what the operator wrote, or, where the upstream behind it is known to be MariaDB, its
-/// own version. Clients choose their SQL by it.
+/// What clients of a listener are told: the version that the operator wrote, or, where the upstream behind it is known to be
+/// MariaDB, its own, since clients choose their SQL by it; and the collation of the upstream where that is known.
 pub(in crate::session) fn greeting(listener: &MysqlListener, cancels: &Cancels) -> Greeting {
-    let version = match listener.greeting.is_given {
-        true => None,
-        false => cancels.mariadb_version(listener.route.as_ref()),
-    };
-    let version = version.unwrap_or_else(|| listener.greeting.version.clone());
-    Greeting { version, ..listener.greeting.clone() }
+    let mut greeting = listener.greeting.clone();
+    if let Some(KnownGreeting { version, charset }) = cancels.known_greeting(listener.route.as_ref()) {
+        greeting.charset = charset;
+        if let (Some(version), false) = (version, greeting.is_given) {
+            greeting.version = version;
+        }
+    }
+    greeting
 }
 
 /// Greets, and waits for the request for TLS. `bytes` is what came already; afterwards, what came of the TLS handshake.

@@ -188,7 +188,7 @@ impl LoginDialect for MysqlLogin {
         let mut down = Vec::new();
         write(&mut down, login.sequence.wrapping_add(1), &ok);
         let cancels = &session.shared.cancels;
-        cancels.note_version(&route.name, &agreed.greeting.version);
+        cancels.note_greeting(&route.name, &agreed.greeting);
         let target = KillTarget::new(permit.identity(), agreed.greeting.thread);
         let kill = cancels.mysql.enter(&route.name, mysql::thread_id(session.id), target);
         let watch = |limit| mysql::Statements::new(limit, agreed.flags);

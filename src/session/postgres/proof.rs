@@ -32,7 +32,8 @@ mod tests {
     /// A challenge as a server's login brings it.
     fn challenge() -> Challenge {
         let allowed = Allowed { require_auth: RequireAuth::default(), encrypted: true };
-        let mut login = Login::new("svc", Some(Arc::new(Secret::new(b"stored".to_vec()))), allowed, 1);
+        let mut login =
+            Login::new("svc", Some(Arc::new(Secret::new(b"stored".to_vec()))), allowed, [0; 4].into());
         let mut reply = Vec::new();
         login.feed(&mut message(b"\0\0\0\x0aSCRAM-SHA-256\0\0"), &mut reply).unwrap();
         let nonce = String::from_utf8_lossy(&reply[reply.len() - 24..]).into_owned();

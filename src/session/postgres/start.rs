@@ -12,7 +12,7 @@ use crate::policy::{Identity, Permit};
 use crate::protocol::postgres::startup::{Replace, as_application_name};
 use crate::protocol::postgres::{
     self, ASK_PASSWORD, Allowed, CancelKey, Login, LoginFault, Opening, Progress, Startup, TLS_REFUSED,
-    fatal, only_3_0, opening, password, sqlstate,
+    fatal, negotiate, opening, password, secret_length, sqlstate,
 };
 use crate::protocol::{Fault, RefusalReason};
 use crate::session::database::cancels::CancelTarget;
@@ -35,7 +35,7 @@ pub(in crate::session) type PostgresStart = DatabaseStart<PostgresLogin>;
 pub(in crate::session) struct PostgresLogin {
     startup: Startup,
     /// The secret half of the key by which the client may cancel.
-    secret: u32,
+    secret: Box<[u8]>,
     /// What the upstream is told first.
     packet: Vec<u8>,
     /// The login there; its answers for the client are in it.
@@ -89,7 +89,9 @@ pub(in crate::session) async fn first(mut routed: Routed, trail: &mut Trail) -> 
     match opening {
         Opening::Startup(startup) => {
             trail.set_startup(&startup);
-            let Some(secret) = random() else { return Err(Close::Internal) };
+            let Some(secret) = random(secret_length(startup.spoken_minor())) else {
+                return Err(Close::Internal);
+            };
             let login = PostgresLogin { startup, secret, packet: Vec::new(), upstream: None };
             Ok(First::Startup(DatabaseStart::new(routed, login)?))
         }
@@ -123,8 +125,9 @@ impl LoginDialect for PostgresLogin {
     ) -> Result<Identified<PostgresStart>, Close> {
         let startup = &start.login.startup;
         let options: Vec<&[u8]> = startup.protocol_options().collect();
-        if startup.minor > 0 || !options.is_empty() {
-            let negotiated = only_3_0(&options);
+        let spoken = startup.spoken_minor();
+        if startup.minor != spoken || !options.is_empty() {
+            let negotiated = negotiate(spoken, &options);
             start.send(&negotiated, trail).await?;
         }
         if let Some(identity) = start.session.proven_identity() {
@@ -184,7 +187,7 @@ impl LoginDialect for PostgresLogin {
             require_auth: database.require_auth.clone(),
             encrypted: !route.upstream.is_plaintext(),
         };
-        let login = Login::new(&account.user, account.password.clone(), allowed, self.secret);
+        let login = Login::new(&account.user, account.password.clone(), allowed, self.secret.clone());
         let login = self.upstream.insert(login);
         leg.queue(&self.packet)?;
         leg.flush().await?;
@@ -217,7 +220,7 @@ impl LoginDialect for PostgresLogin {
         let (down, key) = logged_in.into_parts();
         let cancel = match (key, route.upstream.reached(&upstream.tcp)) {
             (Some(key), Ok(address)) => {
-                let own = CancelKey { secret: login.secret, ..key };
+                let own = CancelKey { process: key.process, secret: login.secret.clone() };
                 let (permit, at) = (permit.clone(), route.clone());
                 let target = CancelTarget { session: session.id, permit, route: at, address, key };
                 session.shared.cancels.postgres.enter(&route.name, own, target)
@@ -264,10 +267,10 @@ impl From<LoginFault> for LoginEnd<LoginFault> {
     }
 }
 
-fn random() -> Option<u32> {
-    let mut bytes = [0; 4];
+fn random(length: usize) -> Option<Box<[u8]>> {
+    let mut bytes = vec![0; length].into_boxed_slice();
     ring::rand::SystemRandom::new().fill(&mut bytes).ok()?;
-    Some(u32::from_ne_bytes(bytes))
+    Some(bytes)
 }
 
 fn malformed(fault: &Fault, session: SessionId) -> Vec<u8> {
