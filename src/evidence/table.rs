@@ -34,6 +34,13 @@ pub(super) fn time(ns: u64) -> String {
     rfc3339(UNIX_EPOCH + Duration::from_nanos(ns))
 }
 
+/// The day of a moment in seconds since 1970.
+pub(super) fn date(seconds: i64) -> String {
+    // Of a recording that somebody changed it may be anything; the calendar's last day is enough.
+    let seconds = seconds.clamp(0, 253_402_300_799).unsigned_abs();
+    rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)).get(..10).unwrap_or_default().to_owned()
+}
+
 /// A value of an audit line, as text.
 pub(super) fn text(value: &Value) -> String {
     match value {

@@ -14,6 +14,7 @@ mod files;
 pub mod format;
 pub mod keeper;
 pub mod log;
+mod newest_checkpoint;
 pub mod reader;
 pub mod settings;
 mod slowness;

@@ -1,8 +1,10 @@
 """Recorded sessions: real clients, then what an auditor finds, with a key and without one."""
 
 import contextlib
+import datetime
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -128,6 +130,9 @@ def test_who_is_never_permitted_leaves_facts_and_no_bytes(place, world):
     # No upstream was reached.
     shown = place.recordings.show(session)
     assert "\n    by=gateway " in shown and 'key="ECDSA P-256" names=api.gw.test,' in shown and "by=upstream" not in shown, shown
+    # As days.
+    [days] = re.findall(r" not_after=(\S+) not_before=(\S+) ", shown)
+    assert all(datetime.date.fromisoformat(day) for day in days), days
     assert (request["refusal"], line["reason"]) == ("no_token", "refused")
 
 

@@ -1,11 +1,9 @@
 //! The inventory of certificates that were shown on both legs.
 
 use super::population::{Member, Population};
-use crate::audit::rfc3339;
-use crate::evidence::table::{text, time};
+use crate::evidence::table::{date, text, time};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, UNIX_EPOCH};
 
 /// Who showed a certificate, and on which leg.
 const SHOWN_BY: [(&str, &str); 3] = [("gateway", "client"), ("client", "client"), ("upstream", "upstream")];
@@ -116,12 +114,6 @@ fn state((begin, end): (Option<i64>, Option<i64>), (first, last): (u64, u64), un
         (Some(_), Some(_)) => "good",
         _ => "not recorded",
     }
-}
-
-fn date(seconds: i64) -> String {
-    // Of a recording that somebody changed it may be anything; the calendar's last day is enough.
-    let seconds = seconds.clamp(0, 253_402_300_799).unsigned_abs();
-    rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)).get(..10).unwrap_or_default().to_owned()
 }
 
 /// What SP 800-52 revision 2 says of a key.

@@ -119,13 +119,17 @@ fn fact_lists(out: &mut impl Write, line: &Value) -> io::Result<()> {
         text if text.contains(' ') => format!("\"{text}\""),
         text => text.to_string(),
     };
-    let told = |value: &Value| match value {
-        Value::Array(all) => all.iter().map(plain).collect::<Vec<_>>().join(","),
-        one => plain(one),
+    let told = |name: &str, value: &Value| match (name, value) {
+        ("not_before" | "not_after", Value::Number(seconds)) => {
+            seconds.as_i64().map_or_else(|| seconds.to_string(), table::date)
+        }
+        (_, Value::Array(all)) => all.iter().map(plain).collect::<Vec<_>>().join(","),
+        (_, one) => plain(one),
     };
     for object in line.as_object().into_iter().flat_map(|all| all.values()).flat_map(objects) {
         let known = object.iter().filter(|(_, value)| !value.is_null());
-        let pairs: Vec<_> = known.map(|(name, value)| format!("{name}={}", quoted(told(value)))).collect();
+        let pairs: Vec<_> =
+            known.map(|(name, value)| format!("{name}={}", quoted(told(name, value)))).collect();
         writeln!(out, "    {}", pairs.join(" "))?;
     }
     Ok(())

@@ -435,3 +435,15 @@ fn no_bytes_make_a_decoder_panic() {
         items(Some(protocols[round % protocols.len()]), &pieces, 1 + round % 7);
     }
 }
+
+#[test]
+fn a_certificate_s_line_says_from_when_until_when_it_holds_and_in_json_as_it_was_recorded() {
+    let line = br#"{"event":"certificates","certificates":[{"by":"upstream","not_before":1767225600,"not_after":9999999999999}]}"#;
+    let mut items = Vec::new();
+    TranscriptBuilder::new(None, Limits::default()).take(7, &Event::Fact(line.to_vec()), &mut items);
+    let mut text = Vec::new();
+    items.iter().for_each(|item| render(&mut text, item).unwrap());
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.ends_with("\n    by=upstream not_after=9999-12-31 not_before=2026-01-01\n"), "{text}");
+    assert_eq!(items[0].to_json()["line"]["certificates"][0]["not_before"], 1_767_225_600);
+}

@@ -9,6 +9,7 @@ use super::super::directory::DirectoryFault;
 use super::super::log::entry::Entry;
 use super::super::log::note::SignedCheckpoint;
 use super::super::log::store::read_last_entry;
+use super::super::newest_checkpoint::{self, blocking};
 use super::query::{Query, sha256};
 use super::stored;
 use super::token::{Stamp, TokenFault, verify};
@@ -21,7 +22,7 @@ use rustls::pki_types::TrustAnchor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::task::AbortHandle;
 
 /// Bounds of one request: an answer is a token with a few certificates.
 pub const LIMITS: Limits = Limits { time: Duration::from_secs(10), body: 64 * 1024 };
@@ -30,8 +31,6 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 /// How far the authority's clock and the log's may lie apart. A token that is further away would show that the log was written
 /// at another time than it says.
 pub const MAX_SKEW: Duration = Duration::from_secs(600);
-/// How often a checkpoint is read again whose tiles were replaced by those of the next while they were read.
-const READ_ATTEMPTS: usize = 5;
 
 /// An authority that is asked.
 #[derive(Clone, Debug)]
@@ -187,8 +186,8 @@ impl Client {
 
     /// Has the newest checkpoint stamped; `None` where there is none to stamp.
     async fn turn(&mut self) -> Result<Option<Stamp>, AskFault> {
-        let log = self.log();
-        let Prepared { text, size, time } = blocking(move || prepare(&log)).await?;
+        let newest = newest_checkpoint::read(self.log(), |log, text, note| prepare(log, text, &note));
+        let Prepared { text, size, time } = newest.await?;
         let skew = |other: u64| Duration::from_nanos(time.abs_diff(other));
         // An old one is that of a run before this, or the log cannot be signed.
         if size == self.status.lock().size || skew(system()) > MAX_SKEW / 2 {
@@ -217,32 +216,12 @@ impl Client {
     }
 }
 
-fn prepare(log: &Path) -> Result<Prepared, DirectoryFault> {
-    let path = log.join("checkpoint");
-    let read = || {
-        let text = std::fs::read_to_string(&path).map_err(DirectoryFault::io(&path))?;
-        let note = SignedCheckpoint::parse(&text);
-        let size = note.map(|note| note.checkpoint.size).filter(|size| *size > 0);
-        let size = size.ok_or_else(|| DirectoryFault::broken(&path, "not a signed checkpoint"))?;
-        let last = read_last_entry(log, size)?;
-        let time = Entry::parse(&last).and_then(|entry| entry.number("time")).unwrap_or(0);
-        Ok(Prepared { text, size, time })
-    };
-    let mut attempts = READ_ATTEMPTS;
-    loop {
-        attempts -= 1;
-        match read() {
-            Err(_) if attempts > 0 => {}
-            done => return done,
-        }
+fn prepare(log: &Path, text: String, note: &SignedCheckpoint) -> Result<Prepared, DirectoryFault> {
+    let size = note.checkpoint.size;
+    if size == 0 {
+        return Err(DirectoryFault::broken(&log.join("checkpoint"), "of an empty log"));
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, DirectoryFault> + Send + 'static,
-) -> Result<T, DirectoryFault> {
-    match spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => Err(DirectoryFault::broken(Path::new("timestamps"), error)),
-    }
+    let last = read_last_entry(log, size)?;
+    let time = Entry::parse(&last).and_then(|entry| entry.number("time")).unwrap_or(0);
+    Ok(Prepared { text, size, time })
 }

@@ -7,6 +7,7 @@ use super::super::directory::{Directory, DirectoryFault};
 use super::super::log::note::{SignedCheckpoint, Verifier};
 use super::super::log::proof::consistency;
 use super::super::log::witness::AddCheckpoint;
+use super::super::newest_checkpoint::{self, blocking};
 use super::cosigned;
 use crate::net::https::{Answer, HttpsClient, HttpsFault, HttpsUrl, Limits};
 use bytes::Bytes;
@@ -15,12 +16,10 @@ use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::task::AbortHandle;
 
 /// Bounds of one request: an answer is a few signature lines.
 pub const LIMITS: Limits = Limits { time: Duration::from_secs(5), body: 64 * 1024 };
-/// How often a checkpoint is read again whose tiles were replaced by those of the next while they were read.
-const READ_ATTEMPTS: usize = 5;
 
 /// A witness that is asked.
 #[derive(Clone, Debug)]
@@ -217,18 +216,8 @@ impl Client {
     /// The newest checkpoint and the proof that it continues the first `old` entries.
     async fn prepare(&self, old: u64) -> Result<Prepared, AskFault> {
         let root = self.root.clone();
-        let read = blocking(move || {
-            let log = Directory::read(&root)?.log();
-            let mut attempts = READ_ATTEMPTS;
-            loop {
-                attempts -= 1;
-                match prepare(&log, old) {
-                    Err(_) if attempts > 0 => {}
-                    done => return done,
-                }
-            }
-        });
-        Ok(read.await?)
+        let log = blocking(move || Ok(Directory::read(&root)?.log())).await?;
+        Ok(newest_checkpoint::read(log, move |log, text, note| prepare(log, old, text, note)).await?)
     }
 
     async fn send(&self, prepared: &Prepared) -> Result<Answer, AskFault> {
@@ -238,11 +227,12 @@ impl Client {
     }
 }
 
-fn prepare(log: &std::path::Path, old: u64) -> Result<Prepared, DirectoryFault> {
-    let path = log.join("checkpoint");
-    let text = std::fs::read_to_string(&path).map_err(DirectoryFault::io(&path))?;
-    let note = SignedCheckpoint::parse(&text);
-    let note = note.ok_or_else(|| DirectoryFault::broken(&path, "not a signed checkpoint"))?;
+fn prepare(
+    log: &std::path::Path,
+    old: u64,
+    text: String,
+    note: SignedCheckpoint,
+) -> Result<Prepared, DirectoryFault> {
     // Of a log that is shorter than what was cosigned, the witness decides.
     let old = if old > note.checkpoint.size { 0 } else { old };
     let proof = consistency(log, old, note.checkpoint.size)?;
@@ -254,13 +244,4 @@ fn prepare(log: &std::path::Path, old: u64) -> Result<Prepared, DirectoryFault> 
 fn conflict(answer: &Answer) -> Option<u64> {
     let is_conflict = answer.status == StatusCode::CONFLICT;
     is_conflict.then(|| std::str::from_utf8(answer.body.expose()).ok()?.trim().parse().ok())?
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, DirectoryFault> + Send + 'static,
-) -> Result<T, DirectoryFault> {
-    match spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => Err(DirectoryFault::broken(std::path::Path::new("witnesses"), error)),
-    }
 }
