@@ -25,7 +25,16 @@ pub(super) async fn open(
     let binding =
         authority.eab.as_ref().map(|eab| ExternalAccountKey::new(eab.key_id.clone(), eab.key.expose()));
     let made = builder().create(&wanted, url.clone(), binding.as_ref()).await;
-    let (account, credentials) = made.map_err(|error| explain(error, client))?;
+    let (account, credentials) = made.map_err(|error| {
+        let fault = explain(error, client);
+        match fault.is("externalAccountRequired") {
+            true => Fault {
+                text: format!("{} (write eab_key_id and eab_key, as it gave you)", fault.text),
+                ..fault
+            },
+            false => fault,
+        }
+    })?;
     store.keep_account(&url, &credentials, lock).map_err(Fault::own)?;
     tracing::info!(authority = authority.name, account = account.id(), "ACME account made");
     Ok(account)

@@ -2,6 +2,7 @@
 
 use super::schedule::Life;
 use super::settings::{Name, Settings};
+use crate::secret::Secret;
 use crate::tls::peer_certificate::PeerCertificate;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
@@ -29,6 +30,8 @@ pub(super) struct Slot {
     pub(super) settings: ArcSwap<Settings>,
     pub(super) issued: ArcSwapOption<Issued>,
     pub(super) status: Mutex<Status>,
+    /// What was issued and could not be written down yet: key and chain in PEM.
+    pub(super) unkept: Mutex<Option<Secret>>,
     /// Wakes the task: something about it has changed.
     pub(super) changed: Notify,
 }
@@ -72,6 +75,7 @@ impl Certificate {
             settings: ArcSwap::from_pointee(settings),
             issued: ArcSwapOption::from_pointee(issued),
             status: Mutex::new(status),
+            unkept: Mutex::default(),
             changed: Notify::new(),
         };
         Certificate { slot: ArcSwap::from_pointee(slot) }

@@ -7,6 +7,12 @@ use std::time::SystemTime;
 /// Characters of a fault that are kept: authorities quote whole pages.
 const MAX_TEXT: usize = 500;
 
+/// What types of problems begin with (RFC 8555 section 6.7).
+const PROBLEM_TYPES: &str = "urn:ietf:params:acme:error:";
+
+/// Problems that say nothing about the order.
+const OUTAGES: [&str; 3] = ["serverInternal", "rateLimited", "badNonce"];
+
 /// Why an order failed.
 #[derive(Debug)]
 pub(super) struct Fault {
@@ -14,17 +20,19 @@ pub(super) struct Fault {
     /// When the authority wants to be asked again.
     pub(super) retry_after: Option<SystemTime>,
     pub(super) kind: Option<String>,
+    /// True when the authority, or the way to it, is at fault, whatever it is asked for.
+    pub(super) is_outage: bool,
 }
 
 impl Fault {
     /// A fault of this side.
     pub(super) fn own(text: impl ToString) -> Self {
-        Fault { text: clean(&text.to_string()), retry_after: None, kind: None }
+        Fault { text: clean(&text.to_string()), retry_after: None, kind: None, is_outage: false }
     }
 
     /// True for a problem of this type (RFC 8555 section 6.7).
     pub(super) fn is(&self, kind: &str) -> bool {
-        self.kind.as_ref().and_then(|own| own.strip_prefix("urn:ietf:params:acme:error:")) == Some(kind)
+        self.kind.as_ref().and_then(|own| own.strip_prefix(PROBLEM_TYPES)) == Some(kind)
     }
 }
 
@@ -42,11 +50,16 @@ pub(super) fn explain(error: Error, client: &AcmeClient) -> Fault {
         }
         other => other.to_string(),
     };
-    let kind = match error {
-        Error::Api(problem) => problem.r#type,
-        _ => None,
+    let (kind, is_outage) = match error {
+        Error::Api(problem) => {
+            let of_server = problem.status.is_some_and(|status| status >= 500);
+            let kind = problem.r#type.as_deref().and_then(|kind| kind.strip_prefix(PROBLEM_TYPES));
+            let is_outage = of_server || kind.is_some_and(|kind| OUTAGES.contains(&kind));
+            (problem.r#type, is_outage)
+        }
+        _ => (None, true),
     };
-    Fault { text: clean(&text), retry_after: client.retry_after(), kind }
+    Fault { text: clean(&text), retry_after: client.retry_after(), kind, is_outage }
 }
 
 /// What may stand in a log line of texts that the other side chose.

@@ -15,13 +15,18 @@ use instant_acme::{
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long an authority may take to check the challenges, and to sign.
+///
+/// One that says when it wants to be asked again is waited for until [`MAX_WAIT`].
 const POLLING: RetryPolicy = RetryPolicy::new()
     .initial_delay(Duration::from_millis(500))
     .backoff(1.5)
     .timeout(Duration::from_secs(180));
+
+/// Longest wait for an authority that names a time: some sign by hand, or in batches.
+const MAX_WAIT: Duration = Duration::from_secs(3600);
 
 /// Orders that are begun while it is only nonces that are refused.
 const ORDERS_FOR_NONCES: u32 = 3;
@@ -61,14 +66,25 @@ impl OrderContext<'_> {
             Err(fault) if fault.is("accountDoesNotExist") => {
                 let account =
                     account::open(self.authority, self.directory, &client, true, self.state).await?;
-                self.new_order(&account, &client, replaces).await?
+                self.new_order(&account, &client, replaces).await
             }
             // Whatever is wrong with what it replaces, the certificate itself is wanted (RFC 9773 section 5).
             Err(fault) if replaces.is_some() && !fault.is("rateLimited") => {
-                self.new_order(&account, &client, None).await?
+                self.new_order(&account, &client, None).await
             }
-            order => order?,
+            order => order,
         };
+        let order = order.map_err(|fault| match fault.is("unauthorized") {
+            true => {
+                let account = self.state.0.account_file(&self.directory.text());
+                let remedy = format!(
+                    "if the account was deactivated there, remove {}: the next order makes another",
+                    account.display()
+                );
+                Fault { text: format!("{} ({remedy})", fault.text), ..fault }
+            }
+            false => fault,
+        })?;
         self.complete_order(order, &client).await
     }
 
@@ -109,7 +125,13 @@ impl OrderContext<'_> {
         params.distinguished_name = DistinguishedName::new();
         let request = params.serialize_request(&key).map_err(Fault::own)?;
         order.finalize_csr(request.der()).await.map_err(to_fault)?;
-        let chain = order.poll_certificate(&POLLING).await.map_err(to_fault)?;
+        let give_up = Instant::now() + MAX_WAIT;
+        let chain = loop {
+            match order.poll_certificate(&POLLING).await {
+                Err(error) => wait_as_told(error, give_up).await.map_err(to_fault)?,
+                chain => break chain.map_err(to_fault)?,
+            }
+        };
         Ok(Secret::new([key.serialize_pem().into_bytes(), chain.into_bytes()].concat()))
     }
 
@@ -146,7 +168,16 @@ impl OrderContext<'_> {
             answers.push(self.answer(&challenge, &name, records).await?);
             challenge.set_ready().await.map_err(to_fault)?;
         }
-        let ready = order.poll_ready(&POLLING).await;
+        let give_up = Instant::now() + MAX_WAIT;
+        let ready = loop {
+            match order.poll_ready(&POLLING).await {
+                Err(error) => match wait_as_told(error, give_up).await {
+                    Ok(()) => {}
+                    Err(error) => break Err(error),
+                },
+                ready => break ready,
+            }
+        };
         drop(answers);
         match ready {
             Ok(OrderStatus::Ready) => Ok(()),
@@ -209,6 +240,17 @@ impl OrderContext<'_> {
     }
 }
 
+/// Waits until the authority wants to be asked again, if that is why polling ended and if it lies before `give_up`.
+async fn wait_as_told(error: Error, give_up: Instant) -> Result<(), Error> {
+    match error {
+        Error::Timeout(Some(at)) if at <= give_up => {
+            tokio::time::sleep_until(at.into()).await;
+            Ok(())
+        }
+        error => Err(error),
+    }
+}
+
 fn identifier(name: &Name) -> Identifier {
     match name {
         Name::Dns(name) => Identifier::Dns(name.clone()),
@@ -221,5 +263,23 @@ fn kind(challenge: ChallengeKind) -> ChallengeType {
         ChallengeKind::TlsAlpn01 => ChallengeType::TlsAlpn01,
         ChallengeKind::Http01 => ChallengeType::Http01,
         ChallengeKind::Dns01 => ChallengeType::Dns01,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_authority_that_names_a_time_is_waited_for_and_not_for_ever() {
+        let begin = tokio::time::Instant::now();
+        let give_up = begin.into_std() + MAX_WAIT;
+        let after = |seconds| Error::Timeout(Some(begin.into_std() + Duration::from_secs(seconds)));
+        wait_as_told(after(600), give_up).await.unwrap();
+        assert!(begin.elapsed() >= Duration::from_secs(600));
+        for error in [after(3601), Error::Timeout(None), Error::Str("no order")] {
+            wait_as_told(error, give_up).await.unwrap_err();
+        }
+        assert!(begin.elapsed() < Duration::from_secs(601));
     }
 }

@@ -14,6 +14,9 @@ const MAX_YOUNG_AGE: Duration = Duration::from_secs(3600);
 /// The last part of a life in which no suggestion can hold a renewal back.
 const FINAL_DIVISOR: u32 = 20;
 
+/// A certificate that begins later than this is not shown: clocks of authorities and of this machine differ by less.
+const ISSUING_SKEW: Duration = Duration::from_secs(3600);
+
 /// Between the first failed order and the next; three times as long after each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(60);
 /// Longest delay while there is a certificate with plenty of life left.
@@ -37,6 +40,15 @@ impl Life {
 
     fn left(self, now: SystemTime) -> Duration {
         self.not_after.duration_since(now).unwrap_or_default()
+    }
+
+    /// Why a certificate that was just issued is not to be shown; `None`: it is good.
+    pub(super) fn fault(self, now: SystemTime) -> Option<&'static str> {
+        match () {
+            () if self.not_after <= now => Some("has ended already"),
+            () if self.not_before > now + ISSUING_SKEW => Some("is not valid yet"),
+            () => None,
+        }
     }
 
     /// When to renew if the authority suggests nothing. `random` lies in `0.0..1.0`.
@@ -91,6 +103,21 @@ mod tests {
 
     fn days(life: Life, at: SystemTime) -> f64 {
         at.duration_since(life.not_before).unwrap().as_secs_f64() / DAY.as_secs_f64()
+    }
+
+    #[test]
+    fn what_has_ended_or_has_not_begun_is_not_shown() {
+        let life = life(90);
+        let hour = Duration::from_secs(3600);
+        for (now, fault) in [
+            (life.not_before, None),
+            (life.not_before - hour, None),
+            (life.not_before - 2 * hour, Some("is not valid yet")),
+            (life.not_after - hour, None),
+            (life.not_after, Some("has ended already")),
+        ] {
+            assert_eq!(life.fault(now), fault);
+        }
     }
 
     #[test]

@@ -72,7 +72,13 @@ impl Store {
 
     /// What came of the last orders for a key.
     pub fn status(&self, key: &str) -> Result<Status, String> {
-        json(&self.file(CERTIFICATES, key, "json")).map(Option::unwrap_or_default)
+        let path = self.file(CERTIFICATES, key, "json");
+        let status: Status = json(&path).map(Option::unwrap_or_default)?;
+        let times = [status.last_attempt, status.next_attempt];
+        match times.into_iter().flatten().all(|at| at < YEAR_10000) {
+            true => Ok(status),
+            false => Err(format!("{}: not as staunch wrote it", path.display())),
+        }
     }
 
     /// Keeps a certificate: its key and chain in PEM.
@@ -102,7 +108,8 @@ impl Store {
         self.replace(&self.account_file(directory), text.expose())
     }
 
-    fn account_file(&self, directory: &str) -> PathBuf {
+    /// Where the account at a directory is kept.
+    pub(super) fn account_file(&self, directory: &str) -> PathBuf {
         let digest = ring::digest::digest(&ring::digest::SHA256, directory.as_bytes());
         let name: String = digest.as_ref()[..10].iter().map(|byte| format!("{byte:02x}")).collect();
         self.file(ACCOUNTS, &name, "json")
@@ -174,6 +181,9 @@ fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, String> {
         .map_err(|error| format!("{}, line {}: not as staunch wrote it", path.display(), error.line()))
 }
 
+/// Seconds since 1970: no clock shows more, and sums beyond could not be represented.
+const YEAR_10000: u64 = 253_402_300_800;
+
 const ACCOUNTS: &str = "accounts";
 const CERTIFICATES: &str = "certificates";
 
@@ -230,6 +240,9 @@ mod tests {
         fs::write(folder.path().join("certificates/a.json"), "{\"failures\": \"hunter2\"}").unwrap();
         let fault = store.status("a").unwrap_err();
         assert!(fault.contains("a.json, line 1") && !fault.contains("hunter2"), "{fault}");
+        fs::write(folder.path().join("certificates/a.json"), format!("{{\"next_attempt\": {}}}", u64::MAX))
+            .unwrap();
+        assert!(store.status("a").unwrap_err().contains("a.json"));
         fs::write(folder.path().join("certificates/a.pem"), "hunter2").unwrap();
         let fault = store.certificate("a").unwrap_err();
         assert!(fault.contains("a.pem") && !fault.contains("hunter2"), "{fault}");

@@ -17,6 +17,8 @@ use tokio::sync::Semaphore;
 
 /// Longest sleep: a machine that was suspended, or whose clock was set, is late by no more.
 const MAX_SLEEP: Duration = Duration::from_secs(3600);
+/// Between two attempts to write down what was issued, as where the disk is full.
+const KEEP_RETRY: Duration = Duration::from_secs(30);
 /// Between two questions for renewal information, whatever the authority says.
 const RENEWAL_INFO_PERIODS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(60)..=Duration::from_secs(86_400);
@@ -50,6 +52,10 @@ pub(super) async fn keep(slot: Arc<Slot>, shared: Arc<Shared>) {
     let mut spread = random();
     loop {
         let (now, settings) = (SystemTime::now(), slot.settings.load_full());
+        let is_unkept = {
+            keep_issued(&slot, &shared);
+            slot.unkept.lock().is_some()
+        };
         let suggested = suggestion.as_ref().and_then(|suggestion| suggestion.at);
         let at = due(&slot, &settings, suggested, spread, now);
         if at <= now {
@@ -64,7 +70,8 @@ pub(super) async fn keep(slot: Arc<Slot>, shared: Arc<Shared>) {
             ask_at = SystemTime::now() + period;
             continue;
         }
-        let next = at.min(ask_at).min(now + MAX_SLEEP);
+        let sleep = if is_unkept { KEEP_RETRY } else { MAX_SLEEP };
+        let next = at.min(ask_at).min(now + sleep);
         tokio::select! {
             () = tokio::time::sleep(next.duration_since(now).unwrap_or_default()) => {}
             () = slot.changed.notified() => {}
@@ -149,7 +156,7 @@ async fn attempt(slot: &Slot, settings: &Settings, shared: &Shared) {
     for authority in &settings.authorities {
         tracing::info!(names, authority = authority.name, "certificate ordered");
         match order(slot, settings, authority, failures, shared).await {
-            Ok((pem, issued)) => return succeed(slot, authority, (&pem, issued), shared, &names),
+            Ok((pem, issued)) => return succeed(slot, authority, (pem, issued), shared, &names),
             Err(fault) => faults.push((authority.name.clone(), fault)),
         }
     }
@@ -168,8 +175,21 @@ async fn order(
     let context_at =
         |directory| OrderContext { settings, authority, directory, challenges: &shared.challenges, state };
     if let Some(staging) = authority.staging.as_ref().filter(|_| failures > 0) {
-        let tried = context_at(staging).order(None).await;
-        tried.map_err(|fault| Fault { text: format!("at its staging: {}", fault.text), ..fault })?;
+        // Where the trial itself is out of order it proves nothing, and must not keep the certificate away.
+        match context_at(staging).order(None).await {
+            Err(fault) if !fault.is_outage => {
+                return Err(Fault { text: format!("at its staging: {}", fault.text), ..fault });
+            }
+            Err(fault) => {
+                let (authority, error) = (&authority.name, &fault.text);
+                tracing::warn!(
+                    authority,
+                    error,
+                    "the staging of an ACME authority is out of order, it is left out"
+                );
+            }
+            Ok(_) => {}
+        }
     }
     let directory = authority.directory.text();
     let is_same = slot.status.lock().directory.as_ref() == Some(&directory);
@@ -181,13 +201,17 @@ async fn order(
     if let Some(name) = issued.missing_name(&settings.names) {
         return Err(Fault::own(format!("what was issued is not good for {name}")));
     }
+    let now = SystemTime::now();
+    if let Some(why) = issued.life.fault(now) {
+        return Err(Fault::own(format!("what was issued {why}; is the clock of this machine right?")));
+    }
     Ok((pem, issued))
 }
 
 fn succeed(
     slot: &Slot,
     authority: &Authority,
-    (pem, issued): (&Secret, Issued),
+    (pem, issued): (Secret, Issued),
     shared: &Shared,
     names: &str,
 ) {
@@ -198,15 +222,38 @@ fn succeed(
         ..Status::default()
     };
     let not_after = seconds(issued.life.not_after);
-    let kept = shared.store.keep_certificate(&slot.key, pem, &shared.lock);
-    let kept = kept.and_then(|()| shared.store.keep_status(&slot.key, &status, &shared.lock));
-    if let Err(error) = kept {
-        // It serves all the same; what is lost is lost at the next start.
-        tracing::error!(names, error, "a certificate cannot be kept");
-    }
     slot.issued.store(Some(Arc::new(issued)));
     *slot.status.lock() = status;
+    *slot.unkept.lock() = Some(pem);
+    keep_issued(slot, shared);
     tracing::info!(names, authority = authority.name, not_after, "certificate obtained");
+}
+
+/// Writes what was issued to where it is kept. Where that fails it serves all the same, and stays to be written later: its
+/// key is nowhere else.
+fn keep_issued(slot: &Slot, shared: &Shared) {
+    let mut unkept = slot.unkept.lock();
+    let Some(pem) = unkept.as_ref() else { return };
+    let names = slot.settings.load().name_texts().join(", ");
+    let mut status = slot.status.lock();
+    // That of an order that failed since stays.
+    let is_own = status.failures == 0;
+    let was_at_fault = is_own && status.last_error.take().is_some();
+    let kept = shared.store.keep_certificate(&slot.key, pem, &shared.lock);
+    match kept.and_then(|()| shared.store.keep_status(&slot.key, &status, &shared.lock)) {
+        Ok(()) => {
+            *unkept = None;
+            if was_at_fault {
+                tracing::info!(names, "certificate kept");
+            }
+        }
+        Err(error) => {
+            tracing::error!(names, error, "a certificate cannot be kept, a restart would lose it");
+            if is_own {
+                status.last_error = Some(error);
+            }
+        }
+    }
 }
 
 fn fail(slot: &Slot, faults: &[(String, Fault)], shared: &Shared, names: &str) {
@@ -302,6 +349,28 @@ mod tests {
             Status { last_attempt: Some(ahead), next_attempt: Some(ahead + 60), ..Status::default() };
         let slot = Certificate::new(one.clone(), None, status).slot();
         assert_eq!(due(&slot, &one, None, 0.0, now), now);
+    }
+
+    #[test]
+    fn what_cannot_be_written_down_serves_and_is_written_when_it_can_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::at(folder.path().to_owned());
+        let lock = store.lock().unwrap();
+        let shared = Shared { store, lock, challenges: Arc::default(), order_slots: Semaphore::new(1) };
+        let certificates = folder.path().join("certificates");
+        std::fs::remove_dir(&certificates).unwrap();
+        let one = settings(&["https://one.example/"]);
+        let slot = Certificate::new(one.clone(), None, Status::default()).slot();
+        let leaf = crate::demo::ca::Ca::new("test").unwrap().leaf(&["a.example"]).unwrap();
+        let pem = format!("{}{}", leaf.key_pem(), leaf.certificate_pem()).into_bytes();
+        let issued = Issued::from_pem(&pem).unwrap();
+        succeed(&slot, &one.authorities[0], (Secret::new(pem), issued), &shared, "a.example");
+        assert!(slot.issued.load().is_some() && slot.unkept.lock().is_some());
+        assert!(slot.status.lock().last_error.as_ref().unwrap().contains("cannot be written"));
+        std::fs::create_dir(&certificates).unwrap();
+        keep_issued(&slot, &shared);
+        assert!(slot.unkept.lock().is_none() && slot.status.lock().last_error.is_none());
+        assert!(shared.store.certificate(&slot.key).unwrap().is_some());
     }
 
     #[test]

@@ -76,8 +76,11 @@ pub fn read(path: &Path, revocations: &Revocations) -> io::Result<()> {
             email: name(line.email),
             session_id: name(line.session_id),
         };
-        let time = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        let one = Revocation { target, at: time(line.at), until: time(line.until) };
+        let time = |seconds| {
+            let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+            at.ok_or_else(|| io::Error::other("a time is beyond what any clock shows"))
+        };
+        let one = Revocation { target, at: time(line.at)?, until: time(line.until)? };
         if one.until > now {
             revocations.add(one, now).map_err(io::Error::other)?;
         }

@@ -82,7 +82,8 @@ class SmallAuthority:
     """RFC 8555 over HTTPS with renewal information (RFC 9773), profiles, addresses and external accounts; checks strictly.
 
     What it holds is for the tests to look at and to change: `orders`, `window` (seconds from now, or None), `profiles`
-    (name → seconds of life), `refuse` (a Problem for every order), `eab` (key identifier → MAC key).
+    (name → seconds of life), `refuse` (a Problem for every order), `eab` (key identifier → MAC key), `overrides` (beginning of a path → answer),
+    `issue_with` (`key`, `names`, `life`: what the certificate is made with in place of what was asked for).
     """
 
     def __init__(self, folder: pathlib.Path, authority: Authority, tls_port: int, profiles=None, eab=None):
@@ -90,6 +91,8 @@ class SmallAuthority:
         self.life, self.window, self.refuse, self.rejects = 3600, None, None, 0
         self.nonces, self.accounts, self.orders, self.authorizations = set(), {}, [], []
         self.faults, self.asked = [], []
+        # Path → (status, headers, body) in place of what would be answered.
+        self.overrides, self.issue_with = {}, {}
         self.issuer = Authority(folder, f"small authority {secrets.token_hex(3)}")
         chain, key = authority.leaf("small-acme", ["127.0.0.1"])
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -138,7 +141,7 @@ class SmallAuthority:
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         self.url = f"https://127.0.0.1:{self.server.server_port}"
         self.directory = f"{self.url}/directory"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self):
         self.server.shutdown()
@@ -150,6 +153,9 @@ class SmallAuthority:
         return str(self.issuer.path)
 
     def answer(self, method: str, path: str, headers, body: bytes):
+        for begin, instead in self.overrides.items():
+            if path.startswith(begin):
+                return instead() if callable(instead) else instead
         if (method, path) == ("GET", "/directory"):
             names = {"newNonce": "nonce", "newAccount": "account", "newOrder": "order", "renewalInfo": "info"}
             directory = {name: f"{self.url}/{place}" for name, place in names.items()}
@@ -338,15 +344,16 @@ class SmallAuthority:
         if wanted != found or len(request.subject):
             raise Problem("badCSR", f"{wanted} {found} {request.subject}")
         now = datetime.datetime.now(datetime.UTC)
-        life = self.profiles.get(order["profile"], self.life)
+        life = self.issue_with.get("life", self.profiles.get(order["profile"], self.life))
+        names = self.issue_with.get("names", names)
         identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.issuer.key.public_key())
         certificate = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([]))
             .issuer_name(self.issuer.name)
-            .public_key(request.public_key())
+            .public_key(self.issue_with.get("key", request.public_key()))
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(seconds=1))
+            .not_valid_before(now + datetime.timedelta(seconds=-1 if life > 0 else life - 60))
             .not_valid_after(now + datetime.timedelta(seconds=life))
             .add_extension(names, critical=True)
             .add_extension(identifier, False)
