@@ -380,11 +380,17 @@ impl Lane {
         forced
     }
 
-    /// A number for this text and what was before it (FNV-1a).
+    /// A number for this text and what was before it (FNV-1a). All that are too long to be kept have the same.
     pub(super) fn hash(&self, before: u64) -> u64 {
-        self.text.iter().fold(before ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
+        let kept = if self.end() > KEPT as u64 { &[] } else { &self.text[..] };
+        kept.iter().fold(before ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
         })
+    }
+
+    /// The last bytes of the text.
+    pub(super) fn tail(&self) -> &[u8] {
+        &self.text
     }
 
     /// Forgets text that nothing will look at again.

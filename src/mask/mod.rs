@@ -13,6 +13,7 @@
 //! to (`tests.rs`, and the fuzz target).
 
 mod blank;
+mod coded;
 mod credential;
 mod cursor;
 mod detector;
@@ -39,6 +40,7 @@ mod text;
 mod values;
 mod wire;
 
+pub use coded::Coding;
 pub use credential::MIN_CREDENTIAL;
 pub use detector::Detector;
 pub use pattern::{MAX_PATTERN, Pattern};

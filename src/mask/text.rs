@@ -112,6 +112,11 @@ impl Text {
         self.lane.hash(before)
     }
 
+    /// The last bytes of the text.
+    pub(super) fn tail(&self) -> &[u8] {
+        self.lane.tail()
+    }
+
     pub(super) fn hold(&self) -> Option<Held> {
         match (&self.json, self.kind) {
             (Some(json), Kind::Json) => json.hold(),

@@ -2,10 +2,11 @@
 //! is held beyond its end.
 
 use super::blank::Blank;
+use super::coded::{Coded, Coding};
 use super::json::Json;
 use super::lane::Lane;
 use super::rules::Rules;
-use super::wire::{Fill, Found, Held};
+use super::wire::{Cut, Fill, Found, Fragment, Held, Origin, Why};
 
 /// How a value is read, and what its overwritten bytes become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +38,10 @@ pub enum Shape {
     Network,
     /// `t` or `f`.
     Boolean,
-    /// A number that is not written as text.
+    /// What is not written as text.
     Binary,
+    /// The same of a number, which detectors read in decimal.
+    Coded(Coding),
 }
 
 /// Follows values.
@@ -49,12 +52,14 @@ pub(super) struct Values {
     blank: Blank,
     lane: Lane,
     json: Json,
+    /// A number that is not written as text, as far as it came.
+    coded: Option<Coded>,
 }
 
 impl Values {
     pub(super) fn new() -> Self {
         let (lane, json) = (Lane::new(Fill::Text), Json::new());
-        Values { is_json: Some(false), blank: Blank::default(), lane, json }
+        Values { is_json: Some(false), blank: Blank::default(), lane, json, coded: None }
     }
 
     pub(super) fn begin(&mut self, value: Value) {
@@ -68,7 +73,11 @@ impl Values {
             Shape::Boolean => Fill::False,
             Shape::Date => Fill::Ones,
             Shape::Hex => Fill::Hex,
-            Shape::Binary => Fill::Zeros,
+            Shape::Binary | Shape::Coded(_) => Fill::Zeros,
+        };
+        self.coded = match (value.shape, value.whole) {
+            (Shape::Coded(coding), None) => Some(Coded::new(coding)),
+            _ => None,
         };
         self.blank = Blank::default();
         self.lane.restart(fill, value.whole);
@@ -87,6 +96,13 @@ impl Values {
     }
 
     pub(super) fn feed(&mut self, bytes: &[u8], wire: u64, ends: bool, rules: &Rules, found: &mut Found) {
+        if let Some(coded) = &mut self.coded {
+            coded.push(bytes, wire);
+            if ends {
+                self.end_coded(rules, found);
+            }
+            return;
+        }
         let (mut bytes, mut wire) = (bytes, wire);
         let is_json = match self.is_json {
             Some(known) => known,
@@ -112,16 +128,44 @@ impl Values {
         }
     }
 
+    /// A number is whole.
+    fn end_coded(&mut self, rules: &Rules, found: &mut Found) {
+        if let Some(coded) = self.coded.take()
+            && let Some(number) = coded.number()
+        {
+            self.lane.append(number.as_bytes(), Origin::Escape(coded.fragments()));
+            self.lane.scan(rules, true, found);
+        }
+    }
+
     pub(super) fn finish(&mut self, rules: &Rules, found: &mut Found) {
         self.json.finish(rules, found);
         self.lane.scan(rules, true, found);
     }
 
     pub(super) fn hold(&self) -> Option<Held> {
-        if self.is_json == Some(true) { self.json.hold() } else { self.lane.hold() }
+        match &self.coded {
+            Some(coded) => coded.wire().map(|wire| Held { wire, why: Why::Escape }),
+            None if self.is_json == Some(true) => self.json.hold(),
+            None => self.lane.hold(),
+        }
     }
 
     pub(super) fn force(&mut self, passes: bool, rules: &Rules, found: &mut Found) -> u32 {
+        if let Some(coded) = self.coded.take() {
+            // Nobody knows what it is, and nobody will: the rest is no number.
+            if !passes {
+                let cut = |at: &Fragment| Cut {
+                    wire: at.wire,
+                    length: at.length.into(),
+                    fill: Fill::Zeros,
+                    rule: 0,
+                };
+                found.cuts.extend(coded.fragments().iter().map(cut));
+                self.lane.restart(Fill::Zeros, Some(0));
+            }
+            return 1;
+        }
         if self.is_json == Some(true) {
             self.json.force(passes, rules, found)
         } else {

@@ -78,8 +78,9 @@ def test_langchain_reads_masked_streams_and_its_requests_go_up_masked(base, worl
 
     with client(None, world) as http:
         chat = ChatOpenAI(base_url=f"{base}/v1", http_client=http, **common)
+        responses = ChatOpenAI(base_url=f"{base}/v1", http_client=http, use_responses_api=True, **common)
         claude = ChatAnthropic(base_url=base, **common)
-        for model in chat, claude:
+        for model in chat, responses, claude:
             assert "".join(chunk.text for chunk in model.stream(messages(CARD))) == MASKED
             assert model.invoke(messages(CARD)).text == MASKED
             whole = None
@@ -87,4 +88,4 @@ def test_langchain_reads_masked_streams_and_its_requests_go_up_masked(base, worl
                 whole = chunk if whole is None else whole + chunk
             assert [call["args"] for call in whole.tool_calls] == [CALLED], whole
     requests = heard(world, base)
-    assert len(requests) >= 6 and {user_said(request) for request in requests[-6:]} == {HEARD}, requests
+    assert len(requests) == 8 and {user_said(request) for request in requests} == {HEARD}, requests

@@ -74,6 +74,15 @@ struct Level {
     member: Option<Member>,
     /// A number for its members that tell one text from another.
     index: u64,
+    /// The same for names of its text, and whether they count.
+    id: u64,
+    has_id: bool,
+}
+
+impl Level {
+    fn index(&self) -> u64 {
+        self.index.wrapping_add(if self.has_id { self.id } else { 0 })
+    }
 }
 
 impl Json {
@@ -190,13 +199,21 @@ impl Json {
         }
         let member = self.member.take().filter(|member| member.nested);
         let member = member.or_else(|| self.levels.last().and_then(|level| level.member));
-        self.levels.push(Level { object, at_name: object, path: self.path.len(), member, index: 0 });
+        self.levels.push(Level {
+            object,
+            at_name: object,
+            path: self.path.len(),
+            member,
+            index: 0,
+            id: 0,
+            has_id: false,
+        });
     }
 
     fn close(&mut self, rules: &Rules, found: &mut Found) {
         if let Some(level) = self.levels.pop() {
             let ends_token = level.object && paths::is_token_object(&self.path[..level.path]);
-            self.pieces.close_level(self.levels.len(), level.index, ends_token);
+            self.pieces.close_level(self.levels.len(), level.index(), ends_token);
         }
         // Some servers send events as elements of one array.
         let is_event = matches!(&self.levels[..], [] | [Level { object: false, .. }]);
@@ -209,7 +226,7 @@ impl Json {
     /// What belongs to which text is known, or not waited for any longer.
     fn end_event(&mut self, rules: &Rules, found: &mut Found) {
         for (depth, level) in self.levels.iter().enumerate().rev() {
-            self.pieces.close_level(depth, level.index, false);
+            self.pieces.close_level(depth, level.index(), false);
         }
         let goes_on = self.state == State::String(Place::Piece);
         if let Err(fault) = self.pieces.end_event(goes_on, rules, found) {
@@ -336,10 +353,13 @@ impl Json {
             }
             State::String(Place::Whole) => {
                 // Events of several kinds have their texts in members of one name.
-                if paths::is_type(&self.path)
-                    && let Some(level) = self.levels.last_mut()
-                {
-                    level.index = level.index.wrapping_add(self.whole.hash(1));
+                if let Some(level) = self.levels.last_mut() {
+                    if paths::is_type(&self.path) {
+                        level.index = level.index.wrapping_add(self.whole.hash(1));
+                        level.has_id |= paths::has_id(self.whole.tail());
+                    } else if paths::is_id(&self.path) {
+                        level.id = level.id.wrapping_add(self.whole.hash(2));
+                    }
                 }
                 self.whole.scan(rules, true, found);
             }

@@ -1,8 +1,8 @@
 //! Members of JSON that have a meaning of their own: pieces of texts that go on, what repeats a text, and what is signed.
 
 /// Members that carry a piece of a text which goes on in the next event. Each has a text of its own for every `index`,
-/// `output_index`, `content_index`, `summary_index` and `type` of the objects that it stands in.
-const DELTAS: [&str; 33] = [
+/// `output_index`, `content_index`, `summary_index` and `type` of the objects that it stands in, and in some for every `id`.
+const DELTAS: [&str; 34] = [
     // OpenAI: chat completions, completions, responses.
     ".choices[].delta.content",
     ".choices[].delta.refusal",
@@ -42,6 +42,8 @@ const DELTAS: [&str; 33] = [
     ".delta.message.tool_calls.function.arguments",
     ".delta.content",
     ".token.text",
+    // AI SDK, beside `.delta`.
+    ".inputTextDelta",
     ".results[].generated_text",
 ];
 
@@ -72,6 +74,11 @@ const SIGNED: [&str; 8] = [
 
 /// Members that tell one text from another.
 const INDEXES: [&str; 4] = [".index", ".output_index", ".content_index", ".summary_index"];
+
+/// Members of an event that tell its text from others where it has no index: in the streams of AI SDK and AG-UI, and of what users say aloud to OpenAI.
+const IDS: [&str; 4] = [".id", ".messageId", ".toolCallId", ".item_id"];
+/// How types of such events end. In others an `id` may be that of the event.
+const TYPES_WITH_ID: [&str; 5] = ["-delta", "_CONTENT", "_ARGS", "_CHUNK", "_transcription.delta"];
 
 /// What a string or number at a path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +121,17 @@ pub(super) fn is_index(path: &[u8]) -> bool {
 /// True for a text whose members differ by it.
 pub(super) fn is_type(path: &[u8]) -> bool {
     path.ends_with(b".type") || path.ends_with(b".jsonPath")
+}
+
+/// True for a text that names the text of the event which it stands in.
+pub(super) fn is_id(path: &[u8]) -> bool {
+    let path = path.strip_prefix(b"[]").unwrap_or(path);
+    IDS.iter().any(|known| path == known.as_bytes())
+}
+
+/// True for the end of a type of events that have an id for their text.
+pub(super) fn has_id(end_of_type: &[u8]) -> bool {
+    TYPES_WITH_ID.iter().any(|known| end_of_type.ends_with(known.as_bytes()))
 }
 
 /// False for pieces that are tokens beside a text, never a text by themselves.

@@ -273,6 +273,77 @@ fn an_index_behind_the_text_tells_texts_apart_too() {
 }
 
 #[test]
+fn an_id_tells_texts_apart_where_there_is_no_index() {
+    // AI SDK, with members in any order, AG-UI, and what is said aloud to OpenAI.
+    type Event = fn(&str, &str) -> String;
+    let shapes: [(Event, &str, &str); 7] = [
+        (|text, id| format!(r#"{{"type":"text-delta","id":"{id}","delta":"{text}"}}"#), "/delta", "/id"),
+        (|text, id| format!(r#"{{"delta":"{text}","id":"{id}","type":"reasoning-delta"}}"#), "/delta", "/id"),
+        (|text, id| format!(r#"{{"id":"{id}","delta":"{text}","type":"text-delta"}}"#), "/delta", "/id"),
+        (
+            |text, id| {
+                format!(r#"{{"type":"tool-input-delta","toolCallId":"{id}","inputTextDelta":"{text}"}}"#)
+            },
+            "/inputTextDelta",
+            "/toolCallId",
+        ),
+        (
+            |text, id| format!(r#"{{"type":"TEXT_MESSAGE_CONTENT","messageId":"{id}","delta":"{text}"}}"#),
+            "/delta",
+            "/messageId",
+        ),
+        (
+            |text, id| format!(r#"{{"type":"TOOL_CALL_ARGS","toolCallId":"{id}","delta":"{text}"}}"#),
+            "/delta",
+            "/toolCallId",
+        ),
+        (
+            |text, id| {
+                format!(
+                    r#"{{"type":"conversation.item.input_audio_transcription.delta","event_id":"e","item_id":"{id}","content_index":0,"delta":"{text}"}}"#
+                )
+            },
+            "/delta",
+            "/item_id",
+        ),
+    ];
+    let text = "pay 4111 1111 1111 1111 now";
+    let of = |stream: &str, at: &str, id: &str, wanted: &str| {
+        let lines = stream.lines().filter_map(|line| line.strip_prefix("data: "));
+        let events = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).expect(line));
+        let wanted = events.filter(|event| event.pointer(id).unwrap() == wanted);
+        wanted.map(|event| event.pointer(at).unwrap().as_str().unwrap().to_owned()).collect::<String>()
+    };
+    for (event, at, id) in shapes {
+        for size in 1..text.len() {
+            let mut stream = String::new();
+            for piece in text.as_bytes().chunks(size) {
+                let piece = std::str::from_utf8(piece).unwrap();
+                stream += &format!("data: {}\n\ndata: {}\n\n", event(piece, "msg_1"), event("7 ", "msg_2"));
+            }
+            let out = masked_in(Format::Events, &[stream.as_bytes()]);
+            assert_eq!(of(&out, at, id, "msg_1"), "pay 4111 11** **** 1111 now", "{at} by {size}");
+            assert!(!of(&out, at, id, "msg_2").contains('*'));
+            let bytes: Vec<&[u8]> = stream.as_bytes().chunks(7).collect();
+            assert_eq!(masked_in(Format::Events, &bytes), out);
+        }
+    }
+}
+
+#[test]
+fn an_id_that_each_event_has_anew_parts_no_text() {
+    let event = |text: &str, n: usize| {
+        format!(
+            "data: {{\"type\":\"response.output_text.delta\",\"id\":\"{n}\",\"item_id\":\"i{n}\",\"output_index\":0,\"delta\":\"{text}\"}}\n\n"
+        )
+    };
+    let stream: String =
+        "4111 1111 1111 1111 ".split_inclusive(' ').enumerate().map(|(n, text)| event(text, n)).collect();
+    let out = masked_in(Format::Events, &[stream.as_bytes()]);
+    assert_eq!(joined(&out, "/delta", None), "4111 11** **** 1111 ");
+}
+
+#[test]
 fn arguments_that_gemini_streams_are_joined_each_by_its_path() {
     let event = |to: &str, other: &str| {
         format!(

@@ -9,7 +9,7 @@ use super::Reader;
 use super::command;
 use super::prepared::Prepared;
 use super::replies::Role;
-use crate::mask::{Rules, Shape, Value};
+use crate::mask::{Coding, Rules, Shape, Value};
 use crate::protocol::Edit;
 use crate::protocol::masked::Masking;
 use crate::protocol::values::{Heads, Layout, Need, Walk, Walks, text};
@@ -241,7 +241,10 @@ impl Up {
             kind::TINY => (UpStep::Parameter, Need::Pass(1)),
             kind::SHORT | kind::YEAR => (UpStep::Parameter, Need::Pass(2)),
             kind::LONG | kind::INT24 | kind::FLOAT => (UpStep::Parameter, Need::Pass(4)),
-            kind::LONGLONG | kind::DOUBLE => (UpStep::Parameter, Need::Pass(8)),
+            kind::LONGLONG => (UpStep::Parameter, Need::Value(8, text(Shape::Coded(Coding::LittleEndian)))),
+            kind::DOUBLE => {
+                (UpStep::Parameter, Need::Value(8, text(Shape::Coded(Coding::DoubleLittleEndian))))
+            }
             kind::DATE | kind::TIME | kind::DATETIME | kind::TIMESTAMP => (UpStep::DateLength, Need::Counted),
             kind::DECIMAL | kind::VARCHAR | kind::BIT | kind::JSON..=kind::GEOMETRY => {
                 (UpStep::Length, Need::Counted)
@@ -360,7 +363,11 @@ impl Layout for Down {
                 (DownStep::Rest, Need::Rest)
             }
             DownStep::Column => {
-                let column = self.column(shown).ok_or("a column's description is malformed")?;
+                let (column, character_set) =
+                    self.column(shown).ok_or("a column's description is malformed")?;
+                if !is_ascii_in(character_set) {
+                    return Err("rows are in a character set in which ASCII is not ASCII");
+                }
                 self.columns.push(column);
                 (DownStep::Rest, Need::Rest)
             }
@@ -401,16 +408,19 @@ impl Layout for Down {
 }
 
 impl Down {
-    fn column(&self, description: &[u8]) -> Option<Column> {
+    fn column(&self, description: &[u8]) -> Option<(Column, u16)> {
         let mut reader = Reader(description);
         let (_catalog, _schema, _table, _table_itself) =
             (reader.counted()?, reader.counted()?, reader.counted()?, reader.counted()?);
         let (name, itself) = (reader.counted()?, reader.counted()?);
-        // How long the rest is, the character set, how long a value is at most.
-        reader.take(1 + 2 + 4)?;
+        // How long the rest is.
+        reader.take(1)?;
+        let character_set = reader.take(2).map(|set| u16::from_le_bytes([set[0], set[1]]))?;
+        // How long a value is at most.
+        reader.take(4)?;
         let kind = reader.byte()?;
         let rules = self.rules.as_ref()?;
-        Some(Column { rule: rules.column(name).or_else(|| rules.column(itself)), kind })
+        Some((Column { rule: rules.column(name).or_else(|| rules.column(itself)), kind }, character_set))
     }
 
     /// A value of so many bytes.
@@ -460,6 +470,16 @@ impl Down {
     }
 }
 
+/// False for the collations of ucs2, utf16, utf16le and utf32, of MySQL and MariaDB: there, an unpadded one is 1024 further, and
+/// those of UCA 14 have blocks of 256 for each character set.
+fn is_ascii_in(collation: u16) -> bool {
+    match collation {
+        2560..3328 => false,
+        2048.. => true,
+        _ => !matches!(collation % 1024, 35 | 54..=56 | 60..=62 | 90 | 101..=124 | 128..=151 | 159..=183),
+    }
+}
+
 /// Types of columns.
 mod kind {
     pub(super) const DECIMAL: u8 = 0;
@@ -497,9 +517,11 @@ fn read_of(column: Column, binary: bool) -> Option<Value> {
         | kind::INT24
         | kind::FLOAT
         | kind::LONGLONG
-        | kind::DOUBLE => match binary {
-            true => (Shape::Binary, false),
-            false => (Shape::Number, true),
+        | kind::DOUBLE => match (binary, column.kind, whole) {
+            (true, kind::DOUBLE, None) => (Shape::Coded(Coding::DoubleLittleEndian), true),
+            (true, kind::LONGLONG | kind::LONG, None) => (Shape::Coded(Coding::LittleEndian), true),
+            (true, ..) => (Shape::Binary, false),
+            (false, ..) => (Shape::Number, true),
         },
         kind::DATE | kind::TIME | kind::DATETIME | kind::TIMESTAMP => match binary {
             true => (Shape::Binary, false),

@@ -1,6 +1,6 @@
 //! Columns by their types: how a mask reads a value, so that what it overwrites is still one of its type where that can be.
 
-use crate::mask::{Shape, Value};
+use crate::mask::{Coding, Shape, Value};
 
 /// A column of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +142,14 @@ const RANGES: [(u32, u32, u32); 6] = [
     (3926, 20, 4536),
 ];
 
+/// Types that are no text in binary: booleans, bytes, small and other numbers, points and lines, addresses, dates and times,
+/// identifiers, names of what the server has.
+const NO_TEXT: [u32; 40] = [
+    16, 17, 24, 26, 27, 28, 29, 600, 601, 603, 628, 700, 718, 774, 790, 829, 1082, 1083, 1114, 1184, 1186,
+    1266, 2202, 2203, 2204, 2205, 2206, 2950, 3220, 3361, 3402, 3734, 3769, 4089, 4096, 4191, 5017, 5069,
+    4600, 4601,
+];
+
 /// What stands in a value of a column.
 pub(super) fn form_of(column: Column) -> Form {
     let kind = column.kind;
@@ -182,6 +190,7 @@ pub(super) fn read_of(column: Column) -> Read {
 /// How values of a type are read that is no array and was made by nobody.
 fn known(column: Column) -> Option<Read> {
     let read = |shape, looks, prefix| Some(Read { shape, looks, prefix });
+    let number = |coding| if column.rule.is_some() { Shape::Binary } else { Shape::Coded(coding) };
     match (column.kind, column.binary) {
         // "char", name, text, xml, pg_node_tree, unknown, character, character varying, refcursor, cstring
         (18 | 19 | 25 | 142 | 194 | 705 | 1042 | 1043 | 1790 | 2275, _) => read(Shape::Text, true, 0),
@@ -203,51 +212,16 @@ fn known(column: Column) -> Option<Read> {
         (1082 | 1083 | 1114 | 1184 | 1186 | 1266 | 3908 | 3910 | 3912 | 4533..=4535, false) => {
             read(Shape::Date, false, 0)
         }
-        // How many digits there are, their weight, the sign and the scale stand before a numeric's.
-        (1700, true) => read(Shape::Binary, false, 8),
+        (20 | 21 | 23, true) => read(number(Coding::BigEndian), true, 0),
+        (701, true) => read(number(Coding::DoubleBigEndian), true, 0),
+        // How many digits there are, their weight, the sign and the scale stand before a numeric's, and stay.
+        (1700, true) if column.rule.is_some() => read(Shape::Binary, true, 8),
+        (1700, true) => read(number(Coding::Numeric), true, 0),
         // The family of an address, and how much of it counts; how many bits, points, numbers there are.
         (650 | 869 | 604 | 1560 | 1562 | 2970 | 5038, true) => read(Shape::Binary, false, 4),
         // A path is open or closed, and has so many points.
         (602, true) => read(Shape::Binary, false, 5),
-        // boolean, bytea, "numbers" of all kinds, points and lines, addresses, dates and times, uuid, names of what the server has.
-        (
-            16
-            | 17
-            | 20
-            | 21
-            | 23
-            | 24
-            | 26..=29
-            | 600
-            | 601
-            | 603
-            | 628
-            | 700
-            | 701
-            | 718
-            | 774
-            | 790
-            | 829
-            | 1082
-            | 1083
-            | 1114
-            | 1184
-            | 1186
-            | 1266
-            | 2202..=2206
-            | 2950
-            | 3220
-            | 3361
-            | 3402
-            | 3734
-            | 3769
-            | 4089
-            | 4096
-            | 4191
-            | 5017
-            | 5069,
-            true,
-        ) => read(Shape::Binary, false, 0),
+        (kind, true) if NO_TEXT.contains(&kind) => read(Shape::Binary, false, 0),
         _ => None,
     }
 }

@@ -106,11 +106,15 @@ async def messages(request: dict, send):
 
 
 async def responses(request: dict, send):
-    """OpenAI's Responses API: its words stand in `instructions`; the last events repeat the whole text."""
-    words = json.loads(request["instructions"])
+    """OpenAI's Responses API: its words stand in `instructions` or the first message; the last events repeat the whole text."""
+    words = json.loads(request.get("instructions") or request["input"][0]["content"])
+    text = "".join(words)
     part = {"type": "output_text", "annotations": [], "logprobs": []}
     item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed"}
-    whole = item | {"content": [part | {"text": "".join(words)}]}
+    whole = item | {"content": [part | {"text": text}]}
+    if request.get("tools"):
+        item = {"id": "fc_1", "type": "function_call", "call_id": "call_1", "name": "note", "status": "completed"}
+        whole = item | {"arguments": text}
     frame = {"id": "resp_1", "object": "response", "created_at": 1, "model": request["model"], "tools": [], "tool_choice": "auto"}
     frame |= {"parallel_tool_calls": True, "status": "completed", "instructions": None, "error": None, "incomplete_details": None}
     frame |= {"metadata": {}, "temperature": 1.0, "top_p": 1.0}
@@ -120,15 +124,19 @@ async def responses(request: dict, send):
     if not request.get("stream"):
         return await answer(send, json.dumps(done))
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
-    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
-    text = "".join(words)
-    begun = item | {"status": "in_progress", "content": []}
+    place = {"item_id": item["id"], "output_index": 0}
+    begun = item | {"status": "in_progress"} | ({"arguments": ""} if request.get("tools") else {"content": []})
     told = [{"type": "response.created", "response": frame | {"status": "in_progress", "output": []}}]
     told += [{"type": "response.output_item.added", "output_index": 0, "item": begun}]
-    told += [{"type": "response.content_part.added", "part": part | {"text": ""}} | place]
-    told += [{"type": "response.output_text.delta", "delta": word, "logprobs": []} | place for word in words]
-    told += [{"type": "response.output_text.done", "text": text, "logprobs": []} | place]
-    told += [{"type": "response.content_part.done", "part": part | {"text": text}} | place]
+    if request.get("tools"):
+        told += [{"type": "response.function_call_arguments.delta", "delta": word} | place for word in words]
+        told += [{"type": "response.function_call_arguments.done", "arguments": text, "name": "note"} | place]
+    else:
+        place |= {"content_index": 0}
+        told += [{"type": "response.content_part.added", "part": part | {"text": ""}} | place]
+        told += [{"type": "response.output_text.delta", "delta": word, "logprobs": []} | place for word in words]
+        told += [{"type": "response.output_text.done", "text": text, "logprobs": []} | place]
+        told += [{"type": "response.content_part.done", "part": part | {"text": text}} | place]
     told += [{"type": "response.output_item.done", "output_index": 0, "item": whole}]
     told += [{"type": "response.completed", "response": done}]
     for number, event in enumerate(told):

@@ -155,6 +155,38 @@ fn binary_rows_are_masked_value_by_value() {
 }
 
 #[test]
+fn numbers_in_binary_rows_are_read_in_decimal() {
+    let columns =
+        [column("a", "a", kind::LONGLONG), column("b", "b", kind::DOUBLE), column("c", "c", kind::LONG)];
+    let row = |integer: u64, double: f64| {
+        [&[0, 0][..], &integer.to_le_bytes(), &double.to_le_bytes(), &4711u32.to_le_bytes()].concat()
+    };
+    let card = 4_111_111_111_111_111_u64;
+    let sent = [row(card, card as f64), row(card + 1, 4711.5), row(u64::MAX, f64::NAN)];
+    let masked = [row(0, 0.0), sent[1].clone(), sent[2].clone()];
+    assert_down(EXECUTE, &answer(&columns, &sent), &answer(&columns, &masked));
+}
+
+#[test]
+fn rows_in_a_character_set_in_which_ascii_is_not_ascii_do_not_pass() {
+    let rows = |set: u16| {
+        let mut described = column("a", "a", 253);
+        let at = described.len() - 12;
+        described[at..at + 2].copy_from_slice(&set.to_le_bytes());
+        answer(&[described], &[counted(&[b"4111111111111111"])])
+    };
+    // utf16, utf16le, ucs2, utf32, their binary and their unpadded ones, and those of MariaDB's latest collations.
+    for set in [54, 55, 56, 62, 35, 90, 60, 61, 101, 183, 1024 + 54, 1024 + 90, 2570, 2820, 3075] {
+        let passed = run(&mut masks(Mode::Mask), QUERY, &rows(set), &[]);
+        assert!(passed.is_err_and(|fault| fault.contains("character set")), "{set}");
+    }
+    // latin1, utf8, utf8mb4, gbk, none, and of MariaDB's latest.
+    for set in [8, 33, 45, 255, 28, 63, 1024 + 45, 2304] {
+        assert!(run(&mut masks(Mode::Mask), QUERY, &rows(set), &[]).is_ok(), "{set}");
+    }
+}
+
+#[test]
 fn errors_are_texts_and_statements_stay_sql() {
     let error =
         |mail: &str| packet(1, format!("\u{1}#42000near {mail}").replacen('\u{1}', "\u{1}", 1).as_bytes());

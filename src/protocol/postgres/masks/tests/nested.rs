@@ -161,3 +161,36 @@ fn booleans_and_networks_stay_some() {
         assert_down(&["salary"], QUERY, &down, &[&head[..], &row(&[Some(masked)])].concat());
     }
 }
+
+#[test]
+fn numbers_in_binary_are_read_in_decimal() {
+    let card = 4_111_111_111_111_111_i64;
+    let numeric = |digits: &[u16], weight: u16| {
+        let head = [digits.len() as u16, weight, 0, 2].map(u16::to_be_bytes).concat();
+        [head, digits.iter().flat_map(|digit| digit.to_be_bytes()).collect()].concat()
+    };
+    let integer = |low: i64| [&[0x12][..], &sized(&low.to_be_bytes())].concat();
+    let text = b"4111111111111111";
+    assert_values(
+        &[],
+        &[
+            ("a", 20, card.to_be_bytes().to_vec(), vec![0; 8]),
+            ("a", 20, (-card).to_be_bytes().to_vec(), vec![0; 8]),
+            ("a", 20, (card + 1).to_be_bytes().to_vec(), (card + 1).to_be_bytes().to_vec()),
+            ("a", 20, text[..8].to_vec(), text[..8].to_vec()),
+            ("a", 701, (card as f64).to_be_bytes().to_vec(), vec![0; 8]),
+            ("a", 701, 4711.5f64.to_be_bytes().to_vec(), 4711.5f64.to_be_bytes().to_vec()),
+            ("a", 1700, numeric(&[4111, 1111, 1111, 1111], 3), numeric(&[0, 0, 0, 0], 3)),
+            (
+                "a",
+                1700,
+                numeric(&[4111, 1111, 1111, 1111, 5000], 3),
+                numeric(&[4111, 1111, 1111, 1111, 5000], 3),
+            ),
+            ("a", 1700, numeric(&[4711, 5000], 0), numeric(&[4711, 5000], 0)),
+            ("a", 1700, numeric(&[], 0), numeric(&[], 0)),
+            ("a", 3926, integer(card), integer(0)),
+            ("a", 1016, array(20, &[&card.to_be_bytes(), &[0, 7]]), array(20, &[&[0; 8], &[0, 7]])),
+        ],
+    );
+}
