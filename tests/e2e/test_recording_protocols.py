@@ -1,7 +1,10 @@
 """Every protocol through a gateway that records: what its client sent and got, byte for byte, is what an auditor reads."""
 
+import html
+import html.parser
 import json
 import os
+import re
 import socket
 import ssl
 import struct
@@ -453,6 +456,58 @@ def test_the_report_counts_a_connection_of_several_people_under_each(place, worl
         sessions = [one for line in population for one in line["people"] if one["subject"] == person]
         assert (row["sessions"], row["shared"]) == (len(sessions), 1) and row["requests"] == sum(one["requests"] for one in sessions), row
         assert all(person in (tmp_path / "report" / name).read_text() for name in ("report.html", "report.md"))
+
+
+class Shown(html.parser.HTMLParser):
+    """The words that a page shows."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.hidden, self.words = 0, []
+        self.feed(page)
+
+    def handle_starttag(self, tag, _):
+        self.hidden += tag in ("style", "title", "script")
+
+    def handle_endtag(self, tag):
+        self.hidden -= tag in ("style", "title", "script")
+
+    def handle_data(self, data):
+        self.words += [] if self.hidden else data.split()
+
+
+def printed(page, pdf, profile):
+    """Prints a page as a browser does; gives each page's size and its words with their places."""
+    words = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--no-pdf-header-footer", f"--print-to-pdf={pdf}", page.as_uri()]
+    run(words, 90)
+    found = run(["pdftotext", "-bbox", str(pdf), "-"]).stdout.decode()
+    word = r'<word xMin="([\d.-]+)" yMin="([\d.-]+)" xMax="([\d.-]+)" yMax="([\d.-]+)">(.*?)</word>'
+    for width, height, inner in re.findall(r'<page width="([\d.]+)" height="([\d.]+)">(.*?)</page>', found, re.S):
+        yield (float(width), float(height)), [([float(n) for n in place], html.unescape(text)) for *place, text in re.findall(word, inner)]
+
+
+def test_the_report_prints_as_pdf_with_every_word_of_it_within_the_pages(place, tmp_path):
+    bridge = place.bridge("raw", machine=True)
+    talk(bridge, b"printed", until_got=b"printed")
+    session, *_ = place.recorded(bridge, route="raw")
+    here, out = place.recordings, tmp_path / "report"
+    made = staunch("evidence", "--from", "1h", "--sample", "25", "--seed", "4711", "-d", str(here.folder), "--identity", here.identity, "-o", str(out))
+    assert made.returncode == 0, made
+    pages = list(printed(out / "report.html", tmp_path / "report.pdf", tmp_path / "profile"))
+    for (width, height), words in pages:
+        assert words, "an empty page"
+        for (left, top, right, bottom), word in words:
+            assert 0 <= left and right <= width and 0 <= top and bottom <= height, (word, left, top, right, bottom)
+    # Long names go over lines: in the order in which the cells were printed they stand together.
+    whole = "".join(run(["pdftotext", "-raw", str(tmp_path / "report.pdf"), "-"]).stdout.decode().split())
+    shown = Shown((out / "report.html").read_text()).words
+    missing = [word for word in shown if word not in whole]
+    assert len(pages) > 1 and len(shown) > 500 and not missing, missing
+    report = json.loads((out / "report.json").read_text())
+    sample = [one["session"] for one in report["sample"]["sessions"]]
+    assert session["session"] in sample or len(sample) == 25, report["sample"]
+    figures = [str(figure) for name, figure in report["totals"].items() if isinstance(figure, int) and not name.startswith("bytes")]
+    assert len(figures) > 3 and all(word in whole for word in [*sample, *figures, report["gateway"]]), report
 
 
 # --- all of it ----------------------------------------------------------------------------------------------------
