@@ -85,8 +85,9 @@ fn port(protocol: Protocol, is_plain: bool) -> u16 {
         Protocol::Mysql => 3306,
         Protocol::Redis => 6379,
         Protocol::Http1 | Protocol::Http2 if is_plain => 80,
-        Protocol::Raw if is_plain => 9,
-        Protocol::Http1 | Protocol::Http2 | Protocol::Raw => 443,
+        Protocol::Http1 | Protocol::Http2 => 443,
+        // Discard (RFC 863): nobody looks for HTTP in it.
+        Protocol::Raw => 9,
     }
 }
 
