@@ -10,7 +10,10 @@ use http::{HeaderMap, Request, Response};
 use hyper::body::Bytes;
 use staunch::policy::OnExpiry;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -345,4 +348,137 @@ async fn enough_refusals_before_a_permit_end_the_connection_and_one_permit_ends_
         assert_eq!(response.await.unwrap().status(), 200);
     };
     beside(&http, echo, test).await;
+}
+
+/// How an upstream leaves that has sent all of its answer.
+#[derive(Clone, Copy, Debug)]
+enum Leaving {
+    CloseNotify,
+    Fin,
+    Reset,
+}
+
+/// A refusal's body took window of which the upstream does not know, so that the end of its answer waits for credit.
+#[tokio::test]
+async fn an_upstream_that_leaves_while_its_answer_waits_for_credit_takes_nothing_of_it_along() {
+    for leaving in [Leaving::CloseNotify, Leaving::Fin, Leaving::Reset] {
+        for ends in [true, false] {
+            let http = Http::start(wish()).await;
+            let ask = async {
+                let mut client = http.connect("h2").await;
+                let asked = [
+                    &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
+                    &frame(SETTINGS, 0, 0, &[]),
+                    &frame(HEADERS, END_STREAM | END_HEADERS, 1, &get_block("a.b.c")),
+                    &frame(HEADERS, END_STREAM | END_HEADERS, 3, &get_block(&http.token(60))),
+                ];
+                client.write_all(&asked.concat()).await.unwrap();
+                client
+            };
+            let both = async { tokio::join!(ask, answer(&http, ends)) };
+            let (mut client, upstream) = timeout(SOON, both).await.unwrap();
+            let (mut debt, mut got, mut last) = (0, 0, 0);
+            while debt == 0 || got + debt < WINDOW {
+                match timeout(SOON, read_frame(&mut client)).await.unwrap() {
+                    (DATA, _, 1, payload) => debt += payload.len(),
+                    (DATA, flags, 3, payload) => (got, last) = (got + payload.len(), flags),
+                    (RST_STREAM | GOAWAY, _, stream, payload) => panic!("{leaving:?}: {stream} {payload:?}"),
+                    _ => {}
+                }
+            }
+            assert_eq!(last, 0, "{leaving:?}: there is more");
+            leave(upstream, leaving).await;
+            // Credit of one octet at a time: each goes on to an upstream that is gone.
+            while got < WINDOW {
+                client.write_all(&frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])).await.unwrap();
+                let (kind, flags, stream, payload) = timeout(SOON, read_frame(&mut client)).await.unwrap();
+                assert_eq!((kind, stream, payload.len()), (DATA, 3, 1), "{leaving:?}: {got}");
+                (got, last) = (got + 1, flags);
+            }
+            match ends {
+                true => assert_eq!(last, END_STREAM, "{leaving:?}"),
+                false => loop {
+                    let (kind, _, stream, _) = timeout(SOON, read_frame(&mut client)).await.unwrap();
+                    if kind == RST_STREAM {
+                        break assert_eq!(stream, 3, "{leaving:?}");
+                    }
+                },
+            }
+        }
+    }
+}
+
+const WINDOW: usize = 65_535;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = &(payload.len() as u32).to_be_bytes()[1..];
+    [length, &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A GET's header block, in literals.
+fn get_block(token: &str) -> Vec<u8> {
+    let mut block = vec![0x82, 0x84, 0x87, 0x01, 10];
+    block.extend_from_slice(b"route.test");
+    let value = format!("Bearer {token}");
+    block.extend_from_slice(&[0x0f, 8, 0x7f]);
+    // Lengths from 127 on go on in septets (RFC 7541 section 5.1).
+    let rest = value.len().checked_sub(127);
+    match rest {
+        None => *block.last_mut().unwrap() = value.len() as u8,
+        Some(rest) => block.extend_from_slice(&[0x80 | (rest % 128) as u8, (rest / 128) as u8]),
+    }
+    block.extend_from_slice(value.as_bytes());
+    block
+}
+
+async fn read_frame(from: &mut (impl AsyncRead + Unpin)) -> (u8, u8, u32, Vec<u8>) {
+    let mut head = [0; 9];
+    from.read_exact(&mut head).await.unwrap();
+    let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+    from.read_exact(&mut payload).await.unwrap();
+    (head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload)
+}
+
+/// The upstream: takes the request and answers with as much as the window allows.
+async fn answer(http: &Http, ends: bool) -> TlsStream<TcpStream> {
+    let mut preface = [0; 24];
+    let mut tls = loop {
+        let mut tls = http.rig.accept().await;
+        // Before the first request the gateway asks what the upstream speaks, and leaves.
+        if tls.read_exact(&mut preface).await.is_ok() {
+            break tls;
+        }
+    };
+    let stream = loop {
+        if let (HEADERS, _, stream, _) = read_frame(&mut tls).await {
+            break stream;
+        }
+    };
+    let mut said = [frame(SETTINGS, 0, 0, &[]), frame(HEADERS, END_HEADERS, stream, &[0x88])].concat();
+    for _ in 0..3 {
+        said.extend(frame(DATA, 0, stream, &[1; 16_384]));
+    }
+    said.extend(frame(DATA, 0, stream, &[1; 8_000]));
+    tls.write_all(&said).await.unwrap();
+    // In a record of its own: who has passed on some of it has read all of it.
+    let last = frame(DATA, if ends { END_STREAM } else { 0 }, stream, &[2; WINDOW - 3 * 16_384 - 8_000]);
+    tls.write_all(&last).await.unwrap();
+    tls.flush().await.unwrap();
+    tls
+}
+
+async fn leave(mut tls: TlsStream<TcpStream>, leaving: Leaving) {
+    match leaving {
+        Leaving::CloseNotify => tls.shutdown().await.unwrap(),
+        Leaving::Fin => {}
+        Leaving::Reset => tls.get_ref().0.set_zero_linger().unwrap(),
+    }
 }

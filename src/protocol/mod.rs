@@ -429,6 +429,8 @@ pub trait Http {
     fn wants_up(&self) -> bool;
     /// True when `down` with an empty edit would emit something now.
     fn wants_down(&self) -> bool;
+    /// True while something that the upstream sent waits for the client's credit.
+    fn holds_down(&self) -> bool;
     /// The client ended its direction cleanly (close_notify). `Err`: in the middle of a message.
     fn up_ended(&mut self) -> Result<(), Fault>;
     /// The upstream ended its direction cleanly (close_notify). `Err`: in the middle of a message.

@@ -78,6 +78,11 @@ pub trait Traffic {
     fn ending(&mut self, _: Direction) {}
     /// The source of that direction sent close_notify, and all before it was taken. `Err`: it may not end here.
     fn ended(&mut self, direction: Direction) -> Result<(), Close>;
+    /// True while something that came from the source of that direction waits for a word of the sink's. The source's end, of
+    /// whatever kind, counts once it does not any more, and what is for an upstream that is gone is dropped until then.
+    fn holds_back(&self, _: Direction) -> bool {
+        false
+    }
     /// True when the source of that direction may go away without close_notify just now; otherwise that is a truncation.
     fn tolerates_eof(&self, direction: Direction) -> bool;
     /// True while what is under way is for a client that still reads: there is no use in it once that is gone.

@@ -27,6 +27,8 @@ pub(super) struct Half {
     ending: bool,
     /// The source is gone without close_notify.
     pub(super) cut: bool,
+    /// The sink is gone, while what it said before still waits for the source: what is for it is dropped.
+    deaf: bool,
     /// The traffic asked to write in this poll and wrote nothing.
     pub(super) mute: bool,
     /// Everything was written, and close_notify was sent.
@@ -118,6 +120,9 @@ impl<T: Traffic> Pump<'_, T> {
                 if self.half.may_write_own() && self.traffic.wants(self.direction) {
                     continue;
                 }
+                if self.traffic.holds_back(self.direction) {
+                    return Ok(());
+                }
                 self.traffic.ended(self.direction)?;
                 self.sink.queue_close().map_err(|fault| self.sink_fault(fault))?;
                 self.half.ending = true;
@@ -132,10 +137,15 @@ impl<T: Traffic> Pump<'_, T> {
 
     /// True when nothing is left to write, and the sink was told so if nothing will follow.
     fn flush(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, Ended> {
+        if self.half.deaf {
+            return Ok(true);
+        }
         let polled = if self.half.ending { self.sink.poll_finish(cx) } else { self.sink.poll_flush(cx) };
         match polled {
             Poll::Ready(written) => {
-                written.map_err(|e| self.sink_fault(e.into()))?;
+                if let Err(error) = written {
+                    self.on_write_error(error)?;
+                }
                 self.half.stalled = None;
                 self.half.large = None;
                 scratch.take_back(self.sink.unsent_buffer());
@@ -239,7 +249,14 @@ impl<T: Traffic> Pump<'_, T> {
                     filled += n;
                     full = filled == end;
                 }
-                Poll::Ready(Err(error)) => return Err(self.source_fault(error.into())),
+                Poll::Ready(Err(error)) => {
+                    if !self.traffic.holds_back(self.direction) {
+                        return Err(self.source_fault(error.into()));
+                    }
+                    // To whoever reads on it looks like an end.
+                    self.half.cut = true;
+                    return self.on_source_eof();
+                }
                 Poll::Pending => {
                     self.keep(scratch, &read[..kept]);
                     return Ok(Batch::Dry);
@@ -367,14 +384,17 @@ impl<T: Traffic> Pump<'_, T> {
 
     /// Writes what was sealed in place; what the sink does not take is kept as it is.
     fn write_run(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch, run: &[u8]) -> Result<(), Ended> {
-        if run.is_empty() {
+        if run.is_empty() || self.half.deaf {
             return Ok(());
         }
         let mut written = 0;
         if self.sink.unsent() == 0 {
             match self.sink.poll_write_sealed(cx, run) {
                 Poll::Ready(Ok(n)) => written = n,
-                Poll::Ready(Err(error)) => return Err(self.sink_fault(error.into())),
+                Poll::Ready(Err(error)) => {
+                    self.on_write_error(error)?;
+                    written = run.len();
+                }
                 Poll::Pending => {}
             }
         }
@@ -383,13 +403,16 @@ impl<T: Traffic> Pump<'_, T> {
     }
 
     fn queue_run(&mut self, scratch: &mut Scratch, sealed: &[u8]) {
-        if !sealed.is_empty() {
+        if !sealed.is_empty() && !self.half.deaf {
             scratch.lend(self.sink.unsent_buffer(), sealed.len().max(MAX_HELD));
             self.sink.queue_sealed(sealed);
         }
     }
 
     fn queue(&mut self, scratch: &mut Scratch, plaintext: &[u8]) -> Result<(), Ended> {
+        if self.half.deaf {
+            return Ok(());
+        }
         scratch.lend(self.sink.unsent_buffer(), MAX_HELD);
         if let Err(fault) = self.sink.queue(plaintext) {
             if self.half.tap.is_some() {
@@ -427,6 +450,9 @@ impl<T: Traffic> Pump<'_, T> {
 
     /// The source ended without close_notify.
     fn on_source_eof(&mut self) -> Result<Batch, Ended> {
+        if self.traffic.holds_back(self.direction) {
+            return Ok(Batch::Dry);
+        }
         if self.half.cut {
             return Err(self.source_fault(LegFault::Truncated));
         }
@@ -437,6 +463,16 @@ impl<T: Traffic> Pump<'_, T> {
             self.source.rx.closed = true;
         }
         Ok(Batch::More)
+    }
+
+    /// The sink is gone. Unless what it said before still waits for the other side, this ends the session.
+    fn on_write_error(&mut self, error: std::io::Error) -> Result<(), Ended> {
+        if self.direction == Direction::Down || !self.traffic.holds_back(Direction::Down) {
+            return Err(self.sink_fault(error.into()));
+        }
+        self.sink.discard_unsent();
+        self.half.deaf = true;
+        Ok(())
     }
 
     fn source_fault(&mut self, fault: LegFault) -> Ended {

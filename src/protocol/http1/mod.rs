@@ -361,6 +361,10 @@ impl Http for Http1 {
         self.answer_is_next() || !self.released_down.is_empty()
     }
 
+    fn holds_down(&self) -> bool {
+        false
+    }
+
     fn up_ended(&mut self) -> Result<(), Fault> {
         self.client_left = true;
         let whole = match &self.client {

@@ -335,6 +335,10 @@ impl Http for Http2 {
         self.upstream.at_boundary() && (unacknowledged || !self.to_client.is_empty() || self.has_released())
     }
 
+    fn holds_down(&self) -> bool {
+        !self.dead && !self.held_down.is_empty()
+    }
+
     fn up_ended(&mut self) -> Result<(), Fault> {
         self.ended(Culprit::Client, Ended::ByClient)
     }

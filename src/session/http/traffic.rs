@@ -163,6 +163,10 @@ impl Traffic for HttpTraffic {
         Ok(())
     }
 
+    fn holds_back(&self, direction: Direction) -> bool {
+        direction == Direction::Down && self.http.http_ref().holds_down()
+    }
+
     fn tolerates_eof(&self, _: Direction) -> bool {
         let http = self.http.http_ref();
         http.in_flight() == 0 && !http.is_tunnel()
