@@ -202,7 +202,7 @@ def test_a_disk_that_stalls_holds_up_who_is_strictly_recorded_and_nobody_else_of
         assert took > 1.9 and len(beside) > 10 and set(beside) == {100}, (took, beside)
         got += ask(connection, 100)
     if durability == "process":
-        assert counted(gateway, "disk_stalls") >= 1
+        assert counted(gateway, "staunch_recording_disk_stalls_total") >= 1
     session = complete(here, route="raw")[0]
     assert session["state"] == "complete", session
     assert len(got) == 500 and (here.plane(session, "up"), here.plane(session, "down")) == (got, got)
@@ -268,14 +268,14 @@ def test_async_on_a_disk_that_fails_goes_on_and_counts(parts_, start):
         assert len(ask(connection)) == 16_384
         with injected(gateway, "pwritev:error=EIO:when=3+"):
             # What is recorded later waits in a queue: the disk fails until it was counted, and nobody who speaks is held up.
-            until(lambda: len(ask(connection)) == 16_384 and counted(gateway, "lost_bytes") > 100_000, every=0)
+            until(lambda: len(ask(connection)) == 16_384 and counted(gateway, "staunch_recording_lost_bytes_total") > 100_000, every=0)
         assert len(ask(connection)) == 16_384
     gateway.line("session closed", route="raw")
-    assert counted(gateway, "damaged_segments") >= 1
+    assert counted(gateway, "staunch_recording_damaged_segments_total") >= 1
 
 
 def counted(gateway, name: str) -> int:
-    return int(re.search(rf"staunch_recording_{name}_total (\d+)", gateway.metrics())[1])
+    return int(re.search(rf"^{name} (\d+)$", gateway.metrics(), re.M)[1])
 
 
 def test_a_disk_that_fills_while_many_speak_holds_all_that_anybody_saw(parts_, start, tmp_path):
