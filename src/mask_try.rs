@@ -233,9 +233,13 @@ fn guess(body: &[u8]) -> Format {
 /// The body as it would arrive: an event at a time, or a few bytes.
 fn split(body: &[u8], format: Format) -> Vec<&[u8]> {
     match format {
-        Format::Text | Format::Form | Format::Frames | Format::Grpc | Format::Values => {
-            body.chunks(16).collect()
-        }
+        Format::Text
+        | Format::Form
+        | Format::Frames
+        | Format::Grpc
+        | Format::Message
+        | Format::Parts
+        | Format::Values => body.chunks(16).collect(),
         Format::Json => body.split_inclusive(|byte| *byte == b'\n').collect(),
         Format::Events => {
             let (mut pieces, mut from) = (Vec::new(), 0);

@@ -19,6 +19,10 @@ pub(super) struct Grpc {
     /// It is compressed or too long: passed over, which is a fault unless masks only count.
     skips: bool,
     message: Vec<u8>,
+    /// Where the message stands.
+    wire: u64,
+    /// The body is one message, without a head.
+    is_bare: bool,
     values: Values,
     pub(super) messages: u64,
     pub(super) fault: Option<&'static str>,
@@ -30,7 +34,7 @@ const HEAD: usize = 5;
 const COMPRESSED: u8 = 1;
 /// Messages within each other.
 const MAX_DEPTH: usize = 32;
-const TOO_LONG: &str = "a gRPC message is longer than what may be held";
+const TOO_LONG: &str = "a message of protocol buffers is longer than what may be held";
 
 impl Grpc {
     pub(super) fn new() -> Self {
@@ -41,14 +45,25 @@ impl Grpc {
             left: 0,
             skips: false,
             message: Vec::new(),
+            wire: 0,
+            is_bare: false,
             values: Values::new(),
             messages: 0,
             fault: None,
         }
     }
 
+    /// A body that is one message.
+    pub(super) fn bare() -> Self {
+        Grpc { is_bare: true, ..Grpc::new() }
+    }
+
     pub(super) fn feed(&mut self, mut bytes: &[u8], mut wire: u64, rules: &Rules, found: &mut Found) {
         while !bytes.is_empty() {
+            if self.is_bare && self.have == 0 {
+                (self.have, self.left) = (HEAD, usize::MAX);
+                (self.head_wire, self.wire) = (wire, wire);
+            }
             if self.have < HEAD {
                 if self.have == 0 {
                     self.head_wire = wire;
@@ -58,10 +73,15 @@ impl Grpc {
                 self.have += taken;
                 (bytes, wire) = (&bytes[taken..], wire + taken as u64);
                 if self.have == HEAD {
+                    self.wire = wire;
                     self.begin();
                 }
             } else {
                 let taken = self.left.min(bytes.len());
+                if self.is_bare && self.message.len() + taken > MAX_HELD_BYTES {
+                    self.fault = self.fault.or(Some(TOO_LONG));
+                    self.skips = true;
+                }
                 if !self.skips {
                     self.message.extend_from_slice(&bytes[..taken]);
                 }
@@ -79,7 +99,7 @@ impl Grpc {
         self.left = u32::from_be_bytes(length) as usize;
         self.message.clear();
         let fault = match flag & COMPRESSED {
-            COMPRESSED => Some("a gRPC message is compressed"),
+            COMPRESSED => Some("a message is compressed"),
             _ => (self.left > MAX_HELD_BYTES - HEAD).then_some(TOO_LONG),
         };
         self.skips = fault.is_some();
@@ -89,7 +109,7 @@ impl Grpc {
     /// A message is whole, or nothing more of it comes.
     fn look(&mut self, rules: &Rules, found: &mut Found) {
         let message = std::mem::take(&mut self.message);
-        self.content(&message, self.head_wire + HEAD as u64, 0, rules, found);
+        self.content(&message, self.wire, 0, rules, found);
         self.message = message;
         self.message.clear();
         (self.have, self.skips) = (0, false);
@@ -129,7 +149,7 @@ impl Grpc {
         self.message.clear();
         if !passes {
             self.fault =
-                self.fault.or(Some("a gRPC message did not become whole in the time that it may be held"));
+                self.fault.or(Some("a message did not become whole in the time that it may be held"));
         }
         1
     }

@@ -35,6 +35,14 @@ impl Magic {
         if let Some((_, fault)) = KNOWN.iter().find(|(known, _)| seen.starts_with(known)) {
             return Err(fault);
         }
+        let is_ascii = |byte: u8| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n');
+        if let [a, 0, b, 0] | [0, a, 0, b] = self.seen
+            && self.length == LONGEST
+            && is_ascii(a)
+            && is_ascii(b)
+        {
+            return Err("a body is in UTF-16 and does not say so");
+        }
         match self.has_syntax && seen.contains(&0) {
             true => Err("a body is in characters of several bytes and does not say so"),
             false => Ok(()),

@@ -1,6 +1,6 @@
 //! Server-sent events: the values of `data`, each a JSON text or a piece of plain text (WHATWG HTML section 9.2).
 //!
-//! Comments, and the fields `event`, `id` and `retry`, are not looked at.
+//! Comments, and the fields `event`, `id` and `retry`, are not looked at, unless the body only looks like an event stream.
 
 use super::blank::Blank;
 use super::json::Json;
@@ -24,6 +24,8 @@ pub(super) struct Sse {
     joins: bool,
     json: Json,
     text: Lane,
+    /// What stands in all other lines, where that is looked at.
+    others: Option<Lane>,
     pub(super) events: u64,
 }
 
@@ -59,7 +61,26 @@ impl Sse {
             joins: false,
             json: Json::new(),
             text: Lane::new(Fill::Text),
+            others: None,
             events: 0,
+        }
+    }
+
+    /// A body that only begins as an event stream does: all of it is looked at.
+    pub(super) fn probable() -> Self {
+        Sse { others: Some(Lane::new(Fill::Text)), ..Sse::new() }
+    }
+
+    /// Bytes that [`Sse::begins`] wants to see at most.
+    pub(super) const LONGEST_FIELD: usize = 6;
+
+    /// Whether a body that begins so is an event stream; `None`: what follows says it.
+    pub(super) fn begins(first: &[u8]) -> Option<bool> {
+        const FIELDS: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b":"];
+        match FIELDS.iter().any(|field| first.starts_with(field)) {
+            true => Some(true),
+            false if FIELDS.iter().any(|field| field.starts_with(first)) => None,
+            false => Some(false),
         }
     }
 
@@ -83,6 +104,9 @@ impl Sse {
                 continue;
             }
             if byte == b'\n' || byte == b'\r' {
+                if let (Some(others), Line::Other | Line::Name(_)) = (&mut self.others, self.line) {
+                    others.push(&bytes[at..at + 1], wire + at as u64);
+                }
                 self.cr = byte == b'\r';
                 self.end_line(rules, found);
                 at += 1;
@@ -95,6 +119,9 @@ impl Sse {
                         Some(expected) if *expected == byte => Line::Name(seen + 1),
                         _ => Line::Other,
                     };
+                    if let Some(others) = &mut self.others {
+                        others.push(&bytes[at..at + 1], wire + at as u64);
+                    }
                     at += 1;
                 }
                 Line::Space => {
@@ -105,6 +132,8 @@ impl Sse {
                     let end = memchr::memchr2(b'\n', b'\r', &bytes[at..]).map_or(bytes.len(), |end| at + end);
                     if self.line == Line::Data {
                         self.data(&bytes[at..end], wire + at as u64, rules, found);
+                    } else if let Some(others) = &mut self.others {
+                        others.push(&bytes[at..end], wire + at as u64);
                     }
                     at = end;
                 }
@@ -112,6 +141,9 @@ impl Sse {
         }
         if self.event == Event::Text {
             self.text.scan(rules, false, found);
+        }
+        if let Some(others) = &mut self.others {
+            others.scan(rules, false, found);
         }
     }
 
@@ -173,16 +205,21 @@ impl Sse {
         }
         self.json.finish(rules, found);
         self.text.scan(rules, true, found);
+        if let Some(others) = &mut self.others {
+            others.scan(rules, true, found);
+        }
     }
 
     pub(super) fn hold(&self) -> Option<Held> {
-        self.json.hold().into_iter().chain(self.text.hold()).chain(self.blank.hold()).min()
+        let others = self.others.as_ref().and_then(Lane::hold);
+        self.json.hold().into_iter().chain(self.text.hold()).chain(self.blank.hold()).chain(others).min()
     }
 
     pub(super) fn force(&mut self, passes: bool, rules: &Rules, found: &mut Found) -> u32 {
         if self.blank.hold().is_some() {
             self.begin(false);
         }
-        self.json.force(passes, rules, found) + self.text.force(passes, found)
+        let others = self.others.as_mut().map_or(0, |others| others.force(passes, found));
+        self.json.force(passes, rules, found) + self.text.force(passes, found) + others
     }
 }

@@ -38,6 +38,10 @@ pub enum Format {
     Frames,
     /// gRPC messages.
     Grpc,
+    /// One message of protocol buffers.
+    Message,
+    /// Parts, each with a head (`multipart/*`): a text of which lines may begin JSON.
+    Parts,
     /// Values that a protocol delimits, each begun with [`Stream::begin_value`].
     Values,
 }
@@ -72,6 +76,8 @@ pub struct Stream {
     magic: Option<Magic>,
     /// Bytes at hand that passed between what was released and what was held behind them.
     skipped: u64,
+    /// What a text begins with, and where, as long as it may be an event stream that does not say so.
+    first: Option<Vec<(u8, u64)>>,
 }
 
 enum Follower {
@@ -112,6 +118,8 @@ impl Stream {
             Format::Events => Follower::Events(Box::new(Sse::new())),
             Format::Frames => Follower::Frames(Box::new(Frames::new())),
             Format::Grpc => Follower::Grpc(Box::new(Grpc::new())),
+            Format::Message => Follower::Grpc(Box::new(Grpc::bare())),
+            Format::Parts => Follower::Json(Box::new(Json::of_lines()), 0),
             Format::Values => Follower::Values(Box::new(Values::new())),
         };
         let (found, held) = (Found::default(), Vec::new());
@@ -128,11 +136,12 @@ impl Stream {
             spans: None,
             skipped: 0,
             magic: match format {
-                Format::Text => Some(Magic::new(false)),
+                Format::Text | Format::Parts => Some(Magic::new(false)),
                 Format::Json | Format::Form | Format::Events => Some(Magic::new(true)),
                 // They have framing of their own.
-                Format::Frames | Format::Grpc | Format::Values => None,
+                Format::Frames | Format::Grpc | Format::Message | Format::Values => None,
             },
+            first: (format == Format::Text).then(Vec::new),
         }
     }
 
@@ -223,6 +232,8 @@ impl Stream {
 
     /// The time is up, or the body is over: everything is decided. Returns how much of what was held passes.
     pub fn finish(&mut self) -> usize {
+        // A fault was one of JSON that is nested too deep, which so few bytes are not.
+        let _ = self.decide_first(true);
         let (rules, found) = (&*self.rules, &mut self.found);
         match &mut self.follower {
             Follower::Text(text) => text.scan(rules, true, found),
@@ -289,6 +300,10 @@ impl Stream {
     }
 
     fn feed(&mut self, bytes: &[u8], wire: u64, ends: bool) -> Result<(), &'static str> {
+        if let Some(first) = &mut self.first {
+            first.extend(bytes.iter().zip(wire..).map(|(byte, wire)| (*byte, wire)));
+            return self.decide_first(false);
+        }
         let (rules, found) = (&*self.rules, &mut self.found);
         match &mut self.follower {
             Follower::Text(text) => {
@@ -309,6 +324,25 @@ impl Stream {
             Follower::Values(values) => values.feed(bytes, wire, ends, rules, found),
         }
         self.check()
+    }
+
+    /// Chooses between a text and an event stream by what the body begins with. `now`: nothing more is waited for.
+    fn decide_first(&mut self, now: bool) -> Result<(), &'static str> {
+        let Some(first) = self.first.take() else { return Ok(()) };
+        let bytes: Vec<u8> = first.iter().take(Sse::LONGEST_FIELD).map(|(byte, _)| *byte).collect();
+        match Sse::begins(&bytes) {
+            None if !now => {
+                self.first = Some(first);
+                return Ok(());
+            }
+            Some(true) => self.follower = Follower::Events(Box::new(Sse::probable())),
+            _ => {}
+        }
+        for piece in first.chunk_by(|(_, before), (_, behind)| before + 1 == *behind) {
+            let bytes: Vec<u8> = piece.iter().map(|(byte, _)| *byte).collect();
+            self.feed(&bytes, piece[0].1, false)?;
+        }
+        Ok(())
     }
 
     /// Overwrites what was found, in what is held and at hand.
@@ -353,7 +387,9 @@ impl Stream {
             (Follower::Grpc(grpc), _) => grpc.hold(),
             (Follower::Values(values), _) => values.hold(),
         };
-        let hold = hold.filter(|hold| hold.wire < end);
+        let first = self.first.as_ref().and_then(|first| first.first());
+        let first = first.map(|(_, wire)| Held { wire: *wire, why: Why::Blank });
+        let hold = hold.or(first.filter(|_| self.rules.mode == Mode::Mask)).filter(|hold| hold.wire < end);
         self.hold = hold.map(|Held { wire, why }| match self.hold {
             Some(hold) if hold.wire == wire => Hold { why, ..hold },
             _ => Hold { wire, why, events: self.events(), since: None },
@@ -381,6 +417,7 @@ impl Stream {
     }
 
     fn force(&mut self) -> Result<(), &'static str> {
+        self.decide_first(true)?;
         let action = self.rules.hold.action;
         let (rules, passes, found) = (&*self.rules, action == HoldAction::Pass, &mut self.found);
         self.forced += match &mut self.follower {

@@ -87,6 +87,9 @@ fn format(fields: &Fields) -> Result<Option<Format>, &'static str> {
     if fields.get("content-range").is_some() {
         return Err("a body is part of another");
     }
+    if fields.all("content-type").nth(1).is_some() {
+        return Err("a body is of two types");
+    }
     let Some(kind) = fields.get("content-type") else { return Ok(Some(Format::Text)) };
     let essence =
         kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
@@ -97,7 +100,11 @@ fn format(fields: &Fields) -> Result<Option<Format>, &'static str> {
         base64 if base64.starts_with(b"application/grpc-web-text") => {
             return Err("gRPC messages in base64 cannot be masked");
         }
-        grpc if grpc.starts_with(b"application/grpc") => Format::Grpc,
+        // Messages of Connect have the same heads.
+        grpc if grpc.starts_with(b"application/grpc") || grpc.starts_with(b"application/connect+") => {
+            Format::Grpc
+        }
+        message if MESSAGES.contains(&message) || message.ends_with(b"+proto") => Format::Message,
         b"text/event-stream" => Format::Events,
         b"application/json"
         | b"application/x-ndjson"
@@ -108,6 +115,10 @@ fn format(fields: &Fields) -> Result<Option<Format>, &'static str> {
         json if json.ends_with(b"+json") => Format::Json,
         b"application/x-www-form-urlencoded" => Format::Form,
         b"multipart/byteranges" => return Err("a body is parts of another"),
+        parts if parts.starts_with(b"multipart/") => Format::Parts,
+        binary if BINARY.iter().any(|known| binary.ends_with(known)) => {
+            return Err("a body is in a binary form that is not followed");
+        }
         archive if ARCHIVES.contains(&archive) => {
             return Err("a body is an archive, which is not looked into");
         }
@@ -178,6 +189,33 @@ const ARCHIVES: [&[u8]; 11] = [
     b"application/x-brotli",
     b"application/java-archive",
 ];
+/// One message of protocol buffers.
+const MESSAGES: [&[u8]; 5] = [
+    b"application/proto",
+    b"application/protobuf",
+    b"application/x-protobuf",
+    b"application/vnd.google.protobuf",
+    b"application/x-google-protobuf",
+];
+/// How kinds of bodies end that have lengths before their texts, which may read as digits of them.
+const BINARY: [&[u8]; 16] = [
+    b"/msgpack",
+    b"/x-msgpack",
+    b"/vnd.msgpack",
+    b"+msgpack",
+    b"/cbor",
+    b"+cbor",
+    b"/cbor-seq",
+    b"/bson",
+    b"/ubjson",
+    b"/x-jackson-smile",
+    b"/avro",
+    b"/x-thrift",
+    b"/vnd.apache.thrift.binary",
+    b"/vnd.apache.thrift.compact",
+    b"/vnd.apache.parquet",
+    b"/vnd.apache.arrow.stream",
+];
 /// Kinds of bodies that have no text.
 const NOT_LOOKED_AT: [&[u8]; 4] = [b"image/", b"audio/", b"video/", b"font/"];
 
@@ -246,6 +284,34 @@ pub(super) fn fault(key: u32, direction: Direction, rules: Arc<Rules>, rule: &'s
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_is_read_as_its_type_says_or_does_not_pass() {
+        let read = |types: &[&str]| {
+            let mut fields = Fields::default();
+            types.iter().for_each(|kind| fields.push(b"content-type", kind.as_bytes()));
+            format(&fields)
+        };
+        let table = [
+            ("multipart/form-data; boundary=b", Format::Parts),
+            ("Multipart/Mixed; boundary=b", Format::Parts),
+            ("application/connect+json", Format::Grpc),
+            ("application/connect+proto", Format::Grpc),
+            ("application/proto", Format::Message),
+            ("application/x-protobuf; messageType=a", Format::Message),
+            ("application/problem+json", Format::Json),
+            ("application/octet-stream", Format::Text),
+        ];
+        for (kind, wanted) in table {
+            assert_eq!(read(&[kind]), Ok(Some(wanted)), "{kind}");
+        }
+        for kind in
+            ["application/msgpack", "application/x-msgpack", "application/cbor", "application/vnd.a+cbor"]
+        {
+            assert!(read(&[kind]).is_err(), "{kind}");
+        }
+        assert!(read(&["image/png", "application/json"]).is_err());
+    }
 
     #[test]
     fn character_sets_that_hide_ascii_cannot_be_masked() {

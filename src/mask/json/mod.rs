@@ -42,6 +42,8 @@ pub(super) struct Json {
     nesting: u8,
     /// It was said to be JSON; otherwise it only looks so.
     is_certain: bool,
+    /// Names of members are looked at, for they may be none.
+    looks_at_names: bool,
     /// What cannot be followed.
     pub(super) fault: Option<&'static str>,
 }
@@ -104,8 +106,23 @@ impl Json {
             pieces: Pieces::default(),
             nesting,
             is_certain: false,
+            looks_at_names: false,
             fault: None,
         }
+    }
+
+    /// A text of which lines may begin JSON.
+    pub(super) fn of_lines() -> Self {
+        let mut json = Json { state: State::Loose(true), looks_at_names: true, ..Json::nested(0) };
+        json.read_loose(true);
+        json
+    }
+
+    /// It is no JSON from here on.
+    fn read_loose(&mut self, begins_line: bool) {
+        self.whole.restart(Fill::Text, None);
+        self.whole.read_plain();
+        self.state = State::Loose(begins_line);
     }
 
     /// Follows bytes that stand at `wire`.
@@ -134,6 +151,7 @@ impl Json {
             State::String(Place::Whole) | State::Bare(Place::Whole) | State::Loose(_) => {
                 self.whole.scan(rules, false, found);
             }
+            State::Name if self.looks_at_names => self.whole.scan(rules, false, found),
             State::String(Place::Piece) if self.pieces.is_early => self.end_event(rules, found),
             _ => {}
         }
@@ -185,9 +203,7 @@ impl Json {
 
     fn open(&mut self, object: bool) {
         if self.levels.len() == MAX_DEPTH && !self.is_certain {
-            self.whole.restart(Fill::Text, None);
-            self.whole.read_plain();
-            self.state = State::Loose(false);
+            self.read_loose(false);
             return;
         }
         if self.levels.len() == MAX_DEPTH {
@@ -238,6 +254,9 @@ impl Json {
         if self.levels.last().is_some_and(|level| level.at_name) {
             self.name.clear();
             self.state = State::Name;
+            if self.looks_at_names {
+                self.whole.restart(Fill::Text, None);
+            }
             return;
         }
         let rule = self.rule();
@@ -293,6 +312,9 @@ impl Json {
             State::Name => {
                 let room = MAX_NAME.saturating_sub(self.name.len()).min(bytes.len());
                 self.name.extend_from_slice(&bytes[..room]);
+                if self.looks_at_names {
+                    self.whole.push(bytes, origin, rules, found);
+                }
             }
             _ => {}
         }
@@ -344,6 +366,9 @@ impl Json {
     fn end_string(&mut self, rules: &Rules, found: &mut Found) {
         match std::mem::replace(&mut self.state, State::Between) {
             State::Name => {
+                if self.looks_at_names {
+                    self.whole.scan(rules, true, found);
+                }
                 let level = self.levels.last().map_or(0, |level| level.path);
                 self.path.truncate(level);
                 self.path.push(b'.');
@@ -439,7 +464,8 @@ impl Json {
         rules: &Rules,
         found: &mut Found,
     ) -> usize {
-        if begins_line && bytes[0] == b'{' && self.nesting == 0 {
+        let begins_json = bytes[0] == b'{' || self.looks_at_names && bytes[0] == b'[';
+        if begins_line && begins_json && self.nesting == 0 {
             self.next_event(rules, found);
             return 0;
         }
@@ -495,6 +521,7 @@ impl Json {
     pub(super) fn hold(&self) -> Option<Held> {
         let whole = match self.state {
             State::String(Place::Whole) | State::Bare(Place::Whole) | State::Loose(_) => self.whole.hold(),
+            State::Name if self.looks_at_names => self.whole.hold(),
             _ => None,
         };
         let escape = self.escape.wire().map(|wire| Held { wire, why: Why::Escape });
@@ -506,6 +533,7 @@ impl Json {
             State::String(Place::Whole) | State::Bare(Place::Whole) | State::Loose(_) => {
                 self.whole.force(passes, rules, found)
             }
+            State::Name if self.looks_at_names => self.whole.force(passes, rules, found),
             _ => 0,
         };
         self.end_event(rules, found);

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod forms;
+mod kinds;
 mod messages;
 mod spans;
 mod splits;
