@@ -200,6 +200,7 @@ const REVOKE_HELP: &str = "\
 Examples:
   staunch revoke --subject ann --issuer corp --reason 'stolen laptop'
   staunch revoke --serial 0A:1B:2C
+  staunch revoke --withdraw 4f6c0e1d2b3a5978 --reason 'it was found'
   staunch revoke --group contractors --admin 127.0.0.1:9902 --key-file /etc/staunch/admin.key
 
 All names that are given must fit. Each gateway has its own revocations: tell all of a fleet.

@@ -4,14 +4,17 @@ use super::fault::Fault;
 use super::live::refresh_counts;
 use super::orders::{self, OrderSource, RevokeRequest, SessionOrder};
 use super::recordings::{PER_PAGE, RecordingQuery};
+use super::sealed_body::SealedBody;
 use super::tables;
 use super::view::{OwnCertificateView, SessionView, days_left};
+use super::withdrawal;
 use super::{Admin, Caller};
 use crate::audit::{self, rfc3339};
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -24,11 +27,12 @@ pub(super) async fn index() -> Json<Value> {
     Json(json!({
         "get": [
             "/api/sessions", "/api/sessions/{id}", "/api/sessions/{id}/activity", "/api/refusals", "/api/routes", "/api/certificates",
-            "/api/revocations", "/api/recordings", "/api/recordings/{id}", "/api/metrics-summary"
+            "/api/revocations", "/api/revocations/{id}", "/api/recordings", "/api/recordings/{id}", "/api/metrics-summary"
         ],
         "post": ["/api/sessions/{id}/end", "/api/sessions/{id}/drain", "/api/sessions/{id}/reauthorise", "/api/revoke",
             "/api/recordings/{id}/transcript", "/api/events/caep"
         ],
+        "delete": ["/api/revocations/{id}"],
     }))
 }
 
@@ -65,6 +69,22 @@ pub(super) async fn revocations(State(admin): State<Arc<Admin>>) -> Json<Value> 
     Json(json!({ "revocations": tables::revocations(&admin) }))
 }
 
+pub(super) async fn revocation(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer {
+    Ok(Json(json!(tables::revocation(withdrawal::standing(&admin, &id)?))))
+}
+
+/// Takes a revocation back. A body is not needed; one may say why.
+pub(super) async fn withdraw(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: axum::body::Bytes,
+) -> Answer {
+    let body = if body.is_empty() { json!({}) } else { json_object(&headers, &body)? };
+    Ok(Json(json!(withdrawal::withdraw(&admin, &caller.giver(), &id, reason(&body)?)?)))
+}
+
 pub(super) async fn recordings(State(admin): State<Arc<Admin>>, RawQuery(text): RawQuery) -> Answer {
     let query = RecordingQuery::parse(text.as_deref().unwrap_or_default())?;
     let listing = admin.recordings().await?;
@@ -89,11 +109,12 @@ pub(super) async fn transcript(
     Path(id): Path<String>,
     caller: Caller,
     headers: HeaderMap,
-    body: axum::body::Bytes,
+    SealedBody(body): SealedBody,
 ) -> Answer {
-    let identity = match json_object(&headers, &body)?["identity"].take() {
-        Value::String(identity) => Zeroizing::new(identity),
-        _ => return Err(Fault::bad_request("identity is a text: the auditor's key, AGE-SECRET-KEY-1…")),
+    must_be_json(&headers)?;
+    let identity = match serde_json::from_slice::<TranscriptRequest>(&body) {
+        Ok(TranscriptRequest { identity }) => Zeroizing::new(identity),
+        Err(_) => return Err(Fault::bad_request("identity is a text: the auditor's key, AGE-SECRET-KEY-1…")),
     };
     let transcript = orders::transcript(&admin, &caller.giver(), &id, identity).await?;
     let items: Vec<_> = transcript.items.iter().map(crate::evidence::transcript::Item::to_json).collect();
@@ -121,12 +142,7 @@ pub(super) async fn order(
 ) -> Answer {
     let order = SessionOrder::named(&order).ok_or_else(|| Fault::bad_request("there is no such order"))?;
     let body = json_object(&headers, &body)?;
-    let reason = match body.get("reason") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(reason)) => Some(reason.as_str()),
-        Some(_) => return Err(Fault::bad_request("reason is a text")),
-    };
-    let id = orders::give(&admin, &caller.giver(), &id, order, reason)?;
+    let id = orders::give(&admin, &caller.giver(), &id, order, reason(&body)?)?;
     Ok(Json(json!({ "session": id.to_string(), "order": order.name() })))
 }
 
@@ -153,15 +169,19 @@ pub(super) async fn revoke(
     Ok(Json(json!(orders::revoke(&admin, &caller.giver(), asked)?)))
 }
 
+/// Why something is ordered, if that is said.
+fn reason(body: &Value) -> Result<Option<&str>, Fault> {
+    match body.get("reason") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(reason)) => Ok(Some(reason)),
+        Some(_) => Err(Fault::bad_request("reason is a text")),
+    }
+}
+
 /// An order's body. No page of another site can send this content type without asking first, which is refused; whoever
 /// has a key in a header is no browser that somebody lures.
 fn json_object(headers: &HeaderMap, body: &[u8]) -> Result<Value, Fault> {
-    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    if !kind.eq_ignore_ascii_case("application/json") {
-        let message = "send the order as JSON with 'Content-Type: application/json'";
-        return Err(Fault::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", message));
-    }
+    must_be_json(headers)?;
     if body.trim_ascii().is_empty() {
         return Ok(json!({}));
     }
@@ -170,6 +190,22 @@ fn json_object(headers: &HeaderMap, body: &[u8]) -> Result<Value, Fault> {
         Ok(_) => Err(Fault::bad_request("the body is a JSON object")),
         Err(error) => Err(Fault::bad_request(format!("the body is no JSON: {error}"))),
     }
+}
+
+fn must_be_json(headers: &HeaderMap) -> Result<(), Fault> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/json") {
+        let message = "send the order as JSON with 'Content-Type: application/json'";
+        return Err(Fault::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", message));
+    }
+    Ok(())
+}
+
+/// An auditor's key, alone.
+#[derive(Deserialize)]
+struct TranscriptRequest {
+    identity: String,
 }
 
 /// Who gives the order, as orders take it.

@@ -48,9 +48,7 @@ impl Fault {
     /// Readers could differ about what the request says.
     pub(super) fn ambiguous() -> Self {
         let fields = "Host, Origin, Authorization, Content-Type, Sec-Fetch-Site";
-        Fault::bad_request(format!(
-            "a field that decides comes twice ({fields}), or both Content-Length and Transfer-Encoding say how long the body is"
-        ))
+        Fault::bad_request(format!("a field that decides comes twice ({fields})"))
     }
 
     /// The request names a host that is not this one.

@@ -5,14 +5,13 @@
 //! changes something needs a content type that no foreign page can send, or the token of a form of ours.
 
 use super::Admin;
-use super::fault::{Fault, clear_answer};
+use super::fault::{Fault, MAX_BODY, clear_answer};
 use super::orders::SessionOrder;
 use super::page;
 use axum::extract::{Request, State};
 use axum::http::header::{
     ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST,
-    ORIGIN, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    ORIGIN, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -22,15 +21,19 @@ use std::sync::Arc;
 
 /// Refuses invalid requests and sets the response headers.
 pub(super) async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
-    let is_post = *request.method() == Method::POST && takes_orders(request.uri().path());
+    let takes = methods(request.uri().path());
+    let is_order = !matches!(*request.method(), Method::GET | Method::HEAD);
     let wants_page = wants_page(request.headers(), request.uri().path());
-    let response = if !is_post && !matches!(*request.method(), Method::GET | Method::HEAD) {
-        ([(ALLOW, "GET, HEAD")], StatusCode::METHOD_NOT_ALLOWED).into_response()
+    let response = if is_order && !takes.split(", ").any(|method| method == request.method().as_str()) {
+        ([(ALLOW, takes)], StatusCode::METHOD_NOT_ALLOWED).into_response()
     } else if is_ambiguous(request.headers()) {
         Fault::ambiguous().into_response()
+    } else if is_too_large(request.headers()) {
+        // Before anybody who waits to be told to go on (`Expect: 100-continue`) is told to.
+        StatusCode::PAYLOAD_TOO_LARGE.into_response()
     } else if !names_this_host(&request, &admin.rules().settings.hosts) {
         Fault::foreign_host().into_response()
-    } else if is_foreign(request.headers(), is_post) {
+    } else if is_foreign(request.headers(), is_order) {
         Fault::foreign_origin().into_response()
     } else {
         next.run(request).await
@@ -52,8 +55,23 @@ fn wants_page(headers: &HeaderMap, path: &str) -> bool {
     accepts.contains("text/html") && !path.starts_with("/api") && path != "/events"
 }
 
+/// The methods that a path takes.
+fn methods(path: &str) -> &'static str {
+    match path {
+        "/login" => "GET, HEAD, POST",
+        _ if takes_orders(path) => "POST",
+        _ if path.strip_prefix("/api/revocations/").is_some_and(|id| !id.is_empty() && !id.contains('/')) => {
+            "GET, HEAD, DELETE"
+        }
+        _ => "GET, HEAD",
+    }
+}
+
 /// The paths that take POST.
 fn takes_orders(path: &str) -> bool {
+    if path.strip_prefix("/revocations/").is_some_and(|rest| rest.ends_with("/withdraw")) {
+        return true;
+    }
     let path = path.strip_prefix("/api").unwrap_or(path);
     matches!(path, "/revoke" | "/login" | "/logout" | "/events/caep")
         || path.strip_prefix("/recordings/").is_some_and(|rest| rest.ends_with("/transcript"))
@@ -64,7 +82,7 @@ fn takes_orders(path: &str) -> bool {
 }
 
 /// True for what another site's page sends. What browsers say of a request's origin nobody else can say in their place.
-fn is_foreign(headers: &HeaderMap, is_post: bool) -> bool {
+fn is_foreign(headers: &HeaderMap, is_order: bool) -> bool {
     let own = headers.get(HOST).map(HeaderValue::as_bytes).unwrap_or_default();
     let origin = headers.get(ORIGIN).map(HeaderValue::as_bytes);
     let is_own = |origin: &[u8]| {
@@ -73,14 +91,20 @@ fn is_foreign(headers: &HeaderMap, is_post: bool) -> bool {
     };
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     origin.is_some_and(|origin| !is_own(origin))
-        || is_post && site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"))
+        || is_order && site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"))
 }
 
-/// True where readers could differ about what a request says: a field that decides comes twice, or two say how long it is.
+/// True for a body that is announced as larger than any order. One that is not announced is counted as it is read.
+fn is_too_large(headers: &HeaderMap) -> bool {
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    length.is_some_and(|length| length > MAX_BODY)
+}
+
+/// True where readers could differ about what a request says: a field that decides comes twice. How long it is only one
+/// field says by here: where both do, the server goes by Transfer-Encoding, and no proxy before it differs.
 fn is_ambiguous(headers: &HeaderMap) -> bool {
     let is_repeated = |name: HeaderName| headers.get_all(name).iter().nth(1).is_some();
     DECIDING.into_iter().any(is_repeated)
-        || headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING)
 }
 
 /// Fields by which it is decided who asks for what.

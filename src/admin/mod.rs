@@ -30,11 +30,13 @@ mod recorded_sessions;
 mod recordings;
 pub mod revoked;
 mod rules;
+mod sealed_body;
 mod settings;
 mod signals;
 mod tables;
 mod token;
 mod view;
+mod withdrawal;
 
 use crate::audit::{self, OrderLine};
 use crate::gateway::Gateway;
@@ -164,6 +166,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/routes", get(api::routes))
         .route("/api/certificates", get(api::certificates))
         .route("/api/revocations", get(api::revocations))
+        .route("/api/revocations/{id}", get(api::revocation).delete(api::withdraw))
         .route("/api/revoke", post(api::revoke))
         .route("/api/recordings", get(api::recordings))
         .route("/api/recordings/{id}", get(api::recording))

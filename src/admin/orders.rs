@@ -4,6 +4,7 @@ use super::Admin;
 use super::access::{Operator, Role};
 use super::fault::Fault;
 use super::recordings::Transcript;
+use super::revoked::revocation_id;
 use crate::audit::{self, OrderKind, OrderLine, rfc3339};
 use crate::close::Close;
 use crate::names::SessionId;
@@ -33,7 +34,8 @@ pub(super) struct OrderSource<'a> {
 }
 
 impl OrderSource<'_> {
-    fn line(&self, order: OrderKind) -> OrderLine<'_> {
+    /// A line of the log about an order of this operator.
+    pub(super) fn line(&self, order: OrderKind) -> OrderLine<'_> {
         OrderLine {
             order,
             operator: &self.operator.name,
@@ -173,6 +175,8 @@ pub struct RevokeRequest {
 /// Result of a revocation.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Revoked {
+    /// By which it is taken back.
+    pub(super) id: String,
     /// Live sessions that were ended.
     pub(super) sessions: usize,
     /// Until when it stands at least.
@@ -228,8 +232,9 @@ pub(super) fn revoke(admin: &Admin, giver: &OrderSource<'_>, asked: RevokeReques
     let at = SystemTime::now();
     let revocation = Revocation { target, at, until: at + lifetime };
     let line = OrderLine { reason, ..giver.line(OrderKind::Revoke) };
+    let id = revocation_id(&revocation.target);
     let (sessions, until) = shut_out(admin, revocation, line)?;
-    Ok(Revoked { sessions, until: rfc3339(until), kept: admin.keep(admin.state.registry())? })
+    Ok(Revoked { id, sessions, until: rfc3339(until), kept: admin.keep(admin.state.registry())? })
 }
 
 /// Puts a revocation in force, and writes `line` with what came of it: how many live sessions ended, and until when it

@@ -1,6 +1,7 @@
 //! Revocations over a restart: a file with one JSON object a line, written whole and put in place at once.
 
 use crate::policy::revocation::{Revocation, Revocations, Target};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
@@ -28,6 +29,24 @@ struct Line {
     until: u64,
 }
 
+/// The id of a revocation: the same for the same names, over restarts and on every gateway.
+pub fn revocation_id(target: &Target) -> String {
+    let Target { subject, token_id, group, serial, issuer, email, session_id } = target;
+    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+    for name in [subject, token_id, group, serial, issuer, email, session_id] {
+        // Lengths keep a name from running into the next; no name is longer than an order may be.
+        digest.update(&name.as_ref().map_or(u64::MAX, |name| name.len() as u64).to_be_bytes());
+        digest.update(name.as_deref().unwrap_or_default().as_bytes());
+    }
+    digest.finish().as_ref()[..ID_BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Bytes of the digest that make an id.
+const ID_BYTES: usize = 8;
+
+/// One writer at a time: two orders at once must not put the older list in place last.
+static WRITER: Mutex<()> = Mutex::new(());
+
 /// Writes all that stand; whoever reads finds the old file or the new one.
 pub fn write(path: &Path, revocations: &Revocations) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -35,6 +54,7 @@ pub fn write(path: &Path, revocations: &Revocations) -> io::Result<()> {
     let seconds =
         |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let mut text = Vec::new();
+    let _one = WRITER.lock();
     for Revocation { target, at, until } in revocations.list(SystemTime::now()) {
         let owned = |name: Option<std::sync::Arc<str>>| name.map(|name| name.to_string());
         let line = Line {
@@ -91,6 +111,25 @@ pub fn read(path: &Path, revocations: &Revocations) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_is_of_the_names_alone_and_of_each_in_its_place() {
+        let name = |text: &str| Some(text.into());
+        let ids: std::collections::BTreeSet<String> = [
+            Target { subject: name("ann"), ..Target::default() },
+            Target { token_id: name("ann"), ..Target::default() },
+            Target { subject: name("an"), token_id: name("n"), ..Target::default() },
+            Target { subject: name("ann"), token_id: name(""), ..Target::default() },
+            Target { subject: name("ann"), issuer: name("corp"), ..Target::default() },
+        ]
+        .iter()
+        .map(revocation_id)
+        .collect();
+        assert_eq!(ids.len(), 5);
+        assert!(ids.iter().all(|id| id.len() == 16), "{ids:?}");
+        let again = Target { subject: name("ann"), ..Target::default() };
+        assert!(ids.contains(&revocation_id(&again)));
+    }
 
     #[test]
     fn what_was_written_is_read_and_what_is_over_is_not() {

@@ -2,10 +2,12 @@
 
 use super::Admin;
 use super::live::{Row, Seen};
+use super::revoked::revocation_id;
 use super::view::{CertificateView, days_left};
 use crate::audit::{self, rfc3339};
 use crate::metrics::{Dials, Quantiles, dials};
 use crate::policy::OnExpiry;
+use crate::policy::revocation::Revocation;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
@@ -239,6 +241,8 @@ pub(super) fn certificates(admin: &Admin, seen: &Seen) -> Vec<CertificateRow> {
 /// A revocation that stands.
 #[derive(Serialize)]
 pub(super) struct RevocationView {
+    /// By which it is taken back.
+    pub(super) id: String,
     pub(super) subject: Option<String>,
     pub(super) token_id: Option<String>,
     pub(super) group: Option<String>,
@@ -252,9 +256,14 @@ pub(super) struct RevocationView {
 
 /// Revocations in force.
 pub(super) fn revocations(admin: &Admin) -> Vec<RevocationView> {
+    admin.state.registry().revocations().list(SystemTime::now()).into_iter().map(revocation).collect()
+}
+
+/// One revocation.
+pub(super) fn revocation(one: Revocation) -> RevocationView {
     let text = |name: Option<std::sync::Arc<str>>| name.map(|name| name.to_string());
-    let all = admin.state.registry().revocations().list(SystemTime::now());
-    let view = |one: crate::policy::revocation::Revocation| RevocationView {
+    RevocationView {
+        id: revocation_id(&one.target),
         subject: text(one.target.subject),
         token_id: text(one.target.token_id),
         group: text(one.target.group),
@@ -264,6 +273,5 @@ pub(super) fn revocations(admin: &Admin) -> Vec<RevocationView> {
         session_id: text(one.target.session_id),
         at: rfc3339(one.at),
         until: rfc3339(one.until),
-    };
-    all.into_iter().map(view).collect()
+    }
 }

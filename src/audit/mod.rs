@@ -69,7 +69,7 @@
 //! | `rule` | | event `session permitted`: somebody, or somebody else than before, may use the session; with `session`, `route` and the identity. The line of `allow`, from 0 |
 //! | `result` | | event `login`, one for each AUTH or HELLO of a Redis session whose token was verified: `accepted`, `not_permitted`, `refused_upstream`; with `session`, `route`, `database_user` and the identity |
 //! | `honeytoken` `action` | | event `alarm`, level `ERROR`: which honeytoken was shown, and whether its session is `cut` or `watch`ed; with `session`, `remote` and the identity |
-//! | `order` | | event `order`: an operator, or an issuer by its signals, ordered to `end`, `drain` or `reauthorise` a session or to `revoke`, or logged in (`login`), or was turned away (`refused`) |
+//! | `order` | | event `order`: an operator, or an issuer by its signals, ordered to `end`, `drain` or `reauthorise` a session, to `revoke` or to `withdraw` a revocation, or logged in (`login`), or was turned away (`refused`) |
 //! | `operator` `reason` | | event `order`: who ordered it (`loopback`, `key`, `issuer:NAME`, or the operator's subject), and why, in their words |
 //! | `sessions` `until` `token_id` `group` `serial` `email` `session_id` | | event `order`: live sessions that were ended; until when a revocation stands; whom it names, besides `subject` and `issuer` |
 //! | `statements` | c | how many lines of statements there are |

@@ -38,6 +38,8 @@ pub enum OrderKind {
     Reauthorise,
     /// To shut somebody out.
     Revoke,
+    /// To let somebody in again: a revocation is taken back.
+    Withdraw,
     /// Somebody with an auditor's key read what was said in a recorded session.
     Transcript,
     /// An operator logged in.
@@ -54,6 +56,7 @@ impl OrderKind {
             OrderKind::Drain => "drain",
             OrderKind::Reauthorise => "reauthorise",
             OrderKind::Revoke => "revoke",
+            OrderKind::Withdraw => "withdraw",
             OrderKind::Transcript => "transcript",
             OrderKind::Login => "login",
             OrderKind::Refused => "refused",

@@ -93,6 +93,10 @@ impl OperatorClient {
         self.exchange(Method::POST, path, body.to_string())
     }
 
+    pub(super) fn delete(&self, path: &str, body: &Value) -> Result<Value, Fault> {
+        self.exchange(Method::DELETE, path, body.to_string())
+    }
+
     fn exchange(&self, method: Method, path: &str, body: String) -> Result<Value, Fault> {
         let no = |why: String| Fault::Gateway { address: self.address.clone(), why };
         let (status, text) = match &self.https {
@@ -144,7 +148,7 @@ impl OperatorClient {
         let (host, length) = (&self.address, body.len());
         let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
         let mut request = Zeroizing::new(head.into_bytes());
-        if *method == Method::POST {
+        if *method != Method::GET {
             let fields = format!("content-type: application/json\r\ncontent-length: {length}\r\n");
             request.extend_from_slice(fields.as_bytes());
         }

@@ -1,4 +1,4 @@
-//! `staunch revoke`: shuts somebody out of a running gateway.
+//! `staunch revoke`: shuts somebody out of a running gateway, and takes that back.
 
 use super::fault::Fault;
 use super::operator::Place;
@@ -44,11 +44,61 @@ struct RevokeTarget {
     /// The issuer's session: `sid` of the token.
     #[arg(long)]
     session_id: Option<String>,
+    /// Take back the revocation of this id instead; `staunch revoke` and `--list` print them.
+    #[arg(long, value_name = "ID", conflicts_with_all = NAMES, conflicts_with = "days")]
+    withdraw: Option<String>,
+    /// Print the revocations that stand instead.
+    #[arg(long, conflicts_with_all = NAMES, conflicts_with_all = ["withdraw", "days", "reason"])]
+    list: bool,
+}
+
+const NAMES: [&str; 7] = ["subject", "issuer", "group", "token_id", "serial", "email", "session_id"];
+
+/// Does what was ordered, and says what came of it.
+pub fn run(arguments: &Arguments) -> Result<String, Fault> {
+    match &arguments.whom {
+        RevokeTarget { withdraw: Some(id), .. } => withdraw(arguments, id),
+        RevokeTarget { list: true, .. } => list(arguments),
+        _ => revoke(arguments),
+    }
+}
+
+fn withdraw(arguments: &Arguments, id: &str) -> Result<String, Fault> {
+    if id.len() != 16 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(Fault::Usage(
+            "--withdraw: an id has 16 digits of hex, as `staunch revoke --list` prints it".into(),
+        ));
+    }
+    let id = id.to_ascii_lowercase();
+    let why: Map<String, Value> =
+        arguments.reason.iter().map(|reason| ("reason".to_owned(), reason.clone().into())).collect();
+    arguments.place.client()?.delete(&format!("/api/revocations/{id}"), &Value::Object(why))?;
+    Ok(format!("revocation {id} taken back; sessions that it ended stay ended"))
+}
+
+fn list(arguments: &Arguments) -> Result<String, Fault> {
+    let answer = arguments.place.client()?.get("/api/revocations")?;
+    let all = answer["revocations"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let text = |one: &Value, name: &str| one[name].as_str().map(without_controls);
+    let line = |one: &Value| {
+        let names = NAMES.iter().filter_map(|name| Some(format!("{name}={} ", text(one, name)?)));
+        let (id, until) = (text(one, "id").unwrap_or_default(), text(one, "until").unwrap_or_default());
+        format!("{id} {}until {until}", names.collect::<String>())
+    };
+    match all {
+        [] => Ok("nobody is revoked".into()),
+        all => Ok(all.iter().map(line).collect::<Vec<_>>().join("\n")),
+    }
+}
+
+/// Names that others chose must not steer the terminal.
+fn without_controls(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Revokes, and says what came of it in one line.
-pub fn run(arguments: &Arguments) -> Result<String, Fault> {
-    let RevokeTarget { subject, issuer, group, token_id, serial, email, session_id } = &arguments.whom;
+fn revoke(arguments: &Arguments) -> Result<String, Fault> {
+    let RevokeTarget { subject, issuer, group, token_id, serial, email, session_id, .. } = &arguments.whom;
     let names = [
         ("subject", subject),
         ("issuer", issuer),
@@ -70,5 +120,9 @@ pub fn run(arguments: &Arguments) -> Result<String, Fault> {
         _ => "forgotten by a restart: [admin] revocations names no file",
     };
     let until = done["until"].as_str().unwrap_or_default();
-    Ok(format!("{} sessions ended; stands until {until}, {kept}", done["sessions"]))
+    let id = done["id"].as_str().unwrap_or_default();
+    Ok(format!(
+        "{} sessions ended; stands until {until}, {kept}; `staunch revoke --withdraw {id}` takes it back",
+        done["sessions"]
+    ))
 }

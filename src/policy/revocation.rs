@@ -181,6 +181,16 @@ impl Revocations {
         Ok(())
     }
 
+    /// Takes the one of this target back. False: there is none.
+    ///
+    /// Sessions need not look: none that is live is meant by it any more.
+    pub fn withdraw(&self, target: &Target) -> bool {
+        let mut table = self.table.write();
+        let before = table.count;
+        table.retain(|one| one.target != *target);
+        table.count < before
+    }
+
     /// Another number whenever one was added.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)

@@ -30,7 +30,7 @@ pub use facts::{Connecting, Facts};
 
 use crate::close::{Close, Stage};
 use crate::names::{Remote, SessionId};
-use crate::policy::revocation::{Revocation, Revocations, TooMany};
+use crate::policy::revocation::{Revocation, Revocations, Target, TooMany};
 use crate::policy::{CLOCK_SKEW, Identity};
 use crate::relay::{Orders, OrdersFor, Progress};
 use parking_lot::Mutex;
@@ -148,6 +148,20 @@ impl Registry {
         self.revocations.add(revocation.clone(), now)?;
         self.ask_for_counts();
         Ok(())
+    }
+
+    /// Takes a revocation back: proofs that only it covered are accepted again. False: there is none of this target.
+    pub fn withdraw(&self, target: &Target) -> bool {
+        let _one = self.shutting_out.lock();
+        let was_there = self.revocations.withdraw(target);
+        for shard in &self.shards {
+            let mut last = shard.shut_out.lock();
+            if last.revocation.as_ref().is_some_and(|one| one.target == *target) {
+                // A session that has not looked yet must not find itself meant.
+                *last = ShutOut::default();
+            }
+        }
+        was_there
     }
 
     /// Revocations in force.

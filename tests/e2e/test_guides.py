@@ -153,6 +153,7 @@ RUN = [
     (r"echo \"Authorization: token", "test_http1.py::test_a_websocket_echoes_and_is_refused_without_a_token"),
     (r"curl -s http://127.0.0.1:9901/api/sessions/|curl -s http://127.0.0.1:9901/api/sessions\?", "test_operator.py::test_a_live_stream_is_shown_with_both_legs_and_ended_with_a_reason"),
     (r"curl -s http://127.0.0.1:9901/api/revoke", "test_operator.py::test_a_revoked_token_ends_its_session_and_gets_none_again"),
+    (r"staunch revoke --(list|withdraw)", "test_operator_withdraw.py::test_the_command_line_lists_and_takes_back"),
     (r"staunch revoke|staunch top", "test_operator.py::test_the_command_line_revokes_and_shows_both_legs"),
     (r"staunch mask try", "test_masking.py::test_mask_try_shows_what_would_be_masked"),
     (r"MYSQL_PWD=\S+ token\) mariadb ", "test_mysql.py::test_mariadbs_client_sends_the_token_as_its_password"),

@@ -4,7 +4,8 @@ use super::{View, fault_page, frame, markup_response, see_other};
 use crate::admin::access::{AccessDenied, LOGIN_LIFETIME, Operator, cookie_name};
 use crate::admin::fault::{ExplainedFault, Fault};
 use crate::admin::orders::{self, RevokeRequest, SessionOrder};
-use crate::admin::{Admin, Caller, Peer};
+use crate::admin::sealed_body::{SealedBody, form_field};
+use crate::admin::{Admin, Caller, Peer, withdrawal};
 use crate::audit::{self, OrderKind, OrderLine};
 use crate::names::Remote;
 use axum::Extension;
@@ -18,7 +19,6 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use zeroize::Zeroizing;
 
 type Fields = HashMap<String, String>;
 
@@ -73,13 +73,11 @@ pub(super) async fn transcript(
     State(admin): State<Arc<Admin>>,
     Path(id): Path<String>,
     caller: Caller,
-    body: Bytes,
+    SealedBody(body): SealedBody,
 ) -> Response {
-    let fields = own_fields(&admin, &caller, &body);
-    let identity = fields.map(|mut fields| Zeroizing::new(fields.remove("identity").unwrap_or_default()));
-    let shown = match identity {
-        Ok(identity) => orders::transcript(&admin, &caller.giver(), &id, identity).await,
-        Err(fault) => Err(fault),
+    let shown = match admin.access.is_form_token(&caller.operator, &form_field(&body, "form_token")) {
+        true => orders::transcript(&admin, &caller.giver(), &id, form_field(&body, "identity")).await,
+        false => Err(Fault::foreign_form()),
     };
     match shown {
         Err(fault) => refused(&admin, &caller, &fault),
@@ -123,6 +121,39 @@ pub(super) async fn revoke(State(admin): State<Arc<Admin>>, caller: Caller, body
             };
             let told = format!("Revoked; {} live sessions were ended.{kept}", revoked.sessions);
             View::Revocations.page(&admin, &caller.operator, Some(&told)).await
+        }
+    }
+}
+
+pub(super) async fn withdraw(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    caller: Caller,
+    body: Bytes,
+) -> Response {
+    let done = own_fields(&admin, &caller, &body).and_then(|fields| {
+        withdrawal::withdraw(&admin, &caller.giver(), &id, fields.get("reason").map(String::as_str))
+    });
+    match done {
+        Err(fault) => refused(&admin, &caller, &fault),
+        Ok(withdrawn) => {
+            let told =
+                format!("Revocation {} was taken back: whoever it kept out may come in again.", withdrawn.id);
+            View::Revocations.page(&admin, &caller.operator, Some(&told)).await
+        }
+    }
+}
+
+pub(super) fn withdraw_form(id: &str, token: &str) -> Markup {
+    html! {
+        section aria-labelledby="withdraw" {
+            h2 #withdraw { "Take back" }
+            p { "Proofs that only this revocation covers are accepted again. Sessions that it ended stay ended." }
+            form.order method="post" action={ "/revocations/" (id) "/withdraw" } {
+                input type="hidden" name="form_token" value=(token);
+                label { "Reason " input type="text" name="reason" maxlength="300"; }
+                button.danger type="submit" { "Take back" }
+            }
         }
     }
 }

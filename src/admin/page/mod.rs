@@ -12,6 +12,7 @@ use super::access::{Operator, Role};
 use super::fault::{ExplainedFault, Fault};
 use super::orders::session_id;
 use super::recordings::RecordingQuery;
+use super::withdrawal::standing;
 use super::{Admin, Caller};
 use crate::audit;
 use axum::Extension;
@@ -37,6 +38,8 @@ pub(super) enum View {
     Routes,
     Certificates,
     Revocations,
+    /// By its id.
+    Revocation(String),
     Traffic,
     /// With their query.
     Recordings(String),
@@ -64,6 +67,8 @@ pub(super) fn router() -> Router<Arc<Admin>> {
         .route("/routes", get(page))
         .route("/certificates", get(page))
         .route("/revocations", get(page))
+        .route("/revocations/{id}", get(page))
+        .route("/revocations/{id}/withdraw", post(forms::withdraw))
         .route("/traffic", get(page))
         .route("/recordings", get(page))
         .route("/recordings/{id}", get(page))
@@ -111,6 +116,9 @@ impl View {
             "/routes" => View::Routes,
             "/certificates" => View::Certificates,
             "/revocations" => View::Revocations,
+            _ if path.starts_with("/revocations/") => View::Revocation(
+                path.strip_prefix("/revocations/").filter(|id| !id.contains('/'))?.to_owned(),
+            ),
             "/traffic" => View::Traffic,
             "/recordings" => View::Recordings(query.to_owned()),
             _ if path.starts_with("/recordings/") => {
@@ -138,6 +146,7 @@ impl View {
             View::Routes => "Routes and upstreams".into(),
             View::Certificates => "Certificates".into(),
             View::Revocations => "Revocations".into(),
+            View::Revocation(id) => format!("Revocation {id}"),
             View::Traffic => "Traffic".into(),
             View::Recordings(_) => "Recordings".into(),
             View::Recording(id) => format!("Recording of session {id}"),
@@ -164,6 +173,7 @@ impl View {
                 tables::certificates(&super::tables::certificates(admin, &*admin.seen().await))
             }
             View::Revocations => tables::revocations(&super::tables::revocations(admin)),
+            View::Revocation(id) => tables::revocations(&[super::tables::revocation(standing(admin, id)?)]),
             View::Recordings(query) => {
                 let query = RecordingQuery::parse(query)?;
                 match admin.recordings().await {
@@ -197,6 +207,7 @@ impl View {
         let after = match (self, &live) {
             (View::Session(id), Ok(_)) if operates => session::orders(id, &token),
             (View::Recording(id), Ok(_)) => recordings::key_form(id, &token),
+            (View::Revocation(id), Ok(_)) if operates => forms::withdraw_form(id, &token),
             (View::Revocations, _) if operates => forms::revoke_form(&token),
             _ => html! {},
         };
@@ -224,7 +235,7 @@ impl View {
             View::Refusals => "/refusals",
             View::Routes => "/routes",
             View::Certificates => "/certificates",
-            View::Revocations => "/revocations",
+            View::Revocations | View::Revocation(_) => "/revocations",
             View::Traffic => "/traffic",
             View::Recordings(_) | View::Recording(_) => "/recordings",
         }

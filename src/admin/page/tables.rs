@@ -133,10 +133,22 @@ pub(super) fn revocations(all: &[RevocationView]) -> Markup {
     }
     table(
         "Revocations",
-        &["Subject", "E-mail", "Issuer", "Group", "Token id", "Issuer's session", "Serial", "Since", "Until"],
+        &[
+            "Id",
+            "Subject",
+            "E-mail",
+            "Issuer",
+            "Group",
+            "Token id",
+            "Issuer's session",
+            "Serial",
+            "Since",
+            "Until",
+        ],
         html! {
             @for one in all {
                 tr {
+                    td { a href={ "/revocations/" (one.id) } { code { (one.id) } } }
                     @for text in [
                         &one.subject, &one.email, &one.issuer, &one.group, &one.token_id, &one.session_id, &one.serial,
                     ] {
