@@ -10,10 +10,11 @@ use super::orders::SessionOrder;
 use super::page;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST,
-    ORIGIN, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::net::IpAddr;
@@ -24,6 +25,7 @@ pub(super) async fn guard(State(admin): State<Arc<Admin>>, request: Request, nex
     let takes = methods(request.uri().path());
     let is_order = !matches!(*request.method(), Method::GET | Method::HEAD);
     let wants_page = wants_page(request.headers(), request.uri().path());
+    let may_be_left_unread = request.version() < Version::HTTP_2 && has_body(request.headers());
     let response = if is_order && !takes.split(", ").any(|method| method == request.method().as_str()) {
         ([(ALLOW, takes)], StatusCode::METHOD_NOT_ALLOWED).into_response()
     } else if is_ambiguous(request.headers()) {
@@ -42,11 +44,20 @@ pub(super) async fn guard(State(admin): State<Arc<Admin>>, request: Request, nex
     for (name, value) in ANSWER_HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
+    // What is refused may leave its body unread, and the server then ends the connection: a client that is not told could
+    // have its next request on the way.
+    if may_be_left_unread && (response.status().is_client_error() || response.status().is_server_error()) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if admin.is_tls {
         let value = HeaderValue::from_static("max-age=31536000");
         response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, value);
     }
     response
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
 }
 
 /// True for a browser that goes somewhere: what it is told should be a page.

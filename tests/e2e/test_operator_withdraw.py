@@ -114,7 +114,20 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_asked_for(world, revok
     for length, answer in [(1 << 20, b"HTTP/1.1 413 "), (2, b"HTTP/1.1 100 Continue")]:
         with socket.create_connection(("127.0.0.1", gateway.admin), 10) as tcp:
             tcp.sendall(f"{head}content-length: {length}\r\nexpect: 100-continue\r\n\r\n".encode())
-            assert tcp.recv(65536).startswith(answer)
+            said = tcp.recv(65536)
+            assert said.startswith(answer) and (b"connection: close" in said.lower()) == (length > 2), said
             if length == 2:
                 tcp.sendall(b"{}")
                 assert tcp.recv(65536).startswith(b"HTTP/1.1 400 ")
+
+
+def test_what_is_refused_with_its_body_unread_ends_its_connection_and_says_so(revoked):
+    gateway, *_ = revoked
+    for method, path in [("POST", "/api/sessions"), ("POST", "/api/nothing"), ("PUT", "/api/revoke"), ("POST", "/api/revoke")]:
+        with socket.create_connection(("127.0.0.1", gateway.admin), 10) as tcp:
+            # The body is announced and comes later.
+            tcp.sendall(f"{method} {path} HTTP/1.1\r\nhost: evil.example\r\ncontent-length: 2\r\n\r\n".encode())
+            said = b""
+            while part := tcp.recv(65536):
+                said += part
+            assert said.startswith(b"HTTP/1.1 4") and b"connection: close" in said.lower(), said
