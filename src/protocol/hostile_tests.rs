@@ -118,6 +118,17 @@ fn http_1_looks_once_at_what_clients_and_upstreams_send() {
     );
 }
 
+#[test]
+fn the_head_that_opens_a_tunnel_is_looked_at_once() {
+    let limits = http1::Limits { head_bytes: 1 << 20, ..Default::default() };
+    let read = |text: &[u8], cut: usize| {
+        let mut head = http1::connect::ConnectHead::default();
+        let ends = (0..text.len()).step_by(cut.min(text.len())).chain([text.len()]);
+        assert!(ends.map(|end| head.read(&text[..end], &limits)).all(|read| matches!(read, Ok(None))));
+    };
+    is_linear("a tunnel", &read, b"CONNECT r HTTP/1.1\r\nHost: r\r\n", &[b"a", b"X: y\r\n", b"a:", b"\t "]);
+}
+
 /// A frame of HTTP/2.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u32).to_be_bytes();

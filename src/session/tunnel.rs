@@ -20,7 +20,8 @@ use crate::identify::slots;
 use crate::names::{RequestId, Side};
 use crate::policy::Identity;
 use crate::protocol::RefusalReason;
-use crate::protocol::http1::{Limits, connect};
+use crate::protocol::http1::Limits;
+use crate::protocol::http1::connect::{self, ConnectHead};
 use crate::tls::leg::Leg;
 use crate::tls::server::ClientCertificates;
 use std::rc::Rc;
@@ -46,8 +47,9 @@ pub(super) async fn open(
     let limits = &session.gateway.limits;
     let limits = Limits { head_bytes: limits.head, fields: limits.fields, ..Limits::default() };
     let mut plain = Zeroizing::new(early);
+    let mut head = ConnectHead::default();
     let asked = loop {
-        match connect::connect(&plain, &limits) {
+        match head.read(&plain, &limits) {
             Ok(Some(asked)) => break asked,
             Ok(None) => {
                 if !read(&mut leg, &mut plain, trail).await? {

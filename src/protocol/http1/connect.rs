@@ -4,7 +4,7 @@
 
 use super::Limits;
 use super::answer::{self, Challenge};
-use super::head::{check_lines, fields_room, one};
+use super::head::{CheckedLines, fields_room, one};
 use super::head_end::{Broken, HeadEnd, check_field};
 use crate::names::RequestId;
 use crate::protocol::{Fields, HttpDate, RefusalReason, head_rules};
@@ -49,22 +49,36 @@ impl From<Broken> for NotOpened {
     }
 }
 
-/// Reads a head from the first bytes of a connection; `None` while it is not whole.
-pub fn connect(bytes: &[u8], limits: &Limits) -> Result<Option<Connect>, NotOpened> {
-    let end = HeadEnd::default().find(bytes, limits.head_bytes);
-    // A line that no head can hold counts before what is too large behind it, however the bytes were cut.
-    let lines = match end {
-        Ok(Some(length)) => length - b"\r\n".len(),
-        Err(fault) if !fault.is_large() => return Err(fault.into()),
-        _ => bytes.len().min(limits.head_bytes),
-    };
-    check_lines(&bytes[..lines], &mut 0)?;
-    let Some(length) = end? else { return Ok(None) };
+/// A head that is being read.
+#[derive(Debug, Default)]
+pub struct ConnectHead {
+    end: HeadEnd,
+    lines: CheckedLines,
+}
+
+impl ConnectHead {
+    /// Reads on in the first bytes of a connection, of which there are more each time; `None` while the head is not whole.
+    pub fn read(&mut self, held: &[u8], limits: &Limits) -> Result<Option<Connect>, NotOpened> {
+        let seen = self.end.seen();
+        let end = self.end.find(&held[seen..], limits.head_bytes).map(|end| end.map(|n| seen + n));
+        // A line that no head can hold counts before what is too large behind it, however the bytes were cut.
+        let lines = match end {
+            Ok(Some(length)) => length - b"\r\n".len(),
+            Err(fault) if !fault.is_large() => return Err(fault.into()),
+            _ => held.len().min(limits.head_bytes),
+        };
+        self.lines.check(&held[..lines])?;
+        end?.map(|length| parse(&held[..length], limits)).transpose()
+    }
+}
+
+/// Reads a whole head.
+fn parse(head: &[u8], limits: &Limits) -> Result<Connect, NotOpened> {
     let mut room = fields_room();
     let allowed = limits.fields.min(room.len());
     let mut parsed = httparse::Request::new(&mut []);
-    match parsed.parse_with_uninit_headers(&bytes[..length], &mut room[..allowed]) {
-        Ok(httparse::Status::Complete(n)) if n == length => {}
+    match parsed.parse_with_uninit_headers(head, &mut room[..allowed]) {
+        Ok(httparse::Status::Complete(n)) if n == head.len() => {}
         Err(httparse::Error::TooManyHeaders) => {
             return Err(Broken::large("more fields than the limit").into());
         }
@@ -96,7 +110,7 @@ pub fn connect(bytes: &[u8], limits: &Limits) -> Result<Option<Connect>, NotOpen
         return Err(NotOpened { why: RefusalReason::TwoTokens, rule, section: "RFC 9110 11.7.2" });
     }
     let route = route_of(parsed.path.unwrap_or_default())?.to_owned();
-    Ok(Some(Connect { route, fields, length }))
+    Ok(Connect { route, fields, length: head.len() })
 }
 
 /// The name in `name` or `name:port`. The port says nothing: programs that know only hosts and ports must write one.
@@ -128,17 +142,20 @@ mod tests {
     use crate::names::SessionId;
 
     fn read(head: &str) -> Result<Option<Connect>, NotOpened> {
-        connect(head.as_bytes(), &Limits::default())
+        ConnectHead::default().read(head.as_bytes(), &Limits::default())
     }
 
     #[test]
     fn a_head_names_a_route_and_ends_where_the_routes_bytes_begin() {
         let head = "CONNECT warehouse:5432 HTTP/1.1\r\nHost: warehouse:5432\r\nProxy-Authorization: Bearer a.b.c\r\n\r\n";
         let whole = format!("{head}\0\0\0\x08");
+        let mut reader = ConnectHead::default();
         for cut in 0..head.len() {
-            assert!(read(&whole[..cut]).unwrap().is_none(), "{cut}");
+            assert!(reader.read(whole[..cut].as_bytes(), &Limits::default()).unwrap().is_none(), "{cut}");
         }
+        let resumed = reader.read(whole.as_bytes(), &Limits::default()).unwrap().unwrap();
         let read = read(&whole).unwrap().unwrap();
+        assert_eq!((&resumed.route, resumed.length), (&read.route, read.length));
         assert_eq!((read.route.as_str(), read.length), ("warehouse", head.len()));
         assert_eq!(read.authorization(), Some(&b"Bearer a.b.c"[..]));
         assert!(!format!("{read:?}").contains("a.b.c"));
@@ -179,7 +196,8 @@ mod tests {
         for (head, why) in table {
             for step in 1..=head.len() {
                 let ends = (0..head.len()).step_by(step).chain([head.len()]);
-                let found = ends.map(|end| connect(&head.as_bytes()[..end], &limits));
+                let mut reader = ConnectHead::default();
+                let found = ends.map(|end| reader.read(&head.as_bytes()[..end], &limits));
                 let fault = found.filter_map(Result::err).next();
                 assert_eq!(fault.map(|fault| fault.why), Some(why), "{step}: {head}");
             }

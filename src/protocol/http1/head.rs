@@ -32,7 +32,7 @@ pub(super) fn parse_request(head: &[u8], limits: &Limits, request: &mut Request)
         Ok(httparse::Status::Complete(n)) if n == head.len() => {}
         Err(httparse::Error::TooManyHeaders) => {
             // As where the head came in pieces.
-            check_lines(&head[..head.len() - b"\r\n".len()], &mut 0)?;
+            CheckedLines::default().check(&head[..head.len() - b"\r\n".len()])?;
             return Err(Broken::large("more fields than the limit"));
         }
         _ => return Err(Broken::bad("malformed request head", "RFC 9112 2.1")),
@@ -95,23 +95,38 @@ pub(super) fn parse_request(head: &[u8], limits: &Limits, request: &mut Request)
     Ok(Asked { body, close, expects, old })
 }
 
-/// Checks the lines of a head that is not whole, from `checked` on: what cannot become a request is not waited for. HTTP/0.9 is such:
-/// its request is one line without a version (RFC 1945 section 4.1).
-pub(super) fn check_lines(held: &[u8], checked: &mut usize) -> Result<(), Broken> {
-    while let Some(n) = memchr::memchr(b'\n', &held[*checked..]) {
-        let line = held[*checked..*checked + n].strip_suffix(b"\r").unwrap_or_default();
-        let may_stand = match *checked {
-            0 => {
-                matches!(line, [.., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor] if minor.is_ascii_digit())
+/// How far the lines of a head were checked.
+#[derive(Debug, Default)]
+pub(super) struct CheckedLines {
+    /// Where the first line begins that is not whole.
+    pub(super) start: usize,
+    /// Where the first byte stands that was not looked at.
+    pub(super) seen: usize,
+}
+
+impl CheckedLines {
+    /// Checks the lines of a head that is not whole, further ones than before: what cannot become a request is not waited for.
+    /// HTTP/0.9 is such: its request is one line without a version (RFC 1945 section 4.1).
+    pub(super) fn check(&mut self, held: &[u8]) -> Result<(), Broken> {
+        while let Some(n) = memchr::memchr(b'\n', held.get(self.seen..).unwrap_or_default()) {
+            self.seen += n;
+            let line = held[self.start..self.seen].strip_suffix(b"\r").unwrap_or_default();
+            let may_stand = match self.start {
+                0 => {
+                    matches!(line, [.., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor] if minor.is_ascii_digit())
+                }
+                _ => memchr::memchr(b':', line).is_some_and(|colon| colon == 0 || is_token(&line[..colon])),
+            };
+            if !may_stand {
+                return Err(Broken::bad("malformed request head", "RFC 9112 2.1"));
             }
-            _ => memchr::memchr(b':', line).is_some_and(|colon| colon == 0 || is_token(&line[..colon])),
-        };
-        if !may_stand {
-            return Err(Broken::bad("malformed request head", "RFC 9112 2.1"));
+            self.seen += 1;
+            self.start = self.seen;
         }
-        *checked += n + 1;
+        // The empty line at the end is left out once it is whole, and may have begun before.
+        self.seen = self.seen.max(held.len());
+        Ok(())
     }
-    Ok(())
 }
 
 /// The version that the gateway speaks.

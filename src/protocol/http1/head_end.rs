@@ -52,6 +52,11 @@ impl HeadEnd {
         self.seen == 0
     }
 
+    /// Bytes seen since the head's start.
+    pub(super) fn seen(&self) -> usize {
+        self.seen
+    }
+
     /// How many of `new` complete the head.
     pub(super) fn find(&mut self, new: &[u8], limit: usize) -> Result<Option<usize>, Broken> {
         let mut at = 0;

@@ -35,6 +35,7 @@ use std::collections::VecDeque;
 
 use self::body::Body;
 use self::exchange::{ClientReading, Exchange, Life, Reply, TunnelMasks, UpstreamReading};
+use self::head::CheckedLines;
 use self::head_end::Broken;
 pub use self::limits::Limits;
 use super::HttpDate;
@@ -66,7 +67,7 @@ pub struct Http1 {
     /// A head that came in pieces, or is held back to be changed.
     up_held: Vec<u8>,
     /// Bytes at the front of it whose lines may stand in a head.
-    up_checked: usize,
+    up_checked: CheckedLines,
     down_held: Vec<u8>,
     up_trailer: Vec<u8>,
     down_trailer: Vec<u8>,
@@ -108,7 +109,7 @@ impl Http1 {
             client_left: false,
             upstream_left: false,
             up_held: Vec::new(),
-            up_checked: 0,
+            up_checked: CheckedLines::default(),
             down_held: Vec::new(),
             up_trailer: Vec::new(),
             down_trailer: Vec::new(),

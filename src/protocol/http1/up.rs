@@ -1,7 +1,7 @@
 //! From the client: request heads are withheld until they are permitted, bodies are followed.
 
 use super::body::Body;
-use super::head;
+use super::head::{self, CheckedLines};
 use super::head_end::{Broken, HeadEnd};
 use super::{ClientReading, Exchange, Http1, Life, Reply, UpstreamReading};
 use crate::mask::Kind::Payload;
@@ -94,19 +94,19 @@ impl Http1 {
         let ClientReading::Head { end, blank } = &mut self.client else { return Ok(false) };
         let rest = edit.rest();
         if end.is_start() {
-            self.up_checked = 0;
+            self.up_checked = CheckedLines::default();
         }
         let found = end.find(rest, self.limits.head_bytes);
         if found.is_err_and(|fault| fault.is_large()) {
             // A line that no head can hold counts before what is too large behind it, however the bytes were cut.
             let room = self.limits.head_bytes.saturating_sub(self.up_held.len());
             self.up_held.extend_from_slice(&rest[..rest.len().min(room)]);
-            head::check_lines(&self.up_held, &mut self.up_checked)?;
+            self.up_checked.check(&self.up_held)?;
         }
         let Some(n) = found? else {
             self.up_held.extend_from_slice(rest);
             edit.skip(rest.len());
-            head::check_lines(&self.up_held, &mut self.up_checked)?;
+            self.up_checked.check(&self.up_held)?;
             return Ok(false);
         };
         let head = if self.up_held.is_empty() {

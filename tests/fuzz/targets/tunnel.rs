@@ -3,18 +3,19 @@
 use staunch::names::{RequestId, SessionId};
 use staunch::protocol::HttpDate;
 use staunch::protocol::http1::Limits;
-use staunch::protocol::http1::connect::{Connect, NotOpened, connect, not_opened};
+use staunch::protocol::http1::connect::{Connect, ConnectHead, NotOpened, not_opened};
 
 /// One input.
 pub fn run(data: &[u8]) {
     let [step, rest @ ..] = data else { return };
     let limits = Limits { head_bytes: 1024, fields: 16, ..Limits::default() };
-    let whole = connect(rest, &limits);
+    let whole = ConnectHead::default().read(rest, &limits);
     check(&whole, rest, &limits);
     // As the session reads: the same bytes from their beginning, and some more each time.
     let step = usize::from(*step).max(1);
     let ends = (0..rest.len()).step_by(step).chain([rest.len()]);
-    let first = ends.map(|end| connect(&rest[..end], &limits)).find(|read| !matches!(read, Ok(None)));
+    let mut head = ConnectHead::default();
+    let first = ends.map(|end| head.read(&rest[..end], &limits)).find(|read| !matches!(read, Ok(None)));
     match (whole, first) {
         (Ok(Some(whole)), Some(Ok(Some(first)))) => {
             assert_eq!((&whole.route, whole.length), (&first.route, first.length));

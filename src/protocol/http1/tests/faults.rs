@@ -262,12 +262,13 @@ fn a_line_that_no_head_can_hold_counts_before_what_is_too_large_however_it_is_cu
 /// Work for a head that comes in single bytes is linear: each line is looked at once.
 #[test]
 fn a_head_in_single_bytes_is_checked_line_by_line() {
-    let mut checked = 0;
+    let mut lines = CheckedLines::default();
     let head = format!("GET / HTTP/1.1\r\n{}", "a: b\r\n".repeat(50));
     for n in 1..=head.len() {
-        let before = checked;
-        assert!(head::check_lines(&head.as_bytes()[..n], &mut checked).is_ok());
-        assert!(checked == before || checked == n);
+        let before = lines.start;
+        assert!(lines.check(&head.as_bytes()[..n]).is_ok());
+        assert!(lines.start == before || lines.start == n);
+        assert_eq!(lines.seen, n, "no byte is looked for twice");
     }
-    assert_eq!(checked, head.len());
+    assert_eq!(lines.start, head.len());
 }
