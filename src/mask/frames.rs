@@ -1,6 +1,7 @@
 //! WebSocket frames (RFC 6455): texts of messages, each JSON or a piece of plain text; a client's are unmasked to be looked at.
 //!
-//! Binary messages and control frames are not looked at. Extensions are a fault: the session takes their offer out.
+//! Binary messages are looked at where they begin as an object of JSON does, for many programs send theirs so. Other ones and
+//! control frames are not. Extensions are a fault: the session takes their offer out.
 
 use super::blank::Blank;
 use super::json::Json;
@@ -42,6 +43,8 @@ enum Message {
     None,
     /// A text of which nothing came yet.
     Begun,
+    /// A binary message of which nothing came yet.
+    BinaryBegun,
     Json,
     Text,
     Binary,
@@ -133,10 +136,10 @@ impl Frames {
         };
         match kind {
             1 => self.message = Message::Begun,
-            2 => self.message = Message::Binary,
+            2 => self.message = Message::BinaryBegun,
             _ => {}
         }
-        let looks = kind < 2 && !matches!(self.message, Message::Binary | Message::None);
+        let looks = kind < 3 && !matches!(self.message, Message::Binary | Message::None);
         if let (true, true, Some(key)) = (masked, looks, head.last_chunk()) {
             self.keys.push_back(Keyed { from: wire, to: wire.saturating_add(length), key: *key });
         }
@@ -157,6 +160,11 @@ impl Frames {
             }
         }
         let (mut rest, mut wire) = (&plain[..], wire);
+        if self.message == Message::BinaryBegun
+            && let Some(first) = rest.first()
+        {
+            self.message = if *first == b'{' { Message::Json } else { Message::Binary };
+        }
         if self.message == Message::Begun
             && let Some(is_json) = self.blank.begins_json(&mut rest, &mut wire)
         {
@@ -191,7 +199,8 @@ impl Frames {
             }
             match self.message {
                 Message::Json => self.json.next_event(rules, found),
-                _ => self.text.scan(rules, false, found),
+                Message::Text => self.text.scan(rules, false, found),
+                _ => {}
             }
         }
         self.message = Message::None;

@@ -58,8 +58,14 @@ pub(super) struct Jwt<'a> {
 pub(super) struct Header {
     pub(super) alg: String,
     pub(super) kid: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     crit: Option<Value>,
     typ: Option<String>,
+}
+
+/// What stands there, also if it is null.
+fn present<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(value).map(Some)
 }
 
 impl<'a> Jwt<'a> {

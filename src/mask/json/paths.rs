@@ -2,7 +2,7 @@
 
 /// Members that carry a piece of a text which goes on in the next event. Each has a text of its own for every `index`,
 /// `output_index`, `content_index`, `summary_index` and `type` of the objects that it stands in, and in some for every `id`.
-const DELTAS: [&str; 34] = [
+const DELTAS: [&str; 38] = [
     // OpenAI: chat completions, completions, responses.
     ".choices[].delta.content",
     ".choices[].delta.refusal",
@@ -29,6 +29,9 @@ const DELTAS: [&str; 34] = [
     ".completion",
     // Gemini.
     ".candidates[].content.parts[].text",
+    ".serverContent.modelTurn.parts[].text",
+    ".serverContent.inputTranscription.text",
+    ".serverContent.outputTranscription.text",
     ".candidates[].content.parts[].functionCall.partialArgs[].stringValue",
     // Ollama, and what it is made of.
     ".message.content",
@@ -42,6 +45,8 @@ const DELTAS: [&str; 34] = [
     ".delta.message.tool_calls.function.arguments",
     ".delta.content",
     ".token.text",
+    // A2A: artifacts of agents.
+    ".result.artifact.parts[].text",
     // AI SDK, beside `.delta`.
     ".inputTextDelta",
     ".results[].generated_text",

@@ -23,7 +23,7 @@ pub(super) fn ws(kind: u8, payload: &[u8], key: Option<[u8; 4]>) -> Vec<u8> {
 fn websocket_messages_are_overwritten_in_their_frames_under_the_client_s_key_too() {
     let long = format!("{{\"pin\":\"{}\"}}", "7".repeat(130));
     let masked_long = format!("{{\"pin\":\"{}\"}}", "*".repeat(130));
-    let frames: [(u8, &[u8], &[u8]); 9] = [
+    let frames: [(u8, &[u8], &[u8]); 14] = [
         (
             0x81,
             b"{\"type\":\"response.text.delta\",\"delta\":\"4111 1111\"}",
@@ -38,6 +38,19 @@ fn websocket_messages_are_overwritten_in_their_frames_under_the_client_s_key_too
         (0x01, b"{\"type\":\"response.text.delta\",\"del", b"{\"type\":\"response.text.delta\",\"del"),
         (0x80, b"ta\":\" 1111 1111\"}", b"ta\":\" **** 1111\"}"),
         (0x82, b"4111111111111111", b"4111111111111111"),
+        (0x02, b"", b""),
+        (
+            0x00,
+            b"{\"serverContent\":{\"modelTurn\":{\"parts\":[{\"text\":\"4111 11",
+            b"{\"serverContent\":{\"modelTurn\":{\"parts\":[{\"text\":\"4111 11",
+        ),
+        (0x80, b"\"}]}}}", b"\"}]}}}"),
+        (
+            0x82,
+            b"{\"serverContent\":{\"modelTurn\":{\"parts\":[{\"text\":\"11 1111 1111\"}]}}}",
+            b"{\"serverContent\":{\"modelTurn\":{\"parts\":[{\"text\":\"** **** 1111\"}]}}}",
+        ),
+        (0x82, b"{\x00\xff\"", b"{\x00\xff\""),
         (0x81, b"plain 4111 1111 1111 1111 text", b"plain 4111 11** **** 1111 text"),
         (0x81, long.as_bytes(), masked_long.as_bytes()),
         (0x88, b"", b""),
