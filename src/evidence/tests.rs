@@ -531,3 +531,63 @@ fn a_report_over_a_log_that_cannot_be_read_is_written_and_says_so() {
 fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
+
+#[test]
+fn a_key_file_that_cannot_be_read_hides_nothing_that_anybody_may_read_and_nothing_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let facts: &[&str] = &[r#"{"event":"session opened","route":"a"}"#];
+    let (root, key) = record_facts(folder.path(), &[(1, facts, b"first")]);
+    // The other segment is of the same gateway, later.
+    let mut settings = Settings::new(root.clone(), identities(&key).unwrap().recipients());
+    settings.segment_size = 1 << 20;
+    let recordings = Recordings::open(settings, &Origin::default()).unwrap();
+    let mut recorder = Recorder::new(recordings.archive().clone(), 0);
+    let mut tape = recorder.begin(SessionId(2), 0, Mode::Strict).unwrap();
+    recorder.seal(&mut tape, Plane::Up, Suite::Aes128Gcm).unwrap();
+    recorder.append_plaintext(&mut tape, Plane::Up, &[IoSlice::new(b"second")]).unwrap();
+    recorder.end(tape).unwrap();
+    drop((recorder, recordings));
+    let keys = root.join("segments/1.keys");
+    let whole = std::fs::read(&keys).unwrap();
+    let (root_text, key) = (root.to_str().unwrap(), key.to_str().unwrap());
+    let on = |verb: &str, session: &str, more: &[&str]| {
+        command(&[&[verb, session, "-d", root_text, "-i", key], more].concat())
+    };
+    let flipped: Vec<u8> = whole.iter().map(|byte| byte ^ 1).collect();
+    type Break<'a> = (&'a str, Box<dyn Fn() + 'a>);
+    let breaks: [Break<'_>; 7] = [
+        ("gone", Box::new(|| ())),
+        ("a folder", Box::new(|| std::fs::create_dir(&keys).unwrap())),
+        ("a device", Box::new(|| std::os::unix::fs::symlink("/dev/zero", &keys).unwrap())),
+        ("empty", Box::new(|| std::fs::write(&keys, []).unwrap())),
+        ("cut", Box::new(|| std::fs::write(&keys, &whole[..whole.len() / 2 - 1]).unwrap())),
+        ("changed", Box::new(|| std::fs::write(&keys, &flipped).unwrap())),
+        ("huge", Box::new(|| std::fs::File::create(&keys).unwrap().set_len(1 << 40).unwrap())),
+    ];
+    for (what, breaks) in breaks {
+        // What the break before has left, if anything.
+        let _ = std::fs::remove_file(&keys).or_else(|_| std::fs::remove_dir(&keys));
+        breaks();
+        let (one, other) = ("0000000000000001", "0000000000000002");
+        for (verb, more) in [("show", &[][..]), ("replay", &["--speed", "0"])] {
+            let (code, out, told) = on(verb, one, more);
+            assert!(
+                code == 1 && ["1.keys", "1.seg"].iter().any(|file| told.contains(file)),
+                "{what} {verb}: {told}"
+            );
+            assert!(out.contains("session opened") && !out.contains("first"), "{what} {verb}: {out}");
+            let (code, out, told) = on(verb, other, more);
+            assert!(out.contains("second") && code <= 1, "{what} {verb}: {out}{told}");
+        }
+        let capture = folder.path().join("capture");
+        let (code, _, told) = on("export", one, &["-o", capture.to_str().unwrap()]);
+        assert!(code == 1 && !capture.exists() && told.contains("1."), "{what}: {told}");
+        let taken = folder.path().join("other");
+        let (_, _, told) = on("export", other, &["--plain", "--force", "-o", taken.to_str().unwrap()]);
+        let taken = std::fs::read(&taken).unwrap_or_default();
+        assert!(taken.windows(6).any(|window| window == b"second"), "{what}: {told}");
+        let (code, out, told) = command(&["verify", "-d", root_text, "-i", key, "--json"]);
+        assert!(code == 1 && out.contains("1.keys"), "{what}: {out}{told}");
+        assert_eq!(command(&["list", "-d", root_text]).0, 0, "needs no key");
+    }
+}
