@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import re
 import socket
 import ssl
@@ -311,3 +312,62 @@ def test_a_proxy_header_with_an_option_of_a_wrong_length_is_refused(world, start
             assert plain.recv(1) == b""
     assert re.search(r'staunch_limits_total\{limit="proxy_protocol"\} 3\b', gateway.metrics())
     assert gateway.line("session closed", reason="protocol")["culprit"] == "client"
+
+
+def show_control_group(folder):
+    """For a new process: a mount namespace of its own, in which `folder` says what its control group uses."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    new_namespace, private, bind = 0x20000, (1 << 18) | (1 << 14), 1 << 12
+
+    def enter():
+        mounted = [
+            libc.unshare(new_namespace),
+            libc.mount(None, b"/", None, private, None),
+            libc.mount(str(folder).encode(), b"/sys/fs/cgroup", None, bind, None),
+        ]
+        if any(mounted):
+            raise OSError(ctypes.get_errno(), "no mount namespace")
+
+    return enter
+
+
+def use_memory(folder, limit: int, used: int, reclaimable: int):
+    """What both versions of control groups say of a group's memory."""
+    for place, files in [
+        (folder, {"memory.max": limit, "memory.current": used, "memory.stat": f"anon 1\ninactive_file {reclaimable}"}),
+        (
+            folder / "memory",
+            {"memory.limit_in_bytes": limit, "memory.usage_in_bytes": used, "memory.stat": f"total_inactive_file {reclaimable}"},
+        ),
+    ]:
+        place.mkdir(exist_ok=True)
+        for name, content in files.items():
+            # Put in place whole: the gateway reads at any moment.
+            (folder / ".new").write_text(f"{content}\n")
+            (folder / ".new").rename(place / name)
+
+
+def test_the_memory_of_the_control_group_is_told_and_new_work_refused_before_it_is_used_up(world, start, tmp_path):
+    group = tmp_path / "group"
+    use_memory(group, 1 << 30, 300 << 20, 100 << 20)
+    gateway = start(world.config(world.route("api", world.nginx_port)), preexec_fn=show_control_group(group))
+
+    def told(name: str) -> int:
+        return int(float(re.search(rf"^staunch_{name} (\S+)$", gateway.metrics(), re.M)[1]))
+
+    assert told("memory_limit_bytes") == 1 << 30 and told("memory_used_bytes") == 200 << 20
+    # What the kernel takes back at once is not used.
+    use_memory(group, 1 << 30, 1000 << 20, 500 << 20)
+    assert told("memory_used_bytes") == 500 << 20 and gateway.get("/readyz") == 200
+    use_memory(group, 1 << 30, 1000 << 20, 10 << 20)
+    assert told("memory_used_bytes") == 990 << 20
+    until(lambda: gateway.get("/readyz") == 503)
+
+    def refused() -> int:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", gateway.port), 5):
+            pass
+        return int(re.search(r'^staunch_limits_total\{limit="memory"\} (\d+)$', gateway.metrics(), re.M)[1])
+
+    until(refused)
+    use_memory(group, 1 << 30, 300 << 20, 100 << 20)
+    until(lambda: gateway.get("/readyz") == 200)

@@ -349,7 +349,7 @@ ELSEWHERE = {
     "recording_timestamp_last_timestamp_seconds": "tests/e2e/test_recording_timestamps.py",
     "recording_failing": "tests/e2e/test_recording.py", "acme_certificate": "tests/e2e/test_acme.py",
     "acme_failures": "tests/e2e/test_acme.py", "acme_next_attempt_seconds": "tests/e2e/test_acme.py",
-    "memory_limit_bytes": "src/metrics/tests.rs", "memory_used_bytes": "src/metrics/tests.rs",
+    "memory_limit_bytes": "tests/e2e/test_limits.py", "memory_used_bytes": "tests/e2e/test_limits.py",
 }  # fmt: skip
 
 
