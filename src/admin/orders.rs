@@ -204,10 +204,14 @@ pub(super) fn revoke(admin: &Admin, giver: &OrderSource<'_>, asked: RevokeReques
         group: name(group, "group")?,
         serial: serial.map(|text| serial_number(&text)).transpose()?,
         issuer: name(issuer, "issuer")?,
-        email: name(email.map(|text| text.to_lowercase()), "email")?,
+        email: name(email.map(|text| text.trim().to_lowercase()), "email")?,
         session_id: name(session_id, "session_id")?,
     };
-    if target.email.as_ref().is_some_and(|email| !email.contains('@')) {
+    let is_address = |email: &str| {
+        let (local, domain) = email.rsplit_once('@').unwrap_or_default();
+        !local.is_empty() && !domain.is_empty() && !email.contains(char::is_whitespace)
+    };
+    if target.email.as_ref().is_some_and(|email| !is_address(email)) {
         return Err(Fault::bad_request("email is an address, with @; another name is a subject"));
     }
     if target.is_empty() {

@@ -53,6 +53,8 @@ FAULTS = {
     "foreign origin": ("POST", "/api/revoke", "key Origin https://evil.example", {"json": {}}, 403, "foreign_origin", "another site"),
     "revoke without a field": ("POST", "/api/revoke", "key", {"json": {}}, 400, "bad_request", "name whom to revoke"),
     "email that is none": ("POST", "/api/revoke", "key", {"json": {"email": "ann"}}, 400, "bad_request", "an address, with @"),
+    "email of a sign alone": ("POST", "/api/revoke", "key", {"json": {"email": "@"}}, 400, "bad_request", "an address, with @"),
+    "a name twice": ("POST", "/api/revoke", "key Content-Type application/json", {"content": '{"subject": "a", "subject": "b"}'}, 400, "bad_request", "duplicate field"),
     "malformed JSON": ("POST", "/api/revoke", "key Content-Type application/json", {"content": "{"}, 400, "bad_request", "no JSON"),
     "form as order": ("POST", "/api/revoke", "key", {"data": {"subject": "x"}}, 415, "not_json", "application/json"),
     "method": ("DELETE", f"/api/sessions/{GONE}", "key", {}, 405, "method_not_allowed", "does not take that method"),
