@@ -98,7 +98,7 @@ fn watch(mut rest: &[u8], step: usize) -> Vec<String> {
 fn log_in(bytes: &[u8], step: usize) {
     let secret = b"stored-password".to_vec();
     let allowed = Allowed { require_auth: RequireAuth::default(), encrypted: true };
-    let mut login = Login::new("svc", Some(Arc::new(Secret::new(secret))), allowed, 0x5a5a_5a5a);
+    let mut login = Login::new("svc", Some(Arc::new(Secret::new(secret))), allowed, [0x5a; 4].into());
     let (mut input, mut reply) = (Vec::new(), Vec::new());
     for piece in bytes.chunks(step) {
         input.extend_from_slice(piece);
