@@ -274,7 +274,7 @@ impl Outbox {
 
     /// Writes what is unsent. `Ready` when nothing is left.
     pub(super) fn poll_flush(&mut self, tcp: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.written < self.unsent.len() {
+        if self.tap.is_some() && self.written < self.unsent.len() {
             ready!(self.poll_taken(cx))?;
         }
         while self.written < self.unsent.len() {
@@ -297,18 +297,8 @@ impl Outbox {
         sealed: &[u8],
     ) -> Poll<io::Result<usize>> {
         debug_assert_eq!(self.unsent(), 0);
-        if let Some(tapped) = &mut self.tap {
-            let taken = match tapped.takes {
-                Takes::Nothing => Ok(()),
-                // In place nothing is sealed that is to be shown as data.
-                Takes::Records | Takes::Data => tapped.tap.records(sealed),
-            };
-            if taken.is_err() {
-                self.discard_unsent();
-                return Poll::Ready(Err(io::Error::other(TapFault)));
-            }
-            tapped.ahead = sealed.len();
-            ready!(self.poll_tap(cx))?;
+        if self.tap.is_some() {
+            ready!(self.poll_sealed_taken(cx, sealed))?;
         }
         let written = ready!(Pin::new(tcp).poll_write(cx, sealed))?;
         if let Some(tapped) = &mut self.tap {
@@ -325,7 +315,7 @@ impl Outbox {
         if self.shut {
             return Poll::Ready(Ok(()));
         }
-        if self.unsent() > 0 {
+        if self.tap.is_some() && self.unsent() > 0 {
             ready!(self.poll_taken(cx))?;
         }
         while self.unsent() > 0 {
@@ -362,8 +352,27 @@ impl Outbox {
     }
 
     /// Ready when what is unsent may be written: the tap has taken it, and has recorded what it has taken.
+    /// Not inlined: most sessions have no tap.
+    #[inline(never)]
     fn poll_taken(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.show_unsent()?;
+        self.poll_tap(cx)
+    }
+
+    /// The same for records that were sealed elsewhere.
+    #[inline(never)]
+    fn poll_sealed_taken(&mut self, cx: &mut Context<'_>, sealed: &[u8]) -> Poll<io::Result<()>> {
+        let Some(tapped) = &mut self.tap else { return Poll::Ready(Ok(())) };
+        let taken = match tapped.takes {
+            Takes::Nothing => Ok(()),
+            // In place nothing is sealed that is to be shown as data.
+            Takes::Records | Takes::Data => tapped.tap.records(sealed),
+        };
+        if taken.is_err() {
+            self.discard_unsent();
+            return Poll::Ready(Err(io::Error::other(TapFault)));
+        }
+        tapped.ahead = sealed.len();
         self.poll_tap(cx)
     }
 
