@@ -151,7 +151,7 @@ mod tests {
         let whole = format!("{head}\0\0\0\x08");
         let mut reader = ConnectHead::default();
         for cut in 0..head.len() {
-            assert!(reader.read(whole[..cut].as_bytes(), &Limits::default()).unwrap().is_none(), "{cut}");
+            assert!(reader.read(&whole.as_bytes()[..cut], &Limits::default()).unwrap().is_none(), "{cut}");
         }
         let resumed = reader.read(whole.as_bytes(), &Limits::default()).unwrap().unwrap();
         let read = read(&whole).unwrap().unwrap();
