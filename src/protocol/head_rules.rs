@@ -227,9 +227,14 @@ pub fn is_stripped(name: &[u8], rewrite: &Rewrite<'_>) -> bool {
         || rewrite.set.iter().any(|(s, _)| is_alike(name, s.as_bytes()))
 }
 
-/// True for a field that neither a trailer may carry nor a `Connection` option name (RFC 9110 sections 6.5.1 and 7.6.1).
-pub fn is_guarded(name: &[u8]) -> bool {
+/// True for a field that a trailer may not carry (RFC 9110 section 6.5.1).
+fn is_guarded(name: &[u8]) -> bool {
     GUARDED.has(name) || is_forwarding(name)
+}
+
+/// True for a field that a `Connection` option may not name (RFC 9110 section 7.6.1). Those of one connection it may, and TE it must.
+pub fn must_pass(name: &[u8]) -> bool {
+    is_guarded(name) && !HOP.has(name)
 }
 
 /// Checks a field of a trailer section: a recipient may merge it into the head, so what counts there must not arrive here.

@@ -25,8 +25,10 @@ def curl(gateway, world, route, path, *arguments, token=None, seconds=30):
 
 def test_curl_gets_a_file_from_nginx(gateway, world):
     token = world.issuer.token()
-    answer = curl(gateway, world, "api", "/hello.txt", "--http1.1", token=token)
-    assert answer.stdout == b"hello from nginx\n", answer.stderr
+    # By the second it sends `Connection: TE`.
+    for arguments in ([], ["--tr-encoding"]):
+        answer = curl(gateway, world, "api", "/hello.txt", "--http1.1", *arguments, token=token)
+        assert answer.stdout == b"hello from nginx\n", answer.stderr
     line = gateway.line("request", path="/hello.txt", http="1.1")
     assert (line["status"], line["verdict"], line["issuer"]) == (200, "permitted", "corp")
 

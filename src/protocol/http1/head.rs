@@ -72,7 +72,7 @@ pub(super) fn parse_request(head: &[u8], limits: &Limits, request: &mut Request)
     one(&request.fields, "authorization", "more than one Authorization", "RFC 9110 5.3")?;
     let (mut close, mut upgrade) = (old, false);
     for (n, option) in options(&request.fields).enumerate() {
-        if n == OPTIONS_MAX || head_rules::is_guarded(option) {
+        if n == OPTIONS_MAX || head_rules::must_pass(option) {
             return Err(Broken::bad("Connection names a field that must pass", "RFC 9110 7.6.1"));
         }
         close |= option.eq_ignore_ascii_case(b"close");
