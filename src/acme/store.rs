@@ -41,6 +41,15 @@ impl Store {
         &self.folder
     }
 
+    /// Why this user could never order with it; `None`: nothing is known against it. Root may look for a service's user.
+    pub fn foreign_owner(&self) -> Option<String> {
+        let own = rustix::process::geteuid().as_raw();
+        let is_foreign = own != 0 && fs::metadata(&self.folder).is_ok_and(|folder| folder.uid() != own);
+        is_foreign.then(|| {
+            format!("{} belongs to another user, who could read the keys; chown it, or name another ([acme] state)", self.folder.display())
+        })
+    }
+
     /// Makes the directory if there is none, closes it to others, and locks it.
     pub(super) fn lock(&self) -> Result<Lock, String> {
         for folder in [self.folder.clone(), self.folder.join(ACCOUNTS), self.folder.join(CERTIFICATES)] {

@@ -84,8 +84,9 @@ pub fn read(path: &Path, revocations: &Revocations) -> io::Result<()> {
         file => file?,
     };
     let now = SystemTime::now();
-    for line in BufReader::new(file).lines() {
-        let line: Line = serde_json::from_str(&line?)?;
+    for (number, line) in BufReader::new(file).lines().enumerate() {
+        let broken = || io::Error::other(format!("line {} is not as staunch wrote it", number + 1));
+        let line: Line = serde_json::from_str(&line?).map_err(|_| broken())?;
         let name = |text: Option<String>| text.map(Into::into);
         let target = Target {
             subject: name(line.subject),
@@ -98,7 +99,7 @@ pub fn read(path: &Path, revocations: &Revocations) -> io::Result<()> {
         };
         let time = |seconds| {
             let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
-            at.ok_or_else(|| io::Error::other("a time is beyond what any clock shows"))
+            at.ok_or_else(broken)
         };
         let one = Revocation { target, at: time(line.at)?, until: time(line.until)? };
         if one.until > now {
@@ -147,6 +148,11 @@ mod tests {
         write(&path, &all).unwrap();
         let again = Revocations::default();
         read(&path, &again).unwrap();
+        for broken in ["not JSON", r#"{"subject":"ann","at":1,"until":18446744073709551615}"#] {
+            std::fs::write(&path, format!("\n{broken}\n").trim_start()).unwrap();
+            let fault = read(&path, &Revocations::default()).unwrap_err();
+            assert_eq!(fault.to_string(), "line 1 is not as staunch wrote it");
+        }
         let subjects: Vec<_> = again.list(now).into_iter().map(|one| one.target.subject).collect();
         assert_eq!(subjects, [Some("ann".into())]);
         assert_eq!(again.list(now)[0].target.email.as_deref(), Some("ann@corp.test"));

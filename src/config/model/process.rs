@@ -3,7 +3,6 @@
 use super::parts::{Duration, KeyPair, Size, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::path::PathBuf;
 use toml::Spanned;
 
 /// Limits of the gateway as a whole.
@@ -167,7 +166,8 @@ pub struct Admin {
     /// Names besides `localhost` and addresses under which browsers reach the page. Default: none.
     pub hosts: Vec<String>,
     /// A file in which revocations are kept over a restart; its folder must be writable. Default: a restart forgets them.
-    pub revocations: Option<PathBuf>,
+    #[schemars(with = "Option<String>")]
+    pub revocations: Option<Text>,
     /// A certificate and its key: the listener speaks TLS then, and may have an address that is not loopback where it also has
     /// `key`, `operate` or `view`. A reload reads a new one; whether there is one at all is for a restart to change.
     pub certificate: Option<KeyPair>,

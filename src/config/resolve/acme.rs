@@ -241,6 +241,10 @@ impl Context<'_> {
             return Some(certificate.clone());
         }
         let store = Store::at(self.acme.state.clone());
+        if let Some(why) = store.foreign_owner() {
+            notes.fault(span, why);
+            return None;
+        }
         let issued = store.certificate(&key).unwrap_or_else(|why| {
             let text = format!("{why}; a gateway that cannot use it either orders a new certificate");
             notes.warn(span.clone(), text);

@@ -2,18 +2,20 @@
 
 use super::context::{Context, choice};
 use super::listen::{share_a_port, socket_address};
-use crate::admin::Settings;
+use crate::admin::{Settings, revoked};
 use crate::config::fault::FaultCollector;
 use crate::config::{Admin, model, secrets};
 use crate::gateway::Listener;
 use crate::identify::oidc::LoginSettings;
 use crate::names::IssuerName;
 use crate::net::https::HttpsUrl;
+use crate::policy::revocation::Revocations;
 use crate::policy::{Policy, Rule};
 use crate::secret::shown_url;
 use crate::tls::PostQuantum;
 use crate::tls::server::{ClientCertificates, ServerIdentity, ServerSettings, server_config};
 use rustls::ServerConfig;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const ADMIN: &str = "127.0.0.1:9901";
@@ -22,6 +24,32 @@ const ADMIN: &str = "127.0.0.1:9901";
 const MIN_KEY: usize = 16;
 
 impl Context<'_> {
+    /// Where revocations are kept, and what would keep the gateway from reading or writing them.
+    fn kept_revocations(&self, text: &model::Text, notes: &mut FaultCollector<'_>) -> PathBuf {
+        let path = self.base.join(text.get_ref());
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let shown = folder.display();
+        if !folder.is_dir() {
+            notes.fault(
+                text.span(),
+                format!("its folder {shown} is not there; make it: mkdir -m 700 {shown}"),
+            );
+        } else if rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_err() {
+            let why = format!(
+                "this user cannot write to {shown}, and a restart forgets what cannot be kept there; chown it"
+            );
+            notes.warn(text.span(), why);
+        } else if let Err(error) = revoked::read(&path, &Revocations::default()) {
+            let path = path.display();
+            let why = format!("{path} cannot be read: {error}; move it away to begin without revocations");
+            notes.fault(text.span(), why);
+        }
+        path
+    }
+
     pub(super) fn admin(
         &mut self,
         written: &model::Admin,
@@ -70,7 +98,7 @@ impl Context<'_> {
         let settings = Settings {
             key,
             hosts,
-            revocations: written.revocations.as_ref().map(|path| self.base.join(path)),
+            revocations: written.revocations.as_ref().map(|text| self.kept_revocations(text, notes)),
             tls,
             operate: self.operators(&written.operate, notes),
             view: self.operators(&written.view, notes),

@@ -36,7 +36,7 @@ pub(super) fn plan(config: &Config, file: &Path, notes: &mut FaultCollector<'_>)
     admin.key.iter().for_each(|key| files.secret(key));
     admin.login.iter().flat_map(|login| &login.client_secret).for_each(|secret| files.secret(secret));
     if let Some(revocations) = &admin.revocations {
-        let path = base.join(revocations);
+        let path = base.join(revocations.get_ref());
         files.plan.written.extend(path.parent().map(Path::to_owned));
     }
     if let Some(traces) = config.traces.as_ref().map(|traces| traces.get_ref()) {

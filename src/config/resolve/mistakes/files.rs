@@ -26,7 +26,7 @@ pub(super) fn warn(config: &Config, base: &Path, notes: &mut FaultCollector<'_>)
         }
     }
     // A directory in which everybody may make files, as /tmp: before the gateway does, somebody else makes this one.
-    let revocations = config.admin.revocations.as_ref().map(|path| base.join(path));
+    let revocations = config.admin.revocations.as_ref().map(|path| base.join(path.get_ref()));
     if let Some(folder) =
         revocations.as_deref().and_then(Path::parent).filter(|folder| can_be_changed(folder))
     {
