@@ -262,10 +262,26 @@ fn proxy_header(bytes: &[u8]) -> Result<(Option<SocketAddr>, usize), proxy_heade
             }
         }
     }
-    if !checksum_holds(&bytes[..length]) {
+    if !checksum_holds(&bytes[..length]) || !is_plain_line(&bytes[..length]) {
         return Err(proxy_header::Error::Invalid);
     }
     Ok((header.proxied_address().map(|address| address.source), length))
+}
+
+/// True unless a header of version 1 is longer than one may be, or spells its blanks and ports otherwise than balancers do
+/// (PROXY protocol, section 2.1).
+fn is_plain_line(header: &[u8]) -> bool {
+    const LONGEST_LINE: usize = 107;
+    let Some(line) = header.strip_suffix(b"\r\n").filter(|_| header[0] == b'P') else { return true };
+    let mut words = line.split(|byte| *byte == b' ');
+    let is_port =
+        |word: &[u8]| matches!(word, [b'0'] | [b'1'..=b'9', ..]) && word.iter().all(u8::is_ascii_digit);
+    let is_spelt = match (words.next(), words.next()) {
+        (Some(b"PROXY"), Some(b"UNKNOWN")) => true,
+        (Some(b"PROXY"), Some(b"TCP4" | b"TCP6")) => words.skip(2).all(is_port),
+        _ => false,
+    };
+    is_spelt && header.len() <= LONGEST_LINE
 }
 
 /// True unless a header of version 2 has a CRC32c that is not that of its bytes (PROXY protocol, section 2.2.3). In version 1,
@@ -390,6 +406,35 @@ mod tests {
         }
         let text = b"PROXY TCP4 192.0.2.1 192.0.2.9 12345 443\r\nbehind";
         assert_eq!(proxy_header(text), Ok((Some(client), text.len() - 6)));
+    }
+
+    #[test]
+    fn a_line_that_is_spelt_otherwise_than_balancers_do_is_a_fault() {
+        for plain in [
+            &b"PROXY UNKNOWN\r\n"[..],
+            b"PROXY UNKNOWN ::1 ::1 0 +7\r\n",
+            b"PROXY TCP6 2001:db8::1 ::1 1 65535\r\n",
+        ] {
+            assert!(proxy_header(plain).is_ok(), "{}", String::from_utf8_lossy(plain));
+        }
+        let long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(92));
+        for odd in [
+            "PROXY-TCP4 192.0.2.1 192.0.2.9 12345 443\r\n",
+            "PROXY\0UNKNOWN\r\n\0\0\0",
+            "PROXY UNKNOWNS\r\n",
+            "PROXY TCP4 192.0.2.1 192.0.2.9 +1234 443\r\n",
+            "PROXY TCP4 192.0.2.1 192.0.2.9 012345 443\r\n",
+            "PROXY TCP4 192.0.2.1 192.0.2.9 12345 443 \r\n",
+            "PROXY TCP4 192.0.2.01 192.0.2.9 12345 443\r\n",
+            "PROXY TCP4 192.0.2.1 192.0.2.9 12345 65536\r\n",
+            "PROXY TCP4 192.0.2.1  192.0.2.9 12345 443\r\n",
+            "PROXY tcp4 192.0.2.1 192.0.2.9 12345 443\r\n",
+            "proxy TCP4 192.0.2.1 192.0.2.9 12345 443\r\n",
+            "PROXY TCP4 2001:db8::1 ::1 1 2\r\n",
+            &long,
+        ] {
+            assert_eq!(proxy_header(odd.as_bytes()), Err(Error::Invalid), "{odd}");
+        }
     }
 
     #[test]
