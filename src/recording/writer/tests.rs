@@ -373,7 +373,7 @@ fn while_the_disk_stalls_no_call_waits_for_it_and_nothing_that_was_appended_coun
     // What a write takes before it writes: whoever wants to write waits.
     let open = bench.archive.open.lock()[0].clone();
     let stalled = open.lock();
-    bench.archive.slowness.note(Duration::from_millis(20));
+    bench.archive.slowness.begin(Duration::from_millis(20));
     up(&mut recorder, &mut tape, b"GET / ").unwrap();
     down(&mut recorder, &mut tape, &leg.seal(b"slow, ")).unwrap();
     let update = leg.key_update();
@@ -414,7 +414,7 @@ fn a_session_whose_last_words_wait_when_the_worker_ends_is_recorded_whole() {
     let bench = Bench::new(|_| {});
     let mut recorder = Recorder::new(bench.archive.clone(), 0);
     let mut leg = Leg::new(Suite::Aes128Gcm, 0);
-    bench.archive.slowness.note(Duration::from_millis(20));
+    bench.archive.slowness.begin(Duration::from_millis(20));
     let mut tape = leg.begin(&mut recorder, 9, Mode::Strict);
     down(&mut recorder, &mut tape, &leg.seal(b"hello")).unwrap();
     recorder.end(tape).unwrap();
@@ -431,7 +431,7 @@ fn a_fault_of_the_thread_ends_the_sessions_that_it_concerns_and_no_other() {
     let mut leg = Leg::new(Suite::Aes128Gcm, 0);
     let mut tape = leg.begin(&mut recorder, 1, Mode::Strict);
     down(&mut recorder, &mut tape, &leg.seal(b"one")).unwrap();
-    bench.archive.slowness.note(Duration::from_millis(20));
+    bench.archive.slowness.begin(Duration::from_millis(20));
     let mut other = recorder.begin(SessionId(2), 0, Mode::Strict).unwrap();
     bench.archive.open.lock()[0].lock().damaged = true;
     down(&mut recorder, &mut tape, &leg.seal(b"two")).unwrap();
