@@ -89,10 +89,10 @@ const scenarios = {
         await page.goto(base + path);
         return page.locator("tbody th a").first().getAttribute("href");
       };
-      const [session, recording] = [await first("/"), await first("/recordings")];
-      for (const path of [...PAGES, session, recording]) {
+      const [session, recording, revocation] = [await first("/"), await first("/recordings"), await first("/revocations")];
+      for (const path of [...PAGES, session, recording, revocation]) {
         await page.goto(base + path);
-        const name = path.match(/^.(session|recording)s.[0-9a-f]/)?.[1] ?? (path.slice(1) || "sessions");
+        const name = path.match(/^.(session|recording|revocation)s.[0-9a-f]/)?.[1] ?? (path.slice(1) || "sessions");
         await picture(page, `${name}-${colorScheme}`);
         const wrong = await violations(page);
         if (wrong.length) found[`${colorScheme} ${name}`] = wrong;

@@ -148,7 +148,7 @@ pub(super) fn revocations(all: &[RevocationView]) -> Markup {
         html! {
             @for one in all {
                 tr {
-                    td { a href={ "/revocations/" (one.id) } { code { (one.id) } } }
+                    th scope="row" { a href={ "/revocations/" (one.id) } { code { (one.id) } } }
                     @for text in [
                         &one.subject, &one.email, &one.issuer, &one.group, &one.token_id, &one.session_id, &one.serial,
                     ] {
