@@ -9,9 +9,8 @@ use super::super::format::frame::{
 use super::super::format::keys::{self, FactPlace, Owner};
 use super::super::format::traffic::suite_code;
 use super::super::settings::{Durability, Mode};
-use super::queue::Event;
 use super::segment::{MAX_SLICES, Opening, Segment, WriteFault, reserve};
-use super::tape::Track;
+use super::track::Track;
 use ring::digest::{SHA256, digest};
 use std::fs::File;
 use std::io::IoSlice;
@@ -39,22 +38,6 @@ pub(super) enum Payload<'a> {
     Gap(Gap),
     /// The session's totals.
     End,
-}
-
-impl Payload<'_> {
-    /// A copy that can wait.
-    pub(super) fn to_event(self) -> Event {
-        match self {
-            Payload::Wire(plane, slices) => {
-                Event::Wire(plane, slices.iter().flat_map(|slice| slice.iter().copied()).collect())
-            }
-            Payload::Plaintext(plane, plaintext) => Event::Plaintext(plane, plaintext.to_vec()),
-            Payload::Fact(line) => Event::Fact(line.to_vec()),
-            Payload::SealedFact(text) => Event::SealedFact(text.to_vec()),
-            Payload::Gap(gap) => Event::Gap(gap),
-            Payload::End => Event::End,
-        }
-    }
 }
 
 /// Plaintext of one frame.

@@ -18,19 +18,21 @@
 //! With [`Mode::Strict`], `Ok` from `poll_recorded` means that write(2) has returned for all that was appended, and that the
 //! durability of the settings holds: only then may the bytes go on. After an `Err`, of whatever call, nothing that was not
 //! recorded before may go on, and the session ends. While the disk is quick and no sync is asked for, the worker itself
-//! writes, and `poll_recorded` is always ready: see [`strict`]. With [`Mode::Async`] every call but `begin` succeeds, and what
+//! writes, and `poll_recorded` is always ready: see `strict`. With [`Mode::Async`] every call but `begin` succeeds, and what
 //! waits to be written is bounded.
 //!
 //! An append of a plane without a secret, or of what is not whole records, is [`RecordingFault::NotRecords`]: nothing is
 //! ever written that a reader could not open. Nothing is allocated for an append once buffers have their size.
 
 mod appender;
+mod event;
 mod queue;
 mod segment;
 mod strict;
 mod tape;
 #[cfg(test)]
 pub(super) mod tests;
+mod track;
 
 use super::archive::{Archive, RecordingFault, count};
 use super::digest::count_records;
@@ -41,8 +43,9 @@ pub use super::settings::Mode;
 use crate::names::SessionId;
 use crate::tls::record::Suite;
 use appender::{Appender, MAX_PLAINTEXT, Payload};
+use event::{Event, change};
 use parking_lot::Mutex;
-use queue::{Event, Queue, Room, change};
+use queue::{Queue, Room};
 use std::io::IoSlice;
 use std::sync::Arc;
 use strict::{SharedAppender, StrictTape, StrictThread};
@@ -228,7 +231,7 @@ impl Recorder {
         strict.check()?;
         let commits = self.archive.settings.durability == Durability::Commit;
         match self.writers(class, commits)? {
-            (appender, Some(thread)) => thread.record(appender, strict, payload.to_event()),
+            (appender, Some(thread)) => thread.record(appender, strict, payload.into()),
             (appender, None) => {
                 let mut appender = appender.lock();
                 appender.put(&mut strict.track.lock(), payload)?;

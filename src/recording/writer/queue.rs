@@ -8,12 +8,11 @@
 
 use super::super::archive::{Archive, RecordingFault, count};
 use super::super::format::frame::{Gap, Plane};
-use super::super::format::traffic::TrafficSecret;
 use super::super::settings::Mode;
 use super::appender::{Appender, Payload};
-use super::tape::Track;
+use super::event::{Event, change};
+use super::track::Track;
 use crate::names::SessionId;
-use crate::tls::record::Suite;
 use std::collections::HashMap;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -24,38 +23,6 @@ use std::time::{Duration, Instant};
 
 /// Between two looks whether a segment is old enough to be closed.
 const SEGMENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What happens to a session, in order.
-pub(super) enum Event {
-    Begin(usize),
-    Carry(Plane, TrafficSecret, u64),
-    Seal(Plane, Suite),
-    Rekey(Plane),
-    Wire(Plane, Vec<u8>),
-    Plaintext(Plane, Vec<u8>),
-    Fact(Vec<u8>),
-    SealedFact(Vec<u8>),
-    Gap(Gap),
-    End,
-    /// The tape was dropped.
-    Forget,
-}
-
-/// What an event takes of the queue besides its bytes.
-const EVENT: usize = 128;
-
-impl Event {
-    /// Bytes that it takes of the queue.
-    fn cost(&self) -> usize {
-        match self {
-            Event::Wire(_, bytes)
-            | Event::Plaintext(_, bytes)
-            | Event::Fact(bytes)
-            | Event::SealedFact(bytes) => EVENT + bytes.len(),
-            _ => EVENT,
-        }
-    }
-}
 
 /// What is put into the queue.
 #[derive(Clone, Copy)]
@@ -199,17 +166,6 @@ impl Drain {
     }
 }
 
-/// Changes a plane's secrets.
-pub(super) fn change(track: &mut Track, event: Event) -> Result<(), RecordingFault> {
-    match event {
-        Event::Carry(plane, secret, number) => track.carry(plane, secret, number),
-        Event::Seal(plane, suite) => track.seal(plane, suite)?,
-        Event::Rekey(plane) => track.plane(plane)?.rekey()?,
-        _ => {}
-    }
-    Ok(())
-}
-
 /// Writes the GAP frame that a plane owes, if it owes one.
 fn noting_gap(appender: &mut Appender, track: &mut Track, plane: Plane) -> Result<(), RecordingFault> {
     let (bytes, records) = track.lost[plane.index()];
@@ -240,6 +196,7 @@ fn note_loss(
 
 #[cfg(test)]
 mod tests {
+    use super::super::event::EVENT_COST;
     use super::*;
 
     #[test]
@@ -252,7 +209,7 @@ mod tests {
             queue.tell(SessionId(1), Event::Begin(0));
             told += 1;
         }
-        assert_eq!(told, 20_000 / EVENT + 1);
+        assert_eq!(told, 20_000 / EVENT_COST + 1);
         assert!(!queue.has_room(Room::Fact, 1) && !queue.has_room(Room::Bytes, 1));
         waiting.store(11_000, Ordering::Relaxed);
         assert!(queue.has_room(Room::Fact, 1_000) && !queue.has_room(Room::Bytes, 1));

@@ -11,8 +11,8 @@
 use super::super::archive::RecordingFault;
 use super::super::settings::{Durability, Mode};
 use super::appender::{Appender, Payload};
-use super::queue::{Event, change};
-use super::tape::Track;
+use super::event::{Event, change};
+use super::track::Track;
 use crate::names::{SessionId, Side};
 use parking_lot::Mutex;
 use std::io::IoSlice;
