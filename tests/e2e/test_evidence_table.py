@@ -49,7 +49,9 @@ class Http1:
         self.connection.sendall(request(world, f"{method} {path} HTTP/1.1\r\n{length}"))
 
     def status(self):
-        return int(self.head().split()[1])
+        while (status := int(self.head().split()[1])) < 200:
+            pass
+        return status
 
     def body(self, most):
         """Reads as much, or until the end, and returns how much that was."""
@@ -62,6 +64,9 @@ class Http1:
     def answer(self, status, length):
         framing = "Connection: close" if length is None else f"Content-Length: {length}"
         self.connection.sendall(f"HTTP/1.1 {status} Whatever\r\n{framing}\r\n\r\n".encode())
+
+    def hint(self):
+        self.connection.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
 
     def send(self, count, ends=False):
         self.connection.sendall(b"x" * count)
@@ -123,7 +128,12 @@ class Http2:
         return self.count
 
     def answer(self, status, length):
-        self.http.send_headers(self.stream, [(":status", str(status))] + ([("content-length", str(length))] if length is not None else []))
+        fields = [(":status", str(status))] + ([("content-length", str(length))] if length is not None else [])
+        self.http.send_headers(self.stream, fields, end_stream=length == 0)
+        self.flush()
+
+    def hint(self):
+        self.http.send_headers(self.stream, [(":status", "103"), ("link", "</x>")])
         self.flush()
 
     def send(self, count, ends=False):
@@ -152,7 +162,9 @@ class Upstream(Sink):
         http = Http2(connection) if speaks_http2(connection) else Http1(connection)
         path = http.asked()
         kind = path.split("/")[1]
-        if kind != "early":
+        if kind == "answering":
+            self.saw[path] = http.body(SOME)
+        elif kind != "early":
             self.saw[path] = http.body(http.announced or 1) if http.announced else 0
         match kind:
             case "whole" | "head" | "upload":
@@ -164,7 +176,13 @@ class Upstream(Sink):
                 http.send(WHOLE, ends=True)
                 if not speaks_http2(connection):
                     connection.unwrap()
-            case "part":
+            case "bare":
+                http.answer(200, 0)
+            case "hints":
+                http.hint()
+                http.hint()
+                return reset(connection)
+            case "part" | "answering":
                 http.answer(200, WHOLE)
                 http.send(PART)
             case "dies":
@@ -206,6 +224,9 @@ TABLE = [
     ("part", "GET", None, 0, PART, 200, "by_client", 0, "saw"),
     ("dies", "GET", None, 0, WHOLE, 200, "by_upstream", 0, "saw"),
     ("nothing", "GET", None, 0, 0, 502, "by_upstream", 0, 0),
+    ("bare", "GET", None, 0, 0, 200, "whole", 0, 0),
+    ("hints", "GET", None, 0, 0, 502, "by_upstream", 0, 0),
+    ("answering", "POST", UPLOAD, SOME, PART, 200, "by_client", "saw", "saw"),
     ("upload", "POST", UPLOAD, UPLOAD, WHOLE, 200, "whole", "saw", WHOLE),
     ("upload", "POST", UPLOAD, SOME, None, None, "by_client", "saw", 0),
     ("silent", "POST", UPLOAD, UPLOAD, None, None, "by_client", "saw", 0),
