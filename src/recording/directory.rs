@@ -11,10 +11,11 @@
 //! ```
 
 pub use super::files::{DirectoryFault, check_private};
-use super::files::{lock, make_folders, read_text, replace};
-use super::format::segment::GatewayId;
+use super::files::{lock, make_folders, open_file, read_text, replace};
+use super::format::segment::{GatewayId, HEAD as SEGMENT_HEAD, SegmentHead};
 use super::log::keys::create_keys;
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// A directory of recordings.
@@ -22,6 +23,8 @@ use std::path::{Path, PathBuf};
 pub struct Directory {
     root: PathBuf,
     gateway: GatewayId,
+    /// Why the file with the identity cannot be read; the segments have said it.
+    identity_fault: Option<String>,
     /// Held while this process writes; released by the system when it ends, however it does.
     _lock: Option<File>,
 }
@@ -36,16 +39,54 @@ impl Directory {
         let lock = lock(root)?;
         let path = root.join("gateway");
         if !path.try_exists().map_err(DirectoryFault::io(&path))? {
+            // New keys in the place of those that signed would be the loss of these.
+            if root.join("log/checkpoint").try_exists().map_err(DirectoryFault::io(root))? {
+                let why = "is missing, and there is a log; put it back: its 32 hex digits stand in log/log.pub, too";
+                return Err(DirectoryFault::broken(&path, why));
+            }
             let gateway = create_keys(&root.join("log"))?;
             replace(&path, format!("{gateway}\n").as_bytes())?;
         }
-        Ok(Directory { gateway: read_gateway(&path)?, root: root.to_owned(), _lock: Some(lock) })
+        let gateway = read_gateway(&path)?;
+        Ok(Directory { gateway, root: root.to_owned(), identity_fault: None, _lock: Some(lock) })
     }
 
-    /// Opens it for reading. Takes no lock: the gateway may be writing.
+    /// Opens it for reading. Takes no lock: the gateway may be writing. Where the identity's file cannot be read, the first
+    /// segment that can be says whose they are: see [`Directory::identity_fault`].
     pub fn read(root: &Path) -> Result<Self, DirectoryFault> {
-        let gateway = read_gateway(&root.join("gateway"))?;
-        Ok(Directory { root: root.to_owned(), gateway, _lock: None })
+        let mut directory = Directory {
+            root: root.to_owned(),
+            gateway: GatewayId([0; 16]),
+            identity_fault: None,
+            _lock: None,
+        };
+        match read_gateway(&directory.identity_file()) {
+            Ok(gateway) => directory.gateway = gateway,
+            Err(fault) => {
+                let Some(gateway) = directory.gateway_of_segments() else { return Err(fault) };
+                (directory.gateway, directory.identity_fault) = (gateway, Some(fault.reason()));
+            }
+        }
+        Ok(directory)
+    }
+
+    /// The file with the gateway's identity.
+    pub fn identity_file(&self) -> PathBuf {
+        self.root.join("gateway")
+    }
+
+    /// Why the file with the identity cannot be read: a fault of the directory that hides none of its segments.
+    pub fn identity_fault(&self) -> Option<&str> {
+        self.identity_fault.as_deref()
+    }
+
+    fn gateway_of_segments(&self) -> Option<GatewayId> {
+        let head = |number| {
+            let mut bytes = [0; SEGMENT_HEAD];
+            open_file(&self.segment(number, "seg")).ok()?.read_exact(&mut bytes).ok()?;
+            SegmentHead::gateway_of(&bytes)
+        };
+        self.segments().ok()?.into_iter().find_map(head)
     }
 
     /// The gateway's identity.

@@ -43,6 +43,15 @@ impl DirectoryFault {
         move |error| DirectoryFault::Io { path: path.to_owned(), error }
     }
 
+    /// What is wrong, without the file's name.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            DirectoryFault::Io { error, .. } => error.to_string(),
+            DirectoryFault::Unsafe { why, .. } | DirectoryFault::Broken { why, .. } => why.clone(),
+            DirectoryFault::InUse(_) => self.to_string(),
+        }
+    }
+
     pub(super) fn broken(path: &Path, why: impl std::fmt::Display) -> Self {
         DirectoryFault::Broken { path: path.to_owned(), why: why.to_string() }
     }

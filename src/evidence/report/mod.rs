@@ -78,6 +78,9 @@ pub struct Arguments {
     pub unsigned: bool,
 }
 
+/// Faults that are named on the terminal; the report has all.
+const MAX_FAULTS_TOLD: usize = 20;
+
 /// Writes the report; a summary goes to `out`, what could not be read to `told`. 1 if anything is wrong with the recordings.
 pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -> Result<u8, EvidenceFault> {
     if arguments.output.symlink_metadata().is_ok() {
@@ -158,6 +161,9 @@ pub fn run(arguments: &Arguments, out: &mut impl Write, told: &mut impl Write) -
     files.push(("report.json", text));
     write_folder(&arguments.output, &files)?;
     summary(out, &report, &arguments.output)?;
+    let places = verdict.faults().map(|finding| &finding.place);
+    let untold = places.filter(|place| !population.faults.contains(place));
+    untold.take(MAX_FAULTS_TOLD).try_for_each(|fault| writeln!(told, "{fault}"))?;
     let is_good = population.faults.is_empty() && faults.is_empty() && verdict.faults().next().is_none();
     Ok(u8::from(!is_good))
 }

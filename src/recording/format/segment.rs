@@ -75,6 +75,11 @@ impl SegmentHead {
         out
     }
 
+    /// Whose segment it is, from its first [`HEAD`] bytes.
+    pub fn gateway_of(bytes: &[u8; HEAD]) -> Option<GatewayId> {
+        Self::length(bytes).ok().map(|_| GatewayId(field(bytes, 16)))
+    }
+
     /// Bytes that head and envelopes take, from the first [`HEAD`] bytes.
     pub fn length(bytes: &[u8]) -> Result<usize, FormatFault> {
         let head = bytes.get(..HEAD).ok_or(FormatFault::Cut {

@@ -47,6 +47,14 @@ pub struct SegmentFile {
     peeked: Option<FrameHead>,
 }
 
+impl ReadFault {
+    /// What is wrong with the file of a directory's identity, if anything.
+    pub(super) fn of_identity(directory: &Directory) -> Option<Self> {
+        let reason = directory.identity_fault()?.to_owned();
+        Some(ReadFault { file: directory.identity_file(), offset: 0, reason })
+    }
+}
+
 impl SegmentFile {
     /// Opens a segment and reads its head.
     pub fn open(path: &Path) -> Result<Self, ReadFault> {

@@ -64,7 +64,8 @@ pub fn list_segments(
     identities: Option<&Identities>,
     observer: &mut impl Observer,
 ) -> (Vec<SessionSummary>, Vec<ReadFault>) {
-    let (mut sessions, mut faults) = (BTreeMap::<u64, SessionSummary>::new(), Vec::new());
+    let mut sessions = BTreeMap::<u64, SessionSummary>::new();
+    let mut faults: Vec<_> = ReadFault::of_identity(directory).into_iter().collect();
     for (place, number) in numbers.iter().enumerate() {
         observer.segment(place, numbers.len());
         if let Err(fault) = list_segment(directory, *number, identities, &mut sessions, observer, &mut faults)
@@ -243,7 +244,8 @@ pub fn play_frames(
     observer: &mut impl Observer,
     mut take: impl FnMut(&Frame, &Player, Event),
 ) -> Vec<ReadFault> {
-    let (mut faults, place) = (Vec::new(), PlayedSession { directory, session, identities });
+    let place = PlayedSession { directory, session, identities };
+    let mut faults: Vec<_> = ReadFault::of_identity(directory).into_iter().collect();
     for (count, number) in segments.iter().enumerate() {
         observer.segment(count, segments.len());
         if let Err(fault) = place.play(*number, observer, &mut take, &mut faults)

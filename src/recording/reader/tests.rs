@@ -414,3 +414,54 @@ fn a_complete_segment_of_another_length_is_named_and_not_hashed_to_its_end() {
     assert!(names(&report, "segments/1.seg"), "{:?}", report.findings);
     assert_eq!(report.sessions, 5);
 }
+
+#[test]
+fn an_identity_file_that_cannot_be_read_is_named_and_hides_no_segment() {
+    let sample = sample(true);
+    let file = sample.root.join("gateway");
+    let id = std::fs::read(&file).unwrap();
+    let whole = Directory::read(&sample.root).unwrap().gateway();
+    type Break<'a> = Box<dyn Fn() + 'a>;
+    let breaks: [Break<'_>; 5] = [
+        Box::new(|| std::fs::remove_file(&file).unwrap()),
+        Box::new(|| std::fs::write(&file, &id[..20]).unwrap()),
+        Box::new(|| std::fs::write(&file, b"\xff\xfe of somebody else").unwrap()),
+        Box::new(|| std::fs::write(&file, vec![b'0'; 18 << 20]).unwrap()),
+        Box::new(|| {
+            std::fs::remove_file(&file).unwrap();
+            std::fs::create_dir(&file).unwrap();
+        }),
+    ];
+    for breaks in breaks {
+        breaks();
+        let directory = Directory::read(&sample.root).unwrap();
+        assert_eq!(directory.gateway(), whole, "as the segments have it");
+        let (sessions, faults) = list(&directory, None, &mut ()).unwrap();
+        assert!(sessions.len() == 5 && faults.len() == 1 && faults[0].file == file, "{faults:?}");
+        let mut heard = 0;
+        let faults = play(&directory, SessionId(5), Some(&sample.auditor), |_, event| {
+            heard += usize::from(matches!(event, super::Event::Data(_, Some(_))));
+        });
+        assert_eq!((heard, faults.unwrap().len()), (3, 1));
+        let report = sample.report(true);
+        assert!(names(&report, "gateway") && report.opened == 15, "{:?}", report.findings);
+        // Whoever would write refuses, and makes no other identity, nor keys, beside what is recorded.
+        let key = std::fs::read(sample.root.join("log/log.key")).unwrap();
+        assert!(Directory::open(&sample.root).unwrap_err().to_string().contains("gateway: "));
+        assert_eq!(std::fs::read(sample.root.join("log/log.key")).unwrap(), key);
+    }
+    std::fs::remove_dir(&file).unwrap();
+    for number in [1, 2] {
+        std::fs::remove_file(sample.root.join(format!("segments/{number}.seg"))).unwrap();
+    }
+    assert!(Directory::read(&sample.root).unwrap_err().to_string().contains("gateway: "), "nothing says it");
+}
+
+#[test]
+fn a_sum_that_is_not_the_log_s_is_found() {
+    let sample = sample(true);
+    let report = sample.with("segments/1.sum", |sum| sum[3] ^= 1, false);
+    assert!(names(&report, "segments/1.sum") && !report.is_good(Area::Integrity), "{:?}", report.findings);
+    let report = sample.with("segments/1.sum", Vec::clear, true);
+    assert!(names(&report, "segments/1.sum") && report.opened == 15);
+}

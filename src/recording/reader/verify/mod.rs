@@ -41,6 +41,9 @@ pub fn verify(
         let reason = "another gateway's recordings: its identity is not the one that was noted".into();
         report.add(Area::Integrity, true, ReadFault { file, offset: 0, reason });
     }
+    if let Some(fault) = ReadFault::of_identity(directory) {
+        report.add(Area::Integrity, true, fault);
+    }
     let mut view = LogView::default();
     let log = verify_log(directory, |number, line| view.take(number, line));
     report.entries = log.entries;

@@ -1,10 +1,11 @@
 //! One segment: its head, its place among its writer's, its frames, its key file.
 
 use super::super::super::directory::Directory;
-use super::super::super::files::open_file;
+use super::super::super::files::{open_file, read_text};
 use super::super::super::format::envelope::Identities;
 use super::super::super::format::frame::{Gap, KeyNotice, Kind, Plane, SEALED, Totals};
 use super::super::super::format::keys::ENTRY;
+use super::super::super::hex;
 use super::super::super::keeper::hasher::hash_file;
 use super::super::log_view::{LogView, LoggedSegment};
 use super::super::player::{Player, SegmentKeys};
@@ -99,6 +100,7 @@ impl Walk<'_> {
                 let why = format!("not the {size} bytes whose SHA-256 the log holds");
                 self.report.add(Area::Integrity, true, fault(why));
             }
+            (Some((_, _, hash)), Ok(_)) => self.sum(number, &hash),
             (None, Ok(_)) if self.directory.segment(number, "sum").exists() => {
                 let why = "complete, and not in the log: an older log was put in its place";
                 self.report.add(Area::Completeness, true, fault(why.into()));
@@ -107,8 +109,19 @@ impl Walk<'_> {
                 let why = "not complete yet: its bytes are proved by an identity alone, its order at once";
                 self.report.add(Area::Integrity, false, fault(why.into()));
             }
-            _ => {}
         }
+    }
+
+    /// Holds what other tools are given of a complete segment against the log. It may not be there yet.
+    fn sum(&mut self, number: u64, hash: &[u8; 32]) {
+        let file = self.directory.segment(number, "sum");
+        let reason = match read_text(&file) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+            Ok(text) if text == format!("{}  {number}.seg\n", hex(hash)) => return,
+            Err(error) => error.to_string(),
+            Ok(_) => "not the SHA-256 that the log holds of this segment".into(),
+        };
+        self.report.add(Area::Integrity, true, ReadFault { file, offset: 0, reason });
     }
 
     fn frames(
