@@ -53,7 +53,7 @@ FAULTS = [
 def test_the_last_good_certificate_outlives_whatever_is_wrong_with_its_authority(world, start, small, tmp_path):  # noqa: F811
     port = free_port()
     # Suggested for the past: renewed when a tenth of its life is over, which is long enough to begin the faults.
-    authorities = {name: small(port, profiles={"short": 60}) for name, *_ in FAULTS}
+    authorities = {name: small(port, profiles={"short": 45}) for name, *_ in FAULTS}
     for ca in authorities.values():
         ca.window = (-20, -10)
     routes = [ordered(world, name, name, certificate={"profile": "short"}) for name in authorities]

@@ -73,6 +73,7 @@ tunnel = { sni = "tunnel.localhost", certificate = { chain = "more.pem", key = "
         ({HTTP: f'{HTTP}\nclient_certificates = "optional"\nclient_ca = "ca.pem"'}, "", "a token alone"),
         ({UPSTREAM: HERE}, "", "nothing encrypts"),
         ({'address = "127': BALANCER}, "", "nearly everybody"),
+        ({}, '[admin]\nrevocations = "absent/revocations.jsonl"\n', "make it: mkdir -m 700"),
         ({'"gateway.pem", key = "gateway.key"': '"soon.pem", key = "soon.key"'}, "", "ends in 3 days"),
     ],
 )

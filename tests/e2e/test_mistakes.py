@@ -99,7 +99,6 @@ IN_THE_FILE = [
     ("no key", "both", [("gateway.key", "absent.key")], "absent.key cannot be read: No such file"),
     ("no secret", "both", [("openai.key", "absent.key")], "the file that stands here cannot be read"),
     ("a variable that is not set", "both", [("file:secrets/openai.key", "env:NOT_SET")], "the environment variable that stands here is not set"),
-    ("a folder of revocations that is not there", "both", [("[admin]", "[admin]\nrevocations = \"absent/revocations.jsonl\"")], "mkdir -m 700"),
     ("revocations that are none", "both", [("[admin]", "[admin]\nrevocations = \"gateway.pem\"")], "line 1 is not as staunch wrote it; move it away"),
     ("a mistyped key", "both", [("upstream = ", "upstreem = ")], "upstreem"),
 ]

@@ -33,10 +33,11 @@ impl Context<'_> {
         };
         let shown = folder.display();
         if !folder.is_dir() {
-            notes.fault(
-                text.span(),
-                format!("its folder {shown} is not there; make it: mkdir -m 700 {shown}"),
+            // The service manager may make it at the first start (StateDirectory= of systemd).
+            let why = format!(
+                "its folder {shown} is not there, and a restart forgets what cannot be kept; make it: mkdir -m 700 {shown}"
             );
+            notes.warn(text.span(), why);
         } else if rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_err() {
             let why = format!(
                 "this user cannot write to {shown}, and a restart forgets what cannot be kept there; chown it"
