@@ -100,7 +100,7 @@ pub(super) fn of_issuer(issuer: &model::Issuer, span: &Range<usize>, notes: &mut
 /// Ends of the addresses that a discovery document names.
 const ENDPOINTS: [&str; 9] = [
     "/authorize",
-    "/auth",
+    "/openid-connect/auth",
     "/token",
     "/userinfo",
     "/jwks",
@@ -109,9 +109,6 @@ const ENDPOINTS: [&str; 9] = [
     "/jwks.json",
     "/device_authorization",
 ];
-
-/// Tenants of Entra that are not one, but a word for any: `iss` of a token always holds the id of one.
-const ENTRA_ANY: [&str; 3] = ["/common/", "/organizations/", "/consumers/"];
 
 /// Why no token will ever be of an issuer of this URL.
 fn doubts_about_url(url: &str) -> Option<String> {
@@ -129,14 +126,11 @@ fn doubts_about_url(url: &str) -> Option<String> {
     if path.contains(['{', '}', '<', '>', '$']) {
         return Some("this holds a placeholder of an example's; put the real name there".into());
     }
-    if origin.ends_with("//login.microsoftonline.com") {
-        let slashed = format!("{path}/");
-        if ENTRA_ANY.iter().any(|any| slashed.starts_with(any)) {
-            return Some("this is an address to log in at for anybody; `iss` of a token holds the id of a tenant: write that in its place".into());
-        }
-        if !path.ends_with("/v2.0") {
-            return Some("issuers of Entra end with /v2.0 (tokens of its version 1 have https://sts.windows.net/TENANT/)".into());
-        }
+    if origin.ends_with("//login.microsoftonline.com") && !path.ends_with("/v2.0") {
+        return Some(
+            "issuers of Entra end with /v2.0 (tokens of its version 1 have https://sts.windows.net/TENANT/)"
+                .into(),
+        );
     }
     if origin.ends_with(".okta.com") && origin.contains("-admin.") {
         return Some("this is the console of Okta; its issuer has no -admin in its name".into());
@@ -155,14 +149,14 @@ mod tests {
         for (url, words) in [
             ("https://IdP.example.com/x", "\"https://idp.example.com/x\""),
             ("HTTPS://idp.example.com", "\"https://idp.example.com\""),
-            ("https://login.microsoftonline.com/common/v2.0", "id of a tenant"),
-            ("https://login.microsoftonline.com/organizations", "id of a tenant"),
+            ("https://login.microsoftonline.com/organizations", "/v2.0"),
             ("https://login.microsoftonline.com/{tenant}/v2.0", "the real name"),
             ("https://login.microsoftonline.com/8c1f", "/v2.0"),
             ("https://idp..example.com", "two dots"),
             ("https://dev-1-admin.okta.com", "console"),
             ("https://idp.example.com/oauth2/v1/authorize", "/authorize"),
             ("https://idp.example.com/realms/x/protocol/openid-connect/certs", "/certs"),
+            ("https://idp.example.com/realms/x/protocol/openid-connect/auth", "/auth"),
         ] {
             assert!(
                 doubts_about_url(url).is_some_and(|doubt| doubt.contains(words)),
@@ -176,6 +170,7 @@ mod tests {
             "https://login.microsoftonline.com/8c1f/v2.0",
             "https://sts.windows.net/8c1f/",
             "https://accounts.google.com",
+            "https://oauth2.sigstore.dev/auth",
             "https://dev-1.okta.com/oauth2/default",
             "https://x",
         ] {
