@@ -353,14 +353,14 @@ def test_the_memory_of_the_control_group_is_told_and_new_work_refused_before_it_
     gateway = start(world.config(world.route("api", world.nginx_port)), preexec_fn=show_control_group(group))
 
     def told(name: str) -> int:
-        return int(float(re.search(rf"^staunch_{name} (\S+)$", gateway.metrics(), re.M)[1]))
+        return int(float(re.search(rf"^{name} (\S+)$", gateway.metrics(), re.M)[1]))
 
-    assert told("memory_limit_bytes") == 1 << 30 and told("memory_used_bytes") == 200 << 20
+    assert told("staunch_memory_limit_bytes") == 1 << 30 and told("staunch_memory_used_bytes") == 200 << 20
     # What the kernel takes back at once is not used.
     use_memory(group, 1 << 30, 1000 << 20, 500 << 20)
-    assert told("memory_used_bytes") == 500 << 20 and gateway.get("/readyz") == 200
+    assert told("staunch_memory_used_bytes") == 500 << 20 and gateway.get("/readyz") == 200
     use_memory(group, 1 << 30, 1000 << 20, 10 << 20)
-    assert told("memory_used_bytes") == 990 << 20
+    assert told("staunch_memory_used_bytes") == 990 << 20
     until(lambda: gateway.get("/readyz") == 503)
 
     def refused() -> int:
