@@ -290,8 +290,10 @@ def stalled(world, start, tmp_path):
 
     def hold():
         threading.Thread(target=talk, daemon=True).start()
-        for _ in range(500):
-            time.sleep(0.01)
+        # On a machine that has other work it is seldom met awake.
+        patience = time.monotonic() + 60
+        while time.monotonic() < patience:
+            time.sleep(0.003)
             trace(PTRACE_SEIZE)
             trace(PTRACE_INTERRUPT)
             os.waitpid(int(worker), WAIT_ALL)
@@ -304,10 +306,12 @@ def stalled(world, start, tmp_path):
                 return
         raise AssertionError("the worker had no work")
 
-    moves(gateway, hold, ("worker_stalls_total", 1))
-    assert 0 < Samples(gateway).sum_of("staunch_sessions"), "it goes on"
-    over.set()
-    live.close()
+    try:
+        moves(gateway, hold, ("worker_stalls_total", 1))
+        assert 0 < Samples(gateway).sum_of("staunch_sessions"), "it goes on"
+    finally:
+        over.set()
+        live.close()
 
 
 EPOLL_WAITS = {"232", "281"} if platform.machine() == "x86_64" else {"22"}
