@@ -145,9 +145,13 @@ impl Registry {
         for shard in &self.shards {
             *shard.shut_out.lock() = ShutOut { revocation: Some(last.clone()), ..ShutOut::default() };
         }
-        self.revocations.add(revocation.clone(), now)?;
+        let added = self.revocations.add(revocation.clone(), now);
+        if added.is_err() {
+            // It is not in force: nobody is to find itself meant.
+            self.shards.iter().for_each(|shard| *shard.shut_out.lock() = ShutOut::default());
+        }
         self.ask_for_counts();
-        Ok(())
+        added
     }
 
     /// Takes a revocation back: proofs that only it covered are accepted again. False: there is none of this target.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::names::IssuerName;
 use crate::policy::Proof;
-use crate::policy::revocation::Target;
+use crate::policy::revocation::{MAX_REVOCATIONS, Target};
 use crate::relay::Transferred;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::task::Wake;
@@ -104,6 +104,21 @@ fn who_was_refused_for_an_earlier_revocation_does_not_end_the_session_at_the_nex
     registry.put_in_force(&revocation_of("carl", until), SystemTime::now()).unwrap();
     assert_eq!((&bob).take().end, None);
     assert_eq!(registry.shut_out(&revocation_of("bob", until), SystemTime::now()).unwrap().0, 1);
+}
+
+#[test]
+fn a_revocation_for_which_there_is_no_room_ends_nobody() {
+    let (registry, until) = (Registry::new(1), u64::from(u32::MAX));
+    let (bob, _) = register(registry.shard(0).unwrap(), 1);
+    identified(&bob, "bob", until);
+    for n in 0..MAX_REVOCATIONS {
+        let stranger = revocation_of(&format!("stranger {n}"), until);
+        // One that is old makes room.
+        let one = Revocation { at: SystemTime::now(), ..stranger };
+        registry.revocations().add(one, SystemTime::now()).unwrap();
+    }
+    assert!(registry.shut_out(&revocation_of("bob", until), SystemTime::now()).is_err());
+    assert_eq!((&bob).take().end, None);
 }
 
 #[test]
