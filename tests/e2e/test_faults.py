@@ -18,7 +18,7 @@ import grpc
 import pytest
 from support import parts
 from support.certs import DAY, Authority
-from support.process import ends, free_port
+from support.process import ends, free_port, sees_in_place_of
 from test_http1 import curl
 from test_http2 import Grpc
 from test_life import local
@@ -343,23 +343,9 @@ def test_an_upstream_that_never_answers_takes_the_time_to_connect_once(world, st
 
 
 def use_resolver_of(folder, address):
-    """For a new process: a mount namespace of its own, in which names are asked for at `address`."""
-    import ctypes
-
+    """For a new process: names are asked for at `address`."""
     (folder / "resolv.conf").write_text(f"nameserver {address}\noptions timeout:30 attempts:5\n")
-    libc = ctypes.CDLL(None, use_errno=True)
-    new_namespace, private, bind = 0x20000, (1 << 18) | (1 << 14), 1 << 12
-
-    def enter():
-        mounted = [
-            libc.unshare(new_namespace),
-            libc.mount(None, b"/", None, private, None),
-            libc.mount(str(folder / "resolv.conf").encode(), b"/etc/resolv.conf", None, bind, None),
-        ]
-        if any(mounted):
-            raise OSError(ctypes.get_errno(), "no mount namespace")
-
-    return enter
+    return sees_in_place_of("/etc/resolv.conf", folder / "resolv.conf")
 
 
 def test_a_name_server_that_hangs_costs_few_threads_and_does_not_hold_up_the_end(world, start, tmp_path):

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import re
 import socket
 import ssl
@@ -18,6 +17,7 @@ import test_postgres
 import test_redis
 
 from support.parts import until
+from support.process import sees_in_place_of
 
 # The last tenth of a limit is for those who hear that there is no room: one of ten.
 LIMIT = 10
@@ -314,23 +314,6 @@ def test_a_proxy_header_with_an_option_of_a_wrong_length_is_refused(world, start
     assert gateway.line("session closed", reason="protocol")["culprit"] == "client"
 
 
-def show_control_group(folder):
-    """For a new process: a mount namespace of its own, in which `folder` says what its control group uses."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    new_namespace, private, bind = 0x20000, (1 << 18) | (1 << 14), 1 << 12
-
-    def enter():
-        mounted = [
-            libc.unshare(new_namespace),
-            libc.mount(None, b"/", None, private, None),
-            libc.mount(str(folder).encode(), b"/sys/fs/cgroup", None, bind, None),
-        ]
-        if any(mounted):
-            raise OSError(ctypes.get_errno(), "no mount namespace")
-
-    return enter
-
-
 def use_memory(folder, limit: int, used: int, reclaimable: int):
     """What both versions of control groups say of a group's memory."""
     for place, files in [
@@ -350,7 +333,7 @@ def use_memory(folder, limit: int, used: int, reclaimable: int):
 def test_the_memory_of_the_control_group_is_told_and_new_work_refused_before_it_is_used_up(world, start, tmp_path):
     group = tmp_path / "group"
     use_memory(group, 1 << 30, 300 << 20, 100 << 20)
-    gateway = start(world.config(world.route("api", world.nginx_port)), preexec_fn=show_control_group(group))
+    gateway = start(world.config(world.route("api", world.nginx_port)), preexec_fn=sees_in_place_of("/sys/fs/cgroup", group))
 
     def told(name: str) -> int:
         return int(float(re.search(rf"^{name} (\S+)$", gateway.metrics(), re.M)[1]))

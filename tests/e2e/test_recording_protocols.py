@@ -542,8 +542,10 @@ def test_captures_of_raw_bytes_and_databases_decrypt_in_wireshark_both_ways_and_
         assert done.returncode == 0, done
         times, messages, said = captured(file, "tcp" if more or route == "redis" else "tls")
         assert times == sorted(times) and abs(times[0] - begun) < 0.001 and times[-1] - times[0] < 60, (begun, times)
-        # But for the beginning and the end of the connection there is nothing to remark.
-        odd = [message for message in messages if message and not message.startswith("Connection ") and "FIXME" not in message and "partially decoded" not in message]
+        # But for the beginning and the end of the connection there is nothing to remark. Wireshark says of some of its dissectors
+        # that they are not complete, in these words.
+        harmless = ("FIXME", "partially decoded")
+        odd = [one for one in messages if one and not one.startswith("Connection ") and not any(words in one for words in harmless)]
         assert not odd, odd
         # MySQL's greeting and log-in are made up. Which side stands first is the tool's to say.
         whole = sorted(bytes(side) for side in said.values())

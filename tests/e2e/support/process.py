@@ -1,6 +1,7 @@
 """Processes and ports of the tests. Everything listens on loopback and ends with the test that started it."""
 
 import contextlib
+import ctypes
 import os
 import pathlib
 import random
@@ -96,3 +97,20 @@ def ends(connection) -> bool:
         raise AssertionError("the connection stays open and silent") from None
     except OSError:
         return True
+
+
+def sees_in_place_of(path: str, own: pathlib.Path):
+    """For a new process (`preexec_fn`, as root): a mount namespace of its own, in which `own` stands at `path`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    new_namespace, private, bind = 0x20000, (1 << 18) | (1 << 14), 1 << 12
+
+    def enter():
+        mounted = [
+            libc.unshare(new_namespace),
+            libc.mount(None, b"/", None, private, None),
+            libc.mount(str(own).encode(), path.encode(), None, bind, None),
+        ]
+        if any(mounted):
+            raise OSError(ctypes.get_errno(), "no mount namespace")
+
+    return enter
